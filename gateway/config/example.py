@@ -1,0 +1,42 @@
+"""The annotated example file, made from the model so that it cannot lie."""
+
+from collections.abc import Iterator
+
+from gateway.config.model import Setting, sections, settings
+
+
+_HEAD = """\
+# Configuration of the NeuroGraph gateway: every setting with its default. Leave out what you don't change.
+# The environment overrides this file (GATEWAY_LOG_EVENTS_MAX=500), and flags override both
+# (--port 9000, --set log.events_max=500). `gateway check --config FILE` says what would be done.
+"""
+_CHANNEL = """\
+# One channel may keep more or less than the others; what is left out is as in [log].
+# [channels.metrics]
+# events_max = 10000
+"""
+
+
+def example() -> str:
+    """A TOML file that sets everything to its default, with a sentence for each setting."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield _HEAD
+    described = sections()
+    within = ""
+    for setting in settings():
+        section, _, name = setting.key.rpartition(".")
+        if section != within:
+            within = section
+            yield from ("", f"# {described[section]}", f"[{section}]")
+        yield from _entry(name, setting)
+    yield ""
+    yield _CHANNEL
+
+
+def _entry(name: str, setting: Setting) -> Iterator[str]:
+    unit = f" [{setting.unit}]" if setting.unit else ""
+    yield f"# {setting.doc}{unit}"
+    yield f"{name} = {setting.default_toml}"

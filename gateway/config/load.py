@@ -1,0 +1,182 @@
+"""From what was given to a `Config`, or to everything that is wrong with it."""
+
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from msgspec import inspect, structs
+
+from gateway.config.checks import check, without_own_bind
+from gateway.config.errors import ConfigError, Problem
+from gateway.config.model import Config, Log, Setting, Value, sections, settings
+from gateway.config.sources import FILE_VARIABLE, Given, from_environment, from_file, from_flags
+from gateway.core.channels import is_name
+
+
+_KUBERNETES = (
+    'Kubernetes sets this for a service named "gateway": put `enableServiceLinks: false` '
+    "into the pod's spec, give the service another name, or use --port"
+)
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | list[str]],
+) -> Config:
+    """Read the configuration: a TOML file < ``GATEWAY_…`` variables < flags, named by key path.
+
+    Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
+    source replaces are not looked at.
+
+    Raises:
+        ConfigError: With a problem for each setting that is unknown or has a value of no use.
+    """
+    if path is None and environ.get(FILE_VARIABLE):
+        path = Path(environ[FILE_VARIABLE])
+    given = {
+        **(from_file(path) if path else {}),
+        **from_environment(environ),
+        **from_flags(flags),
+    }
+    config, problems = _build(given)
+    origins = {key: one.origin for key, one in given.items()}
+    problems = problems or check(config, origins)
+    if problems:
+        raise ConfigError(problems)
+    return config if "bind" in given else without_own_bind(config)
+
+
+def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
+    known = {setting.key: setting for setting in settings()}
+    values: dict[str, dict[str, Value]] = {}
+    problems: list[Problem] = []
+    for key, one in given.items():
+        setting, section, name = _locate(key, known)
+        if setting is None:
+            problems.append(_unknown(key, one, known))
+            continue
+        try:
+            values.setdefault(section, {})[name] = _parse(setting.kind, one)
+        except ValueError as exc:
+            problems.append(_unusable(key, setting, one, str(exc)))
+    return _assemble(values), problems
+
+
+def _locate(key: str, known: Mapping[str, Setting]) -> tuple[Setting | None, str, str]:
+    """The setting that a key names, and its place: the section ("" = top level) and the field."""
+    section, _, name = key.rpartition(".")
+    if section.startswith("channels."):  # a channel's name may have dots itself
+        usable = is_name(section.removeprefix("channels."))
+        return (known.get(f"log.{name}") if usable else None), section, name
+    return known.get(key), section, name
+
+
+def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
+    default = Config()
+    made = {
+        name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()
+    }
+    log: Log = made["log"]
+    channels = {
+        section.removeprefix("channels."): structs.replace(log, **own)
+        for section, own in values.items()
+        if section.startswith("channels.")
+    }
+    return structs.replace(default, **values.get("", {}), **made, channels=channels)
+
+
+def _parse(kind: inspect.Type, one: Given) -> Value:
+    """The value as its setting's type; a ValueError says why it is none, to follow "<value>"."""
+    match kind:
+        case inspect.BoolType():
+            return _truth(one)
+        case inspect.IntType() | inspect.FloatType():
+            return _within(kind, _number(kind, one))
+        case inspect.LiteralType(values=words):
+            if one.value not in words:
+                raise ValueError(f"is none of {', '.join(map(str, words))}")
+            return str(one.value)
+        case inspect.VarTupleType():
+            return _texts(one)
+        case _:
+            if not isinstance(one.value, str):
+                raise ValueError("is not a text")
+            return one.value
+
+
+def _truth(one: Given) -> bool:
+    if isinstance(one.value, bool):
+        return one.value
+    if not one.text or str(one.value).lower() not in _WORDS:
+        raise ValueError("is neither true nor false")
+    return _WORDS[str(one.value).lower()]
+
+
+def _number(kind: inspect.IntType | inspect.FloatType, one: Given) -> int | float:
+    whole = isinstance(kind, inspect.IntType)
+    problem = "is not a whole number" if whole else "is not a number"
+    value = one.value
+    if isinstance(value, str) and one.text:
+        try:
+            return int(value) if whole else float(value)
+        except ValueError:
+            raise ValueError(problem) from None
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(problem)
+    return value if whole else float(value)
+
+
+def _within(kind: inspect.IntType | inspect.FloatType, value: float) -> int | float:
+    if not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    if kind.ge is not None and value < kind.ge:
+        raise ValueError(f"is below {kind.ge:g}")
+    if kind.le is not None and value > kind.le:
+        raise ValueError(f"is above {kind.le:.0f}")
+    return value
+
+
+def _texts(one: Given) -> tuple[str, ...]:
+    value = one.value
+    if isinstance(value, str) and one.text:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ValueError("is not a list of texts")
+    return tuple(value)
+
+
+def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
+    if key == "port" and one.text and "://" in str(one.value):
+        return Problem(key, f"{one.value!r} {reason}", _KUBERNETES, one.origin)
+    return Problem(
+        key,
+        f"{one.value!r} {reason}",
+        f"leave it out for the default ({setting.default_toml})",
+        one.origin,
+    )
+
+
+def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
+    if key in sections() or key == "channels":
+        return Problem(key, f"{one.value!r} is not a table", f"write [{key}]", one.origin)
+    if key.startswith("channels."):
+        channel = key.removeprefix("channels.").rpartition(".")[0]
+        fields = ", ".join(name.removeprefix("log.") for name in known if name.startswith("log."))
+        if not is_name(channel):
+            return Problem(
+                key,
+                f"{channel!r} is not a channel's name",
+                "segments of A-Z a-z 0-9 _ - joined by dots",
+                one.origin,
+            )
+        return Problem(key, "no such setting", f"a channel has {fields}", one.origin)
+    if key.startswith("GATEWAY_"):
+        names = [setting.variable for setting in known.values()]
+    else:
+        names = list(known)
+    near = get_close_matches(key, names, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "`gateway check --example` shows all there are"
+    return Problem(key, "no such setting", remedy, one.origin)
