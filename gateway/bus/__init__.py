@@ -1,0 +1,1 @@
+"""The ZeroMQ side; the only home of zmq."""

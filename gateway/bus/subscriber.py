@@ -1,0 +1,205 @@
+"""The SUB side of the bus: one socket per endpoint, drained whole on each wake-up.
+
+A socket's FD is edge-triggered (zmq_getsockopt, ZMQ_FD): it says once that something changed, so
+each wake-up reads until EAGAIN, within a budget, and looks at ZMQ_EVENTS again before it stops.
+`zmq.asyncio` makes a future per message and is not used.
+
+One socket per endpoint, because libzmq gives a connecting SUB up for good when its peer breaks the
+protocol, an oversize message included: its monitor tells, and that one socket is replaced.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from typing import Literal
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from gateway.config.model import Bus
+
+
+Mode = Literal["connect", "bind"]
+Frames = list[bytes]
+
+REOPEN_AFTER_SECONDS = 1.0
+
+_UP = zmq.Event.HANDSHAKE_SUCCEEDED
+_MONITORED = (
+    zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.DISCONNECTED
+    | zmq.Event.CONNECT_RETRIED
+    | zmq.Event.CONNECT_DELAYED
+    | zmq.Event.CONNECTED
+)
+
+
+class BusError(Exception):
+    """An endpoint cannot be opened; the text names it and the remedy."""
+
+
+def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
+    """Set every option explicitly: libzmq's defaults lose messages in silence."""
+    socket.linger = 0
+    socket.rcvhwm = config.receive_hwm
+    socket.sndhwm = 0  # subscriptions are messages too: never drop one
+    socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
+    socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
+
+
+class Link:
+    """One endpoint's socket and what is known of it.
+
+    `on_messages` is called with all that one wake-up brought, `on_state` whenever the link goes up
+    or down. Needs a running event loop from `open` to `close`.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        mode: Mode,
+        config: Bus,
+        *,
+        on_messages: Callable[[list[Frames]], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.mode: Mode = mode
+        self.peers = 0
+        self.received = 0
+        self.disconnects = 0
+        self.reopened = 0
+        self.last_message: float | None = None
+        """Loop time of the last message."""
+        self._context = context
+        self._config = config
+        self._on_messages = on_messages
+        self._loop = asyncio.get_running_loop()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._reopen: asyncio.TimerHandle | None = None
+        self._again: asyncio.Handle | None = None
+
+    @property
+    def state(self) -> str:
+        """``connected`` with at least one peer, else ``connecting`` or ``listening``."""
+        if self.peers:
+            return "connected"
+        return "listening" if self.mode == "bind" else "connecting"
+
+    def open(self) -> None:
+        """Open the socket and begin to read.
+
+        Raises:
+            BusError: The endpoint is not valid here, or taken.
+        """
+        socket = self._context.socket(zmq.SUB)
+        try:
+            _configure(socket, self._config)
+            monitor = socket.get_monitor_socket(int(_MONITORED))
+            socket.subscribe(b"")
+            if self.mode == "bind":
+                socket.bind(self.endpoint)
+            else:
+                socket.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            socket.close(linger=0)
+            raise BusError(self._explain(error)) from error
+        self._socket, self._monitor = socket, monitor
+        self._loop.add_reader(socket.FD, self._drain)
+        self._loop.add_reader(monitor.FD, self._watch)
+        self._drain()
+        self._watch()
+
+    def close(self) -> None:
+        """Stop reading and close the socket."""
+        for handle in (self._reopen, self._again):
+            if handle is not None:
+                handle.cancel()
+        self._reopen = self._again = None
+        socket, monitor = self._socket, self._monitor
+        self._socket = self._monitor = None
+        if socket is not None and monitor is not None:
+            self._loop.remove_reader(socket.FD)
+            self._loop.remove_reader(monitor.FD)
+            socket.disable_monitor()
+            socket.close(linger=0)
+        self.peers = 0
+
+    def touch(self) -> None:
+        """Look at the socket though nothing woke us.
+
+        A SUB sends its subscriptions again after a reconnect only when its thread touches it.
+        """
+        self._drain()
+        self._watch()
+
+    def _drain(self) -> None:
+        """Read all that is there, up to the budget, and hand it on."""
+        socket = self._socket
+        if socket is None:
+            return
+        self._again = None
+        batch: list[Frames] = []
+        append, receive = batch.append, socket.recv_multipart
+        try:
+            for _ in range(self._config.drain_messages_max):
+                append(receive(zmq.NOBLOCK))
+        except zmq.Again:
+            pass
+        else:
+            # The edge is spent: nothing would wake us for what is left.
+            self._again = self._loop.call_soon(self._drain)
+        if batch:
+            self.received += len(batch)
+            self.last_message = self._loop.time()
+            self._on_messages(batch)
+
+    def _watch(self) -> None:
+        monitor = self._monitor
+        if monitor is None:
+            return
+        try:
+            while True:
+                event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))["event"]
+                self._note(event)
+        except zmq.Again:
+            return
+
+    def _note(self, event: int) -> None:
+        if event == _UP:
+            self.peers += 1
+        elif event == zmq.Event.DISCONNECTED:
+            self.peers = max(self.peers - 1, 0)
+            self.disconnects += 1
+            if self.mode == "connect" and self._reopen is None:
+                self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
+            return
+        if self._reopen is not None:  # libzmq is at it itself
+            self._reopen.cancel()
+            self._reopen = None
+
+    def _replace(self) -> None:
+        """Open a fresh socket where libzmq has given up."""
+        self._drain()
+        self.close()
+        self.reopened += 1
+        try:
+            self.open()
+        except BusError:  # out of file descriptors, say
+            self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
+
+    def _explain(self, error: zmq.ZMQError) -> str:
+        remedies = {
+            zmq.EADDRINUSE: "is in use, perhaps by another gateway; choose another address, "
+            "or bind nothing with --bind ''",
+            errno.EACCES: "may not be used by this user",
+            errno.ENODEV: "is not an address of this machine",
+            zmq.EINVAL: "is not an endpoint: tcp://HOST:PORT or ipc://PATH",
+        }
+        remedy = remedies.get(error.errno or 0, str(error))
+        return f"{self.mode}: {self.endpoint} {remedy}"

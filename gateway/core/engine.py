@@ -1,0 +1,84 @@
+"""The seam between ingest and fan-out: append events, read from a position, follow the head.
+
+This is the embedded engine, where all three are function calls on logs in this process. What is
+appended always comes back through `follow`, so what stands above sees one path.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from gateway.core.channels import EVERYONE
+from gateway.core.errors import ChannelLimit
+from gateway.core.events import STANDARD, Event
+from gateway.core.log import ChannelLog, Entry, Retention
+
+
+Follower = Callable[[list[Entry]], None]
+
+
+class Engine:
+    """Every channel's log. Channels open with their first event and stay, up to `channels_max`.
+
+    They are never closed: a channel that came back with its numbering begun anew would break the
+    promise that an offset names one event.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: str,
+        channels_max: int,
+        retention: Retention | None = None,
+        retentions: Mapping[str, Retention] | None = None,
+    ) -> None:
+        self.epoch = epoch
+        self._channels_max = channels_max
+        self._retention = retention or Retention()
+        self._retentions = retentions or {}
+        self._logs: dict[str, ChannelLog] = {}
+        self._follow: list[Follower] = []
+        for name in (*STANDARD, EVERYONE):
+            self._open(name)
+
+    @property
+    def logs(self) -> Mapping[str, ChannelLog]:
+        """All logs by channel, the gateway's own ``$everyone`` among them."""
+        return MappingProxyType(self._logs)
+
+    def follow(self, follower: Follower) -> None:
+        """Call `follower` with the new entries of each append, in order."""
+        self._follow.append(follower)
+
+    def admit(self, name: str) -> bool:
+        """Tell whether events of this channel can be appended."""
+        return name in self._logs or len(self._logs) <= self._channels_max
+
+    def append(self, events: list[Event]) -> list[Entry]:
+        """Number, encode and hold events, in order; tell the followers.
+
+        Raises:
+            ChannelLimit: An event would open more channels than allowed (ask `admit` first).
+        """
+        logs = self._logs
+        entries: list[Entry] = []
+        for event in events:
+            log = logs.get(event.channel)
+            if log is None:
+                if not self.admit(event.channel):
+                    raise ChannelLimit(event.channel)
+                log = self._open(event.channel)
+            entries.append(log.append(event))
+        if entries:
+            for follower in self._follow:
+                follower(entries)
+        return entries
+
+    def evict(self, *, now_ns: int) -> None:
+        """Drop what has grown too old."""
+        for log in self._logs.values():
+            log.evict(now_ns=now_ns)
+
+    def _open(self, name: str) -> ChannelLog:
+        retention = self._retentions.get(name, self._retention)
+        log = self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention)
+        return log

@@ -1,0 +1,46 @@
+"""The optional third frame of a bus message: who sent it, as which of its messages, and when.
+
+32 bytes, big-endian (docs/protocol.md, part 1):
+magic ``NGE1`` | flags u32 | publisher incarnation u64 | sequence u64 | unix time ns u64.
+"""
+
+import struct
+from typing import NamedTuple
+
+
+MAGIC = b"NGE1"
+_LAYOUT = struct.Struct(">4sIQQQ")
+SIZE = _LAYOUT.size
+
+
+class Envelope(NamedTuple):
+    """One message's place in its publisher's stream.
+
+    `incarnation` is random per start of the publisher, `sequence` counts from 1 per incarnation
+    and topic, `sent_ns` is unix time in nanoseconds.
+    """
+
+    incarnation: int
+    sequence: int
+    sent_ns: int
+    flags: int = 0
+
+    def pack(self) -> bytes:
+        """Return the 32 bytes of this envelope."""
+        return _LAYOUT.pack(MAGIC, self.flags, self.incarnation, self.sequence, self.sent_ns)
+
+
+def unpack(frame: bytes) -> Envelope:
+    """Read an envelope.
+
+    Raises:
+        ValueError: The frame is not 32 bytes, has another magic, or a sequence of 0.
+    """
+    if len(frame) != SIZE:
+        raise ValueError(f"an envelope has {SIZE} bytes, this frame has {len(frame)}")
+    magic, flags, incarnation, sequence, sent_ns = _LAYOUT.unpack(frame)
+    if magic != MAGIC:
+        raise ValueError(f"an envelope begins with {MAGIC!r}, this frame with {magic!r}")
+    if sequence == 0:
+        raise ValueError("an envelope's sequence counts from 1, this one is 0")
+    return Envelope(incarnation, sequence, sent_ns, flags)

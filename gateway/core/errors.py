@@ -1,0 +1,89 @@
+"""What can go wrong, in words for people and numbers for machines.
+
+    GatewayError
+      RequestError    the one who asked can mend it; carries an `ErrorCode`
+      ChannelLimit    no room for one more channel
+
+Close codes say in their range what a client should do, so that old clients understand new codes:
+4000-4499 reconnect, 4500-4999 do not with the same inputs. The others are those of RFC 6455,
+section 7.4, and of the IANA registry.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class GatewayError(Exception):
+    """The root of this package's own exceptions."""
+
+
+class ErrorCode(Enum):
+    """A stable word for people, an HTTP-like status for machines, and whether a retry may help."""
+
+    INVALID_JSON = ("invalid_json", 400, False)
+    UNKNOWN_TYPE = ("unknown_type", 400, False)
+    INVALID_FIELD = ("invalid_field", 400, False)
+    INVALID_CHANNEL = ("invalid_channel", 400, False)
+    NOT_FOUND = ("not_found", 404, False)
+    UNKNOWN_CHANNEL = ("unknown_channel", 404, False)
+    UNKNOWN_CLIENT = ("unknown_client", 404, False)
+    METHOD_NOT_ALLOWED = ("method_not_allowed", 405, False)
+    TOO_LARGE = ("too_large", 413, False)
+    INVALID_EVENT = ("invalid_event", 422, False)
+    TOO_MANY_SUBSCRIPTIONS = ("too_many_subscriptions", 429, False)
+    INTERNAL = ("internal", 500, True)
+    UNSUPPORTED = ("unsupported", 501, False)
+    UNAVAILABLE = ("unavailable", 503, True)
+
+    def __init__(self, word: str, status: int, temporary: bool) -> None:
+        self.word = word
+        self.status = status
+        self.temporary = temporary
+
+
+class RequestError(GatewayError):
+    """A request that cannot be served; `message` says what the asker can do about it."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ChannelLimit(GatewayError):
+    """Another channel would exceed the configured number of channels."""
+
+
+class CloseCode(IntEnum):
+    """The codes that this gateway closes connections with."""
+
+    PROTOCOL_ERROR = 1002
+    BINARY = 1003
+    INVALID_TEXT = 1007
+    TOO_LARGE = 1009
+    INTERNAL = 1011
+    RESTART = 1012
+    TRY_LATER = 1013
+    SLOW_CONSUMER = 4000
+    HEARTBEAT_TIMEOUT = 4001
+    SESSION_TAKEN_OVER = 4500
+
+    @property
+    def reason(self) -> str:
+        """The word that goes with the code, as in ``closing`` messages and metrics."""
+        return self.name.lower()
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether a client that does the same again may expect to be served."""
+        return self in {CloseCode.INTERNAL, CloseCode.RESTART, CloseCode.TRY_LATER} or (
+            4000 <= self < 4500
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Why a connection ends; `after_ms` is how long the client should wait before it returns."""
+
+    code: CloseCode
+    after_ms: int = 0

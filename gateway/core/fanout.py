@@ -1,0 +1,299 @@
+"""Who sees what, and when: cohorts of live readers, and cursors of those that lag.
+
+All live readers with the same `View` form a cohort: a tick's frames are joined once for them, and
+each gets one write. A reader whose socket does not drain leaves its cohort and becomes a set of
+cursors; it reads on from the logs as its socket allows, and returns at the head. So there is no
+queue per reader, and what is held for a lagging one does not grow.
+
+Everything here happens within one call; between calls, all live readers have been handed all that
+the logs hold.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
+from gateway.core.frames import text_frame
+from gateway.core.log import ChannelLog, Entry
+from gateway.core.messages import Gap
+
+
+View = frozenset[str]
+"""All that decides which bytes a reader gets: the patterns that it follows."""
+
+Offsets = Mapping[str, int]
+"""The last offset seen, by channel."""
+
+
+class Flow(Protocol):
+    """Tells whether a socket's write buffer is above its mark."""
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was delivered since the last look, in bulk for the metrics."""
+
+    events: int = 0
+    writes: int = 0
+    bytes: int = 0
+    evicted: int = 0
+    lagged: int = 0
+
+
+class Reader:
+    """One consumer of events.
+
+    `cursors` is None while the reader is live; while it lags it holds the last offset seen of
+    each channel. A channel missing there has opened since, so it is owed from its beginning.
+    """
+
+    __slots__ = ("cursors", "flow", "on_lag", "personal", "view", "write")
+
+    def __init__(
+        self,
+        *,
+        write: Callable[[bytes], object],
+        flow: Flow,
+        on_lag: Callable[[], object],
+        personal: ChannelLog | None = None,
+    ) -> None:
+        self.write = write
+        self.flow = flow
+        self.on_lag = on_lag
+        self.personal = personal
+        self.view: View = frozenset()
+        self.cursors: dict[str, int] | None = {}
+
+
+class Cohort:
+    """The live readers of one view, and what it selects."""
+
+    __slots__ = ("_wanted", "members", "view")
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.members: dict[Reader, None] = {}
+        self._wanted: dict[str, bool] = {EVERYONE: True}
+
+    def wants(self, channel: str) -> bool:
+        """Tell whether the view selects a channel; remembered, as channels are bounded."""
+        wanted = self._wanted.get(channel)
+        if wanted is None:
+            wanted = self._wanted[channel] = selects(self.view, channel)
+        return wanted
+
+
+def selects(view: Iterable[str], channel: str) -> bool:
+    """Tell whether one of the patterns selects a channel; everyone follows ``$everyone``."""
+    return channel == EVERYONE or any(matches(pattern, channel) for pattern in view)
+
+
+class Fanout:
+    """Hands each tick's entries to all readers; knows who lags and what they are owed."""
+
+    def __init__(self, logs: Mapping[str, ChannelLog]) -> None:
+        self.tally = Tally()
+        self.lagging: set[Reader] = set()
+        self._logs = logs
+        self._cohorts: dict[View, Cohort] = {}
+
+    @property
+    def cohorts(self) -> Iterable[Cohort]:
+        """The cohorts that have members."""
+        return self._cohorts.values()
+
+    def deliver(self, entries: list[Entry]) -> None:
+        """Write a tick's new entries, already in their logs, to every live reader."""
+        by_channel: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_channel.setdefault(entry.channel, []).append(entry)
+        joined: dict[tuple[str, ...], tuple[bytes, int]] = {}
+        for cohort in list(self._cohorts.values()):
+            key = tuple([name for name in by_channel if cohort.wants(name)])
+            if not key:
+                continue
+            part = joined.get(key)
+            if part is None:
+                part = joined[key] = _join(entries, by_channel, key)
+            self._write(cohort, *part, first=by_channel)
+
+    def _write(
+        self, cohort: Cohort, data: bytes, count: int, *, first: Mapping[str, list[Entry]]
+    ) -> None:
+        behind = []
+        for reader in cohort.members:
+            if reader.flow.writing_paused:
+                behind.append(reader)
+            else:
+                reader.write(data)
+        written = len(cohort.members) - len(behind)
+        tally = self.tally
+        tally.events += count * written
+        tally.bytes += len(data) * written
+        tally.writes += written
+        for reader in behind:
+            self._lag(reader, before=first)
+
+    def deliver_personal(self, reader: Reader, entry: Entry) -> None:
+        """Write an entry of a reader's own log."""
+        if reader.cursors is not None:
+            return
+        if reader.flow.writing_paused:
+            self._lag(reader, before={PERSONAL: [entry]})
+        else:
+            reader.write(entry.frame)
+            self.tally.events += 1
+            self.tally.writes += 1
+            self.tally.bytes += len(entry.frame)
+
+    def _lag(self, reader: Reader, *, before: Mapping[str, list[Entry]]) -> None:
+        """Turn a live reader into cursors that stand before the given, unwritten entries."""
+        cursors = self.heads(reader)
+        for name, entries in before.items():
+            if name in cursors:
+                cursors[name] = entries[0].offset - 1
+        self._leave_cohort(reader)
+        reader.cursors = cursors
+        self.lagging.add(reader)
+        self.tally.lagged += 1
+        reader.on_lag()
+
+    def follow(self, reader: Reader, view: View, starts: Offsets) -> None:
+        """Change what a reader follows; `starts` says where newly selected channels begin.
+
+        What it followed before goes on where it stands. Write any reply first: what is owed
+        already follows at once.
+        """
+        cursors = self.heads(reader) if reader.cursors is None else dict(reader.cursors)
+        cursors.update(starts)
+        self._leave_cohort(reader)
+        reader.view = view
+        wanted = {log.name for log in self.logs_of(reader)}
+        reader.cursors = {name: offset for name, offset in cursors.items() if name in wanted}
+        if not self.catch_up(reader) and reader not in self.lagging:
+            self.lagging.add(reader)
+            reader.on_lag()
+
+    def remove(self, reader: Reader) -> None:
+        """Forget a reader."""
+        self._leave_cohort(reader)
+        self.lagging.discard(reader)
+        if reader.cursors is None:
+            reader.cursors = self.heads(reader)
+
+    def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
+        """Write what a lagging reader is owed, while its socket takes it.
+
+        Returns True once it is live again; if False, call again when its socket has drained.
+        """
+        while not reader.flow.writing_paused:
+            data, count = self.read(reader, bytes_max=bytes_max)
+            if not data:
+                self._join_cohort(reader)
+                return True
+            reader.write(data)
+            self.tally.events += count
+            self.tally.writes += 1
+            self.tally.bytes += len(data)
+        return False
+
+    def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
+        """Take the next part of what a lagging reader is owed, and how many events are in it.
+
+        About `bytes_max` bytes, shared fairly between the channels that are behind. Where a log
+        has moved on, a `Gap` comes first.
+        """
+        cursors = reader.cursors
+        assert cursors is not None
+        behind = [log for log in self.logs_of(reader) if cursors.get(log.name, 0) < log.newest]
+        parts: list[bytes] = []
+        count = 0
+        for log in behind:
+            after = cursors.get(log.name, 0)
+            if after + 1 < log.start_offset:
+                parts.append(gap_frame(log, after))
+                self.tally.evicted += log.start_offset - after - 1
+            entries = log.read(after, bytes_max=bytes_max // len(behind))
+            parts += [entry.frame for entry in entries]
+            count += len(entries)
+            cursors[log.name] = entries[-1].offset
+        return b"".join(parts), count
+
+    def heads(self, reader: Reader) -> dict[str, int]:
+        """Return the newest offset of every log that a reader follows."""
+        return {log.name: log.newest for log in self.logs_of(reader)}
+
+    def offsets(self, reader: Reader) -> dict[str, int]:
+        """Return where a reader stands: the last offset written to it, by channel."""
+        if reader.cursors is None:
+            return self.heads(reader)
+        return {log.name: reader.cursors.get(log.name, 0) for log in self.logs_of(reader)}
+
+    def lag(self, reader: Reader) -> int:
+        """Return how many events a reader is behind, over all that it follows."""
+        if reader.cursors is None:
+            return 0
+        seen = self.offsets(reader)
+        return sum(log.newest - seen[log.name] for log in self.logs_of(reader))
+
+    def log(self, name: str) -> ChannelLog | None:
+        """Return a channel's log, if the channel is open."""
+        return self._logs.get(name)
+
+    def selected(self, patterns: Collection[str]) -> list[ChannelLog]:
+        """Return the open logs that patterns select."""
+        logs = self._logs
+        if any(is_wildcard(pattern) for pattern in patterns):
+            return [log for name, log in logs.items() if any(matches(p, name) for p in patterns)]
+        return [logs[name] for name in patterns if name in logs]
+
+    def logs_of(self, reader: Reader) -> list[ChannelLog]:
+        """Return the open logs that a reader follows, its personal one among them."""
+        found = [self._logs[EVERYONE], *self.selected(reader.view)]
+        if reader.personal is not None:
+            found.append(reader.personal)
+        return found
+
+    def _join_cohort(self, reader: Reader) -> None:
+        cohort = self._cohorts.get(reader.view)
+        if cohort is None:
+            cohort = self._cohorts[reader.view] = Cohort(reader.view)
+        cohort.members[reader] = None
+        reader.view = cohort.view  # one object for all, not one each
+        reader.cursors = None
+        self.lagging.discard(reader)
+
+    def _leave_cohort(self, reader: Reader) -> None:
+        if reader.cursors is not None:
+            return
+        cohort = self._cohorts[reader.view]
+        del cohort.members[reader]
+        if not cohort.members:
+            del self._cohorts[reader.view]
+
+
+def gap_frame(log: ChannelLog, after: int) -> bytes:
+    """Return the frame that tells a reader what `log` no longer holds after offset `after`."""
+    gap = Gap(
+        channel=log.name,
+        epoch=log.epoch,
+        from_=after + 1,
+        to=log.start_offset - 1,
+        reason="evicted",
+    )
+    return text_frame(msgspec.json.encode(gap))
+
+
+def _join(
+    entries: list[Entry], by_channel: Mapping[str, list[Entry]], key: tuple[str, ...]
+) -> tuple[bytes, int]:
+    if len(key) < len(by_channel):
+        wanted = frozenset(key)
+        entries = [entry for entry in entries if entry.channel in wanted]
+    return b"".join([entry.frame for entry in entries]), len(entries)

@@ -1,0 +1,255 @@
+"""The whole gateway without its sockets: events in, sessions that come and go, events out.
+
+The shells call it: the bus with each tick's messages, the web with what clients and REST callers
+want. Everything is synchronous, so nothing can come between an event's number and its delivery.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.core import messages
+from gateway.core.channels import EVERYONE, PERSONAL, is_name
+from gateway.core.engine import Engine
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.events import Connection, Event
+from gateway.core.fanout import Fanout, Reader, selects
+from gateway.core.ingest import Ingest, Rejection, timestamp
+from gateway.core.mailbox import Mailbox
+from gateway.core.messages import Position
+from gateway.core.session import Changed, Session, error_message
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What every ``connected`` message says of this gateway."""
+
+    server: messages.Server
+    heartbeat_seconds: float
+    session_ttl_seconds: float
+    limits: messages.Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A client that connects: what it brings, and the fresh ids that it gets."""
+
+    client_id: str
+    secret: str
+    user_id: str | None = None
+    session: str | None = None
+    channels: Sequence[str] = ()
+    last: int | None = None
+    since: Mapping[str, Position] | None = None
+
+
+@dataclass(slots=True)
+class Tick:
+    """What one drain of the bus brought, for the metrics."""
+
+    events: list[Event]
+    rejections: list[Rejection]
+    bytes: int
+
+
+class Hub:
+    """Engine, fan-out and sessions, put together."""
+
+    def __init__(
+        self, *, engine: Engine, ingest: Ingest, mailbox: Mailbox, greeting: Greeting
+    ) -> None:
+        self.engine = engine
+        self.ingest = ingest
+        self.mailbox = mailbox
+        self.fanout = Fanout(engine.logs)
+        self.sessions: dict[str, Session] = {}
+        self._greeting = greeting
+        engine.follow(self.fanout.deliver)
+
+    # -- events in -----------------------------------------------------------------------------
+
+    def tick(self, batch: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take in what one wake-up of the bus brought, and deliver it."""
+        tick = Tick([], [], 0)
+        accept = self.ingest.accept
+        for frames in batch:
+            taken = accept(frames, now_ns=now_ns)
+            if isinstance(taken, Event):
+                tick.events.append(taken)
+            else:
+                tick.rejections.append(taken)
+            tick.bytes += sum(map(len, frames))
+        self.engine.append(tick.events)
+        return tick
+
+    def broadcast(
+        self, message: messages.Broadcast, *, now_ns: int
+    ) -> messages.BroadcastResult:
+        """Send an event to a channel, a client, a user, or everyone.
+
+        Raises:
+            RequestError: No such client, not exactly one target, or an event that is not valid.
+        """
+        targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
+        if sum(target is not None for target in targets) != 1:
+            raise RequestError(
+                ErrorCode.INVALID_FIELD,
+                "name exactly one of `channel`, `client_id`, `user_id`, `everyone`",
+            )
+        if message.channel is not None:
+            return self._to_channel(message.channel, bytes(message.event), now_ns)
+        if message.everyone:
+            return self._to_channel(EVERYONE, bytes(message.event), now_ns)
+        if message.user_id is not None:
+            sessions = self.mailbox.user(message.user_id)
+        else:
+            session = self.mailbox.client(message.client_id or "")
+            if session is None:
+                raise RequestError(
+                    ErrorCode.UNKNOWN_CLIENT,
+                    "no such client is connected, and none is remembered",
+                )
+            sessions = [session]
+        event = self._event(PERSONAL, bytes(message.event), now_ns)
+        for session in sessions:
+            self._to_session(session, event)
+        return messages.BroadcastResult(len(sessions), PERSONAL, None)
+
+    def _to_channel(self, name: str, payload: bytes, now_ns: int) -> messages.BroadcastResult:
+        if name != EVERYONE and not is_name(name):
+            raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
+        if not self.engine.admit(name):
+            raise RequestError(ErrorCode.UNAVAILABLE, "no room for another channel")
+        [entry] = self.engine.append([self._event(name, payload, now_ns)])
+        log = self.engine.logs[name]
+        position = Position(log.epoch, entry.offset)
+        return messages.BroadcastResult(self.subscribers(name), name, position)
+
+    def _event(self, channel: str, payload: bytes, now_ns: int) -> Event:
+        try:
+            return self.ingest.read_event(channel, payload, now_ns=now_ns)
+        except ValueError as error:
+            raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
+
+    def _to_session(self, session: Session, event: Event) -> None:
+        log, entry = self.mailbox.post(session, event)
+        reader = session.reader
+        if reader is not None:
+            reader.personal = log
+            self.fanout.deliver_personal(reader, entry)
+
+    # -- clients that come and go --------------------------------------------------------------
+
+    def arrive(
+        self, arrival: Arrival, make_reader: Callable[[], Reader], *, now_ns: int
+    ) -> Session:
+        """Greet a client and start what it asked for with its address; return its session.
+
+        A session that is still attached must `depart` from its old connection first: see
+        `attached`.
+        """
+        session = self.mailbox.take(arrival.session, now_ns=now_ns) if arrival.session else None
+        resumed = session is not None
+        if session is None:
+            session = Session(
+                client_id=arrival.client_id,
+                user_id=arrival.user_id,
+                fanout=self.fanout,
+                subscriptions_max=self._greeting.limits.subscriptions_max,
+            )
+        self.mailbox.add(session, arrival.secret)
+        self.sessions[session.client_id] = session
+        reader = make_reader()
+        session.reader = reader
+        session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
+        session.attach(reader, since=arrival.since, now_ns=now_ns)
+        self._announce("client.connected", session, now_ns)
+        if arrival.channels:
+            changed = session.open(
+                arrival.channels, last=arrival.last, since=arrival.since, now_ns=now_ns
+            )
+            self.announce_change(session, changed, now_ns=now_ns)
+        return session
+
+    def attached(self, secret: str, *, now_ns: int) -> Session | None:
+        """Return the session that a secret opens, if a connection still holds it."""
+        session = self.mailbox.take(secret, now_ns=now_ns)
+        return session if session is not None and session.reader is not None else None
+
+    def depart(self, session: Session, *, code: int, seconds: float, now_ns: int) -> None:
+        """Let a client's connection go; its session is remembered."""
+        session.detach()
+        del self.sessions[session.client_id]
+        self.mailbox.remember(session, now_ns=now_ns)
+        self._announce("client.disconnected", session, now_ns, code=code, seconds=seconds)
+
+    def receive(self, session: Session, text: str, *, now_ns: int) -> None:
+        """Handle a client's message."""
+        self.announce_change(session, session.receive(text, now_ns=now_ns), now_ns=now_ns)
+
+    def refuse(self, session: Session, error: RequestError) -> None:
+        """Tell a client that something it asked for was not done."""
+        session.send(error_message(error, msgspec.UNSET))
+
+    def announce_change(self, session: Session, changed: Changed | None, *, now_ns: int) -> None:
+        """Publish a change of subscriptions on ``connections``."""
+        if changed is None:
+            return
+        if changed.subscribed:
+            names = list(changed.subscribed)
+            self._announce("client.subscribed", session, now_ns, channels=names)
+        if changed.unsubscribed:
+            names = list(changed.unsubscribed)
+            self._announce("client.unsubscribed", session, now_ns, channels=names)
+
+    def _announce(
+        self,
+        event_type: str,
+        session: Session,
+        now_ns: int,
+        *,
+        channels: list[str] | None = None,
+        code: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        data = Connection(
+            client_id=session.client_id,
+            user_id=session.user_id,
+            total_connections=len(self.sessions),
+            channels=channels,
+            code=code,
+            seconds=seconds,
+        )
+        fields = b'"event_type":"%b","timestamp":"%b","data":%b' % (
+            event_type.encode(),
+            timestamp(now_ns).encode(),
+            msgspec.json.encode(data),
+        )
+        self.engine.append([Event("connections", fields, now_ns)])
+
+    def _connected(self, session: Session, *, resumed: bool, now_ns: int) -> messages.Connected:
+        greeting = self._greeting
+        return messages.Connected(
+            client_id=session.client_id,
+            user_id=session.user_id,
+            timestamp=timestamp(now_ns),
+            session=session.secret,
+            session_ttl_seconds=greeting.session_ttl_seconds,
+            resumed=resumed,
+            server=greeting.server,
+            heartbeat_seconds=greeting.heartbeat_seconds,
+            limits=greeting.limits,
+        )
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def heads(self) -> dict[str, int]:
+        """Return every log's newest offset: where all live readers stand."""
+        return {name: log.newest for name, log in self.engine.logs.items()}
+
+    def subscribers(self, channel: str) -> int:
+        """Count the clients that follow a channel."""
+        live = sum(len(c.members) for c in self.fanout.cohorts if c.wants(channel))
+        lagging = sum(selects(reader.view, channel) for reader in self.fanout.lagging)
+        return live + lagging

@@ -1,0 +1,196 @@
+"""From a bus message to a valid event, or to a rejection that is counted and kept.
+
+Each message is decoded and checked once. What passes is forwarded as the bytes it came in, so it
+must be JSON in valid UTF-8, or it would break every client's parser.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.core import channels, envelope
+from gateway.core.events import STANDARD, Event, EventObject
+
+
+Reason = Literal[
+    "frame_count",
+    "bad_topic",
+    "bad_envelope",
+    "oversized",
+    "invalid_utf8",
+    "invalid_json",
+    "invalid_event",
+    "reserved_field",
+    "too_many_channels",
+]
+
+_SPACE = b" \t\r\n"
+_OPEN, _CLOSE = ord("{"), ord("}")
+_KEPT_BYTES_MAX = 1024
+
+_decode_object = msgspec.json.Decoder(EventObject).decode
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
+_DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
+    name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A message that was not let in; `payload` is its first KiB."""
+
+    reason: Reason
+    detail: str
+    topic: str
+    payload: bytes
+    received_ns: int
+
+
+class _Reject(Exception):
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+def timestamp(ns: int) -> str:
+    """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
+    whole, rest = divmod(ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(whole, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+
+
+class Ingest:
+    """Validates messages; counts rejections by reason and keeps the newest.
+
+    `admit` is asked once per new channel and answers whether there is room for it.
+    """
+
+    def __init__(
+        self, *, payload_bytes_max: int, rejections_kept: int, admit: Callable[[str], bool]
+    ) -> None:
+        self.rejected: Counter[Reason] = Counter()
+        self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
+        self._payload_bytes_max = payload_bytes_max
+        self._admit = admit
+        self._names: dict[bytes, str] = {}
+        self._stamp_ns = -1
+        self._stamp = b""
+
+    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection:
+        """Take one bus message: topic, payload and perhaps an envelope."""
+        try:
+            return self._read(frames, now_ns)
+        except _Reject as why:
+            topic = frames[0][: channels.NAME_BYTES_MAX] if frames else b""
+            rejection = Rejection(
+                reason=why.reason,
+                detail=why.detail,
+                topic=topic.decode(errors="replace"),
+                payload=frames[1][:_KEPT_BYTES_MAX] if len(frames) > 1 else b"",
+                received_ns=now_ns,
+            )
+            self.rejected[why.reason] += 1
+            self.recent.append(rejection)
+            return rejection
+
+    def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
+        """Check a payload that did not come over the bus.
+
+        Raises:
+            ValueError: It would have been rejected; the text says why.
+        """
+        try:
+            return Event(channel, self._fields(channel, payload, now_ns), now_ns)
+        except _Reject as why:
+            raise ValueError(why.detail) from why
+
+    def _read(self, frames: Sequence[bytes], now_ns: int) -> Event:
+        sent_ns = 0
+        if len(frames) == 3:
+            try:
+                sent_ns = envelope.unpack(frames[2]).sent_ns
+            except ValueError as error:
+                raise _Reject("bad_envelope", str(error)) from error
+        elif len(frames) != 2:
+            raise _Reject("frame_count", f"a message has 2 or 3 frames, this one {len(frames)}")
+        name = self._names.get(frames[0])
+        if name is None:
+            name = self._name(frames[0])
+        fields = self._fields(name, frames[1], now_ns)
+        if frames[0] not in self._names:
+            self._open(frames[0], name)
+        return Event(name, fields, now_ns, sent_ns)
+
+    def _name(self, topic: bytes) -> str:
+        name = topic.decode("ascii", errors="replace")
+        if not channels.is_name(name):
+            raise _Reject(
+                "bad_topic",
+                "a topic is segments of [A-Za-z0-9_-] joined by dots, "
+                f"at most {channels.NAME_BYTES_MAX} bytes",
+            )
+        return name
+
+    def _open(self, topic: bytes, name: str) -> None:
+        if not self._admit(name):
+            raise _Reject("too_many_channels", "no room for another channel: ingest.channels_max")
+        self._names[topic] = name
+
+    def _fields(self, channel: str, payload: bytes, now_ns: int) -> bytes:
+        if len(payload) > self._payload_bytes_max:
+            raise _Reject(
+                "oversized", f"{len(payload)} bytes exceed {self._payload_bytes_max}"
+            )
+        if not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:
+                raise _Reject("invalid_utf8", str(error)) from error
+        try:
+            decode_data = _DATA_DECODERS.get(channel)
+            if decode_data is None:
+                return self._untyped(payload, now_ns)
+            event = _decode_object(payload)
+            decode_data(event.data)
+            return self._event_fields(event, payload, now_ns)
+        except msgspec.ValidationError as error:
+            raise _Reject("invalid_event", str(error)) from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _Reject("invalid_json", str(error)) from error
+
+    def _untyped(self, payload: bytes, now_ns: int) -> bytes:
+        if b'"event_type"' in payload:
+            try:
+                event = _decode_object(payload)
+            except msgspec.ValidationError:
+                pass  # valid JSON of another shape: data as a whole
+            else:
+                return self._event_fields(event, payload, now_ns)
+        _decode_any(payload)
+        return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
+
+    def _event_fields(self, event: EventObject, payload: bytes, now_ns: int) -> bytes:
+        unset = msgspec.UNSET
+        if not (event.type is unset and event.channel is unset and event.offset is unset):
+            raise _Reject(
+                "reserved_field", "`type`, `channel` and `offset` are set by the gateway"
+            )
+        if event.timestamp is None:
+            members: dict[str, Any] = msgspec.json.decode(payload)
+            del members["timestamp"]
+            payload = msgspec.json.encode(members)
+        elif payload[0] != _OPEN or payload[-1] != _CLOSE:
+            payload = payload.strip(_SPACE)
+        if event.timestamp:
+            return payload[1:-1]
+        return b'"timestamp":"%b",%b' % (self._now(now_ns), payload[1:-1])
+
+    def _now(self, now_ns: int) -> bytes:
+        if now_ns != self._stamp_ns:
+            self._stamp_ns, self._stamp = now_ns, timestamp(now_ns).encode()
+        return self._stamp

@@ -1,0 +1,92 @@
+"""Sessions by secret, client and user; what they remember and what waits for them.
+
+A session whose connection was lost is remembered until its time to live has passed or `remembered_max`
+others were lost after it. Personal messages are one more log, the session's own, so those that
+waited and those that were under way are resumed by position like everything else.
+"""
+
+from collections import OrderedDict
+
+from gateway.core.channels import PERSONAL
+from gateway.core.events import Event
+from gateway.core.log import ChannelLog, Entry, Retention
+from gateway.core.session import Session
+
+
+_PERSONAL_BYTES_MAX = 1024 * 1024
+
+
+class Mailbox:
+    """All sessions, attached or remembered."""
+
+    def __init__(
+        self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int
+    ) -> None:
+        self.expired = 0
+        self._epoch = epoch
+        self._ttl_ns = ttl_ns
+        self._remembered_max = remembered_max
+        self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
+        self._by_client: dict[str, Session] = {}
+        self._by_secret: dict[str, Session] = {}
+        self._by_user: dict[str, dict[Session, None]] = {}
+        self._lost: OrderedDict[Session, int] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        """How many sessions wait for their clients."""
+        return len(self._lost)
+
+    def add(self, session: Session, secret: str) -> None:
+        """Take in a session under a fresh secret; the one it had before opens nothing any more."""
+        self._by_secret.pop(session.secret, None)
+        session.secret = secret
+        self._by_secret[secret] = session
+        self._by_client[session.client_id] = session
+        if session.user_id is not None:
+            self._by_user.setdefault(session.user_id, {})[session] = None
+        self._lost.pop(session, None)
+
+    def take(self, secret: str, *, now_ns: int) -> Session | None:
+        """Find the session that a secret opens; it may still be attached elsewhere."""
+        self.expire(now_ns=now_ns)
+        return self._by_secret.get(secret)
+
+    def remember(self, session: Session, *, now_ns: int) -> None:
+        """Keep a session whose connection is gone."""
+        self._lost[session] = now_ns + self._ttl_ns
+        if len(self._lost) > self._remembered_max:
+            self._drop(next(iter(self._lost)))
+
+    def expire(self, *, now_ns: int) -> None:
+        """Forget the sessions whose time is over."""
+        while self._lost:
+            session, until_ns = next(iter(self._lost.items()))
+            if until_ns > now_ns:
+                break
+            self._drop(session)
+
+    def client(self, client_id: str) -> Session | None:
+        """Find a client's session, attached or remembered."""
+        return self._by_client.get(client_id)
+
+    def user(self, user_id: str) -> list[Session]:
+        """Find all sessions of a user."""
+        return list(self._by_user.get(user_id, ()))
+
+    def post(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
+        """Put a personal message into a session's own log."""
+        if session.personal is None:
+            session.personal = ChannelLog(PERSONAL, epoch=self._epoch, retention=self._retention)
+        return session.personal, session.personal.append(event)
+
+    def _drop(self, session: Session) -> None:
+        del self._lost[session]
+        self.expired += 1
+        del self._by_secret[session.secret]
+        del self._by_client[session.client_id]
+        if session.user_id is not None:
+            sessions = self._by_user[session.user_id]
+            del sessions[session]
+            if not sessions:
+                del self._by_user[session.user_id]

@@ -1,0 +1,405 @@
+"""A client's side of the protocol: messages in, replies and subscriptions out.
+
+A session outlives its connection. While attached it owns a `Reader`; when the connection ends it
+keeps identity, subscriptions, positions and personal log until it expires, and a client that
+brings its secret attaches again.
+
+Positions are what the client is *known* to have received. Bytes handed to a socket may be lost
+with it, so what counts is the last answered ping: a WebSocket is ordered, and who answers a ping
+has seen what was written before it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway.core import channels, messages
+from gateway.core.channels import EVERYONE, PERSONAL
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.fanout import Fanout, Offsets, Reader, selects
+from gateway.core.frames import text_frame
+from gateway.core.ingest import timestamp
+from gateway.core.log import ChannelLog
+from gateway.core.messages import ChannelRequest, Position
+
+
+_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(
+    messages.ClientMessage
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class _OnlyId(msgspec.Struct):
+    id: messages.OptionalId = msgspec.UNSET
+
+
+_decode_id = msgspec.json.Decoder(_OnlyId).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a message did to a client's subscriptions, for the ``connections`` channel."""
+
+    subscribed: tuple[str, ...] = ()
+    unsubscribed: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Where the channels of a subscribe message begin, and what is to be said about it."""
+
+    starts: dict[str, int] = field(default_factory=dict)
+    recovered: dict[str, bool] = field(default_factory=dict)
+    lost: list[ChannelLog] = field(default_factory=list)
+
+
+class Session:
+    """One client: who it is, what it follows, how far it is known to have come."""
+
+    def __init__(
+        self, *, client_id: str, user_id: str | None, fanout: Fanout, subscriptions_max: int
+    ) -> None:
+        self.client_id = client_id
+        self.user_id = user_id
+        self.secret = ""
+        self.subscriptions: tuple[str, ...] = ()
+        self.personal: ChannelLog | None = None
+        self.reader: Reader | None = None
+        self._fanout = fanout
+        self._subscriptions_max = subscriptions_max
+        self._known: Offsets = {}
+        self._pinged: tuple[bytes, Offsets] | None = None
+
+    # -- attach and detach ---------------------------------------------------------------------
+
+    def attach(
+        self, reader: Reader, *, since: Mapping[str, Position] | None, now_ns: int
+    ) -> None:
+        """Bind the session to a new connection; one that was lost goes on where it stood."""
+        reader.personal = self.personal
+        self.reader = reader
+        resumed = self.subscriptions
+        plan = self._start_own(since or {})
+        if resumed:
+            self._restore(plan, resumed, since or {})
+        if resumed or plan.recovered:
+            self._reply_subscribed(plan, resumed, msgspec.UNSET, now_ns)
+        self._begin(plan.starts)
+        self._fanout.follow(reader, frozenset(resumed), plan.starts)
+
+    def _begin(self, starts: Offsets) -> None:
+        """Note where channels begin, also for a ping that is under way."""
+        self._known = {**self._known, **starts}
+        if self._pinged is not None:
+            payload, offsets = self._pinged
+            self._pinged = (payload, {**offsets, **starts})
+
+    def detach(self) -> None:
+        """Let go of the connection; what is unconfirmed will be sent again."""
+        if self.reader is not None:
+            self._fanout.remove(self.reader)
+            self.reader = None
+        self._pinged = None
+
+    def _start_own(self, since: Mapping[str, Position]) -> _Plan:
+        """Plan the two channels that every client follows."""
+        plan = _Plan()
+        everyone = self._fanout.log(EVERYONE)
+        for log in (everyone, self.personal):
+            if log is None:
+                continue
+            if log.name in since:
+                self._recover(plan, log, since[log.name])
+            elif log.name == PERSONAL:
+                plan.starts[log.name] = self._known.get(log.name, 0)
+            else:
+                plan.starts[log.name] = self._known.get(log.name, log.newest)
+        return plan
+
+    def _restore(
+        self, plan: _Plan, patterns: Collection[str], since: Mapping[str, Position]
+    ) -> None:
+        for log in self._fanout.selected(patterns):
+            if log.name in since:
+                self._recover(plan, log, since[log.name])
+            else:
+                after = self._known.get(log.name, 0)
+                plan.starts[log.name] = after
+                plan.recovered[log.name] = after + 1 >= log.start_offset
+
+    # -- liveness ------------------------------------------------------------------------------
+
+    def pinged(self, payload: bytes, heads: Offsets) -> None:
+        """Note what has been written before a ping; `heads` is shared by all live readers."""
+        reader = self.reader
+        if reader is not None:
+            offsets = heads if reader.cursors is None else self._fanout.offsets(reader)
+            if self.personal is not None and reader.cursors is None:
+                offsets = {**heads, PERSONAL: self.personal.newest}
+            self._pinged = (payload, offsets)
+
+    def ponged(self, payload: bytes) -> None:
+        """Take a pong: everything written before its ping has arrived."""
+        if self._pinged is not None and self._pinged[0] == payload:
+            self._known = self._pinged[1]
+            self._pinged = None
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def receive(self, text: str | bytes, *, now_ns: int) -> Changed | None:
+        """Handle one message; replies are written to the reader at once.
+
+        Never raises for what a client sends: it is told with an ``error`` message.
+        """
+        try:
+            message = _parse(text)
+        except RequestError as error:
+            self.send(error_message(error, _id_of(text)))
+            return None
+        try:
+            match message:
+                case messages.Subscribe():
+                    return self._subscribe(message, now_ns)
+                case messages.Unsubscribe():
+                    return self._unsubscribe(message, now_ns)
+                case messages.GetSubscriptions():
+                    subscribed = list(self.subscriptions)
+                    self.send(
+                        messages.Subscriptions(
+                            id=message.id, channels=subscribed, timestamp=timestamp(now_ns)
+                        )
+                    )
+                case messages.Ping():
+                    stamp = timestamp(now_ns)
+                    self.send(
+                        messages.Pong(id=message.id, timestamp=stamp, positions=self.positions())
+                    )
+                case messages.Auth():
+                    raise RequestError(
+                        ErrorCode.UNSUPPORTED, "authentication is not configured on this gateway"
+                    )
+        except RequestError as error:
+            self.send(error_message(error, message.id))
+        return None
+
+    def open(
+        self,
+        names: Sequence[str],
+        *,
+        last: int | None,
+        since: Mapping[str, Position] | None,
+        now_ns: int,
+    ) -> Changed | None:
+        """Subscribe to what a client asked for with its address."""
+        positions = None if since is None else msgspec.to_builtins(since)
+        message = messages.Subscribe(channels=list(names), last=last, since=positions)
+        try:
+            return self._subscribe(message, now_ns)
+        except RequestError as error:
+            self.send(error_message(error, msgspec.UNSET))
+            return None
+
+    def send(self, message: messages.ServerMessage) -> None:
+        """Write a message to the client, if it is there."""
+        if self.reader is not None:
+            self.reader.write(text_frame(_encode(message)))
+
+    def positions(self) -> dict[str, Position]:
+        """Return where the client stands in every log that it follows."""
+        if self.reader is None:
+            return {}
+        offsets = self._fanout.offsets(self.reader)
+        return {
+            log.name: Position(log.epoch, offsets[log.name])
+            for log in self._fanout.logs_of(self.reader)
+        }
+
+    def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
+        reader = self.reader
+        assert reader is not None
+        requests = _requests(message)
+        names = list(dict.fromkeys(request.channel for request in requests))
+        new = [name for name in names if name not in self.subscriptions]
+        if len(self.subscriptions) + len(new) > self._subscriptions_max:
+            raise RequestError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"{len(self.subscriptions)} subscriptions and {len(new)} more exceed the "
+                f"limit of {self._subscriptions_max}; a wildcard may serve",
+            )
+        plan = _Plan()
+        for request in requests:
+            self._plan(plan, request)
+        self.subscriptions += tuple(new)
+        self._begin(plan.starts)
+        self._reply_subscribed(plan, names, message.id, now_ns)
+        self._fanout.follow(reader, frozenset(self.subscriptions), plan.starts)
+        return Changed(subscribed=tuple(names))
+
+    def _plan(self, plan: _Plan, request: ChannelRequest) -> None:
+        """Decide where each log that a request selects begins for this client."""
+        since = read_since(request.since)
+        for log in self._fanout.selected([request.channel]):
+            if isinstance(since, Position):
+                self._recover(plan, log, since)
+            elif since is not None and log.name in since:
+                self._recover(plan, log, since[log.name])
+            elif since is not None and channels.is_wildcard(request.channel):
+                # The client followed this pattern and has no position here: the channel is new.
+                plan.starts[log.name] = 0
+                plan.recovered[log.name] = log.start_offset == 1
+            elif request.last is not None:
+                plan.starts[log.name] = max(log.newest - request.last, log.start_offset - 1)
+            elif not selects(self.subscriptions, log.name):
+                plan.starts[log.name] = log.newest
+
+    def _recover(self, plan: _Plan, log: ChannelLog, since: Position) -> None:
+        """Resume after a position: all that follows it, or `recovered` false and a gap."""
+        if since.epoch != log.epoch or since.offset > log.newest:
+            plan.lost.append(log)
+            plan.starts[log.name] = log.start_offset - 1
+            plan.recovered[log.name] = False
+        else:
+            plan.starts[log.name] = since.offset
+            plan.recovered[log.name] = since.offset + 1 >= log.start_offset
+
+    def _reply_subscribed(
+        self, plan: _Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int
+    ) -> None:
+        starts = {**self._current(names), **plan.starts}
+        positions = {
+            name: Position(log.epoch, offset)
+            for name, offset in starts.items()
+            if (log := self._log(name)) is not None
+        }
+        self.send(
+            messages.Subscribed(
+                id=id_,
+                channels=list(names),
+                timestamp=timestamp(now_ns),
+                positions=positions,
+                recovered=plan.recovered,
+                denied=[],
+            )
+        )
+        for log in plan.lost:
+            self.send(
+                messages.Gap(
+                    channel=log.name, epoch=log.epoch, from_=None, to=None, reason="epoch"
+                )
+            )
+
+    def _current(self, names: Collection[str]) -> dict[str, int]:
+        """Return where the client stands in channels that it follows already."""
+        assert self.reader is not None
+        offsets = self._fanout.offsets(self.reader)
+        return {
+            log.name: offsets[log.name]
+            for log in self._fanout.selected(names)
+            if log.name in offsets
+        }
+
+    def _log(self, name: str) -> ChannelLog | None:
+        return self.personal if name == PERSONAL else self._fanout.log(name)
+
+    def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
+        assert self.reader is not None
+        gone = [name for name in dict.fromkeys(message.channels) if name in self.subscriptions]
+        self.subscriptions = tuple(name for name in self.subscriptions if name not in gone)
+        self._fanout.follow(self.reader, frozenset(self.subscriptions), {})
+        self.send(
+            messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns))
+        )
+        return Changed(unsubscribed=tuple(gone))
+
+
+def error_message(error: RequestError, id_: messages.OptionalId) -> messages.Error:
+    """Return what tells a client about its mistake."""
+    code = error.code
+    return messages.Error(
+        id=id_,
+        code=code.word,
+        status=code.status,
+        message=error.message,
+        temporary=code.temporary,
+    )
+
+
+def _parse(text: str | bytes) -> messages.ClientMessage:
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        word = str(error)
+        if "$.type`" in word or "missing required field `type`" in word:
+            raise RequestError(
+                ErrorCode.UNKNOWN_TYPE,
+                "`type` is one of subscribe, unsubscribe, get_subscriptions, ping, auth",
+            ) from error
+        raise RequestError(ErrorCode.INVALID_FIELD, word) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
+
+
+def _id_of(text: str | bytes) -> messages.OptionalId:
+    try:
+        return _decode_id(text).id
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.UNSET
+
+
+def _requests(message: messages.Subscribe) -> list[ChannelRequest]:
+    """Give each channel of a message its options, and check them."""
+    if len(message.channels) > 1 and isinstance(read_since(message.since), Position):
+        raise RequestError(
+            ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
+        )
+    requests = []
+    for channel in message.channels:
+        own = ChannelRequest(channel=channel) if isinstance(channel, str) else channel
+        request = ChannelRequest(
+            channel=own.channel,
+            since=message.since if own.since is None else own.since,
+            last=message.last if own.last is None else own.last,
+            filter=own.filter or message.filter,
+            rate=own.rate or message.rate,
+        )
+        _check(request)
+        requests.append(request)
+    return requests
+
+
+def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
+    """Tell a single position from one position per channel.
+
+    Raises:
+        RequestError: It is neither.
+    """
+    if since is None:
+        return None
+    try:
+        if since.keys() == {"epoch", "offset"} and not isinstance(since["epoch"], dict):
+            return msgspec.convert(since, Position)
+        return msgspec.convert(since, dict[str, Position])
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
+
+
+def _check(request: ChannelRequest) -> None:
+    pattern = request.channel
+    if not channels.is_pattern(pattern):
+        raise RequestError(
+            ErrorCode.INVALID_CHANNEL,
+            f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
+            "`*` for one segment, a final `>` for the rest",
+        )
+    if isinstance(read_since(request.since), Position) and channels.is_wildcard(pattern):
+        raise RequestError(
+            ErrorCode.INVALID_FIELD,
+            f"`since` of the wildcard {pattern!r} must name a position for each channel",
+        )
+    for option in ("filter", "rate"):
+        if getattr(request, option) is not None:
+            raise RequestError(
+                ErrorCode.UNSUPPORTED, f"`{option}` is not supported by this version"
+            )

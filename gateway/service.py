@@ -1,0 +1,274 @@
+"""The only place where objects meet: build, start, tick, drain, stop."""
+
+import asyncio
+import contextlib
+import resource
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import structlog
+import zmq
+from aiohttp import web
+
+from gateway import __version__
+from gateway.bus.subscriber import BusError, Frames, Link
+from gateway.config.model import Config, Log
+from gateway.core import messages
+from gateway.core.engine import Engine
+from gateway.core.errors import CloseCode
+from gateway.core.hub import Greeting, Hub
+from gateway.core.ingest import Ingest
+from gateway.core.log import Retention
+from gateway.core.mailbox import Mailbox
+from gateway.logs import RateLimit
+from gateway.metrics import Metrics
+from gateway.web import app, transport, websocket
+from gateway.web.context import BusLink, Context
+from gateway.web.pulse import Pulse
+
+
+log = structlog.get_logger("gateway")
+
+_REJECTIONS_PER_SECOND = 1
+"""Log lines about rejected messages; all of them are counted, and the newest kept."""
+_HOUSEKEEPING_SECONDS = 1.0
+
+
+class Service:
+    """One gateway in this process. Needs a running event loop from `start` to `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.hub = build_hub(config)
+        self.metrics = Metrics(self.hub)
+        self.draining = False
+        self.url = ""
+        self._loop = asyncio.get_running_loop()
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._links: list[Link] = []
+        self._server: asyncio.Server | None = None
+        self._rejections = RateLimit(per_second=_REJECTIONS_PER_SECOND)
+        self._pulse = Pulse(self.hub, config.clients)
+        self._context = Context(
+            config=config,
+            hub=self.hub,
+            metrics=self.metrics,
+            now_ns=time.time_ns,
+            started_ns=time.time_ns(),
+            pulse=self._pulse,
+            bus=self.bus,
+            unready=self.unready,
+        )
+        self._runner = web.AppRunner(app.build(self._context), access_log=None)
+        self._timers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the bus, then the door.
+
+        Raises:
+            BusError: A bus endpoint cannot be opened.
+            OSError: The HTTP address cannot be bound.
+        """
+        config = self.config
+        endpoints: list[tuple[str, str]] = [(e, "connect") for e in config.connect]
+        if config.bind:
+            endpoints.append((config.bind, "bind"))
+        for endpoint, mode in endpoints:
+            link = Link(self._zmq, endpoint, mode, config.bus, on_messages=self._tick)
+            self._links.append(link)
+            link.open()
+        await self._runner.setup()
+        self._server = await transport.listen(
+            self._runner,
+            host=config.host,
+            port=config.port,
+            handshake_seconds=config.clients.handshake_seconds,
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._timers = [
+            self._loop.create_task(self._every(self._pulse.interval, self._beat)),
+            self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
+        ]
+
+    async def drain(self) -> None:
+        """Send every client away with a delay of its own; then nothing holds the gateway."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        await websocket.close_all(self._context, CloseCode.RESTART)
+
+    async def stop(self) -> None:
+        """Release everything."""
+        for timer in self._timers:
+            timer.cancel()
+        for link in self._links:
+            link.close()
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+        self._zmq.destroy(linger=0)
+
+    def unready(self) -> list[str]:
+        """Say why no new client should be sent here; empty if one may."""
+        reasons = []
+        if self._server is None:
+            reasons.append("not listening yet")
+        if self.draining:
+            reasons.append("draining")
+        if len(self._context.connections) >= self.config.clients.connections_max:
+            reasons.append("clients.connections_max is reached")
+        return reasons
+
+    def bus(self) -> list[BusLink]:
+        """Say how each endpoint of the bus is."""
+        now = self._loop.time()
+        return [
+            BusLink(
+                endpoint=link.endpoint,
+                mode=link.mode,
+                state=link.state,
+                peers=link.peers,
+                received=link.received,
+                reopened=link.reopened,
+                last_event_seconds=None if link.last_message is None else now - link.last_message,
+            )
+            for link in self._links
+        ]
+
+    def _tick(self, batch: Sequence[Frames]) -> None:
+        """Take in all that one wake-up of a bus socket brought, through to the last write."""
+        began = time.perf_counter()
+        now_ns = time.time_ns()
+        tick = self.hub.tick(batch, now_ns=now_ns)
+        self.metrics.tick(tick, now_ns=now_ns, seconds=time.perf_counter() - began)
+        for rejection in tick.rejections:
+            suppressed = self._rejections.allow(rejection.reason, now=self._loop.time())
+            if suppressed is not None:
+                log.warning(
+                    "rejected",
+                    reason=rejection.reason,
+                    detail=rejection.detail,
+                    topic=rejection.topic,
+                    suppressed=suppressed,
+                )
+
+    async def _every(self, seconds: float, act: Callable[[], None]) -> None:
+        while True:
+            due = self._loop.time() + seconds
+            await asyncio.sleep(seconds)
+            self.metrics.loop_lag(max(self._loop.time() - due, 0.0))
+            act()
+
+    def _beat(self) -> None:
+        self._pulse.beat(now=self._loop.time())
+
+    def _tidy(self) -> None:
+        now_ns = time.time_ns()
+        for link in self._links:
+            link.touch()
+        self.hub.engine.evict(now_ns=now_ns)
+        self.hub.mailbox.expire(now_ns=now_ns)
+
+
+def build_hub(config: Config) -> Hub:
+    """Put the core together as configured, with an epoch of its own."""
+    epoch = secrets.token_hex(4)
+    engine = Engine(
+        epoch=epoch,
+        channels_max=config.ingest.channels_max,
+        retention=_retention(config.log),
+        retentions={name: _retention(own) for name, own in config.channels.items()},
+    )
+    ingest = Ingest(
+        payload_bytes_max=config.ingest.payload_bytes_max,
+        rejections_kept=config.ingest.rejections_kept,
+        admit=engine.admit,
+    )
+    mailbox = Mailbox(
+        epoch=epoch,
+        ttl_ns=round(config.sessions.ttl_seconds * 1e9),
+        messages_max=config.sessions.messages_max,
+        remembered_max=config.sessions.remembered_max,
+    )
+    greeting = Greeting(
+        server=messages.Server("neurograph-gateway", __version__),
+        heartbeat_seconds=config.clients.heartbeat_seconds,
+        session_ttl_seconds=config.sessions.ttl_seconds,
+        limits=messages.Limits(
+            config.clients.message_bytes_max, config.clients.subscriptions_max
+        ),
+    )
+    return Hub(engine=engine, ingest=ingest, mailbox=mailbox, greeting=greeting)
+
+
+def _retention(settings: Log) -> Retention:
+    return Retention(
+        events_max=settings.events_max,
+        bytes_max=settings.bytes_max,
+        age_ns_max=round(settings.age_seconds_max * 1e9),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Service]:
+    """Run a gateway for the length of a block."""
+    service = Service(config)
+    try:
+        await service.start()
+        yield service
+    finally:
+        await service.stop()
+
+
+def run(config: Config) -> int:
+    """Run a gateway until a signal ends it; return the process's exit status."""
+    _raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(config) as service:
+            log.info("listening", url=service.url, version=__version__)
+            for link in service.bus():
+                log.info("bus", endpoint=link.endpoint, mode=link.mode)
+            await stop.wait()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # A second signal ends at once, by the signal itself.
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+            log.info("draining", clients=len(service.hub.sessions))
+            try:
+                async with asyncio.timeout(config.shutdown.seconds_max):
+                    await service.drain()
+            except TimeoutError:
+                log.warning("drain cut short", seconds=config.shutdown.seconds_max)
+    except (BusError, OSError) as error:
+        log.error("cannot start", reason=str(error))  # noqa: TRY400  # expected: no traceback
+        return 1
+    log.info("stopped")
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # there is none for Windows
+
+    return uvloop.new_event_loop
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many sockets as this user may have: each client is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,1 @@
+"""The HTTP side: WebSocket, REST, documents; the only home of aiohttp."""

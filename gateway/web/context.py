@@ -1,0 +1,53 @@
+"""What every handler needs, handed in by the service under one key."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gateway.config.model import Config
+from gateway.core.hub import Hub
+from gateway.metrics import Metrics
+
+
+if TYPE_CHECKING:
+    from gateway.web.pulse import Pulse
+    from gateway.web.websocket import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class BusLink:
+    """How one endpoint of the bus is, for status and readiness."""
+
+    endpoint: str
+    mode: str
+    """``connect`` or ``bind``."""
+    state: str
+    """``connecting``, ``connected``, ``listening``."""
+    peers: int
+    received: int
+    reopened: int
+    """How often the socket was replaced after the link ended for good."""
+    last_event_seconds: float | None
+    """How long ago the last message came; None before the first."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One gateway as its handlers see it; `now_ns` is unix time."""
+
+    config: Config
+    hub: Hub
+    metrics: Metrics
+    now_ns: Callable[[], int]
+    started_ns: int
+    pulse: "Pulse"
+    bus: Callable[[], list[BusLink]]
+    unready: Callable[[], list[str]]
+    """Why the gateway is not ready; empty when it is."""
+    connections: dict[str, "Connection"] = field(default_factory=dict)
+    """Open WebSocket connections by client id."""
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -1,0 +1,115 @@
+"""aiohttp's server side, with what the gateway must know and aiohttp does not tell.
+
+aiohttp does the HTTP handshake, control frames and inbound parsing. Added here: a look at each
+inbound frame before its parser, which accepts unmasked frames and reserved close codes; a call
+when a socket takes data again; and a word to the client before each close.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import WebSocketError, web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.core.frames import Inspector, Violation
+
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a whole fleet may come back at once."""
+CLOSE_SECONDS = 2.0
+"""How long a peer may take to answer a close frame."""
+
+
+class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
+    """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
+
+    __slots__ = ("on_writable",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: passed through to aiohttp
+        super().__init__(*args, **kwargs)
+        self.on_writable: Callable[[], object] | None = None
+
+    def set_parser(
+        self, parser: Any, data_received_cb: Callable[[], None] | None = None
+    ) -> None:  # Any: aiohttp's parser, of which only feed_data and feed_eof are used
+        """Take the WebSocket parser after an upgrade; look at everything it is fed."""
+        super().set_parser(_Inspected(parser), data_received_cb)  # type: ignore[arg-type]  # same methods
+
+    def resume_writing(self) -> None:
+        """Note that the socket takes data again."""
+        super().resume_writing()
+        if self.on_writable is not None:
+            # Not now: the transport is in the middle of its own bookkeeping.
+            self._loop.call_soon(self.on_writable)
+
+
+class _Inspected:
+    """A WebSocket parser that only sees frames which RFC 6455 allows."""
+
+    __slots__ = ("_failed", "_inspector", "_parser")
+
+    def __init__(self, parser: Any) -> None:  # Any: see Protocol.set_parser
+        self._parser = parser
+        self._inspector = Inspector()
+        self._failed = False
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        if self._failed:
+            return False, b""
+        try:
+            self._inspector.feed(data)
+        except Violation as violation:
+            self._failed = True
+            self._parser.queue.set_exception(WebSocketError(violation.code, str(violation)))
+            return False, b""
+        result: tuple[bool, bytes] = self._parser.feed_data(data)
+        return result
+
+    def feed_eof(self) -> None:
+        self._parser.feed_eof()
+
+
+class Socket(web.WebSocketResponse):
+    """A WebSocket that says why before it closes.
+
+    `farewell` is called with the close code right before this side begins a closing handshake,
+    whether the gateway or aiohttp decided to.
+    """
+
+    def __init__(self, *, message_bytes_max: int) -> None:
+        super().__init__(
+            timeout=CLOSE_SECONDS,
+            autoping=False,
+            compress=False,
+            max_msg_size=message_bytes_max,
+        )
+        self.farewell: Callable[[int], object] | None = None
+
+    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        """Close, unless closed already; False if there was nothing to do."""
+        farewell, self.farewell = self.farewell, None
+        # drain is False when aiohttp answers a peer's close frame: that one knows why.
+        if farewell is not None and drain and not self.closed:
+            farewell(code)
+        return await super().close(code=code, message=message, drain=drain)
+
+
+async def listen(
+    runner: web.AppRunner, *, host: str, port: int, handshake_seconds: float
+) -> asyncio.Server:
+    """Accept connections for a set-up runner; the caller closes the server, then the runner.
+
+    A connection must have sent its whole request head within `handshake_seconds`.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+    server = runner.server
+    assert server is not None
+
+    def protocol() -> Protocol:
+        return Protocol(server, loop=loop, keepalive_timeout=handshake_seconds, access_log=None)
+
+    return await loop.create_server(protocol, host, port, backlog=BACKLOG, reuse_address=True)
