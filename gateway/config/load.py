@@ -1,6 +1,7 @@
 """From what was given to a `Config`, or to everything that is wrong with it."""
 
 import math
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,7 @@ _KUBERNETES = (
     'Kubernetes sets this for a service named "gateway": put `enableServiceLinks: false` '
     "into the pod's spec, give the service another name, or use --port"
 )
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -149,14 +151,12 @@ def _texts(one: Given) -> tuple[str, ...]:
 
 
 def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
+    number = one.text and _NUMBER.fullmatch(str(one.value))
+    shown = f"{one.value if number else repr(one.value)} {reason}"
     if key == "port" and one.text and "://" in str(one.value):
-        return Problem(key, f"{one.value!r} {reason}", _KUBERNETES, one.origin)
-    return Problem(
-        key,
-        f"{one.value!r} {reason}",
-        f"leave it out for the default ({setting.default_toml})",
-        one.origin,
-    )
+        return Problem(key, shown, _KUBERNETES, one.origin)
+    remedy = f"leave it out for the default ({setting.default_toml})"
+    return Problem(key, shown, remedy, one.origin)
 
 
 def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:

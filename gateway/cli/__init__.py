@@ -1,0 +1,19 @@
+"""The command `gateway`: one file per subcommand. Exit status 2 means that the configuration is wrong."""
+
+import click
+
+from gateway import __version__
+from gateway.cli.check import check
+from gateway.cli.serve import serve
+from gateway.cli.version import version
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(version)s")
+def main() -> None:
+    """Events from a ZeroMQ bus to WebSocket clients."""
+
+
+main.add_command(serve)
+main.add_command(check)
+main.add_command(version)

@@ -1,0 +1,117 @@
+"""`gateway check`: validate the configuration and say what the gateway would do."""
+
+import errno
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gateway.cli.options import configured
+from gateway.config import Config, Log, example
+
+
+FILES_RESERVED = 64
+"""Open files that the gateway needs besides one per client."""
+
+
+def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(example(), nl=False)
+        context.exit()
+
+
+@click.command()
+@click.option(
+    "--example",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_example,
+    help="Print an annotated configuration file with all settings, and do nothing else.",
+)
+@configured
+def check(config: Config) -> None:
+    """Validate the configuration and say what `gateway serve` would do with it.
+
+    The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
+    """
+    for line in described(config):
+        click.echo(line)
+    for warning in warnings(config):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def described(config: Config) -> Iterator[str]:
+    """What the gateway would do, a line for each thing."""
+    clients, sessions, end = config.clients, config.sessions, config.shutdown
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    at = f"{host}:{config.port or '<any free port>'}"
+    yield f"serve       http://{at} and ws://{at}/ws"
+    for endpoint in config.connect:
+        yield f"connect to  {endpoint}, where a publisher binds"
+    if config.bind:
+        yield f"bind        {config.bind}, where publishers connect"
+    yield f"keep        {_kept(config.log)} per channel, {config.ingest.channels_max} channels at most"
+    for name, log in sorted(config.channels.items()):
+        yield f"              of {name}: {_kept(log)}"
+    yield (
+        f"clients     {clients.connections_max} at most, each with {clients.subscriptions_max} "
+        f"subscriptions; pinged every {clients.heartbeat_seconds:g} s"
+    )
+    yield (
+        f"sessions    {sessions.remembered_max} lost ones are remembered for {sessions.ttl_seconds:g} s, "
+        f"each with {sessions.messages_max} personal messages"
+    )
+    yield f"shutdown    within {end.seconds_max:g} s; clients come back over {end.spread_seconds:g} s"
+    yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
+
+
+def _kept(log: Log) -> str:
+    age = f", {log.age_seconds_max:g} s" if log.age_seconds_max else ""
+    return f"{log.events_max} events, {log.bytes_max} bytes{age}"
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What would go wrong on this machine now, or is hardly what was meant."""
+    if problem := _unavailable(config.host, config.port):
+        yield f"port: {problem}"
+    if config.bind.startswith("tcp://"):
+        host, _, port = config.bind.removeprefix("tcp://").rpartition(":")
+        if port.isdigit() and (problem := _unavailable(host.strip("[]"), int(port))):
+            yield f"bind: {problem}"
+    for key, endpoint in [("bind", config.bind), *(("connect", one) for one in config.connect)]:
+        folder = Path(endpoint.removeprefix("ipc://")).parent
+        if endpoint.startswith("ipc:///") and not folder.is_dir():
+            yield f"{key}: there is no folder {folder} for {endpoint}"
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = config.clients.connections_max + FILES_RESERVED
+    if files != resource.RLIM_INFINITY and files < needed:
+        yield (
+            f"clients.connections_max: {config.clients.connections_max} clients need {needed} open "
+            f"files, this process may have {files}; raise it (ulimit -n) or lower the setting"
+        )
+    if config.ingest.payload_bytes_max > config.bus.message_bytes_max:
+        yield (
+            "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
+            f"({config.bus.message_bytes_max}) never arrive"
+        )
+
+
+def _unavailable(host: str, port: int) -> str:
+    """Why one cannot listen there, empty if one can. Wildcards and interfaces are not tried."""
+    if host in {"*", "lo"}:
+        return ""
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            return f"{host}:{port} is in use by another program"
+        return f"cannot listen on {host}:{port} ({exc.strerror or exc})"
+    return ""

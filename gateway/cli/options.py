@@ -1,0 +1,81 @@
+"""The options that say how the gateway is configured, shared by all commands that need to know."""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, NoReturn, ParamSpec
+
+import click
+
+from gateway.config import Config, ConfigError, load, settings
+
+
+P = ParamSpec("P")
+
+_DOCS = {setting.key: f"{setting.doc}  [default: {setting.default_toml}]" for setting in settings()}
+
+
+def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[..., None]:
+    """Give a command the configuration as its first argument; a wrong one ends the program with status 2."""
+
+    @click.option("--host", help=_DOCS["host"])
+    @click.option("--port", help=_DOCS["port"])
+    @click.option("--connect", multiple=True, help=_DOCS["connect"] + "  Repeatable.")
+    @click.option("--bind", help=_DOCS["bind"])
+    @click.option("--insecure-allow-remote", is_flag=True, help=_DOCS["insecure_allow_remote"])
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="TOML file.  [environment: GATEWAY_CONFIG]",
+    )
+    @click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other setting, as in log.events_max=500 (`gateway check --example` shows all). Repeatable.",
+    )
+    @wraps(command)
+    def wrapper(
+        host: str | None,
+        port: str | None,
+        connect: tuple[str, ...],
+        bind: str | None,
+        insecure_allow_remote: bool,
+        config: Path | None,
+        assignments: tuple[str, ...],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        given = {"host": host, "port": port, "bind": bind}
+        flags: dict[str, str | list[str]] = _assigned(assignments)
+        flags |= {key: value for key, value in given.items() if value is not None}
+        if connect:
+            flags["connect"] = list(connect)
+        if insecure_allow_remote:
+            flags["insecure_allow_remote"] = "true"
+        try:
+            loaded = load(config, os.environ, flags)
+        except ConfigError as exc:
+            _refuse(exc)
+        command(loaded, *args, **kwargs)
+
+    return wrapper
+
+
+def _assigned(assignments: tuple[str, ...]) -> dict[str, str | list[str]]:
+    flags: dict[str, str | list[str]] = {}
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator or not key.strip():
+            raise click.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="--set")
+        flags[key.strip()] = value.strip()
+    return flags
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    click.echo("The configuration cannot be used:", err=True)
+    for problem in error.problems:
+        click.echo(f"  {problem}", err=True)
+    raise SystemExit(2)

@@ -1,0 +1,168 @@
+"""What the gateway says about itself, on standard error: readable on a terminal, else JSON lines.
+
+Names and values may come from anyone who can send us a byte. So control characters never reach a
+terminal or start a new line, secrets are cut out, and what can be provoked is said at a bounded rate.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+Logger = structlog.stdlib.BoundLogger
+
+_SECRETS = "token|secret|session|password|authorization"
+_SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
+_SECRET_IN_URL = re.compile(rf"([?&](?:\w*_)?(?:{_SECRETS})=)[^&\s\"']+", re.IGNORECASE)
+_REDACTED = "[redacted]"
+_DEPTH_MAX = 4
+
+# C0, DEL and C1 controls, line and paragraph separators, and what turns the direction of writing.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, to be told from others on the root logger."""
+
+
+def set_up(
+    level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None
+) -> None:
+    """Send our log and that of every library to `stream` (standard error); a second call replaces the first."""
+    stream = stream or sys.stderr
+    console = format == "console" or (format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    handler = _Handler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([_escape, _console(stream)] if console else [_json]),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def logger(name: str) -> Logger:
+    """A logger of this name: ``log.info("client_connected", client_id=…)``."""
+    return cast(Logger, structlog.get_logger(name))
+
+
+class RateLimit:
+    """Lets through so many messages per second and key, and counts the others.
+
+    At most `keys_max` keys are known; the one whose second began first is forgotten for another.
+    """
+
+    def __init__(self, *, per_second: int, keys_max: int = 1000) -> None:
+        self._per_second = per_second
+        self._keys_max = keys_max
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+
+    def allow(self, key: str, *, now: float) -> int | None:
+        """None if this message is one too many; else how many were suppressed since the last one let through."""
+        window = self._windows.get(key)
+        if window is None or now - window.start >= 1.0:
+            self._windows.pop(key, None)
+            self._windows[key] = _Window(now)
+            if len(self._windows) > self._keys_max:
+                self._windows.popitem(last=False)
+            return window.suppressed if window else 0
+        if window.allowed < self._per_second:
+            window.allowed += 1
+            return 0
+        window.suppressed += 1
+        return None
+
+
+class _Window:
+    """One key's current second, from its first message on."""
+
+    __slots__ = ("allowed", "start", "suppressed")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.allowed = 1
+        self.suppressed = 0
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {key: _without_secrets(key, value, _DEPTH_MAX) for key, value in event.items()}
+
+
+def _without_secrets(key: object, value: object, depth: int) -> object:
+    if isinstance(key, str) and _SECRET_KEY.fullmatch(key):
+        return _REDACTED
+    match value:
+        case str():
+            return _SECRET_IN_URL.sub(rf"\1{_REDACTED}", value)
+        case Mapping() if depth:
+            return {str(k): _without_secrets(k, v, depth - 1) for k, v in value.items()}
+        case list() | tuple() if depth:
+            return [_without_secrets(None, one, depth - 1) for one in value]
+        case Mapping() | list() | tuple():
+            return "[too deep]"
+        case _:
+            return value
+
+
+def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Make every name and value one line of text that is safe on a terminal."""
+    return {
+        _one_line(key): _traceback(value)
+        if key == "exception"
+        else _one_line(value if isinstance(value, str) else repr(value))
+        for key, value in event.items()
+    }
+
+
+def _one_line(text: str) -> str:
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _traceback(value: object) -> str:
+    """A traceback keeps its lines, indented: none of them can pass for a record of ours."""
+    return "\n".join("  " + _one_line(line) for line in str(value).split("\n"))
+
+
+def _console(stream: TextIO) -> Processor:
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    return structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=28)
+
+
+def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    # Not orjson: it refuses lone surrogates and integers beyond 64 bits, and this line must get out.
+    return json.dumps(event, default=repr, ensure_ascii=True)
