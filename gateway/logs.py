@@ -11,13 +11,11 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal, TextIO, cast
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-
-Logger = structlog.stdlib.BoundLogger
 
 _SECRETS = "token|secret|session|password|authorization"
 _SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
@@ -74,11 +72,6 @@ def set_up(
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-
-
-def logger(name: str) -> Logger:
-    """A logger of this name: ``log.info("client_connected", client_id=…)``."""
-    return cast(Logger, structlog.get_logger(name))
 
 
 class RateLimit:

@@ -85,12 +85,14 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{key}: there is no folder {folder} for {endpoint}"
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, files = resource.getrlimit(
+        resource.RLIMIT_NOFILE
+    )  # `serve` raises its limit to the hard one
     needed = config.clients.connections_max + FILES_RESERVED
     if files != resource.RLIM_INFINITY and files < needed:
         yield (
             f"clients.connections_max: {config.clients.connections_max} clients need {needed} open "
-            f"files, this process may have {files}; raise it (ulimit -n) or lower the setting"
+            f"files, this process may have {files}; raise it (ulimit -Hn) or lower the setting"
         )
     if config.ingest.payload_bytes_max > config.bus.message_bytes_max:
         yield (

@@ -1,0 +1,57 @@
+# Everything that one does with this project; `make` alone lists it. Needs Python 3.11 or later.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+SOURCES := gateway ops tests publishers/python
+LOCKS := requirements.lock requirements-build.lock
+PACKAGES := pyproject.toml publishers/python/pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test unit lint format types lock build clean
+
+help: ## list what there is
+	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C ends both
+	@$(BIN)/python ops/run.py --port $(PORT)
+
+demo: .venv/run ## the same, and print the events that a WebSocket client receives
+	@$(BIN)/python ops/run.py --port $(PORT) --demo
+
+test: .venv/dev ## run all tests
+	@$(BIN)/pytest -rs
+
+unit: .venv/dev ## run the tests that need no sockets
+	@$(BIN)/pytest -q tests/unit
+
+lint: .venv/dev ## check style and formatting
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+format: .venv/dev ## put the code into its form
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+types: .venv/dev ## check the types
+	@$(BIN)/mypy
+
+lock: ## write the lock files (UPGRADE=1: with the newest versions)
+	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)
+
+build: .venv/dev ## build wheel and source archive into dist/
+	@$(BIN)/hatchling build
+
+clean: ## remove all that was made
+	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two states of one environment: able to run, and able to develop. The lock files agree on versions.
+.venv/run: ops/setup.sh $(LOCKS) $(PACKAGES)
+	@PYTHON=$(PYTHON) ops/setup.sh $(LOCKS)
+	@touch $@
+
+.venv/dev: ops/setup.sh requirements-dev.lock $(PACKAGES)
+	@PYTHON=$(PYTHON) ops/setup.sh requirements-dev.lock
+	@touch $@ .venv/run

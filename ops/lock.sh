@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Write the lock files: exact versions with the hashes of all their builds, for every Python and platform.
+# Usage: ops/lock.sh [--upgrade]      (keeps the versions that are locked, unless told to upgrade)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python="${PYTHON:-python3}"
+[ -x build/lock/bin/uv ] || { "$python" -m venv build/lock && build/lock/bin/pip install --quiet uv; }
+
+compile() { # lock file, what goes into it …
+    build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-header --no-emit-index-url --no-emit-find-links --output-file "$@"
+}
+
+# All from the first, so that one environment can take any of them.
+compile requirements-dev.lock pyproject.toml --group dev "$@"
+compile requirements.lock pyproject.toml --constraint requirements-dev.lock
+compile requirements-build.lock --group build --constraint requirements-dev.lock
+
+if grep -n '://' requirements*.lock; then
+    echo "A lock file names a host: see above." >&2
+    exit 1
+fi

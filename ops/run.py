@@ -1,0 +1,108 @@
+"""Run the gateway and a publisher of this machine's metrics side by side, until Ctrl-C or SIGTERM."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.cli.check import warnings
+from gateway.config import Config
+
+
+PUBLISHER = str(Path(sys.executable).with_name("neurograph-system-metrics"))
+DEMO = str(Path(__file__).with_name("demo.py"))
+READY_SECONDS_MAX = 20.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--demo", action="store_true", help="print what a WebSocket client receives"
+    )
+    arguments = parser.parse_args()
+    if busy := [line for line in warnings(Config(port=arguments.port)) if "in use" in line]:
+        print(*busy, "Is a gateway running already? Else: make run PORT=8001", sep="\n")
+        return 1
+    return asyncio.run(run(arguments.port, demo=arguments.demo))
+
+
+async def run(port: int, *, demo: bool) -> int:
+    """Start all, wait until one ends or a signal comes, end all; the gateway's exit status."""
+    gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port))
+    others: list[Process] = []
+    stop = asyncio.Event()
+
+    def end() -> None:
+        if stop.is_set():  # asked twice: the gateway ends at once at its second signal
+            terminate(gateway)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    await first(ready(port), gateway.wait(), stop.wait())
+    if gateway.returncode is None and not stop.is_set():
+        others.append(await start(PUBLISHER))
+        welcome(port)
+        if demo:
+            others.append(await start(sys.executable, DEMO, f"http://127.0.0.1:{port}/ws"))
+        await first(gateway.wait(), stop.wait(), *(one.wait() for one in others))
+    for one in (*others, gateway):
+        terminate(one)
+    await asyncio.gather(*(one.wait() for one in others))
+    return await gateway.wait()
+
+
+async def first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until the first of them is done; forget the others."""
+    tasks = [asyncio.create_task(one) for one in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def start(*command: str) -> Process:
+    # In a session of its own: Ctrl-C reaches this script alone, which then ends each of them once.
+    nothing = asyncio.subprocess.DEVNULL
+    return await asyncio.create_subprocess_exec(*command, stdin=nothing, start_new_session=True)
+
+
+def terminate(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+
+
+async def ready(port: int) -> None:
+    """Wait until the gateway says that it is ready, or for READY_SECONDS_MAX."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(READY_SECONDS_MAX), aiohttp.ClientSession() as http:
+            while True:
+                with suppress(aiohttp.ClientError):
+                    async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.1)
+
+
+def welcome(port: int) -> None:
+    print(
+        f"""
+  What runs here   http://127.0.0.1:{port}/
+  WebSocket        ws://127.0.0.1:{port}/ws      send {{"type":"subscribe","channels":["metrics"]}}
+  Publish to       tcp://127.0.0.1:5556
+  Ctrl-C ends it.
+""",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

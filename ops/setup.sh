@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Set up .venv: what the lock files name, checked by hash, and this project's own packages, editable.
+# Usage: ops/setup.sh LOCK_FILE…      (PYTHON=python3.12 picks the interpreter)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python="${PYTHON:-python3}"
+fail() { echo "make: $1" >&2; exit 1; }
+
+command -v "$python" >/dev/null || fail "there is no $python; install Python 3.11 or later, or name one: make PYTHON=/path/to/python3"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$python is $("$python" -V 2>&1); 3.11 or later is needed: make PYTHON=/path/to/python3.12"
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "$python lacks the modules venv and ensurepip (on Debian and Ubuntu: apt-get install python3-venv)"
+
+if ! .venv/bin/python -c '' 2>/dev/null; then
+    echo "Setting up .venv …"
+    "$python" -m venv --clear .venv
+fi
+pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+
+pip install --require-hashes "${@/#/--requirement=}"
+pip install --no-deps --no-build-isolation --editable . --editable publishers/python
