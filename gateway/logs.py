@@ -11,11 +11,13 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+
+Logger = structlog.stdlib.BoundLogger
 
 _SECRETS = "token|secret|session|password|authorization"
 _SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
@@ -74,41 +76,47 @@ def set_up(
     )
 
 
-class RateLimit:
-    """Lets through so many messages per second and key, and counts the others.
+def logger(name: str) -> Logger:
+    """A logger of this name: ``log.info("client_connected", client_id=…)``."""
+    return cast(Logger, structlog.get_logger(name))
 
-    At most `keys_max` keys are known; the one whose second began first is forgotten for another.
+
+class RateLimit:
+    """Lets through `count` messages per interval and key, and counts the others.
+
+    At most `keys_max` keys are known; the one whose interval began first is forgotten for another.
     """
 
-    def __init__(self, *, per_second: int, keys_max: int = 1000) -> None:
-        self._per_second = per_second
+    def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
+        self._count = count
+        self._interval = interval_seconds
         self._keys_max = keys_max
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
-    def allow(self, key: str, *, now: float) -> int | None:
+    def admit(self, key: str, *, now: float) -> int | None:
         """None if this message is one too many; else how many were suppressed since the last one let through."""
         window = self._windows.get(key)
-        if window is None or now - window.start >= 1.0:
+        if window is None or now - window.start >= self._interval:
             self._windows.pop(key, None)
             self._windows[key] = _Window(now)
             if len(self._windows) > self._keys_max:
                 self._windows.popitem(last=False)
             return window.suppressed if window else 0
-        if window.allowed < self._per_second:
-            window.allowed += 1
+        if window.admitted < self._count:
+            window.admitted += 1
             return 0
         window.suppressed += 1
         return None
 
 
 class _Window:
-    """One key's current second, from its first message on."""
+    """One key's current interval, from its first message on."""
 
-    __slots__ = ("allowed", "start", "suppressed")
+    __slots__ = ("admitted", "start", "suppressed")
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self.allowed = 1
+        self.admitted = 1
         self.suppressed = 0
 
 
