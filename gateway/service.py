@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import structlog
 import zmq
 from aiohttp import web
 
@@ -23,17 +22,17 @@ from gateway.core.hub import Greeting, Hub
 from gateway.core.ingest import Ingest
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
-from gateway.logs import RateLimit
+from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.web import app, transport, websocket
 from gateway.web.context import BusLink, Context
 from gateway.web.pulse import Pulse
 
 
-log = structlog.get_logger("gateway")
+log = logger("gateway")
 
-_REJECTIONS_PER_SECOND = 1
-"""Log lines about rejected messages; all of them are counted, and the newest kept."""
+_REJECTION_LOG_SECONDS = 1.0
+"""How often one reason for rejections is logged; all are counted, and the newest kept."""
 _HOUSEKEEPING_SECONDS = 1.0
 
 
@@ -50,7 +49,7 @@ class Service:
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._links: list[Link] = []
         self._server: asyncio.Server | None = None
-        self._rejections = RateLimit(per_second=_REJECTIONS_PER_SECOND)
+        self._rejections = RateLimit(count=1, interval_seconds=_REJECTION_LOG_SECONDS)
         self._pulse = Pulse(self.hub, config.clients)
         self._context = Context(
             config=config,
@@ -146,7 +145,7 @@ class Service:
         tick = self.hub.tick(batch, now_ns=now_ns)
         self.metrics.tick(tick, now_ns=now_ns, seconds=time.perf_counter() - began)
         for rejection in tick.rejections:
-            suppressed = self._rejections.allow(rejection.reason, now=self._loop.time())
+            suppressed = self._rejections.admit(rejection.reason, now=self._loop.time())
             if suppressed is not None:
                 log.warning(
                     "rejected",

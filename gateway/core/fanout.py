@@ -97,7 +97,9 @@ def selects(view: Iterable[str], channel: str) -> bool:
 class Fanout:
     """Hands each tick's entries to all readers; knows who lags and what they are owed."""
 
-    def __init__(self, logs: Mapping[str, ChannelLog]) -> None:
+    def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
+        self.epoch = epoch
+        """The epoch that channels open with."""
         self.tally = Tally()
         self.lagging: set[Reader] = set()
         self._logs = logs

@@ -62,7 +62,7 @@ class Hub:
         self.engine = engine
         self.ingest = ingest
         self.mailbox = mailbox
-        self.fanout = Fanout(engine.logs)
+        self.fanout = Fanout(engine.logs, epoch=engine.epoch)
         self.sessions: dict[str, Session] = {}
         self._greeting = greeting
         engine.follow(self.fanout.deliver)

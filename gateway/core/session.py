@@ -53,6 +53,7 @@ class _Plan:
     starts: dict[str, int] = field(default_factory=dict)
     recovered: dict[str, bool] = field(default_factory=dict)
     lost: list[ChannelLog] = field(default_factory=list)
+    unopened: list[str] = field(default_factory=list)
 
 
 class Session:
@@ -121,6 +122,11 @@ class Session:
     def _restore(
         self, plan: _Plan, patterns: Collection[str], since: Mapping[str, Position]
     ) -> None:
+        plan.unopened += [
+            name
+            for name in patterns
+            if self._fanout.log(name) is None and not channels.is_wildcard(name)
+        ]
         for log in self._fanout.selected(patterns):
             if log.name in since:
                 self._recover(plan, log, since[log.name])
@@ -240,7 +246,10 @@ class Session:
     def _plan(self, plan: _Plan, request: ChannelRequest) -> None:
         """Decide where each log that a request selects begins for this client."""
         since = read_since(request.since)
-        for log in self._fanout.selected([request.channel]):
+        logs = self._fanout.selected([request.channel])
+        if not logs and not channels.is_wildcard(request.channel):
+            plan.unopened.append(request.channel)
+        for log in logs:
             if isinstance(since, Position):
                 self._recover(plan, log, since)
             elif since is not None and log.name in since:
@@ -273,6 +282,8 @@ class Session:
             for name, offset in starts.items()
             if (log := self._log(name)) is not None
         }
+        # A channel that opens later is owed from its beginning, also to who comes back by then.
+        positions.update((name, Position(self._fanout.epoch, 0)) for name in plan.unopened)
         self.send(
             messages.Subscribed(
                 id=id_,

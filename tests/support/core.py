@@ -1,0 +1,121 @@
+"""A hub without sockets, and a peer that reads what is written to it or refuses to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from gateway.core import messages
+from gateway.core.engine import Engine
+from gateway.core.fanout import Reader
+from gateway.core.hub import Arrival, Greeting, Hub
+from gateway.core.ingest import Ingest
+from gateway.core.log import Retention
+from gateway.core.mailbox import Mailbox
+from gateway.core.messages import Position
+from gateway.core.session import Session
+
+
+SECOND = 1_000_000_000
+
+
+def make_hub(
+    *, events_max: int = 1000, ttl_seconds: int = 300, channels_max: int = 20, epoch: str = "e1"
+) -> Hub:
+    engine = Engine(
+        epoch=epoch, channels_max=channels_max, retention=Retention(events_max=events_max)
+    )
+    return Hub(
+        engine=engine,
+        ingest=Ingest(payload_bytes_max=10_000, rejections_kept=10, admit=engine.admit),
+        mailbox=Mailbox(
+            epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, remembered_max=5
+        ),
+        greeting=Greeting(
+            server=messages.Server("test", "0"),
+            heartbeat_seconds=30,
+            session_ttl_seconds=ttl_seconds,
+            limits=messages.Limits(65536, 8),
+        ),
+    )
+
+
+class Peer:
+    """The far end of a connection: takes frames apart, unless told not to read."""
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self.hub = hub
+        self.name = name
+        self.writing_paused = False
+        self.received: list[dict[str, Any]] = []
+        self.session: Session | None = None
+        self._ids = itertools.count(1)
+
+    def connect(
+        self,
+        *channels: str,
+        session: str | None = None,
+        since: dict[str, Position] | None = None,
+        last: int | None = None,
+        user_id: str | None = None,
+        now_ns: int = 0,
+    ) -> Session:
+        number = next(self._ids)
+        arrival = Arrival(
+            client_id=f"{self.name}-{number}",
+            secret=f"secret-{self.name}-{number}",
+            user_id=user_id,
+            session=session,
+            channels=channels,
+            last=last,
+            since=since,
+        )
+        self.session = self.hub.arrive(arrival, self._reader, now_ns=now_ns)
+        return self.session
+
+    def disconnect(self, *, now_ns: int = 0) -> None:
+        assert self.session is not None
+        self.hub.depart(self.session, code=1006, seconds=1, now_ns=now_ns)
+        self.writing_paused = False
+
+    def say(self, now_ns: int = 0, **message: Any) -> list[dict[str, Any]]:
+        """Send a message; return what came since."""
+        assert self.session is not None
+        at = len(self.received)
+        self.hub.receive(self.session, json.dumps(message), now_ns=now_ns)
+        return self.received[at:]
+
+    def read_on(self) -> None:
+        """Read again after a time of not reading."""
+        self.writing_paused = False
+        assert self.session is not None
+        reader = self.session.reader
+        assert reader is not None
+        if reader in self.hub.fanout.lagging:
+            self.hub.fanout.catch_up(reader)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return what came since the last look."""
+        taken, self.received = self.received, []
+        return taken
+
+    def _reader(self) -> Reader:
+        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            size, at = data[1], 2
+            if size == 126:
+                size, at = int.from_bytes(data[2:4]), 4
+            elif size == 127:
+                size, at = int.from_bytes(data[2:10]), 10
+            self.received.append(json.loads(data[at : at + size]))
+            data = data[at + size :]
+
+
+def publish(hub: Hub, channel: str, count: int = 1, *, now_ns: int = 0) -> None:
+    """Bring events over the bus, all in one tick."""
+    payload = b'{"event_type":"x","data":{"client_id":"c","status":"s"}}'
+    tick = hub.tick([[channel.encode(), payload]] * count, now_ns=now_ns)
+    assert not tick.rejections
