@@ -197,9 +197,7 @@ def build_hub(config: Config) -> Hub:
         server=messages.Server("neurograph-gateway", __version__),
         heartbeat_seconds=config.clients.heartbeat_seconds,
         session_ttl_seconds=config.sessions.ttl_seconds,
-        limits=messages.Limits(
-            config.clients.message_bytes_max, config.clients.subscriptions_max
-        ),
+        limits=messages.Limits(config.clients.message_bytes_max, config.clients.subscriptions_max),
     )
     return Hub(engine=engine, ingest=ingest, mailbox=mailbox, greeting=greeting)
 
@@ -252,7 +250,7 @@ async def _serve(config: Config) -> int:
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
     except (BusError, OSError) as error:
-        log.error("cannot start", reason=str(error))  # noqa: TRY400  # expected: no traceback
+        log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
     return 0

@@ -38,9 +38,7 @@ _CLOSE_CODES_IANA = frozenset({1012, 1013, 1014})
 
 def is_close_code(code: int) -> bool:
     """Tell whether a peer may send this close code (RFC 6455, section 7.4, and IANA)."""
-    return (
-        code in _CLOSE_CODES_REGISTERED or code in _CLOSE_CODES_IANA or 3000 <= code <= 4999
-    )
+    return code in _CLOSE_CODES_REGISTERED or code in _CLOSE_CODES_IANA or 3000 <= code <= 4999
 
 
 class Violation(Exception):

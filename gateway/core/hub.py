@@ -18,7 +18,8 @@ from gateway.core.fanout import Fanout, Reader, selects
 from gateway.core.ingest import Ingest, Rejection, timestamp
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
-from gateway.core.session import Changed, Session, error_message
+from gateway.core.requests import error_message
+from gateway.core.session import Changed, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,7 @@ class Hub:
         self.engine.append(tick.events)
         return tick
 
-    def broadcast(
-        self, message: messages.Broadcast, *, now_ns: int
-    ) -> messages.BroadcastResult:
+    def broadcast(self, message: messages.Broadcast, *, now_ns: int) -> messages.BroadcastResult:
         """Send an event to a channel, a client, a user, or everyone.
 
         Raises:

@@ -143,9 +143,7 @@ class Ingest:
 
     def _fields(self, channel: str, payload: bytes, now_ns: int) -> bytes:
         if len(payload) > self._payload_bytes_max:
-            raise _Reject(
-                "oversized", f"{len(payload)} bytes exceed {self._payload_bytes_max}"
-            )
+            raise _Reject("oversized", f"{len(payload)} bytes exceed {self._payload_bytes_max}")
         if not payload.isascii():
             try:
                 payload.decode()
@@ -177,9 +175,7 @@ class Ingest:
     def _event_fields(self, event: EventObject, payload: bytes, now_ns: int) -> bytes:
         unset = msgspec.UNSET
         if not (event.type is unset and event.channel is unset and event.offset is unset):
-            raise _Reject(
-                "reserved_field", "`type`, `channel` and `offset` are set by the gateway"
-            )
+            raise _Reject("reserved_field", "`type`, `channel` and `offset` are set by the gateway")
         if event.timestamp is None:
             members: dict[str, Any] = msgspec.json.decode(payload)
             del members["timestamp"]

@@ -36,7 +36,16 @@ class ChannelLog:
     last event that a reader has seen, so the newest position is ``end_offset - 1``.
     """
 
-    __slots__ = ("_entries", "_head", "_prefix", "bytes", "end_offset", "epoch", "name", "retention")
+    __slots__ = (
+        "_entries",
+        "_head",
+        "_prefix",
+        "bytes",
+        "end_offset",
+        "epoch",
+        "name",
+        "retention",
+    )
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name

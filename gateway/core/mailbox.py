@@ -19,9 +19,7 @@ _PERSONAL_BYTES_MAX = 1024 * 1024
 class Mailbox:
     """All sessions, attached or remembered."""
 
-    def __init__(
-        self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int
-    ) -> None:
+    def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int) -> None:
         self.expired = 0
         self._epoch = epoch
         self._ttl_ns = ttl_ns

@@ -11,11 +11,10 @@ has seen what was written before it.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from gateway.core import channels, messages
+from gateway.core import channels, messages, requests
 from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.errors import ErrorCode, RequestError
 from gateway.core.fanout import Fanout, Offsets, Reader, selects
@@ -23,19 +22,10 @@ from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog
 from gateway.core.messages import ChannelRequest, Position
+from gateway.core.requests import error_message
 
 
-_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(
-    messages.ClientMessage
-)
 _encode = msgspec.json.Encoder().encode
-
-
-class _OnlyId(msgspec.Struct):
-    id: messages.OptionalId = msgspec.UNSET
-
-
-_decode_id = msgspec.json.Decoder(_OnlyId).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +65,7 @@ class Session:
 
     # -- attach and detach ---------------------------------------------------------------------
 
-    def attach(
-        self, reader: Reader, *, since: Mapping[str, Position] | None, now_ns: int
-    ) -> None:
+    def attach(self, reader: Reader, *, since: Mapping[str, Position] | None, now_ns: int) -> None:
         """Bind the session to a new connection; one that was lost goes on where it stood."""
         reader.personal = self.personal
         self.reader = reader
@@ -160,9 +148,9 @@ class Session:
         Never raises for what a client sends: it is told with an ``error`` message.
         """
         try:
-            message = _parse(text)
+            message = requests.parse(text)
         except RequestError as error:
-            self.send(error_message(error, _id_of(text)))
+            self.send(error_message(error, requests.id_of(text)))
             return None
         try:
             match message:
@@ -225,8 +213,8 @@ class Session:
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
         reader = self.reader
         assert reader is not None
-        requests = _requests(message)
-        names = list(dict.fromkeys(request.channel for request in requests))
+        asked = requests.split(message)
+        names = list(dict.fromkeys(request.channel for request in asked))
         new = [name for name in names if name not in self.subscriptions]
         if len(self.subscriptions) + len(new) > self._subscriptions_max:
             raise RequestError(
@@ -235,7 +223,7 @@ class Session:
                 f"limit of {self._subscriptions_max}; a wildcard may serve",
             )
         plan = _Plan()
-        for request in requests:
+        for request in asked:
             self._plan(plan, request)
         self.subscriptions += tuple(new)
         self._begin(plan.starts)
@@ -245,7 +233,7 @@ class Session:
 
     def _plan(self, plan: _Plan, request: ChannelRequest) -> None:
         """Decide where each log that a request selects begins for this client."""
-        since = read_since(request.since)
+        since = requests.read_since(request.since)
         logs = self._fanout.selected([request.channel])
         if not logs and not channels.is_wildcard(request.channel):
             plan.unopened.append(request.channel)
@@ -296,9 +284,7 @@ class Session:
         )
         for log in plan.lost:
             self.send(
-                messages.Gap(
-                    channel=log.name, epoch=log.epoch, from_=None, to=None, reason="epoch"
-                )
+                messages.Gap(channel=log.name, epoch=log.epoch, from_=None, to=None, reason="epoch")
             )
 
     def _current(self, names: Collection[str]) -> dict[str, int]:
@@ -319,98 +305,5 @@ class Session:
         gone = [name for name in dict.fromkeys(message.channels) if name in self.subscriptions]
         self.subscriptions = tuple(name for name in self.subscriptions if name not in gone)
         self._fanout.follow(self.reader, frozenset(self.subscriptions), {})
-        self.send(
-            messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns))
-        )
+        self.send(messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns)))
         return Changed(unsubscribed=tuple(gone))
-
-
-def error_message(error: RequestError, id_: messages.OptionalId) -> messages.Error:
-    """Return what tells a client about its mistake."""
-    code = error.code
-    return messages.Error(
-        id=id_,
-        code=code.word,
-        status=code.status,
-        message=error.message,
-        temporary=code.temporary,
-    )
-
-
-def _parse(text: str | bytes) -> messages.ClientMessage:
-    try:
-        return _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        word = str(error)
-        if "$.type`" in word or "missing required field `type`" in word:
-            raise RequestError(
-                ErrorCode.UNKNOWN_TYPE,
-                "`type` is one of subscribe, unsubscribe, get_subscriptions, ping, auth",
-            ) from error
-        raise RequestError(ErrorCode.INVALID_FIELD, word) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
-
-
-def _id_of(text: str | bytes) -> messages.OptionalId:
-    try:
-        return _decode_id(text).id
-    except (msgspec.DecodeError, RecursionError):
-        return msgspec.UNSET
-
-
-def _requests(message: messages.Subscribe) -> list[ChannelRequest]:
-    """Give each channel of a message its options, and check them."""
-    if len(message.channels) > 1 and isinstance(read_since(message.since), Position):
-        raise RequestError(
-            ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
-        )
-    requests = []
-    for channel in message.channels:
-        own = ChannelRequest(channel=channel) if isinstance(channel, str) else channel
-        request = ChannelRequest(
-            channel=own.channel,
-            since=message.since if own.since is None else own.since,
-            last=message.last if own.last is None else own.last,
-            filter=own.filter or message.filter,
-            rate=own.rate or message.rate,
-        )
-        _check(request)
-        requests.append(request)
-    return requests
-
-
-def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
-    """Tell a single position from one position per channel.
-
-    Raises:
-        RequestError: It is neither.
-    """
-    if since is None:
-        return None
-    try:
-        if since.keys() == {"epoch", "offset"} and not isinstance(since["epoch"], dict):
-            return msgspec.convert(since, Position)
-        return msgspec.convert(since, dict[str, Position])
-    except msgspec.ValidationError as error:
-        raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
-
-
-def _check(request: ChannelRequest) -> None:
-    pattern = request.channel
-    if not channels.is_pattern(pattern):
-        raise RequestError(
-            ErrorCode.INVALID_CHANNEL,
-            f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
-            "`*` for one segment, a final `>` for the rest",
-        )
-    if isinstance(read_since(request.since), Position) and channels.is_wildcard(pattern):
-        raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            f"`since` of the wildcard {pattern!r} must name a position for each channel",
-        )
-    for option in ("filter", "rate"):
-        if getattr(request, option) is not None:
-            raise RequestError(
-                ErrorCode.UNSUPPORTED, f"`{option}` is not supported by this version"
-            )

@@ -69,8 +69,8 @@ def test_a_read_takes_about_as_many_bytes_as_asked_for_but_at_least_one_event() 
     for _ in range(9):
         log.append(event())
 
-    assert [1] == offsets(log, 0, bytes_max=1)
-    assert [3, 4, 5] == offsets(log, 2, bytes_max=3 * size)
+    assert offsets(log, 0, bytes_max=1) == [1]
+    assert offsets(log, 2, bytes_max=3 * size) == [3, 4, 5]
 
 
 def test_what_is_too_old_goes_even_if_nothing_new_comes() -> None:
@@ -79,6 +79,6 @@ def test_what_is_too_old_goes_even_if_nothing_new_comes() -> None:
         log.append(event(now_ns=now_ns))
     log.evict(now_ns=16)
 
-    assert [3] == offsets(log, 0)
+    assert offsets(log, 0) == [3]
     log.evict(now_ns=1000)
-    assert [3] == offsets(log, 0), "the newest is the current value and stays"
+    assert offsets(log, 0) == [3], "the newest is the current value and stays"

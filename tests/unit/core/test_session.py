@@ -60,7 +60,9 @@ def test_an_event_reaches_who_follows_it_twice_only_once() -> None:
     assert offsets(peer.received) == [1]
 
 
-@pytest.mark.parametrize(("last", "expected"), [(0, []), (1, [5]), (3, [3, 4, 5]), (99, [2, 3, 4, 5])])
+@pytest.mark.parametrize(
+    ("last", "expected"), [(0, []), (1, [5]), (3, [3, 4, 5]), (99, [2, 3, 4, 5])]
+)
 def test_last_starts_with_the_newest_events_held(last: int, expected: list[int]) -> None:
     hub = make_hub(events_max=4)
     publish(hub, "robots", 5)
@@ -157,12 +159,28 @@ def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
         ('{"type":"subscribe","channels":[5]}', "invalid_field", None),
         ('{"type":"subscribe","channels":["a"],"last":-1}', "invalid_field", None),
         ('{"type":"subscribe","channels":["a"],"since":5}', "invalid_field", None),
-        ('{"type":"subscribe","channels":["a"],"since":{"epoch":1,"offset":1}}', "invalid_field", None),
-        ('{"type":"subscribe","channels":["*"],"since":{"epoch":"e","offset":1}}', "invalid_field", None),
-        ('{"type":"subscribe","channels":["a","b"],"since":{"epoch":"e","offset":1}}', "invalid_field", None),
+        (
+            '{"type":"subscribe","channels":["a"],"since":{"epoch":1,"offset":1}}',
+            "invalid_field",
+            None,
+        ),
+        (
+            '{"type":"subscribe","channels":["*"],"since":{"epoch":"e","offset":1}}',
+            "invalid_field",
+            None,
+        ),
+        (
+            '{"type":"subscribe","channels":["a","b"],"since":{"epoch":"e","offset":1}}',
+            "invalid_field",
+            None,
+        ),
         ('{"type":"subscribe","channels":["a b"],"id":4}', "invalid_channel", 4),
         ('{"type":"subscribe","channels":["$everyone"]}', "invalid_channel", None),
-        ('{"type":"subscribe","channels":["a","b","c","d","e","f","g","h","i"]}', "too_many_subscriptions", None),
+        (
+            '{"type":"subscribe","channels":["a","b","c","d","e","f","g","h","i"]}',
+            "too_many_subscriptions",
+            None,
+        ),
         ('{"type":"subscribe","channels":["a"],"filter":"x > 1"}', "unsupported", None),
         ('{"type":"subscribe","channels":["a"],"rate":2}', "unsupported", None),
         ('{"type":"auth","token":"x","id":9}', "unsupported", 9),

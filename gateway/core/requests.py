@@ -1,0 +1,122 @@
+"""What clients ask for: messages taken apart and checked, with errors that name the field."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.core import channels, messages
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.messages import ChannelRequest, Position
+
+
+_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(
+    messages.ClientMessage
+)
+
+
+class _OnlyId(msgspec.Struct):
+    id: messages.OptionalId = msgspec.UNSET
+
+
+_decode_id = msgspec.json.Decoder(_OnlyId).decode
+
+
+def error_message(error: RequestError, id_: messages.OptionalId) -> messages.Error:
+    """Return what tells a client about its mistake."""
+    code = error.code
+    return messages.Error(
+        id=id_,
+        code=code.word,
+        status=code.status,
+        message=error.message,
+        temporary=code.temporary,
+    )
+
+
+def parse(text: str | bytes) -> messages.ClientMessage:
+    """Read one message.
+
+    Raises:
+        RequestError: It is not JSON, of no known type, or a field is wrong.
+    """
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        word = str(error)
+        if "$.type`" in word or "missing required field `type`" in word:
+            raise RequestError(
+                ErrorCode.UNKNOWN_TYPE,
+                "`type` is one of subscribe, unsubscribe, get_subscriptions, ping, auth",
+            ) from error
+        raise RequestError(ErrorCode.INVALID_FIELD, word) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
+
+
+def id_of(text: str | bytes) -> messages.OptionalId:
+    """Return the id of a message that is otherwise wrong, so that the error can echo it."""
+    try:
+        return _decode_id(text).id
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.UNSET
+
+
+def split(message: messages.Subscribe) -> list[ChannelRequest]:
+    """Give each channel of a message its options, and check them.
+
+    Raises:
+        RequestError: A name, a position or an option is not one.
+    """
+    if len(message.channels) > 1 and isinstance(read_since(message.since), Position):
+        raise RequestError(
+            ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
+        )
+    requests = []
+    for channel in message.channels:
+        own = ChannelRequest(channel=channel) if isinstance(channel, str) else channel
+        request = ChannelRequest(
+            channel=own.channel,
+            since=message.since if own.since is None else own.since,
+            last=message.last if own.last is None else own.last,
+            filter=own.filter or message.filter,
+            rate=own.rate or message.rate,
+        )
+        _check(request)
+        requests.append(request)
+    return requests
+
+
+def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
+    """Tell a single position from one position per channel.
+
+    Raises:
+        RequestError: It is neither.
+    """
+    if since is None:
+        return None
+    try:
+        if since.keys() == {"epoch", "offset"} and not isinstance(since["epoch"], dict):
+            return msgspec.convert(since, Position)
+        return msgspec.convert(since, dict[str, Position])
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
+
+
+def _check(request: ChannelRequest) -> None:
+    pattern = request.channel
+    if not channels.is_pattern(pattern):
+        raise RequestError(
+            ErrorCode.INVALID_CHANNEL,
+            f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
+            "`*` for one segment, a final `>` for the rest",
+        )
+    if isinstance(read_since(request.since), Position) and channels.is_wildcard(pattern):
+        raise RequestError(
+            ErrorCode.INVALID_FIELD,
+            f"`since` of the wildcard {pattern!r} must name a position for each channel",
+        )
+    for option in ("filter", "rate"):
+        if getattr(request, option) is not None:
+            raise RequestError(
+                ErrorCode.UNSUPPORTED, f"`{option}` is not supported by this version"
+            )

@@ -1,0 +1,148 @@
+"""The shape of the code is tested too: which way imports point, and where each library lives."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "gateway"
+
+FLOORS = [
+    {"core"},
+    {"config", "logs", "metrics"},
+    {"bus", "web"},
+    {"service"},
+    {"cli"},
+    {"__main__"},
+]
+"""An import goes down, or sideways inside one room."""
+
+STOREYS_OF_CORE = [
+    {"errors", "channels", "envelope", "events", "messages", "frames"},
+    {"ingest", "log", "engine", "requests"},
+    {"fanout", "session", "mailbox", "hub"},
+]
+
+CORE_MAY_IMPORT = {
+    *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
+    *("datetime", "re", "struct", "types", "typing"),
+}
+
+HOMES = {
+    "zmq": ["bus", "service"],
+    "aiohttp": ["web", "service"],
+    "prometheus_client": ["metrics"],
+    "uvloop": ["service"],
+    "structlog": ["logs"],
+    "click": ["cli"],
+}
+"""Each library is used in one place; the service starts and stops them."""
+
+LINES_MAX = 400
+LONGER: dict[str, str] = {}
+"""Files above the limit, each with the reason."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The folder or file below ``gateway/`` that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every module that a source imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports name the whole way"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(name: str, floors: list[set[str]]) -> int:
+    return next((n for n, rooms in enumerate(floors) if name in rooms), -1)
+
+
+def upward(source: str, here: str, floors: list[set[str]], prefix: str) -> list[str]:
+    """The imports of a source that go up, or sideways into another room."""
+    wrong = []
+    for name in imports(source):
+        if not name.startswith(prefix):
+            continue
+        there = name.removeprefix(prefix).split(".")[0]
+        level = floor(there, floors)
+        if level >= 0 and there != here and level >= floor(here, floors):
+            wrong.append(name)
+    return wrong
+
+
+def foreign(source: str, allowed: set[str]) -> list[str]:
+    return [name for name in imports(source) if name.split(".")[0] not in allowed]
+
+
+def asynchronous(source: str) -> bool:
+    kinds = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    return any(isinstance(node, kinds) for node in ast.walk(ast.parse(source)))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return
+    assert floor(here, FLOORS) >= 0, f"{here} has no floor"
+    assert upward(path.read_text(), here, FLOORS, "gateway.") == []
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=lambda p: p.stem)
+def test_the_core_is_pure(path: Path) -> None:
+    source = path.read_text()
+
+    assert foreign(source, CORE_MAY_IMPORT) == []
+    assert not asynchronous(source)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_within_the_core_words_know_no_machines_and_machines_no_views(path: Path) -> None:
+    here = floor(path.stem, STOREYS_OF_CORE)
+    assert here >= 0, f"{path.stem} has no storey"
+    for name in imports(path.read_text()):
+        there = floor(name.removeprefix("gateway.core.").split(".")[0], STOREYS_OF_CORE)
+        assert not name.startswith("gateway.core.") or there <= here, name
+
+
+def test_every_library_has_one_home() -> None:
+    strays = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in modules()
+        for name in imports(path.read_text())
+        if room(path) not in HOMES.get(name.split(".")[0], [room(path)])
+    ]
+    assert strays == []
+
+
+def test_no_file_outgrows_its_idea() -> None:
+    long = {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if len(path.read_text().splitlines()) > LINES_MAX
+    }
+    assert set(LONGER) == long
+
+
+def test_the_checks_find_what_they_look_for() -> None:
+    assert upward("import gateway.web.app", "core", FLOORS, "gateway.") == ["gateway.web.app"]
+    assert upward("from gateway import service", "web", FLOORS, "gateway.") == ["gateway.service"]
+    assert upward("from gateway.web import x", "bus", FLOORS, "gateway.")
+    assert upward("from gateway.core import log", "web", FLOORS, "gateway.") == []
+    assert foreign("import asyncio", CORE_MAY_IMPORT) == ["asyncio"]
+    assert asynchronous("async def x(): ...")
