@@ -25,11 +25,6 @@ _SECRET_IN_URL = re.compile(rf"([?&](?:\w*_)?(?:{_SECRETS})=)[^&\s\"']+", re.IGN
 _REDACTED = "[redacted]"
 _DEPTH_MAX = 4
 
-# C0, DEL and C1 controls, line and paragraph separators, and what turns the direction of writing.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, to be told from others on the root logger."""
@@ -151,7 +146,10 @@ def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _one_line(text: str) -> str:
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """The text with all that is not printable escaped: controls, line ends, turns of writing direction."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _traceback(value: object) -> str:

@@ -1,0 +1,102 @@
+"""What one value cannot know about another, and which addresses are refused."""
+
+import pytest
+
+from gateway.config import ConfigError, load
+
+
+OTHER = "tcp://127.0.0.1:7000"
+
+
+def problem(**flags: str | list[str]) -> str:
+    """The only problem of these flags."""
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, {key.replace("__", "."): value for key, value in flags.items()})
+    [found] = caught.value.problems
+    return str(found)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_alone_is_served_without_more_ado(host: str) -> None:
+    assert host == load(None, {}, {"host": host}).host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "gateway.example"])
+def test_serving_other_machines_must_be_asked_for_by_name(host: str) -> None:
+    """Nobody is authenticated yet, so an open port would let anyone read and broadcast."""
+    assert "nobody is authenticated" in problem(host=host)
+    assert "--insecure-allow-remote" in problem(host=host)
+    assert host == load(None, {}, {"host": host, "insecure_allow_remote": "true"}).host
+
+
+@pytest.mark.parametrize("host", ["", "a b", "http://x", "[::1]"])
+def test_a_host_is_an_address_or_a_name(host: str) -> None:
+    assert "is not a host" in problem(host=host)
+
+
+@pytest.mark.parametrize("bind", ["tcp://0.0.0.0:5556", "tcp://*:5556", "tcp://[::]:5556"])
+def test_a_bus_endpoint_for_other_machines_must_be_asked_for_by_name(bind: str) -> None:
+    assert problem(bind=bind).startswith(f"bind: {bind!r} is reached from other machines")
+    assert bind == load(None, {}, {"bind": bind, "insecure_allow_remote": "true"}).bind
+
+
+@pytest.mark.parametrize(
+    "bind", ["", "tcp://127.0.0.1:*", "tcp://[::1]:5556", "tcp://lo:5556", "ipc:///tmp/bus"]
+)
+def test_a_bus_endpoint_on_this_machine_is_bound_without_more_ado(bind: str) -> None:
+    assert bind == load(None, {}, {"bind": bind}).bind
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://10.0.0.1:5555", "tcp://publisher.example:5555"])
+def test_publishers_elsewhere_may_be_connected_to(endpoint: str) -> None:
+    assert (endpoint,) == load(None, {}, {"connect": [endpoint]}).connect
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("127.0.0.1:5555", "is neither a tcp:// nor an ipc:// endpoint"),
+        ("inproc://bus", "is neither a tcp:// nor an ipc:// endpoint"),
+        ("udp://127.0.0.1:5555", "is neither a tcp:// nor an ipc:// endpoint"),
+        ("tcp://127.0.0.1", "names no host or no port"),
+        ("tcp://:5555", "names no host or no port"),
+        ("tcp://127.0.0.1:", "has no port from 1 to 65535"),
+        ("tcp://127.0.0.1:0", "has no port from 1 to 65535"),
+        ("tcp://127.0.0.1:*", "has no port from 1 to 65535"),
+        ("tcp://127.0.0.1:65536", "has no port from 1 to 65535"),
+        ("tcp://127.0.0.1:²", "has no port from 1 to 65535"),
+        ("ipc://", "names no path"),
+        ("ipc:///" + "x" * 107, "has a path of more than 107 bytes"),
+    ],
+)
+def test_an_endpoint_that_zeromq_could_not_use_is_refused(endpoint: str, reason: str) -> None:
+    assert f"connect: {endpoint!r} {reason}" in problem(connect=[endpoint])
+
+
+def test_the_default_bind_gives_way_to_the_same_endpoint_in_connect() -> None:
+    assert "" == load(None, {}, {"connect": ["tcp://localhost:5556"]}).bind
+
+
+def test_a_given_bind_that_is_also_in_connect_is_refused() -> None:
+    assert "is also in connect" in problem(bind=OTHER, connect=[OTHER])
+
+
+def test_an_endpoint_named_twice_is_refused() -> None:
+    assert "is there 2 times" in problem(connect=["tcp://localhost:1", "tcp://127.0.0.1:1"])
+
+
+def test_a_gateway_with_nothing_to_receive_from_is_refused() -> None:
+    assert "no endpoint to receive from" in problem(connect="", bind="")
+
+
+def test_a_publisher_may_only_bind_or_only_connect() -> None:
+    assert () == load(None, {}, {"connect": ""}).connect
+    assert "" == load(None, {}, {"bind": ""}).bind
+
+
+def test_a_heartbeat_must_have_time_to_be_answered() -> None:
+    assert "15.0 is not above bus.heartbeat_seconds (15.0)" in problem(bus__heartbeat_seconds="15")
+
+
+def test_the_longest_pause_is_no_shorter_than_the_first() -> None:
+    assert "5.0 is below bus.reconnect_seconds (6.0)" in problem(bus__reconnect_seconds="6")

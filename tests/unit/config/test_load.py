@@ -1,0 +1,235 @@
+"""From a file, the environment and flags to one configuration, or to all that is wrong."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from gateway.config import Config, ConfigError, Setting, load, settings
+from gateway.config.model import Log
+
+
+Flags = Mapping[str, str | list[str]]
+
+
+def problems(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, flags: Flags | None = None
+) -> list[str]:
+    """What is wrong with a configuration; each problem's line."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ or {}, flags or {})
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.toml"
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert Config() == load(None, {}, {})
+
+
+def test_flags_win_over_the_environment_which_wins_over_the_file(file: Path) -> None:
+    file.write_text("port = 1\n[log]\nevents_max = 1\nbytes_max = 1\n")
+
+    config = load(file, {"GATEWAY_PORT": "2", "GATEWAY_LOG_EVENTS_MAX": "2"}, {"port": "3"})
+
+    assert (3, 2, 1) == (config.port, config.log.events_max, config.log.bytes_max)
+
+
+def test_the_environment_can_name_the_file(file: Path) -> None:
+    file.write_text('host = "::1"\n')
+
+    assert "::1" == load(None, {"GATEWAY_CONFIG": str(file)}, {}).host
+
+
+def test_a_file_given_by_flag_stands_in_for_that_of_the_environment(file: Path) -> None:
+    file.write_text("port = 9\n")
+
+    assert 9 == load(file, {"GATEWAY_CONFIG": "/nowhere"}, {}).port
+
+
+def test_endpoints_are_separated_by_commas_in_the_environment() -> None:
+    config = load(None, {"GATEWAY_CONNECT": "tcp://127.0.0.1:1, ipc:///tmp/a"}, {})
+
+    assert ("tcp://127.0.0.1:1", "ipc:///tmp/a") == config.connect
+
+
+@pytest.mark.parametrize("setting", list(settings()), ids=lambda setting: setting.key)
+def test_every_setting_takes_its_default_as_text_from_environment_and_flag(
+    setting: Setting,
+) -> None:
+    """What documentation shows as the default can be typed in again, wherever texts are all there is."""
+    default = setting.default
+    text = ",".join(default) if isinstance(default, tuple) else str(default)
+
+    assert Config() == load(None, {setting.variable: text}, {})
+    assert Config() == load(None, {}, {setting.key: text})
+
+
+def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file: Path) -> None:
+    file.write_text(
+        dedent("""
+            [log]
+            events_max = 5
+            [channels.metrics]
+            bytes_max = 7
+            [channels."logs.debug"]
+            events_max = 3
+            [channels.logs.error]
+            age_seconds_max = 60
+        """)
+    )
+
+    config = load(file, {}, {"channels.logs.debug.bytes_max": "8"})
+
+    assert Log(events_max=5, bytes_max=7) == config.log_of("metrics")
+    assert Log(events_max=3, bytes_max=8) == config.log_of("logs.debug")
+    assert Log(events_max=5, age_seconds_max=60) == config.log_of("logs.error")
+    assert Log(events_max=5) == config.log_of("anything")
+
+
+def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
+    file.write_text("[log]\nevents_max = 0\n")
+
+    assert [
+        f"log.events_max: 0 is below 1; leave it out for the default (1000) [{file}]"
+    ] == problems(file)
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "origin"),
+    [
+        ({"GATEWAY_PORT": "-1"}, {}, "[environment variable GATEWAY_PORT]"),
+        ({}, {"port": "-1"}, "[flag --port]"),
+        ({}, {"log.events_max": "0"}, "[flag --set log.events_max]"),
+    ],
+)
+def test_the_origin_is_the_variable_or_the_flag(
+    environ: Mapping[str, str], flags: Flags, origin: str
+) -> None:
+    [problem] = problems(None, environ, flags)
+
+    assert problem.endswith(origin)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    found = problems(None, {"GATEWAY_PORT": "x"}, {"log.events_max": "0", "nonsense": "1"})
+
+    assert ["port", "log.events_max", "nonsense"] == [line.split(":")[0] for line in found]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("port", "65536", "65536 is above 65535"),
+        ("port", "8k", "'8k' is not a whole number"),
+        ("port", "", "'' is not a whole number"),
+        ("port", "1.5", "1.5 is not a whole number"),
+        ("clients.heartbeat_seconds", "soon", "'soon' is not a number"),
+        ("clients.heartbeat_seconds", "inf", "'inf' is not a finite number"),
+        ("clients.heartbeat_seconds", "nan", "'nan' is not a finite number"),
+        ("clients.heartbeat_seconds", "0", "0 is below 0.01"),
+        ("insecure_allow_remote", "perhaps", "'perhaps' is neither true nor false"),
+        ("logging.level", "loud", "'loud' is none of debug, error, info, warning"),
+    ],
+)
+def test_a_text_of_no_use_is_refused_with_the_reason(key: str, value: str, reason: str) -> None:
+    [problem] = problems(None, {}, {key: value})
+
+    assert problem.startswith(f"{key}: {reason}; leave it out for the default (")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('port = "8000"', "port: '8000' is not a whole number"),
+        ("port = true", "port: True is not a whole number"),
+        ("port = 8000.0", "port: 8000.0 is not a whole number"),
+        ("host = 1", "host: 1 is not a text"),
+        ('connect = "tcp://127.0.0.1:1"', "connect: 'tcp://127.0.0.1:1' is not a list of texts"),
+        ("connect = [1]", "connect: [1] is not a list of texts"),
+        ('insecure_allow_remote = "true"', "insecure_allow_remote: 'true' is neither true nor"),
+        ("log = 5", "log: 5 is not a table; write [log]"),
+        ("[[channels]]\na = 1", "channels: [{'a': 1}] is not a table; write [channels]"),
+        ("[shutdown]\nseconds_max = nan", "shutdown.seconds_max: nan is not a finite number"),
+    ],
+)
+def test_a_file_has_types_of_its_own(file: Path, line: str, reason: str) -> None:
+    file.write_text(line + "\n")
+
+    [problem] = problems(file)
+
+    assert problem.startswith(reason)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known() -> None:
+    [problem] = problems(None, {}, {"log.event_max": "5"})
+
+    assert "log.event_max: no such setting; did you mean log.events_max?" in problem
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_known() -> None:
+    [problem] = problems(None, {"GATEWAY_LOG_EVENT_MAX": "5"})
+
+    assert "did you mean GATEWAY_LOG_EVENTS_MAX?" in problem
+
+
+def test_an_unknown_key_like_no_other_leads_to_the_example() -> None:
+    [problem] = problems(None, {}, {"zzz": "5"})
+
+    assert "gateway check --example" in problem
+
+
+def test_an_unknown_setting_of_a_channel_is_refused_with_those_there_are() -> None:
+    [problem] = problems(None, {}, {"channels.metrics.size": "5"})
+
+    assert "a channel has events_max, bytes_max, age_seconds_max" in problem
+
+
+@pytest.mark.parametrize("name", ["a b", "$everyone", "logs.*", ""])
+def test_settings_of_what_cannot_be_a_channel_are_refused(name: str) -> None:
+    [problem] = problems(None, {}, {f"channels.{name}.events_max": "5"})
+
+    assert f"{name!r} is not a channel's name" in problem
+
+
+def test_the_port_that_kubernetes_injects_is_explained() -> None:
+    """Beside a service named "gateway" every pod gets GATEWAY_PORT=tcp://…: nobody wrote that."""
+    [problem] = problems(None, {"GATEWAY_PORT": "tcp://10.0.0.1:8000"})
+
+    assert "Kubernetes" in problem
+    assert "enableServiceLinks" in problem
+
+
+def test_the_other_variables_that_kubernetes_injects_are_no_settings_of_ours() -> None:
+    injected = {
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_SERVICE_PORT": "8000",
+        "GATEWAY_SERVICE_PORT_HTTP": "8000",
+        "GATEWAY_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "GATEWAY_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+
+    assert Config() == load(None, injected, {})
+
+
+def test_a_flag_overrides_the_port_that_kubernetes_injects() -> None:
+    assert 8000 == load(None, {"GATEWAY_PORT": "tcp://10.0.0.1:1"}, {"port": "8000"}).port
+
+
+def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+    [problem] = problems(file)
+
+    assert f"config: {file} cannot be read (No such file or directory)" in problem
+
+
+@pytest.mark.parametrize("content", [b"port 8000", b"\xff"])
+def test_a_file_that_is_not_toml_is_named(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+    [problem] = problems(file)
+
+    assert f"config: {file} is not a TOML file in UTF-8" in problem
