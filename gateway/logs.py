@@ -24,6 +24,7 @@ _SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(rf"([?&](?:\w*_)?(?:{_SECRETS})=)[^&\s\"']+", re.IGNORECASE)
 _REDACTED = "[redacted]"
 _DEPTH_MAX = 4
+_TEXT_MAX = 4096
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -124,7 +125,9 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
         return _REDACTED
     match value:
         case str():
-            return _SECRET_IN_URL.sub(rf"\1{_REDACTED}", value)
+            more = len(value) - _TEXT_MAX if key != "exception" else 0
+            shown = value[:_TEXT_MAX] + f"… ({more} more)" if more > 0 else value
+            return _SECRET_IN_URL.sub(rf"\1{_REDACTED}", shown)
         case Mapping() if depth:
             return {str(k): _without_secrets(k, v, depth - 1) for k, v in value.items()}
         case list() | tuple() if depth:

@@ -172,6 +172,12 @@ def test_a_structure_without_end_is_cut_off() -> None:
     assert "[too deep]" in written("x", endless=endless)
 
 
+def test_a_text_without_end_is_cut_off() -> None:
+    record = json.loads(written("x", topic="a" * 10_000))
+
+    assert "a" * 4096 + "… (5904 more)" == record["topic"]
+
+
 def test_at_most_so_many_messages_pass_per_interval_and_key() -> None:
     limit = logs.RateLimit(count=2, interval_seconds=10)
 
