@@ -13,7 +13,7 @@ import zmq
 from aiohttp import web
 
 from gateway import __version__
-from gateway.bus.subscriber import BusError, Frames, Link
+from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.model import Config, Log
 from gateway.core import messages
 from gateway.core.engine import Engine
@@ -42,7 +42,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.hub = build_hub(config)
-        self.metrics = Metrics(self.hub)
+        self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.draining = False
         self.url = ""
         self._loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Service:
             OSError: The HTTP address cannot be bound.
         """
         config = self.config
-        endpoints: list[tuple[str, str]] = [(e, "connect") for e in config.connect]
+        endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
         if config.bind:
             endpoints.append((config.bind, "bind"))
         for endpoint, mode in endpoints:
@@ -137,6 +137,9 @@ class Service:
             )
             for link in self._links
         ]
+
+    def _buffers(self) -> list[int]:
+        return [connection.buffered for connection in self._context.connections.values()]
 
     def _tick(self, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought, through to the last write."""

@@ -108,7 +108,7 @@ class EventObject(Struct):
 
     event_type: EventType
     data: Raw
-    timestamp: Timestamp | None | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType | None = UNSET
     # Names that the gateway adds to what it forwards, and which an event may not bring along.
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET

@@ -110,6 +110,11 @@ class Fanout:
         """The cohorts that have members."""
         return self._cohorts.values()
 
+    def take_tally(self) -> Tally:
+        """Return what was delivered since the last call."""
+        taken, self.tally = self.tally, Tally()
+        return taken
+
     def deliver(self, entries: list[Entry]) -> None:
         """Write a tick's new entries, already in their logs, to every live reader."""
         by_channel: dict[str, list[Entry]] = {}

@@ -48,7 +48,7 @@ class Connection:
     def __init__(self, context: Context, request: web.Request, ws: Socket) -> None:
         protocol, transport = request.protocol, request.transport
         assert isinstance(protocol, Protocol)
-        assert isinstance(transport, asyncio.Transport)
+        assert transport is not None
         self.address = request.remote or ""
         self.code = _ABNORMAL
         self.connected_ns = context.now_ns()

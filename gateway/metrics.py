@@ -1,0 +1,229 @@
+"""Every metric, in one table; the only home of prometheus_client.
+
+What happens often is counted in bulk, once per tick. What can be asked is asked when Prometheus
+asks. Labels are bounded: channels beyond `CHANNEL_LABELS_MAX` and close codes that nobody knows
+share the label ``other``.
+"""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.core.errors import CloseCode
+from gateway.core.frames import is_close_code
+from gateway.core.hub import Hub, Tick
+
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+CHANNEL_LABELS_MAX: Final = 100
+OTHER: Final = "other"
+
+_CODES = {*CloseCode, 1005, 1006, *filter(is_close_code, range(1000, 3000))}
+
+_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_DURATIONS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 86400)
+
+# name: help, labels, buckets of a histogram (None for a counter)
+_COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]]] = {
+    "connections_total": ("Connections opened.", (), None),
+    "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
+    "connection_duration_seconds": ("How long connections lasted.", (), _DURATIONS),
+    "events_received_total": ("Events taken in from the bus.", ("channel",), None),
+    "events_rejected_total": ("Messages not let in, by reason.", ("reason",), None),
+    "bus_received_bytes_total": ("Bytes of bus messages, frames joined.", (), None),
+    "events_delivered_total": ("Events handed to clients' sockets.", (), None),
+    "delivered_bytes_total": ("Bytes handed to clients' sockets.", (), None),
+    "writes_total": ("Writes to clients' sockets; one may hold many events.", (), None),
+    "events_lost_total": ("Events that clients were told they missed.", ("reason",), None),
+    "clients_lagged_total": ("Times that a client's socket fell behind.", (), None),
+    "tick_events": ("Events per wake-up of the bus.", (), _SIZES),
+    "bus_latency_seconds": (
+        "Time from the publisher's clock to the gateway; the oldest event of each tick.",
+        (),
+        _LATENCY,
+    ),
+    "fanout_latency_seconds": ("Time from receipt to the last write, per tick.", (), _LATENCY),
+    "loop_lag_seconds": ("How late the event loop ran a timer.", (), _LATENCY),
+}
+
+_ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "connections": ("Connections now.", ()),
+    "sessions_remembered": ("Lost sessions that may be taken up again.", ()),
+    "subscriptions": ("Clients that follow a channel now.", ("channel",)),
+    "clients_lagging": ("Clients that are behind now.", ()),
+    "log_events": ("Events held in a channel's log.", ("channel",)),
+    "log_bytes": ("Bytes held in a channel's log.", ("channel",)),
+    "channels": ("Channels open.", ()),
+    "write_buffer_bytes": ("Bytes that wait for clients' sockets, in all.", ()),
+    "write_buffer_max_bytes": ("Bytes that wait for the slowest client's socket.", ()),
+    "bus_peers": ("Publishers connected, by endpoint.", ("endpoint",)),
+    "bus_reopened_total": ("Sockets replaced after a link ended for good.", ("endpoint",)),
+    "event_loop_tasks": ("Tasks of the event loop.", ()),
+}
+
+
+class Link(Protocol):
+    """A bus endpoint's figures."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def peers(self) -> int: ...
+    @property
+    def reopened(self) -> int: ...
+
+
+class Metrics:
+    """One gateway's metrics, in a registry of their own."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        links: Callable[[], Iterable[Link]],
+        buffers: Callable[[], Iterable[int]],
+    ) -> None:
+        self._hub = hub
+        self._registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._channels: set[str] = set()
+        for name, (text, labels, buckets) in _COUNTED.items():
+            full = f"gateway_{name}"
+            if buckets is None:
+                self._counters[name] = Counter(full, text, labels, registry=self._registry)
+            else:
+                self._histograms[name] = Histogram(
+                    full, text, labels, buckets=buckets, registry=self._registry
+                )
+        self._registry.register(_Asked(hub, self.label, links, buffers))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def label(self, channel: str) -> str:
+        """Return a channel's label: its name, or ``other`` once there are too many."""
+        if channel in self._channels:
+            return channel
+        if len(self._channels) < CHANNEL_LABELS_MAX:
+            self._channels.add(channel)
+            return channel
+        return OTHER
+
+    def tick(self, tick: Tick, *, now_ns: int, seconds: float) -> None:
+        """Count what one wake-up brought; `seconds` is what it took from receipt to last write."""
+        counters, histograms = self._counters, self._histograms
+        for channel, count in Tally([event.channel for event in tick.events]).items():
+            counters["events_received_total"].labels(self.label(channel)).inc(count)
+        for rejection in tick.rejections:
+            counters["events_rejected_total"].labels(rejection.reason).inc()
+        counters["bus_received_bytes_total"].inc(tick.bytes)
+        histograms["tick_events"].observe(len(tick.events))
+        histograms["fanout_latency_seconds"].observe(seconds)
+        sent = [event.sent_ns for event in tick.events if event.sent_ns]
+        if sent:
+            histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
+        self._deliveries()
+
+    def opened(self) -> None:
+        """Count a connection."""
+        self._counters["connections_total"].inc()
+
+    def closed(self, code: int, seconds: float) -> None:
+        """Count the end of a connection that lasted `seconds`."""
+        known = code in _CODES
+        self._counters["connections_closed_total"].labels(str(code) if known else OTHER).inc()
+        self._histograms["connection_duration_seconds"].observe(seconds)
+
+    def loop_lag(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._histograms["loop_lag_seconds"].observe(seconds)
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format, see `CONTENT_TYPE`."""
+        self._deliveries()
+        return generate_latest(self._registry)
+
+    def _deliveries(self) -> None:
+        """Take over what the fan-out has tallied since the last time."""
+        tally, counters = self._hub.fanout.take_tally(), self._counters
+        counters["events_delivered_total"].inc(tally.events)
+        counters["delivered_bytes_total"].inc(tally.bytes)
+        counters["writes_total"].inc(tally.writes)
+        counters["clients_lagged_total"].inc(tally.lagged)
+        if tally.evicted:
+            counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+
+
+class _Asked(Collector):
+    """Answers at scrape time what need not be counted all along."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        label: Callable[[str], str],
+        links: Callable[[], Iterable[Link]],
+        buffers: Callable[[], Iterable[int]],
+    ) -> None:
+        self._hub = hub
+        self._label = label
+        self._links = links
+        self._buffers = buffers
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not ask before the gateway runs."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask, and hand out a family per metric."""
+        values = self._values()
+        for name, (text, labels) in _ASKED.items():
+            full = f"gateway_{name}"
+            family: GaugeMetricFamily | CounterMetricFamily
+            if name.endswith("_total"):
+                family = CounterMetricFamily(full, text, labels=labels)
+            else:
+                family = GaugeMetricFamily(full, text, labels=labels)
+            for label, value in values[name].items():
+                family.add_metric([label] if labels else [], value)
+            yield family
+
+    def _values(self) -> dict[str, Mapping[str, float]]:
+        hub, buffers, links = self._hub, list(self._buffers()), list(self._links())
+        subscriptions: Tally[str] = Tally()
+        events: Tally[str] = Tally()
+        size: Tally[str] = Tally()
+        for name, log in hub.engine.logs.items():
+            label = self._label(name)
+            subscriptions[label] += hub.subscribers(name)
+            events[label] += len(log)
+            size[label] += log.bytes
+        return {
+            "connections": {"": len(hub.sessions)},
+            "sessions_remembered": {"": hub.mailbox.remembered},
+            "subscriptions": subscriptions,
+            "clients_lagging": {"": len(hub.fanout.lagging)},
+            "log_events": events,
+            "log_bytes": size,
+            "channels": {"": len(hub.engine.logs)},
+            "write_buffer_bytes": {"": sum(buffers)},
+            "write_buffer_max_bytes": {"": max(buffers, default=0)},
+            "bus_peers": {link.endpoint: link.peers for link in links},
+            "bus_reopened_total": {link.endpoint: link.reopened for link in links},
+            "event_loop_tasks": {"": len(asyncio.all_tasks())},
+        }

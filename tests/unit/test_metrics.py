@@ -1,0 +1,94 @@
+"""Metrics: counted in bulk, bounded in labels, agreeing with what happened."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.core.hub import Hub
+from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
+from tests.support.core import Peer, make_hub, publish
+
+
+def make(hub: Hub) -> Metrics:
+    return Metrics(hub, links=lambda: [], buffers=lambda: [3, 5])
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
+    """Every sample by its name and its one label, if it has one."""
+    return {
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+        if len(sample.labels) < 2
+    }
+
+
+async def test_what_came_in_and_went_out_is_counted_once_each() -> None:
+    hub = make_hub()
+    metrics = make(hub)
+    readers = [Peer(hub, f"p{n}") for n in range(3)]
+    for reader in readers:
+        reader.connect("robots")
+        metrics.opened()
+    event = b'{"event_type":"x","data":1}'
+    tick = hub.tick([[b"robots", event]] * 4 + [[b"robots", b"{"]], now_ns=0)
+    metrics.tick(tick, now_ns=0, seconds=0.003)
+    metrics.closed(1006, 2.0)
+    metrics.closed(3999, 2.0)
+    seen = samples(metrics)
+
+    assert seen["gateway_events_received_total", "robots"] == 4
+    assert seen["gateway_events_rejected_total", "invalid_json"] == 1
+    assert seen["gateway_bus_received_bytes_total", ""] == 5 * 6 + 4 * len(event) + 1
+    assert seen["gateway_events_delivered_total", ""] == 12
+    assert seen["gateway_writes_total", ""] == 3
+    assert seen["gateway_connections_total", ""] == 3
+    assert seen["gateway_connections", ""] == 3
+    assert seen["gateway_subscriptions", "robots"] == 3
+    assert seen["gateway_connections_closed_total", "1006"] == 1
+    assert seen["gateway_connections_closed_total", "other"] == 1
+    assert seen["gateway_log_events", "robots"] == 4
+    assert seen["gateway_write_buffer_bytes", ""] == 8
+    assert seen["gateway_write_buffer_max_bytes", ""] == 5
+    assert seen["gateway_fanout_latency_seconds_count", ""] == 1
+
+
+async def test_events_that_a_lagging_client_missed_are_counted_as_lost() -> None:
+    hub = make_hub(events_max=4)
+    metrics = make(hub)
+    peer = Peer(hub, "p")
+    peer.connect("robots")
+    peer.writing_paused = True
+    publish(hub, "robots", 10)
+    assert samples(metrics)["gateway_clients_lagging", ""] == 1
+    peer.read_on()
+    seen = samples(metrics)
+
+    assert seen["gateway_events_lost_total", "evicted"] == 6
+    assert seen["gateway_clients_lagged_total", ""] == 1
+    assert seen["gateway_clients_lagging", ""] == 0
+
+
+async def test_ever_more_channels_do_not_make_ever_more_series() -> None:
+    hub = make_hub(channels_max=1000)
+    metrics = make(hub)
+    for number in range(500):
+        tick = hub.tick([[b"channel.%d" % number, b"1"]], now_ns=0)
+        metrics.tick(tick, now_ns=0, seconds=0)
+    received = {
+        label: value
+        for (name, label), value in samples(metrics).items()
+        if name == "gateway_events_received_total"
+    }
+
+    assert len(received) <= CHANNEL_LABELS_MAX + 1
+    assert sum(received.values()) == 500
+    assert received["other"] >= 400
+
+
+async def test_two_gateways_in_one_process_do_not_share_metrics() -> None:
+    one, other = make(make_hub()), make(make_hub())
+    one.opened()
+
+    assert samples(one)["gateway_connections_total", ""] == 1
+    assert samples(other)["gateway_connections_total", ""] == 0
