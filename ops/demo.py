@@ -31,7 +31,6 @@ def line(message: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    address = sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8000/ws"
     with suppress(KeyboardInterrupt):
-        asyncio.run(
-            follow(*(sys.argv[1:2] or ["ws://127.0.0.1:8000/ws"]), sys.argv[2:] or ["metrics"])
-        )
+        asyncio.run(follow(address, sys.argv[2:] or ["metrics"]))
