@@ -1,0 +1,117 @@
+"""A connection that does not come to the point is closed; one too many is told to come later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Connect, Launch, OpenRaw
+from tests.support.gateway import Gateway
+from tests.support.raw import RawPeer
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Gateway]:
+    """A gateway that waits half a second for a request."""
+    with Gateway(settings={"clients.handshake_seconds": 0.5}) as gateway:
+        yield gateway
+
+
+BEGINNINGS = {
+    "nothing": b"",
+    "half a line": b"GET /ws HT",
+    "half the headers": b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n",
+}
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+async def test_an_unfinished_handshake_is_closed(
+    hasty: Gateway, raw: OpenRaw, beginning: bytes
+) -> None:
+    """Whoever connects and does not go on is let go."""
+    peer = await raw(to=hasty, upgrade=False)
+    await peer.send_bytes(beginning)
+
+    await peer.read_to_end(within=10)
+
+
+async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> None:
+    """One header line after the other, for ever, does not keep a connection open."""
+    peer = await raw(to=hasty, upgrade=False)
+    await peer.send_bytes(b"GET /ws HTTP/1.1\r\nHost: x\r\n")
+    ended = asyncio.create_task(peer.read_to_end(within=30))
+    try:
+        for n in range(100):
+            await peer.send_bytes(b"X-%d: x\r\n" % n)
+            done, _ = await asyncio.wait([ended], timeout=0.1)
+            if done:
+                break
+    except (BrokenPipeError, ConnectionResetError):
+        await asyncio.wait([ended])
+
+    assert ended.done()
+    await ended
+
+
+async def test_a_finished_handshake_is_not_closed(hasty: Gateway, connect: Connect) -> None:
+    """The deadline ends with the handshake."""
+    late = RawPeer(hasty.port)
+    client = await connect(to=hasty)
+    await late.read_to_end()  # the deadline has passed for this one
+    late.close()
+
+    await client.ping()
+
+
+async def test_one_connection_too_many_is_told_to_come_later(
+    launch: Launch, connect: Connect, raw: OpenRaw
+) -> None:
+    """It is upgraded, so that browsers see the reason: closing, then 1013. Room that is made is given."""
+    gateway = await launch(settings={"clients.connections_max": 2})
+    one, _ = await connect(to=gateway), await connect(to=gateway)
+    peer = await raw(to=gateway, upgrade=False)
+    assert (await peer.upgrade())[0] == 101
+    ending = await peer.read_ending()
+    await one.close()
+
+    assert ending.code == 1013
+    assert ending.closing is not None
+    assert ending.closing["reconnect"] is True
+    assert ending.closing["after_ms"] >= 0
+    assert [m["type"] for m in ending.messages] == ["closing"]
+
+    async def room() -> bool:
+        return bool((await gateway.status())["connections"] == 1)
+
+    await eventually(room)
+    await connect(to=gateway)
+
+
+async def test_a_plain_get_of_the_websocket_address_is_told_to_upgrade(gateway: Gateway) -> None:
+    """426 with a problem document."""
+    answer = await gateway.request("GET", "/ws")
+
+    assert answer.status == 426
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    assert answer.headers["Upgrade"].lower() == "websocket"
+
+
+async def test_a_storm_of_connections_is_accepted(launch: Launch) -> None:
+    """500 clients at the same moment all get in: the listen backlog holds them."""
+    gateway = await launch()
+
+    async def one() -> RawPeer:
+        peer = await asyncio.to_thread(RawPeer, gateway.port)
+        await peer.upgrade()
+        await peer.expect("connected", within=20)
+        return peer
+
+    peers = await asyncio.gather(*(one() for _ in range(500)))
+    status = await gateway.status()
+    for peer in peers:
+        peer.close()
+
+    assert status["connections"] == 500

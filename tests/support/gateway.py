@@ -1,0 +1,288 @@
+"""A real gateway process, ready when /readyz says so, judged by how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import aiohttp
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.addresses import ipc
+from tests.support.waiting import scaled
+
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+
+Json = Any  # what a JSON document holds is for each test to say
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Json:
+        return json.loads(self.text)
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files to the hard limit; the gateways it starts inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without settings of the gateway, and with the package to be found."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    spec = importlib.util.find_spec("gateway")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the package `gateway` cannot be found")
+    root = str(Path(next(iter(spec.submodule_search_locations))).resolve().parent)
+    return {**inherited, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1", **extra}
+
+
+class Gateway:
+    """One gateway process. Use it as a context manager, sync or async.
+
+    It binds ``bus_in``, to which publishers connect, and connects to ``bus_out``, where a publisher may
+    bind, unless `connect` and `bind` say otherwise. Everything that it logs is kept in ``lines``.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Sequence[str] | None = None,
+        bind: str | None = None,
+        port: int = 0,
+        settings: Mapping[str, object] | None = None,
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ng-"))
+        self.bus_in = ipc(self.folder, "in") if bind is None else bind
+        self.bus_out = ipc(self.folder, "out")
+        endpoints = [self.bus_out] if connect is None else connect
+        self.arguments = [sys.executable, "-m", "gateway", "serve", "--port", str(port)]
+        for endpoint in endpoints:
+            self.arguments += ["--connect", endpoint]
+        self.arguments += ["--bind", self.bus_in]
+        for key, value in (settings or {}).items():
+            self.arguments += ["--set", f"{key}={value}"]
+        self.arguments += flags
+        self.environment = dict(environment or {})
+        self.lines: list[str] = []
+        self.url = ""
+        self.expected_exit: int | None = 0
+        self.errors_expected = False
+
+    # -- its life ---------------------------------------------------------------------------------
+
+    def start(self) -> Gateway:
+        """Start it, and wait until it is ready."""
+        self.lines.clear()
+        self.url = ""
+        self.process = subprocess.Popen(
+            self.arguments,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=_environment(self.environment),
+            text=True,
+            errors="replace",
+        )
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.url or self.process.poll() is not None, scaled(START_SECONDS)
+            )
+        if not self.url:
+            self.process.kill()
+            raise AssertionError(f"the gateway does not listen:\n{self.log_tail()}")
+        self._wait_ready()
+        return self
+
+    def stop(self) -> None:
+        """End it with SIGTERM, and check that it ended well: in time, exit status, nothing untoward logged."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+        code = self._wait_exit()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.expected_exit is not None:
+            assert self.expected_exit == code, f"exit status {code}:\n{self.log_tail()}"
+        if not self.errors_expected:
+            assert self.alarms() == []
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal: SIGKILL, SIGTERM, SIGSTOP, SIGCONT."""
+        if number == signal.SIGKILL:
+            self.expected_exit = None
+        self.process.send_signal(number)
+
+    async def exited(self) -> int:
+        """Wait until it has ended; its exit status."""
+        return await asyncio.to_thread(self._wait_exit)
+
+    async def restart(self) -> None:
+        """Start it anew after it has ended, on the same bus endpoints; the HTTP port may be another."""
+        await asyncio.to_thread(self.start)
+
+    def __enter__(self) -> Gateway:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Gateway:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
+
+    # -- what it says -----------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1].strip("/"))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The log lines so far that are JSON objects."""
+        return [found for line in list(self.lines) if (found := _record(line)) is not None]
+
+    def alarms(self) -> list[str]:
+        """Log lines that a healthy gateway never writes."""
+        return [
+            line
+            for line in list(self.lines)
+            if "Traceback" in line
+            or (_record(line) or {}).get("level") in {"error", "critical"}
+            or "never awaited" in line
+        ]
+
+    def log_tail(self, count: int = 40) -> str:
+        return "\n".join(self.lines[-count:])
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one HTTP request: `body` goes as JSON, `raw` as it is."""
+        limit = aiohttp.ClientTimeout(total=scaled(15))
+        async with aiohttp.ClientSession(timeout=limit) as http:
+            extra: dict[str, Any] = {"json": body} if body is not None else {"data": raw}
+            async with http.request(method, self.url + path, headers=headers, **extra) as answer:
+                return Answer(answer.status, dict(answer.headers), await answer.text())
+
+    async def get_json(self, path: str, *, status: int = 200) -> Json:
+        """GET a JSON document, which must come with this status."""
+        answer = await self.request("GET", path)
+        assert status == answer.status, f"{path}: {answer.status} {answer.text[:500]}"
+        return answer.json
+
+    async def status(self, query: str = "") -> Json:
+        return await self.get_json("/api/v1/websocket/status" + query)
+
+    async def rejections(self) -> Json:
+        return await self.get_json("/api/v1/websocket/rejections")
+
+    async def broadcast(self, body: object, query: str = "", *, status: int = 200) -> Json:
+        answer = await self.request("POST", "/api/v1/websocket/broadcast" + query, body=body)
+        assert status == answer.status, f"broadcast: {answer.status} {answer.text[:500]}"
+        return answer.json
+
+    async def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """All samples of this name on /metrics, labels and value; the page must parse."""
+        answer = await self.request("GET", "/metrics")
+        assert answer.status == 200
+        return [
+            (dict(sample.labels), sample.value)
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+            if sample.name == name
+        ]
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name that carry these labels; 0 if there are none."""
+        wanted = labels.items()
+        return sum(value for have, value in await self.samples(name) if wanted <= have.items())
+
+    def rss(self) -> int:
+        """Its resident memory in bytes."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            for line in stderr:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    if not self.url and "listening" in line:
+                        self.url = str((_record(line) or {}).get("url") or "").rstrip("/")
+                    self._changed.notify_all()
+        self.process.wait()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait_ready(self) -> None:
+        ends = time.monotonic() + scaled(START_SECONDS)
+        while time.monotonic() < ends:
+            try:
+                with urlopen(self.url + "/readyz", timeout=scaled(5)) as answer:
+                    if answer.status == 200:
+                        return
+            except URLError:
+                pass
+            time.sleep(0.02)
+        self.process.kill()
+        raise AssertionError(f"the gateway does not become ready:\n{self.log_tail()}")
+
+    def _wait_exit(self) -> int:
+        try:
+            code = self.process.wait(scaled(STOP_SECONDS))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the gateway does not end:\n{self.log_tail()}") from None
+        self._reader.join(scaled(5))
+        return code
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,65 @@
+"""Waiting for conditions, never for time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+
+T = TypeVar("T")
+
+FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
+"""Multiplies every deadline of the tests: raise it on a slow machine."""
+
+
+def scaled(seconds: float) -> float:
+    """A deadline in seconds, scaled for this machine."""
+    return seconds * FACTOR
+
+
+@overload
+async def eventually(
+    condition: Callable[[], Awaitable[T]],
+    *,
+    within: float = ...,
+    every: float = ...,
+    saying: str | Callable[[], str] = ...,
+) -> T: ...
+
+
+@overload
+async def eventually(
+    condition: Callable[[], T],
+    *,
+    within: float = ...,
+    every: float = ...,
+    saying: str | Callable[[], str] = ...,
+) -> T: ...
+
+
+async def eventually(
+    condition: Callable[[], Any],  # Any: a value or an awaitable of one, see above
+    *,
+    within: float = 10.0,
+    every: float = 0.01,
+    saying: str | Callable[[], str] = "",
+) -> Any:
+    """Return the first true value of `condition`, which may be async, or fail after `within` seconds.
+
+    `saying` is what the failure tells the reader; a callable is asked when it fails.
+    """
+    ends = time.monotonic() + scaled(within)
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > ends:
+            told = saying() if callable(saying) else saying
+            raise AssertionError(f"not so within {scaled(within):.1f} s: {told or condition}")
+        await asyncio.sleep(every)
