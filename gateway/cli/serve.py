@@ -17,9 +17,7 @@ def serve(config: Config) -> None:
     A TOML file, GATEWAY_… variables and flags configure it, in rising order. The first signal drains,
     a second one ends at once.
     """
-    from gateway import (
-        service,
-    )  # here, so that `gateway check` and --help start without uvloop & co.
+    # Here, so that `gateway check` and --help start without all that serving needs.
+    from gateway import service
 
-    logs.set_up(config.logging.level, config.logging.format)
     sys.exit(service.run(config))
