@@ -20,4 +20,5 @@ def serve(config: Config) -> None:
     # Here, so that `gateway check` and --help start without all that serving needs.
     from gateway import service
 
+    logs.set_up(config.logging.level, config.logging.format)
     sys.exit(service.run(config))
