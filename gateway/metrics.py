@@ -227,3 +227,8 @@ class _Asked(Collector):
             "bus_reopened_total": {link.endpoint: link.reopened for link in links},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
+
+
+def names() -> list[str]:
+    """Return the names of all metrics of the gateway's own, without their prefix."""
+    return [*_COUNTED, *_ASKED]

@@ -34,6 +34,8 @@ log = logger("gateway")
 _REJECTION_LOG_SECONDS = 1.0
 """How often one reason for rejections is logged; all are counted, and the newest kept."""
 _HOUSEKEEPING_SECONDS = 1.0
+_CLEANUP_SECONDS = 1.0
+"""How long handlers may take to end once their connections are closed."""
 
 
 class Service:
@@ -61,7 +63,9 @@ class Service:
             bus=self.bus,
             unready=self.unready,
         )
-        self._runner = web.AppRunner(app.build(self._context), access_log=None)
+        self._runner = web.AppRunner(
+            app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS
+        )
         self._timers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.metrics import names
+
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
@@ -146,3 +148,9 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert upward("from gateway.core import log", "web", FLOORS, "gateway.") == []
     assert foreign("import asyncio", CORE_MAY_IMPORT) == ["asyncio"]
     assert asynchronous("async def x(): ...")
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+
+    assert [] == [name for name in names() if f"`gateway_{name}`" not in text]

@@ -61,6 +61,8 @@ class Pulse:
         frame, heads = ping_frame(payload), self._hub.heads()
         for connection in due:
             self._pings[connection] = now + self._limits.heartbeat_seconds
+            if connection in self._verdicts:
+                continue  # the grace is longer than the interval: one question at a time
             self._verdicts[connection] = now + self._limits.heartbeat_grace_seconds
             connection.ping(frame, payload, heads)
 

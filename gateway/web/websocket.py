@@ -17,9 +17,12 @@ from gateway.core.frames import pong_frame, text_frame
 from gateway.core.hub import Arrival
 from gateway.core.messages import Position
 from gateway.core.session import Session
+from gateway.logs import logger
 from gateway.web.context import CONTEXT, Context
 from gateway.web.transport import CLOSE_SECONDS, Protocol, Socket
 
+
+log = logger("gateway.websocket")
 
 _SECRET_BYTES = 24
 _USER_CHARS_MAX = 128
@@ -201,9 +204,13 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         connection.end(CloseCode.TRY_LATER)
         await connection.serve()
         return ws
-    _arrive(context, connection, request)
     try:
+        _arrive(context, connection, request)
         await connection.serve()
+    except Exception:
+        log.exception("connection failed", client_id=connection.client_id)
+        connection.end(CloseCode.INTERNAL)
+        await connection.ended()
     finally:
         _leave(context, connection)
     return ws

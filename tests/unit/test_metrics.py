@@ -10,7 +10,7 @@ from tests.support.core import Peer, make_hub, publish
 
 
 def make(hub: Hub) -> Metrics:
-    return Metrics(hub, links=lambda: [], buffers=lambda: [3, 5])
+    return Metrics(hub, links=list, buffers=lambda: [3, 5])
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
