@@ -8,7 +8,7 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test unit lint format types lock build clean
+.PHONY: help run demo test unit lint format types picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -36,6 +36,9 @@ format: .venv/dev ## put the code into its form
 
 types: .venv/dev ## check the types
 	@$(BIN)/mypy
+
+picture: .venv/dev ## draw docs/demo.svg from a run of the demo
+	@$(BIN)/python ops/picture.py
 
 lock: ## write the lock files (UPGRADE=1: with the newest versions)
 	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)
