@@ -31,8 +31,8 @@ from gateway.web.pulse import Pulse
 
 log = logger("gateway")
 
-_REJECTION_LOG_SECONDS = 1.0
-"""How often one reason for rejections is logged; all are counted, and the newest kept."""
+_REPEATED_LOG_SECONDS = 1.0
+"""How often one reason for rejections, or one change of a link, is logged; all are counted."""
 _HOUSEKEEPING_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -51,7 +51,8 @@ class Service:
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._links: list[Link] = []
         self._server: asyncio.Server | None = None
-        self._rejections = RateLimit(count=1, interval_seconds=_REJECTION_LOG_SECONDS)
+        self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
+        self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._pulse = Pulse(self.hub, config.clients)
         self._context = Context(
             config=config,
@@ -80,7 +81,14 @@ class Service:
         if config.bind:
             endpoints.append((config.bind, "bind"))
         for endpoint, mode in endpoints:
-            link = Link(self._zmq, endpoint, mode, config.bus, on_messages=self._tick)
+            link = Link(
+                self._zmq,
+                endpoint,
+                mode,
+                config.bus,
+                on_messages=self._tick,
+                on_change=self._link_changed,
+            )
             self._links.append(link)
             link.open()
         await self._runner.setup()
@@ -161,6 +169,13 @@ class Service:
                     topic=rejection.topic,
                     suppressed=suppressed,
                 )
+
+    def _link_changed(self, link: Link, change: str) -> None:
+        suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
+        if suppressed is not None:
+            log.info(
+                f"bus {change}", endpoint=link.endpoint, peers=link.peers, suppressed=suppressed
+            )
 
     async def _every(self, seconds: float, act: Callable[[], None]) -> None:
         while True:

@@ -53,8 +53,8 @@ def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
 class Link:
     """One endpoint's socket and what is known of it.
 
-    `on_messages` is called with all that one wake-up brought, `on_state` whenever the link goes up
-    or down. Needs a running event loop from `open` to `close`.
+    `on_messages` is called with all that one wake-up brought, `on_change` with the link when a peer
+    came or went (``up``, ``down``) or its socket was replaced (``reopened``). Needs a running event loop from `open` to `close`.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Link:
         config: Bus,
         *,
         on_messages: Callable[[list[Frames]], None],
+        on_change: Callable[["Link", str], None],
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
@@ -77,6 +78,7 @@ class Link:
         self._context = context
         self._config = config
         self._on_messages = on_messages
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -173,9 +175,11 @@ class Link:
     def _note(self, event: int) -> None:
         if event == _UP:
             self.peers += 1
+            self._on_change(self, "up")
         elif event == zmq.Event.DISCONNECTED:
             self.peers = max(self.peers - 1, 0)
             self.disconnects += 1
+            self._on_change(self, "down")
             if self.mode == "connect" and self._reopen is None:
                 self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
             return
@@ -188,6 +192,7 @@ class Link:
         self._drain()
         self.close()
         self.reopened += 1
+        self._on_change(self, "reopened")
         try:
             self.open()
         except BusError:  # out of file descriptors, say
