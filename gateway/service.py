@@ -174,7 +174,11 @@ class Service:
         suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
         if suppressed is not None:
             log.info(
-                f"bus {change}", endpoint=link.endpoint, peers=link.peers, suppressed=suppressed
+                "bus_link",
+                endpoint=link.endpoint,
+                change=change,
+                peers=link.peers,
+                suppressed=suppressed,
             )
 
     async def _every(self, seconds: float, act: Callable[[], None]) -> None:
@@ -259,7 +263,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             log.info("listening", url=service.url, version=__version__)
             for link in service.bus():
-                log.info("bus", endpoint=link.endpoint, mode=link.mode)
+                log.info("bus_link", change="opened", endpoint=link.endpoint, mode=link.mode)
             await stop.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
                 # A second signal ends at once, by the signal itself.
