@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
 from gateway.core.frames import text_frame
-from gateway.core.log import ChannelLog, Entry
+from gateway.core.log import ChannelLog, Entry, Retention
 from gateway.core.messages import Gap
 
 
@@ -259,6 +259,18 @@ class Fanout:
         if any(is_wildcard(pattern) for pattern in patterns):
             return [log for name, log in logs.items() if any(matches(p, name) for p in patterns)]
         return [logs[name] for name in patterns if name in logs]
+
+    def expected(self, patterns: Collection[str]) -> list[ChannelLog]:
+        """Return the open logs that patterns select, and an empty one for each name not open yet.
+
+        So a channel that is yet to open has a position too: before its first event.
+        """
+        unopened = [
+            ChannelLog(name, epoch=self.epoch, retention=Retention())
+            for name in patterns
+            if name not in self._logs and not is_wildcard(name)
+        ]
+        return self.selected(patterns) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         """Return the open logs that a reader follows, its personal one among them."""

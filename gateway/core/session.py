@@ -10,14 +10,14 @@ has seen what was written before it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from gateway.core import channels, messages, requests
 from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.errors import ErrorCode, RequestError
-from gateway.core.fanout import Fanout, Offsets, Reader, selects
+from gateway.core.fanout import Fanout, Offsets, Reader
 from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog
@@ -36,14 +36,40 @@ class Changed:
     unsubscribed: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _Plan:
     """Where the channels of a subscribe message begin, and what is to be said about it."""
 
-    starts: dict[str, int] = field(default_factory=dict)
-    recovered: dict[str, bool] = field(default_factory=dict)
-    lost: list[ChannelLog] = field(default_factory=list)
-    unopened: list[str] = field(default_factory=list)
+    __slots__ = ("logs", "lost", "recovered", "starts")
+
+    def __init__(self) -> None:
+        self.logs: dict[str, ChannelLog] = {}
+        self.starts: dict[str, int] = {}
+        self.recovered: dict[str, bool] = {}
+        self.lost: list[ChannelLog] = []
+
+    def start(self, log: ChannelLog, after: int) -> None:
+        """Begin after an offset."""
+        self.logs[log.name] = log
+        self.starts[log.name] = after
+
+    def resume(self, log: ChannelLog, after: int) -> None:
+        """Begin after an offset that the client had reached: what is missing will be a gap."""
+        self.start(log, after)
+        self.recovered[log.name] = after + 1 >= log.start_offset
+
+    def recover(self, log: ChannelLog, since: Position) -> None:
+        """Resume from a position that the client brings; one of another life is lost."""
+        if since.epoch == log.epoch and since.offset <= log.newest:
+            self.resume(log, since.offset)
+        else:
+            self.start(log, log.start_offset - 1)
+            self.recovered[log.name] = False
+            self.lost.append(log)
+
+    def positions(self) -> dict[str, Position]:
+        return {
+            name: Position(self.logs[name].epoch, offset) for name, offset in self.starts.items()
+        }
 
 
 class Session:
@@ -72,18 +98,26 @@ class Session:
         resumed = self.subscriptions
         plan = self._start_own(since or {})
         if resumed:
-            self._restore(plan, resumed, since or {})
+            self._restore(plan, since or {})
         if resumed or plan.recovered:
             self._reply_subscribed(plan, resumed, msgspec.UNSET, now_ns)
         self._begin(plan.starts)
         self._fanout.follow(reader, frozenset(resumed), plan.starts)
 
-    def _begin(self, starts: Offsets) -> None:
-        """Note where channels begin, also for a ping that is under way."""
-        self._known = {**self._known, **starts}
+    def _begin(self, starts: Offsets, *, followed: Collection[str] = ()) -> None:
+        """Note where channels begin, also for a ping that is under way.
+
+        In a channel that was `followed` already, what is not confirmed stays so.
+        """
+
+        def begun(known: Offsets) -> Offsets:
+            kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
+            return {**known, **starts, **{name: kept[name] for name in followed if name in kept}}
+
+        self._known = begun(self._known)
         if self._pinged is not None:
             payload, offsets = self._pinged
-            self._pinged = (payload, {**offsets, **starts})
+            self._pinged = (payload, begun(offsets))
 
     def detach(self) -> None:
         """Let go of the connection; what is unconfirmed will be sent again."""
@@ -93,35 +127,27 @@ class Session:
         self._pinged = None
 
     def _start_own(self, since: Mapping[str, Position]) -> _Plan:
-        """Plan the two channels that every client follows."""
+        """Plan the channels that every client follows: everyone's, and its own."""
         plan = _Plan()
         everyone = self._fanout.log(EVERYONE)
+        assert everyone is not None
         for log in (everyone, self.personal):
             if log is None:
                 continue
             if log.name in since:
-                self._recover(plan, log, since[log.name])
-            elif log.name == PERSONAL:
-                plan.starts[log.name] = self._known.get(log.name, 0)
+                plan.recover(log, since[log.name])
             else:
-                plan.starts[log.name] = self._known.get(log.name, log.newest)
+                new = log.newest if log is everyone else 0
+                plan.start(log, self._known.get(log.name, new))
         return plan
 
-    def _restore(
-        self, plan: _Plan, patterns: Collection[str], since: Mapping[str, Position]
-    ) -> None:
-        plan.unopened += [
-            name
-            for name in patterns
-            if self._fanout.log(name) is None and not channels.is_wildcard(name)
-        ]
-        for log in self._fanout.selected(patterns):
+    def _restore(self, plan: _Plan, since: Mapping[str, Position]) -> None:
+        """Plan the subscriptions of a session that was lost."""
+        for log in self._fanout.expected(self.subscriptions):
             if log.name in since:
-                self._recover(plan, log, since[log.name])
+                plan.recover(log, since[log.name])
             else:
-                after = self._known.get(log.name, 0)
-                plan.starts[log.name] = after
-                plan.recovered[log.name] = after + 1 >= log.start_offset
+                plan.resume(log, self._known.get(log.name, 0))
 
     # -- liveness ------------------------------------------------------------------------------
 
@@ -205,10 +231,8 @@ class Session:
         if self.reader is None:
             return {}
         offsets = self._fanout.offsets(self.reader)
-        return {
-            log.name: Position(log.epoch, offsets[log.name])
-            for log in self._fanout.logs_of(self.reader)
-        }
+        logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions)]
+        return {log.name: Position(log.epoch, offsets.get(log.name, 0)) for log in logs}
 
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
         reader = self.reader
@@ -223,61 +247,42 @@ class Session:
                 f"limit of {self._subscriptions_max}; a wildcard may serve",
             )
         plan = _Plan()
-        for request in asked:
+        # Wildcards first: what a channel asks for itself holds, wherever it stands.
+        for request in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
             self._plan(plan, request)
         self.subscriptions += tuple(new)
-        self._begin(plan.starts)
+        self._begin(plan.starts, followed=self._fanout.offsets(reader))
         self._reply_subscribed(plan, names, message.id, now_ns)
         self._fanout.follow(reader, frozenset(self.subscriptions), plan.starts)
         return Changed(subscribed=tuple(names))
 
     def _plan(self, plan: _Plan, request: ChannelRequest) -> None:
         """Decide where each log that a request selects begins for this client."""
+        assert self.reader is not None
         since = requests.read_since(request.since)
-        logs = self._fanout.selected([request.channel])
-        if not logs and not channels.is_wildcard(request.channel):
-            plan.unopened.append(request.channel)
-        for log in logs:
+        current = self._fanout.offsets(self.reader)
+        for log in self._fanout.expected([request.channel]):
             if isinstance(since, Position):
-                self._recover(plan, log, since)
+                plan.recover(log, since)
             elif since is not None and log.name in since:
-                self._recover(plan, log, since[log.name])
+                plan.recover(log, since[log.name])
             elif since is not None and channels.is_wildcard(request.channel):
                 # The client followed this pattern and has no position here: the channel is new.
-                plan.starts[log.name] = 0
-                plan.recovered[log.name] = log.start_offset == 1
+                plan.resume(log, 0)
             elif request.last is not None:
-                plan.starts[log.name] = max(log.newest - request.last, log.start_offset - 1)
-            elif not selects(self.subscriptions, log.name):
-                plan.starts[log.name] = log.newest
-
-    def _recover(self, plan: _Plan, log: ChannelLog, since: Position) -> None:
-        """Resume after a position: all that follows it, or `recovered` false and a gap."""
-        if since.epoch != log.epoch or since.offset > log.newest:
-            plan.lost.append(log)
-            plan.starts[log.name] = log.start_offset - 1
-            plan.recovered[log.name] = False
-        else:
-            plan.starts[log.name] = since.offset
-            plan.recovered[log.name] = since.offset + 1 >= log.start_offset
+                plan.start(log, max(log.newest - request.last, log.start_offset - 1))
+            elif log.name not in plan.starts:
+                plan.start(log, current.get(log.name, log.newest))
 
     def _reply_subscribed(
         self, plan: _Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int
     ) -> None:
-        starts = {**self._current(names), **plan.starts}
-        positions = {
-            name: Position(log.epoch, offset)
-            for name, offset in starts.items()
-            if (log := self._log(name)) is not None
-        }
-        # A channel that opens later is owed from its beginning, also to who comes back by then.
-        positions.update((name, Position(self._fanout.epoch, 0)) for name in plan.unopened)
         self.send(
             messages.Subscribed(
                 id=id_,
                 channels=list(names),
                 timestamp=timestamp(now_ns),
-                positions=positions,
+                positions=plan.positions(),
                 recovered=plan.recovered,
                 denied=[],
             )
@@ -286,19 +291,6 @@ class Session:
             self.send(
                 messages.Gap(channel=log.name, epoch=log.epoch, from_=None, to=None, reason="epoch")
             )
-
-    def _current(self, names: Collection[str]) -> dict[str, int]:
-        """Return where the client stands in channels that it follows already."""
-        assert self.reader is not None
-        offsets = self._fanout.offsets(self.reader)
-        return {
-            log.name: offsets[log.name]
-            for log in self._fanout.selected(names)
-            if log.name in offsets
-        }
-
-    def _log(self, name: str) -> ChannelLog | None:
-        return self.personal if name == PERSONAL else self._fanout.log(name)
 
     def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
         assert self.reader is not None

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import WebSocketError, web
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.core.frames import Inspector, Violation
@@ -24,17 +24,26 @@ CLOSE_SECONDS = 2.0
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
     """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
 
-    __slots__ = ("on_writable",)
+    __slots__ = ("on_violation", "on_writable", "violation")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: passed through to aiohttp
         super().__init__(*args, **kwargs)
         self.on_writable: Callable[[], object] | None = None
+        self.on_violation: Callable[[], object] | None = None
+        self.violation: Violation | None = None
+        """What the client did wrong; nothing that it sends after that is looked at."""
+
+    def violated(self, violation: Violation) -> None:
+        """Note that the client broke RFC 6455."""
+        self.violation = violation
+        if self.on_violation is not None:
+            self.on_violation()
 
     def set_parser(
         self, parser: Any, data_received_cb: Callable[[], None] | None = None
     ) -> None:  # Any: aiohttp's parser, of which only feed_data and feed_eof are used
         """Take the WebSocket parser after an upgrade; look at everything it is fed."""
-        super().set_parser(_Inspected(parser), data_received_cb)  # type: ignore[arg-type]  # same methods
+        super().set_parser(_Inspected(self, parser), data_received_cb)  # type: ignore[arg-type]  # same methods
 
     def resume_writing(self) -> None:
         """Note that the socket takes data again."""
@@ -47,21 +56,20 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
 class _Inspected:
     """A WebSocket parser that only sees frames which RFC 6455 allows."""
 
-    __slots__ = ("_failed", "_inspector", "_parser")
+    __slots__ = ("_inspector", "_parser", "_protocol")
 
-    def __init__(self, parser: Any) -> None:  # Any: see Protocol.set_parser
+    def __init__(self, protocol: Protocol, parser: Any) -> None:  # Any: see Protocol.set_parser
+        self._protocol = protocol
         self._parser = parser
         self._inspector = Inspector()
-        self._failed = False
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        if self._failed:
+        if self._protocol.violation is not None:
             return False, b""
         try:
             self._inspector.feed(data)
         except Violation as violation:
-            self._failed = True
-            self._parser.queue.set_exception(WebSocketError(violation.code, str(violation)))
+            self._protocol.violated(violation)
             return False, b""
         result: tuple[bool, bytes] = self._parser.feed_data(data)
         return result
@@ -90,7 +98,9 @@ class Socket(web.WebSocketResponse):
         """Close, unless closed already; False if there was nothing to do."""
         farewell, self.farewell = self.farewell, None
         # drain is False when aiohttp answers a peer's close frame: that one knows why.
-        if farewell is not None and drain and not self.closed:
+        if not drain:
+            code = self.close_code or code
+        elif farewell is not None and not self.closed:
             farewell(code)
         return await super().close(code=code, message=message, drain=drain)
 

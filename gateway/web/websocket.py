@@ -69,8 +69,11 @@ class Connection:
         if limits.send_buffer_bytes:
             raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
-        protocol.on_writable = self._resume
         ws.farewell = self._farewell
+        protocol.on_writable = self._resume
+        protocol.on_violation = self._violated
+        if protocol.violation is not None:  # in the same segment as the handshake
+            self._violated()
 
     @property
     def client_id(self) -> str:
@@ -145,6 +148,9 @@ class Connection:
         self._context.pulse.stalled(self, now=self._loop.time())
         self._writable = asyncio.Event()
         await self._writable.wait()
+
+    def _violated(self) -> None:
+        self.end(CloseCode.PROTOCOL_ERROR)
 
     def _stall(self) -> None:
         self._context.pulse.stalled(self, now=self._loop.time())

@@ -245,6 +245,35 @@ def test_without_positions_a_session_goes_on_from_what_is_known_to_have_arrived(
     assert offsets(peer.take()) == [3, 4]
 
 
+def test_subscribing_again_confirms_nothing() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    peer.say(type="subscribe", channels=["robots"])
+    peer.disconnect()
+    peer.take()
+    peer.connect(session=session.secret)
+
+    assert offsets(peer.take()) == [1, 2]
+
+
+def test_a_channel_left_and_followed_again_is_resumed_from_its_new_beginning() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    peer.say(type="unsubscribe", channels=["robots"])
+    publish(hub, "robots", 2)
+    peer.say(type="subscribe", channels=["robots"])
+    publish(hub, "robots", 1)
+    peer.disconnect()
+    peer.take()
+    peer.connect(session=session.secret)
+
+    assert offsets(peer.take()) == [5]
+
+
 def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
     hub = make_hub(ttl_seconds=300)
     peer = Peer(hub, "p")
