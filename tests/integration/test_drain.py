@@ -146,7 +146,7 @@ async def test_no_new_client_is_served_during_a_drain(launch: Launch, raw: OpenR
 async def test_the_bus_is_left(launch: Launch, publisher: NewPublisher) -> None:
     """Publishers see the subscription go."""
     gateway: Gateway = await launch()
-    bus = await publisher(gateway.bus_in)
+    bus = await publisher(gateway.bus_out, bind=True)
     gateway.kill(signal.SIGTERM)
 
     await gateway.exited()

@@ -1,0 +1,96 @@
+"""However a client ends, nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.raw import BINARY, RawPeer, encode_frame
+from tests.support.waiting import eventually
+from tests.support.ws import Client
+
+
+PADDING = "x" * 300
+
+
+def _reset(peer: RawPeer) -> None:
+    """End the connection with a TCP reset."""
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.socket.close()
+
+
+def _cut(peer: RawPeer) -> None:
+    """End the connection with what was received still unread."""
+    peer.socket.close()
+
+
+def _half_close(peer: RawPeer) -> None:
+    """Say that nothing more will come, and leave the rest to the gateway."""
+    peer.socket.shutdown(socket.SHUT_WR)
+
+
+def _offend(peer: RawPeer) -> None:
+    """Have the gateway close the connection."""
+    peer.socket.send(encode_frame(BINARY, b"x"))
+
+
+@pytest.mark.parametrize("end", [_reset, _cut, _half_close, _offend])
+async def test_clients_that_end_under_load_harm_nobody(
+    launch: Launch, publisher: NewPublisher, connect: Connect, end: Callable[[RawPeer], None]
+) -> None:
+    """A hundred clients of one channel end in the midst of a stream; the others miss nothing."""
+    gateway = await launch(settings={"log.events_max": 100_000, "log.bytes_max": 1 << 28})
+    bus = await publisher(gateway.bus_in)
+    first, last = await connect("crowd", to=gateway), await connect("crowd", to=gateway)
+    peers = [await _peer(gateway) for _ in range(100)]
+    between = await connect("crowd", to=gateway)
+    sent = await _pour_while_they_end(bus, peers, end)
+    bus.send("crowd", {"n": sent + 1})
+    for client in (first, last, between):
+        await _has_all(client, sent + 1)
+    for peer in peers:
+        peer.close()
+
+    async def gone() -> bool:
+        return bool((await gateway.status())["connections"] == 3)
+
+    await eventually(gone)
+
+
+async def _peer(gateway: Gateway) -> RawPeer:
+    peer = RawPeer(gateway.port)
+    await peer.upgrade("/ws?channels=crowd")
+    await peer.expect("connected")
+    await peer.expect("subscribed")
+    return peer
+
+
+async def _pour_while_they_end(
+    bus: Publisher, peers: list[RawPeer], end: Callable[[RawPeer], None]
+) -> int:
+    sent = 0
+    for peer in peers:
+        for _ in range(3):
+            for _ in range(20):
+                sent += 1
+                bus.send("crowd", {"n": sent, "padding": PADDING})
+            await asyncio.sleep(0)
+        end(peer)
+        await asyncio.sleep(0)
+    return sent
+
+
+async def _has_all(client: Client, count: int) -> None:
+    record = client.channel("crowd")
+    await eventually(
+        lambda: record.offsets[-1:] == [count],
+        saying=lambda: f"{count} events; {len(record.offsets)} came, up to {record.offsets[-1:]}",
+    )
+    assert record.numbers == list(range(1, count + 1))
