@@ -14,8 +14,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-pytest.register_assert_rewrite("tests.support")
-
 from tests.support import ws
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
