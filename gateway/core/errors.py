@@ -30,6 +30,7 @@ class ErrorCode(Enum):
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, False)
     TOO_LARGE = ("too_large", 413, False)
     INVALID_EVENT = ("invalid_event", 422, False)
+    UPGRADE_REQUIRED = ("upgrade_required", 426, False)
     TOO_MANY_SUBSCRIPTIONS = ("too_many_subscriptions", 429, False)
     INTERNAL = ("internal", 500, True)
     UNSUPPORTED = ("unsupported", 501, False)

@@ -73,7 +73,7 @@ class Ingest:
     def __init__(
         self, *, payload_bytes_max: int, rejections_kept: int, admit: Callable[[str], bool]
     ) -> None:
-        self.rejected: Counter[Reason] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
         self._payload_bytes_max = payload_bytes_max
         self._admit = admit

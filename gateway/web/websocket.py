@@ -96,6 +96,12 @@ class Connection:
         reader = self.session.reader if self.session else None
         return 0 if reader is None else self._context.hub.fanout.lag(reader)
 
+    @property
+    def lagging(self) -> bool:
+        """Whether the client is behind and reads on from the log."""
+        reader = self.session.reader if self.session else None
+        return reader in self._context.hub.fanout.lagging
+
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
         return Reader(write=self._transport.write, flow=self._protocol, on_lag=self._stall)
@@ -201,7 +207,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     ws = Socket(message_bytes_max=context.config.clients.message_bytes_max)
     if not ws.can_prepare(request):
-        raise web.HTTPUpgradeRequired(text="this address speaks WebSocket")
+        raise web.HTTPUpgradeRequired(
+            text="this address speaks WebSocket", headers={"Upgrade": "websocket"}
+        )
     await ws.prepare(request)
     if request.transport is None:
         return ws

@@ -1,0 +1,123 @@
+"""What REST answers with; OpenAPI is generated from these."""
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from gateway.core.messages import Position
+from gateway.web.context import BusLink
+
+
+class Page(Struct):
+    """Which part of a list this is."""
+
+    offset: int
+    limit: int
+    total: int
+
+
+class Client(Struct, kw_only=True):
+    """One connection; `lag` counts the events that it is behind, `buffered` the unsent bytes."""
+
+    client_id: str
+    user_id: str | None
+    address: str
+    connected_seconds: float
+    channels: list[str]
+    lagging: bool
+    lag: int
+    buffered: int
+
+
+class GatewayStatus(Struct, kw_only=True):
+    """The gateway at a glance; `subscriptions` counts clients and what they follow."""
+
+    version: str
+    uptime_seconds: float
+    ready: bool
+    connections: int
+    sessions_remembered: int
+    subscriptions: int
+    lagging: int
+    channels: int
+    bus: list[BusLink]
+    rejected: dict[str, int]
+    clients: list[Client]
+    page: Page
+
+
+class RetentionInfo(Struct, kw_only=True):
+    """How much a channel keeps; an age of 0 is no limit."""
+
+    events_max: int
+    bytes_max: int
+    age_seconds_max: float
+
+
+class Channel(Struct, kw_only=True):
+    """A channel; `schema` is the JSON Schema of a standard channel's `data`."""
+
+    name: str
+    description: str
+    standard: bool
+    subscribers: int
+    position: Position
+    events: int
+    bytes: int
+    start_offset: int
+    retention: RetentionInfo
+    schema: dict[str, Any] | None
+
+
+class Channels(Struct):
+    """All channels that are open."""
+
+    channels: list[Channel]
+
+
+class MissingRange(Struct, kw_only=True, rename={"from_": "from"}):
+    """Offsets that are no longer held; null where the position was of another epoch."""
+
+    from_: int | None
+    to: int | None
+    reason: str
+
+
+class History(Struct, kw_only=True):
+    """A part of a channel's log; ask again with `next` as `since` for what follows."""
+
+    channel: str
+    epoch: str
+    events: list[Raw]
+    next: Position
+    gap: MissingRange | None
+
+
+class RejectedMessage(Struct, kw_only=True):
+    """A bus message that was not let in; `payload` is its first KiB."""
+
+    time: str
+    reason: str
+    detail: str
+    topic: str
+    payload: str
+
+
+class Rejections(Struct, kw_only=True):
+    """Counts by reason since the start, and the newest messages first."""
+
+    counts: dict[str, int]
+    rejections: list[RejectedMessage]
+
+
+class Health(Struct):
+    """The event loop turns."""
+
+    status: str
+
+
+class Readiness(Struct):
+    """Whether new clients are welcome, and why not."""
+
+    ready: bool
+    reasons: list[str]

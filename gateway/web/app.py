@@ -1,0 +1,38 @@
+"""The application: which address is served by what."""
+
+from aiohttp import web
+
+from gateway.web import page, rest, schemas
+from gateway.web.context import CONTEXT, Context
+from gateway.web.problems import problems
+from gateway.web.websocket import websocket
+
+
+API = "/api/v1/websocket"
+_BODY_SLACK_BYTES = 4096
+"""What a broadcast may hold beside its event."""
+
+
+def build(context: Context) -> web.Application:
+    """Put the application together."""
+    body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
+    app = web.Application(middlewares=[problems], client_max_size=body_bytes_max)
+    app[CONTEXT] = context
+    app.add_routes(
+        [
+            web.get("/", page.page),
+            web.get("/ws", websocket, allow_head=False),
+            web.get(f"{API}/status", rest.status),
+            web.get(f"{API}/channels", rest.channels),
+            web.get(f"{API}/channels/{{channel}}", rest.channel),
+            web.get(f"{API}/channels/{{channel}}/events", rest.history),
+            web.get(f"{API}/rejections", rest.rejections),
+            web.post(f"{API}/broadcast", rest.broadcast),
+            web.get("/metrics", rest.metrics),
+            web.get("/healthz", rest.health),
+            web.get("/readyz", rest.readiness),
+            web.get("/openapi.json", schemas.openapi),
+            web.get("/asyncapi.json", schemas.asyncapi),
+        ]
+    )
+    return app

@@ -1,0 +1,76 @@
+"""Errors as RFC 9457 problem documents."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.logs import logger
+
+
+log = logger("gateway.http")
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+_KEPT_HEADERS = ("Allow", "Upgrade", "Connection")
+_BY_STATUS = {
+    400: ErrorCode.INVALID_FIELD,
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.TOO_LARGE,
+    426: ErrorCode.UPGRADE_REQUIRED,
+    503: ErrorCode.UNAVAILABLE,
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Problem(msgspec.Struct, kw_only=True):
+    """What went wrong; `code` is the same word that ``error`` messages use."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.Response:
+    """Return the response that tells a caller what to mend."""
+    status = status or code.status
+    document = Problem(
+        type="about:blank",
+        title=code.word.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        code=code.word,
+    )
+    response = web.Response(
+        body=msgspec.json.encode(document), status=status, content_type=CONTENT_TYPE
+    )
+    if status == ErrorCode.UNAVAILABLE.status:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into a problem; what we did not foresee stays with us."""
+    try:
+        return await handler(request)
+    except RequestError as error:
+        return problem(error.code, error.message)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
+        response = problem(code, error.text or error.reason, status=error.status)
+        response.headers.update(
+            {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+        )
+        return response
+    except Exception:
+        log.exception("request failed", method=request.method, path=request.path)
+        return problem(ErrorCode.INTERNAL, "the gateway failed; its log says more")

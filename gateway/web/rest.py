@@ -1,0 +1,235 @@
+"""REST: what runs here, what the channels hold, and messages from those who have no socket."""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from gateway import __version__
+from gateway.core import messages
+from gateway.core.channels import is_name
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.events import STANDARD
+from gateway.core.frames import text_payload
+from gateway.core.ingest import timestamp
+from gateway.core.log import ChannelLog
+from gateway.core.messages import Position
+from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
+from gateway.web import answers
+from gateway.web.context import CONTEXT, Context
+from gateway.web.websocket import Connection
+
+
+HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
+STATUS_LIMIT, STATUS_LIMIT_MAX = 100, 1000
+_HISTORY_BYTES_MAX = 4 * 1024 * 1024
+
+_SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
+
+
+def answer(value: object, *, status: int = 200) -> web.Response:
+    """Return a JSON response that nobody caches."""
+    return web.Response(
+        body=msgspec.json.encode(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def status(request: web.Request) -> web.Response:
+    """Answer with counts, bus links and a page of the clients."""
+    context = request.app[CONTEXT]
+    hub, now_ns = context.hub, context.now_ns()
+    offset = number(request.query, "offset", default=0, least=0, most=2**31)
+    limit = number(request.query, "limit", default=STATUS_LIMIT, least=1, most=STATUS_LIMIT_MAX)
+    connections = list(context.connections.values())
+    return answer(
+        answers.GatewayStatus(
+            version=__version__,
+            uptime_seconds=(now_ns - context.started_ns) / 1e9,
+            ready=not context.unready(),
+            connections=len(connections),
+            sessions_remembered=hub.mailbox.remembered,
+            subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
+            lagging=len(hub.fanout.lagging),
+            channels=len(hub.engine.logs),
+            bus=context.bus(),
+            rejected=dict(hub.ingest.rejected),
+            clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
+            page=answers.Page(offset, limit, len(connections)),
+        )
+    )
+
+
+def _client(connection: Connection, now_ns: int) -> answers.Client:
+    session = connection.session
+    return answers.Client(
+        client_id=connection.client_id,
+        user_id=connection.user_id,
+        address=connection.address,
+        connected_seconds=(now_ns - connection.connected_ns) / 1e9,
+        channels=list(session.subscriptions) if session else [],
+        lagging=connection.lagging,
+        lag=connection.lag,
+        buffered=connection.buffered,
+    )
+
+
+async def channels(request: web.Request) -> web.Response:
+    """Answer with all open channels."""
+    context = request.app[CONTEXT]
+    logs = context.hub.engine.logs
+    found = [_channel(context, log) for name, log in sorted(logs.items()) if is_name(name)]
+    return answer(answers.Channels(found))
+
+
+async def channel(request: web.Request) -> web.Response:
+    """Answer with one channel."""
+    context = request.app[CONTEXT]
+    return answer(_channel(context, _log(context, request.match_info["channel"])))
+
+
+async def history(request: web.Request) -> web.Response:
+    """Answer with a part of a channel's log: the newest events, or those after `since`."""
+    context = request.app[CONTEXT]
+    log = _log(context, request.match_info["channel"])
+    limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
+    since = _since(request.query.get("since"), log)
+    after, gap = _start(log, since, limit)
+    entries = log.read(after, bytes_max=_HISTORY_BYTES_MAX)[:limit]
+    newest = entries[-1].offset if entries else max(after, log.start_offset - 1)
+    return answer(
+        answers.History(
+            channel=log.name,
+            epoch=log.epoch,
+            events=[msgspec.Raw(text_payload(entry.frame)) for entry in entries],
+            next=Position(log.epoch, newest),
+            gap=gap,
+        )
+    )
+
+
+def _start(
+    log: ChannelLog, since: Position | None, limit: int
+) -> tuple[int, answers.MissingRange | None]:
+    """Decide after which offset a page begins, and what is missing before it."""
+    if since is None:
+        return max(log.newest - limit, 0), None
+    if since.epoch != log.epoch or since.offset > log.newest:
+        return 0, answers.MissingRange(from_=None, to=None, reason="epoch")
+    if since.offset + 1 < log.start_offset:
+        missing = answers.MissingRange(
+            from_=since.offset + 1, to=log.start_offset - 1, reason="evicted"
+        )
+        return since.offset, missing
+    return since.offset, None
+
+
+async def rejections(request: web.Request) -> web.Response:
+    """Answer with the newest messages that were not let in."""
+    ingest = request.app[CONTEXT].hub.ingest
+    return answer(
+        answers.Rejections(
+            counts=dict(ingest.rejected),
+            rejections=[
+                answers.RejectedMessage(
+                    time=timestamp(one.received_ns),
+                    reason=one.reason,
+                    detail=one.detail,
+                    topic=one.topic,
+                    payload=one.payload.decode(errors="replace"),
+                )
+                for one in reversed(ingest.recent)
+            ],
+        )
+    )
+
+
+async def broadcast(request: web.Request) -> web.Response:
+    """Send an event to a channel, a client, a user or everyone."""
+    context = request.app[CONTEXT]
+    body = await request.read()
+    target = request.query.get("channel")
+    try:
+        if target is None:
+            message = msgspec.json.decode(body, type=messages.Broadcast)
+        else:
+            message = messages.Broadcast(channel=target, event=msgspec.Raw(body))
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_FIELD, str(error)) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
+    return answer(context.hub.broadcast(message, now_ns=context.now_ns()))
+
+
+async def health(request: web.Request) -> web.Response:
+    """Answer as long as the loop turns."""
+    return answer(answers.Health("ok"))
+
+
+async def readiness(request: web.Request) -> web.Response:
+    """Answer whether new clients are welcome."""
+    reasons = request.app[CONTEXT].unready()
+    return answer(answers.Readiness(not reasons, reasons), status=503 if reasons else 200)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Answer with all metrics, for Prometheus."""
+    body = request.app[CONTEXT].metrics.render()
+    return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+
+def _log(context: Context, name: str) -> ChannelLog:
+    if not is_name(name):
+        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
+    log = context.hub.engine.logs.get(name)
+    if log is None:
+        raise RequestError(
+            ErrorCode.UNKNOWN_CHANNEL, f"{name!r} is not open; a channel opens with its first event"
+        )
+    return log
+
+
+def _channel(context: Context, log: ChannelLog) -> answers.Channel:
+    standard = STANDARD.get(log.name)
+    return answers.Channel(
+        name=log.name,
+        description=standard.description if standard else "",
+        standard=standard is not None,
+        subscribers=context.hub.subscribers(log.name),
+        position=log.position,
+        events=len(log),
+        bytes=log.bytes,
+        start_offset=log.start_offset,
+        retention=answers.RetentionInfo(
+            events_max=log.retention.events_max,
+            bytes_max=log.retention.bytes_max,
+            age_seconds_max=log.retention.age_ns_max / 1e9,
+        ),
+        schema=_SCHEMAS.get(log.name),
+    )
+
+
+def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    """Read a whole number from a query.
+
+    Raises:
+        RequestError: It is none, or out of range.
+    """
+    text = query.get(name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most:
+        return int(text)
+    raise RequestError(
+        ErrorCode.INVALID_FIELD, f"{name}: {text[:40]!r} is not a whole number {least} to {most}"
+    )
+
+
+def _since(text: str | None, log: ChannelLog) -> Position | None:
+    if text is None:
+        return None
+    epoch, colon, offset = text.rpartition(":")
+    after = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
+    return Position(epoch if colon else log.epoch, after)

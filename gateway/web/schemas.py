@@ -1,0 +1,279 @@
+"""OpenAPI 3.1 and AsyncAPI 3.0, generated from the models of messages, events and answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, get_args
+
+import msgspec
+from aiohttp import web
+
+from gateway import __version__
+from gateway.core import events, messages
+from gateway.core.errors import CloseCode, ErrorCode
+from gateway.web import answers
+from gateway.web.problems import CONTENT_TYPE as PROBLEM_TYPE
+from gateway.web.problems import Problem
+
+
+JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
+
+_REF: Final = "#/components/schemas/{name}"
+_API: Final = "/api/v1/websocket"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query parameter."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked over HTTP."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type | None
+    query: tuple[Query, ...] = ()
+    body: type | None = None
+    errors: tuple[ErrorCode, ...] = ()
+    also: Mapping[int, str] | None = None
+    """Other statuses with the same answer, and when."""
+    media: str = "application/json"
+
+
+def _whole(least: int, most: int) -> JsonObject:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+_TEXT: Final = {"type": "string"}
+_WRONG: Final = (ErrorCode.INVALID_FIELD,)
+_NO_CHANNEL: Final = (ErrorCode.INVALID_CHANNEL, ErrorCode.UNKNOWN_CHANNEL)
+
+OPERATIONS: Final = (
+    Operation(
+        "get",
+        f"{_API}/status",
+        "Counts, bus links, and a page of the clients",
+        answers.GatewayStatus,
+        (
+            Query("limit", "clients per page", _whole(1, 1000)),
+            Query("offset", "clients to pass over", _whole(0, 2**31)),
+        ),
+        errors=_WRONG,
+    ),
+    Operation("get", f"{_API}/channels", "The open channels", answers.Channels),
+    Operation(
+        "get", f"{_API}/channels/{{channel}}", "One channel", answers.Channel, errors=_NO_CHANNEL
+    ),
+    Operation(
+        "get",
+        f"{_API}/channels/{{channel}}/events",
+        "A part of a channel's log: the newest events, or those after a position",
+        answers.History,
+        (
+            Query("since", "OFFSET or EPOCH:OFFSET, the last one seen", _TEXT),
+            Query("limit", "events at most", _whole(1, 1000)),
+        ),
+        errors=(*_WRONG, *_NO_CHANNEL),
+    ),
+    Operation(
+        "get", f"{_API}/rejections", "The newest bus messages not let in", answers.Rejections
+    ),
+    Operation(
+        "post",
+        f"{_API}/broadcast",
+        "Send an event to one of a channel, a client, a user, everyone; or, with the query "
+        "parameter `channel`, the body itself as an event on that channel",
+        messages.BroadcastResult,
+        (Query("channel", "the body is an event for this channel", _TEXT),),
+        body=messages.Broadcast,
+        errors=(
+            ErrorCode.INVALID_JSON,
+            *_WRONG,
+            ErrorCode.UNKNOWN_CLIENT,
+            ErrorCode.TOO_LARGE,
+            ErrorCode.INVALID_EVENT,
+            ErrorCode.UNAVAILABLE,
+        ),
+    ),
+    Operation("get", "/metrics", "Metrics for Prometheus", None, media="text/plain"),
+    Operation("get", "/healthz", "The event loop turns", answers.Health),
+    Operation(
+        "get",
+        "/readyz",
+        "Whether new clients are welcome",
+        answers.Readiness,
+        also={503: "Not now, and why"},
+    ),
+    Operation("get", "/openapi.json", "This document", dict),
+    Operation("get", "/asyncapi.json", "The WebSocket protocol", dict),
+)
+
+
+@cache
+def openapi_document() -> JsonObject:
+    """Return the OpenAPI document of the HTTP interface."""
+    types = [kind for one in OPERATIONS for kind in (one.answer, one.body) if _is_struct(kind)]
+    _, components = _components([Problem, *dict.fromkeys(types)])
+    paths: JsonObject = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": _info("The HTTP interface of the gateway"),
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+@cache
+def asyncapi_document() -> JsonObject:
+    """Return the AsyncAPI document of the WebSocket protocol."""
+    ours = get_args(messages.ServerMessage)
+    theirs = get_args(messages.ClientMessage)
+    data = [standard.data for standard in events.STANDARD.values()]
+    _, components = _components([*ours, *theirs, *data])
+    return {
+        "asyncapi": "3.0.0",
+        "info": _info(_protocol_text()),
+        "channels": {
+            "ws": {
+                "address": "/ws",
+                "messages": {
+                    kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
+                    for kind in (*theirs, *ours)
+                },
+            }
+        },
+        "operations": {
+            "receive": _speak("receive", "What a client may send", theirs),
+            "send": _speak("send", "What the gateway sends", ours),
+        },
+        "components": {
+            "messages": {kind.__name__: _message(kind) for kind in (*theirs, *ours)},
+            "schemas": components,
+        },
+        "x-standard-channels": {
+            name: {
+                "description": standard.description,
+                "event_type": standard.event_types,
+                "data": {"$ref": _REF.format(name=standard.data.__name__)},
+            }
+            for name, standard in events.STANDARD.items()
+        },
+        "x-close-codes": {
+            str(int(code)): {"reason": code.reason, "reconnect": code.reconnect}
+            for code in CloseCode
+        },
+    }
+
+
+async def openapi(_request: web.Request) -> web.Response:
+    """Answer with the OpenAPI document."""
+    return _document(openapi_document())
+
+
+async def asyncapi(_request: web.Request) -> web.Response:
+    """Answer with the AsyncAPI document."""
+    return _document(asyncapi_document())
+
+
+def _document(document: JsonObject) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+
+
+def _components(types: Iterable[Any]) -> tuple[Any, JsonObject]:
+    references, components = msgspec.json.schema_components(types, ref_template=_REF)
+    return references, components
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _info(description: str) -> JsonObject:
+    return {
+        "title": "neurograph-gateway",
+        "version": __version__,
+        "description": description,
+        "license": {"name": "MIT"},
+    }
+
+
+def _operation(operation: Operation) -> JsonObject:
+    good = {"description": operation.summary, "content": {operation.media: _content(operation)}}
+    responses: JsonObject = {"200": good}
+    for status, text in (operation.also or {}).items():
+        responses[str(status)] = {**good, "description": text}
+    for error in operation.errors:
+        known = responses.setdefault(str(error.status), _problem_response())
+        known["description"] = " or ".join(filter(None, [known["description"], error.word]))
+    document: JsonObject = {
+        "operationId": operation.method + operation.path.title().replace("/", "").translate(_PLAIN),
+        "summary": operation.summary,
+        "parameters": list(_parameters(operation)),
+        "responses": responses,
+    }
+    if operation.body is not None:
+        reference = {"$ref": _REF.format(name=operation.body.__name__)}
+        # Any JSON is a body for the form with `?channel=`.
+        document["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [reference, {}]}}},
+        }
+    return document
+
+
+_PLAIN: Final = str.maketrans("", "", "{}._")
+
+
+def _content(operation: Operation) -> JsonObject:
+    if _is_struct(operation.answer) and operation.answer is not None:
+        return {"schema": {"$ref": _REF.format(name=operation.answer.__name__)}}
+    return {"schema": {"type": "object" if operation.answer else "string"}}
+
+
+def _parameters(operation: Operation) -> Iterable[JsonObject]:
+    if "{channel}" in operation.path:
+        yield {"name": "channel", "in": "path", "required": True, "schema": _TEXT}
+    for query in operation.query:
+        yield {
+            "name": query.name,
+            "in": "query",
+            "description": query.description,
+            "schema": dict(query.schema),
+        }
+
+
+def _problem_response() -> JsonObject:
+    content = {PROBLEM_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
+    return {"description": "", "content": content}
+
+
+def _message(kind: type) -> JsonObject:
+    return {
+        "name": kind.__struct_config__.tag,  # type: ignore[attr-defined]  # all are tagged structs
+        "summary": (kind.__doc__ or "").split("\n")[0],
+        "payload": {"$ref": _REF.format(name=kind.__name__)},
+    }
+
+
+def _speak(action: str, summary: str, kinds: Iterable[type]) -> JsonObject:
+    return {
+        "action": action,
+        "summary": summary,
+        "channel": {"$ref": "#/channels/ws"},
+        "messages": [{"$ref": f"#/channels/ws/messages/{kind.__name__}"} for kind in kinds],
+    }
+
+
+def _protocol_text() -> str:
+    codes = ", ".join(f"{int(code)} {code.reason}" for code in CloseCode)
+    words = ", ".join(sorted(code.word for code in ErrorCode))
+    return f"JSON text messages. Error codes: {words}. Close codes: {codes}."
