@@ -1,0 +1,13 @@
+"""Publish events to a NeuroGraph gateway over ZeroMQ.
+
+with Publisher(connect="tcp://127.0.0.1:5556") as publisher:
+    publisher.metrics(cpu_percent=12.5, memory_mb=2048)
+    publisher.publish("robots.r2", {"x": 1.5})
+"""
+
+from neurograph_publisher.handler import GatewayLogHandler
+from neurograph_publisher.publisher import Publisher, PublisherError
+
+
+__all__ = ["GatewayLogHandler", "Publisher", "PublisherError"]
+__version__ = "0.1.0"

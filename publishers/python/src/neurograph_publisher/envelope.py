@@ -1,0 +1,19 @@
+"""The third frame of a message: who sent it, as which of its messages, and when.
+
+32 bytes, big-endian: magic ``NGE1`` | flags u32 | incarnation u64 | sequence u64 | unix time ns u64.
+With it the gateway can tell loss, duplicates, reordering and restarts.
+"""
+
+import struct
+
+
+_LAYOUT = struct.Struct(">4sIQQQ")
+
+
+def pack(*, incarnation: int, sequence: int, time_ns: int, flags: int = 0) -> bytes:
+    """Return an envelope.
+
+    `incarnation` is random per start of a publisher; `sequence` counts from 1 per incarnation and
+    topic; `time_ns` is unix time.
+    """
+    return _LAYOUT.pack(b"NGE1", flags, incarnation, sequence, time_ns)
