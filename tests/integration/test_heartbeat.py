@@ -63,6 +63,18 @@ async def test_a_quiet_client_that_answers_stays(launch: Launch, raw: OpenRaw) -
     await peer.expect("pong")
 
 
+async def test_a_long_grace_does_not_stretch_the_interval(launch: Launch, raw: OpenRaw) -> None:
+    """A client that answers is asked again after the interval that it was told, not after the grace."""
+    gateway = await launch(
+        settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 60}
+    )
+    peer = await raw(to=gateway)
+    for _ in range(5):
+        frame = await peer.read_frame()
+        assert frame.opcode == PING
+        await peer.send_frame(PONG, frame.payload)
+
+
 async def test_any_sign_counts_as_life(launch: Launch, raw: OpenRaw) -> None:
     """A client that speaks need not pong: it is there."""
     gateway = await launch(settings=FAST)

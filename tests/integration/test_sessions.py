@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.publisher import Publisher
-from tests.support.raw import CLOSE, PING, PONG, RawPeer
+from tests.support.raw import CLOSE, PING, PONG
 from tests.support.waiting import eventually
 from tests.support.ws import Client
 
@@ -87,9 +87,10 @@ async def test_what_was_not_acknowledged_is_delivered_again(
     launch: Launch, publisher: NewPublisher, raw: OpenRaw, connect: Connect
 ) -> None:
     """Events that a peer never read, between its last pong and the cut, are not lost with its socket."""
-    gateway = await launch(settings={"clients.heartbeat_seconds": 0.2})
+    fast = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 0.2}
+    gateway = await launch(settings=fast)
     bus = await publisher(gateway.bus_in)
-    peer = RawPeer(gateway.port)
+    peer = await raw(to=gateway, upgrade=False)
     await peer.upgrade("/ws?channels=unread")
     hello = await peer.expect("connected")
     await peer.expect("subscribed")
@@ -245,7 +246,7 @@ async def test_a_peer_that_never_answers_is_taken_over_too(
 ) -> None:
     """Taking over does not wait for a dead peer to answer the close; its socket is released soon."""
     gateway = await launch()
-    peer = RawPeer(gateway.port)
+    peer = await raw(to=gateway, upgrade=False)
     await peer.upgrade("/ws?channels=metrics")
     hello = await peer.expect("connected")
     client = await connect(to=gateway, session=hello["session"])

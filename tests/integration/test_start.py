@@ -1,0 +1,187 @@
+"""How the gateway starts, or says why it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.addresses import free_port, free_tcp
+from tests.support.gateway import Gateway
+from tests.support.waiting import eventually, scaled
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run the command line to its end; exit status and all it wrote."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        *arguments,
+        cwd=ROOT,
+        env={**inherited, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(scaled(20)):
+        output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (["--set", "clients.no_such_key=1"], {}, "clients.no_such_key"),
+        (["--set", "clients.heartbeat_seconds=often"], {}, "clients.heartbeat_seconds"),
+        (["--set", "log.events_max=0"], {}, "log.events_max"),
+        (["--port", "99999"], {}, "port"),
+        (["--connect", "nonsense"], {}, "connect"),
+        ([], {"GATEWAY_PORT": "tcp://10.0.0.7:8000"}, "GATEWAY_PORT"),
+        ([], {"GATEWAY_CLIENTS_HEARTBEAT_SECONDS": "x"}, "GATEWAY_CLIENTS_HEARTBEAT_SECONDS"),
+        (["--config", "/no/such/file.toml"], {}, "/no/such/file.toml"),
+        (["--bind", "tcp://127.0.0.1:5999", "--connect", "tcp://127.0.0.1:5999"], {}, "bind"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "check"])
+async def test_a_wrong_setting_is_named(
+    command: str, arguments: list[str], environment: dict[str, str], named: str
+) -> None:
+    """Exit status 2 and a message that names the key; never a traceback."""
+    status, output = await _run(command, *arguments, **environment)
+
+    assert status == 2, output
+    assert named in output
+    assert "Traceback" not in output
+
+
+async def test_check_says_what_it_would_do() -> None:
+    """Exit status 0 without opening anything."""
+    endpoint = free_tcp()
+    status, output = await _run("check", "--port", "8123", "--connect", endpoint)
+
+    assert status == 0, output
+    assert "8123" in output
+    assert endpoint in output
+
+
+async def test_the_version_is_told() -> None:
+    """One command, one line."""
+    status, output = await _run("version")
+
+    assert status == 0
+    assert "0.1.0" in output
+
+
+async def test_a_port_that_is_taken_is_told(launch: Launch) -> None:
+    """Not a traceback but a message with the address; exit status not 0."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        status, output = await _run("serve", "--port", str(port), "--bind", "")
+
+    assert status != 0
+    assert str(port) in output
+    assert "Traceback" not in output
+
+
+async def test_a_bus_endpoint_that_is_taken_is_told(launch: Launch) -> None:
+    """The endpoint is named, with a remedy."""
+    gateway = await launch(bind=free_tcp())
+    status, output = await _run("serve", "--port", "0", "--bind", gateway.bus_in)
+
+    assert status != 0
+    assert gateway.bus_in in output
+    assert "Traceback" not in output
+
+
+async def test_settings_rise_from_file_to_environment_to_flags(
+    launch: Launch, connect: Connect, tmp_path: Path
+) -> None:
+    """Each source overrides the one below it, key by key."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[clients]\nheartbeat_seconds = 11.0\nsubscriptions_max = 11\nmessage_bytes_max = 1100\n"
+    )
+    gateway = await launch(
+        flags=["--config", str(file), "--set", "clients.message_bytes_max=3300"],
+        environment={
+            "GATEWAY_CLIENTS_SUBSCRIPTIONS_MAX": "22",
+            "GATEWAY_CLIENTS_MESSAGE_BYTES_MAX": "2200",
+        },
+    )
+    hello = (await connect(to=gateway)).hello
+
+    assert hello["heartbeat_seconds"] == 11.0
+    assert hello["limits"] == {"message_bytes_max": 3300, "subscriptions_max": 22}
+
+
+async def test_retention_can_be_set_per_channel(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """One channel keeps more, another less, by count and by age."""
+    gateway = await launch(
+        settings={
+            "log.events_max": 10,
+            "channels.metrics.events_max": 3,
+            "channels.logs.age_seconds_max": 0.2,
+        }
+    )
+    bus = await publisher(gateway.bus_in)
+    client = await connect("metrics", "logs", "own", to=gateway)
+    for n in range(20):
+        bus.send("metrics", {"n": n})
+        bus.send("logs", {"level": "info", "message": "m", "n": n})
+        bus.send("own", {"n": n})
+    await client.events("own", 20)
+
+    assert await gateway.metric("gateway_log_events", channel="metrics") == 3
+    assert await gateway.metric("gateway_log_events", channel="own") == 10
+
+    async def aged() -> bool:
+        return await gateway.metric("gateway_log_events", channel="logs") <= 1
+
+    await eventually(aged)
+
+
+async def test_a_restart_on_the_same_port_works(launch: Launch, connect: Connect) -> None:
+    """Sockets that linger from before do not keep the address."""
+    gateway: Gateway = await launch(port=free_port())
+    port = gateway.port
+    client = await connect("metrics", to=gateway)
+    gateway.kill(signal.SIGTERM)
+    await client.closed()
+    await gateway.exited()
+    await gateway.restart()
+
+    assert gateway.port == port
+    again = await connect("metrics", session=client.session, to=gateway)
+    assert again.hello["resumed"] is False
+
+
+async def test_garbage_on_the_bus_harms_nobody(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """A port scanner on the bound endpoint is cut off; publishers go on."""
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint)
+    bus = await publisher(endpoint)
+    client = await connect("good", to=gateway)
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, os.urandom(1000), b""):
+        with socket.create_connection(("127.0.0.1", int(endpoint.rsplit(":", 1)[1]))) as scanner:
+            scanner.sendall(garbage)
+        bus.send("good", {"n": 1})
+    await client.events("good", 4)
+
+    assert (await gateway.get_json("/readyz"))["ready"] is True
