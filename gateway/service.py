@@ -186,7 +186,10 @@ class Service:
             due = self._loop.time() + seconds
             await asyncio.sleep(seconds)
             self.metrics.loop_lag(max(self._loop.time() - due, 0.0))
-            act()
+            try:
+                act()
+            except Exception:
+                log.exception("a timer failed")
 
     def _beat(self) -> None:
         self._pulse.beat(now=self._loop.time())

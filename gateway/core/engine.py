@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from gateway.core.channels import EVERYONE
-from gateway.core.errors import ChannelLimit
 from gateway.core.events import STANDARD, Event
 from gateway.core.log import ChannelLog, Entry, Retention
 
@@ -50,24 +49,24 @@ class Engine:
         self._follow.append(follower)
 
     def admit(self, name: str) -> bool:
-        """Tell whether events of this channel can be appended."""
-        return name in self._logs or len(self._logs) <= self._channels_max
+        """Open a channel unless it is open; False if there is no room for it.
+
+        ``$everyone`` is always open and does not count.
+        """
+        if name not in self._logs:
+            if len(self._logs) > self._channels_max:
+                return False
+            self._open(name)
+        return True
 
     def append(self, events: list[Event]) -> list[Entry]:
         """Number, encode and hold events, in order; tell the followers.
 
         Raises:
-            ChannelLimit: An event would open more channels than allowed (ask `admit` first).
+            KeyError: An event's channel is not open: `admit` it first.
         """
         logs = self._logs
-        entries: list[Entry] = []
-        for event in events:
-            log = logs.get(event.channel)
-            if log is None:
-                if not self.admit(event.channel):
-                    raise ChannelLimit(event.channel)
-                log = self._open(event.channel)
-            entries.append(log.append(event))
+        entries = [logs[event.channel].append(event) for event in events]
         if entries:
             for follower in self._follow:
                 follower(entries)
@@ -78,7 +77,6 @@ class Engine:
         for log in self._logs.values():
             log.evict(now_ns=now_ns)
 
-    def _open(self, name: str) -> ChannelLog:
+    def _open(self, name: str) -> None:
         retention = self._retentions.get(name, self._retention)
-        log = self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention)
-        return log
+        self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention)

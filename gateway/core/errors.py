@@ -2,7 +2,6 @@
 
     GatewayError
       RequestError    the one who asked can mend it; carries an `ErrorCode`
-      ChannelLimit    no room for one more channel
 
 Close codes say in their range what a client should do, so that old clients understand new codes:
 4000-4499 reconnect, 4500-4999 do not with the same inputs. The others are those of RFC 6455,
@@ -49,10 +48,6 @@ class RequestError(GatewayError):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-class ChannelLimit(GatewayError):
-    """Another channel would exceed the configured number of channels."""
 
 
 class CloseCode(IntEnum):

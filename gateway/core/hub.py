@@ -118,9 +118,10 @@ class Hub:
     def _to_channel(self, name: str, payload: bytes, now_ns: int) -> messages.BroadcastResult:
         if name != EVERYONE and not is_name(name):
             raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
+        event = self._event(name, payload, now_ns)
         if not self.engine.admit(name):
             raise RequestError(ErrorCode.UNAVAILABLE, "no room for another channel")
-        [entry] = self.engine.append([self._event(name, payload, now_ns)])
+        [entry] = self.engine.append([event])
         log = self.engine.logs[name]
         position = Position(log.epoch, entry.offset)
         return messages.BroadcastResult(self.subscribers(name), name, position)
@@ -174,7 +175,7 @@ class Hub:
     def attached(self, secret: str, *, now_ns: int) -> Session | None:
         """Return the session that a secret opens, if a connection still holds it."""
         session = self.mailbox.take(secret, now_ns=now_ns)
-        return session if session is not None and session.reader is not None else None
+        return session if session is not None and session.client_id in self.sessions else None
 
     def depart(self, session: Session, *, code: int, seconds: float, now_ns: int) -> None:
         """Let a client's connection go; its session is remembered."""

@@ -18,6 +18,7 @@ def build(context: Context) -> web.Application:
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
     app = web.Application(middlewares=[problems], client_max_size=body_bytes_max)
     app[CONTEXT] = context
+    app.on_response_prepare.append(_sign)
     app.add_routes(
         [
             web.get("/", page.page),
@@ -36,3 +37,8 @@ def build(context: Context) -> web.Application:
         ]
     )
     return app
+
+
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    """Name the gateway, not the versions of what it is made of."""
+    response.headers["Server"] = "neurograph-gateway"

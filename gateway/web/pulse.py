@@ -26,7 +26,8 @@ class Pulse:
         self._round = 0
         self._pings: dict[Connection, float] = {}
         self._verdicts: dict[Connection, float] = {}
-        self._stalled: dict[Connection, float] = {}
+        self._stalled: dict[Connection, tuple[float, int]] = {}
+        """Until when a socket may take nothing, and how many bytes wait for it."""
 
     @property
     def interval(self) -> float:
@@ -44,7 +45,7 @@ class Pulse:
 
     def stalled(self, connection: "Connection", *, now: float) -> None:
         """Note that a socket takes nothing, or that it has just taken a part of what it is owed."""
-        self._stalled[connection] = now + self._limits.stall_seconds_max
+        self._stalled[connection] = (now + self._limits.stall_seconds_max, connection.buffered)
 
     def flows(self, connection: "Connection") -> None:
         """Note that a socket has caught up."""
@@ -70,13 +71,16 @@ class Pulse:
         for connection in _due(self._verdicts, now):
             if connection.heard:
                 continue
-            if connection.buffered:
-                self._stalled.setdefault(connection, now + self._limits.stall_seconds_max)
-            else:
+            if not connection.buffered:
                 connection.end(CloseCode.HEARTBEAT_TIMEOUT)
-        for connection in [c for c, until in self._stalled.items() if until <= now]:
-            del self._stalled[connection]
-            connection.end(CloseCode.SLOW_CONSUMER)
+            elif connection not in self._stalled:
+                self.stalled(connection, now=now)
+        for connection, (until, buffered) in list(self._stalled.items()):
+            if connection.buffered < buffered:
+                self.stalled(connection, now=now)  # slow, but it moves
+            elif until <= now:
+                del self._stalled[connection]
+                connection.end(CloseCode.SLOW_CONSUMER)
         lag_max = self._limits.lag_events_max
         if lag_max:
             for connection in list(self._stalled):

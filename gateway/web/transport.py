@@ -11,9 +11,15 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
 
+from gateway.core.errors import ErrorCode
 from gateway.core.frames import Inspector, Violation
+from gateway.logs import logger
+from gateway.web.problems import problem
 
+
+log = logger("gateway.http")
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet may come back at once."""
@@ -24,11 +30,12 @@ CLOSE_SECONDS = 2.0
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
     """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
 
-    __slots__ = ("on_violation", "on_writable", "violation")
+    __slots__ = ("on_lost", "on_violation", "on_writable", "violation")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: passed through to aiohttp
         super().__init__(*args, **kwargs)
         self.on_writable: Callable[[], object] | None = None
+        self.on_lost: Callable[[], object] | None = None
         self.on_violation: Callable[[], object] | None = None
         self.violation: Violation | None = None
         """What the client did wrong; nothing that it sends after that is looked at."""
@@ -44,6 +51,29 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
     ) -> None:  # Any: aiohttp's parser, of which only feed_data and feed_eof are used
         """Take the WebSocket parser after an upgrade; look at everything it is fed."""
         super().set_parser(_Inspected(self, parser), data_received_cb)  # type: ignore[arg-type]  # same methods
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note at once that nothing can be written any more: uvloop raises if it is tried."""
+        if self.on_lost is not None:
+            self.on_lost()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP without an error of ours in the log."""
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        log.debug("not http", address=request.remote, reason=message)
+        response = problem(
+            ErrorCode.INVALID_FIELD, "this is not HTTP as it should be", status=status
+        )
+        response.force_close()
+        return response
 
     def resume_writing(self) -> None:
         """Note that the socket takes data again."""
@@ -90,7 +120,7 @@ class Socket(web.WebSocketResponse):
             timeout=CLOSE_SECONDS,
             autoping=False,
             compress=False,
-            max_msg_size=message_bytes_max,
+            max_msg_size=message_bytes_max + 1,  # aiohttp's limit is the first size refused
         )
         self.farewell: Callable[[int], object] | None = None
 

@@ -72,6 +72,7 @@ class Connection:
         ws.farewell = self._farewell
         protocol.on_writable = self._resume
         protocol.on_violation = self._violated
+        protocol.on_lost = self._lost
         if protocol.violation is not None:  # in the same segment as the handshake
             self._violated()
 
@@ -108,6 +109,8 @@ class Connection:
 
     def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None:
         """Ask for a sign of life."""
+        if self._transport.is_closing():
+            return
         self.heard = False
         if self.session is not None:
             self.session.pinged(payload, heads)
@@ -136,7 +139,7 @@ class Connection:
                 case WSMsgType.PONG:
                     if self.session is not None:
                         self.session.ponged(bytes(message.data))
-                case WSMsgType.PING:
+                case WSMsgType.PING if not self._transport.is_closing():
                     self._transport.write(pong_frame(bytes(message.data)))
                 case WSMsgType.BINARY:
                     self.end(CloseCode.BINARY)
@@ -154,6 +157,13 @@ class Connection:
         self._context.pulse.stalled(self, now=self._loop.time())
         self._writable = asyncio.Event()
         await self._writable.wait()
+
+    def _lost(self) -> None:
+        """Write nothing more: the socket is gone, though its handler may not know yet."""
+        if self.session is not None:
+            self.session.detach()
+        if self._writable is not None:
+            self._writable.set()
 
     def _violated(self) -> None:
         self.end(CloseCode.PROTOCOL_ERROR)
@@ -174,11 +184,11 @@ class Connection:
 
     def _farewell(self, code: int) -> None:
         """Tell the client why, and when to come back."""
-        self.code = code
         try:
             why = CloseCode(code)
-        except ValueError:  # a normal end
+        except ValueError:  # aiohttp tidies up after a peer that vanished
             return
+        self.code = code
         spread_ms = self._context.config.shutdown.spread_seconds * 1000
         message = messages.ClosingMessage(
             code=why,
