@@ -9,7 +9,6 @@ import pytest
 
 from tests.conftest import Connect, Launch, OpenRaw
 from tests.support.gateway import Gateway
-from tests.support.raw import RawPeer
 from tests.support.waiting import eventually
 
 
@@ -56,12 +55,13 @@ async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> N
     await ended
 
 
-async def test_a_finished_handshake_is_not_closed(hasty: Gateway, connect: Connect) -> None:
+async def test_a_finished_handshake_is_not_closed(
+    hasty: Gateway, connect: Connect, raw: OpenRaw
+) -> None:
     """The deadline ends with the handshake."""
-    late = RawPeer(hasty.port)
+    late = await raw(to=hasty, upgrade=False)
     client = await connect(to=hasty)
     await late.read_to_end()  # the deadline has passed for this one
-    late.close()
 
     await client.ping()
 
@@ -99,19 +99,16 @@ async def test_a_plain_get_of_the_websocket_address_is_told_to_upgrade(gateway: 
     assert answer.headers["Upgrade"].lower() == "websocket"
 
 
-async def test_a_storm_of_connections_is_accepted(launch: Launch) -> None:
+async def test_a_storm_of_connections_is_accepted(launch: Launch, raw: OpenRaw) -> None:
     """500 clients at the same moment all get in: the listen backlog holds them."""
     gateway = await launch()
 
-    async def one() -> RawPeer:
-        peer = await asyncio.to_thread(RawPeer, gateway.port)
+    async def one() -> None:
+        peer = await raw(to=gateway, upgrade=False)
         await peer.upgrade()
         await peer.expect("connected", within=20)
-        return peer
 
-    peers = await asyncio.gather(*(one() for _ in range(500)))
+    await asyncio.gather(*(one() for _ in range(500)))
     status = await gateway.status()
-    for peer in peers:
-        peer.close()
 
     assert status["connections"] == 500

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.gateway import Gateway
+from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.publisher import Publisher
 from tests.support.raw import BINARY, RawPeer, encode_frame
 from tests.support.waiting import eventually
@@ -43,13 +42,19 @@ def _offend(peer: RawPeer) -> None:
 
 @pytest.mark.parametrize("end", [_reset, _cut, _half_close, _offend])
 async def test_clients_that_end_under_load_harm_nobody(
-    launch: Launch, publisher: NewPublisher, connect: Connect, end: Callable[[RawPeer], None]
+    launch: Launch,
+    publisher: NewPublisher,
+    connect: Connect,
+    raw: OpenRaw,
+    end: Callable[[RawPeer], None],
 ) -> None:
     """A hundred clients of one channel end in the midst of a stream; the others miss nothing."""
     gateway = await launch(settings={"log.events_max": 100_000, "log.bytes_max": 1 << 28})
     bus = await publisher(gateway.bus_in)
     first, last = await connect("crowd", to=gateway), await connect("crowd", to=gateway)
-    peers = [await _peer(gateway) for _ in range(100)]
+    peers = [await raw("/ws?channels=crowd", to=gateway) for _ in range(100)]
+    for peer in peers:
+        await peer.expect("subscribed")
     between = await connect("crowd", to=gateway)
     sent = await _pour_while_they_end(bus, peers, end)
     bus.send("crowd", {"n": sent + 1})
@@ -62,14 +67,6 @@ async def test_clients_that_end_under_load_harm_nobody(
         return bool((await gateway.status())["connections"] == 3)
 
     await eventually(gone)
-
-
-async def _peer(gateway: Gateway) -> RawPeer:
-    peer = RawPeer(gateway.port)
-    await peer.upgrade("/ws?channels=crowd")
-    await peer.expect("connected")
-    await peer.expect("subscribed")
-    return peer
 
 
 async def _pour_while_they_end(

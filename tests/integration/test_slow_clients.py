@@ -24,13 +24,13 @@ SMALL = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
 HOLDS_500 = {"log.events_max": 500, **SMALL}
 
 
-async def _publish(bus: Publisher, channel: str, numbers: range, witness: Client) -> None:
-    """Publish numbered events of 1 KB no faster than the witness reads them."""
+async def _publish(bus: Publisher, channel: str, numbers: range, *witnesses: Client) -> None:
+    """Publish numbered events of 1 KB no faster than the witnesses read them."""
     for n in numbers:
         bus.send(channel, {"n": n, "padding": PADDING})
-        if n % 100 == 0:
-            await witness.until("event", channel=channel, offset=n)
-    await eventually(lambda: witness.channel(channel).offsets[-1] == numbers[-1])
+        if n % 100 == 0 or n == numbers[-1]:
+            for witness in witnesses:
+                await witness.until("event", channel=channel, offset=n)
 
 
 async def _read_up_to(peer: RawPeer, offset: int) -> Record:
@@ -282,9 +282,9 @@ async def test_a_stopped_process_misses_nothing_unnamed(
             assert json.loads(await process.stdout.readline()) == {"subscribed": 0}
             for witness in witnesses:
                 await witness.expect("subscribed")
-            await _publish(bus, "stop", range(1, 1001), witnesses[0])
+            await _publish(bus, "stop", range(1, 1001), *witnesses)
             process.send_signal(signal.SIGSTOP)
-            await _publish(bus, "stop", range(1001, 15_001), witnesses[0])
+            await _publish(bus, "stop", range(1001, 15_001), *witnesses)
             lagging = await _lagging(gateway)
             process.send_signal(signal.SIGCONT)
             await eventually(lambda: _caught_up(gateway), within=20)
