@@ -49,6 +49,7 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
     "events_delivered_total": ("Events handed to clients' sockets.", (), None),
     "delivered_bytes_total": ("Bytes handed to clients' sockets.", (), None),
     "writes_total": ("Writes to clients' sockets; one may hold many events.", (), None),
+    "events_conflated_total": ("Events left out for newer ones, as a client asked.", (), None),
     "events_lost_total": ("Events that clients were told they missed.", ("reason",), None),
     "clients_lagged_total": ("Times that a client's socket fell behind.", (), None),
     "tick_events": ("Events per wake-up of the bus.", (), _SIZES),
