@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import struct
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.publisher import Publisher
-from tests.support.raw import BINARY, RawPeer, encode_frame
+from tests.support.raw import BINARY, CLOSE, RawPeer, encode_frame
 from tests.support.waiting import eventually
 from tests.support.ws import Client
 
@@ -82,6 +83,46 @@ async def _pour_while_they_end(
         end(peer)
         await asyncio.sleep(0)
     return sent
+
+
+@pytest.mark.parametrize("why", ["violation", "drain", "takeover"])
+async def test_nothing_follows_a_close_frame(
+    launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw, why: str
+) -> None:
+    """Events pour in while the gateway closes: `closing` is its last message, close its last frame."""
+    gateway = await launch()
+    bus = await publisher(gateway.bus_in)
+    peer = await raw(to=gateway, upgrade=False)
+    await peer.upgrade("/ws?channels=pouring")
+    hello = await peer.expect("connected")
+    await peer.expect("subscribed")
+    peer.answers_closes = False
+    pouring = asyncio.create_task(_pour(bus, "pouring"))
+    try:
+        await peer.expect("event")
+        if why == "violation":
+            await peer.send_frame(BINARY, b"x")
+        elif why == "drain":
+            gateway.kill(signal.SIGTERM)
+        else:
+            await connect(to=gateway, session=hello["session"])
+        ending = await peer.read_ending()
+    finally:
+        pouring.cancel()
+        await asyncio.gather(pouring, return_exceptions=True)
+
+    assert ending.frames[-1].opcode == CLOSE
+    assert [frame.opcode for frame in ending.frames].count(CLOSE) == 1
+    assert ending.closing is not None
+
+
+async def _pour(bus: Publisher, channel: str) -> None:
+    number = 0
+    while True:
+        for _ in range(20):
+            number += 1
+            bus.send(channel, {"n": number})
+        await asyncio.sleep(0.001)
 
 
 async def _has_all(client: Client, count: int) -> None:

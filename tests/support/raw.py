@@ -91,6 +91,7 @@ class RawPeer:
         self.socket.setblocking(False)
         self.buffer = b""
         self.answers_pings = True
+        self.answers_closes = True
         self.pings = 0
 
     # -- sending ----------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ class RawPeer:
             assert message["type"] in {"event", "gap"}, message
 
     async def read_ending(self, *, within: float = 10.0) -> Ending:
-        """Read up to the end of the TCP connection; answers the close frame, as a peer should."""
+        """Read up to the end of the TCP connection; answers a close frame, if ``answers_closes``."""
         ending = Ending(None)
         try:
             while True:
@@ -185,7 +186,8 @@ class RawPeer:
                     if len(frame.payload) >= 2:
                         ending.code = int.from_bytes(frame.payload[:2], "big")
                         ending.reason = frame.payload[2:].decode()
-                    await self._answer_close(frame)
+                    if self.answers_closes:
+                        await self._answer_close(frame)
         except (Ended, ConnectionResetError):
             return ending
 
