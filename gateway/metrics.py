@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
 from gateway.core.frames import is_close_code
 from gateway.core.hub import Hub, Tick
@@ -221,7 +222,7 @@ class _Asked(Collector):
             "clients_lagging": {"": len(hub.fanout.lagging)},
             "log_events": events,
             "log_bytes": size,
-            "channels": {"": len(hub.engine.logs)},
+            "channels": {"": sum(map(is_name, hub.engine.logs))},
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},

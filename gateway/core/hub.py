@@ -97,6 +97,9 @@ class Hub:
                 "name exactly one of `channel`, `client_id`, `user_id`, `everyone`",
             )
         if message.channel is not None:
+            if not is_name(message.channel):
+                name = message.channel[:128]
+                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name!r} is not a channel's name")
             return self._to_channel(message.channel, bytes(message.event), now_ns)
         if message.everyone:
             return self._to_channel(EVERYONE, bytes(message.event), now_ns)
@@ -116,8 +119,6 @@ class Hub:
         return messages.BroadcastResult(len(sessions), PERSONAL, None)
 
     def _to_channel(self, name: str, payload: bytes, now_ns: int) -> messages.BroadcastResult:
-        if name != EVERYONE and not is_name(name):
-            raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
         event = self._event(name, payload, now_ns)
         if not self.engine.admit(name):
             raise RequestError(ErrorCode.UNAVAILABLE, "no room for another channel")

@@ -25,6 +25,12 @@ Since = Annotated[
     Meta(
         description="A position (epoch and offset) in the one channel asked for, "
         "or a position for each channel by name.",
+        extra_json_schema={
+            "anyOf": [
+                {"$ref": "#/components/schemas/Position"},
+                {"additionalProperties": {"$ref": "#/components/schemas/Position"}},
+            ]
+        },
     ),
 ]
 

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from gateway.web import page, rest, schemas
 from gateway.web.context import CONTEXT, Context
-from gateway.web.problems import problems
+from gateway.web.problems import SERVER, problems
 from gateway.web.websocket import websocket
 
 
@@ -40,5 +40,4 @@ def build(context: Context) -> web.Application:
 
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """Name the gateway, not the versions of what it is made of."""
-    response.headers["Server"] = "neurograph-gateway"
+    response.headers["Server"] = SERVER

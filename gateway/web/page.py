@@ -36,7 +36,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; ba
 
 async def page(request: web.Request) -> web.Response:
     """Answer with the page, or as JSON for those who ask for it."""
-    if "application/json" in request.headers.get("Accept", ""):
+    accept = request.headers.get("Accept", "")
+    if "application/json" in accept and "text/html" not in accept:
         about = {"name": "neurograph-gateway", "version": __version__, "links": LINKS}
         return web.Response(body=msgspec.json.encode(about), content_type="application/json")
     rows = "".join(

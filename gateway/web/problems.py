@@ -13,6 +13,8 @@ log = logger("gateway.http")
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+SERVER = "neurograph-gateway"
+"""What answers are signed with: the gateway, not the versions of what it is made of."""
 
 _KEPT_HEADERS = ("Allow", "Upgrade", "Connection")
 _BY_STATUS = {
@@ -48,7 +50,10 @@ def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.R
         code=code.word,
     )
     response = web.Response(
-        body=msgspec.json.encode(document), status=status, content_type=CONTENT_TYPE
+        body=msgspec.json.encode(document),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store", "Server": SERVER},
     )
     if status == ErrorCode.UNAVAILABLE.status:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -71,6 +76,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         )
         return response
+    except (web.RequestPayloadError, ConnectionError):
+        return problem(ErrorCode.INVALID_JSON, "the body broke off before its end")
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
         return problem(ErrorCode.INTERNAL, "the gateway failed; its log says more")

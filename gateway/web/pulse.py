@@ -62,8 +62,9 @@ class Pulse:
         frame, heads = ping_frame(payload), self._hub.heads()
         for connection in due:
             self._pings[connection] = now + self._limits.heartbeat_seconds
-            if connection in self._verdicts:
-                continue  # the grace is longer than the interval: one question at a time
+            if connection in self._verdicts and not connection.heard:
+                continue  # asked already, and the grace is longer than the interval
+            self._verdicts.pop(connection, None)  # to the end: they stay in the order of their time
             self._verdicts[connection] = now + self._limits.heartbeat_grace_seconds
             connection.ping(frame, payload, heads)
 

@@ -17,6 +17,7 @@ from gateway.core.messages import Position
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web import answers
 from gateway.web.context import CONTEXT, Context
+from gateway.web.problems import RETRY_AFTER_SECONDS
 from gateway.web.websocket import Connection
 
 
@@ -53,7 +54,7 @@ async def status(request: web.Request) -> web.Response:
             sessions_remembered=hub.mailbox.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
             lagging=len(hub.fanout.lagging),
-            channels=len(hub.engine.logs),
+            channels=sum(map(is_name, hub.engine.logs)),
             bus=context.bus(),
             rejected=dict(hub.ingest.rejected),
             clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
@@ -158,7 +159,7 @@ async def broadcast(request: web.Request) -> web.Response:
             message = messages.Broadcast(channel=target, event=msgspec.Raw(body))
     except msgspec.ValidationError as error:
         raise RequestError(ErrorCode.INVALID_FIELD, str(error)) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
     return answer(context.hub.broadcast(message, now_ns=context.now_ns()))
 
@@ -171,7 +172,10 @@ async def health(request: web.Request) -> web.Response:
 async def readiness(request: web.Request) -> web.Response:
     """Answer whether new clients are welcome."""
     reasons = request.app[CONTEXT].unready()
-    return answer(answers.Readiness(not reasons, reasons), status=503 if reasons else 200)
+    response = answer(answers.Readiness(not reasons, reasons), status=503 if reasons else 200)
+    if reasons:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
 
 
 async def metrics(request: web.Request) -> web.Response:

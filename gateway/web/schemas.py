@@ -138,13 +138,14 @@ def asyncapi_document() -> JsonObject:
     ours = get_args(messages.ServerMessage)
     theirs = get_args(messages.ClientMessage)
     data = [standard.data for standard in events.STANDARD.values()]
-    _, components = _components([*ours, *theirs, *data])
+    _, components = _components([*ours, *theirs, *data, messages.Position])
     return {
         "asyncapi": "3.0.0",
         "info": _info(_protocol_text()),
         "channels": {
             "ws": {
                 "address": "/ws",
+                "bindings": {"ws": {"query": _parameters_of_ws(), "bindingVersion": "0.1.0"}},
                 "messages": {
                     kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
                     for kind in (*theirs, *ours)
@@ -271,6 +272,20 @@ def _speak(action: str, summary: str, kinds: Iterable[type]) -> JsonObject:
         "channel": {"$ref": "#/channels/ws"},
         "messages": [{"$ref": f"#/channels/ws/messages/{kind.__name__}"} for kind in kinds],
     }
+
+
+def _parameters_of_ws() -> JsonObject:
+    text = {
+        "channels": "names and patterns, separated by commas; followed at once",
+        "since": "JSON object with a position for each channel by name",
+        "session": "the secret of a session that was lost",
+        "user_id": "who this is; believed while no authentication is configured",
+    }
+    properties: JsonObject = {
+        name: {"type": "string", "description": description} for name, description in text.items()
+    }
+    properties["last"] = {"type": "integer", "minimum": 0, "description": "newest events first"}
+    return {"type": "object", "properties": properties}
 
 
 def _protocol_text() -> str:

@@ -150,6 +150,12 @@ async def listen(
     assert server is not None
 
     def protocol() -> Protocol:
-        return Protocol(server, loop=loop, keepalive_timeout=handshake_seconds, access_log=None)
+        return Protocol(
+            server,
+            loop=loop,
+            keepalive_timeout=handshake_seconds,
+            access_log=None,
+            auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
+        )
 
     return await loop.create_server(protocol, host, port, backlog=BACKLOG, reuse_address=True)

@@ -1,0 +1,78 @@
+"""Requests that no well-meaning client sends: answered as problems, and never an alarm in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from tests.support.gateway import Gateway
+
+
+BROADCAST = "/api/v1/websocket/broadcast"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"user_id":"\xff","event":1}', b"\xff", b"[" * 5000, b"\x1f\x8b junk"]
+)
+async def test_a_body_that_is_no_json_is_the_senders_fault(gateway: Gateway, body: bytes) -> None:
+    """The gateway fixture also checks that nothing of it was logged as an error."""
+    answer = await gateway.request("POST", BROADCAST, raw=body)
+
+    assert answer.status == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_compressed_body_is_not_inflated(gateway: Gateway) -> None:
+    """So there is no bomb to defuse; the body is taken as it is, and is no JSON."""
+    headers = {"Content-Encoding": "gzip"}
+    answer = await gateway.request("POST", BROADCAST, raw=b"\x1f\x8b\x08junk", headers=headers)
+
+    assert answer.status == 400
+    assert answer.json["code"] == "invalid_json"
+
+
+async def test_the_gateways_own_channels_are_nobodys_to_write(gateway: Gateway) -> None:
+    """`everyone` is a target of its own, not a channel by that name."""
+    for name in ("$everyone", "$personal"):
+        by_body = await gateway.request("POST", BROADCAST, body={"channel": name, "event": 1})
+        by_query = await gateway.request("POST", f"{BROADCAST}?channel={name}", raw=b"1")
+
+        assert [by_body.status, by_query.status] == [400, 400]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_told_so_without_naming_our_parts(
+    gateway: Gateway, request_bytes: bytes
+) -> None:
+    """Neither the answer nor the log makes anything of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request_bytes)
+    answer = await asyncio.wait_for(reader.read(), 15)
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+
+    assert b" 400 " in head.splitlines()[0]
+    assert b"aiohttp" not in head
+    assert json.loads(body)["status"] == 400
+
+
+async def test_a_body_that_breaks_off_is_no_failure_of_ours(gateway: Gateway) -> None:
+    """The sender is gone; the next one is served."""
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    writer.write(head.encode() + b'{"channel"')
+    await writer.drain()
+    writer.transport.abort()
+
+    assert (await gateway.request("GET", "/healthz")).status == 200
