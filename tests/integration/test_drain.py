@@ -56,6 +56,7 @@ async def test_readiness_turns_false_while_clients_leave(launch: Launch, raw: Op
     async with aiohttp.ClientSession() as http:
         async with http.get(gateway.url + "/readyz") as answer:
             assert answer.status == 200
+            await answer.read()  # so that the connection is kept for the next request
         gateway.kill(signal.SIGTERM)
         await peer.read_message()  # closing: the drain has begun, and this peer holds it up
         try:
