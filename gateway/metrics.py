@@ -18,6 +18,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,6 +29,8 @@ from gateway.core.errors import CloseCode
 from gateway.core.frames import is_close_code
 from gateway.core.hub import Hub, Tick
 
+
+disable_created_metrics()  # they double the series, and nobody asks when a counter was born
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 CHANNEL_LABELS_MAX: Final = 100

@@ -82,7 +82,7 @@ class Clients(Struct, frozen=True, kw_only=True):
 
     connections_max: Annotated[
         int, _of("clients", "Further ones are told to try again later (1013).", least=1)
-    ] = 20_000
+    ] = 10_000
     subscriptions_max: Annotated[
         int, _of("subscriptions", "Channels and patterns one client may follow.", least=1)
     ] = 128
