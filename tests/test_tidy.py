@@ -122,6 +122,33 @@ def test_within_the_core_words_know_no_machines_and_machines_no_views(path: Path
         assert not name.startswith("gateway.core.") or there <= here, name
 
 
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Some modules that import each other in a circle, or none."""
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        found = next(
+            (c for one in sorted(graph.get(name, ())) if (c := visit(one, [*way, name]))), []
+        )
+        done.add(name)
+        return found
+
+    return next((c for name in sorted(graph) if (c := visit(name, []))), [])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): set(imports(path.read_text()))
+        for path in modules()
+        if path.name != "__init__.py"
+    }
+    assert [] == circle({name: found & names.keys() for name, found in names.items()})
+
+
 def test_every_library_has_one_home() -> None:
     strays = [
         f"{path.relative_to(PACKAGE)} imports {name}"
@@ -148,6 +175,8 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert upward("from gateway.core import log", "web", FLOORS, "gateway.") == []
     assert foreign("import asyncio", CORE_MAY_IMPORT) == ["asyncio"]
     assert asynchronous("async def x(): ...")
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_every_metric_is_in_the_documentation() -> None:

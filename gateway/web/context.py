@@ -2,18 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gateway.config.model import Config
 from gateway.core.hub import Hub
 from gateway.metrics import Metrics
-
-
-if TYPE_CHECKING:
-    from gateway.web.pulse import Pulse
-    from gateway.web.websocket import Connection
+from gateway.web.connection import Connection
+from gateway.web.pulse import Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +38,11 @@ class Context:
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int
-    pulse: "Pulse"
+    pulse: Pulse
     bus: Callable[[], list[BusLink]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty when it is."""
-    connections: dict[str, "Connection"] = field(default_factory=dict)
+    connections: dict[str, Connection] = field(default_factory=dict)
     """Open WebSocket connections by client id."""
 
 

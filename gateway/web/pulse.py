@@ -5,16 +5,27 @@ Who stays silent after a ping is closed, unless bytes are still waiting for its 
 ping waits with them, and the limit on stalled sockets decides.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway.config.model import Clients
 from gateway.core.errors import CloseCode
+from gateway.core.fanout import Offsets
 from gateway.core.frames import ping_frame
 from gateway.core.hub import Hub
 
 
-if TYPE_CHECKING:
-    from gateway.web.websocket import Connection
+class Connection(Protocol):
+    """What there is to watch of a connection."""
+
+    heard: bool
+    """Whether anything came since the last ping."""
+
+    @property
+    def buffered(self) -> int: ...
+    @property
+    def lag(self) -> int: ...
+    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None: ...
+    def end(self, code: CloseCode) -> None: ...
 
 
 class Pulse:
@@ -34,20 +45,20 @@ class Pulse:
         """How often `beat` wants to be called, in seconds."""
         return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_seconds_max / 4)
 
-    def add(self, connection: "Connection", *, now: float) -> None:
+    def add(self, connection: Connection, *, now: float) -> None:
         """Begin to look after a connection."""
         self._pings[connection] = now + self._limits.heartbeat_seconds
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: Connection) -> None:
         """Forget a connection."""
         for table in (self._pings, self._verdicts, self._stalled):
             table.pop(connection, None)
 
-    def stalled(self, connection: "Connection", *, now: float) -> None:
+    def stalled(self, connection: Connection, *, now: float) -> None:
         """Note that a socket takes nothing, or that it has just taken a part of what it is owed."""
         self._stalled[connection] = (now + self._limits.stall_seconds_max, connection.buffered)
 
-    def flows(self, connection: "Connection") -> None:
+    def flows(self, connection: Connection) -> None:
         """Note that a socket has caught up."""
         self._stalled.pop(connection, None)
 
@@ -89,7 +100,7 @@ class Pulse:
                     connection.end(CloseCode.SLOW_CONSUMER)
 
 
-def _due(table: "dict[Connection, float]", now: float) -> "list[Connection]":
+def _due(table: dict[Connection, float], now: float) -> list[Connection]:
     """Take those whose time has come; all wait equally long, so the first are due first."""
     due = []
     for connection, at in table.items():

@@ -16,9 +16,9 @@ from gateway.core.log import ChannelLog
 from gateway.core.messages import Position
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web import answers
+from gateway.web.connection import Connection
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import RETRY_AFTER_SECONDS
-from gateway.web.websocket import Connection
 
 
 HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000

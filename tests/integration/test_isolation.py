@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -92,37 +93,41 @@ async def test_nothing_follows_a_close_frame(
     """Events pour in while the gateway closes: `closing` is its last message, close its last frame."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
-    peer = await raw(to=gateway, upgrade=False)
-    await peer.upgrade("/ws?channels=pouring")
-    hello = await peer.expect("connected")
-    await peer.expect("subscribed")
-    peer.answers_closes = False
-    pouring = asyncio.create_task(_pour(bus, "pouring"))
+    peers = [await raw(to=gateway, upgrade=False) for _ in range(20)]
+    secrets = []
+    for peer in peers:
+        peer.answers_closes = False
+        await peer.upgrade("/ws?channels=pouring")
+        secrets.append((await peer.expect("connected"))["session"])
+    enough = threading.Event()
+    pouring = asyncio.create_task(asyncio.to_thread(_pour, bus, "pouring", enough))
     try:
-        await peer.expect("event")
-        if why == "violation":
-            await peer.send_frame(BINARY, b"x")
-        elif why == "drain":
+        await peers[-1].expect("subscribed")
+        await peers[-1].expect("event")
+        if why == "drain":
             gateway.kill(signal.SIGTERM)
-        else:
-            await connect(to=gateway, session=hello["session"])
-        ending = await peer.read_ending()
+        for peer, secret in zip(peers, secrets, strict=True):
+            if why == "violation":
+                await peer.send_frame(BINARY, b"x")
+            elif why == "takeover":
+                await connect(to=gateway, session=secret)
+        endings = await asyncio.gather(*(peer.read_ending() for peer in peers))
     finally:
-        pouring.cancel()
-        await asyncio.gather(pouring, return_exceptions=True)
+        enough.set()
+        await pouring
 
-    assert ending.frames[-1].opcode == CLOSE
-    assert [frame.opcode for frame in ending.frames].count(CLOSE) == 1
-    assert ending.closing is not None
+    for ending in endings:
+        assert ending.frames[-1].opcode == CLOSE
+        assert [frame.opcode for frame in ending.frames].count(CLOSE) == 1
+        assert ending.closing is not None
 
 
-async def _pour(bus: Publisher, channel: str) -> None:
+def _pour(bus: Publisher, channel: str, enough: threading.Event) -> None:
+    """Publish about ten events each millisecond, until it is enough."""
     number = 0
-    while True:
-        for _ in range(20):
-            number += 1
-            bus.send(channel, {"n": number})
-        await asyncio.sleep(0.001)
+    while not enough.wait(0.001):
+        bus.send_numbered(channel, range(number, number + 10))
+        number += 10
 
 
 async def _has_all(client: Client, count: int) -> None:

@@ -1,0 +1,216 @@
+"""One client's socket: what it says, what is written to it, and how it ends."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from gateway.config.model import Clients
+from gateway.core import messages
+from gateway.core.errors import CloseCode
+from gateway.core.fanout import Offsets, Reader
+from gateway.core.frames import pong_frame, text_frame
+from gateway.core.hub import Hub
+from gateway.core.session import Session
+from gateway.web.pulse import Pulse
+from gateway.web.transport import CLOSE_SECONDS, Protocol, Socket
+
+
+_ABNORMAL = 1006
+
+
+class Connection:
+    """One client's socket, bound to its session while it lasts."""
+
+    __slots__ = (
+        "_closing",
+        "_hub",
+        "_loop",
+        "_protocol",
+        "_pulse",
+        "_socket",
+        "_spread_seconds",
+        "_transport",
+        "_writable",
+        "address",
+        "code",
+        "connected_ns",
+        "heard",
+        "session",
+    )
+
+    def __init__(
+        self,
+        request: web.Request,
+        ws: Socket,
+        *,
+        hub: Hub,
+        pulse: Pulse,
+        limits: Clients,
+        spread_seconds: float,
+        now_ns: int,
+    ) -> None:
+        protocol, transport = request.protocol, request.transport
+        assert isinstance(protocol, Protocol)
+        assert transport is not None
+        self.address = request.remote or ""
+        self.code = _ABNORMAL
+        self.connected_ns = now_ns
+        self.heard = True
+        self.session: Session | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._hub = hub
+        self._loop = asyncio.get_running_loop()
+        self._protocol = protocol
+        self._pulse = pulse
+        self._socket = ws
+        self._spread_seconds = spread_seconds
+        self._transport = transport
+        self._writable: asyncio.Event | None = None
+        transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
+        if limits.send_buffer_bytes:
+            raw: socket.socket = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
+        ws.farewell = self._farewell
+        protocol.on_writable = self._resume
+        protocol.on_violation = self._violated
+        protocol.on_lost = self._lost
+        if protocol.violation is not None:  # in the same segment as the handshake
+            self._violated()
+
+    @property
+    def client_id(self) -> str:
+        """The client's public name."""
+        return self.session.client_id if self.session else ""
+
+    @property
+    def user_id(self) -> str | None:
+        """The user it belongs to, if known."""
+        return self.session.user_id if self.session else None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the socket in this process."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def lag(self) -> int:
+        """How many events the client is behind."""
+        reader = self.session.reader if self.session else None
+        return 0 if reader is None else self._hub.fanout.lag(reader)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the client is behind and reads on from the log."""
+        reader = self.session.reader if self.session else None
+        return reader in self._hub.fanout.lagging
+
+    def reader(self) -> Reader:
+        """Make the reader that writes to this socket."""
+        return Reader(write=self._transport.write, flow=self._protocol, on_lag=self._stall)
+
+    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None:
+        """Ask for a sign of life."""
+        if self._transport.is_closing():
+            return
+        self.heard = False
+        if self.session is not None:
+            self.session.pinged(payload, heads)
+        self._transport.write(frame)
+
+    def end(self, code: CloseCode) -> None:
+        """Begin to close the connection from this side; once begun, nothing changes it."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._end(code))
+
+    async def ended(self) -> None:
+        """Wait until a close that this side began is through."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+    async def serve(self, now_ns: Callable[[], int]) -> None:
+        """Handle the client's messages until the connection is closed, by whichever side."""
+        while True:
+            message = await self._socket.receive()
+            self.heard = True
+            match message.type:
+                case WSMsgType.TEXT:
+                    if self.session is not None:
+                        self._hub.receive(self.session, message.data, now_ns=now_ns())
+                case WSMsgType.PONG:
+                    if self.session is not None:
+                        self.session.ponged(bytes(message.data))
+                case WSMsgType.PING if not self._transport.is_closing():
+                    self._transport.write(pong_frame(bytes(message.data)))
+                case WSMsgType.BINARY:
+                    self.end(CloseCode.BINARY)
+                case WSMsgType.CLOSE:
+                    self.code = message.data or 1005
+                    break
+                case _:  # CLOSING, CLOSED, ERROR
+                    break
+            if self._protocol.writing_paused:
+                # Who sends without reading gets no more answers until it reads.
+                await self._until_writable()
+        await self.ended()
+
+    async def _until_writable(self) -> None:
+        self._pulse.stalled(self, now=self._loop.time())
+        self._writable = asyncio.Event()
+        await self._writable.wait()
+
+    def _lost(self) -> None:
+        """Write nothing more: the socket is gone, though its handler may not know yet."""
+        if self.session is not None:
+            self.session.detach()
+        if self._writable is not None:
+            self._writable.set()
+
+    def _violated(self) -> None:
+        self.end(CloseCode.PROTOCOL_ERROR)
+
+    def _stall(self) -> None:
+        self._pulse.stalled(self, now=self._loop.time())
+
+    def _resume(self) -> None:
+        """Go on where the socket stopped taking data."""
+        if self._writable is not None:
+            self._writable.set()
+        reader = self.session.reader if self.session else None
+        fanout = self._hub.fanout
+        if reader is not None and reader in fanout.lagging and not fanout.catch_up(reader):
+            self._stall()
+        else:
+            self._pulse.flows(self)
+
+    def _farewell(self, code: int) -> None:
+        """Tell the client why, and when to come back."""
+        try:
+            why = CloseCode(code)
+        except ValueError:  # aiohttp tidies up after a peer that vanished
+            return
+        self.code = code
+        spread_ms = self._spread_seconds * 1000
+        message = messages.ClosingMessage(
+            code=why,
+            reason=why.reason,
+            reconnect=why.reconnect,
+            after_ms=round(random.uniform(0, spread_ms)) if why.reconnect else 0,  # noqa: S311  # a delay, no secret
+        )
+        if not self._transport.is_closing():
+            self._transport.write(text_frame(msgspec.json.encode(message)))
+
+    async def _end(self, code: CloseCode) -> None:
+        if self._writable is not None:
+            self._writable.set()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS + 0.5):
+                await self._socket.close(code=code, message=code.reason.encode())
+        except TimeoutError:
+            pass
+        finally:
+            # A socket that takes nothing would keep its buffer until the kernel gives up.
+            self._transport.abort()
