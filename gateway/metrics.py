@@ -214,9 +214,10 @@ class _Asked(Collector):
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
+        followers = hub.followers()
         for name, log in hub.engine.logs.items():
             label = self._label(name)
-            subscriptions[label] += hub.subscribers(name)
+            subscriptions[label] += followers[name]
             events[label] += len(log)
             size[label] += log.bytes
         return {

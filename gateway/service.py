@@ -45,7 +45,6 @@ class Service:
         self.config = config
         self.hub = build_hub(config)
         self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
-        self.draining = False
         self.url = ""
         self._loop = asyncio.get_running_loop()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
@@ -107,9 +106,7 @@ class Service:
 
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
-        self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self._context.draining = True
         await websocket.close_all(self._context, CloseCode.RESTART)
 
     async def stop(self) -> None:
@@ -128,7 +125,7 @@ class Service:
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
-        if self.draining:
+        if self._context.draining:
             reasons.append("draining")
         if len(self._context.connections) >= self.config.clients.connections_max:
             reasons.append("clients.connections_max is reached")

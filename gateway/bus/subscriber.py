@@ -188,8 +188,11 @@ class Link:
             self._reopen = None
 
     def _replace(self) -> None:
-        """Open a fresh socket where libzmq has given up."""
+        """Open a fresh socket where libzmq has given up, once the old one is read to its end."""
         self._drain()
+        while self._again is not None:
+            self._again.cancel()
+            self._drain()
         self.close()
         self.reopened += 1
         self._on_change(self, "reopened")

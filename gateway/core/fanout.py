@@ -74,19 +74,25 @@ class Reader:
 class Cohort:
     """The live readers of one view, and what it selects."""
 
-    __slots__ = ("_wanted", "members", "view")
+    __slots__ = ("_matched", "members", "view", "wildcards")
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.members: dict[Reader, None] = {}
-        self._wanted: dict[str, bool] = {EVERYONE: True}
+        self.wildcards = any(map(is_wildcard, view))
+        # Names are looked up in the view itself: only what patterns match needs to be remembered.
+        self._matched: dict[str, bool] = {}
 
     def wants(self, channel: str) -> bool:
-        """Tell whether the view selects a channel; remembered, as channels are bounded."""
-        wanted = self._wanted.get(channel)
-        if wanted is None:
-            wanted = self._wanted[channel] = selects(self.view, channel)
-        return wanted
+        """Tell whether the view selects a channel."""
+        if channel in self.view or channel == EVERYONE:
+            return True
+        if not self.wildcards:
+            return False
+        matched = self._matched.get(channel)
+        if matched is None:
+            matched = self._matched[channel] = selects(self.view, channel)
+        return matched
 
 
 def selects(view: Iterable[str], channel: str) -> bool:

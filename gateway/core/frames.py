@@ -3,7 +3,7 @@
 import struct
 
 
-_TEXT, _PING, _PONG = 0x81, 0x89, 0x8A
+_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -29,6 +29,12 @@ def ping_frame(payload: bytes) -> bytes:
 def pong_frame(payload: bytes) -> bytes:
     """Return the answer to a ping with this payload."""
     return bytes((_PONG, len(payload))) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """Return a close frame; the reason, at most 123 bytes, is for people."""
+    payload = code.to_bytes(2) + reason.encode()
+    return bytes((_CLOSE, len(payload))) + payload
 
 
 _CONTROL_MAX = 125

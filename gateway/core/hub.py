@@ -4,6 +4,7 @@ The shells call it: the bus with each tick's messages, the web with what clients
 want. Everything is synchronous, so nothing can come between an event's number and its delivery.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -248,6 +249,18 @@ class Hub:
     def heads(self) -> dict[str, int]:
         """Return every log's newest offset: where all live readers stand."""
         return {name: log.newest for name, log in self.engine.logs.items()}
+
+    def followers(self) -> Counter[str]:
+        """Count the clients that follow each open channel."""
+        counts: Counter[str] = Counter()
+        for cohort in self.fanout.cohorts:
+            names = self.engine.logs if cohort.wildcards else (EVERYONE, *cohort.view)
+            for name in names:
+                if name in self.engine.logs and cohort.wants(name):
+                    counts[name] += len(cohort.members)
+        for reader in self.fanout.lagging:
+            counts.update(log.name for log in self.fanout.logs_of(reader))
+        return counts
 
     def subscribers(self, channel: str) -> int:
         """Count the clients that follow a channel."""

@@ -1,18 +1,19 @@
 """One client's socket: what it says, what is written to it, and how it ends."""
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections.abc import Callable
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from gateway.config.model import Clients
 from gateway.core import messages
 from gateway.core.errors import CloseCode
 from gateway.core.fanout import Offsets, Reader
-from gateway.core.frames import pong_frame, text_frame
+from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
 from gateway.core.session import Session
 from gateway.web.pulse import Pulse
@@ -26,7 +27,8 @@ class Connection:
     """One client's socket, bound to its session while it lasts."""
 
     __slots__ = (
-        "_closing",
+        "_abort",
+        "_gone",
         "_hub",
         "_loop",
         "_protocol",
@@ -61,7 +63,8 @@ class Connection:
         self.connected_ns = now_ns
         self.heard = True
         self.session: Session | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._abort: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Event | None = None
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
@@ -74,7 +77,7 @@ class Connection:
         if limits.send_buffer_bytes:
             raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
-        ws.farewell = self._farewell
+        ws.on_close = self._closed_by_aiohttp
         protocol.on_writable = self._resume
         protocol.on_violation = self._violated
         protocol.on_lost = self._lost
@@ -122,14 +125,30 @@ class Connection:
         self._transport.write(frame)
 
     def end(self, code: CloseCode) -> None:
-        """Begin to close the connection from this side; once begun, nothing changes it."""
-        if self._closing is None:
-            self._closing = self._loop.create_task(self._end(code))
+        """Say why, and close; once begun, nothing changes it.
 
-    async def ended(self) -> None:
-        """Wait until a close that this side began is through."""
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
+        Only this side's half of the socket is shut: one closed with bytes unread is reset by the
+        kernel, and the peer may never see why. The peer has `CLOSE_SECONDS` to shut the other.
+        """
+        if self._abort is not None:
+            return
+        self.code = code
+        self._abort = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        if self._writable is not None:
+            self._writable.set()
+        self._pulse.remove(self)
+        if self.session is not None:
+            self.session.detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
+        if not self._transport.is_closing():
+            self._transport.write(self._farewell(code) + close_frame(code, code.reason))
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    async def gone(self) -> None:
+        """Wait until the socket is closed."""
+        if not self._transport.is_closing() or self._gone is not None:
+            self._gone = self._gone or asyncio.Event()
+            await self._gone.wait()
 
     async def serve(self, now_ns: Callable[[], int]) -> None:
         """Handle the client's messages until the connection is closed, by whichever side."""
@@ -137,25 +156,42 @@ class Connection:
             message = await self._socket.receive()
             self.heard = True
             match message.type:
-                case WSMsgType.TEXT:
-                    if self.session is not None:
-                        self._hub.receive(self.session, message.data, now_ns=now_ns())
-                case WSMsgType.PONG:
-                    if self.session is not None:
-                        self.session.ponged(bytes(message.data))
-                case WSMsgType.PING if not self._transport.is_closing():
-                    self._transport.write(pong_frame(bytes(message.data)))
-                case WSMsgType.BINARY:
-                    self.end(CloseCode.BINARY)
                 case WSMsgType.CLOSE:
-                    self.code = message.data or 1005
-                    break
-                case _:  # CLOSING, CLOSED, ERROR
-                    break
-            if self._protocol.writing_paused:
+                    self._answer_close(message.data)
+                    return
+                case WSMsgType.CLOSED | WSMsgType.CLOSING:
+                    return
+                case WSMsgType.ERROR:  # nothing that comes now can be understood
+                    self.end(CloseCode.INTERNAL)
+                    await self.gone()
+                    return
+                case _ if self._abort is None:
+                    self._take(message, now_ns())
+            if self._protocol.writing_paused and self._abort is None:
                 # Who sends without reading gets no more answers until it reads.
                 await self._until_writable()
-        await self.ended()
+
+    def _take(self, message: WSMessage, now_ns: int) -> None:
+        session = self.session
+        match message.type:
+            case WSMsgType.TEXT if session is not None:
+                self._hub.receive(session, message.data, now_ns=now_ns)
+            case WSMsgType.PONG if session is not None:
+                session.ponged(bytes(message.data))
+            case WSMsgType.PING if not self._transport.is_closing():
+                self._transport.write(pong_frame(bytes(message.data)))
+            case WSMsgType.BINARY:
+                self.end(CloseCode.BINARY)
+
+    def _answer_close(self, code: int) -> None:
+        """Echo the code of a peer that closes; 0 stands for a close frame without one."""
+        if self._abort is not None:
+            return  # it is the answer to ours
+        self.code = code or 1005
+        if self.session is not None:
+            self.session.detach()
+        if not self._transport.is_closing():
+            self._transport.write(close_frame(code or 1000))
 
     async def _until_writable(self) -> None:
         self._pulse.stalled(self, now=self._loop.time())
@@ -164,6 +200,10 @@ class Connection:
 
     def _lost(self) -> None:
         """Write nothing more: the socket is gone, though its handler may not know yet."""
+        if self._abort is not None:
+            self._abort.cancel()
+        if self._gone is not None:
+            self._gone.set()
         if self.session is not None:
             self.session.detach()
         if self._writable is not None:
@@ -186,31 +226,16 @@ class Connection:
         else:
             self._pulse.flows(self)
 
-    def _farewell(self, code: int) -> None:
-        """Tell the client why, and when to come back."""
-        try:
-            why = CloseCode(code)
-        except ValueError:  # aiohttp tidies up after a peer that vanished
-            return
-        self.code = code
-        spread_ms = self._spread_seconds * 1000
-        message = messages.ClosingMessage(
-            code=why,
-            reason=why.reason,
-            reconnect=why.reconnect,
-            after_ms=round(random.uniform(0, spread_ms)) if why.reconnect else 0,  # noqa: S311  # a delay, no secret
-        )
-        if not self._transport.is_closing():
-            self._transport.write(text_frame(msgspec.json.encode(message)))
+    def _closed_by_aiohttp(self, code: int) -> None:
+        """Close where aiohttp found a fault; it also tidies up after those who are gone."""
+        with contextlib.suppress(ValueError):
+            self.end(CloseCode(code))
 
-    async def _end(self, code: CloseCode) -> None:
-        if self._writable is not None:
-            self._writable.set()
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS + 0.5):
-                await self._socket.close(code=code, message=code.reason.encode())
-        except TimeoutError:
-            pass
-        finally:
-            # A socket that takes nothing would keep its buffer until the kernel gives up.
-            self._transport.abort()
+    def _farewell(self, code: CloseCode) -> bytes:
+        """Return the frame that tells the client why, and when to come back."""
+        spread_ms = self._spread_seconds * 1000
+        after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
+        message = messages.ClosingMessage(
+            code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms
+        )
+        return text_frame(msgspec.json.encode(message))

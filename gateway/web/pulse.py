@@ -91,7 +91,6 @@ class Pulse:
             if connection.buffered < buffered:
                 self.stalled(connection, now=now)  # slow, but it moves
             elif until <= now:
-                del self._stalled[connection]
                 connection.end(CloseCode.SLOW_CONSUMER)
         lag_max = self._limits.lag_events_max
         if lag_max:

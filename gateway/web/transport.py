@@ -2,7 +2,7 @@
 
 aiohttp does the HTTP handshake, control frames and inbound parsing. Added here: a look at each
 inbound frame before its parser, which accepts unmasked frames and reserved close codes; a call
-when a socket takes data again; and a word to the client before each close.
+when a socket takes data again, and another when it is gone.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ log = logger("gateway.http")
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet may come back at once."""
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame."""
 
 
@@ -109,30 +109,27 @@ class _Inspected:
 
 
 class Socket(web.WebSocketResponse):
-    """A WebSocket that says why before it closes.
+    """A WebSocket that is closed by its connection, also where aiohttp decides to.
 
-    `farewell` is called with the close code right before this side begins a closing handshake,
-    whether the gateway or aiohttp decided to.
+    `on_close` is called with the close code instead of aiohttp's own closing, which gives no
+    reason and does not wait for the peer's answer when another task is reading.
     """
 
     def __init__(self, *, message_bytes_max: int) -> None:
         super().__init__(
-            timeout=CLOSE_SECONDS,
+            autoclose=False,
             autoping=False,
             compress=False,
             max_msg_size=message_bytes_max + 1,  # aiohttp's limit is the first size refused
         )
-        self.farewell: Callable[[int], object] | None = None
+        self.on_close: Callable[[int], object] | None = None
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        """Close, unless closed already; False if there was nothing to do."""
-        farewell, self.farewell = self.farewell, None
-        # drain is False when aiohttp answers a peer's close frame: that one knows why.
-        if not drain:
-            code = self.close_code or code
-        elif farewell is not None and not self.closed:
-            farewell(code)
-        return await super().close(code=code, message=message, drain=drain)
+        """Leave it to the connection, if there is one."""
+        if self.on_close is None:
+            return await super().close(code=code, message=message, drain=drain)
+        self.on_close(code)
+        return True
 
 
 async def listen(

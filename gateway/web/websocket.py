@@ -44,8 +44,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         spread_seconds=context.config.shutdown.spread_seconds,
         now_ns=context.now_ns(),
     )
-    if len(context.connections) >= context.config.clients.connections_max:
-        connection.end(CloseCode.TRY_LATER)
+    refusal = _refusal(context)
+    if refusal is not None:
+        connection.end(refusal)
         await connection.serve(context.now_ns)
         return ws
     try:
@@ -54,10 +55,19 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     except Exception:
         log.exception("connection failed", client_id=connection.client_id)
         connection.end(CloseCode.INTERNAL)
-        await connection.ended()
+        await connection.gone()
     finally:
         _leave(context, connection)
     return ws
+
+
+def _refusal(context: Context) -> CloseCode | None:
+    """Say why nobody is let in now; told after the upgrade, as browsers see nothing before it."""
+    if context.draining:
+        return CloseCode.RESTART
+    if len(context.connections) >= context.config.clients.connections_max:
+        return CloseCode.TRY_LATER
+    return None
 
 
 async def close_all(context: Context, code: CloseCode) -> None:
@@ -65,7 +75,7 @@ async def close_all(context: Context, code: CloseCode) -> None:
     connections = list(context.connections.values())
     for connection in connections:
         connection.end(code)
-    await asyncio.gather(*(connection.ended() for connection in connections))
+    await asyncio.gather(*(connection.gone() for connection in connections))
 
 
 def _arrive(context: Context, connection: Connection, request: web.Request) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import aiohttp
 import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
@@ -49,25 +48,22 @@ async def test_the_delay_is_drawn_from_the_configured_range(
 
 
 async def test_readiness_turns_false_while_clients_leave(launch: Launch, raw: OpenRaw) -> None:
-    """While the drain lasts /readyz says 503 and why; /healthz is still fine."""
+    """While the drain lasts /readyz says 503 and why, /healthz is fine, and who comes is sent on."""
     gateway = await launch()
     peer = await raw(to=gateway)
-    seen: list[tuple[int, str]] = []
-    async with aiohttp.ClientSession() as http:
-        async with http.get(gateway.url + "/readyz") as answer:
-            assert answer.status == 200
-            await answer.read()  # so that the connection is kept for the next request
-        gateway.kill(signal.SIGTERM)
-        await peer.read_message()  # closing: the drain has begun, and this peer holds it up
-        try:
-            async with http.get(gateway.url + "/readyz") as answer:
-                seen.append((answer.status, await answer.text()))
-        except aiohttp.ClientError as error:
-            seen.append((0, repr(error)))
+    gateway.kill(signal.SIGTERM)
+    await peer.read_message()  # closing: the drain has begun, and this peer holds it up
+    ready = await gateway.request("GET", "/readyz")
+    health = await gateway.request("GET", "/healthz")
+    late = await raw(to=gateway, upgrade=False)
+    await late.upgrade("/ws")
+    ending = await late.read_ending()
     peer.close()
 
-    assert seen[0][0] == 503, seen
-    assert "drain" in seen[0][1]
+    assert (ready.status, health.status) == (503, 200)
+    assert ready.json["reasons"] == ["draining"]
+    assert "Retry-After" in ready.headers
+    assert ending.code == 1012
     assert await gateway.exited() == 0
 
 

@@ -1,0 +1,94 @@
+"""Cohorts: what is joined once, who gets what, and what it costs in writes."""
+
+from __future__ import annotations
+
+from gateway.core.fanout import Reader
+from gateway.core.hub import Arrival, Hub
+from tests.support.core import Peer, make_hub, publish
+
+
+class Sink:
+    """A socket that always takes data, and keeps what it was handed as it was."""
+
+    writing_paused = False
+
+    def __init__(self, hub: Hub, name: str, *channels: str) -> None:
+        self.written: list[bytes] = []
+        arrival = Arrival(client_id=name, secret=name, channels=channels)
+        self.session = hub.arrive(arrival, self._reader, now_ns=0)
+        self.written.clear()
+
+    def _reader(self) -> Reader:
+        return Reader(write=self.written.append, flow=self, on_lag=lambda: None)
+
+
+def test_a_tick_is_one_write_per_client_of_the_very_same_bytes() -> None:
+    hub = make_hub()
+    sinks = [Sink(hub, f"c{n}", "robots", "metrics") for n in range(5)]
+    publish(hub, "robots", 50)
+
+    assert [len(sink.written) for sink in sinks] == [1] * 5
+    assert len({id(sink.written[0]) for sink in sinks}) == 1
+
+
+def test_views_that_want_the_same_of_a_tick_share_its_bytes() -> None:
+    hub = make_hub()
+    one, other = Sink(hub, "one", "robots"), Sink(hub, "other", "robots", "logs")
+    publish(hub, "robots", 3)
+
+    assert one.written[0] is other.written[0]
+    assert len(list(hub.fanout.cohorts)) == 2
+
+
+def test_a_cohort_without_members_is_forgotten() -> None:
+    hub = make_hub()
+    for number in range(100):
+        peer = Peer(hub, f"p{number}")
+        peer.connect(f"channel.{number}")
+        peer.disconnect()
+
+    assert list(hub.fanout.cohorts) == []
+
+
+def test_followers_are_counted_however_they_follow() -> None:
+    hub = make_hub()
+    publish(hub, "robots")
+    Sink(hub, "a", "robots")
+    Sink(hub, "b", "*", "robots")
+    lagging = Peer(hub, "c")
+    lagging.connect("robots", "metrics")
+    lagging.writing_paused = True
+    publish(hub, "robots")
+    followers = hub.followers()
+
+    assert followers["robots"] == hub.subscribers("robots") == 3
+    assert followers["metrics"] == hub.subscribers("metrics") == 2
+    assert followers["$everyone"] == hub.subscribers("$everyone") == 3
+
+
+def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
+    hub = make_hub(channels_max=500)
+    Sink(hub, "a", "robots")
+    for number in range(400):
+        publish(hub, f"c{number}")
+    [cohort] = hub.fanout.cohorts
+
+    assert not cohort.wildcards
+    assert not cohort._matched
+
+
+def test_channels_that_are_behind_share_what_a_socket_takes() -> None:
+    """One that floods does not keep the others from being read."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots", "logs.a")
+    peer.writing_paused = True
+    publish(hub, "robots", 900)
+    publish(hub, "logs.a", 1)
+    assert session.reader is not None
+    hub.fanout.read(session.reader, bytes_max=10_000)
+    cursors = session.reader.cursors
+
+    assert cursors is not None
+    assert cursors["logs.a"] == 1
+    assert 0 < cursors["robots"] < 900
