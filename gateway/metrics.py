@@ -79,6 +79,10 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "write_buffer_max_bytes": ("Bytes that wait for the slowest client's socket.", ()),
     "bus_peers": ("Publishers connected, by endpoint.", ("endpoint",)),
     "bus_reopened_total": ("Sockets replaced after a link ended for good.", ("endpoint",)),
+    "bus_lost_total": ("Events that were published and did not come, by their numbers.", ()),
+    "bus_duplicates_total": ("Messages that came again, and went no further.", ()),
+    "bus_late_total": ("Messages that came after their loss had been told.", ()),
+    "bus_streams_total": ("Publishers' topics heard for the first time: starts and restarts.", ()),
     "event_loop_tasks": ("Tasks of the event loop.", ()),
 }
 
@@ -232,6 +236,10 @@ class _Asked(Collector):
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},
             "bus_reopened_total": {link.endpoint: link.reopened for link in links},
+            "bus_lost_total": {"": hub.ingest.sequences.lost},
+            "bus_duplicates_total": {"": hub.ingest.sequences.duplicates},
+            "bus_late_total": {"": hub.ingest.sequences.late},
+            "bus_streams_total": {"": hub.ingest.sequences.incarnations},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
 

@@ -22,6 +22,7 @@ from gateway.core.hub import Greeting, Hub
 from gateway.core.ingest import Ingest
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
+from gateway.core.sequences import Sequences
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.web import app, transport, websocket
@@ -212,6 +213,7 @@ def build_hub(config: Config) -> Hub:
         payload_bytes_max=config.ingest.payload_bytes_max,
         rejections_kept=config.ingest.rejections_kept,
         admit=engine.admit,
+        sequences=Sequences(streams_max=config.ingest.streams_max),
     )
     mailbox = Mailbox(
         epoch=epoch,

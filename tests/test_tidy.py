@@ -26,7 +26,7 @@ FLOORS = [
 
 STOREYS_OF_CORE = [
     {"errors", "channels", "envelope", "events", "messages", "frames"},
-    {"ingest", "log", "engine", "requests"},
+    {"sequences", "ingest", "log", "engine", "requests"},
     {"fanout", "session", "mailbox", "hub"},
 ]
 

@@ -60,6 +60,14 @@ class Ingest(Struct, frozen=True, kw_only=True):
         int,
         _of("channels", "Channels that topics may create; events beyond it are rejected.", least=1),
     ] = 1_000
+    streams_max: Annotated[
+        int,
+        _of(
+            "streams",
+            "Topics of publishers whose numbering is followed; the longest silent are forgotten.",
+            least=1,
+        ),
+    ] = 10_000
     rejections_kept: Annotated[
         int, _of("rejections", "The newest rejections kept for inspection over HTTP.")
     ] = 100

@@ -126,3 +126,5 @@ class Event(Struct, frozen=True):
     fields: bytes
     received_ns: int
     sent_ns: int = 0
+    lost: int = 0
+    """How many of the channel's events were lost on the bus right before this one."""

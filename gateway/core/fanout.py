@@ -13,12 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
-from gateway.core.frames import text_frame
-from gateway.core.log import ChannelLog, Entry, Retention
-from gateway.core.messages import Gap
+from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 
 
 View = frozenset[str]
@@ -230,7 +226,9 @@ class Fanout:
         for log in behind:
             after = cursors.get(log.name, 0)
             if after + 1 < log.start_offset:
-                parts.append(gap_frame(log, after))
+                parts.append(
+                    gap_frame(log, reason="evicted", first=after + 1, last=log.start_offset - 1)
+                )
                 self.tally.evicted += log.start_offset - after - 1
             entries = log.read(after, bytes_max=bytes_max // len(behind))
             parts += [entry.frame for entry in entries]
@@ -301,18 +299,6 @@ class Fanout:
         del cohort.members[reader]
         if not cohort.members:
             del self._cohorts[reader.view]
-
-
-def gap_frame(log: ChannelLog, after: int) -> bytes:
-    """Return the frame that tells a reader what `log` no longer holds after offset `after`."""
-    gap = Gap(
-        channel=log.name,
-        epoch=log.epoch,
-        from_=after + 1,
-        to=log.start_offset - 1,
-        reason="evicted",
-    )
-    return text_frame(msgspec.json.encode(gap))
 
 
 def _join(

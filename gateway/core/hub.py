@@ -79,7 +79,7 @@ class Hub:
             taken = accept(frames, now_ns=now_ns)
             if isinstance(taken, Event):
                 tick.events.append(taken)
-            else:
+            elif taken is not None:
                 tick.rejections.append(taken)
             tick.bytes += sum(map(len, frames))
         self.engine.append(tick.events)

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core import channels, envelope
 from gateway.core.events import STANDARD, Event, EventObject
+from gateway.core.sequences import Sequences
 
 
 Reason = Literal[
@@ -31,6 +32,8 @@ Reason = Literal[
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
+_OWED_MAX = 10_000
+"""Channels for which a loss may wait to be told; beyond that it is only counted."""
 
 _decode_object = msgspec.json.Decoder(EventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
@@ -67,22 +70,31 @@ def timestamp(ns: int) -> str:
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
-    `admit` is asked once per new channel and answers whether there is room for it.
+    `admit` is asked once per new channel and answers whether there is room for it. `sequences`
+    takes in every envelope's number, also those of messages that are rejected.
     """
 
     def __init__(
-        self, *, payload_bytes_max: int, rejections_kept: int, admit: Callable[[str], bool]
+        self,
+        *,
+        payload_bytes_max: int,
+        rejections_kept: int,
+        admit: Callable[[str], bool],
+        sequences: Sequences,
     ) -> None:
+        self.sequences = sequences
         self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
         self._payload_bytes_max = payload_bytes_max
         self._admit = admit
         self._names: dict[bytes, str] = {}
+        self._lost: Counter[str] = Counter()
+        """Losses noticed at messages that were rejected: told with the channel's next event."""
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection:
-        """Take one bus message: topic, payload and perhaps an envelope."""
+    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
+        """Take one bus message: topic, payload and perhaps an envelope; None if it came before."""
         try:
             return self._read(frames, now_ns)
         except _Reject as why:
@@ -109,22 +121,26 @@ class Ingest:
         except _Reject as why:
             raise ValueError(why.detail) from why
 
-    def _read(self, frames: Sequence[bytes], now_ns: int) -> Event:
+    def _read(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
         sent_ns = 0
+        if not 2 <= len(frames) <= 3:
+            raise _Reject("frame_count", f"a message has 2 or 3 frames, this one {len(frames)}")
+        name = self._names.get(frames[0]) or self._name(frames[0])
         if len(frames) == 3:
             try:
-                sent_ns = envelope.unpack(frames[2]).sent_ns
+                stamp = envelope.unpack(frames[2])
             except ValueError as error:
                 raise _Reject("bad_envelope", str(error)) from error
-        elif len(frames) != 2:
-            raise _Reject("frame_count", f"a message has 2 or 3 frames, this one {len(frames)}")
-        name = self._names.get(frames[0])
-        if name is None:
-            name = self._name(frames[0])
+            lost = self.sequences.note(stamp, name, now_ns=now_ns)
+            if lost is None:
+                return None
+            if lost and len(self._lost) < _OWED_MAX:
+                self._lost[name] += lost
+            sent_ns = stamp.sent_ns
         fields = self._fields(name, frames[1], now_ns)
         if frames[0] not in self._names:
             self._open(frames[0], name)
-        return Event(name, fields, now_ns, sent_ns)
+        return Event(name, fields, now_ns, sent_ns, self._lost.pop(name, 0) if self._lost else 0)
 
     def _name(self, topic: bytes) -> str:
         name = topic.decode("ascii", errors="replace")

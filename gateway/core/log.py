@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import Struct
 
 from gateway.core.events import Event
-from gateway.core.frames import text_frame
-from gateway.core.messages import Position
+from gateway.core.frames import text_frame, text_payload
+from gateway.core.messages import Gap, GapReason, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,23 @@ class Retention:
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """An event in its log. `frame` is the WebSocket frame that every client gets."""
+    """An event in its log.
+
+    `frame` is what every client gets: the event's WebSocket frame, and before it, in the first
+    `lead` bytes, that of a gap, if events were lost on the bus right before it.
+    """
 
     channel: str
     offset: int
     frame: bytes
     received_ns: int
     sent_ns: int
+    lead: int = 0
+
+    @property
+    def json(self) -> bytes:
+        """The event as it is sent, without framing."""
+        return text_payload(self.frame[self.lead :])
 
 
 class ChannelLog:
@@ -80,7 +91,11 @@ class ChannelLog:
         """Number and encode an event; evict what exceeds the retention."""
         offset = self.end_offset
         frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
-        entry = Entry(self.name, offset, frame, event.received_ns, event.sent_ns)
+        lead = b""
+        if event.lost:
+            lead = gap_frame(self, reason="bus_loss", count=event.lost)
+            frame = lead + frame
+        entry = Entry(self.name, offset, frame, event.received_ns, event.sent_ns, len(lead))
         self._entries.append(entry)
         self.end_offset = offset + 1
         self.bytes += len(frame)
@@ -128,3 +143,18 @@ class ChannelLog:
             if size >= bytes_max:
                 break
         return batch
+
+
+def gap_frame(
+    log: ChannelLog,
+    *,
+    reason: GapReason,
+    first: int | None = None,
+    last: int | None = None,
+    count: int | None = None,
+) -> bytes:
+    """Return the frame that tells a reader of `log` which events it will not get."""
+    if first is not None and last is not None:
+        count = last - first + 1
+    gap = Gap(channel=log.name, epoch=log.epoch, from_=first, to=last, count=count, reason=reason)
+    return text_frame(msgspec.json.encode(gap))

@@ -173,19 +173,22 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
-GapReason = Literal["evicted", "epoch"]
+GapReason = Literal["evicted", "epoch", "bus_loss"]
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
-    """Events `from` to `to` will not come: evicted, or of an earlier life of the log (then null).
+    """Events that will not come, and how many, if that is known.
 
-    What follows is numbered in `epoch`.
+    `evicted`: those from offset `from` to `to`. `epoch`: those of an earlier life of the log.
+    `bus_loss`: those that were lost between publisher and gateway, so they never had offsets. What
+    follows is numbered in `epoch`.
     """
 
     channel: str
     epoch: str
     from_: int | None
     to: int | None
+    count: int | None
     reason: GapReason
 
 

@@ -20,7 +20,7 @@ from gateway.core.errors import ErrorCode, RequestError
 from gateway.core.fanout import Fanout, Offsets, Reader
 from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
-from gateway.core.log import ChannelLog
+from gateway.core.log import ChannelLog, gap_frame
 from gateway.core.messages import ChannelRequest, Position
 from gateway.core.requests import error_message
 
@@ -288,9 +288,8 @@ class Session:
             )
         )
         for log in plan.lost:
-            self.send(
-                messages.Gap(channel=log.name, epoch=log.epoch, from_=None, to=None, reason="epoch")
-            )
+            if self.reader is not None:
+                self.reader.write(gap_frame(log, reason="epoch"))
 
     def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
         assert self.reader is not None

@@ -1,10 +1,10 @@
 """What REST answers with; OpenAPI is generated from these."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from gateway.core.messages import Position
+from gateway.core.messages import GapReason, Position
 from gateway.web.context import BusLink
 
 
@@ -69,6 +69,12 @@ class Channel(Struct, kw_only=True):
     schema: dict[str, Any] | None
 
 
+class ChannelDetail(Channel, kw_only=True):
+    """A channel, and its rate over the last minute, or over what its log holds of it."""
+
+    events_per_second: float
+
+
 class Channels(Struct):
     """All channels that are open."""
 
@@ -80,7 +86,13 @@ class MissingRange(Struct, kw_only=True, rename={"from_": "from"}):
 
     from_: int | None
     to: int | None
-    reason: str
+    reason: GapReason
+
+
+Events = Annotated[
+    list[Raw],
+    Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/EventMessage"}}),
+]
 
 
 class History(Struct, kw_only=True):
@@ -88,7 +100,7 @@ class History(Struct, kw_only=True):
 
     channel: str
     epoch: str
-    events: list[Raw]
+    events: Events
     next: Position
     gap: MissingRange | None
 
@@ -108,6 +120,29 @@ class Rejections(Struct, kw_only=True):
 
     counts: dict[str, int]
     rejections: list[RejectedMessage]
+
+
+class PublishedTopic(Struct, kw_only=True):
+    """A topic of one publisher's life; `incarnation` in hexadecimal, sequences as it numbers them."""
+
+    incarnation: str
+    topic: str
+    first_sequence: int
+    newest_sequence: int
+    lost: int
+    duplicates: int
+    late: int
+    last_seconds: float
+
+
+class Publishers(Struct, kw_only=True):
+    """What publishers' numbering tells, in all and by topic, the latest heard first."""
+
+    lost: int
+    duplicates: int
+    late: int
+    topics: list[PublishedTopic]
+    page: Page
 
 
 class Health(Struct):

@@ -28,6 +28,7 @@ def build(context: Context) -> web.Application:
             web.get(f"{API}/channels/{{channel}}", rest.channel),
             web.get(f"{API}/channels/{{channel}}/events", rest.history),
             web.get(f"{API}/rejections", rest.rejections),
+            web.get(f"{API}/publishers", rest.publishers),
             web.post(f"{API}/broadcast", rest.broadcast),
             web.get("/metrics", rest.metrics),
             web.get("/healthz", rest.health),
@@ -41,3 +42,4 @@ def build(context: Context) -> web.Application:
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
+    response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,11 +1,13 @@
 """The page at ``/``: what runs here and where to look, until there is a dashboard."""
 
+import base64
+import hashlib
 import html
 
-import msgspec
 from aiohttp import web
 
 from gateway import __version__
+from gateway.web.rest import answer
 
 
 LINKS = {
@@ -13,6 +15,7 @@ LINKS = {
     "/api/v1/websocket/channels": "channels, schemas, positions",
     "/api/v1/websocket/channels/metrics/events?limit=3": "the newest events of a channel",
     "/api/v1/websocket/rejections": "bus messages that were not let in, and why",
+    "/api/v1/websocket/publishers": "what was lost on the bus, by publisher",
     "/metrics": "for Prometheus",
     "/healthz": "the loop turns",
     "/readyz": "new clients are welcome",
@@ -31,15 +34,25 @@ _TRY = """ws = new WebSocket(location.origin.replace("http", "ws") + "/ws")
 ws.onmessage = message => console.log(message.data)
 ws.onopen = () => ws.send('{"type": "subscribe", "channels": ["metrics"], "last": 1}')"""
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Vary": "Accept",
+}
 
 
 async def page(request: web.Request) -> web.Response:
     """Answer with the page, or as JSON for those who ask for it."""
     accept = request.headers.get("Accept", "")
     if "application/json" in accept and "text/html" not in accept:
-        about = {"name": "neurograph-gateway", "version": __version__, "links": LINKS}
-        return web.Response(body=msgspec.json.encode(about), content_type="application/json")
+        about = answer({"name": "neurograph-gateway", "version": __version__, "links": LINKS})
+        about.headers["Vary"] = "Accept"
+        return about
     rows = "".join(
         f'<tr><td><a href="{html.escape(link)}">{html.escape(link)}</a><td>{text}'
         for link, text in LINKS.items()
@@ -52,9 +65,4 @@ async def page(request: web.Request) -> web.Response:
         "<p>Events from a ZeroMQ bus, for WebSocket clients at <code>/ws</code>. "
         f"In this page's console:<pre>{html.escape(_TRY)}</pre><table>{rows}</table>"
     )
-    headers = {
-        "Content-Security-Policy": _POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-    return web.Response(text=text, content_type="text/html", headers=headers)
+    return web.Response(text=text, content_type="text/html", headers=_HEADERS)

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents."""
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
@@ -44,7 +45,7 @@ def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.R
     status = status or code.status
     document = Problem(
         type="about:blank",
-        title=code.word.replace("_", " ").capitalize(),
+        title=HTTPStatus(status).phrase,  # what RFC 9457, section 4.2.1, asks of about:blank
         status=status,
         detail=detail,
         code=code.word,
@@ -71,7 +72,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status < 400:
             raise
         code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
-        response = problem(code, error.text or error.reason, status=error.status)
+        response = problem(code, _detail(request, error), status=error.status)
         response.headers.update(
             {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         )
@@ -81,3 +82,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
         return problem(ErrorCode.INTERNAL, "the gateway failed; its log says more")
+
+
+def _detail(request: web.Request, error: web.HTTPException) -> str:
+    match error:
+        case web.HTTPNotFound():
+            return f"nothing is served at {request.path[:128]!r}; the address / says what is"
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return f"{request.method[:32]!r} is not served here; {allowed} is"
+        case _:
+            return error.text or error.reason

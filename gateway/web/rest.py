@@ -1,5 +1,6 @@
 """REST: what runs here, what the channels hold, and messages from those who have no socket."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import msgspec
@@ -10,7 +11,6 @@ from gateway.core import messages
 from gateway.core.channels import is_name
 from gateway.core.errors import ErrorCode, RequestError
 from gateway.core.events import STANDARD
-from gateway.core.frames import text_payload
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog
 from gateway.core.messages import Position
@@ -22,8 +22,10 @@ from gateway.web.problems import RETRY_AFTER_SECONDS
 
 
 HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
-STATUS_LIMIT, STATUS_LIMIT_MAX = 100, 1000
+PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 1000
 _HISTORY_BYTES_MAX = 4 * 1024 * 1024
+_RATE_NS = 60 * 1_000_000_000
+"""Over how long a channel's rate is taken."""
 
 _SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
 
@@ -42,8 +44,7 @@ async def status(request: web.Request) -> web.Response:
     """Answer with counts, bus links and a page of the clients."""
     context = request.app[CONTEXT]
     hub, now_ns = context.hub, context.now_ns()
-    offset = number(request.query, "offset", default=0, least=0, most=2**31)
-    limit = number(request.query, "limit", default=STATUS_LIMIT, least=1, most=STATUS_LIMIT_MAX)
+    offset, limit = _page(request.query)
     connections = list(context.connections.values())
     return answer(
         answers.GatewayStatus(
@@ -86,9 +87,29 @@ async def channels(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.Response:
-    """Answer with one channel."""
+    """Answer with one channel, and how much comes on it."""
     context = request.app[CONTEXT]
-    return answer(_channel(context, _log(context, request.match_info["channel"])))
+    log = _log(context, request.match_info["channel"])
+    return answer(
+        answers.ChannelDetail(
+            **msgspec.structs.asdict(_channel(context, log)),
+            events_per_second=_rate(log, now_ns=context.now_ns(), started_ns=context.started_ns),
+        )
+    )
+
+
+def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
+    """Return events per second over the last minute, or over what is known of it."""
+
+    def received_ns(offset: int) -> int:
+        return log.read(offset - 1, bytes_max=1)[0].received_ns
+
+    since_ns = max(now_ns - _RATE_NS, started_ns)
+    held = range(log.start_offset, log.end_offset)
+    recent = held[bisect_left(held, since_ns, key=received_ns) :]
+    if recent and recent[0] == log.start_offset > 1:
+        since_ns = received_ns(log.start_offset)  # of what was evicted nothing is known
+    return len(recent) / max((now_ns - since_ns) / 1e9, 1.0)
 
 
 async def history(request: web.Request) -> web.Response:
@@ -104,7 +125,7 @@ async def history(request: web.Request) -> web.Response:
         answers.History(
             channel=log.name,
             epoch=log.epoch,
-            events=[msgspec.Raw(text_payload(entry.frame)) for entry in entries],
+            events=[msgspec.Raw(entry.json) for entry in entries],
             next=Position(log.epoch, newest),
             gap=gap,
         )
@@ -147,21 +168,63 @@ async def rejections(request: web.Request) -> web.Response:
     )
 
 
+async def publishers(request: web.Request) -> web.Response:
+    """Answer with what publishers' numbering tells: what was lost, what came twice."""
+    context = request.app[CONTEXT]
+    sequences, now_ns = context.hub.ingest.sequences, context.now_ns()
+    offset, limit = _page(request.query)
+    streams = sequences.streams[::-1]
+    return answer(
+        answers.Publishers(
+            lost=sequences.lost,
+            duplicates=sequences.duplicates,
+            late=sequences.late,
+            topics=[
+                answers.PublishedTopic(
+                    incarnation=f"{one.incarnation:016x}",
+                    topic=one.topic,
+                    first_sequence=one.first,
+                    newest_sequence=one.newest,
+                    lost=one.lost,
+                    duplicates=one.duplicates,
+                    late=one.late,
+                    last_seconds=(now_ns - one.last_ns) / 1e9,
+                )
+                for one in streams[offset : offset + limit]
+            ],
+            page=answers.Page(offset, limit, len(streams)),
+        )
+    )
+
+
 async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone."""
     context = request.app[CONTEXT]
-    body = await request.read()
-    target = request.query.get("channel")
+    message = _broadcast(await request.read(), request.query.get("channel"))
+    size, size_max = len(message.event), context.config.ingest.payload_bytes_max
+    if size > size_max:
+        raise RequestError(
+            ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
+        )
+    return answer(context.hub.broadcast(message, now_ns=context.now_ns()))
+
+
+def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
+    """Read either form: a message that names its target, or the event alone, for a channel.
+
+    Raises:
+        RequestError: It is not JSON, or a field is wrong.
+    """
     try:
-        if target is None:
-            message = msgspec.json.decode(body, type=messages.Broadcast)
-        else:
-            message = messages.Broadcast(channel=target, event=msgspec.Raw(body))
+        body.decode()  # which msgspec leaves out where it takes values as they are
+        if channel is None:
+            return msgspec.json.decode(body, type=messages.Broadcast)
+        event = msgspec.json.decode(body, type=msgspec.Raw)
+        return messages.Broadcast(channel=channel, event=event)
     except msgspec.ValidationError as error:
         raise RequestError(ErrorCode.INVALID_FIELD, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
-    return answer(context.hub.broadcast(message, now_ns=context.now_ns()))
 
 
 async def health(request: web.Request) -> web.Response:
@@ -182,6 +245,12 @@ async def metrics(request: web.Request) -> web.Response:
     """Answer with all metrics, for Prometheus."""
     body = request.app[CONTEXT].metrics.render()
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+
+def _page(query: Mapping[str, str]) -> tuple[int, int]:
+    """Read which part of a list is asked for."""
+    offset = number(query, "offset", default=0, least=0, most=2**31)
+    return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
 
 
 def _log(context: Context, name: str) -> ChannelLog:
@@ -227,7 +296,8 @@ def number(query: Mapping[str, str], name: str, *, default: int, least: int, mos
     if text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most:
         return int(text)
     raise RequestError(
-        ErrorCode.INVALID_FIELD, f"{name}: {text[:40]!r} is not a whole number {least} to {most}"
+        ErrorCode.INVALID_FIELD,
+        f"{name}: {text[:40]!r} is not a whole number from {least} to {most}",
     )
 
 

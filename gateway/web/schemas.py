@@ -14,6 +14,7 @@ from gateway.core.errors import CloseCode, ErrorCode
 from gateway.web import answers
 from gateway.web.problems import CONTENT_TYPE as PROBLEM_TYPE
 from gateway.web.problems import Problem
+from gateway.web.rest import answer
 
 
 JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
@@ -51,6 +52,10 @@ def _whole(least: int, most: int) -> JsonObject:
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
+_PAGE: Final = (
+    Query("limit", "entries per page", _whole(1, 1000)),
+    Query("offset", "entries to pass over", _whole(0, 2**31)),
+)
 _TEXT: Final = {"type": "string"}
 _WRONG: Final = (ErrorCode.INVALID_FIELD,)
 _NO_CHANNEL: Final = (ErrorCode.INVALID_CHANNEL, ErrorCode.UNKNOWN_CHANNEL)
@@ -61,15 +66,16 @@ OPERATIONS: Final = (
         f"{_API}/status",
         "Counts, bus links, and a page of the clients",
         answers.GatewayStatus,
-        (
-            Query("limit", "clients per page", _whole(1, 1000)),
-            Query("offset", "clients to pass over", _whole(0, 2**31)),
-        ),
+        _PAGE,
         errors=_WRONG,
     ),
     Operation("get", f"{_API}/channels", "The open channels", answers.Channels),
     Operation(
-        "get", f"{_API}/channels/{{channel}}", "One channel", answers.Channel, errors=_NO_CHANNEL
+        "get",
+        f"{_API}/channels/{{channel}}",
+        "One channel, and how much comes on it",
+        answers.ChannelDetail,
+        errors=_NO_CHANNEL,
     ),
     Operation(
         "get",
@@ -84,6 +90,14 @@ OPERATIONS: Final = (
     ),
     Operation(
         "get", f"{_API}/rejections", "The newest bus messages not let in", answers.Rejections
+    ),
+    Operation(
+        "get",
+        f"{_API}/publishers",
+        "What publishers' numbering tells: what was lost on the bus, what came twice",
+        answers.Publishers,
+        _PAGE,
+        errors=_WRONG,
     ),
     Operation(
         "post",
@@ -120,7 +134,7 @@ OPERATIONS: Final = (
 def openapi_document() -> JsonObject:
     """Return the OpenAPI document of the HTTP interface."""
     types = [kind for one in OPERATIONS for kind in (one.answer, one.body) if _is_struct(kind)]
-    _, components = _components([Problem, *dict.fromkeys(types)])
+    _, components = _components([Problem, messages.EventMessage, *dict.fromkeys(types)])
     paths: JsonObject = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
@@ -135,10 +149,11 @@ def openapi_document() -> JsonObject:
 @cache
 def asyncapi_document() -> JsonObject:
     """Return the AsyncAPI document of the WebSocket protocol."""
-    ours = get_args(messages.ServerMessage)
-    theirs = get_args(messages.ClientMessage)
+    theirs = _messages(get_args(messages.ClientMessage))
+    ours = _messages(get_args(messages.ServerMessage)) | _standard_events()
     data = [standard.data for standard in events.STANDARD.values()]
-    _, components = _components([*ours, *theirs, *data, messages.Position])
+    spoken = [*get_args(messages.ServerMessage), *get_args(messages.ClientMessage)]
+    _, components = _components([*spoken, *data, messages.Position])
     return {
         "asyncapi": "3.0.0",
         "info": _info(_protocol_text()),
@@ -147,8 +162,7 @@ def asyncapi_document() -> JsonObject:
                 "address": "/ws",
                 "bindings": {"ws": {"query": _parameters_of_ws(), "bindingVersion": "0.1.0"}},
                 "messages": {
-                    kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
-                    for kind in (*theirs, *ours)
+                    name: {"$ref": f"#/components/messages/{name}"} for name in (*theirs, *ours)
                 },
             }
         },
@@ -157,16 +171,8 @@ def asyncapi_document() -> JsonObject:
             "send": _speak("send", "What the gateway sends", ours),
         },
         "components": {
-            "messages": {kind.__name__: _message(kind) for kind in (*theirs, *ours)},
+            "messages": theirs | ours,
             "schemas": components,
-        },
-        "x-standard-channels": {
-            name: {
-                "description": standard.description,
-                "event_type": standard.event_types,
-                "data": {"$ref": _REF.format(name=standard.data.__name__)},
-            }
-            for name, standard in events.STANDARD.items()
         },
         "x-close-codes": {
             str(int(code)): {"reason": code.reason, "reconnect": code.reconnect}
@@ -177,16 +183,12 @@ def asyncapi_document() -> JsonObject:
 
 async def openapi(_request: web.Request) -> web.Response:
     """Answer with the OpenAPI document."""
-    return _document(openapi_document())
+    return answer(openapi_document())
 
 
 async def asyncapi(_request: web.Request) -> web.Response:
     """Answer with the AsyncAPI document."""
-    return _document(asyncapi_document())
-
-
-def _document(document: JsonObject) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+    return answer(asyncapi_document())
 
 
 def _components(types: Iterable[Any]) -> tuple[Any, JsonObject]:
@@ -215,6 +217,7 @@ def _operation(operation: Operation) -> JsonObject:
     for error in operation.errors:
         known = responses.setdefault(str(error.status), _problem_response())
         known["description"] = " or ".join(filter(None, [known["description"], error.word]))
+    responses["default"] = {**_problem_response(), "description": "any other error"}
     document: JsonObject = {
         "operationId": operation.method + operation.path.title().replace("/", "").translate(_PLAIN),
         "summary": operation.summary,
@@ -257,20 +260,48 @@ def _problem_response() -> JsonObject:
     return {"description": "", "content": content}
 
 
-def _message(kind: type) -> JsonObject:
+def _messages(kinds: Iterable[type]) -> JsonObject:
     return {
-        "name": kind.__struct_config__.tag,  # type: ignore[attr-defined]  # all are tagged structs
-        "summary": (kind.__doc__ or "").split("\n")[0],
-        "payload": {"$ref": _REF.format(name=kind.__name__)},
+        kind.__name__: {
+            "name": kind.__struct_config__.tag,  # type: ignore[attr-defined]  # all are tagged structs
+            "summary": (kind.__doc__ or "").split("\n")[0],
+            "payload": {"$ref": _REF.format(name=kind.__name__)},
+        }
+        for kind in kinds
     }
 
 
-def _speak(action: str, summary: str, kinds: Iterable[type]) -> JsonObject:
+def _standard_events() -> JsonObject:
+    """Describe the events of the six standard channels, whose `data` is typed."""
+    any_event = {"$ref": _REF.format(name=messages.EventMessage.__name__)}
+    return {
+        f"{name.capitalize()}Event": {
+            "name": "event",
+            "summary": f"{standard.description}: channel `{name}`, `event_type` {standard.event_types}",
+            "payload": {
+                "allOf": [
+                    any_event,
+                    {
+                        "type": "object",
+                        "properties": {
+                            "channel": {"const": name},
+                            "data": {"$ref": _REF.format(name=standard.data.__name__)},
+                        },
+                        "required": ["event_type"],
+                    },
+                ]
+            },
+        }
+        for name, standard in events.STANDARD.items()
+    }
+
+
+def _speak(action: str, summary: str, names: Iterable[str]) -> JsonObject:
     return {
         "action": action,
         "summary": summary,
         "channel": {"$ref": "#/channels/ws"},
-        "messages": [{"$ref": f"#/channels/ws/messages/{kind.__name__}"} for kind in kinds],
+        "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in names],
     }
 
 

@@ -110,6 +110,7 @@ async def test_evicted_events_are_named_by_a_gap(
             "epoch": position["epoch"],
             "from": 101,
             "to": 150,
+            "count": 50,
             "reason": "evicted",
         }
     ] == record.gaps

@@ -14,6 +14,7 @@ from gateway.core.ingest import Ingest
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
+from gateway.core.sequences import Sequences
 from gateway.core.session import Session
 
 
@@ -28,7 +29,12 @@ def make_hub(
     )
     return Hub(
         engine=engine,
-        ingest=Ingest(payload_bytes_max=10_000, rejections_kept=10, admit=engine.admit),
+        ingest=Ingest(
+            payload_bytes_max=10_000,
+            rejections_kept=10,
+            admit=engine.admit,
+            sequences=Sequences(streams_max=10),
+        ),
         mailbox=Mailbox(
             epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, remembered_max=5
         ),

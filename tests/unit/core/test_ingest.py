@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.envelope import Envelope
 from gateway.core.events import Event
 from gateway.core.ingest import Ingest, Rejection, timestamp
+from gateway.core.sequences import Sequences
 
 
 NOW = 1_795_435_200_123_456_789
@@ -18,17 +19,20 @@ METRICS = b'{"event_type":"system_metrics","data":{"cpu_percent":12.5,"gpu":[1,2
 
 def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -> Ingest:
     return Ingest(
-        payload_bytes_max=payload_bytes_max, rejections_kept=kept, admit=lambda _name: room
+        payload_bytes_max=payload_bytes_max,
+        rejections_kept=kept,
+        admit=lambda _name: room,
+        sequences=Sequences(streams_max=10),
     )
 
 
-def fields(taken: Event | Rejection) -> dict[str, Any]:
+def fields(taken: Event | Rejection | None) -> dict[str, Any]:
     assert isinstance(taken, Event), taken
     read: dict[str, Any] = json.loads(b"{" + taken.fields + b"}")
     return read
 
 
-def reason(taken: Event | Rejection) -> str:
+def reason(taken: Event | Rejection | None) -> str:
     assert isinstance(taken, Rejection), taken
     return taken.reason
 
@@ -159,3 +163,18 @@ def test_no_bytes_whatever_break_ingest_or_reach_a_client_as_anything_but_json(
         taken = ingest.accept([name, payload], now_ns=NOW)
         if isinstance(taken, Event):
             json.loads(b"{" + taken.fields + b"}")
+
+
+def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
+    """A rejected message has its number, too: it is no loss, and hides none."""
+    ingest = make()
+    stamps = [Envelope(incarnation=1, sequence=n, sent_ns=1).pack() for n in (1, 4, 5, 5, 6)]
+    payloads = [b"1", b"{", b"2", b"2", b"3"]
+    taken = [
+        ingest.accept([b"robots", payload, stamp], now_ns=NOW)
+        for payload, stamp in zip(payloads, stamps, strict=True)
+    ]
+
+    assert [one.lost for one in taken if isinstance(one, Event)] == [0, 2, 0]
+    assert reason(taken[1]) == "invalid_json"
+    assert taken[3] is None, "it came before"

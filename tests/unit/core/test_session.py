@@ -1,10 +1,12 @@
 """What clients say and what they are answered; sessions that are lost and taken up again."""
 
+import json
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
+from gateway.core.envelope import Envelope
 from gateway.core.messages import Broadcast, Position
 from tests.support.core import SECOND, Peer, make_hub, publish
 
@@ -357,3 +359,29 @@ def test_the_connections_channel_tells_who_came_went_and_follows_what() -> None:
     ]
     assert all(event["data"]["client_id"] == session.client_id for event in events)
     assert [event["data"]["total_connections"] for event in events] == [2, 2, 2, 1]
+
+
+def test_a_loss_on_the_bus_is_told_right_before_the_event_that_showed_it() -> None:
+    """Live, from history, and over REST's bytes: always the same."""
+    hub = make_hub()
+    live = Peer(hub, "live")
+    live.connect("robots")
+    live.take()
+    for sequence in (1, 2, 6):
+        stamp = Envelope(incarnation=1, sequence=sequence, sent_ns=0).pack()
+        hub.tick([[b"robots", b"1", stamp]], now_ns=0)
+    later = Peer(hub, "later")
+    later.connect()
+    history = later.say(type="subscribe", channels=["robots"], last=10)[1:]
+    told = live.take()
+
+    assert told == history
+    assert [(m["type"], m.get("offset"), m.get("count")) for m in told] == [
+        ("event", 1, None),
+        ("event", 2, None),
+        ("gap", None, 3),
+        ("event", 3, None),
+    ]
+    assert (told[2]["reason"], told[2]["from"], told[2]["to"]) == ("bus_loss", None, None)
+    [entry] = hub.engine.logs["robots"].read(2, bytes_max=1)
+    assert json.loads(entry.json)["offset"] == 3
