@@ -1,10 +1,10 @@
 """What REST answers with; OpenAPI is generated from these."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from gateway.core.messages import GapReason, Position
+from gateway.core.messages import Position
 from gateway.web.context import BusLink
 
 
@@ -86,13 +86,11 @@ class MissingRange(Struct, kw_only=True, rename={"from_": "from"}):
 
     from_: int | None
     to: int | None
-    reason: GapReason
+    reason: Literal["evicted", "epoch"]
 
 
-Events = Annotated[
-    list[Raw],
-    Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/EventMessage"}}),
-]
+RawEvent = Annotated[Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/EventMessage"})]
+"""An event as it is in its log: bytes that were encoded once."""
 
 
 class History(Struct, kw_only=True):
@@ -100,7 +98,7 @@ class History(Struct, kw_only=True):
 
     channel: str
     epoch: str
-    events: Events
+    events: list[RawEvent]
     next: Position
     gap: MissingRange | None
 

@@ -1,0 +1,88 @@
+"""Whatever goes wrong is told as a problem document, and nothing of the inside with it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import pytest
+
+from gateway.web.context import BusLink
+from tests.unit.web.conftest import API, Answer, Site
+
+
+def broken() -> list[BusLink]:
+    raise KeyError("secret/of/the/inside")
+
+
+def told(answer: Answer) -> tuple[int, str]:
+    """Status and code of a problem, once its form is right."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json.keys() == {"type", "title", "status", "detail", "code"}
+    assert answer.json["title"] == HTTPStatus(answer.status).phrase
+    assert answer.json["detail"]
+    assert answer.json["status"] == answer.status
+    return answer.status, answer.json["code"]
+
+
+async def test_an_address_that_is_not_served_is_named(site: Site) -> None:
+    answer = await site.get("/no/such%20place")
+
+    assert told(answer) == (404, "not_found")
+    assert "'/no/such place'" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", f"{API}/status", {"GET", "HEAD"}),
+        ("POST", "/", {"GET", "HEAD"}),
+        ("GET", f"{API}/broadcast", {"POST"}),
+        ("OPTIONS", f"{API}/broadcast", {"POST"}),
+    ],
+)
+async def test_a_method_that_is_not_served_is_told_which_are(
+    site: Site, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = await site.ask(method, path)
+
+    assert told(answer) == (405, "method_not_allowed")
+    assert set(answer.headers["Allow"].split(",")) == allowed
+    assert all(word in answer.json["detail"] for word in {method, *allowed})
+
+
+async def test_who_speaks_no_websocket_is_asked_to(site: Site) -> None:
+    answer = await site.get("/ws")
+
+    assert told(answer) == (426, "upgrade_required")
+    assert answer.headers["Upgrade"] == "websocket"
+
+
+async def test_what_nobody_foresaw_stays_inside(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site.links = broken
+    answer = await site.get(f"{API}/status")
+
+    assert told(answer) == (500, "internal")
+    assert b"secret" not in answer.body
+    out, err = capfd.readouterr()
+    assert "secret/of/the/inside" in out + err
+    assert "Traceback" in out + err
+
+
+async def test_a_failure_harms_no_other_request(site: Site) -> None:
+    site.links = broken
+    await site.get(f"{API}/status")
+    site.links = list
+
+    assert (await site.get(f"{API}/status")).status == 200
+
+
+async def test_what_is_full_says_when_to_ask_again(site: Site) -> None:
+    for number in range(20):
+        site.hub.engine.admit(f"taken.{number}")
+    answer = await site.broadcast({"channel": "one.more", "event": 1})
+
+    assert told(answer) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
