@@ -8,7 +8,7 @@ share the label ``other``.
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -26,8 +26,10 @@ from prometheus_client.registry import Collector
 
 from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
+from gateway.core.events import STANDARD
 from gateway.core.frames import is_close_code
 from gateway.core.hub import Hub, Tick
+from gateway.core.ingest import Reason
 
 
 # They double the series, and nobody asks when a counter was born.
@@ -112,7 +114,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
-        self._channels: set[str] = set()
+        # The standard channels keep their labels, whoever opens how many others first.
+        self._channels = set(STANDARD)
         for name, (text, labels, buckets) in _COUNTED.items():
             full = f"gateway_{name}"
             if buckets is None:
@@ -121,6 +124,10 @@ class Metrics:
                 self._histograms[name] = Histogram(
                     full, text, labels, buckets=buckets, registry=self._registry
                 )
+        # From 0 on, or Prometheus would not see the first one as an increase.
+        for reason in get_args(Reason):
+            self._counters["events_rejected_total"].labels(reason)
+        self._counters["events_lost_total"].labels("evicted")
         self._registry.register(_Asked(hub, self.label, links, buffers))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)

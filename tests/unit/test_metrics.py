@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+from typing import get_args
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.events import STANDARD
 from gateway.core.hub import Hub
+from gateway.core.ingest import Reason
 from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
 from tests.support.core import Peer, make_hub, publish
 
@@ -92,3 +97,46 @@ async def test_two_gateways_in_one_process_do_not_share_metrics() -> None:
 
     assert samples(one)["gateway_connections_total", ""] == 1
     assert samples(other)["gateway_connections_total", ""] == 0
+
+
+async def test_standard_channels_keep_their_labels_whoever_comes_first() -> None:
+    hub = make_hub(channels_max=1000)
+    metrics = make(hub)
+    others = [[b"channel.%d" % number, b"1"] for number in range(500)]
+    metrics.tick(hub.tick(others, now_ns=0), now_ns=0, seconds=0)
+    event = b'{"event_type":"x","data":{"client_id":"c","status":"s","level":"l","message":"m"}}'
+    tick = hub.tick([[name.encode(), event] for name in STANDARD], now_ns=0)
+    metrics.tick(tick, now_ns=0, seconds=0)
+    seen = samples(metrics)
+
+    assert [seen["gateway_events_received_total", name] for name in STANDARD] == [1] * 6
+
+
+async def test_what_may_be_counted_later_stands_at_zero_from_the_start() -> None:
+    """`increase()` misses a series' first value."""
+    seen = samples(make(make_hub()))
+
+    reasons = get_args(Reason)
+    assert [seen["gateway_events_rejected_total", reason] for reason in reasons] == [0] * 9
+    assert seen["gateway_events_lost_total", "evicted"] == 0
+
+
+async def test_latency_is_that_of_the_oldest_event_and_only_where_publishers_tell() -> None:
+    hub = make_hub()
+    metrics = make(hub)
+    second = 1_000_000_000
+
+    def enveloped(sequence: int, sent_ns: int) -> list[bytes]:
+        return [b"robots", b"1", struct.pack(">4sIQQQ", b"NGE1", 0, 7, sequence, sent_ns)]
+
+    plain = hub.tick([[b"robots", b"1"]], now_ns=0)
+    metrics.tick(plain, now_ns=0, seconds=0)
+    mixed = [enveloped(1, 9 * second), [b"robots", b"1"], enveloped(2, 8 * second)]
+    metrics.tick(hub.tick(mixed, now_ns=0), now_ns=10 * second, seconds=0)
+    ahead = hub.tick([enveloped(3, 30 * second)], now_ns=0)  # a publisher's clock may be
+    metrics.tick(ahead, now_ns=20 * second, seconds=0)
+    seen = samples(metrics)
+
+    assert seen["gateway_bus_latency_seconds_count", ""] == 2
+    assert seen["gateway_bus_latency_seconds_sum", ""] == 2
+    assert seen["gateway_fanout_latency_seconds_count", ""] == 3
