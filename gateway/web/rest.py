@@ -80,19 +80,28 @@ def _client(connection: Connection, now_ns: int) -> answers.Client:
 
 async def channels(request: web.Request) -> web.Response:
     """Answer with all open channels."""
-    context = request.app[CONTEXT]
-    logs = context.hub.engine.logs
-    found = [_channel(context, log) for name, log in sorted(logs.items()) if is_name(name)]
-    return answer(answers.Channels(found))
+    hub = request.app[CONTEXT].hub
+    # Asked once for all: channel by channel it would hold up everybody's events.
+    followers = hub.followers()
+    return answer(
+        answers.Channels(
+            [
+                _channel(log, subscribers=followers[name])
+                for name, log in sorted(hub.engine.logs.items())
+                if is_name(name)
+            ]
+        )
+    )
 
 
 async def channel(request: web.Request) -> web.Response:
     """Answer with one channel, and how much comes on it."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
+    summary = _channel(log, subscribers=context.hub.subscribers(log.name))
     return answer(
         answers.ChannelDetail(
-            **msgspec.structs.asdict(_channel(context, log)),
+            **msgspec.structs.asdict(summary),
             events_per_second=_rate(log, now_ns=context.now_ns(), started_ns=context.started_ns),
         )
     )
@@ -264,13 +273,13 @@ def _log(context: Context, name: str) -> ChannelLog:
     return log
 
 
-def _channel(context: Context, log: ChannelLog) -> answers.Channel:
+def _channel(log: ChannelLog, *, subscribers: int) -> answers.Channel:
     standard = STANDARD.get(log.name)
     return answers.Channel(
         name=log.name,
         description=standard.description if standard else "",
         standard=standard is not None,
-        subscribers=context.hub.subscribers(log.name),
+        subscribers=subscribers,
         position=log.position,
         events=len(log),
         bytes=log.bytes,

@@ -78,6 +78,25 @@ async def test_the_status_counts_what_the_hub_holds(site: Site) -> None:
     assert found["ready"] is True
 
 
+async def test_channels_know_their_subscribers_live_or_lagging_by_name_or_pattern(
+    site: Site,
+) -> None:
+    site.publish("robots.arm")
+    for channels in (["robots.arm"], ["robots.*"], ["robots.arm", ">"], ["metrics"]):
+        Peer(site.hub, channels[0]).connect(*channels)
+    lagging = Peer(site.hub, "lagging")
+    lagging.connect("robots.arm")
+    lagging.writing_paused = True
+    site.publish("robots.arm")
+    listed = {one["name"]: one for one in (await site.get(f"{API}/channels")).json["channels"]}
+
+    assert (listed["robots.arm"]["subscribers"], listed["metrics"]["subscribers"]) == (4, 2)
+    for name, one in listed.items():
+        detail = (await site.get(f"{API}/channels/{name}")).json
+        del detail["events_per_second"]
+        assert one == detail
+
+
 async def test_a_rate_is_taken_over_the_last_minute(site: Site) -> None:
     site.publish("robots", 500)
     site.wait(100)
