@@ -27,6 +27,7 @@ def offsets(answer: Answer) -> list[int]:
         f"{API}/channels/metrics",
         f"{API}/channels/metrics/events",
         f"{API}/rejections",
+        f"{API}/publishers",
         "/metrics",
         "/healthz",
         "/readyz",

@@ -6,6 +6,7 @@ That the running gateway agrees with them is tested in tests/integration/test_do
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +106,8 @@ def test_operations_have_names_of_their_own() -> None:
         (f"{API}/channels/robots/events?since=x:1", f"{API}/channels/{{channel}}/events"),
         (f"{API}/channels/robots/events?since=x", f"{API}/channels/{{channel}}/events"),
         (f"{API}/rejections", f"{API}/rejections"),
+        (f"{API}/publishers", f"{API}/publishers"),
+        (f"{API}/publishers?limit=x", f"{API}/publishers"),
         ("/healthz", "/healthz"),
         ("/readyz", "/readyz"),
     ],
@@ -117,7 +120,8 @@ async def test_answers_are_as_documented(make_site: MakeSite, path: str, documen
     ]
     site.unready = ["draining"]
     site.publish("robots", 9)
-    site.hub.tick([[b"robots"]], now_ns=0)
+    envelope = struct.pack(">4sIQQQ", b"NGE1", 0, 7, 3, 0)
+    site.hub.tick([[b"robots"], [b"robots", b"1", envelope]], now_ns=0)
     answer = await site.get(path)
     document = schemas.openapi_document()
     responses = document["paths"][documented]["get"]["responses"]
