@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,7 @@ def test_closing_twice_is_closing_once_and_nothing_goes_out_after_it(bus: Bus) -
 
 
 def _publish_in_child(publisher: Publisher) -> None:
+    publisher.close()
     try:
         publisher.publish("a", 1)
     except PublisherError as error:
@@ -254,11 +256,58 @@ def _publish_in_child(publisher: Publisher) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forking is what is tested
 def test_use_after_a_fork_is_an_error(publisher: Publisher) -> None:
+    """Even if another thread held the lock at the fork."""
     child = multiprocessing.get_context("fork").Process(target=_publish_in_child, args=(publisher,))
-    child.start()
+    with publisher._lock:
+        child.start()
     child.join(10)
 
     assert child.exitcode == 7
+
+
+def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: Publisher) -> None:
+    """A signal handler that logs interrupts `publish` on its own thread, lock and all."""
+    logger = logging.getLogger("core.signals")
+    handler = GatewayLogHandler(publisher)
+    logger.addHandler(handler)
+    previous = signal.signal(signal.SIGALRM, lambda *_: logger.warning("interrupted"))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+    try:
+        for number in range(20_000):
+            publisher.publish("a", number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        logger.removeHandler(handler)
+    publisher.publish("end", 1)
+    topics: dict[str, list[int]] = {"a": [], "logs": [], "end": []}
+    while not topics["end"]:
+        topic, _, (_, _, sequence, _) = bus.read()
+        topics[topic].append(sequence)
+
+    assert topics["a"] == list(range(1, 20_001))
+    assert topics["logs"] == list(range(1, len(topics["logs"]) + 1))
+    assert topics["logs"]
+
+
+def test_waiting_for_a_subscriber_holds_nobody_up() -> None:
+    with Publisher(bind="tcp://127.0.0.1:*") as publisher:
+        waiter = threading.Thread(target=publisher.wait_for_subscriber, args=(30,), daemon=True)
+        waiter.start()
+        for number in range(1000):
+            assert publisher.publish("a", number)
+        assert waiter.is_alive()
+        publisher._subscribed.add(b"")  # so that the thread ends
+        waiter.join(10)
+        assert not waiter.is_alive()
+
+
+@pytest.mark.parametrize("timestamp", [17, datetime(2026, 11, 23, 12)])  # noqa: DTZ001  # that is the point
+def test_a_timestamp_is_a_moment(publisher: Publisher, timestamp: Any) -> None:
+    with pytest.raises(PublisherError, match="timestamp"):
+        publisher.publish("a", 1, event_type="x", timestamp=timestamp)
+    with pytest.raises(PublisherError, match="event_type"):
+        publisher.publish("a", 1, timestamp="2026-11-23T12:00:00Z")
 
 
 def test_log_records_arrive_on_the_logs_channel(bus: Bus, publisher: Publisher) -> None:

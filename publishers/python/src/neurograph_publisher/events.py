@@ -13,9 +13,15 @@ Addressed = tuple[str, Event]
 
 
 def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None) -> Event:
-    """Return an event object; `timestamp` is now unless given, a datetime with its offset."""
+    """Return an event object; `timestamp` is now unless given, a datetime with its offset.
+
+    Raises:
+        ValueError: The timestamp is no text, nor a datetime with an offset.
+    """
     if isinstance(timestamp, datetime) and timestamp.tzinfo is None:
         raise ValueError("timestamp: a datetime without an offset says no moment; add tzinfo")
+    if timestamp is not None and not isinstance(timestamp, str | datetime):
+        raise ValueError(f"timestamp: {timestamp!r} is no text and no datetime")
     moment = timestamp if timestamp is not None else datetime.now(UTC)
     text = moment if isinstance(moment, str) else moment.isoformat()
     return {"event_type": event_type, "timestamp": text, "data": data}
