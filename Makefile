@@ -23,7 +23,7 @@ demo: .venv/run ## the same, and print the events that a WebSocket client receiv
 test: .venv/dev ## run all tests
 	@$(BIN)/pytest -rs
 
-unit: .venv/dev ## run the tests that need no sockets
+unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
 
 lint: .venv/dev ## check style and formatting
