@@ -213,7 +213,7 @@ def build_hub(config: Config) -> Hub:
         payload_bytes_max=config.ingest.payload_bytes_max,
         rejections_kept=config.ingest.rejections_kept,
         admit=engine.admit,
-        sequences=Sequences(streams_max=config.ingest.streams_max),
+        sequences=Sequences(streams_max=config.ingest.streams_max, started_ns=time.time_ns()),
     )
     mailbox = Mailbox(
         epoch=epoch,

@@ -1,7 +1,7 @@
 """The SUB side of the bus: one socket per endpoint, drained whole on each wake-up.
 
 A socket's FD is edge-triggered (zmq_getsockopt, ZMQ_FD): it says once that something changed, so
-each wake-up reads until EAGAIN, within a budget, and looks at ZMQ_EVENTS again before it stops.
+each wake-up reads until EAGAIN; where its budget ends before that, it is called again at once.
 `zmq.asyncio` makes a future per message and is not used.
 
 One socket per endpoint, because libzmq gives a connecting SUB up for good when its peer breaks the
@@ -145,7 +145,9 @@ class Link:
         socket = self._socket
         if socket is None:
             return
-        self._again = None
+        if self._again is not None:  # one pending call, however often we are woken
+            self._again.cancel()
+            self._again = None
         batch: list[Frames] = []
         append, receive = batch.append, socket.recv_multipart
         try:
@@ -189,9 +191,9 @@ class Link:
 
     def _replace(self) -> None:
         """Open a fresh socket where libzmq has given up, once the old one is read to its end."""
+        self._reopen = None
         self._drain()
         while self._again is not None:
-            self._again.cancel()
             self._drain()
         self.close()
         self.reopened += 1

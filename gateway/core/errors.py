@@ -27,6 +27,7 @@ class ErrorCode(Enum):
     UNKNOWN_CHANNEL = ("unknown_channel", 404, False)
     UNKNOWN_CLIENT = ("unknown_client", 404, False)
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, False)
+    TIMEOUT = ("timeout", 408, True)
     TOO_LARGE = ("too_large", 413, False)
     INVALID_EVENT = ("invalid_event", 422, False)
     UPGRADE_REQUIRED = ("upgrade_required", 426, False)

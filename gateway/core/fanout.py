@@ -49,7 +49,7 @@ class Reader:
     each channel. A channel missing there has opened since, so it is owed from its beginning.
     """
 
-    __slots__ = ("cursors", "flow", "on_lag", "personal", "view", "write")
+    __slots__ = ("cursors", "flow", "on_lag", "personal", "served", "view", "write")
 
     def __init__(
         self,
@@ -65,6 +65,8 @@ class Reader:
         self.personal = personal
         self.view: View = frozenset()
         self.cursors: dict[str, int] | None = {}
+        self.served: str | None = None
+        """The channel that the last part of what was owed came from."""
 
 
 class Cohort:
@@ -139,8 +141,11 @@ class Fanout:
         for reader in cohort.members:
             if reader.flow.writing_paused:
                 behind.append(reader)
-            else:
+                continue
+            try:
                 reader.write(data)
+            except Exception:  # one socket's fault must not cost the others their tick: it lags
+                behind.append(reader)
         written = len(cohort.members) - len(behind)
         tally = self.tally
         tally.events += count * written
@@ -220,10 +225,16 @@ class Fanout:
         """
         cursors = reader.cursors
         assert cursors is not None
-        behind = [log for log in self.logs_of(reader) if cursors.get(log.name, 0) < log.newest]
+        logs = sorted(self.logs_of(reader), key=lambda log: log.name)
+        behind = [log for log in logs if cursors.get(log.name, 0) < log.newest]
+        served = reader.served
+        if served is not None:  # go on behind the channel that came last
+            behind.sort(key=lambda log: log.name <= served)
         parts: list[bytes] = []
-        count = 0
+        count = size = 0
         for log in behind:
+            if size >= bytes_max:
+                break
             after = cursors.get(log.name, 0)
             if after + 1 < log.start_offset:
                 parts.append(
@@ -232,6 +243,8 @@ class Fanout:
                 self.tally.evicted += log.start_offset - after - 1
             entries = log.read(after, bytes_max=bytes_max // len(behind))
             parts += [entry.frame for entry in entries]
+            size += sum([len(entry.frame) for entry in entries])
+            reader.served = log.name
             count += len(entries)
             cursors[log.name] = entries[-1].offset
         return b"".join(parts), count

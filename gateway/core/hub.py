@@ -167,10 +167,9 @@ class Hub:
         session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
         session.attach(reader, since=arrival.since, now_ns=now_ns)
         self._announce("client.connected", session, now_ns)
-        if arrival.channels:
-            changed = session.open(
-                arrival.channels, last=arrival.last, since=arrival.since, now_ns=now_ns
-            )
+        new = [name for name in arrival.channels if name not in session.subscriptions]
+        if new:
+            changed = session.open(new, last=arrival.last, since=arrival.since, now_ns=now_ns)
             self.announce_change(session, changed, now_ns=now_ns)
         return session
 

@@ -1,5 +1,6 @@
 """What clients ask for: messages taken apart and checked, with errors that name the field."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -61,29 +62,39 @@ def id_of(text: str | bytes) -> messages.OptionalId:
         return msgspec.UNSET
 
 
-def split(message: messages.Subscribe) -> list[ChannelRequest]:
-    """Give each channel of a message its options, and check them.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One channel or pattern of a subscribe message, with the options that hold for it."""
+
+    channel: str
+    since: Position | dict[str, Position] | None
+    last: int | None
+
+
+def split(message: messages.Subscribe) -> list[Asked]:
+    """Give each channel of a message its options, and check them; of one named twice, the last.
 
     Raises:
         RequestError: A name, a position or an option is not one.
     """
-    if len(message.channels) > 1 and isinstance(read_since(message.since), Position):
+    common = read_since(message.since)
+    if len(message.channels) > 1 and isinstance(common, Position):
         raise RequestError(
             ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
         )
-    requests = []
-    for channel in message.channels:
-        own = ChannelRequest(channel=channel) if isinstance(channel, str) else channel
-        request = ChannelRequest(
-            channel=own.channel,
-            since=message.since if own.since is None else own.since,
-            last=message.last if own.last is None else own.last,
-            filter=own.filter or message.filter,
-            rate=own.rate or message.rate,
-        )
-        _check(request)
-        requests.append(request)
-    return requests
+    asked: dict[str, Asked] = {}
+    for one in message.channels:
+        own = ChannelRequest(channel=one) if isinstance(one, str) else one
+        _check(own.channel, own, message)
+        since = common if own.since is None else read_since(own.since)
+        if isinstance(since, Position) and channels.is_wildcard(own.channel):
+            raise RequestError(
+                ErrorCode.INVALID_FIELD,
+                f"`since` of the wildcard {own.channel!r} must name a position for each channel",
+            )
+        last = message.last if own.last is None else own.last
+        asked[own.channel] = Asked(own.channel, since, last)
+    return list(asked.values())
 
 
 def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
@@ -102,21 +113,13 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
         raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
 
 
-def _check(request: ChannelRequest) -> None:
-    pattern = request.channel
+def _check(pattern: str, *options: messages.Options) -> None:
     if not channels.is_pattern(pattern):
         raise RequestError(
             ErrorCode.INVALID_CHANNEL,
             f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
             "`*` for one segment, a final `>` for the rest",
         )
-    if isinstance(read_since(request.since), Position) and channels.is_wildcard(pattern):
-        raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            f"`since` of the wildcard {pattern!r} must name a position for each channel",
-        )
-    for option in ("filter", "rate"):
-        if getattr(request, option) is not None:
-            raise RequestError(
-                ErrorCode.UNSUPPORTED, f"`{option}` is not supported by this version"
-            )
+    for name in ("filter", "rate"):
+        if any(getattr(one, name) is not None for one in options):
+            raise RequestError(ErrorCode.UNSUPPORTED, f"`{name}` is not supported by this version")

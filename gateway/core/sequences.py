@@ -5,12 +5,14 @@ between it and this gateway, named exactly. Over one ZeroMQ connection messages 
 what comes behind its successors came another way, or twice.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from gateway.core.envelope import Envelope
 
 
+JOIN_NS = 10_000_000_000
+"""How long after its own start a gateway takes publishers for older than itself."""
 HOLES_MAX = 64
 """Holes remembered per stream, to tell a latecomer from a duplicate; the oldest are forgotten."""
 
@@ -31,9 +33,15 @@ class Stream:
 
 
 class Sequences:
-    """All streams heard lately; at most `streams_max`, the longest silent are forgotten."""
+    """All streams heard lately; at most `streams_max`, the longest silent are forgotten.
 
-    def __init__(self, *, streams_max: int) -> None:
+    `started_ns` is when the gateway began to listen.
+    """
+
+    def __init__(self, *, streams_max: int, started_ns: int) -> None:
+        self._started_ns = started_ns
+        self._forgotten = False
+        self._topics: Counter[str] = Counter()
         self.lost = 0
         """Messages that were published and never came, the late ones included."""
         self.duplicates = 0
@@ -55,7 +63,8 @@ class Sequences:
 
         Returns how many messages were lost right before it, or None if it must go no further,
         because it was delivered before or its loss was. A stream that is heard for the first time
-        has lost what it published before: nobody here has seen it.
+        has lost what it published before, unless it may be older than this gateway, or one that
+        was forgotten: then nothing is known of what came before.
         """
         key = (envelope.incarnation, topic)
         stream = self._streams.get(key)
@@ -76,13 +85,26 @@ class Sequences:
     def _begin(self, key: tuple[int, str], sequence: int, now_ns: int) -> int:
         incarnation, topic = key
         stream = Stream(incarnation, topic, sequence, sequence, [], now_ns)
+        restarted = self._topics[topic] > 0
+        joined = not restarted and now_ns < self._started_ns + JOIN_NS
         self._streams[key] = stream
+        self._topics[topic] += 1
         self.incarnations += 1
+        if sequence == 1 or joined or self._forgotten:
+            missing = 0
+        else:
+            missing = sequence - 1
+            self._lose(stream, 1, missing)
         if len(self._streams) > self._streams_max:
-            self._streams.popitem(last=False)
-        if sequence > 1:
-            self._lose(stream, 1, sequence - 1)
-        return sequence - 1
+            self._forget()
+        return missing
+
+    def _forget(self) -> None:
+        _, stream = self._streams.popitem(last=False)
+        self._topics[stream.topic] -= 1
+        if not self._topics[stream.topic]:
+            del self._topics[stream.topic]
+        self._forgotten = True
 
     def _lose(self, stream: Stream, first: int, last: int) -> None:
         stream.holes.append((first, last))

@@ -21,7 +21,7 @@ from gateway.core.fanout import Fanout, Offsets, Reader
 from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog, gap_frame
-from gateway.core.messages import ChannelRequest, Position
+from gateway.core.messages import Position
 from gateway.core.requests import error_message
 
 
@@ -238,7 +238,7 @@ class Session:
         reader = self.reader
         assert reader is not None
         asked = requests.split(message)
-        names = list(dict.fromkeys(request.channel for request in asked))
+        names = [one.channel for one in asked]
         new = [name for name in names if name not in self.subscriptions]
         if len(self.subscriptions) + len(new) > self._subscriptions_max:
             raise RequestError(
@@ -248,31 +248,33 @@ class Session:
             )
         plan = _Plan()
         # Wildcards first: what a channel asks for itself holds, wherever it stands.
-        for request in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
-            self._plan(plan, request)
+        current = self._fanout.offsets(reader)
+        for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
+            self._plan(plan, one, current)
         self.subscriptions += tuple(new)
-        self._begin(plan.starts, followed=self._fanout.offsets(reader))
+        self._begin(plan.starts, followed=current)
         self._reply_subscribed(plan, names, message.id, now_ns)
         self._fanout.follow(reader, frozenset(self.subscriptions), plan.starts)
         return Changed(subscribed=tuple(names))
 
-    def _plan(self, plan: _Plan, request: ChannelRequest) -> None:
-        """Decide where each log that a request selects begins for this client."""
-        assert self.reader is not None
-        since = requests.read_since(request.since)
-        current = self._fanout.offsets(self.reader)
-        for log in self._fanout.expected([request.channel]):
+    def _plan(self, plan: _Plan, asked: requests.Asked, current: Offsets) -> None:
+        """Decide where each log that is asked for begins for this client."""
+        since = asked.since
+        for log in self._fanout.expected([asked.channel]):
+            stands = current.get(log.name, log.newest)
             if isinstance(since, Position):
                 plan.recover(log, since)
             elif since is not None and log.name in since:
                 plan.recover(log, since[log.name])
-            elif since is not None and channels.is_wildcard(request.channel):
+            elif since is not None and channels.is_wildcard(asked.channel):
                 # The client followed this pattern and has no position here: the channel is new.
                 plan.resume(log, 0)
-            elif request.last is not None:
-                plan.start(log, max(log.newest - request.last, log.start_offset - 1))
+            elif asked.last is not None:
+                # Who lags is owed more than the last few, and gets it.
+                first = max(log.newest - asked.last, log.start_offset - 1)
+                plan.start(log, min(first, stands))
             elif log.name not in plan.starts:
-                plan.start(log, current.get(log.name, log.newest))
+                plan.start(log, stands)
 
     def _reply_subscribed(
         self, plan: _Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int

@@ -85,6 +85,11 @@ class Connection:
             self._violated()
 
     @property
+    def ending(self) -> bool:
+        """Whether this side has begun to close."""
+        return self._abort is not None
+
+    @property
     def client_id(self) -> str:
         """The client's public name."""
         return self.session.client_id if self.session else ""

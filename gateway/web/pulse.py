@@ -84,19 +84,25 @@ class Pulse:
             if connection.heard:
                 continue
             if not connection.buffered:
-                connection.end(CloseCode.HEARTBEAT_TIMEOUT)
+                self._end(connection, CloseCode.HEARTBEAT_TIMEOUT)
             elif connection not in self._stalled:
                 self.stalled(connection, now=now)
         for connection, (until, buffered) in list(self._stalled.items()):
-            if connection.buffered < buffered:
+            if not connection.buffered:
+                del self._stalled[connection]  # all that waited has gone out
+            elif connection.buffered < buffered:
                 self.stalled(connection, now=now)  # slow, but it moves
             elif until <= now:
-                connection.end(CloseCode.SLOW_CONSUMER)
+                self._end(connection, CloseCode.SLOW_CONSUMER)
         lag_max = self._limits.lag_events_max
         if lag_max:
             for connection in list(self._stalled):
                 if connection.lag > lag_max:
-                    connection.end(CloseCode.SLOW_CONSUMER)
+                    self._end(connection, CloseCode.SLOW_CONSUMER)
+
+    def _end(self, connection: Connection, code: CloseCode) -> None:
+        self.remove(connection)
+        connection.end(code)
 
 
 def _due(table: dict[Connection, float], now: float) -> list[Connection]:

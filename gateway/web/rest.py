@@ -1,5 +1,6 @@
 """REST: what runs here, what the channels hold, and messages from those who have no socket."""
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -209,7 +210,12 @@ async def publishers(request: web.Request) -> web.Response:
 async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone."""
     context = request.app[CONTEXT]
-    message = _broadcast(await request.read(), request.query.get("channel"))
+    try:
+        async with asyncio.timeout(context.config.clients.handshake_seconds):
+            body = await request.read()
+    except TimeoutError as error:
+        raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+    message = _broadcast(body, request.query.get("channel"))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(

@@ -47,6 +47,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     refusal = _refusal(context)
     if refusal is not None:
         connection.end(refusal)
+        context.metrics.closed(refusal, 0)
+    if connection.ending:  # refused, or a violation came in one segment with the handshake
         await connection.serve(context.now_ns)
         return ws
     try:
@@ -90,7 +92,7 @@ def _arrive(context: Context, connection: Connection, request: web.Request) -> N
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
-        _leave(context, old, code=CloseCode.SESSION_TAKEN_OVER)
+        _leave(context, old)
     session = hub.arrive(arrival, connection.reader, now_ns=now_ns)
     connection.session = session
     context.connections[session.client_id] = connection
@@ -100,14 +102,14 @@ def _arrive(context: Context, connection: Connection, request: web.Request) -> N
         hub.refuse(session, error)
 
 
-def _leave(context: Context, connection: Connection, *, code: int | None = None) -> None:
+def _leave(context: Context, connection: Connection) -> None:
     """Release everything that a connection held; once, whoever comes first."""
     session = connection.session
     if session is None:
         return
     connection.session = None
     now_ns = context.now_ns()
-    code = connection.code if code is None else code
+    code = connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
     context.pulse.remove(connection)
     del context.connections[session.client_id]

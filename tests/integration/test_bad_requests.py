@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.conftest import Launch
 from tests.support.gateway import Gateway
 
 
@@ -65,6 +66,40 @@ async def test_what_is_no_http_is_told_so_without_naming_our_parts(
     assert b" 400 " in head.splitlines()[0]
     assert b"aiohttp" not in head
     assert json.loads(body)["status"] == 400
+
+
+async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
+    """The same deadline as for a head; a client that holds a connection for nothing is let go."""
+    gateway = await launch(settings={"clients.handshake_seconds": 0.5})
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    writer.write(head.encode() + b'{"channel"')
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 15)
+    writer.close()
+
+    assert b" 408 " in answer
+
+
+async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behind(
+    gateway: Gateway,
+) -> None:
+    """An unmasked frame right behind the request: closed, and no session is remembered."""
+    before = await gateway.status()
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"\x81\x05hello"
+        )
+        answer = await asyncio.wait_for(reader.read(), 15)
+        writer.close()
+        assert b"\x03\xeaprotocol_error" in answer
+
+    after = await gateway.status()
+    assert after["connections"] == before["connections"]
+    assert after["sessions_remembered"] == before["sessions_remembered"]
+    assert await gateway.metric("gateway_connections") == after["connections"]
 
 
 async def test_a_body_that_breaks_off_is_no_failure_of_ours(gateway: Gateway) -> None:

@@ -56,7 +56,7 @@ async def test_losses_named_are_losses_made(
     for number in range(1, 501):
         for incarnation, bus in enumerate(buses):
             sent += 1
-            if number % (3 + incarnation) and number != 500:
+            if number % (3 + incarnation) and number not in {1, 500}:
                 continue  # it never reaches the bus
             bus.send_frames(b"lossy", b"1", envelope(incarnation, number))
             delivered += 1

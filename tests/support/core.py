@@ -14,7 +14,7 @@ from gateway.core.ingest import Ingest
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
-from gateway.core.sequences import Sequences
+from gateway.core.sequences import JOIN_NS, Sequences
 from gateway.core.session import Session
 
 
@@ -33,7 +33,7 @@ def make_hub(
             payload_bytes_max=10_000,
             rejections_kept=10,
             admit=engine.admit,
-            sequences=Sequences(streams_max=10),
+            sequences=Sequences(streams_max=10, started_ns=-JOIN_NS),
         ),
         mailbox=Mailbox(
             epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, remembered_max=5

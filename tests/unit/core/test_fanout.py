@@ -92,3 +92,40 @@ def test_channels_that_are_behind_share_what_a_socket_takes() -> None:
     assert cursors is not None
     assert cursors["logs.a"] == 1
     assert 0 < cursors["robots"] < 900
+
+
+def test_a_part_of_what_is_owed_is_bounded_however_many_channels_are_behind() -> None:
+    hub = make_hub(channels_max=200)
+    peer = Peer(hub, "p")
+    session = peer.connect(">")
+    peer.writing_paused = True
+    for number in range(150):
+        hub.tick([[b"c%d" % number, b'"%b"' % (b"x" * 9000)]], now_ns=0)
+    assert session.reader is not None
+    seen = 0
+    while True:
+        data, count = hub.fanout.read(session.reader, bytes_max=20_000)
+        if not data:
+            break
+        assert len(data) < 20_000 + 10_000
+        seen += count
+
+    assert seen == 150
+
+
+def test_a_socket_that_fails_costs_the_others_nothing() -> None:
+    hub = make_hub()
+    good = [Sink(hub, f"good{n}", "robots") for n in range(2)]
+    bad = Sink(hub, "bad", "robots")
+    reader = bad.session.reader
+    assert reader is not None
+
+    def fail(_data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    reader.write = fail
+    last = Sink(hub, "last", "robots")
+    publish(hub, "robots", 3)
+
+    assert [len(sink.written) for sink in (*good, last)] == [1, 1, 1]
+    assert reader in hub.fanout.lagging, "what it is owed is not forgotten"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.envelope import Envelope
 from gateway.core.events import Event
 from gateway.core.ingest import Ingest, Rejection, timestamp
-from gateway.core.sequences import Sequences
+from gateway.core.sequences import JOIN_NS, Sequences
 
 
 NOW = 1_795_435_200_123_456_789
@@ -22,7 +22,7 @@ def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -
         payload_bytes_max=payload_bytes_max,
         rejections_kept=kept,
         admit=lambda _name: room,
-        sequences=Sequences(streams_max=10),
+        sequences=Sequences(streams_max=10, started_ns=-JOIN_NS),
     )
 
 

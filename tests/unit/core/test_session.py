@@ -385,3 +385,41 @@ def test_a_loss_on_the_bus_is_told_right_before_the_event_that_showed_it() -> No
     assert (told[2]["reason"], told[2]["from"], told[2]["to"]) == ("bus_loss", None, None)
     [entry] = hub.engine.logs["robots"].read(2, bytes_max=1)
     assert json.loads(entry.json)["offset"] == 3
+
+
+def test_the_address_that_a_client_comes_back_with_delivers_once() -> None:
+    """It names session, channels and positions at once, as it cannot know what still holds."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    positions = session.positions()
+    peer.disconnect()
+    publish(hub, "robots", 3)
+    peer.take()
+    peer.connect("robots", "logs.a", session=session.secret, since=positions)
+
+    assert offsets(peer.received) == [3, 4, 5]
+    assert session.subscriptions == ("robots", "logs.a")
+
+
+def test_a_lagging_client_that_asks_for_the_last_few_still_gets_all_it_is_owed() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect("robots")
+    peer.writing_paused = True
+    publish(hub, "robots", 20)
+    peer.say(type="subscribe", channels=["robots"], last=2)
+    peer.read_on()
+
+    assert offsets(peer.received) == list(range(1, 21))
+
+
+def test_a_channel_named_over_and_over_costs_no_more_than_once() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect()
+    [subscribed] = peer.say(type="subscribe", channels=["robots"] * 1000)
+
+    assert subscribed["channels"] == ["robots"]
+    assert session.subscriptions == ("robots",)

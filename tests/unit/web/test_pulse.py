@@ -1,0 +1,80 @@
+"""Who is pinged, who is sent away, and who is left in peace."""
+
+from __future__ import annotations
+
+from gateway.config.model import Clients
+from gateway.core.errors import CloseCode
+from gateway.core.fanout import Offsets
+from gateway.web.pulse import Pulse
+from tests.support.core import make_hub
+
+
+class Peer:
+    """A connection as the pulse sees it; `answers` at once, or never."""
+
+    def __init__(self, *, answers: bool = True, buffered: int = 0) -> None:
+        self.answers = answers
+        self.buffered = buffered
+        self.lag = 0
+        self.heard = True
+        self.pings = 0
+        self.ended: list[CloseCode] = []
+
+    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None:
+        self.pings += 1
+        self.heard = self.answers
+
+    def end(self, code: CloseCode) -> None:
+        self.ended.append(code)
+
+
+def beat(pulse: Pulse, *, until: float, start: float = 0.0) -> None:
+    for second in range(int(start), int(until)):
+        pulse.beat(now=float(second))
+
+
+def test_who_answers_is_pinged_again_and_stays() -> None:
+    pulse, peer = Pulse(make_hub(), Clients()), Peer()
+    pulse.add(peer, now=0)
+    beat(pulse, until=301)
+
+    assert (peer.pings, peer.ended) == (10, [])
+
+
+def test_who_is_silent_is_sent_away_after_the_grace() -> None:
+    pulse, peer = Pulse(make_hub(), Clients()), Peer(answers=False)
+    pulse.add(peer, now=0)
+    beat(pulse, until=40)
+    assert peer.ended == []
+    beat(pulse, start=40, until=42)
+
+    assert peer.ended == [CloseCode.HEARTBEAT_TIMEOUT]
+
+
+def test_a_socket_that_takes_nothing_is_sent_away_after_the_stall() -> None:
+    pulse, peer = Pulse(make_hub(), Clients()), Peer(answers=False, buffered=500)
+    pulse.add(peer, now=0)
+    beat(pulse, until=200)
+
+    assert peer.ended == [CloseCode.SLOW_CONSUMER]
+
+
+def test_an_outage_that_is_over_has_no_late_verdict() -> None:
+    """Bytes waited for 45 s, then all went out; that was all."""
+    pulse, peer = Pulse(make_hub(), Clients()), Peer(answers=False, buffered=500)
+    pulse.add(peer, now=0)
+    beat(pulse, until=45)
+    peer.answers, peer.heard, peer.buffered = True, True, 0
+    beat(pulse, start=45, until=600)
+
+    assert peer.ended == []
+
+
+def test_a_slow_socket_that_moves_is_no_stalled_one() -> None:
+    pulse, peer = Pulse(make_hub(), Clients()), Peer(answers=False, buffered=100_000)
+    pulse.stalled(peer, now=0)
+    for second in range(1, 900, 60):
+        peer.buffered -= 100
+        pulse.beat(now=float(second))
+
+    assert peer.ended == []
