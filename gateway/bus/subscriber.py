@@ -25,8 +25,14 @@ Frames = list[bytes]
 REOPEN_AFTER_SECONDS = 1.0
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
+_FAILED = (
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
 _MONITORED = (
-    zmq.Event.HANDSHAKE_SUCCEEDED
+    _FAILED
+    | zmq.Event.HANDSHAKE_SUCCEEDED
     | zmq.Event.DISCONNECTED
     | zmq.Event.CONNECT_RETRIED
     | zmq.Event.CONNECT_DELAYED
@@ -71,7 +77,6 @@ class Link:
         self.mode: Mode = mode
         self.peers = 0
         self.received = 0
-        self.disconnects = 0
         self.reopened = 0
         self.last_message: float | None = None
         """Loop time of the last message."""
@@ -82,6 +87,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
+        self._stranger = False
         self._reopen: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
 
@@ -178,10 +184,16 @@ class Link:
         if event == _UP:
             self.peers += 1
             self._on_change(self, "up")
+        elif event & _FAILED:
+            # Its end is the next event: who never shook hands was no peer, and takes none away.
+            self._stranger = True
+            return
         elif event == zmq.Event.DISCONNECTED:
-            self.peers = max(self.peers - 1, 0)
-            self.disconnects += 1
-            self._on_change(self, "down")
+            if self._stranger:
+                self._stranger = False
+            else:
+                self.peers = max(self.peers - 1, 0)
+                self._on_change(self, "down")
             if self.mode == "connect" and self._reopen is None:
                 self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
             return

@@ -348,3 +348,26 @@ async def test_a_plain_pub_socket_is_enough(
         await eventually(heard, every=0.02, saying="an event of the PUB")
     finally:
         socket.close()
+
+
+async def test_strangers_on_the_bound_port_take_no_peer_away(
+    launch: Launch, publisher: NewPublisher
+) -> None:
+    """A health check or a port scan is no publisher: neither when it comes nor when it goes."""
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint)
+    bus = await publisher(endpoint)
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    for greeting in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff" * 64):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    bus.send("after", {"n": 1})
+
+    async def arrived() -> bool:
+        [link] = [one for one in (await gateway.status())["bus"] if one["mode"] == "bind"]
+        return bool((link["received"], link["peers"], link["state"]) == (1, 1, "connected"))
+
+    await eventually(arrived)
