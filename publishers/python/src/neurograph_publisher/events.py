@@ -1,15 +1,11 @@
-"""Event objects for the gateway's six standard channels.
+"""Event objects, and one method for each of the gateway's six standard channels."""
 
-Each function returns a topic and an event. Fields that are None are left out; further ones are
-forwarded as they are.
-"""
-
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Any
 
 
 Event = dict[str, Any]  # an event's data is the caller's: any JSON
-Addressed = tuple[str, Event]
 
 
 def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None) -> Event:
@@ -27,107 +23,125 @@ def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None
     return {"event_type": event_type, "timestamp": text, "data": data}
 
 
-def signal(
-    kind: str,
-    *,
-    event_id: str | int | None = None,
-    is_novel: bool | None = None,
-    priority: int | None = None,
-    resonance_score: float | None = None,
-    neighbors_count: int | None = None,
-    **fields: Any,
-) -> Addressed:
-    """A signal that entered the core: ``signal.<kind>``; `priority` is 0 to 255."""
-    event_type = f"signal.{kind}"
-    data = _known(
-        event_id=event_id,
-        event_type=event_type,
-        is_novel=is_novel,
-        priority=priority,
-        resonance_score=resonance_score,
-        neighbors_count=neighbors_count,
-    )
-    return "signals", event(event_type, data | fields)
+class StandardChannels(ABC):
+    """What a publisher says on the standard channels.
 
+    Each method returns what `publish` does. Fields that are None are left out; further ones are
+    forwarded as they are.
+    """
 
-def action(
-    kind: str,
-    *,
-    action_id: str | int | None = None,
-    status: str | None = None,
-    result: Any = None,
-    execution_time_ms: float | None = None,
-    error: str | None = None,
-    **fields: Any,
-) -> Addressed:
-    """Something that the core did, or tried to: ``action.<kind>``."""
-    data = _known(
-        action_id=action_id,
-        action_type=kind,
-        status=status,
-        result=result,
-        execution_time_ms=execution_time_ms,
-        error=error,
-    )
-    return "actions", event(f"action.{kind}", data | fields)
+    @abstractmethod
+    def publish(
+        self,
+        topic: str,
+        data: Any,
+        event_type: str | None = None,
+        timestamp: datetime | str | None = None,
+    ) -> bool:
+        """Publish an event of this type and data on a topic."""
 
+    def signal(
+        self,
+        kind: str,
+        *,
+        event_id: str | int | None = None,
+        is_novel: bool | None = None,
+        priority: int | None = None,
+        resonance_score: float | None = None,
+        neighbors_count: int | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish a signal that entered the core: ``signal.<kind>``; `priority` is 0 to 255."""
+        event_type = f"signal.{kind}"
+        data = _known(
+            event_id=event_id,
+            event_type=event_type,
+            is_novel=is_novel,
+            priority=priority,
+            resonance_score=resonance_score,
+            neighbors_count=neighbors_count,
+        )
+        return self.publish("signals", data | fields, event_type)
 
-def metrics(
-    *,
-    cpu_percent: float | None = None,
-    memory_mb: float | None = None,
-    events_per_sec: float | None = None,
-    total_tokens: int | None = None,
-    total_connections: int | None = None,
-    **fields: Any,
-) -> Addressed:
-    """Figures of a system."""
-    data = _known(
-        cpu_percent=cpu_percent,
-        memory_mb=memory_mb,
-        events_per_sec=events_per_sec,
-        total_tokens=total_tokens,
-        total_connections=total_connections,
-    )
-    return "metrics", event("system_metrics", data | fields)
+    def action(
+        self,
+        kind: str,
+        *,
+        action_id: str | int | None = None,
+        status: str | None = None,
+        result: Any = None,
+        execution_time_ms: float | None = None,
+        error: str | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish something that the core did, or tried to: ``action.<kind>``."""
+        data = _known(
+            action_id=action_id,
+            action_type=kind,
+            status=status,
+            result=result,
+            execution_time_ms=execution_time_ms,
+            error=error,
+        )
+        return self.publish("actions", data | fields, f"action.{kind}")
 
+    def metrics(
+        self,
+        *,
+        cpu_percent: float | None = None,
+        memory_mb: float | None = None,
+        events_per_sec: float | None = None,
+        total_tokens: int | None = None,
+        total_connections: int | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish figures of a system: ``system_metrics``."""
+        data = _known(
+            cpu_percent=cpu_percent,
+            memory_mb=memory_mb,
+            events_per_sec=events_per_sec,
+            total_tokens=total_tokens,
+            total_connections=total_connections,
+        )
+        return self.publish("metrics", data | fields, "system_metrics")
 
-def log(
-    level: str,
-    message: str,
-    *,
-    service: str | None = None,
-    correlation_id: str | int | None = None,
-    **fields: Any,
-) -> Addressed:
-    """A line of a log: ``log.<level>``."""
-    data = _known(level=level, message=message, service=service, correlation_id=correlation_id)
-    return "logs", event(f"log.{level.lower()}", data | fields)
+    def log(
+        self,
+        level: str,
+        message: str,
+        *,
+        service: str | None = None,
+        correlation_id: str | int | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish a line of a log: ``log.<level>``."""
+        data = _known(level=level, message=message, service=service, correlation_id=correlation_id)
+        return self.publish("logs", data | fields, f"log.{level.lower()}")
 
+    def status(
+        self,
+        state: str,
+        *,
+        uptime_seconds: float | None = None,
+        version: str | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish how a service is: ``status.<state>``."""
+        data = _known(status=state, uptime_seconds=uptime_seconds, version=version)
+        return self.publish("status", data | fields, f"status.{state}")
 
-def status(
-    state: str,
-    *,
-    uptime_seconds: float | None = None,
-    version: str | None = None,
-    **fields: Any,
-) -> Addressed:
-    """How a service is: ``status.<state>``."""
-    data = _known(status=state, uptime_seconds=uptime_seconds, version=version)
-    return "status", event(f"status.{state}", data | fields)
-
-
-def connection(
-    change: str,
-    client_id: str,
-    *,
-    user_id: str | None = None,
-    total_connections: int | None = None,
-    **fields: Any,
-) -> Addressed:
-    """A client of the core's own that came or went: ``client.<change>``."""
-    data = _known(client_id=client_id, user_id=user_id, total_connections=total_connections)
-    return "connections", event(f"client.{change}", data | fields)
+    def connection(
+        self,
+        change: str,
+        client_id: str,
+        *,
+        user_id: str | None = None,
+        total_connections: int | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Publish that a client of the core's own came or went: ``client.<change>``."""
+        data = _known(client_id=client_id, user_id=user_id, total_connections=total_connections)
+        return self.publish("connections", data | fields, f"client.{change}")
 
 
 def _known(**fields: Any) -> Event:

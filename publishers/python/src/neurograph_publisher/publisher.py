@@ -7,7 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,27 +20,36 @@ from neurograph_publisher import envelope, events
 
 _is_topic = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
 _TOPIC_BYTES_MAX = 128
+_HIGH_WATER_MARK_MAX = 2**31 - 1
+_LINGER_SECONDS_MAX = 3600.0
 _LOOK_SECONDS = 0.005
+_SUBSCRIPTIONS_PER_CALL = 1000
 _DEFERRED_MAX = 1000
+
+_Socket = zmq.Socket[bytes]
 
 
 class PublisherError(Exception):
     """An event that cannot be published; the text says what to do about it."""
 
 
-class Publisher:
+class Publisher(events.StandardChannels):
     """Publishes events on a bus.
 
     Either `connect` to the gateway's endpoint, or `bind` one that gateways connect to; both take
-    one endpoint or several. Messages carry an envelope, numbered per topic.
+    one endpoint or several, and each endpoint has a queue of its own. Messages carry an envelope,
+    numbered per topic.
 
-    Publishing never waits, so it may be called from asyncio as well as from any thread, and from a
-    signal handler or a finaliser that interrupts another call of it: then the message goes out when
-    that call does (or, beyond 1,000 of them, counts as dropped). Where a
-    subscriber is so far behind that `high_water_mark` messages wait for it, the message is not
-    queued for anyone: `publish` returns False and `dropped` counts it. Its number stays used, so
-    that the gateway sees the hole. Without a subscriber there is nobody to queue for: ZeroMQ lets
-    the message go.
+    Publishing never waits, so it may be called from asyncio as well as from any thread. A signal
+    handler or a finaliser that interrupts another call on its own thread may publish and close,
+    too: that is done when the interrupted call ends, or else with the next one. Beyond 1,000 such
+    messages they count as dropped.
+
+    Where a subscriber is so far behind that `high_water_mark` messages wait for it (0 = no limit),
+    the message is not queued at that endpoint: `publish` returns False and `dropped` counts it. Its
+    number stays used, so that the gateway sees the hole. Subscribers of one bound endpoint share
+    this fate: give each gateway an endpoint of its own, and a stalled one costs the others nothing.
+    Without a subscriber there is nobody to queue for: ZeroMQ lets the message go.
 
     Closing waits up to `linger_seconds` for what is queued. Do not share one over a fork.
 
@@ -58,52 +68,58 @@ class Publisher:
     ) -> None:
         if bool(connect) == bool(bind):
             raise PublisherError("give either connect=… or bind=…")
+        if not 0 <= high_water_mark <= _HIGH_WATER_MARK_MAX:
+            raise PublisherError(
+                f"high_water_mark: {high_water_mark} is not within 0 to {_HIGH_WATER_MARK_MAX}"
+            )
+        if not 0 <= linger_seconds <= _LINGER_SECONDS_MAX:
+            raise PublisherError(
+                f"linger_seconds: {linger_seconds} is not within 0 to {_LINGER_SECONDS_MAX:.0f}"
+            )
         self.incarnation = secrets.randbits(64)
         self.published = 0
-        """Messages handed to ZeroMQ."""
+        """Messages handed to ZeroMQ for every endpoint."""
         self.dropped = 0
-        """Messages not sent because a subscriber was at the high-water mark."""
+        """Messages not sent to every endpoint because a subscriber was at the high-water mark."""
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._busy = threading.local()
+        self._closed = False
+        self._close_asked = False
         self._deferred: deque[tuple[str, bytes]] = deque()
-        self._pid = os.getpid()
         self._sequences: dict[str, int] = {}
-        self._subscribed: set[bytes] = set()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        if high_water_mark < 0 or linger_seconds < 0:
-            self._context.destroy(linger=0)
-            raise PublisherError("high_water_mark and linger_seconds: 0 or more")
-        self._socket.sndhwm = high_water_mark
-        self._socket.linger = round(linger_seconds * 1000)
-        # Without this a PUB at its mark drops in silence.
-        self._socket.setsockopt(zmq.XPUB_NODROP, 1)
-        open_one = self._socket.connect if connect else self._socket.bind
+        self._context: zmq.Context[_Socket] = zmq.Context()
+        self._subscribed: dict[_Socket, set[bytes]] = {}  # also the list of the sockets
         given = connect or bind
         for endpoint in [given] if isinstance(given, str) else given:
+            socket = self._context.socket(zmq.XPUB)
+            socket.sndhwm = high_water_mark
+            socket.linger = round(linger_seconds * 1000)
+            # Without this a PUB at its mark drops in silence.
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
             try:
-                open_one(endpoint)
+                (socket.connect if connect else socket.bind)(endpoint)
             except zmq.ZMQError as error:
                 self._context.destroy(linger=0)
                 raise PublisherError(f"{endpoint}: {error}") from error
+            self._subscribed[socket] = set()
 
     @property
     def endpoint(self) -> str:
         """The endpoint bound or connected last, with its real port where ``*`` was asked for."""
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return list(self._subscribed)[-1].getsockopt_string(zmq.LAST_ENDPOINT)
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._socket.closed
+        return self._closed
 
     def publish(
         self,
         topic: str,
         data: Any,
-        *,
         event_type: str | None = None,
-        timestamp: Any = None,
+        timestamp: datetime | str | None = None,
     ) -> bool:
         """Publish JSON on a topic: as an event object if `event_type` is given, else as it is.
 
@@ -113,46 +129,31 @@ class Publisher:
             PublisherError: The topic or the timestamp is not one, the data is not JSON, or the
                 publisher is closed or was made in another process.
         """
+        _check_topic(topic)
         if event_type is None and timestamp is not None:
             raise PublisherError("a timestamp belongs to an event: give its event_type, too")
-        if event_type is not None:
-            try:
+        try:
+            if event_type is not None:
                 data = events.event(event_type, data, timestamp=timestamp)
-            except ValueError as error:
-                raise PublisherError(str(error)) from error
-        return self._send(topic, data)
-
-    def signal(self, kind: str, **fields: Any) -> bool:
-        """Publish a signal that entered the core; fields as in `events.signal`."""
-        return self._send(*events.signal(kind, **fields))
-
-    def action(self, kind: str, **fields: Any) -> bool:
-        """Publish something that the core did; fields as in `events.action`."""
-        return self._send(*events.action(kind, **fields))
-
-    def metrics(self, **fields: Any) -> bool:
-        """Publish figures of a system; fields as in `events.metrics`."""
-        return self._send(*events.metrics(**fields))
-
-    def log(self, level: str, message: str, **fields: Any) -> bool:
-        """Publish a line of a log; fields as in `events.log`."""
-        return self._send(*events.log(level, message, **fields))
-
-    def status(self, state: str, **fields: Any) -> bool:
-        """Publish how a service is; fields as in `events.status`."""
-        return self._send(*events.status(state, **fields))
-
-    def connection(self, change: str, client_id: str, **fields: Any) -> bool:
-        """Publish that a client came or went; fields as in `events.connection`."""
-        return self._send(*events.connection(change, client_id, **fields))
+            payload = orjson.dumps(data)
+        except (TypeError, ValueError) as error:  # orjson.JSONEncodeError is a TypeError
+            raise PublisherError(f"{topic}: {error}") from error
+        if self._interrupted():
+            return self._defer(topic, payload)
+        with self._exclusive():
+            self._take_subscriptions()
+            return self._hand_over(topic, payload)
 
     def wait_for_subscriber(self, timeout_seconds: float) -> bool:
-        """Wait until somebody subscribes; what is published before that reaches nobody."""
+        """Wait until every endpoint has a subscriber; who subscribes later misses what came before.
+
+        Not for signal handlers: what they interrupt might have to go on first.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._exclusive():
                 self._take_subscriptions()
-                if self._subscribed:
+                if all(self._subscribed.values()):
                     return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -161,11 +162,22 @@ class Publisher:
 
     def close(self) -> None:
         """Send what is queued, for as long as the linger allows, and close; twice is once."""
-        if self._pid != os.getpid() or self._socket.closed:
+        if self._pid != os.getpid():
             return
-        with self._exclusive():
-            self._send_deferred()
-            self._socket.close()
+        if self._interrupted():
+            self._close_asked = True
+            return
+        self._busy.now = True
+        try:
+            with self._lock:
+                if self._closed:
+                    return
+                self._closed = True
+                self._send_deferred()
+                for socket in self._subscribed:
+                    socket.close()
+        finally:
+            self._busy.now = False
         self._context.term()
 
     def __enter__(self) -> Self:
@@ -179,40 +191,33 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _send(self, topic: str, event: Any) -> bool:
-        if len(topic) > _TOPIC_BYTES_MAX or not _is_topic(topic):
-            raise PublisherError(
-                f"{topic!r} is not a topic: segments of [A-Za-z0-9_-] joined by dots, "
-                f"at most {_TOPIC_BYTES_MAX} bytes"
-            )
-        try:
-            payload = orjson.dumps(event)
-        except TypeError as error:  # orjson.JSONEncodeError is one
-            raise PublisherError(f"{topic}: {error}") from error
-        if getattr(self._busy, "now", False):
-            return self._defer(topic, payload)
-        with self._exclusive():
-            self._take_subscriptions()
-            sent = self._hand_over(topic, payload)
-            self._send_deferred()
-            return sent
+    def _interrupted(self) -> bool:
+        """Whether this call interrupts one that holds the sockets, or is about to."""
+        return getattr(self._busy, "now", False)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the socket; who interrupts the holder on its own thread can tell that it is held."""
+        """Hold the sockets; who interrupts the holder on its own thread can tell."""
         if self._pid != os.getpid():  # before the lock: at a fork, another thread may have held it
             raise PublisherError("this publisher was made before a fork; make one in each process")
+        if self._interrupted():
+            raise PublisherError("a signal handler may publish and close, but not wait")
         self._busy.now = True
         try:
             with self._lock:
-                if self._socket.closed:
+                if self._closed:
                     raise PublisherError("this publisher is closed")
                 yield
+                self._send_deferred()
         finally:
             self._busy.now = False
+            if self._close_asked:
+                self.close()
 
     def _defer(self, topic: str, payload: bytes) -> bool:
         """Leave a message to the call that this one interrupts: waiting for it would be for ever."""
+        if self._closed:
+            raise PublisherError("this publisher is closed")
         if len(self._deferred) >= _DEFERRED_MAX:
             self.dropped += 1
             return False
@@ -228,19 +233,40 @@ class Publisher:
         frame = envelope.pack(
             incarnation=self.incarnation, sequence=sequence, time_ns=time.time_ns()
         )
-        try:
-            self._socket.send_multipart([topic.encode(), payload, frame], zmq.NOBLOCK)
-        except zmq.Again:
+        everywhere = True
+        for socket in self._subscribed:
+            try:
+                socket.send_multipart([topic.encode(), payload, frame], zmq.NOBLOCK)
+            except zmq.Again:
+                everywhere = False
+            except BaseException:
+                # A signal handler raised, perhaps between two frames. Unless the message is ended,
+                # the next one is taken for more of it. What this leaves is rejected by the gateway.
+                with suppress(zmq.ZMQError):
+                    socket.send(b"", zmq.NOBLOCK)
+                raise
+        if everywhere:
+            self.published += 1
+        else:
             self.dropped += 1
-            return False
-        self.published += 1
-        return True
+        return everywhere
 
     def _take_subscriptions(self) -> None:
         """Read who subscribes; unread, these messages would pile up."""
-        while self._socket.poll(0, zmq.POLLIN):
-            message = self._socket.recv(zmq.NOBLOCK)
-            if message[:1] == b"\x01":
-                self._subscribed.add(message[1:])
-            elif message[:1] == b"\x00":
-                self._subscribed.discard(message[1:])
+        for socket, subscribed in self._subscribed.items():
+            for _ in range(_SUBSCRIPTIONS_PER_CALL):
+                if not socket.poll(0, zmq.POLLIN):
+                    break
+                message = socket.recv(zmq.NOBLOCK)
+                if message[:1] == b"\x01":
+                    subscribed.add(message[1:])
+                elif message[:1] == b"\x00":
+                    subscribed.discard(message[1:])
+
+
+def _check_topic(topic: object) -> None:
+    if not isinstance(topic, str) or len(topic) > _TOPIC_BYTES_MAX or not _is_topic(topic):
+        raise PublisherError(
+            f"{topic!r} is not a topic: text, segments of [A-Za-z0-9_-] joined by dots, "
+            f"at most {_TOPIC_BYTES_MAX} bytes"
+        )

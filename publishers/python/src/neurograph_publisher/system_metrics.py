@@ -20,6 +20,7 @@ _MIB = 1024 * 1024
 _SUBSCRIBER_SECONDS = 10.0
 """How long to wait for a gateway before the first event is published to nobody."""
 _LOOK_SECONDS = 0.1
+_INTERVAL_SECONDS_MAX = 86_400
 _FIRST_SECONDS = 0.2
 """How long the first figures are measured over; CPU load needs some time to be one."""
 
@@ -92,8 +93,10 @@ def main() -> int:
     where.add_argument("--connect", default="tcp://127.0.0.1:5556", help="the gateway's endpoint")
     where.add_argument("--bind", help="an endpoint that gateways connect to")
     arguments = parser.parse_args()
-    if arguments.interval <= 0:
-        parser.error("--interval: a number of seconds above 0")
+    if not 0 < arguments.interval <= _INTERVAL_SECONDS_MAX:
+        parser.error(f"--interval: seconds, above 0 and at most {_INTERVAL_SECONDS_MAX}")
+    if arguments.count < 0:
+        parser.error("--count: 0 or more")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

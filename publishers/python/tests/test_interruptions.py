@@ -1,0 +1,114 @@
+"""Signal handlers that use a publisher, or raise, while it is at work."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from neurograph_publisher import GatewayLogHandler, Publisher, PublisherError
+
+from .bus import Bus
+
+
+class Interruption(Exception):
+    """Raised by a signal handler, as Ctrl-C or a limit of time is."""
+
+
+@contextmanager
+def interrupted_by(act: Callable[[], Any], *, again: bool = True) -> Iterator[None]:
+    """Run `act` in a signal handler, soon, and `again` and again.
+
+    In time that the process itself spends: the clock's own alarm is the test runner's.
+    """
+    previous = signal.signal(signal.SIGVTALRM, lambda *_: act())
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005 if again else 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)
+
+
+def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: Publisher) -> None:
+    """A signal handler that logs interrupts `publish` on its own thread, lock and all."""
+    logger = logging.getLogger("core.signals")
+    handler = GatewayLogHandler(publisher)
+    logger.addHandler(handler)
+    with interrupted_by(lambda: logger.warning("interrupted")):
+        for number in range(20_000):
+            publisher.publish("a", number)
+    logger.removeHandler(handler)
+    publisher.publish("end", 1)
+    topics: dict[str, list[int]] = {"a": [], "logs": [], "end": []}
+    while not topics["end"]:
+        topic, _, (_, _, sequence, _) = bus.read()
+        topics[topic].append(sequence)
+
+    assert topics["a"] == list(range(1, 20_001))
+    assert topics["logs"] == list(range(1, len(topics["logs"]) + 1))
+    assert topics["logs"]
+
+
+def test_closing_from_within_a_publish_ends_it_with_an_error_not_in_a_wait() -> None:
+    publisher = Publisher(bind="tcp://127.0.0.1:*")
+
+    def publish_on() -> None:
+        while True:
+            publisher.publish("a", 1)
+
+    with interrupted_by(publisher.close), pytest.raises(PublisherError, match="closed"):
+        publish_on()
+
+    assert publisher.closed
+
+
+def test_waiting_from_within_a_publish_is_an_error() -> None:
+    """Nobody could end that wait."""
+    with Publisher(bind="tcp://127.0.0.1:*") as publisher:
+        seen: list[str] = []
+
+        def wait() -> None:
+            try:
+                publisher.wait_for_subscriber(0)
+            except PublisherError as error:
+                seen.append(str(error))
+
+        with interrupted_by(wait):
+            while not seen:
+                publisher.publish("a", 1)
+
+        assert "signal handler" in seen[0]
+
+
+def test_an_exception_between_two_frames_costs_that_message_and_no_other(
+    bus: Bus, publisher: Publisher
+) -> None:
+    """As when Ctrl-C is caught, and a last status published."""
+    completed: list[int] = []
+    whole: list[int] = []
+    numbers = itertools.count()
+    parts = 0
+
+    def interrupt() -> None:
+        raise Interruption
+
+    while parts < 20:  # about every fifth interruption strikes between two frames
+        with suppress(Interruption), interrupted_by(interrupt, again=False):
+            for number in numbers:
+                publisher.publish("a", number)
+                completed.append(number)
+        publisher.publish("end", 0)
+        while (frames := bus.socket.recv_multipart())[0] != b"end":
+            assert len(frames) <= 3
+            if len(frames) == 3 and frames[2]:
+                whole.append(int(frames[1]))
+            else:
+                parts += 1
+
+    assert set(completed) <= set(whole)
+    assert whole == sorted(set(whole))

@@ -1,0 +1,54 @@
+"""This machine's figures, published by a process of their own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from .bus import Bus
+
+
+def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: Bus) -> None:
+    command = [sys.executable, "-m", "neurograph_publisher.system_metrics"]
+    options = ["--connect", bus.endpoint, "--interval", "0.1"]
+    with subprocess.Popen(command + options) as process:
+        read = [bus.read() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+    for topic, event, _ in read:
+        data = event["data"]
+        assert (topic, event["event_type"]) == ("metrics", "system_metrics")
+        assert 0 <= data["cpu_percent"] <= 100
+        assert data["memory_mb"] > 1
+        assert data["net_received_bytes_per_sec"] >= 0
+    assert [e[2] for _, _, e in read] == [1, 2, 3]
+
+
+def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
+    command = [sys.executable, "-m", "neurograph_publisher.system_metrics"]
+    options = ["--connect", bus.endpoint, "--interval", "0.05", "--count", "2"]
+    with subprocess.Popen([*command, *options]) as few:
+        sequences = [bus.read()[2][2] for _ in range(2)]
+        assert few.wait(10) == 0
+    wrong = subprocess.run(
+        [*command, "--connect", "nonsense"], capture_output=True, text=True, check=False
+    )
+
+    assert sequences == [1, 2]
+    assert wrong.returncode == 1
+    assert "nonsense" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--interval", "inf"), ("--interval", "nan"), ("--interval", "0"), ("--count", "-1")]
+)
+def test_a_number_that_cannot_be_used_is_refused_with_its_option(option: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "neurograph_publisher.system_metrics", *option]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+
+    assert refused.returncode == 2
+    assert f"{option[0]}: " in refused.stderr
