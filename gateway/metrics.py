@@ -225,7 +225,7 @@ class _Asked(Collector):
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
-        followers = hub.followers()
+        followers, sequences = hub.followers(), hub.ingest.joiner.sequences
         for name, log in hub.engine.logs.items():
             label = self._label(name)
             subscriptions[label] += followers[name]
@@ -243,10 +243,10 @@ class _Asked(Collector):
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},
             "bus_reopened_total": {link.endpoint: link.reopened for link in links},
-            "bus_lost_total": {"": hub.ingest.sequences.lost},
-            "bus_duplicates_total": {"": hub.ingest.sequences.duplicates},
-            "bus_late_total": {"": hub.ingest.sequences.late},
-            "bus_streams_total": {"": hub.ingest.sequences.incarnations},
+            "bus_lost_total": {"": sequences.lost},
+            "bus_duplicates_total": {"": sequences.duplicates},
+            "bus_late_total": {"": sequences.late},
+            "bus_streams_total": {"": sequences.begun},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import resource
 import secrets
 import signal
@@ -13,15 +14,18 @@ import zmq
 from aiohttp import web
 
 from gateway import __version__
+from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.model import Config, Log
 from gateway.core import messages
 from gateway.core.engine import Engine
 from gateway.core.errors import CloseCode
-from gateway.core.hub import Greeting, Hub
+from gateway.core.hub import Greeting, Hub, Tick
 from gateway.core.ingest import Ingest
+from gateway.core.joiner import Joiner
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
+from gateway.core.publishers import SILENCES
 from gateway.core.sequences import Sequences
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
@@ -50,6 +54,9 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._links: list[Link] = []
+        self._asker = Asker(self._zmq, config.bus, on_replies=self._replayed)
+        self._began = self._loop.time()
+        self._refilled = False
         self._server: asyncio.Server | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
@@ -86,7 +93,7 @@ class Service:
                 endpoint,
                 mode,
                 config.bus,
-                on_messages=self._tick,
+                on_messages=functools.partial(self._tick, len(self._links)),
                 on_change=self._link_changed,
             )
             self._links.append(link)
@@ -116,6 +123,7 @@ class Service:
             timer.cancel()
         for link in self._links:
             link.close()
+        self._asker.close()
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -126,11 +134,24 @@ class Service:
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
+        reasons += self._refilling()
         if self._context.draining:
             reasons.append("draining")
         if len(self._context.connections) >= self.config.clients.connections_max:
             reasons.append("clients.connections_max is reached")
         return reasons
+
+    def _refilling(self) -> list[str]:
+        """Say whether the logs are still being filled with what publishers hold."""
+        if self._refilled or self._server is None:
+            return []
+        joining = self.hub.ingest.joiner.joining
+        if joining:
+            return [f"asking publishers for what they hold of {joining} topics"]
+        if self._loop.time() < self._began + self.config.bus.start_seconds:
+            return ["listening for publishers"]
+        self._refilled = True
+        return []
 
     def bus(self) -> list[BusLink]:
         """Say how each endpoint of the bus is."""
@@ -151,12 +172,26 @@ class Service:
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self._context.connections.values()]
 
-    def _tick(self, batch: Sequence[Frames]) -> None:
+    def _tick(self, link: int, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought, through to the last write."""
         began = time.perf_counter()
         now_ns = time.time_ns()
-        tick = self.hub.tick(batch, now_ns=now_ns)
-        self.metrics.tick(tick, now_ns=now_ns, seconds=time.perf_counter() - began)
+        publishers = self.hub.ingest.joiner.publishers
+        beats = publishers.beats
+        self._took(self.hub.tick(batch, now_ns=now_ns), began, now_ns)
+        if publishers.beats != beats:
+            self._links[link].due_seconds = SILENCES * publishers.interval_ns / 1e9
+
+    def _replayed(self, replies: Sequence[Frames]) -> None:
+        """Take in what publishers sent again."""
+        began = time.perf_counter()
+        now_ns = time.time_ns()
+        self._took(self.hub.replayed(replies, now_ns=now_ns), began, now_ns)
+
+    def _took(self, tick: Tick, began: float, now_ns: int) -> None:
+        """Count what a tick brought, log what it refused, send what it asks for."""
+        if tick.bytes or tick.events or tick.rejections:
+            self.metrics.tick(tick, now_ns=now_ns, seconds=time.perf_counter() - began)
         for rejection in tick.rejections:
             suppressed = self._rejections.admit(rejection.reason, now=self._loop.time())
             if suppressed is not None:
@@ -167,6 +202,8 @@ class Service:
                     topic=rejection.topic,
                     suppressed=suppressed,
                 )
+        for ask in self.hub.ingest.joiner.take_asks():
+            self._asker.ask(ask)
 
     def _link_changed(self, link: Link, change: str) -> None:
         suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
@@ -193,11 +230,12 @@ class Service:
         self._pulse.beat(now=self._loop.time())
 
     def _tidy(self) -> None:
-        now_ns = time.time_ns()
+        # What waits in the sockets first: it may be what others are waiting for.
         for link in self._links:
             link.touch()
-        self.hub.engine.evict(now_ns=now_ns)
-        self.hub.mailbox.expire(now_ns=now_ns)
+        self._asker.touch()
+        began, now_ns = time.perf_counter(), time.time_ns()
+        self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
 
 
 def build_hub(config: Config) -> Hub:
@@ -213,7 +251,11 @@ def build_hub(config: Config) -> Hub:
         payload_bytes_max=config.ingest.payload_bytes_max,
         rejections_kept=config.ingest.rejections_kept,
         admit=engine.admit,
-        sequences=Sequences(streams_max=config.ingest.streams_max, started_ns=time.time_ns()),
+        joiner=Joiner(
+            sequences=Sequences(streams_max=config.ingest.streams_max),
+            started_ns=time.time_ns(),
+            history=engine.history,
+        ),
     )
     mailbox = Mailbox(
         epoch=epoch,

@@ -26,13 +26,13 @@ FLOORS = [
 
 STOREYS_OF_CORE = [
     {"errors", "channels", "envelope", "events", "messages", "frames"},
-    {"sequences", "ingest", "log", "engine", "requests"},
+    {"numbering", "log", "engine", "sequences", "publishers", "joiner", "ingest", "requests"},
     {"fanout", "session", "mailbox", "hub"},
 ]
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("datetime", "re", "struct", "types", "typing"),
+    *("bisect", "datetime", "re", "struct", "types", "typing"),
 }
 
 HOMES = {

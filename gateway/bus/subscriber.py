@@ -80,6 +80,8 @@ class Link:
         self.reopened = 0
         self.last_message: float | None = None
         """Loop time of the last message."""
+        self.due_seconds = 0.0
+        """A silence above this means that the link is dead, whatever TCP says; 0 = none does."""
         self._context = context
         self._config = config
         self._on_messages = on_messages
@@ -125,6 +127,7 @@ class Link:
 
     def close(self) -> None:
         """Stop reading and close the socket."""
+        self.last_message = None
         for handle in (self._reopen, self._again):
             if handle is not None:
                 handle.cancel()
@@ -139,12 +142,17 @@ class Link:
         self.peers = 0
 
     def touch(self) -> None:
-        """Look at the socket though nothing woke us.
+        """Look at the socket though nothing woke us; replace it if a sign of life is overdue.
 
         A SUB sends its subscriptions again after a reconnect only when its thread touches it.
         """
         self._drain()
         self._watch()
+        if self.peers and self.due_seconds and self.last_message is not None:
+            silent = self._loop.time() - self.last_message
+            if silent > self.due_seconds:
+                self._on_change(self, "stalled")
+                self._replace()
 
     def _drain(self) -> None:
         """Read all that is there, up to the budget, and hand it on."""

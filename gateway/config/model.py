@@ -45,6 +45,10 @@ class Bus(Struct, frozen=True, kw_only=True):
     reconnect_seconds_max: Annotated[
         float, _seconds("The pause doubles up to this.", least=0.001)
     ] = 5.0
+    start_seconds: Annotated[
+        float,
+        _seconds("Publishers that are there have so long to be heard before the gateway is ready."),
+    ] = 0.5
     drain_messages_max: Annotated[
         int, _of("messages", "At most so many are taken per tick and endpoint.", least=1)
     ] = 2_000

@@ -4,11 +4,11 @@ This is the embedded engine, where all three are function calls on logs in this 
 appended always comes back through `follow`, so what stands above sees one path.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from gateway.core.channels import EVERYONE
-from gateway.core.events import STANDARD, Event
+from gateway.core.events import STANDARD, Event, Hole
 from gateway.core.log import ChannelLog, Entry, Retention
 
 
@@ -60,17 +60,37 @@ class Engine:
         return True
 
     def append(self, events: list[Event]) -> list[Entry]:
-        """Number, encode and hold events, in order; tell the followers.
+        """Number, encode and hold events, in order; tell the followers. Gaps are entries, too.
 
         Raises:
             KeyError: An event's channel is not open: `admit` it first.
         """
         logs = self._logs
-        entries = [logs[event.channel].append(event) for event in events]
+        entries: list[Entry] = []
+        for event in events:
+            entries += logs[event.channel].append(event)
+        self._tell(entries)
+        return entries
+
+    def skip(self, channel: str, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> None:
+        """Tell of a publisher's losses on a channel that no event has shown yet."""
+        if self.admit(channel):
+            self._tell(self._logs[channel].skip(incarnation, holes, now_ns=now_ns))
+
+    def finish(self, channel: str, incarnation: int, last: int) -> None:
+        """Note that a publisher has ended after this number."""
+        log = self._logs.get(channel)
+        if log is not None:
+            log.finish(incarnation, last)
+
+    def history(self, channel: str) -> int:
+        """Return how many events a channel keeps."""
+        return self._retentions.get(channel, self._retention).events_max
+
+    def _tell(self, entries: list[Entry]) -> None:
         if entries:
             for follower in self._follow:
                 follower(entries)
-        return entries
 
     def evict(self, *, now_ns: int) -> None:
         """Drop what has grown too old."""

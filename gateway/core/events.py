@@ -7,7 +7,7 @@ rebuilt from the model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -73,8 +73,18 @@ class Status(Struct):
     version: str | None = None
 
 
+class BusStatus(Struct):
+    """A publisher that fell silent or came back; the gateway's own events on ``status``."""
+
+    status: str
+    service: str
+
+
 class Connection(Struct):
-    """A client that came, went or changed its subscriptions; the gateway's own events."""
+    """A client that came, went or changed its subscriptions; the gateway's own events.
+
+    A publisher on the bus is one, too: its `client_id` is its incarnation.
+    """
 
     client_id: str
     user_id: str | None = None
@@ -82,6 +92,7 @@ class Connection(Struct):
     channels: list[str] | None = None
     code: int | None = None
     seconds: Annotated[float, Meta(ge=0)] | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +126,26 @@ class EventObject(Struct):
     offset: Raw | UnsetType = UNSET
 
 
+class Hole(NamedTuple):
+    """Numbers of a publisher's that will not come, from `first` to `last`."""
+
+    first: int
+    last: int
+    reason: Literal["bus_loss", "rejected"]
+
+
 class Event(Struct, frozen=True):
     """A valid event on its way to a log.
 
     `fields` are the members of the event's JSON object, without the surrounding braces, as they
-    will be forwarded: ``"event_type":...,"timestamp":...,"data":...``.
+    will be forwarded: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence`
+    are its publisher's, if it numbers; `holes` are what is missing right before it.
     """
 
     channel: str
     fields: bytes
     received_ns: int
     sent_ns: int = 0
-    lost: int = 0
-    """How many of the channel's events were lost on the bus right before this one."""
+    incarnation: int | None = None
+    sequence: int = 0
+    holes: tuple[Hole, ...] = ()

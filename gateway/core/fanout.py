@@ -15,13 +15,14 @@ from typing import Protocol
 
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
+from gateway.core.numbering import ORIGIN, Cursor
 
 
 View = frozenset[str]
 """All that decides which bytes a reader gets: the patterns that it follows."""
 
-Offsets = Mapping[str, int]
-"""The last offset seen, by channel."""
+Cursors = Mapping[str, Cursor]
+"""The place reached, by channel."""
 
 
 class Flow(Protocol):
@@ -45,8 +46,8 @@ class Tally:
 class Reader:
     """One consumer of events.
 
-    `cursors` is None while the reader is live; while it lags it holds the last offset seen of
-    each channel. A channel missing there has opened since, so it is owed from its beginning.
+    `cursors` is None while the reader is live; while it lags it holds the place reached in each
+    channel. A channel missing there has opened since, so it is owed from its beginning.
     """
 
     __slots__ = ("cursors", "flow", "on_lag", "personal", "served", "view", "write")
@@ -64,7 +65,7 @@ class Reader:
         self.on_lag = on_lag
         self.personal = personal
         self.view: View = frozenset()
-        self.cursors: dict[str, int] | None = {}
+        self.cursors: dict[str, Cursor] | None = {}
         self.served: str | None = None
         """The channel that the last part of what was owed came from."""
 
@@ -106,6 +107,8 @@ class Fanout:
         """The epoch that channels open with."""
         self.tally = Tally()
         self.lagging: set[Reader] = set()
+        self.waiting: set[Reader] = set()
+        """Readers that are ahead of a log: they came from a gateway that had heard more."""
         self._logs = logs
         self._cohorts: dict[View, Cohort] = {}
 
@@ -133,6 +136,8 @@ class Fanout:
             if part is None:
                 part = joined[key] = _join(entries, by_channel, key)
             self._write(cohort, *part, first=by_channel)
+        for reader in list(self.waiting):
+            self._go_on(reader)
 
     def _write(
         self, cohort: Cohort, data: bytes, count: int, *, first: Mapping[str, list[Entry]]
@@ -171,14 +176,14 @@ class Fanout:
         cursors = self.heads(reader)
         for name, entries in before.items():
             if name in cursors:
-                cursors[name] = entries[0].offset - 1
+                cursors[name] = entries[0].before
         self._leave_cohort(reader)
         reader.cursors = cursors
         self.lagging.add(reader)
         self.tally.lagged += 1
         reader.on_lag()
 
-    def follow(self, reader: Reader, view: View, starts: Offsets) -> None:
+    def follow(self, reader: Reader, view: View, starts: Cursors) -> None:
         """Change what a reader follows; `starts` says where newly selected channels begin.
 
         What it followed before goes on where it stands. Write any reply first: what is owed
@@ -189,7 +194,11 @@ class Fanout:
         self._leave_cohort(reader)
         reader.view = view
         wanted = {log.name for log in self.logs_of(reader)}
-        reader.cursors = {name: offset for name, offset in cursors.items() if name in wanted}
+        reader.cursors = {name: place for name, place in cursors.items() if name in wanted}
+        self._go_on(reader)
+
+    def _go_on(self, reader: Reader) -> None:
+        self.waiting.discard(reader)
         if not self.catch_up(reader) and reader not in self.lagging:
             self.lagging.add(reader)
             reader.on_lag()
@@ -198,18 +207,23 @@ class Fanout:
         """Forget a reader."""
         self._leave_cohort(reader)
         self.lagging.discard(reader)
+        self.waiting.discard(reader)
         if reader.cursors is None:
             reader.cursors = self.heads(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what a lagging reader is owed, while its socket takes it.
 
-        Returns True once it is live again; if False, call again when its socket has drained.
+        Returns True once it has all there is; if False, call again when its socket has drained.
         """
         while not reader.flow.writing_paused:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
-                self._join_cohort(reader)
+                self.lagging.discard(reader)
+                if self._is_ahead(reader):
+                    self.waiting.add(reader)
+                else:
+                    self._join_cohort(reader)
                 return True
             reader.write(data)
             self.tally.events += count
@@ -226,7 +240,7 @@ class Fanout:
         cursors = reader.cursors
         assert cursors is not None
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
-        behind = [log for log in logs if cursors.get(log.name, 0) < log.newest]
+        behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest]
         served = reader.served
         if served is not None:  # go on behind the channel that came last
             behind.sort(key=lambda log: log.name <= served)
@@ -235,36 +249,41 @@ class Fanout:
         for log in behind:
             if size >= bytes_max:
                 break
-            after = cursors.get(log.name, 0)
-            if after + 1 < log.start_offset:
-                parts.append(
-                    gap_frame(log, reason="evicted", first=after + 1, last=log.start_offset - 1)
-                )
-                self.tally.evicted += log.start_offset - after - 1
+            after = cursors.get(log.name, ORIGIN)
+            missing = log.missing(after)
+            if missing is not None:
+                parts.append(self._evicted(log, *missing))
             entries = log.read(after, bytes_max=bytes_max // len(behind))
             parts += [entry.frame for entry in entries]
             size += sum([len(entry.frame) for entry in entries])
             reader.served = log.name
-            count += len(entries)
-            cursors[log.name] = entries[-1].offset
+            count += sum([entry.is_event for entry in entries])
+            cursors[log.name] = entries[-1].at
         return b"".join(parts), count
 
-    def heads(self, reader: Reader) -> dict[str, int]:
-        """Return the newest offset of every log that a reader follows."""
+    def _evicted(self, log: ChannelLog, first: int | None, last: int) -> bytes:
+        """Say what a log no longer holds of what a reader is owed."""
+        count = None if first is None else last - first + 1
+        self.tally.evicted += count or 1
+        epoch = log.numbering.position(log.start).epoch
+        return gap_frame(log.name, epoch, "evicted", first=first, last=last, count=count)
+
+    def heads(self, reader: Reader) -> dict[str, Cursor]:
+        """Return the newest place of every log that a reader follows."""
         return {log.name: log.newest for log in self.logs_of(reader)}
 
-    def offsets(self, reader: Reader) -> dict[str, int]:
-        """Return where a reader stands: the last offset written to it, by channel."""
+    def places(self, reader: Reader) -> dict[str, Cursor]:
+        """Return where a reader stands: behind what was written to it, by channel."""
         if reader.cursors is None:
             return self.heads(reader)
-        return {log.name: reader.cursors.get(log.name, 0) for log in self.logs_of(reader)}
+        return {log.name: reader.cursors.get(log.name, ORIGIN) for log in self.logs_of(reader)}
 
     def lag(self, reader: Reader) -> int:
-        """Return how many events a reader is behind, over all that it follows."""
+        """Return how many entries that are held a reader is behind, over all that it follows."""
         if reader.cursors is None:
             return 0
-        seen = self.offsets(reader)
-        return sum(log.newest - seen[log.name] for log in self.logs_of(reader))
+        seen = self.places(reader)
+        return sum(log.count(seen[log.name]) for log in self.logs_of(reader))
 
     def log(self, name: str) -> ChannelLog | None:
         """Return a channel's log, if the channel is open."""
@@ -303,7 +322,10 @@ class Fanout:
         cohort.members[reader] = None
         reader.view = cohort.view  # one object for all, not one each
         reader.cursors = None
-        self.lagging.discard(reader)
+
+    def _is_ahead(self, reader: Reader) -> bool:
+        cursors = reader.cursors or {}
+        return any(cursors.get(log.name, ORIGIN) > log.newest for log in self.logs_of(reader))
 
     def _leave_cohort(self, reader: Reader) -> None:
         if reader.cursors is not None:
@@ -320,4 +342,4 @@ def _join(
     if len(key) < len(by_channel):
         wanted = frozenset(key)
         entries = [entry for entry in entries if entry.channel in wanted]
-    return b"".join([entry.frame for entry in entries]), len(entries)
+    return b"".join([e.frame for e in entries]), sum([e.is_event for e in entries])

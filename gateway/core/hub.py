@@ -14,11 +14,13 @@ from gateway.core import messages
 from gateway.core.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.engine import Engine
 from gateway.core.errors import ErrorCode, RequestError
-from gateway.core.events import Connection, Event
+from gateway.core.events import BusStatus, Connection, Event
 from gateway.core.fanout import Fanout, Reader, selects
 from gateway.core.ingest import Ingest, Rejection, timestamp
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
+from gateway.core.numbering import Cursor
+from gateway.core.publishers import Change
 from gateway.core.requests import error_message
 from gateway.core.session import Changed, Session
 
@@ -54,6 +56,13 @@ class Tick:
     rejections: list[Rejection]
     bytes: int
 
+    def add(self, taken: Event | Rejection) -> None:
+        """Add what became of a message."""
+        if isinstance(taken, Event):
+            self.events.append(taken)
+        else:
+            self.rejections.append(taken)
+
 
 class Hub:
     """Engine, fan-out and sessions, put together."""
@@ -77,13 +86,56 @@ class Hub:
         accept = self.ingest.accept
         for frames in batch:
             taken = accept(frames, now_ns=now_ns)
-            if isinstance(taken, Event):
-                tick.events.append(taken)
-            elif taken is not None:
-                tick.rejections.append(taken)
+            if taken is None:
+                self._let_go(tick, now_ns)
+            else:
+                tick.add(taken)
             tick.bytes += sum(map(len, frames))
-        self.engine.append(tick.events)
+        self._settle(tick, now_ns)
         return tick
+
+    def replayed(self, replies: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take in what publishers answered to requests."""
+        tick = Tick([], [], 0)
+        for reply in replies:
+            self.ingest.answer(reply, now_ns=now_ns)
+            tick.bytes += sum(map(len, reply))
+        self._settle(tick, now_ns)
+        return tick
+
+    def expire(self, *, now_ns: int) -> Tick:
+        """Do what time brings about: drop what is too old, wait no longer for what does not come."""
+        self.engine.evict(now_ns=now_ns)
+        self.mailbox.expire(now_ns=now_ns)
+        self.ingest.joiner.expire(now_ns=now_ns)
+        tick = Tick([], [], 0)
+        self._settle(tick, now_ns)
+        return tick
+
+    def _let_go(self, tick: Tick, now_ns: int) -> None:
+        for taken in self.ingest.released(now_ns=now_ns):
+            tick.add(taken)
+
+    def _settle(self, tick: Tick, now_ns: int) -> None:
+        """Deliver a tick's events, then tell what no event will."""
+        joiner = self.ingest.joiner
+        self._let_go(tick, now_ns)
+        self.engine.append(tick.events)
+        for stream in joiner.take_untold():
+            self.engine.skip(stream.topic, stream.incarnation, stream.take_untold(), now_ns=now_ns)
+            if stream.final is not None:
+                self.engine.finish(stream.topic, stream.incarnation, stream.final)
+        for change in joiner.publishers.take_changes():
+            self._announce_publisher(change, now_ns)
+
+    def _announce_publisher(self, change: Change, now_ns: int) -> None:
+        """Say on ``connections`` who came and went on the bus, and on ``status`` who fell silent."""
+        publisher, state = change.publisher, change.state
+        data = Connection(client_id=f"{publisher.incarnation:016x}", name=publisher.name or None)
+        self._publish("connections", f"publisher.{state}", data, now_ns)
+        if state in {"stale", "live"}:
+            service = publisher.name or f"{publisher.incarnation:016x}"
+            self._publish("status", f"status.{state}", BusStatus(state, service), now_ns)
 
     def broadcast(self, message: messages.Broadcast, *, now_ns: int) -> messages.BroadcastResult:
         """Send an event to a channel, a client, a user, or everyone.
@@ -123,9 +175,8 @@ class Hub:
         event = self._event(name, payload, now_ns)
         if not self.engine.admit(name):
             raise RequestError(ErrorCode.UNAVAILABLE, "no room for another channel")
-        [entry] = self.engine.append([event])
-        log = self.engine.logs[name]
-        position = Position(log.epoch, entry.offset)
+        self.engine.append([event])
+        position = self.engine.logs[name].position
         return messages.BroadcastResult(self.subscribers(name), name, position)
 
     def _event(self, channel: str, payload: bytes, now_ns: int) -> Event:
@@ -222,12 +273,15 @@ class Hub:
             code=code,
             seconds=seconds,
         )
+        self._publish("connections", event_type, data, now_ns)
+
+    def _publish(self, channel: str, event_type: str, data: msgspec.Struct, now_ns: int) -> None:
         fields = b'"event_type":"%b","timestamp":"%b","data":%b' % (
             event_type.encode(),
             timestamp(now_ns).encode(),
             msgspec.json.encode(data),
         )
-        self.engine.append([Event("connections", fields, now_ns)])
+        self.engine.append([Event(channel, fields, now_ns)])
 
     def _connected(self, session: Session, *, resumed: bool, now_ns: int) -> messages.Connected:
         greeting = self._greeting
@@ -245,8 +299,8 @@ class Hub:
 
     # -- questions -----------------------------------------------------------------------------
 
-    def heads(self) -> dict[str, int]:
-        """Return every log's newest offset: where all live readers stand."""
+    def heads(self) -> dict[str, Cursor]:
+        """Return every log's newest place: where all live readers stand."""
         return {name: log.newest for name, log in self.engine.logs.items()}
 
     def followers(self) -> Counter[str]:
@@ -257,12 +311,12 @@ class Hub:
             for name in names:
                 if name in self.engine.logs and cohort.wants(name):
                     counts[name] += len(cohort.members)
-        for reader in self.fanout.lagging:
+        for reader in (*self.fanout.lagging, *self.fanout.waiting):
             counts.update(log.name for log in self.fanout.logs_of(reader))
         return counts
 
     def subscribers(self, channel: str) -> int:
         """Count the clients that follow a channel."""
         live = sum(len(c.members) for c in self.fanout.cohorts if c.wants(channel))
-        lagging = sum(selects(reader.view, channel) for reader in self.fanout.lagging)
-        return live + lagging
+        apart = (*self.fanout.lagging, *self.fanout.waiting)
+        return live + sum(selects(reader.view, channel) for reader in apart)

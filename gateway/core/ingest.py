@@ -5,22 +5,25 @@ must be JSON in valid UTF-8, or it would break every client's parser.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from gateway.core import channels, envelope
-from gateway.core.events import STANDARD, Event, EventObject
-from gateway.core.sequences import Sequences
+from gateway.core import channels, publishers
+from gateway.core.envelope import Envelope, unpack
+from gateway.core.events import STANDARD, Event, EventObject, Hole
+from gateway.core.joiner import Joiner
+from gateway.core.sequences import Stream
 
 
 Reason = Literal[
     "frame_count",
     "bad_topic",
     "bad_envelope",
+    "bad_heartbeat",
     "oversized",
     "invalid_utf8",
     "invalid_json",
@@ -32,8 +35,9 @@ Reason = Literal[
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
-_OWED_MAX = 10_000
-"""Channels for which a loss may wait to be told; beyond that it is only counted."""
+
+REPLAY = b"NGR1"
+"""What requests to publishers and their replies begin with."""
 
 _decode_object = msgspec.json.Decoder(EventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
@@ -70,8 +74,8 @@ def timestamp(ns: int) -> str:
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
-    `admit` is asked once per new channel and answers whether there is room for it. `sequences`
-    takes in every envelope's number, also those of messages that are rejected.
+    `admit` is asked once per new channel and answers whether there is room for it. `joiner` takes
+    in every envelope's number, also those of messages that are rejected.
     """
 
     def __init__(
@@ -80,35 +84,49 @@ class Ingest:
         payload_bytes_max: int,
         rejections_kept: int,
         admit: Callable[[str], bool],
-        sequences: Sequences,
+        joiner: Joiner,
     ) -> None:
-        self.sequences = sequences
+        self.joiner = joiner
         self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
         self._payload_bytes_max = payload_bytes_max
         self._admit = admit
         self._names: dict[bytes, str] = {}
-        self._lost: Counter[str] = Counter()
-        """Losses noticed at messages that were rejected: told with the channel's next event."""
+        self._admitted: set[str] = set()
         self._stamp_ns = -1
         self._stamp = b""
 
     def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
-        """Take one bus message: topic, payload and perhaps an envelope; None if it came before."""
+        """Take one bus message: topic, payload and perhaps an envelope.
+
+        None if it came before, if it waits for others (ask `released`), or is a heartbeat.
+        """
         try:
             return self._read(frames, now_ns)
         except _Reject as why:
-            topic = frames[0][: channels.NAME_BYTES_MAX] if frames else b""
-            rejection = Rejection(
-                reason=why.reason,
-                detail=why.detail,
-                topic=topic.decode(errors="replace"),
-                payload=frames[1][:_KEPT_BYTES_MAX] if len(frames) > 1 else b"",
-                received_ns=now_ns,
-            )
-            self.rejected[why.reason] += 1
-            self.recent.append(rejection)
-            return rejection
+            topic = frames[0] if frames else b""
+            return self._reject(why, topic, frames[1] if len(frames) > 1 else b"", now_ns)
+
+    def answer(self, reply: Sequence[bytes], *, now_ns: int) -> None:
+        """Take what a publisher replayed: ``NGR1``, number, incarnation, payload, envelope, …
+
+        What is no such reply is ignored: its request will time out.
+        """
+        if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
+            return
+        try:
+            messages = [(unpack(reply[at + 1]), reply[at]) for at in range(3, len(reply), 2)]
+        except ValueError:
+            return
+        self.joiner.answer(int.from_bytes(reply[1]), messages, now_ns=now_ns)
+
+    def released(self, *, now_ns: int) -> Iterator[Event | Rejection]:
+        """Let go messages that have waited for others."""
+        for stream, envelope, payload in self.joiner.released(now_ns=now_ns):
+            try:
+                yield self._numbered(stream, envelope, payload, now_ns)
+            except _Reject as why:
+                yield self._reject(why, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
         """Check a payload that did not come over the bus.
@@ -122,25 +140,55 @@ class Ingest:
             raise ValueError(why.detail) from why
 
     def _read(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
-        sent_ns = 0
         if not 2 <= len(frames) <= 3:
             raise _Reject("frame_count", f"a message has 2 or 3 frames, this one {len(frames)}")
-        name = self._names.get(frames[0]) or self._name(frames[0])
-        if len(frames) == 3:
-            try:
-                stamp = envelope.unpack(frames[2])
-            except ValueError as error:
-                raise _Reject("bad_envelope", str(error)) from error
-            lost = self.sequences.note(stamp, name, now_ns=now_ns)
-            if lost is None:
+        topic, payload = frames[0], frames[1]
+        name = self._names.get(topic)
+        if name is None:
+            if topic == publishers.TOPIC:
+                self._hear(payload, now_ns)
                 return None
-            if lost and len(self._lost) < _OWED_MAX:
-                self._lost[name] += lost
-            sent_ns = stamp.sent_ns
-        fields = self._fields(name, frames[1], now_ns)
-        if frames[0] not in self._names:
-            self._open(frames[0], name)
-        return Event(name, fields, now_ns, sent_ns, self._lost.pop(name, 0) if self._lost else 0)
+            name = self._name(topic)
+        if len(frames) == 2:
+            fields = self._fields(name, payload, now_ns)
+            self._open(name)
+            return Event(name, fields, now_ns)
+        try:
+            envelope = unpack(frames[2])
+        except ValueError as error:
+            raise _Reject("bad_envelope", str(error)) from error
+        stream = self.joiner.take(envelope, name, payload, now_ns=now_ns)
+        return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
+
+    def _numbered(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> Event:
+        name = stream.topic
+        incarnation, sequence, sent_ns, _ = envelope
+        try:
+            fields = self._fields(name, payload, now_ns)
+            self._open(name)
+        except _Reject:
+            stream.miss(Hole(sequence, sequence, "rejected"))
+            raise
+        holes = stream.take_untold() if stream.untold else ()
+        return Event(name, fields, now_ns, sent_ns, incarnation, sequence, holes)
+
+    def _hear(self, payload: bytes, now_ns: int) -> None:
+        try:
+            self.joiner.hear(publishers.parse(payload), now_ns=now_ns)
+        except ValueError as error:
+            raise _Reject("bad_heartbeat", str(error)) from error
+
+    def _reject(self, why: _Reject, topic: bytes, payload: bytes, now_ns: int) -> Rejection:
+        rejection = Rejection(
+            reason=why.reason,
+            detail=why.detail,
+            topic=topic[: channels.NAME_BYTES_MAX].decode(errors="replace"),
+            payload=payload[:_KEPT_BYTES_MAX],
+            received_ns=now_ns,
+        )
+        self.rejected[why.reason] += 1
+        self.recent.append(rejection)
+        return rejection
 
     def _name(self, topic: bytes) -> str:
         name = topic.decode("ascii", errors="replace")
@@ -152,10 +200,13 @@ class Ingest:
             )
         return name
 
-    def _open(self, topic: bytes, name: str) -> None:
+    def _open(self, name: str) -> None:
+        if name in self._admitted:
+            return
         if not self._admit(name):
             raise _Reject("too_many_channels", "no room for another channel: ingest.channels_max")
-        self._names[topic] = name
+        self._admitted.add(name)
+        self._names[name.encode()] = name
 
     def _fields(self, channel: str, payload: bytes, now_ns: int) -> bytes:
         if len(payload) > self._payload_bytes_max:

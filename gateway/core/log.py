@@ -1,115 +1,231 @@
 """One channel's recent events: numbered, encoded once, bounded by count, bytes and age."""
 
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
 
-from gateway.core.events import Event
+from gateway.core.events import Event, Hole
 from gateway.core.frames import text_frame, text_payload
 from gateway.core.messages import Gap, GapReason, Position
+from gateway.core.numbering import ORIGIN, Cursor, Numbering, Turn
+
+
+_READ_MAX = 4096
+_decode = msgspec.json.Decoder().decode
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much a log holds; `age_ns_max` of 0 sets no limit. The newest event always stays."""
+    """How much a log holds; `age_ns_max` of 0 sets no limit. The newest event always stays.
+
+    `key` is the path of the field that tells one subject's events from another's, such as
+    ``("data", "host")``: of each of the `keys_max` last changed the newest event stays, too.
+    """
 
     events_max: int = 1000
     bytes_max: int = 16 * 1024 * 1024
     age_ns_max: int = 0
+    key: tuple[str, ...] = ()
+    keys_max: int = 1000
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """An event in its log.
+    """An event in its log, or a gap: `frame` is what clients get.
 
-    `frame` is what every client gets: the event's WebSocket frame, and before it, in the first
-    `lead` bytes, that of a gap, if events were lost on the bus right before it.
+    Its places are `before` it and, behind it, `at`.
     """
 
     channel: str
-    offset: int
+    before: Cursor
+    at: Cursor
     frame: bytes
     received_ns: int
-    sent_ns: int
-    lead: int = 0
+    sent_ns: int = 0
+    is_event: bool = True
+    key: str = ""
 
     @property
     def json(self) -> bytes:
-        """The event as it is sent, without framing."""
-        return text_payload(self.frame[self.lead :])
+        """The event or gap as it is sent, without framing."""
+        return text_payload(self.frame)
 
 
 class ChannelLog:
-    """Events of one channel; the oldest make room for the newest.
+    """Entries of one channel in the order of their places; the oldest make room for the newest.
 
-    Offsets are contiguous from 1 within an `epoch`. ``start_offset`` is the oldest event held,
-    ``end_offset`` the one that the next append gets: equal in an empty log. A position names the
-    last event that a reader has seen, so the newest position is ``end_offset - 1``.
+    ``newest`` is the place behind the last entry, ``floor`` that behind the last one evicted.
     """
 
     __slots__ = (
+        "_current",
+        "_ended",
         "_entries",
+        "_fresh",
         "_head",
         "_prefix",
         "bytes",
-        "end_offset",
-        "epoch",
+        "floor",
+        "forgotten",
         "name",
+        "numbering",
         "retention",
     )
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
-        self.epoch = epoch
         self.retention = retention
-        self.end_offset = 1
+        self.numbering = Numbering(epoch)
         self.bytes = 0
+        self.floor = ORIGIN
+        self.forgotten = 0
+        """Keys whose current value made room for that of others."""
+        self._ended = ORIGIN
+        self._fresh = True
         # A list with a moving head: a deque would make a read from the middle cost its length.
         self._entries: list[Entry | None] = []
         self._head = 0
+        self._current: OrderedDict[str, Entry] = OrderedDict()
         self._prefix = b'{"type":"event","channel":"%b","offset":' % name.encode()
 
     def __len__(self) -> int:
         return len(self._entries) - self._head
 
     @property
-    def start_offset(self) -> int:
-        """The oldest event held."""
-        return self.end_offset - len(self)
-
-    @property
-    def newest(self) -> int:
-        """The offset of the last event appended, 0 before the first."""
-        return self.end_offset - 1
+    def newest(self) -> Cursor:
+        """The place of a reader who has seen everything."""
+        return self.numbering.newest
 
     @property
     def position(self) -> Position:
-        """The position of a reader who has seen everything."""
-        return Position(self.epoch, self.end_offset - 1)
+        """The same as clients know it."""
+        return self.numbering.position(self.numbering.newest)
 
-    def append(self, event: Event) -> Entry:
-        """Number and encode an event; evict what exceeds the retention."""
-        offset = self.end_offset
-        frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
-        lead = b""
-        if event.lost:
-            lead = gap_frame(self, reason="bus_loss", count=event.lost)
-            frame = lead + frame
-        entry = Entry(self.name, offset, frame, event.received_ns, event.sent_ns, len(lead))
+    @property
+    def start(self) -> Cursor:
+        """The place before the oldest entry held."""
+        if not len(self):
+            return self.newest
+        oldest = self._entries[self._head]
+        assert oldest is not None
+        return oldest.before
+
+    # -- append --------------------------------------------------------------------------------
+
+    def append(self, event: Event) -> list[Entry]:
+        """Number and encode an event; evict what exceeds the retention.
+
+        Returns its entry, behind those of the gaps that it shows.
+        """
+        numbering = self.numbering
+        newest = numbering.newest
+        entries: list[Entry] = []
+        if event.holes or not (
+            (event.incarnation == numbering.source and event.sequence > newest.offset)
+            or numbering.own
+        ):
+            entries = self._turn(event.incarnation, event.sequence, event.holes, event.received_ns)
+            newest = numbering.newest
+        offset = newest.offset + 1 if numbering.own else event.sequence
+        numbering.newest = at = Cursor(newest.life, offset)
+        if self._fresh:
+            self._fresh = False
+            epoch = numbering.life.epoch.encode()
+            frame = text_frame(
+                b'%b%d,"epoch":"%b",%b}' % (self._prefix, offset, epoch, event.fields)
+            )
+        else:
+            frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
+        key = self._key(event) if self.retention.key else ""
+        entry = Entry(self.name, newest, at, frame, event.received_ns, event.sent_ns, True, key)
+        self._hold(entry)
+        entries.append(entry)
+        return entries
+
+    def skip(self, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> list[Entry]:
+        """Tell of losses that no event has shown yet; returns the gaps."""
+        holes = tuple(holes)
+        numbering = self.numbering
+        over = incarnation != numbering.source and numbering.knows(incarnation)
+        if not holes or (over and not numbering.own):
+            return []  # the end of a life that is over, of which nothing was promised
+        return self._turn(incarnation, holes[-1].last + 1, holes, now_ns)
+
+    def finish(self, incarnation: int, last: int) -> None:
+        """Note that a publisher has ended with this number: nothing of it is missing, if it is here."""
+        numbering = self.numbering
+        if incarnation == numbering.source and last == numbering.newest.offset:
+            self._ended = numbering.newest
+
+    def _turn(
+        self, incarnation: int | None, sequence: int, holes: tuple[Hole, ...], now_ns: int
+    ) -> list[Entry]:
+        """Go over to another life if need be, and tell what is missing."""
+        entries: list[Entry] = []
+        before = self.newest
+        turn = self.numbering.turn(incarnation, holes[0].first if holes else sequence)
+        if turn is not Turn.SAME:
+            self._fresh = True
+        if turn is Turn.RESTARTED and before != self._ended:
+            entries.append(self._gap("epoch", before, now_ns=now_ns))
+        for first, last, reason in holes:
+            before = self.newest
+            count = last - first + 1
+            if self.numbering.own:
+                # A loss of what the gateway numbers takes one offset, however much was lost.
+                first = last = before.offset + 1
+            self.numbering.newest = Cursor(before.life, last)
+            entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
+        return entries
+
+    def _gap(
+        self,
+        reason: GapReason,
+        before: Cursor,
+        first: int | None = None,
+        last: int | None = None,
+        count: int | None = None,
+        *,
+        now_ns: int,
+    ) -> Entry:
+        epoch = self.numbering.life.epoch
+        frame = gap_frame(self.name, epoch, reason, first=first, last=last, count=count)
+        entry = Entry(self.name, before, self.newest, frame, now_ns, is_event=False)
+        self._hold(entry)
+        return entry
+
+    def _hold(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self.end_offset = offset + 1
-        self.bytes += len(frame)
+        self.bytes += len(entry.frame)
+        if entry.is_event:
+            self._current[entry.key] = entry
+            if entry.key:
+                self._current.move_to_end(entry.key)
+                if len(self._current) > self.retention.keys_max:
+                    self._current.popitem(last=False)
+                    self.forgotten += 1
         retention = self.retention
         if (
             len(self._entries) - self._head > retention.events_max
             or self.bytes > retention.bytes_max
             or retention.age_ns_max
         ):
-            self.evict(now_ns=event.received_ns)
-        return entry
+            self.evict(now_ns=entry.received_ns)
+
+    def _key(self, event: Event) -> str:
+        """Return what names the subject of an event, as JSON; empty if it has none."""
+        value = _decode(b"{%b}" % event.fields)
+        for name in self.retention.key:
+            if not isinstance(value, dict) or name not in value:
+                return ""
+            value = value[name]
+        return msgspec.json.encode(value).decode()
 
     def evict(self, *, now_ns: int) -> None:
-        """Drop what the retention no longer covers at `now_ns`, but never the newest event."""
+        """Drop what the retention no longer covers at `now_ns`, but never the newest entry."""
         retention, entries = self.retention, self._entries
         born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
         while len(entries) - self._head > 1:
@@ -124,19 +240,22 @@ class ChannelLog:
             entries[self._head] = None
             self._head += 1
             self.bytes -= len(oldest.frame)
+            self.floor = oldest.at
         if self._head > 64 and self._head * 2 > len(entries):
             del entries[: self._head]
             self._head = 0
 
-    def read(self, after: int, *, bytes_max: int) -> list[Entry]:
-        """Return the oldest events held after offset `after`: about `bytes_max`, at least one.
+    # -- read ----------------------------------------------------------------------------------
 
-        Compare `after` with ``start_offset`` to know what is no longer held.
+    def read(self, after: Cursor, *, bytes_max: int) -> list[Entry]:
+        """Return the oldest entries held behind a place: about `bytes_max`, at least one.
+
+        Ask `missing` what is no longer held.
         """
-        at = self._head + max(after + 1 - self.start_offset, 0)
+        at = self._index(after)
         batch: list[Entry] = []
         size = 0
-        for entry in self._entries[at : at + 4096]:
+        for entry in self._entries[at : at + _READ_MAX]:
             assert entry is not None
             batch.append(entry)
             size += len(entry.frame)
@@ -144,17 +263,64 @@ class ChannelLog:
                 break
         return batch
 
+    def count(self, after: Cursor) -> int:
+        """Return how many entries are held behind a place."""
+        return len(self._entries) - self._index(after)
+
+    def count_since(self, received_ns: int) -> int:
+        """Return how many entries are held that were received at that time or later."""
+        at = bisect_left(self._entries, received_ns, lo=self._head, key=_received)
+        return len(self._entries) - at
+
+    def back(self, events: int) -> Cursor:
+        """Return the place before the newest so many events that are held."""
+        place, at = self.newest, len(self._entries)
+        while events > 0 and at > self._head:
+            at -= 1
+            entry = self._entries[at]
+            assert entry is not None
+            events -= entry.is_event
+            place = entry.before
+        return place
+
+    def current(self, after: Cursor) -> list[Entry]:
+        """Return the newest event behind a place of each key, in order; they outlive the retention."""
+        return sorted([e for e in self._current.values() if e.at > after], key=lambda e: e.at)
+
+    def missing(self, after: Cursor) -> tuple[int | None, int] | None:
+        """Return which offsets behind a place are not held, the first and the last, or None.
+
+        The first is None where the place is in a life before that of the oldest entry held.
+        """
+        floor = self.floor
+        if after < floor:
+            return (after.offset + 1 if after.life == floor.life else None), floor.offset
+        base = self.numbering.base(after)
+        return (after.offset + 1, base) if after.offset < base else None
+
+    def _index(self, after: Cursor) -> int:
+        return bisect_right(self._entries, after, lo=self._head, key=_place)
+
+
+def _place(entry: Entry | None) -> Cursor:
+    assert entry is not None
+    return entry.at
+
+
+def _received(entry: Entry | None) -> int:
+    assert entry is not None
+    return entry.received_ns
+
 
 def gap_frame(
-    log: ChannelLog,
-    *,
+    channel: str,
+    epoch: str,
     reason: GapReason,
+    *,
     first: int | None = None,
     last: int | None = None,
     count: int | None = None,
 ) -> bytes:
-    """Return the frame that tells a reader of `log` which events it will not get."""
-    if first is not None and last is not None:
-        count = last - first + 1
-    gap = Gap(channel=log.name, epoch=log.epoch, from_=first, to=last, count=count, reason=reason)
+    """Return the frame that tells a reader of a channel which events it will not get."""
+    gap = Gap(channel=channel, epoch=epoch, from_=first, to=last, count=count, reason=reason)
     return text_frame(msgspec.json.encode(gap))

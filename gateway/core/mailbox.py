@@ -76,7 +76,8 @@ class Mailbox:
         """Put a personal message into a session's own log."""
         if session.personal is None:
             session.personal = ChannelLog(PERSONAL, epoch=self._epoch, retention=self._retention)
-        return session.personal, session.personal.append(event)
+        [entry] = session.personal.append(event)
+        return session.personal, entry
 
     def _drop(self, session: Session) -> None:
         del self._lost[session]

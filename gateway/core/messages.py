@@ -173,15 +173,16 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
-GapReason = Literal["evicted", "epoch", "bus_loss"]
+GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated"]
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
     """Events that will not come, and how many, if that is known.
 
-    `evicted`: those from offset `from` to `to`. `epoch`: those of an earlier life of the log.
-    `bus_loss`: those that were lost between publisher and gateway, so they never had offsets. What
-    follows is numbered in `epoch`.
+    `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
+    known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `conflated`: newer
+    events stand for them, as the subscription asked. What follows is numbered in `epoch`; `from`
+    is null where what is missing begins in another one.
     """
 
     channel: str
@@ -209,6 +210,8 @@ class EventMessage(Struct, tag="event", kw_only=True):
     timestamp: str
     data: Any
     event_type: str | UnsetType = UNSET
+    epoch: str | UnsetType = UNSET
+    """In the first event of each epoch."""
 
 
 ServerMessage = (

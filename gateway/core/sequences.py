@@ -5,114 +5,130 @@ between it and this gateway, named exactly. Over one ZeroMQ connection messages 
 what comes behind its successors came another way, or twice.
 """
 
-from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from gateway.core.envelope import Envelope
+from gateway.core.events import Hole
 
 
-JOIN_NS = 10_000_000_000
-"""How long after its own start a gateway takes publishers for older than itself."""
 HOLES_MAX = 64
 """Holes remembered per stream, to tell a latecomer from a duplicate; the oldest are forgotten."""
+UNTOLD_MAX = 64
+"""Holes that may wait to be told with a stream's next event; beyond it, one stands for several."""
+
+
+Message = tuple[Envelope, bytes]
+"""An envelope and its payload."""
 
 
 @dataclass(slots=True)
+class Gate:
+    """What a stream waits for: the messages from `first` to `last`, before those that are held."""
+
+    first: int
+    last: int
+    owed: bool
+    """Whether those that do not come are lost; else they are older than this gateway."""
+    until_ns: int | None
+    """When the wait is over; None while others are asked for."""
+    asked: int | None = None
+    """The number of the request that is under way."""
+    done: bool = False
+    replayed: deque[Message] = field(default_factory=deque)
+    held: deque[Message] = field(default_factory=deque)
+
+
+@dataclass(slots=True, eq=False)
 class Stream:
     """One topic of one publisher's life, and what became of its messages."""
 
     incarnation: int
     topic: str
-    first: int
     newest: int
-    holes: list[tuple[int, int]]
-    last_ns: int
+    """Up to here everything was let through, or is a hole."""
+    first: int = 0
+    last_ns: int = 0
     lost: int = 0
     duplicates: int = 0
     late: int = 0
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    untold: list[Hole] = field(default_factory=list)
+    gate: Gate | None = None
+    final: int | None = None
+    """The last number, once the publisher has said farewell."""
+
+    def miss(self, hole: Hole) -> None:
+        """Note that messages will not come, for the next event to tell."""
+        untold = self.untold
+        self.newest = max(self.newest, hole.last)
+        if untold and (untold[-1].reason == hole.reason or len(untold) >= UNTOLD_MAX):
+            hole = Hole(untold.pop().first, hole.last, hole.reason)
+        untold.append(hole)
+
+    def take_untold(self) -> tuple[Hole, ...]:
+        """Return the holes that nobody was told of."""
+        told, self.untold = tuple(self.untold), []
+        return told
 
 
 class Sequences:
-    """All streams heard lately; at most `streams_max`, the longest silent are forgotten.
+    """All streams heard lately; at most `streams_max`, the longest silent are forgotten."""
 
-    `started_ns` is when the gateway began to listen.
-    """
-
-    def __init__(self, *, streams_max: int, started_ns: int) -> None:
-        self._started_ns = started_ns
-        self._forgotten = False
-        self._topics: Counter[str] = Counter()
+    def __init__(self, *, streams_max: int) -> None:
         self.lost = 0
         """Messages that were published and never came, the late ones included."""
         self.duplicates = 0
         """Messages that came again, and went no further."""
         self.late = 0
         """Messages that came after their loss had been named, and went no further."""
-        self.incarnations = 0
+        self.begun = 0
         """Streams heard for the first time: a publisher's start or restart, per topic."""
+        self.forgetful = False
+        """Whether streams were forgotten: one that seems new may be one of them."""
         self._streams_max = streams_max
         self._streams: OrderedDict[tuple[int, str], Stream] = OrderedDict()
+        self._topics: Counter[str] = Counter()
 
-    @property
-    def streams(self) -> list[Stream]:
-        """The streams known, the longest silent first."""
-        return list(self._streams.values())
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
 
-    def note(self, envelope: Envelope, topic: str, *, now_ns: int) -> int | None:
-        """Take in a message's number.
+    def __len__(self) -> int:
+        return len(self._streams)
 
-        Returns how many messages were lost right before it, or None if it must go no further,
-        because it was delivered before or its loss was. A stream that is heard for the first time
-        has lost what it published before, unless it may be older than this gateway, or one that
-        was forgotten: then nothing is known of what came before.
-        """
-        key = (envelope.incarnation, topic)
+    def get(self, incarnation: int, topic: str) -> Stream | None:
+        """Return a stream that is known; it is the last to be forgotten now."""
+        key = (incarnation, topic)
         stream = self._streams.get(key)
-        sequence = envelope.sequence
-        if stream is None:
-            return self._begin(key, sequence, now_ns)
-        self._streams.move_to_end(key)
-        stream.last_ns = now_ns
-        missing = sequence - stream.newest - 1
-        if missing < 0:
-            self._again(stream, sequence)
-            return None
-        if missing:
-            self._lose(stream, stream.newest + 1, sequence - 1)
-        stream.newest = sequence
-        return missing
+        if stream is not None:
+            self._streams.move_to_end(key)
+        return stream
 
-    def _begin(self, key: tuple[int, str], sequence: int, now_ns: int) -> int:
-        incarnation, topic = key
-        stream = Stream(incarnation, topic, sequence, sequence, [], now_ns)
-        restarted = self._topics[topic] > 0
-        joined = not restarted and now_ns < self._started_ns + JOIN_NS
-        self._streams[key] = stream
+    def is_known(self, topic: str) -> bool:
+        """Tell whether any publisher was heard on a topic."""
+        return self._topics[topic] > 0
+
+    def begin(self, incarnation: int, topic: str, *, newest: int) -> Stream:
+        """Take in a stream that was not known; what it had up to `newest` is not asked for."""
+        stream = Stream(incarnation, topic, newest)
+        self._streams[incarnation, topic] = stream
         self._topics[topic] += 1
-        self.incarnations += 1
-        if sequence == 1 or joined or self._forgotten:
-            missing = 0
-        else:
-            missing = sequence - 1
-            self._lose(stream, 1, missing)
+        self.begun += 1
         if len(self._streams) > self._streams_max:
             self._forget()
-        return missing
+        return stream
 
-    def _forget(self) -> None:
-        _, stream = self._streams.popitem(last=False)
-        self._topics[stream.topic] -= 1
-        if not self._topics[stream.topic]:
-            del self._topics[stream.topic]
-        self._forgotten = True
-
-    def _lose(self, stream: Stream, first: int, last: int) -> None:
+    def lose(self, stream: Stream, first: int, last: int) -> None:
+        """Give messages up."""
+        stream.miss(Hole(first, last, "bus_loss"))
         stream.holes.append((first, last))
         del stream.holes[:-HOLES_MAX]
         stream.lost += last - first + 1
         self.lost += last - first + 1
 
-    def _again(self, stream: Stream, sequence: int) -> None:
+    def repeat(self, stream: Stream, sequence: int) -> None:
+        """Note a message that must go no further: it was let through before, or given up."""
         for at, (first, last) in enumerate(stream.holes):
             if first <= sequence <= last:
                 # It fills a part of a hole: what is left of it are up to two smaller ones.
@@ -123,3 +139,10 @@ class Sequences:
                 return
         stream.duplicates += 1
         self.duplicates += 1
+
+    def _forget(self) -> None:
+        _, stream = self._streams.popitem(last=False)
+        self._topics[stream.topic] -= 1
+        if not self._topics[stream.topic]:
+            del self._topics[stream.topic]
+        self.forgetful = True

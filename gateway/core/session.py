@@ -17,11 +17,12 @@ import msgspec
 from gateway.core import channels, messages, requests
 from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.errors import ErrorCode, RequestError
-from gateway.core.fanout import Fanout, Offsets, Reader
+from gateway.core.fanout import Cursors, Fanout, Reader
 from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog, gap_frame
 from gateway.core.messages import Position
+from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.requests import error_message
 
 
@@ -43,32 +44,33 @@ class _Plan:
 
     def __init__(self) -> None:
         self.logs: dict[str, ChannelLog] = {}
-        self.starts: dict[str, int] = {}
+        self.starts: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: list[ChannelLog] = []
 
-    def start(self, log: ChannelLog, after: int) -> None:
-        """Begin after an offset."""
+    def start(self, log: ChannelLog, after: Cursor) -> None:
+        """Begin behind a place."""
         self.logs[log.name] = log
         self.starts[log.name] = after
 
-    def resume(self, log: ChannelLog, after: int) -> None:
-        """Begin after an offset that the client had reached: what is missing will be a gap."""
+    def resume(self, log: ChannelLog, after: Cursor) -> None:
+        """Begin behind a place that the client had reached: what is missing will be a gap."""
         self.start(log, after)
-        self.recovered[log.name] = after + 1 >= log.start_offset
+        self.recovered[log.name] = log.missing(after) is None
 
     def recover(self, log: ChannelLog, since: Position) -> None:
         """Resume from a position that the client brings; one of another life is lost."""
-        if since.epoch == log.epoch and since.offset <= log.newest:
-            self.resume(log, since.offset)
+        after = log.numbering.find(since, ahead_max=log.retention.events_max)
+        if after is not None:
+            self.resume(log, after)
         else:
-            self.start(log, log.start_offset - 1)
+            self.start(log, log.start)
             self.recovered[log.name] = False
             self.lost.append(log)
 
     def positions(self) -> dict[str, Position]:
         return {
-            name: Position(self.logs[name].epoch, offset) for name, offset in self.starts.items()
+            name: self.logs[name].numbering.position(place) for name, place in self.starts.items()
         }
 
 
@@ -86,8 +88,8 @@ class Session:
         self.reader: Reader | None = None
         self._fanout = fanout
         self._subscriptions_max = subscriptions_max
-        self._known: Offsets = {}
-        self._pinged: tuple[bytes, Offsets] | None = None
+        self._known: Cursors = {}
+        self._pinged: tuple[bytes, Cursors] | None = None
 
     # -- attach and detach ---------------------------------------------------------------------
 
@@ -104,20 +106,20 @@ class Session:
         self._begin(plan.starts)
         self._fanout.follow(reader, frozenset(resumed), plan.starts)
 
-    def _begin(self, starts: Offsets, *, followed: Collection[str] = ()) -> None:
+    def _begin(self, starts: Cursors, *, followed: Collection[str] = ()) -> None:
         """Note where channels begin, also for a ping that is under way.
 
         In a channel that was `followed` already, what is not confirmed stays so.
         """
 
-        def begun(known: Offsets) -> Offsets:
+        def begun(known: Cursors) -> Cursors:
             kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in followed if name in kept}}
 
         self._known = begun(self._known)
         if self._pinged is not None:
-            payload, offsets = self._pinged
-            self._pinged = (payload, begun(offsets))
+            payload, places = self._pinged
+            self._pinged = (payload, begun(places))
 
     def detach(self) -> None:
         """Let go of the connection; what is unconfirmed will be sent again."""
@@ -137,7 +139,7 @@ class Session:
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
-                new = log.newest if log is everyone else 0
+                new = log.newest if log is everyone else ORIGIN
                 plan.start(log, self._known.get(log.name, new))
         return plan
 
@@ -147,18 +149,18 @@ class Session:
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
-                plan.resume(log, self._known.get(log.name, 0))
+                plan.resume(log, self._known.get(log.name, ORIGIN))
 
     # -- liveness ------------------------------------------------------------------------------
 
-    def pinged(self, payload: bytes, heads: Offsets) -> None:
+    def pinged(self, payload: bytes, heads: Cursors) -> None:
         """Note what has been written before a ping; `heads` is shared by all live readers."""
         reader = self.reader
         if reader is not None:
-            offsets = heads if reader.cursors is None else self._fanout.offsets(reader)
+            places = heads if reader.cursors is None else self._fanout.places(reader)
             if self.personal is not None and reader.cursors is None:
-                offsets = {**heads, PERSONAL: self.personal.newest}
-            self._pinged = (payload, offsets)
+                places = {**heads, PERSONAL: self.personal.newest}
+            self._pinged = (payload, places)
 
     def ponged(self, payload: bytes) -> None:
         """Take a pong: everything written before its ping has arrived."""
@@ -230,9 +232,9 @@ class Session:
         """Return where the client stands in every log that it follows."""
         if self.reader is None:
             return {}
-        offsets = self._fanout.offsets(self.reader)
+        places = self._fanout.places(self.reader)
         logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions)]
-        return {log.name: Position(log.epoch, offsets.get(log.name, 0)) for log in logs}
+        return {log.name: log.numbering.position(places.get(log.name, ORIGIN)) for log in logs}
 
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
         reader = self.reader
@@ -248,7 +250,7 @@ class Session:
             )
         plan = _Plan()
         # Wildcards first: what a channel asks for itself holds, wherever it stands.
-        current = self._fanout.offsets(reader)
+        current = self._fanout.places(reader)
         for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
             self._plan(plan, one, current)
         self.subscriptions += tuple(new)
@@ -257,7 +259,7 @@ class Session:
         self._fanout.follow(reader, frozenset(self.subscriptions), plan.starts)
         return Changed(subscribed=tuple(names))
 
-    def _plan(self, plan: _Plan, asked: requests.Asked, current: Offsets) -> None:
+    def _plan(self, plan: _Plan, asked: requests.Asked, current: Cursors) -> None:
         """Decide where each log that is asked for begins for this client."""
         since = asked.since
         for log in self._fanout.expected([asked.channel]):
@@ -268,11 +270,10 @@ class Session:
                 plan.recover(log, since[log.name])
             elif since is not None and channels.is_wildcard(asked.channel):
                 # The client followed this pattern and has no position here: the channel is new.
-                plan.resume(log, 0)
+                plan.resume(log, ORIGIN)
             elif asked.last is not None:
                 # Who lags is owed more than the last few, and gets it.
-                first = max(log.newest - asked.last, log.start_offset - 1)
-                plan.start(log, min(first, stands))
+                plan.start(log, min(log.back(asked.last), stands))
             elif log.name not in plan.starts:
                 plan.start(log, stands)
 
@@ -291,7 +292,8 @@ class Session:
         )
         for log in plan.lost:
             if self.reader is not None:
-                self.reader.write(gap_frame(log, reason="epoch"))
+                epoch = log.numbering.position(log.start).epoch
+                self.reader.write(gap_frame(log.name, epoch, "epoch"))
 
     def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
         assert self.reader is not None

@@ -55,7 +55,8 @@ class RetentionInfo(Struct, kw_only=True):
 
 
 class Channel(Struct, kw_only=True):
-    """A channel; `schema` is the JSON Schema of a standard channel's `data`."""
+    """A channel: `start` is the position before the oldest event held, `schema` the JSON Schema of a
+    standard channel's `data`."""
 
     name: str
     description: str
@@ -64,7 +65,7 @@ class Channel(Struct, kw_only=True):
     position: Position
     events: int
     bytes: int
-    start_offset: int
+    start: Position
     retention: RetentionInfo
     schema: dict[str, Any] | None
 
@@ -89,8 +90,18 @@ class MissingRange(Struct, kw_only=True, rename={"from_": "from"}):
     reason: Literal["evicted", "epoch"]
 
 
-RawEvent = Annotated[Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/EventMessage"})]
-"""An event as it is in its log: bytes that were encoded once."""
+RawEvent = Annotated[
+    Raw,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"$ref": "#/components/schemas/EventMessage"},
+                {"$ref": "#/components/schemas/Gap"},
+            ]
+        }
+    ),
+]
+"""An event or a gap as it is in its log: bytes that were encoded once."""
 
 
 class History(Struct, kw_only=True):

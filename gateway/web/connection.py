@@ -12,7 +12,7 @@ from aiohttp import WSMessage, WSMsgType, web
 from gateway.config.model import Clients
 from gateway.core import messages
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Offsets, Reader
+from gateway.core.fanout import Cursors, Reader
 from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
 from gateway.core.session import Session
@@ -120,7 +120,7 @@ class Connection:
         """Make the reader that writes to this socket."""
         return Reader(write=self._transport.write, flow=self._protocol, on_lag=self._stall)
 
-    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None:
+    def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Ask for a sign of life."""
         if self._transport.is_closing():
             return

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.config.model import Clients
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Offsets
+from gateway.core.fanout import Cursors
 from gateway.core.frames import ping_frame
 from gateway.core.hub import Hub
 
@@ -24,7 +24,7 @@ class Connection(Protocol):
     def buffered(self) -> int: ...
     @property
     def lag(self) -> int: ...
-    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None: ...
+    def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None: ...
     def end(self, code: CloseCode) -> None: ...
 
 

@@ -1,7 +1,6 @@
 """REST: what runs here, what the channels hold, and messages from those who have no socket."""
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Mapping
 
 import msgspec
@@ -15,6 +14,7 @@ from gateway.core.events import STANDARD
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog
 from gateway.core.messages import Position
+from gateway.core.numbering import ORIGIN, Cursor
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web import answers
 from gateway.web.connection import Connection
@@ -111,15 +111,11 @@ async def channel(request: web.Request) -> web.Response:
 def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
     """Return events per second over the last minute, or over what is known of it."""
 
-    def received_ns(offset: int) -> int:
-        return log.read(offset - 1, bytes_max=1)[0].received_ns
-
     since_ns = max(now_ns - _RATE_NS, started_ns)
-    held = range(log.start_offset, log.end_offset)
-    recent = held[bisect_left(held, since_ns, key=received_ns) :]
-    if recent and recent[0] == log.start_offset > 1:
-        since_ns = received_ns(log.start_offset)  # of what was evicted nothing is known
-    return len(recent) / max((now_ns - since_ns) / 1e9, 1.0)
+    count = log.count_since(since_ns)
+    if count == len(log) and log.floor != ORIGIN:  # of what was evicted nothing is known
+        since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
+    return count / max((now_ns - since_ns) / 1e9, 1.0)
 
 
 async def history(request: web.Request) -> web.Response:
@@ -130,13 +126,13 @@ async def history(request: web.Request) -> web.Response:
     since = _since(request.query.get("since"), log)
     after, gap = _start(log, since, limit)
     entries = log.read(after, bytes_max=_HISTORY_BYTES_MAX)[:limit]
-    newest = entries[-1].offset if entries else max(after, log.start_offset - 1)
+    reached = entries[-1].at if entries else max(after, log.start)
     return answer(
         answers.History(
             channel=log.name,
-            epoch=log.epoch,
+            epoch=log.position.epoch,
             events=[msgspec.Raw(entry.json) for entry in entries],
-            next=Position(log.epoch, newest),
+            next=log.numbering.position(reached),
             gap=gap,
         )
     )
@@ -144,18 +140,18 @@ async def history(request: web.Request) -> web.Response:
 
 def _start(
     log: ChannelLog, since: Position | None, limit: int
-) -> tuple[int, answers.MissingRange | None]:
-    """Decide after which offset a page begins, and what is missing before it."""
+) -> tuple[Cursor, answers.MissingRange | None]:
+    """Decide behind which place a page begins, and what is missing before it."""
     if since is None:
-        return max(log.newest - limit, 0), None
-    if since.epoch != log.epoch or since.offset > log.newest:
-        return 0, answers.MissingRange(from_=None, to=None, reason="epoch")
-    if since.offset + 1 < log.start_offset:
-        missing = answers.MissingRange(
-            from_=since.offset + 1, to=log.start_offset - 1, reason="evicted"
-        )
-        return since.offset, missing
-    return since.offset, None
+        return log.back(limit), None
+    after = log.numbering.find(since, ahead_max=log.retention.events_max)
+    if after is None:
+        return log.start, answers.MissingRange(from_=None, to=None, reason="epoch")
+    missing = log.missing(after)
+    if missing is None:
+        return after, None
+    first, last = missing
+    return after, answers.MissingRange(from_=first, to=last, reason="evicted")
 
 
 async def rejections(request: web.Request) -> web.Response:
@@ -181,9 +177,9 @@ async def rejections(request: web.Request) -> web.Response:
 async def publishers(request: web.Request) -> web.Response:
     """Answer with what publishers' numbering tells: what was lost, what came twice."""
     context = request.app[CONTEXT]
-    sequences, now_ns = context.hub.ingest.sequences, context.now_ns()
+    sequences, now_ns = context.hub.ingest.joiner.sequences, context.now_ns()
     offset, limit = _page(request.query)
-    streams = sequences.streams[::-1]
+    streams = list(sequences)[::-1]
     return answer(
         answers.Publishers(
             lost=sequences.lost,
@@ -289,7 +285,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> answers.Channel:
         position=log.position,
         events=len(log),
         bytes=log.bytes,
-        start_offset=log.start_offset,
+        start=log.numbering.position(log.start),
         retention=answers.RetentionInfo(
             events_max=log.retention.events_max,
             bytes_max=log.retention.bytes_max,
@@ -321,4 +317,4 @@ def _since(text: str | None, log: ChannelLog) -> Position | None:
         return None
     epoch, colon, offset = text.rpartition(":")
     after = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
-    return Position(epoch if colon else log.epoch, after)
+    return Position(epoch if colon else log.position.epoch, after)

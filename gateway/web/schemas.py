@@ -134,7 +134,9 @@ OPERATIONS: Final = (
 def openapi_document() -> JsonObject:
     """Return the OpenAPI document of the HTTP interface."""
     types = [kind for one in OPERATIONS for kind in (one.answer, one.body) if _is_struct(kind)]
-    _, components = _components([Problem, messages.EventMessage, *dict.fromkeys(types)])
+    _, components = _components(
+        [Problem, messages.EventMessage, messages.Gap, *dict.fromkeys(types)]
+    )
     paths: JsonObject = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)

@@ -11,10 +11,11 @@ from gateway.core.engine import Engine
 from gateway.core.fanout import Reader
 from gateway.core.hub import Arrival, Greeting, Hub
 from gateway.core.ingest import Ingest
+from gateway.core.joiner import JOIN_NS, Joiner
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
-from gateway.core.sequences import JOIN_NS, Sequences
+from gateway.core.sequences import Sequences
 from gateway.core.session import Session
 
 
@@ -33,7 +34,9 @@ def make_hub(
             payload_bytes_max=10_000,
             rejections_kept=10,
             admit=engine.admit,
-            sequences=Sequences(streams_max=10, started_ns=-JOIN_NS),
+            joiner=Joiner(
+                sequences=Sequences(streams_max=10), started_ns=-JOIN_NS, history=engine.history
+            ),
         ),
         mailbox=Mailbox(
             epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, remembered_max=5

@@ -90,7 +90,7 @@ class Gateway:
         for endpoint in endpoints:
             self.arguments += ["--connect", endpoint]
         self.arguments += ["--bind", self.bus_in]
-        for key, value in (settings or {}).items():
+        for key, value in {"bus.start_seconds": 0, **(settings or {})}.items():
             self.arguments += ["--set", f"{key}={value}"]
         self.arguments += flags
         self.environment = dict(environment or {})

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.core.envelope import Envelope
 from gateway.core.events import Event
 from gateway.core.ingest import Ingest, Rejection, timestamp
-from gateway.core.sequences import JOIN_NS, Sequences
+from gateway.core.joiner import JOIN_NS, Joiner
+from gateway.core.sequences import Sequences
 
 
 NOW = 1_795_435_200_123_456_789
@@ -22,7 +23,9 @@ def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -
         payload_bytes_max=payload_bytes_max,
         rejections_kept=kept,
         admit=lambda _name: room,
-        sequences=Sequences(streams_max=10, started_ns=-JOIN_NS),
+        joiner=Joiner(
+            sequences=Sequences(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
+        ),
     )
 
 
@@ -166,7 +169,7 @@ def test_no_bytes_whatever_break_ingest_or_reach_a_client_as_anything_but_json(
 
 
 def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
-    """A rejected message has its number, too: it is no loss, and hides none."""
+    """A rejected message has its number, too: it is told as what it is, and hides no loss."""
     ingest = make()
     stamps = [Envelope(incarnation=1, sequence=n, sent_ns=1).pack() for n in (1, 4, 5, 5, 6)]
     payloads = [b"1", b"{", b"2", b"2", b"3"]
@@ -175,6 +178,7 @@ def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
         for payload, stamp in zip(payloads, stamps, strict=True)
     ]
 
-    assert [one.lost for one in taken if isinstance(one, Event)] == [0, 2, 0]
+    holes = [[tuple(hole) for hole in one.holes] for one in taken if isinstance(one, Event)]
+    assert holes == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
     assert reason(taken[1]) == "invalid_json"
     assert taken[3] is None, "it came before"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.core.events import Event
 from gateway.core.frames import text_payload
 from gateway.core.log import ChannelLog, Retention
+from gateway.core.numbering import Cursor
 
 
 def event(size: int = 1, *, now_ns: int = 0) -> Event:
@@ -15,13 +16,13 @@ def event(size: int = 1, *, now_ns: int = 0) -> Event:
 
 
 def offsets(log: ChannelLog, after: int, *, bytes_max: int = 1 << 30) -> list[int]:
-    return [entry.offset for entry in log.read(after, bytes_max=bytes_max)]
+    return [entry.at.offset for entry in log.read(Cursor(0, after), bytes_max=bytes_max)]
 
 
 def test_a_frame_is_the_event_with_its_channel_and_offset() -> None:
     log = ChannelLog("robots", epoch="e", retention=Retention())
     log.append(event())
-    entry = log.append(event(3))
+    [entry] = log.append(event(3))
 
     assert json.loads(text_payload(entry.frame)) == {
         "type": "event",
@@ -46,11 +47,11 @@ def test_a_log_holds_the_newest_events_within_every_bound(
     now_ns, frames, times = 0, [], []
     for size, passed in sizes:
         now_ns += passed
-        frames.append(log.append(event(size, now_ns=now_ns)).frame)
+        frames.append(log.append(event(size, now_ns=now_ns))[0].frame)
         times.append(now_ns)
 
-    held = frames[log.start_offset - 1 :]
-    assert len(frames) == log.newest
+    held = frames[log.start.offset :]
+    assert len(frames) == log.newest.offset
     assert len(held) == len(log)
     assert sum(map(len, held)) == log.bytes
     assert len(held) <= events_max
@@ -58,15 +59,16 @@ def test_a_log_holds_the_newest_events_within_every_bound(
         assert held
     if len(held) > 1:
         assert log.bytes <= bytes_max
-        assert not age_ns_max or now_ns - times[log.start_offset - 1] <= age_ns_max
-    expected = [n for n in range(log.start_offset, log.end_offset) if n > after]
+        assert not age_ns_max or now_ns - times[log.start.offset] <= age_ns_max
+    expected = [n for n in range(log.start.offset + 1, log.newest.offset + 1) if n > after]
     assert expected == offsets(log, after)
 
 
 def test_a_read_takes_about_as_many_bytes_as_asked_for_but_at_least_one_event() -> None:
     log = ChannelLog("robots", epoch="e", retention=Retention())
-    size = len(log.append(event()).frame)
-    for _ in range(9):
+    log.append(event())
+    size = len(log.append(event())[0].frame)
+    for _ in range(8):
         log.append(event())
 
     assert offsets(log, 0, bytes_max=1) == [1]

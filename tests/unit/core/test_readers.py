@@ -170,7 +170,7 @@ class Readers(RuleBasedStateMachine):
                 continue
             for channel, log in self.hub.engine.logs.items():
                 if follower.follows(channel):
-                    assert follower.seen.get(channel, 0) == log.newest, channel
+                    assert follower.seen.get(channel, 0) == log.newest.offset, channel
 
     @invariant()
     def nothing_is_kept_for_those_who_do_not_read(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.model import Clients
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Offsets
+from gateway.core.fanout import Cursors
 from gateway.web.pulse import Pulse
 from tests.support.core import make_hub
 
@@ -20,7 +20,7 @@ class Peer:
         self.pings = 0
         self.ended: list[CloseCode] = []
 
-    def ping(self, frame: bytes, payload: bytes, heads: Offsets) -> None:
+    def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         self.pings += 1
         self.heard = self.answers
 
