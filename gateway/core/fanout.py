@@ -279,11 +279,11 @@ class Fanout:
         return {log.name: reader.cursors.get(log.name, ORIGIN) for log in self.logs_of(reader)}
 
     def lag(self, reader: Reader) -> int:
-        """Return how many entries that are held a reader is behind, over all that it follows."""
+        """Return how many events a reader is behind, over all that it follows."""
         if reader.cursors is None:
             return 0
         seen = self.places(reader)
-        return sum(log.count(seen[log.name]) for log in self.logs_of(reader))
+        return sum(log.lag(seen[log.name]) for log in self.logs_of(reader))
 
     def log(self, name: str) -> ChannelLog | None:
         """Return a channel's log, if the channel is open."""

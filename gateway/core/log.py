@@ -263,9 +263,14 @@ class ChannelLog:
                 break
         return batch
 
-    def count(self, after: Cursor) -> int:
-        """Return how many entries are held behind a place."""
-        return len(self._entries) - self._index(after)
+    def lag(self, after: Cursor) -> int:
+        """Return how many entries there are behind a place, those that are missing included."""
+        missing = self.missing(after)
+        held = len(self._entries) - self._index(after)
+        if missing is None:
+            return held
+        first, last = missing
+        return held + last - (first or 1) + 1
 
     def count_since(self, received_ns: int) -> int:
         """Return how many entries are held that were received at that time or later."""

@@ -23,7 +23,12 @@ SECOND = 1_000_000_000
 
 
 def make_hub(
-    *, events_max: int = 1000, ttl_seconds: int = 300, channels_max: int = 20, epoch: str = "e1"
+    *,
+    events_max: int = 1000,
+    ttl_seconds: int = 300,
+    channels_max: int = 20,
+    epoch: str = "e1",
+    remembered_max: int = 5,
 ) -> Hub:
     engine = Engine(
         epoch=epoch, channels_max=channels_max, retention=Retention(events_max=events_max)
@@ -39,7 +44,10 @@ def make_hub(
             ),
         ),
         mailbox=Mailbox(
-            epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, remembered_max=5
+            epoch=epoch,
+            ttl_ns=ttl_seconds * SECOND,
+            messages_max=events_max,
+            remembered_max=remembered_max,
         ),
         greeting=Greeting(
             server=messages.Server("test", "0"),

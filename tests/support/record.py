@@ -15,10 +15,21 @@ class Record:
 
     events: list[Message] = field(default_factory=list)
     gaps: list[Message] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)
-    """Offsets from..to that were delivered or named by a gap, in order of arrival."""
+    epochs: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Offsets from..to that were delivered or named by a gap, in order of arrival, by epoch."""
+    epoch: str = ""
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Those of the present epoch."""
+        return self.epochs.setdefault(self.epoch, [])
 
     def add(self, message: Message) -> None:
+        epoch = message.get("epoch")
+        if epoch and not self.epoch:
+            self.epochs[epoch] = self.spans  # that of what came before it was named
+            del self.epochs[""]
+        self.epoch = epoch or self.epoch
         if message["type"] == "gap":
             self.gaps.append(message)
             if message["from"] is not None:
@@ -47,15 +58,27 @@ class Record:
         """
         found = []
         known = after
-        for first, last in self.spans:
-            if known is not None and first <= known:
-                found.append(f"{first}..{last} came after {known}")
-            elif known is not None and first > known + 1:
-                found.append(f"{known + 1}..{first - 1} is a hole")
-            known = last
+        for epoch, spans in self.epochs.items():
+            if epoch != self.epoch:
+                found += _faults(spans)
+        found += _faults(self.spans, after)
+        if self.spans:
+            known = self.spans[-1][1]
         if until is not None and known != until:
             found.append(f"it ends at {known}, not at {until}")
         return found
 
     def _ends_with_gap(self, offset: int) -> bool:
         return bool(self.gaps) and self.gaps[-1]["to"] == offset - 1
+
+
+def _faults(spans: list[tuple[int, int]], known: int | None = None) -> list[str]:
+    """Holes and duplicates within one epoch."""
+    found = []
+    for first, last in spans:
+        if known is not None and first <= known:
+            found.append(f"{first}..{last} came after {known}")
+        elif known is not None and first > known + 1:
+            found.append(f"{known + 1}..{first - 1} is a hole")
+        known = last
+    return found
