@@ -183,6 +183,7 @@ class Metrics:
         counters["delivered_bytes_total"].inc(tally.bytes)
         counters["writes_total"].inc(tally.writes)
         counters["clients_lagged_total"].inc(tally.lagged)
+        counters["events_conflated_total"].inc(tally.conflated)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
 

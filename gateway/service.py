@@ -75,6 +75,8 @@ class Service:
             app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
+        self._flush: asyncio.TimerHandle | None = None
+        self.hub.fanout.wake = self._arm
 
     async def start(self) -> None:
         """Open the bus, then the door.
@@ -121,6 +123,8 @@ class Service:
         """Release everything."""
         for timer in self._timers:
             timer.cancel()
+        if self._flush is not None:
+            self._flush.cancel()
         for link in self._links:
             link.close()
         self._asker.close()
@@ -204,6 +208,23 @@ class Service:
                 )
         for ask in self.hub.ingest.joiner.take_asks():
             self._asker.ask(ask)
+
+    def _arm(self) -> None:
+        """Set the timer for what rates hold back."""
+        due_ns = self.hub.fanout.due_ns
+        if due_ns is None:
+            return
+        at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
+        if self._flush is not None:
+            if self._flush.when() <= at:
+                return
+            self._flush.cancel()
+        self._flush = self._loop.call_at(at, self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._flush = None
+        self.hub.fanout.flush(now_ns=time.time_ns())
+        self._arm()
 
     def _link_changed(self, link: Link, change: str) -> None:
         suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())

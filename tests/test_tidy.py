@@ -25,9 +25,19 @@ FLOORS = [
 """An import goes down, or sideways inside one room."""
 
 STOREYS_OF_CORE = [
-    {"errors", "channels", "envelope", "events", "messages", "frames"},
-    {"numbering", "log", "engine", "sequences", "publishers", "joiner", "ingest", "requests"},
-    {"fanout", "session", "mailbox", "hub"},
+    {"errors", "channels", "envelope", "events", "messages", "frames", "filters"},
+    {
+        "numbering",
+        "log",
+        "engine",
+        "sequences",
+        "publishers",
+        "joiner",
+        "ingest",
+        "requests",
+        "views",
+    },
+    {"pacing", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
 ]
 
 CORE_MAY_IMPORT = {

@@ -22,6 +22,7 @@ class ErrorCode(Enum):
     INVALID_JSON = ("invalid_json", 400, False)
     UNKNOWN_TYPE = ("unknown_type", 400, False)
     INVALID_FIELD = ("invalid_field", 400, False)
+    INVALID_FILTER = ("invalid_filter", 400, False)
     INVALID_CHANNEL = ("invalid_channel", 400, False)
     NOT_FOUND = ("not_found", 404, False)
     UNKNOWN_CHANNEL = ("unknown_channel", 404, False)

@@ -6,101 +6,25 @@ cursors; it reads on from the logs as its socket allows, and returns at the head
 queue per reader, and what is held for a lagging one does not grow.
 
 Everything here happens within one call; between calls, all live readers have been handed all that
-the logs hold.
+the logs hold, less what the rate of their view holds back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
-from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
+from gateway.core.cohorts import Cohort, Verdicts
+from gateway.core.log import ChannelLog, Entry, Retention
 from gateway.core.numbering import ORIGIN, Cursor
-
-
-View = frozenset[str]
-"""All that decides which bytes a reader gets: the patterns that it follows."""
-
-Cursors = Mapping[str, Cursor]
-"""The place reached, by channel."""
-
-
-class Flow(Protocol):
-    """Tells whether a socket's write buffer is above its mark."""
-
-    @property
-    def writing_paused(self) -> bool: ...
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was delivered since the last look, in bulk for the metrics."""
-
-    events: int = 0
-    writes: int = 0
-    bytes: int = 0
-    evicted: int = 0
-    lagged: int = 0
-
-
-class Reader:
-    """One consumer of events.
-
-    `cursors` is None while the reader is live; while it lags it holds the place reached in each
-    channel. A channel missing there has opened since, so it is owed from its beginning.
-    """
-
-    __slots__ = ("cursors", "flow", "on_lag", "personal", "served", "view", "write")
-
-    def __init__(
-        self,
-        *,
-        write: Callable[[bytes], object],
-        flow: Flow,
-        on_lag: Callable[[], object],
-        personal: ChannelLog | None = None,
-    ) -> None:
-        self.write = write
-        self.flow = flow
-        self.on_lag = on_lag
-        self.personal = personal
-        self.view: View = frozenset()
-        self.cursors: dict[str, Cursor] | None = {}
-        self.served: str | None = None
-        """The channel that the last part of what was owed came from."""
-
-
-class Cohort:
-    """The live readers of one view, and what it selects."""
-
-    __slots__ = ("_matched", "members", "view", "wildcards")
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.members: dict[Reader, None] = {}
-        self.wildcards = any(map(is_wildcard, view))
-        # Names are looked up in the view itself: only what patterns match needs to be remembered.
-        self._matched: dict[str, bool] = {}
-
-    def wants(self, channel: str) -> bool:
-        """Tell whether the view selects a channel."""
-        if channel in self.view or channel == EVERYONE:
-            return True
-        if not self.wildcards:
-            return False
-        matched = self._matched.get(channel)
-        if matched is None:
-            matched = self._matched[channel] = selects(self.view, channel)
-        return matched
-
-
-def selects(view: Iterable[str], channel: str) -> bool:
-    """Tell whether one of the patterns selects a channel; everyone follows ``$everyone``."""
-    return channel == EVERYONE or any(matches(pattern, channel) for pattern in view)
+from gateway.core.readers import Cursors, Reader, Tally
+from gateway.core.views import CLEAR, View, lens, names
 
 
 class Fanout:
-    """Hands each tick's entries to all readers; knows who lags and what they are owed."""
+    """Hands each tick's entries to all readers; knows who lags and what they are owed.
+
+    `wake` is called when something begins to wait for its time: see `due_ns` and `flush`.
+    """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
         self.epoch = epoch
@@ -108,29 +32,49 @@ class Fanout:
         self.tally = Tally()
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
-        """Readers that are ahead of a log: they came from a gateway that had heard more."""
+        """Readers that have all there is and are not live yet: they are ahead of a log, as they came
+        from a gateway that had heard more, or their cohort is held back by its rate."""
+        self.wake: Callable[[], object] = lambda: None
         self._logs = logs
-        self._cohorts: dict[View, Cohort] = {}
+        self._cohorts: dict[View, Cohort[Reader]] = {}
+        self._paced: set[Cohort[Reader]] = set()
 
     @property
-    def cohorts(self) -> Iterable[Cohort]:
+    def cohorts(self) -> Iterable[Cohort[Reader]]:
         """The cohorts that have members."""
         return self._cohorts.values()
+
+    @property
+    def apart(self) -> Iterator[Reader]:
+        """The readers that are in no cohort."""
+        yield from self.lagging
+        yield from self.waiting
+
+    @property
+    def due_ns(self) -> int | None:
+        """When `flush` is to be called next; None if nothing waits."""
+        return min((cohort.due_ns for cohort in self._paced), default=None)
 
     def take_tally(self) -> Tally:
         """Return what was delivered since the last call."""
         taken, self.tally = self.tally, Tally()
         return taken
 
+    # -- live ----------------------------------------------------------------------------------
+
     def deliver(self, entries: list[Entry]) -> None:
         """Write a tick's new entries, already in their logs, to every live reader."""
         by_channel: dict[str, list[Entry]] = {}
         for entry in entries:
             by_channel.setdefault(entry.channel, []).append(entry)
+        verdicts = Verdicts()
         joined: dict[tuple[str, ...], tuple[bytes, int]] = {}
         for cohort in list(self._cohorts.values()):
             key = tuple([name for name in by_channel if cohort.wants(name)])
             if not key:
+                continue
+            if not cohort.plain:
+                self._deliver_view(cohort, key, entries, by_channel, verdicts)
                 continue
             part = joined.get(key)
             if part is None:
@@ -139,9 +83,52 @@ class Fanout:
         for reader in list(self.waiting):
             self._go_on(reader)
 
-    def _write(
-        self, cohort: Cohort, data: bytes, count: int, *, first: Mapping[str, list[Entry]]
+    def _deliver_view(
+        self,
+        cohort: Cohort[Reader],
+        key: tuple[str, ...],
+        entries: list[Entry],
+        by_channel: Mapping[str, list[Entry]],
+        verdicts: Verdicts,
     ) -> None:
+        """Write what a view with conditions lets through, and hold back what its rates do."""
+        entries = [entry for entry in entries if entry.channel in key]
+        parts, events = cohort.sift(entries, self._logs, verdicts)
+        if parts:
+            self._write(cohort, b"".join(parts), events, first=by_channel)
+        if cohort.held_back:
+            self._flush(cohort, now_ns=entries[-1].received_ns)
+            if cohort.held_back:
+                self._paced.add(cohort)
+                self.wake()
+
+    def flush(self, *, now_ns: int) -> None:
+        """Write what was held back and is due."""
+        for cohort in list(self._paced):
+            self._flush(cohort, now_ns=now_ns)
+
+    def _flush(self, cohort: Cohort[Reader], *, now_ns: int) -> None:
+        before = cohort.places
+        parts, events, left_out = cohort.flush(self._logs, now_ns=now_ns)
+        if not parts:
+            return
+        written = self._write(cohort, b"".join(parts), events, before=before)
+        self.tally.conflated += left_out * written
+        if not cohort.held_back:
+            self._paced.discard(cohort)
+            for reader in [one for one in self.waiting if one.view == cohort.view]:
+                self._go_on(reader)
+
+    def _write(
+        self,
+        cohort: Cohort[Reader],
+        data: bytes,
+        count: int,
+        *,
+        first: Mapping[str, list[Entry]] | None = None,
+        before: Cursors | None = None,
+    ) -> int:
+        """Hand the same bytes to all members; returns how many took them, the others lag."""
         behind = []
         for reader in cohort.members:
             if reader.flow.writing_paused:
@@ -156,38 +143,46 @@ class Fanout:
         tally.events += count * written
         tally.bytes += len(data) * written
         tally.writes += written
+        if behind and before is None:
+            before = {name: unwritten[0].before for name, unwritten in (first or {}).items()}
         for reader in behind:
-            self._lag(reader, before=first)
+            self._lag(reader, before=before or {})
+        return written
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
         """Write an entry of a reader's own log."""
         if reader.cursors is not None:
             return
         if reader.flow.writing_paused:
-            self._lag(reader, before={PERSONAL: [entry]})
+            self._lag(reader, before={PERSONAL: entry.before})
         else:
             reader.write(entry.frame)
             self.tally.events += 1
             self.tally.writes += 1
             self.tally.bytes += len(entry.frame)
 
-    def _lag(self, reader: Reader, *, before: Mapping[str, list[Entry]]) -> None:
-        """Turn a live reader into cursors that stand before the given, unwritten entries."""
+    def _lag(self, reader: Reader, *, before: Cursors) -> None:
+        """Turn a live reader into cursors that stand before what was not written."""
         cursors = self.heads(reader)
-        for name, entries in before.items():
+        for name, place in before.items():
             if name in cursors:
-                cursors[name] = entries[0].before
+                cursors[name] = min(place, cursors[name])
         self._leave_cohort(reader)
         reader.cursors = cursors
         self.lagging.add(reader)
         self.tally.lagged += 1
         reader.on_lag()
 
-    def follow(self, reader: Reader, view: View, starts: Cursors) -> None:
+    # -- behind --------------------------------------------------------------------------------
+
+    def follow(
+        self, reader: Reader, view: View, starts: Cursors, *, brief: Collection[str] = ()
+    ) -> None:
         """Change what a reader follows; `starts` says where newly selected channels begin.
 
-        What it followed before goes on where it stands. Write any reply first: what is owed
-        already follows at once.
+        What it followed before goes on where it stands. Of the channels in `brief` it gets the
+        current values before it goes on. Write any reply first: what is owed already follows at
+        once.
         """
         cursors = self.heads(reader) if reader.cursors is None else dict(reader.cursors)
         cursors.update(starts)
@@ -195,6 +190,7 @@ class Fanout:
         reader.view = view
         wanted = {log.name for log in self.logs_of(reader)}
         reader.cursors = {name: place for name, place in cursors.items() if name in wanted}
+        reader.brief = (reader.brief | frozenset(brief)) & wanted
         self._go_on(reader)
 
     def _go_on(self, reader: Reader) -> None:
@@ -205,11 +201,11 @@ class Fanout:
 
     def remove(self, reader: Reader) -> None:
         """Forget a reader."""
-        self._leave_cohort(reader)
-        self.lagging.discard(reader)
-        self.waiting.discard(reader)
         if reader.cursors is None:
             reader.cursors = self.heads(reader)
+            self._leave(reader)
+        self.lagging.discard(reader)
+        self.waiting.discard(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what a lagging reader is owed, while its socket takes it.
@@ -220,7 +216,7 @@ class Fanout:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
                 self.lagging.discard(reader)
-                if self._is_ahead(reader):
+                if self._held_back(reader) or self._is_ahead(reader):
                     self.waiting.add(reader)
                 else:
                     self._join_cohort(reader)
@@ -234,43 +230,63 @@ class Fanout:
     def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
         """Take the next part of what a lagging reader is owed, and how many events are in it.
 
-        About `bytes_max` bytes, shared fairly between the channels that are behind. Where a log
-        has moved on, a `Gap` comes first.
+        About `bytes_max` bytes, shared fairly between the channels that are behind. Empty if it
+        has all there is, less what its cohort holds back.
         """
+        while True:
+            frames, count, more = self._read_some(reader, bytes_max=bytes_max)
+            if frames or not more:
+                return b"".join(frames), count
+
+    def _read_some(self, reader: Reader, *, bytes_max: int) -> tuple[list[bytes], int, bool]:
+        """The same, but nothing of it may be for this reader; then there may be more."""
         cursors = reader.cursors
         assert cursors is not None
+        held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
         behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest]
+        behind = [log for log in behind if log.name not in held_back]
         served = reader.served
         if served is not None:  # go on behind the channel that came last
             behind.sort(key=lambda log: log.name <= served)
-        parts: list[bytes] = []
+        frames: list[bytes] = []
         count = size = 0
         for log in behind:
             if size >= bytes_max:
                 break
-            after = cursors.get(log.name, ORIGIN)
-            missing = log.missing(after)
-            if missing is not None:
-                parts.append(self._evicted(log, *missing))
-            entries = log.read(after, bytes_max=bytes_max // len(behind))
-            parts += [entry.frame for entry in entries]
-            size += sum([len(entry.frame) for entry in entries])
+            part = self._part(reader, log, cursors.get(log.name, ORIGIN), bytes_max // len(behind))
             reader.served = log.name
-            count += sum([entry.is_event for entry in entries])
-            cursors[log.name] = entries[-1].at
-        return b"".join(parts), count
+            cursors[log.name] = part.reached
+            if part.reached >= log.newest:
+                reader.brief -= {log.name}
+            frames += part.frames
+            size += sum(map(len, part.frames))
+            count += part.events
+            self.tally.evicted += part.evicted
+            self.tally.conflated += part.conflated
+        return frames, count, bool(behind)
 
-    def _evicted(self, log: ChannelLog, first: int | None, last: int) -> bytes:
-        """Say what a log no longer holds of what a reader is owed."""
-        count = None if first is None else last - first + 1
-        self.tally.evicted += count or 1
-        epoch = log.numbering.position(log.start).epoch
-        return gap_frame(log.name, epoch, "evicted", first=first, last=last, count=count)
+    def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
+        seen = CLEAR if log is reader.personal else lens(reader.view, log.name) or CLEAR
+        if seen.rate is not None or log.name in reader.brief:
+            return newest(log, after, seen, bytes_max=bytes_max)
+        return everything(log, after, seen, bytes_max=bytes_max)
+
+    # -- where readers are ---------------------------------------------------------------------
 
     def heads(self, reader: Reader) -> dict[str, Cursor]:
-        """Return the newest place of every log that a reader follows."""
-        return {log.name: log.newest for log in self.logs_of(reader)}
+        """Return where a live reader stands in every log that it follows."""
+        heads = {log.name: log.newest for log in self.logs_of(reader)}
+        return heads | self._held_back(reader)
+
+    def is_at_head(self, reader: Reader) -> bool:
+        """Tell whether a reader has been handed all there is of what it follows."""
+        return reader.cursors is None and self._cohorts[reader.view].plain
+
+    def _held_back(self, reader: Reader) -> dict[str, Cursor]:
+        """Return where the cohort of a reader's view stands in channels that its rates hold back."""
+        cohort = self._cohorts.get(reader.view)
+        return {} if cohort is None or cohort.plain else cohort.places
 
     def places(self, reader: Reader) -> dict[str, Cursor]:
         """Return where a reader stands: behind what was written to it, by channel."""
@@ -310,7 +326,7 @@ class Fanout:
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         """Return the open logs that a reader follows, its personal one among them."""
-        found = [self._logs[EVERYONE], *self.selected(reader.view)]
+        found = [self._logs[EVERYONE], *self.selected(names(reader.view))]
         if reader.personal is not None:
             found.append(reader.personal)
         return found
@@ -328,12 +344,15 @@ class Fanout:
         return any(cursors.get(log.name, ORIGIN) > log.newest for log in self.logs_of(reader))
 
     def _leave_cohort(self, reader: Reader) -> None:
-        if reader.cursors is not None:
-            return
+        if reader.cursors is None:
+            self._leave(reader)
+
+    def _leave(self, reader: Reader) -> None:
         cohort = self._cohorts[reader.view]
         del cohort.members[reader]
         if not cohort.members:
             del self._cohorts[reader.view]
+            self._paced.discard(cohort)
 
 
 def _join(

@@ -6,7 +6,7 @@ want. Everything is synchronous, so nothing can come between an event's number a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,14 +15,17 @@ from gateway.core.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.engine import Engine
 from gateway.core.errors import ErrorCode, RequestError
 from gateway.core.events import BusStatus, Connection, Event
-from gateway.core.fanout import Fanout, Reader, selects
+from gateway.core.fanout import Fanout
 from gateway.core.ingest import Ingest, Rejection, timestamp
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
 from gateway.core.numbering import Cursor
 from gateway.core.publishers import Change
+from gateway.core.readers import Reader
 from gateway.core.requests import error_message
 from gateway.core.session import Changed, Session
+from gateway.core.views import lens
+from gateway.core.views import names as names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Arrival:
     channels: Sequence[str] = ()
     last: int | None = None
     since: Mapping[str, Position] | None = None
+    conditions: messages.Conditions = field(default_factory=messages.Conditions)
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class Hub:
         self.mailbox = mailbox
         self.fanout = Fanout(engine.logs, epoch=engine.epoch)
         self.sessions: dict[str, Session] = {}
+        self._heard = False
         self._greeting = greeting
         engine.follow(self.fanout.deliver)
 
@@ -91,6 +96,7 @@ class Hub:
             else:
                 tick.add(taken)
             tick.bytes += sum(map(len, frames))
+        self._heard = True
         self._settle(tick, now_ns)
         return tick
 
@@ -210,6 +216,7 @@ class Hub:
                 user_id=arrival.user_id,
                 fanout=self.fanout,
                 subscriptions_max=self._greeting.limits.subscriptions_max,
+                bus=lambda: self.bus,
             )
         self.mailbox.add(session, arrival.secret)
         self.sessions[session.client_id] = session
@@ -220,7 +227,13 @@ class Hub:
         self._announce("client.connected", session, now_ns)
         new = [name for name in arrival.channels if name not in session.subscriptions]
         if new:
-            changed = session.open(new, last=arrival.last, since=arrival.since, now_ns=now_ns)
+            changed = session.open(
+                new,
+                last=arrival.last,
+                since=arrival.since,
+                conditions=arrival.conditions,
+                now_ns=now_ns,
+            )
             self.announce_change(session, changed, now_ns=now_ns)
         return session
 
@@ -299,6 +312,14 @@ class Hub:
 
     # -- questions -----------------------------------------------------------------------------
 
+    @property
+    def bus(self) -> messages.BusState:
+        """``waiting`` until anything was heard, ``stale`` while all are silent that should not be."""
+        state = self.ingest.joiner.publishers.state
+        if state != "unknown":
+            return state
+        return "live" if self._heard else "waiting"
+
     def heads(self) -> dict[str, Cursor]:
         """Return every log's newest place: where all live readers stand."""
         return {name: log.newest for name, log in self.engine.logs.items()}
@@ -307,16 +328,15 @@ class Hub:
         """Count the clients that follow each open channel."""
         counts: Counter[str] = Counter()
         for cohort in self.fanout.cohorts:
-            names = self.engine.logs if cohort.wildcards else (EVERYONE, *cohort.view)
+            names = self.engine.logs if cohort.wildcards else (EVERYONE, *names_of(cohort.view))
             for name in names:
                 if name in self.engine.logs and cohort.wants(name):
                     counts[name] += len(cohort.members)
-        for reader in (*self.fanout.lagging, *self.fanout.waiting):
+        for reader in self.fanout.apart:
             counts.update(log.name for log in self.fanout.logs_of(reader))
         return counts
 
     def subscribers(self, channel: str) -> int:
         """Count the clients that follow a channel."""
         live = sum(len(c.members) for c in self.fanout.cohorts if c.wants(channel))
-        apart = (*self.fanout.lagging, *self.fanout.waiting)
-        return live + sum(selects(reader.view, channel) for reader in apart)
+        return live + sum(lens(reader.view, channel) is not None for reader in self.fanout.apart)

@@ -47,6 +47,8 @@ class Entry(Struct, frozen=True, gc=False):
     sent_ns: int = 0
     is_event: bool = True
     key: str = ""
+    begins: bool = False
+    """Whether it is the first event of an epoch, which it names."""
 
     @property
     def json(self) -> bytes:
@@ -131,8 +133,8 @@ class ChannelLog:
             newest = numbering.newest
         offset = newest.offset + 1 if numbering.own else event.sequence
         numbering.newest = at = Cursor(newest.life, offset)
-        if self._fresh:
-            self._fresh = False
+        begins, self._fresh = self._fresh, False
+        if begins:
             epoch = numbering.life.epoch.encode()
             frame = text_frame(
                 b'%b%d,"epoch":"%b",%b}' % (self._prefix, offset, epoch, event.fields)
@@ -140,7 +142,9 @@ class ChannelLog:
         else:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
         key = self._key(event) if self.retention.key else ""
-        entry = Entry(self.name, newest, at, frame, event.received_ns, event.sent_ns, True, key)
+        entry = Entry(
+            self.name, newest, at, frame, event.received_ns, event.sent_ns, True, key, begins
+        )
         self._hold(entry)
         entries.append(entry)
         return entries
@@ -263,6 +267,10 @@ class ChannelLog:
                 break
         return batch
 
+    def held(self, after: Cursor) -> list[Entry]:
+        """Return all entries held behind a place."""
+        return [entry for entry in self._entries[self._index(after) :] if entry is not None]
+
     def lag(self, after: Cursor) -> int:
         """Return how many entries there are behind a place, those that are missing included."""
         missing = self.missing(after)
@@ -315,6 +323,17 @@ def _place(entry: Entry | None) -> Cursor:
 def _received(entry: Entry | None) -> int:
     assert entry is not None
     return entry.received_ns
+
+
+def left_out(log: ChannelLog, entry: Entry) -> list[bytes]:
+    """Return what a reader gets in place of an event that it did not want.
+
+    Nothing, unless the event is the one that names its epoch: what follows is numbered in it.
+    """
+    if not entry.begins:
+        return []
+    epoch, offset = log.numbering.position(entry.at).epoch, entry.at.offset
+    return [gap_frame(log.name, epoch, "filtered", first=offset, last=offset, count=1)]
 
 
 def gap_frame(

@@ -35,13 +35,17 @@ Since = Annotated[
 ]
 
 
+Rate = Annotated[float, Meta(ge=0.01, le=1000, description="Events per second and key.")]
+Condition = Annotated[str, Meta(max_length=1024, description="A condition in CEL.")]
+
+
 class Options(Struct, kw_only=True, omit_defaults=True):
     """How a subscription starts and what it leaves out."""
 
     since: Since | None = None
     last: Annotated[int, Meta(ge=0)] | None = None
-    filter: Any = None
-    rate: Any = None
+    filter: Condition | None = None
+    rate: Rate | None = None
 
 
 class ChannelRequest(Options, kw_only=True):
@@ -127,11 +131,18 @@ class Denied(Struct):
     message: str
 
 
+BusState = Literal["waiting", "live", "stale"]
+
+
 class Subscribed(Struct, tag="subscribed", kw_only=True):
-    """From `positions` on nothing is missed; `recovered` answers each `since`."""
+    """From `positions` on nothing is missed; `recovered` answers each `since`.
+
+    `bus` tells whether anything was heard from a publisher yet, or not for too long.
+    """
 
     channels: list[str]
     timestamp: str
+    bus: BusState
     positions: dict[str, Position]
     recovered: dict[str, bool]
     denied: list[Denied]
@@ -146,11 +157,19 @@ class Unsubscribed(Struct, tag="unsubscribed", kw_only=True):
     id: OptionalId = UNSET
 
 
+class Conditions(Struct, omit_defaults=True):
+    """What a subscription leaves out."""
+
+    filter: str | None = None
+    rate: float | None = None
+
+
 class Subscriptions(Struct, tag="subscriptions", kw_only=True):
-    """What this client follows."""
+    """What this client follows, and on which conditions, if there are any."""
 
     channels: list[str]
     timestamp: str
+    conditions: dict[str, Conditions] | UnsetType = UNSET
     id: OptionalId = UNSET
 
 
@@ -173,7 +192,7 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
-GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated"]
+GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered"]
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
@@ -181,7 +200,8 @@ class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
 
     `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
     known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `conflated`: newer
-    events stand for them, as the subscription asked. What follows is numbered in `epoch`; `from`
+    events stand for them, as the subscription asked. `filtered`: the event that would have named its
+    epoch was not wanted. What follows is numbered in `epoch`; `from`
     is null where what is missing begins in another one.
     """
 

@@ -7,7 +7,7 @@ for `SILENCES` of its intervals is stale.
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -100,7 +100,7 @@ class Publishers:
         return list(self._known.values())
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["unknown", "live", "stale"]:
         """``live`` if any is, ``stale`` if all are silent that should not be, else ``unknown``."""
         if not self._known:
             return "unknown"

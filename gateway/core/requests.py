@@ -7,7 +7,10 @@ import msgspec
 
 from gateway.core import channels, messages
 from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.filters import Filter, FilterError
+from gateway.core.filters import parse as parse_filter
 from gateway.core.messages import ChannelRequest, Position
+from gateway.core.views import Selection
 
 
 _decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(
@@ -69,6 +72,7 @@ class Asked:
     channel: str
     since: Position | dict[str, Position] | None
     last: int | None
+    selection: Selection
 
 
 def split(message: messages.Subscribe) -> list[Asked]:
@@ -85,7 +89,7 @@ def split(message: messages.Subscribe) -> list[Asked]:
     asked: dict[str, Asked] = {}
     for one in message.channels:
         own = ChannelRequest(channel=one) if isinstance(one, str) else one
-        _check(own.channel, own, message)
+        _check(own.channel)
         since = common if own.since is None else read_since(own.since)
         if isinstance(since, Position) and channels.is_wildcard(own.channel):
             raise RequestError(
@@ -93,7 +97,7 @@ def split(message: messages.Subscribe) -> list[Asked]:
                 f"`since` of the wildcard {own.channel!r} must name a position for each channel",
             )
         last = message.last if own.last is None else own.last
-        asked[own.channel] = Asked(own.channel, since, last)
+        asked[own.channel] = Asked(own.channel, since, last, _select(own, message))
     return list(asked.values())
 
 
@@ -113,13 +117,28 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
         raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
 
 
-def _check(pattern: str, *options: messages.Options) -> None:
+def _select(own: ChannelRequest, common: messages.Options) -> Selection:
+    text = common.filter if own.filter is None else own.filter
+    rate = common.rate if own.rate is None else own.rate
+    return Selection(own.channel, None if text is None else read_filter(text), rate)
+
+
+def read_filter(text: str) -> Filter:
+    """Read a condition.
+
+    Raises:
+        RequestError: It is none; the message points at the place.
+    """
+    try:
+        return parse_filter(text)
+    except FilterError as error:
+        raise RequestError(ErrorCode.INVALID_FILTER, f"filter: {error}") from error
+
+
+def _check(pattern: str) -> None:
     if not channels.is_pattern(pattern):
         raise RequestError(
             ErrorCode.INVALID_CHANNEL,
             f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
             "`*` for one segment, a final `>` for the rest",
         )
-    for name in ("filter", "rate"):
-        if any(getattr(one, name) is not None for one in options):
-            raise RequestError(ErrorCode.UNSUPPORTED, f"`{name}` is not supported by this version")

@@ -9,7 +9,7 @@ with it, so what counts is the last answered ping: a WebSocket is ordered, and w
 has seen what was written before it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,13 +17,15 @@ import msgspec
 from gateway.core import channels, messages, requests
 from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.errors import ErrorCode, RequestError
-from gateway.core.fanout import Cursors, Fanout, Reader
+from gateway.core.fanout import Fanout
 from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog, gap_frame
 from gateway.core.messages import Position
 from gateway.core.numbering import ORIGIN, Cursor
+from gateway.core.readers import Cursors, Reader
 from gateway.core.requests import error_message
+from gateway.core.views import Selection, View
 
 
 _encode = msgspec.json.Encoder().encode
@@ -40,13 +42,14 @@ class Changed:
 class _Plan:
     """Where the channels of a subscribe message begin, and what is to be said about it."""
 
-    __slots__ = ("logs", "lost", "recovered", "starts")
+    __slots__ = ("brief", "logs", "lost", "recovered", "starts")
 
     def __init__(self) -> None:
         self.logs: dict[str, ChannelLog] = {}
         self.starts: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: list[ChannelLog] = []
+        self.brief: set[str] = set()
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
         """Begin behind a place."""
@@ -78,14 +81,22 @@ class Session:
     """One client: who it is, what it follows, how far it is known to have come."""
 
     def __init__(
-        self, *, client_id: str, user_id: str | None, fanout: Fanout, subscriptions_max: int
+        self,
+        *,
+        client_id: str,
+        user_id: str | None,
+        fanout: Fanout,
+        subscriptions_max: int,
+        bus: Callable[[], messages.BusState],
     ) -> None:
         self.client_id = client_id
         self.user_id = user_id
         self.secret = ""
-        self.subscriptions: tuple[str, ...] = ()
+        self.subscriptions: dict[str, Selection] = {}
+        """What the client follows, by pattern."""
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
+        self._bus = bus
         self._fanout = fanout
         self._subscriptions_max = subscriptions_max
         self._known: Cursors = {}
@@ -97,14 +108,14 @@ class Session:
         """Bind the session to a new connection; one that was lost goes on where it stood."""
         reader.personal = self.personal
         self.reader = reader
-        resumed = self.subscriptions
+        resumed = list(self.subscriptions)
         plan = self._start_own(since or {})
         if resumed:
             self._restore(plan, since or {})
         if resumed or plan.recovered:
             self._reply_subscribed(plan, resumed, msgspec.UNSET, now_ns)
         self._begin(plan.starts)
-        self._fanout.follow(reader, frozenset(resumed), plan.starts)
+        self._fanout.follow(reader, self._view, plan.starts)
 
     def _begin(self, starts: Cursors, *, followed: Collection[str] = ()) -> None:
         """Note where channels begin, also for a ping that is under way.
@@ -157,8 +168,9 @@ class Session:
         """Note what has been written before a ping; `heads` is shared by all live readers."""
         reader = self.reader
         if reader is not None:
-            places = heads if reader.cursors is None else self._fanout.places(reader)
-            if self.personal is not None and reader.cursors is None:
+            at_head = self._fanout.is_at_head(reader)
+            places = heads if at_head else self._fanout.places(reader)
+            if self.personal is not None and at_head:
                 places = {**heads, PERSONAL: self.personal.newest}
             self._pinged = (payload, places)
 
@@ -187,12 +199,7 @@ class Session:
                 case messages.Unsubscribe():
                     return self._unsubscribe(message, now_ns)
                 case messages.GetSubscriptions():
-                    subscribed = list(self.subscriptions)
-                    self.send(
-                        messages.Subscriptions(
-                            id=message.id, channels=subscribed, timestamp=timestamp(now_ns)
-                        )
-                    )
+                    self._reply_subscriptions(message.id, now_ns)
                 case messages.Ping():
                     stamp = timestamp(now_ns)
                     self.send(
@@ -212,11 +219,17 @@ class Session:
         *,
         last: int | None,
         since: Mapping[str, Position] | None,
+        conditions: messages.Conditions,
         now_ns: int,
     ) -> Changed | None:
         """Subscribe to what a client asked for with its address."""
-        positions = None if since is None else msgspec.to_builtins(since)
-        message = messages.Subscribe(channels=list(names), last=last, since=positions)
+        message = messages.Subscribe(
+            channels=list(names),
+            last=last,
+            since=None if since is None else msgspec.to_builtins(since),
+            filter=conditions.filter,
+            rate=conditions.rate,
+        )
         try:
             return self._subscribe(message, now_ns)
         except RequestError as error:
@@ -236,6 +249,10 @@ class Session:
         logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions)]
         return {log.name: log.numbering.position(places.get(log.name, ORIGIN)) for log in logs}
 
+    @property
+    def _view(self) -> View:
+        return frozenset(self.subscriptions.values())
+
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
         reader = self.reader
         assert reader is not None
@@ -253,10 +270,10 @@ class Session:
         current = self._fanout.places(reader)
         for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
             self._plan(plan, one, current)
-        self.subscriptions += tuple(new)
+        self.subscriptions |= {one.channel: one.selection for one in asked}
         self._begin(plan.starts, followed=current)
         self._reply_subscribed(plan, names, message.id, now_ns)
-        self._fanout.follow(reader, frozenset(self.subscriptions), plan.starts)
+        self._fanout.follow(reader, self._view, plan.starts, brief=plan.brief)
         return Changed(subscribed=tuple(names))
 
     def _plan(self, plan: _Plan, asked: requests.Asked, current: Cursors) -> None:
@@ -271,6 +288,13 @@ class Session:
             elif since is not None and channels.is_wildcard(asked.channel):
                 # The client followed this pattern and has no position here: the channel is new.
                 plan.resume(log, ORIGIN)
+            elif asked.last == 1:
+                # The current value, or that of each key, however long ago it changed.
+                oldest = next(iter(log.current(ORIGIN)), None)
+                first = log.newest if oldest is None else oldest.before
+                plan.start(log, min(first, stands))
+                if first <= stands:  # else it lags, and is owed more than that
+                    plan.brief.add(log.name)
             elif asked.last is not None:
                 # Who lags is owed more than the last few, and gets it.
                 plan.start(log, min(log.back(asked.last), stands))
@@ -285,6 +309,7 @@ class Session:
                 id=id_,
                 channels=list(names),
                 timestamp=timestamp(now_ns),
+                bus=self._bus(),
                 positions=plan.positions(),
                 recovered=plan.recovered,
                 denied=[],
@@ -295,10 +320,26 @@ class Session:
                 epoch = log.numbering.position(log.start).epoch
                 self.reader.write(gap_frame(log.name, epoch, "epoch"))
 
+    def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
+        options = {
+            one.pattern: messages.Conditions(one.filter.text if one.filter else None, one.rate)
+            for one in self.subscriptions.values()
+            if one.filter is not None or one.rate is not None
+        }
+        self.send(
+            messages.Subscriptions(
+                id=id_,
+                channels=list(self.subscriptions),
+                timestamp=timestamp(now_ns),
+                conditions=options or msgspec.UNSET,
+            )
+        )
+
     def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
         assert self.reader is not None
         gone = [name for name in dict.fromkeys(message.channels) if name in self.subscriptions]
-        self.subscriptions = tuple(name for name in self.subscriptions if name not in gone)
-        self._fanout.follow(self.reader, frozenset(self.subscriptions), {})
+        for name in gone:
+            del self.subscriptions[name]
+        self._fanout.follow(self.reader, self._view, {})
         self.send(messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns)))
         return Changed(unsubscribed=tuple(gone))

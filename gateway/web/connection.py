@@ -12,9 +12,9 @@ from aiohttp import WSMessage, WSMsgType, web
 from gateway.config.model import Clients
 from gateway.core import messages
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Cursors, Reader
 from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
+from gateway.core.readers import Cursors, Reader
 from gateway.core.session import Session
 from gateway.web.pulse import Pulse
 from gateway.web.transport import CLOSE_SECONDS, Protocol, Socket

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from gateway.config.model import Clients
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Cursors
 from gateway.core.frames import ping_frame
 from gateway.core.hub import Hub
+from gateway.core.readers import Cursors
 
 
 class Connection(Protocol):

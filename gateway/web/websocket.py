@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
+from gateway.core import messages
 from gateway.core.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.hub import Arrival
 from gateway.core.messages import Position
@@ -136,6 +137,7 @@ def _arrival(query: Mapping[str, str]) -> Arrival:
         channels=[name for name in query.get("channels", "").split(",") if name],
         last=_last(query.get("last")),
         since=_since(query.get("since")),
+        conditions=messages.Conditions(query.get("filter") or None, _rate(query.get("rate"))),
     )
 
 
@@ -145,6 +147,15 @@ def _last(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
         raise RequestError(ErrorCode.INVALID_FIELD, "last: a whole number of events")
     return int(text)
+
+
+def _rate(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return msgspec.convert(text, messages.Rate, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_FIELD, f"rate: {error}") from error
 
 
 def _since(text: str | None) -> dict[str, Position] | None:

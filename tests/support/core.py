@@ -8,13 +8,13 @@ from typing import Any
 
 from gateway.core import messages
 from gateway.core.engine import Engine
-from gateway.core.fanout import Reader
 from gateway.core.hub import Arrival, Greeting, Hub
 from gateway.core.ingest import Ingest
 from gateway.core.joiner import JOIN_NS, Joiner
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
+from gateway.core.readers import Reader
 from gateway.core.sequences import Sequences
 from gateway.core.session import Session
 

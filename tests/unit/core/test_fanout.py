@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.core.fanout import Reader
 from gateway.core.hub import Arrival, Hub
+from gateway.core.readers import Reader
 from tests.support.core import Peer, make_hub, publish
 
 
@@ -74,7 +74,7 @@ def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
     [cohort] = hub.fanout.cohorts
 
     assert not cohort.wildcards
-    assert not cohort._matched
+    assert not cohort._lenses
 
 
 def test_channels_that_are_behind_share_what_a_socket_takes() -> None:

@@ -182,8 +182,8 @@ def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
             "too_many_subscriptions",
             None,
         ),
-        ('{"type":"subscribe","channels":["a"],"filter":"x > 1"}', "unsupported", None),
-        ('{"type":"subscribe","channels":["a"],"rate":2}', "unsupported", None),
+        ('{"type":"subscribe","channels":["a"],"filter":"x >"}', "invalid_filter", None),
+        ('{"type":"subscribe","channels":["a"],"rate":0}', "invalid_field", None),
         ('{"type":"auth","token":"x","id":9}', "unsupported", 9),
         ('{"type":"ping","id":[1]}', "invalid_field", None),
     ],
@@ -202,7 +202,7 @@ def test_a_bad_message_is_told_what_is_wrong_and_changes_nothing(
     assert error["code"] == code
     assert error.get("id") == id_
     assert error["message"]
-    assert session.subscriptions == ("robots",)
+    assert [*session.subscriptions] == ["robots"]
     publish(hub, "robots")
     assert offsets(peer.take()) == [1]
 
@@ -397,7 +397,7 @@ def test_the_address_that_a_client_comes_back_with_delivers_once() -> None:
     peer.connect("robots", "logs.a", session=session.secret, since=positions)
 
     assert offsets(peer.received) == [3, 4, 5]
-    assert session.subscriptions == ("robots", "logs.a")
+    assert [*session.subscriptions] == ["robots", "logs.a"]
 
 
 def test_a_lagging_client_that_asks_for_the_last_few_still_gets_all_it_is_owed() -> None:
@@ -419,4 +419,4 @@ def test_a_channel_named_over_and_over_costs_no_more_than_once() -> None:
     [subscribed] = peer.say(type="subscribe", channels=["robots"] * 1000)
 
     assert subscribed["channels"] == ["robots"]
-    assert session.subscriptions == ("robots",)
+    assert [*session.subscriptions] == ["robots"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.model import Clients
 from gateway.core.errors import CloseCode
-from gateway.core.fanout import Cursors
+from gateway.core.readers import Cursors
 from gateway.web.pulse import Pulse
 from tests.support.core import make_hub
 

@@ -1,0 +1,78 @@
+"""What a reader that is behind gets of one channel next: from the log, as its view sees it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from gateway.core.cohorts import Verdicts
+from gateway.core.log import ChannelLog, Entry, gap_frame, left_out
+from gateway.core.numbering import Cursor
+from gateway.core.pacing import conflated, in_order
+from gateway.core.views import Lens
+
+
+@dataclass(slots=True)
+class Part:
+    """Frames to be written, how far they reach, and what they stand for."""
+
+    reached: Cursor
+    frames: list[bytes] = field(default_factory=list)
+    events: int = 0
+    evicted: int = 0
+    conflated: int = 0
+
+    def add(self, entries: Collection[Entry]) -> None:
+        """Add entries in order."""
+        self.frames += [entry.frame for entry in entries]
+        self.events += sum([entry.is_event for entry in entries])
+
+
+def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Part:
+    """Take the next events behind a place, about `bytes_max` of them; a gap first if some are gone."""
+    part = Part(after)
+    missing = log.missing(after)
+    if missing is not None:
+        first, last = missing
+        count = None if first is None else last - first + 1
+        epoch = log.numbering.position(log.start).epoch
+        part.frames.append(
+            gap_frame(log.name, epoch, "evicted", first=first, last=last, count=count)
+        )
+        part.evicted = count or 1
+    entries = log.read(after, bytes_max=bytes_max)
+    part.reached = entries[-1].at if entries else log.newest
+    if not seen.filters:
+        part.add(entries)
+        return part
+    verdicts = Verdicts()
+    for entry in entries:
+        if _passes(entry, seen, verdicts):
+            part.add([entry])
+        else:
+            part.frames += left_out(log, entry)
+    return part
+
+
+def newest(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Part:
+    """Take the newest event of each key behind a place; a gap stands for what they replace."""
+    verdicts = Verdicts()
+    passing = [entry for entry in log.held(after) if _passes(entry, seen, verdicts)]
+    chosen = {e.key: e for e in log.current(after) if _passes(e, seen, verdicts)}
+    chosen.update({entry.key: entry for entry in passing if entry.is_event})
+    entries = in_order((*chosen.values(), *[e for e in passing if not e.is_event]))
+    size = 0
+    for at, entry in enumerate(entries, 1):
+        size += len(entry.frame)
+        if size >= bytes_max:
+            del entries[at:]
+    reached = entries[-1].at if entries and size >= bytes_max else log.newest
+    part = Part(reached)
+    part.conflated = sum(e.is_event and e.at <= reached for e in passing)
+    part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
+    known = None if log.missing(after) is not None else part.conflated
+    part.frames += conflated(log, after, reached, known)
+    part.add(entries)
+    return part
+
+
+def _passes(entry: Entry, seen: Lens, verdicts: Verdicts) -> bool:
+    return not entry.is_event or verdicts.passes(seen.filters, entry)

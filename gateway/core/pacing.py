@@ -1,0 +1,65 @@
+"""Newest wins: what a view with a rate gets, and when.
+
+Between two flushes of a channel each event takes the place of the one before it with the same key.
+What was left out is counted, and told with a gap in front of those that came through.
+"""
+
+from collections.abc import Iterable
+
+from gateway.core.log import ChannelLog, Entry, gap_frame
+from gateway.core.numbering import Cursor
+
+
+class Pace:
+    """One channel's events on their way to the readers of one view."""
+
+    __slots__ = ("_chosen", "_gaps", "_left_out", "_period_ns", "before", "due_ns")
+
+    def __init__(self, rate: float) -> None:
+        self._period_ns = round(1e9 / rate)
+        self._chosen: dict[str, Entry] = {}
+        self._gaps: list[Entry] = []
+        self._left_out = 0
+        self.before: Cursor | None = None
+        """The place before what waits; None if nothing does."""
+        self.due_ns = 0
+        """When the next flush may be."""
+
+    def offer(self, entry: Entry) -> None:
+        """Take in an event or a gap."""
+        if self.before is None:
+            self.before = entry.before
+        if not entry.is_event:
+            self._gaps.append(entry)
+            return
+        self._left_out += self._chosen.pop(entry.key, None) is not None
+        self._chosen[entry.key] = entry
+
+    def is_due(self, now_ns: int) -> bool:
+        """Tell whether what waits may go out; a clock that was set back holds nothing up."""
+        return self.before is not None and not now_ns < self.due_ns <= now_ns + self._period_ns
+
+    def flush(self, log: ChannelLog, *, now_ns: int) -> tuple[list[bytes], int, int]:
+        """Return the frames of what waits, how many events they hold, and how many were left out."""
+        assert self.before is not None
+        entries = in_order((*self._gaps, *self._chosen.values()))
+        frames = conflated(log, self.before, entries[-1].at, self._left_out)
+        frames += [entry.frame for entry in entries]
+        events, left_out = len(self._chosen), self._left_out
+        self._chosen, self._gaps, self._left_out, self.before = {}, [], 0, None
+        self.due_ns = now_ns + self._period_ns
+        return frames, events, left_out
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Sort entries by their places."""
+    return sorted(entries, key=lambda entry: entry.at)
+
+
+def conflated(log: ChannelLog, after: Cursor, last: Cursor, left_out: int | None) -> list[bytes]:
+    """Return what tells that newer events stand for others behind a place; nothing for none."""
+    if left_out == 0:
+        return []
+    first = after.offset + 1 if after.life == last.life else None
+    epoch = log.numbering.position(last).epoch
+    return [gap_frame(log.name, epoch, "conflated", first=first, last=last.offset, count=left_out)]

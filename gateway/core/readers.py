@@ -1,0 +1,61 @@
+"""One consumer of events, and what it tells of itself."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.log import ChannelLog
+from gateway.core.numbering import Cursor
+from gateway.core.views import View
+
+
+Cursors = Mapping[str, Cursor]
+"""The place reached, by channel."""
+
+
+class Flow(Protocol):
+    """Tells whether a socket's write buffer is above its mark."""
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was delivered since the last look, in bulk for the metrics."""
+
+    events: int = 0
+    writes: int = 0
+    bytes: int = 0
+    evicted: int = 0
+    lagged: int = 0
+    conflated: int = 0
+
+
+class Reader:
+    """One consumer of events.
+
+    `cursors` is None while the reader is live; while it lags it holds the place reached in each
+    channel. A channel missing there has opened since, so it is owed from its beginning. Of the
+    channels in `brief` only the current values are owed.
+    """
+
+    __slots__ = ("brief", "cursors", "flow", "on_lag", "personal", "served", "view", "write")
+
+    def __init__(
+        self,
+        *,
+        write: Callable[[bytes], object],
+        flow: Flow,
+        on_lag: Callable[[], object],
+        personal: ChannelLog | None = None,
+    ) -> None:
+        self.write = write
+        self.flow = flow
+        self.on_lag = on_lag
+        self.personal = personal
+        self.view: View = frozenset()
+        self.cursors: dict[str, Cursor] | None = {}
+        self.brief: frozenset[str] = frozenset()
+        self.served: str | None = None
+        """The channel that the last part of what was owed came from."""

@@ -1,0 +1,70 @@
+"""What a reader wants to see: patterns, and for each of them a condition and a rate.
+
+All that decides which bytes a reader gets is in its view, so readers with the same one can share
+them. A channel that is named itself is seen as it was asked for; otherwise through every pattern
+that selects it: an event passes if any of them lets it, at the fastest of their rates.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gateway.core.channels import EVERYONE, is_wildcard, matches
+from gateway.core.filters import Filter
+
+
+class Selection(NamedTuple):
+    """One subscription; `rate` is in events per second and key, None = all of them."""
+
+    pattern: str
+    filter: Filter | None = None
+    rate: float | None = None
+
+
+View = frozenset[Selection]
+
+
+class Lens(NamedTuple):
+    """How a view sees one channel: through any of the `filters`, if there are some."""
+
+    filters: tuple[Filter, ...] = ()
+    rate: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether every event passes at once."""
+        return not self.filters and self.rate is None
+
+
+CLEAR = Lens()
+
+
+def view_of(patterns: Iterable[str]) -> View:
+    """Return the view that selects patterns without conditions."""
+    return frozenset(map(Selection, patterns))
+
+
+def names(view: View) -> list[str]:
+    """Return a view's patterns."""
+    return [selection.pattern for selection in view]
+
+
+def is_plain(view: View) -> bool:
+    """Tell whether a view sees every event of the channels that it selects."""
+    return all(one.filter is None and one.rate is None for one in view)
+
+
+def lens(view: View, channel: str) -> Lens | None:
+    """Return how a view sees a channel, None if not at all; everyone follows ``$everyone``."""
+    if channel == EVERYONE:
+        return CLEAR
+    chosen = [one for one in view if one.pattern == channel] or [
+        one for one in view if is_wildcard(one.pattern) and matches(one.pattern, channel)
+    ]
+    if not chosen:
+        return None
+    filters = {one.filter for one in chosen}
+    rates = [one.rate for one in chosen]
+    return Lens(
+        () if None in filters else tuple(sorted((f for f in filters if f), key=lambda f: f.text)),
+        None if None in rates else max(rate for rate in rates if rate is not None),
+    )
