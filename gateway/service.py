@@ -29,7 +29,7 @@ from gateway.core.publishers import SILENCES
 from gateway.core.sequences import Sequences
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
-from gateway.web import app, transport, websocket
+from gateway.web import app, arrivals, transport
 from gateway.web.context import BusLink, Context
 from gateway.web.pulse import Pulse
 
@@ -117,7 +117,7 @@ class Service:
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
         self._context.draining = True
-        await websocket.close_all(self._context, CloseCode.RESTART)
+        await arrivals.close_all(self._context, CloseCode.RESTART)
 
     async def stop(self) -> None:
         """Release everything."""

@@ -1,6 +1,7 @@
 """WebSocket frames (RFC 6455, section 5), built once and written as they are."""
 
 import struct
+from collections.abc import Iterator
 
 
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
@@ -19,6 +20,20 @@ def text_frame(payload: bytes) -> bytes:
 def text_payload(frame: bytes) -> bytes:
     """Return what `text_frame` was given."""
     return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def text_payloads(frames: bytes) -> Iterator[bytes]:
+    """Return what each of several text frames in a row was given."""
+    at = 0
+    while at < len(frames):
+        size = frames[at + 1]
+        at += 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size = int.from_bytes(frames[at : at + width])
+            at += width
+        yield frames[at : at + size]
+        at += size
 
 
 def ping_frame(payload: bytes) -> bytes:

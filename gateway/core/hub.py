@@ -6,7 +6,7 @@ want. Everything is synchronous, so nothing can come between an event's number a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -50,6 +50,17 @@ class Arrival:
     last: int | None = None
     since: Mapping[str, Position] | None = None
     conditions: messages.Conditions = field(default_factory=messages.Conditions)
+
+    @property
+    def subscribe(self) -> messages.Subscribe:
+        """The same as the message that asks for it."""
+        return messages.Subscribe(
+            channels=list(self.channels),
+            last=self.last,
+            since=None if self.since is None else msgspec.to_builtins(self.since),
+            filter=self.conditions.filter,
+            rate=self.conditions.rate,
+        )
 
 
 @dataclass(slots=True)
@@ -227,13 +238,7 @@ class Hub:
         self._announce("client.connected", session, now_ns)
         new = [name for name in arrival.channels if name not in session.subscriptions]
         if new:
-            changed = session.open(
-                new,
-                last=arrival.last,
-                since=arrival.since,
-                conditions=arrival.conditions,
-                now_ns=now_ns,
-            )
+            changed = session.open(replace(arrival, channels=new).subscribe, now_ns=now_ns)
             self.announce_change(session, changed, now_ns=now_ns)
         return session
 
@@ -242,11 +247,16 @@ class Hub:
         session = self.mailbox.take(secret, now_ns=now_ns)
         return session if session is not None and session.client_id in self.sessions else None
 
-    def depart(self, session: Session, *, code: int, seconds: float, now_ns: int) -> None:
-        """Let a client's connection go; its session is remembered."""
+    def depart(
+        self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True
+    ) -> None:
+        """Let a client's connection go; its session is remembered, or not."""
         session.detach()
         del self.sessions[session.client_id]
-        self.mailbox.remember(session, now_ns=now_ns)
+        if remember:
+            self.mailbox.remember(session, now_ns=now_ns)
+        else:
+            self.mailbox.forget(session)
         self._announce("client.disconnected", session, now_ns, code=code, seconds=seconds)
 
     def receive(self, session: Session, text: str, *, now_ns: int) -> None:

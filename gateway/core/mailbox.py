@@ -82,6 +82,10 @@ class Mailbox:
     def _drop(self, session: Session) -> None:
         del self._lost[session]
         self.expired += 1
+        self.forget(session)
+
+    def forget(self, session: Session) -> None:
+        """Let nobody take a session up again."""
         del self._by_secret[session.secret]
         del self._by_client[session.client_id]
         if session.user_id is not None:

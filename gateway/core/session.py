@@ -9,7 +9,7 @@ with it, so what counts is the last answered ping: a WebSocket is ordered, and w
 has seen what was written before it.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -215,21 +215,11 @@ class Session:
 
     def open(
         self,
-        names: Sequence[str],
+        message: messages.Subscribe,
         *,
-        last: int | None,
-        since: Mapping[str, Position] | None,
-        conditions: messages.Conditions,
         now_ns: int,
     ) -> Changed | None:
         """Subscribe to what a client asked for with its address."""
-        message = messages.Subscribe(
-            channels=list(names),
-            last=last,
-            since=None if since is None else msgspec.to_builtins(since),
-            filter=conditions.filter,
-            rate=conditions.rate,
-        )
         try:
             return self._subscribe(message, now_ns)
         except RequestError as error:

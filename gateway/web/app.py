@@ -5,6 +5,7 @@ from aiohttp import web
 from gateway.web import page, rest, schemas
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import SERVER, problems
+from gateway.web.sse import events
 from gateway.web.websocket import websocket
 
 
@@ -23,6 +24,7 @@ def build(context: Context) -> web.Application:
         [
             web.get("/", page.page),
             web.get("/ws", websocket, allow_head=False),
+            web.get("/events", events, allow_head=False),
             web.get(f"{API}/status", rest.status),
             web.get(f"{API}/channels", rest.channels),
             web.get(f"{API}/channels/{{channel}}", rest.channel),

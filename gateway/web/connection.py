@@ -1,10 +1,15 @@
-"""One client's socket: what it says, what is written to it, and how it ends."""
+"""One client's connection: what it says, what is written to it, and how it ends.
+
+Readers write WebSocket frames, encoded once for all. What else a connection may speak is a
+`Format` made from them.
+"""
 
 import asyncio
 import contextlib
 import random
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 from aiohttp import WSMessage, WSMsgType, web
@@ -16,11 +21,28 @@ from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
 from gateway.core.readers import Cursors, Reader
 from gateway.core.session import Session
+from gateway.web import transport as transport_
 from gateway.web.pulse import Pulse
-from gateway.web.transport import CLOSE_SECONDS, Protocol, Socket
+from gateway.web.transport import CLOSE_SECONDS, Socket
 
 
 _ABNORMAL = 1006
+
+
+class Format(Protocol):
+    """How messages look on a connection that is no WebSocket."""
+
+    def encode(self, frames: bytes) -> bytes:
+        """Return what text frames become."""
+        ...
+
+    def ping(self) -> bytes:
+        """Return what keeps a quiet connection alive; nobody answers it."""
+        ...
+
+    def farewell(self, message: messages.ClosingMessage) -> bytes:
+        """Return what is written last."""
+        ...
 
 
 class Connection:
@@ -28,6 +50,7 @@ class Connection:
 
     __slots__ = (
         "_abort",
+        "_format",
         "_gone",
         "_hub",
         "_loop",
@@ -47,7 +70,7 @@ class Connection:
     def __init__(
         self,
         request: web.Request,
-        ws: Socket,
+        spoken: Socket | Format,
         *,
         hub: Hub,
         pulse: Pulse,
@@ -56,7 +79,7 @@ class Connection:
         now_ns: int,
     ) -> None:
         protocol, transport = request.protocol, request.transport
-        assert isinstance(protocol, Protocol)
+        assert isinstance(protocol, transport_.Protocol)
         assert transport is not None
         self.address = request.remote or ""
         self.code = _ABNORMAL
@@ -69,7 +92,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._pulse = pulse
-        self._socket = ws
+        self._socket = spoken if isinstance(spoken, Socket) else None
+        self._format = None if isinstance(spoken, Socket) else spoken
         self._spread_seconds = spread_seconds
         self._transport = transport
         self._writable: asyncio.Event | None = None
@@ -77,7 +101,8 @@ class Connection:
         if limits.send_buffer_bytes:
             raw: socket.socket = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
-        ws.on_close = self._closed_by_aiohttp
+        if self._socket is not None:
+            self._socket.on_close = self._closed_by_aiohttp
         protocol.on_writable = self._resume
         protocol.on_violation = self._violated
         protocol.on_lost = self._lost
@@ -118,11 +143,20 @@ class Connection:
 
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
-        return Reader(write=self._transport.write, flow=self._protocol, on_lag=self._stall)
+        write = self._transport.write if self._format is None else self._write_formatted
+        return Reader(write=write, flow=self._protocol, on_lag=self._stall)
+
+    def _write_formatted(self, frames: bytes) -> None:
+        assert self._format is not None
+        if not self._transport.is_closing():
+            self._transport.write(self._format.encode(frames))
 
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Ask for a sign of life."""
         if self._transport.is_closing():
+            return
+        if self._format is not None:
+            self._transport.write(self._format.ping())
             return
         self.heard = False
         if self.session is not None:
@@ -145,8 +179,11 @@ class Connection:
         if self.session is not None:
             self.session.detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._transport.write(self._farewell(code) + close_frame(code, code.reason))
-            if self._transport.can_write_eof():
+            self._transport.write(self._farewell(code))
+            if self._format is not None:  # the response is aiohttp's to end
+                self._gone = self._gone or asyncio.Event()
+                self._gone.set()
+            elif self._transport.can_write_eof():
                 self._transport.write_eof()
 
     async def gone(self) -> None:
@@ -157,6 +194,7 @@ class Connection:
 
     async def serve(self, now_ns: Callable[[], int]) -> None:
         """Handle the client's messages until the connection is closed, by whichever side."""
+        assert self._socket is not None
         while True:
             message = await self._socket.receive()
             self.heard = True
@@ -237,10 +275,12 @@ class Connection:
             self.end(CloseCode(code))
 
     def _farewell(self, code: CloseCode) -> bytes:
-        """Return the frame that tells the client why, and when to come back."""
+        """Return what tells the client why, and when to come back."""
         spread_ms = self._spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(
             code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms
         )
-        return text_frame(msgspec.json.encode(message))
+        if self._format is not None:
+            return self._format.farewell(message)
+        return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)

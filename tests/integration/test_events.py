@@ -1,0 +1,204 @@
+"""Server-Sent Events: the same stream and the same guarantees without a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Launch, NewPublisher
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.sse import EventSource
+from tests.support.waiting import eventually
+
+
+async def test_events_and_what_is_said_about_them_arrive(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    async with EventSource(gateway.url, f"channels={channel}") as source:
+        connected, subscribed = await source.next("connected"), await source.next("subscribed")
+        bus.send_numbered(channel, range(3))
+        messages = await source.messages(3)
+
+    assert source.response.content_type == "text/event-stream"
+    assert connected.data["type"] == "connected"
+    assert subscribed.data["channels"] == [channel]
+    assert [message["data"]["n"] for message in messages] == [0, 1, 2]
+    assert [message["channel"] for message in messages] == [channel] * 3
+
+
+async def test_who_comes_back_with_the_last_id_misses_nothing_on_any_channel(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    """Whichever event was the last, each channel goes on where it stood then."""
+    one, other = f"{channel}.a", f"{channel}.b"
+    seen: list[tuple[str, int]] = []
+    last_id = ""
+    sent = 0
+    for taken in (1, 2, 3, 5, 1, 4):
+        query = f"channels={one},{other}"
+        async with EventSource(gateway.url, query, last_id=last_id) as source:
+            await source.next("subscribed")
+            for _ in range(3):
+                bus.send(one, {"n": sent}, enveloped=True)
+                bus.send(other, {"n": sent}, enveloped=True)
+                sent += 1
+            for message in await source.messages(taken):
+                seen.append((message["channel"], message["data"]["n"]))
+            last_id = source.last_id
+    async with EventSource(gateway.url, query, last_id=last_id) as source:
+        for message in await source.messages(2 * sent - len(seen)):
+            seen.append((message["channel"], message["data"]["n"]))
+
+    assert [n for name, n in seen if name == one] == list(range(sent))
+    assert [n for name, n in seen if name == other] == list(range(sent))
+
+
+async def test_an_id_holds_on_another_gateway_of_the_same_bus(
+    launch: Launch, publisher: NewPublisher
+) -> None:
+    """Both take over the publisher's numbers, so a position means the same to both."""
+    first, second = await launch(), await launch()
+    buses = [await publisher(one.bus_in) for one in (first, second)]
+    for bus in buses:  # one publisher that two gateways hear
+        bus.incarnation = 77
+
+    def send(numbers: range) -> None:
+        for bus in buses:
+            bus.send_numbered("shared", numbers, enveloped=True)
+
+    async with EventSource(first.url, "channels=shared") as source:
+        await source.next("subscribed")
+        send(range(10))
+        await source.messages(7)
+    async with EventSource(second.url, "channels=shared", last_id=source.last_id) as source:
+        subscribed = await source.next("subscribed")
+        rest = await source.messages(3)
+
+    assert subscribed.data["recovered"] == {"shared": True}
+    assert [message["data"]["n"] for message in rest] == [7, 8, 9]
+
+
+async def test_an_id_of_another_life_is_told_and_everything_held_follows(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    bus.send_numbered(channel, range(3))
+    stale = f"{channel}=feedbeef:2"
+    async with EventSource(gateway.url, f"channels={channel}", last_id=stale) as source:
+        subscribed = await source.next("subscribed")
+        gap = await source.next("gap")
+        messages = await source.messages(3)
+
+    assert subscribed.data["recovered"] == {channel: False}
+    assert gap.data["reason"] == "epoch"
+    assert [message["data"]["n"] for message in messages] == [0, 1, 2]
+
+
+async def test_a_publishers_line_breaks_do_not_break_the_stream(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    async with EventSource(gateway.url, f"channels={channel}") as source:
+        await source.next("subscribed")
+        bus.send_payload(channel, b'{\n "event_type": "x",\r\n "data": {\r "n": 1}}\n')
+        [message] = await source.messages(1)
+
+    assert message["data"] == {"n": 1}
+
+
+async def test_last_rate_and_filter_work_as_for_a_websocket(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    bus.send_numbered(channel, range(5))
+    query = f"channels={channel}&last=5&filter=data.n%20%3E%3D%203"
+    async with EventSource(gateway.url, query) as source:
+        messages = await source.messages(2)
+    async with EventSource(gateway.url, f"channels={channel}&last=5&rate=5") as source:
+        gap = await source.next("gap")
+        [newest] = await source.messages(1)
+
+    assert [message["data"]["n"] for message in messages] == [3, 4]
+    assert (gap.data["reason"], gap.data["count"]) == ("conflated", 4)
+    assert newest["data"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "last_id", "code"),
+    [
+        ("", "", "invalid_field"),
+        ("channels=a..b", "", "invalid_channel"),
+        ("channels=a&rate=0", "", "invalid_field"),
+        ("channels=a&last=x", "", "invalid_field"),
+        ("channels=a&filter=data.n%20%3D%3D", "", "invalid_filter"),
+        ("channels=a", "nonsense", "invalid_field"),
+        ("channels=a", "a=x:1x", "invalid_field"),
+    ],
+)
+async def test_a_wrong_request_is_told_before_the_stream(
+    gateway: Gateway, query: str, last_id: str, code: str
+) -> None:
+    answer = await gateway.request(
+        "GET", f"/events?{query}", headers={"Last-Event-ID": last_id} if last_id else {}
+    )
+
+    assert (answer.status, answer.json["code"]) == (400, code)
+
+
+async def test_a_drain_tells_a_stream_when_to_come_back_and_ends_it(launch: Launch) -> None:
+    gateway = await launch()
+    async with EventSource(gateway.url, "channels=metrics") as source:
+        await source.next("subscribed")
+        gateway.kill(15)
+        [closing] = await source.rest()
+
+    assert (closing.name, closing.data["code"]) == ("closing", 1012)
+    assert source.retry_ms == closing.data["after_ms"]
+
+
+async def test_a_quiet_stream_is_kept_alive(launch: Launch) -> None:
+    gateway = await launch(settings={"clients.heartbeat_seconds": 0.05})
+    async with EventSource(gateway.url, "channels=metrics") as source:
+        await source.next("subscribed")
+        reading = asyncio.ensure_future(source.rest())
+        await eventually(lambda: source.comments >= 2)
+        reading.cancel()
+
+
+async def test_a_stream_that_stops_reading_catches_up_from_the_log(
+    launch: Launch, publisher: NewPublisher
+) -> None:
+    gateway = await launch(
+        settings={
+            "log.events_max": 5000,
+            "clients.buffer_bytes_max": 4096,
+            "clients.send_buffer_bytes": 4096,
+        }
+    )
+    bus = await publisher(gateway.bus_in)
+    async with EventSource(gateway.url, "channels=slow") as source:
+        await source.next("subscribed")
+        for n in range(4000):
+            bus.send("slow", {"n": n, "x": "y" * 1000})
+
+        async def lags() -> bool:
+            return bool(await gateway.metric("gateway_clients_lagging") == 1)
+
+        await eventually(lags)
+        messages = await source.messages(4000)
+
+    assert [message["data"]["n"] for message in messages] == list(range(4000))
+
+
+async def test_a_stream_leaves_nothing_behind(gateway: Gateway, channel: str) -> None:
+    before = (await gateway.status())["sessions_remembered"]
+    async with EventSource(gateway.url, f"channels={channel}") as source:
+        client_id = (await source.next("connected")).data["client_id"]
+        clients = (await gateway.status("?limit=1000"))["clients"]
+        assert client_id in [client["client_id"] for client in clients]
+
+    async def gone() -> bool:
+        clients = (await gateway.status("?limit=1000"))["clients"]
+        return client_id not in [client["client_id"] for client in clients]
+
+    await eventually(gone)
+    assert (await gateway.status())["sessions_remembered"] == before
