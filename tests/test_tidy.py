@@ -25,7 +25,7 @@ FLOORS = [
 """An import goes down, or sideways inside one room."""
 
 STOREYS_OF_CORE = [
-    {"errors", "channels", "envelope", "events", "messages", "frames", "filters"},
+    {"errors", "channels", "envelope", "events", "messages", "frames", "cel", "filters"},
     {
         "numbering",
         "log",
@@ -42,7 +42,7 @@ STOREYS_OF_CORE = [
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "re", "struct", "types", "typing"),
+    *("bisect", "datetime", "operator", "re", "struct", "types", "typing"),
 }
 
 HOMES = {

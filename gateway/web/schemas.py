@@ -116,6 +116,23 @@ OPERATIONS: Final = (
             ErrorCode.UNAVAILABLE,
         ),
     ),
+    Operation(
+        "get",
+        "/events",
+        "The same stream as over the WebSocket, as Server-Sent Events; the header Last-Event-ID "
+        "resumes it",
+        None,
+        (
+            Query("channels", "names and patterns, separated by commas", _TEXT),
+            Query("last", "start with the newest events held", _whole(0, 10**9)),
+            Query("since", "JSON object with a position for each channel by name", _TEXT),
+            Query("filter", "a condition on events, in CEL", _TEXT),
+            Query("rate", "events per second and key at most", {"type": "number"}),
+            Query("lastEventId", "the same as the header", _TEXT),
+        ),
+        errors=(*_WRONG, ErrorCode.INVALID_CHANNEL, ErrorCode.INVALID_FILTER),
+        media="text/event-stream",
+    ),
     Operation("get", "/metrics", "Metrics for Prometheus", None, media="text/plain"),
     Operation("get", "/healthz", "The event loop turns", answers.Health),
     Operation(
@@ -311,6 +328,7 @@ def _parameters_of_ws() -> JsonObject:
     text = {
         "channels": "names and patterns, separated by commas; followed at once",
         "since": "JSON object with a position for each channel by name",
+        "filter": "a condition on events, in CEL",
         "session": "the secret of a session that was lost",
         "user_id": "who this is; believed while no authentication is configured",
     }
@@ -318,6 +336,7 @@ def _parameters_of_ws() -> JsonObject:
         name: {"type": "string", "description": description} for name, description in text.items()
     }
     properties["last"] = {"type": "integer", "minimum": 0, "description": "newest events first"}
+    properties["rate"] = {"type": "number", "description": "events per second and key at most"}
     return {"type": "object", "properties": properties}
 
 

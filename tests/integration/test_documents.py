@@ -209,7 +209,9 @@ async def _provoke_everything(
     await first.ask({"type": "get_subscriptions", "id": "x"}, "subscriptions")
     await first.refused({"type": "no_such"})
     await first.refused({"type": "subscribe", "channels": ["bad name"], "id": 1})
-    await first.refused({"type": "subscribe", "channels": ["x"], "rate": 1})
+    await first.refused({"type": "subscribe", "channels": ["x"], "rate": 0})
+    await first.subscribe("x", rate=1, filter="data.n > 1")
+    await first.ask({"type": "get_subscriptions", "id": "y"}, "subscriptions")
     await first.ask({"type": "unsubscribe", "channels": [">"], "id": 1}, "unsubscribed")
     second = await connect(to=gateway)
     own = positions["own"]

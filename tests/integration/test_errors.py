@@ -53,8 +53,8 @@ BAD = [
     ("invalid_channel", '{"type": "subscribe", "channels": ["a*"]}'),
     ("invalid_channel", '{"type": "subscribe", "channels": ["$personal"]}'),
     ("invalid_channel", json.dumps({"type": "subscribe", "channels": ["x" * 129]})),
-    ("unsupported", '{"type": "subscribe", "channels": ["metrics"], "filter": "level = 3"}'),
-    ("unsupported", '{"type": "subscribe", "channels": ["metrics"], "rate": 2}'),
+    ("invalid_filter", '{"type": "subscribe", "channels": ["metrics"], "filter": "level = 3"}'),
+    ("invalid_field", '{"type": "subscribe", "channels": ["metrics"], "rate": 0}'),
     ("unsupported", '{"type": "auth", "token": "x"}'),
 ]
 

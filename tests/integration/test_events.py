@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -36,20 +37,19 @@ async def test_who_comes_back_with_the_last_id_misses_nothing_on_any_channel(
     seen: list[tuple[str, int]] = []
     last_id = ""
     sent = 0
+    query = f"channels={one},{other}"
     for taken in (1, 2, 3, 5, 1, 4):
-        query = f"channels={one},{other}"
         async with EventSource(gateway.url, query, last_id=last_id) as source:
             await source.next("subscribed")
             for _ in range(3):
                 bus.send(one, {"n": sent}, enveloped=True)
                 bus.send(other, {"n": sent}, enveloped=True)
                 sent += 1
-            for message in await source.messages(taken):
-                seen.append((message["channel"], message["data"]["n"]))
+            seen += [(m["channel"], m["data"]["n"]) for m in await source.messages(taken)]
             last_id = source.last_id
     async with EventSource(gateway.url, query, last_id=last_id) as source:
-        for message in await source.messages(2 * sent - len(seen)):
-            seen.append((message["channel"], message["data"]["n"]))
+        rest = await source.messages(2 * sent - len(seen))
+        seen += [(m["channel"], m["data"]["n"]) for m in rest]
 
     assert [n for name, n in seen if name == one] == list(range(sent))
     assert [n for name, n in seen if name == other] == list(range(sent))
@@ -162,6 +162,8 @@ async def test_a_quiet_stream_is_kept_alive(launch: Launch) -> None:
         reading = asyncio.ensure_future(source.rest())
         await eventually(lambda: source.comments >= 2)
         reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
 
 
 async def test_a_stream_that_stops_reading_catches_up_from_the_log(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from tests.support.waiting import within
+from tests.support.waiting import scaled
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class EventSource:
 
     async def next(self, name: str = "message") -> Sent:
         """The next event of this name."""
-        async with within(15):
+        async with asyncio.timeout(scaled(15)):
             async for sent in self._events:
                 if sent.name == name:
                     return sent
@@ -62,11 +63,12 @@ class EventSource:
 
     async def rest(self) -> list[Sent]:
         """Everything up to the stream's end."""
-        async with within(15):
+        async with asyncio.timeout(scaled(15)):
             return [sent async for sent in self._events]
 
-    async def _read(self) -> AsyncIterator[Sent]:
-        name, data = "message", []
+    async def _read(self) -> AsyncGenerator[Sent, None]:
+        name = "message"
+        data: list[str] = []
         async for raw in self.response.content:
             line = raw.decode().rstrip("\n")
             field, _, value = line.partition(":")
