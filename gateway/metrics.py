@@ -84,6 +84,11 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "bus_lost_total": ("Events that were published and did not come, by their numbers.", ()),
     "bus_duplicates_total": ("Messages that came again, and went no further.", ()),
     "bus_late_total": ("Messages that came after their loss had been told.", ()),
+    "bus_repaired_total": ("Messages that were missed, and then replayed by their publisher.", ()),
+    "bus_replay_failed_total": ("Requests for replay that were not answered in time.", ()),
+    "bus_joining": ("Publishers' topics that wait for messages they missed.", ()),
+    "bus_held": ("Messages held behind those that are waited for.", ()),
+    "bus_publishers": ("Publishers that send heartbeats, by whether they still do.", ("state",)),
     "bus_streams_total": ("Publishers' topics heard for the first time: starts and restarts.", ()),
     "event_loop_tasks": ("Tasks of the event loop.", ()),
 }
@@ -226,7 +231,9 @@ class _Asked(Collector):
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
-        followers, sequences = hub.followers(), hub.ingest.joiner.sequences
+        followers, joiner = hub.followers(), hub.ingest.joiner
+        sequences, publishers = joiner.sequences, joiner.publishers.known
+        stale = sum(publisher.stale for publisher in publishers)
         for name, log in hub.engine.logs.items():
             label = self._label(name)
             subscriptions[label] += followers[name]
@@ -247,6 +254,11 @@ class _Asked(Collector):
             "bus_lost_total": {"": sequences.lost},
             "bus_duplicates_total": {"": sequences.duplicates},
             "bus_late_total": {"": sequences.late},
+            "bus_repaired_total": {"": joiner.repaired},
+            "bus_replay_failed_total": {"": joiner.failed},
+            "bus_joining": {"": joiner.joining},
+            "bus_held": {"": joiner.held},
+            "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
             "bus_streams_total": {"": sequences.begun},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }

@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import zmq
 from aiohttp import web
@@ -22,6 +22,7 @@ from gateway.core.engine import Engine
 from gateway.core.errors import CloseCode
 from gateway.core.hub import Greeting, Hub, Tick
 from gateway.core.ingest import Ingest
+from gateway.core.interest import Interest
 from gateway.core.joiner import Joiner
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
@@ -89,6 +90,7 @@ class Service:
         endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
         if config.bind:
             endpoints.append((config.bind, "bind"))
+        self.hub.watch = self._watch
         for endpoint, mode in endpoints:
             link = Link(
                 self._zmq,
@@ -99,6 +101,7 @@ class Service:
                 on_change=self._link_changed,
             )
             self._links.append(link)
+            link.fetch(self.hub.ingest.joiner.interest.prefixes)
             link.open()
         await self._runner.setup()
         self._server = await transport.listen(
@@ -209,6 +212,25 @@ class Service:
         for ask in self.hub.ingest.joiner.take_asks():
             self._asker.ask(ask)
 
+    def _watch(self, patterns: Iterable[str]) -> None:
+        """Fetch what a client begins to follow, if it is not fetched yet."""
+        interest = self.hub.ingest.joiner.interest
+        if not interest.everything and interest.watch(patterns, now_ns=time.time_ns()):
+            self._fetch()
+
+    def _unwatch(self, now_ns: int) -> None:
+        """Fetch no longer what nobody follows."""
+        joiner = self.hub.ingest.joiner
+        if not joiner.interest.everything:
+            joiner.interest.watch(self.hub.watched(), now_ns=now_ns)
+            if joiner.interest.expire(now_ns=now_ns):
+                self._fetch()
+                joiner.sleep()
+
+    def _fetch(self) -> None:
+        for link in self._links:
+            link.fetch(self.hub.ingest.joiner.interest.prefixes)
+
     def _arm(self) -> None:
         """Set the timer for what rates hold back."""
         due_ns = self.hub.fanout.due_ns
@@ -256,6 +278,7 @@ class Service:
             link.touch()
         self._asker.touch()
         began, now_ns = time.perf_counter(), time.time_ns()
+        self._unwatch(now_ns)
         self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
 
 
@@ -276,6 +299,11 @@ def build_hub(config: Config) -> Hub:
             sequences=Sequences(streams_max=config.ingest.streams_max),
             started_ns=time.time_ns(),
             history=engine.history,
+            interest=Interest(
+                everything=not config.log.on_demand,
+                always=[name for name, own in config.channels.items() if not own.on_demand],
+                linger_ns=round(config.bus.linger_seconds * 1e9),
+            ),
         ),
     )
     mailbox = Mailbox(
@@ -298,6 +326,8 @@ def _retention(settings: Log) -> Retention:
         events_max=settings.events_max,
         bytes_max=settings.bytes_max,
         age_ns_max=round(settings.age_seconds_max * 1e9),
+        key=tuple(settings.key.split(".")) if settings.key else (),
+        keys_max=settings.keys_max,
     )
 
 

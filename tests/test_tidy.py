@@ -32,6 +32,7 @@ STOREYS_OF_CORE = [
         "engine",
         "sequences",
         "publishers",
+        "interest",
         "joiner",
         "ingest",
         "requests",

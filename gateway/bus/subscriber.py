@@ -87,6 +87,7 @@ class Link:
         self._on_messages = on_messages
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
+        self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._stranger = False
@@ -110,7 +111,8 @@ class Link:
         try:
             _configure(socket, self._config)
             monitor = socket.get_monitor_socket(int(_MONITORED))
-            socket.subscribe(b"")
+            for prefix in self._prefixes:
+                socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 socket.bind(self.endpoint)
             else:
@@ -140,6 +142,17 @@ class Link:
             socket.disable_monitor()
             socket.close(linger=0)
         self.peers = 0
+
+    def fetch(self, prefixes: frozenset[str]) -> None:
+        """Subscribe to topics with these prefixes, and no others."""
+        socket = self._socket
+        if socket is not None:
+            for prefix in prefixes - self._prefixes:
+                socket.subscribe(prefix.encode())
+            for prefix in self._prefixes - prefixes:
+                socket.unsubscribe(prefix.encode())
+            self._loop.call_soon(self._drain)  # what was sent may have spent the edge
+        self._prefixes = prefixes
 
     def touch(self) -> None:
         """Look at the socket though nothing woke us; replace it if a sign of life is overdue.

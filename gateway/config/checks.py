@@ -70,6 +70,20 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
             f"{config.bind!r} is also in connect",
             "the gateway would connect to itself; leave one out",
         )
+    if not config.log.on_demand:
+        for name, own in config.channels.items():
+            if own.on_demand:
+                yield (
+                    f"channels.{name}.on_demand",
+                    "ZeroMQ has no subscription to everything but one channel",
+                    "set log.on_demand = true, and on_demand = false for those to be fetched always",
+                )
+    for key, own in (
+        ("log", config.log),
+        *((f"channels.{n}", c) for n, c in config.channels.items()),
+    ):
+        if own.key and not all(own.key.split(".")):
+            yield f"{key}.key", f"{own.key!r} is no path", 'names joined by dots, as in "data.host"'
     bus = config.bus
     if bus.reconnect_seconds_max < bus.reconnect_seconds:
         reason = (

@@ -49,6 +49,9 @@ class Bus(Struct, frozen=True, kw_only=True):
         float,
         _seconds("Publishers that are there have so long to be heard before the gateway is ready."),
     ] = 0.5
+    linger_seconds: Annotated[
+        float, _seconds("For how long a channel on demand is fetched after its last follower.")
+    ] = 30.0
     drain_messages_max: Annotated[
         int, _of("messages", "At most so many are taken per tick and endpoint.", least=1)
     ] = 2_000
@@ -87,6 +90,23 @@ class Log(Struct, frozen=True, kw_only=True):
         int, _of("bytes", "Encoded bytes kept per channel; the newest event always stays.", least=1)
     ] = 16_777_216
     age_seconds_max: Annotated[float, _seconds("Older events are dropped; 0 = no limit.")] = 0.0
+    key: Annotated[
+        str,
+        Meta(
+            description='Path of the field that tells one subject from another, as in "data.host": '
+            'each has a current value, and rates count for each; "" = there is one subject.'
+        ),
+    ] = ""
+    keys_max: Annotated[
+        int,
+        _of("keys", "Current values kept per channel; those changed longest ago go.", least=1),
+    ] = 1_000
+    on_demand: Annotated[
+        bool,
+        Meta(
+            description="Fetch from the bus only while somebody follows; then there is no history."
+        ),
+    ] = False
 
 
 class Clients(Struct, frozen=True, kw_only=True):

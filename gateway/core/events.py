@@ -131,7 +131,7 @@ class Hole(NamedTuple):
 
     first: int
     last: int
-    reason: Literal["bus_loss", "rejected"]
+    reason: Literal["bus_loss", "rejected", "unwatched"]
 
 
 class Event(Struct, frozen=True):

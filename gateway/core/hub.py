@@ -91,6 +91,8 @@ class Hub:
         self.fanout = Fanout(engine.logs, epoch=engine.epoch)
         self.sessions: dict[str, Session] = {}
         self._heard = False
+        self.watch: Callable[[Iterable[str]], object] = lambda patterns: None
+        """Called with what a client begins to follow."""
         self._greeting = greeting
         engine.follow(self.fanout.deliver)
 
@@ -272,6 +274,7 @@ class Hub:
         if changed is None:
             return
         if changed.subscribed:
+            self.watch(changed.subscribed)
             names = list(changed.subscribed)
             self._announce("client.subscribed", session, now_ns, channels=names)
         if changed.unsubscribed:
@@ -321,6 +324,18 @@ class Hub:
         )
 
     # -- questions -----------------------------------------------------------------------------
+
+    def watched(self) -> set[str]:
+        """Return what is followed, by those who are there and those who may come back."""
+        return {name for session in self.mailbox.sessions for name in session.subscriptions}
+
+    def presence(self, channel: str) -> list[Session]:
+        """Return the sessions of those who follow a channel now."""
+        return [
+            session
+            for session in self.sessions.values()
+            if session.reader is not None and lens(session.reader.view, channel) is not None
+        ]
 
     @property
     def bus(self) -> messages.BusState:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.core.envelope import Envelope
+from gateway.core.events import Hole
+from gateway.core.interest import Interest
 from gateway.core.publishers import Heartbeat, Publisher, Publishers
 from gateway.core.sequences import Gate, Message, Sequences, Stream
 
@@ -50,7 +52,7 @@ class Joiner:
     """Puts what came live and what was replayed into one order per stream.
 
     `history` says how many messages of a topic are worth asking for when this gateway begins,
-    `wanted` whether a topic is subscribed to at all. `started_ns` is when it began to listen.
+    `interest` which topics are fetched at all. `started_ns` is when it began to listen.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Joiner:
         sequences: Sequences,
         started_ns: int,
         history: Callable[[str], int],
-        wanted: Callable[[str], bool] = lambda _topic: True,
+        interest: Interest | None = None,
     ) -> None:
         self.sequences = sequences
         self.publishers = Publishers()
@@ -69,7 +71,7 @@ class Joiner:
         """Requests that were not answered in time."""
         self._started_ns = started_ns
         self._history = history
-        self._wanted = wanted
+        self.interest = interest or Interest(everything=True, always=(), linger_ns=0)
         self._numbers = itertools.count(1)
         self._gated: dict[Stream, None] = {}
         self._asked: dict[int, Stream] = {}
@@ -102,6 +104,8 @@ class Joiner:
             stream = self._meet(envelope, topic, now_ns)
         stream.last_ns = now_ns
         if stream.gate is None:
+            if stream.asleep:
+                self._wake(stream, envelope.sequence - 1)
             if envelope.sequence == stream.newest + 1:
                 stream.newest += 1
                 return stream
@@ -119,7 +123,7 @@ class Joiner:
         """Take in a heartbeat: it shows what was published and did not come."""
         publisher = self.publishers.hear(beat, now_ns=now_ns)
         for topic, last in beat.sequences.items():
-            if not last or not self._wanted(topic):
+            if not last or not self.interest.wants(topic):
                 continue
             stream = self.sequences.get(publisher.incarnation, topic)
             if stream is None:
@@ -127,6 +131,7 @@ class Joiner:
                 stream = self._begin(publisher.incarnation, topic, last, owed=owed)
                 self._miss(stream, last, owed=owed, now_ns=now_ns)
             elif stream.gate is None:
+                self._wake(stream, last)
                 self._miss(stream, last, owed=True, now_ns=now_ns)
             elif stream.gate.asked is None and stream.gate.until_ns is not None:
                 self._greet(stream, stream.gate, publisher, now_ns)
@@ -197,6 +202,11 @@ class Joiner:
                 self._pass_over(stream, gate.last, owed=gate.owed)
                 yield from self._release(stream, gate, now_ns)
 
+    def sleep(self) -> None:
+        """Note that topics are not fetched any more: what comes meanwhile is no loss."""
+        for stream in self.sequences:
+            stream.asleep = not self.interest.wants(stream.topic)
+
     def take_untold(self) -> list[Stream]:
         """Return streams with losses that no event will tell soon, or whose publisher has ended."""
         untold = [stream for stream in self._untold if stream.gate is None]
@@ -224,8 +234,17 @@ class Joiner:
 
     def _is_owed(self, topic: str, now_ns: int) -> bool:
         """Tell whether a stream that is heard for the first time has lost what it had before."""
+        if self.interest.is_fleeting(topic):
+            return False
         joined = not self.sequences.is_known(topic) and now_ns < self._started_ns + JOIN_NS
         return not joined and not self.sequences.forgetful
+
+    def _wake(self, stream: Stream, last: int) -> None:
+        """Go on with a topic that was not fetched for a while."""
+        if stream.asleep:
+            stream.asleep = False
+            if last > stream.newest:
+                stream.miss(Hole(stream.newest + 1, last, "unwatched"))
 
     def _begin(self, incarnation: int, topic: str, last: int, *, owed: bool) -> Stream:
         newest = 0 if owed else max(last - self._history(topic), 0)

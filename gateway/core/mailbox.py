@@ -6,6 +6,7 @@ waited and those that were under way are resumed by position like everything els
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from gateway.core.channels import PERSONAL
 from gateway.core.events import Event
@@ -29,6 +30,11 @@ class Mailbox:
         self._by_secret: dict[str, Session] = {}
         self._by_user: dict[str, dict[Session, None]] = {}
         self._lost: OrderedDict[Session, int] = OrderedDict()
+
+    @property
+    def sessions(self) -> Collection[Session]:
+        """All sessions."""
+        return self._by_client.values()
 
     @property
     def remembered(self) -> int:

@@ -192,14 +192,16 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
-GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered"]
+GapReason = Literal[
+    "evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"
+]
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
     """Events that will not come, and how many, if that is known.
 
     `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
-    known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `conflated`: newer
+    known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `unwatched`: not fetched, as nobody followed the channel. `conflated`: newer
     events stand for them, as the subscription asked. `filtered`: the event that would have named its
     epoch was not wanted. What follows is numbered in `epoch`; `from`
     is null where what is missing begins in another one.

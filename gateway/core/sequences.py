@@ -56,6 +56,8 @@ class Stream:
     holes: list[tuple[int, int]] = field(default_factory=list)
     untold: list[Hole] = field(default_factory=list)
     gate: Gate | None = None
+    asleep: bool = False
+    """Whether its topic is not fetched now."""
     final: int | None = None
     """The last number, once the publisher has said farewell."""
 

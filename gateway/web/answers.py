@@ -144,12 +144,46 @@ class PublishedTopic(Struct, kw_only=True):
     last_seconds: float
 
 
+class PresentClient(Struct):
+    """One that follows a channel now."""
+
+    client_id: str
+    user_id: str | None
+
+
+class Presence(Struct, kw_only=True):
+    """Who follows a channel now; `users` counts different ones."""
+
+    channel: str
+    subscribers: int
+    users: int
+    clients: list[PresentClient]
+    page: Page
+
+
+class KnownPublisher(Struct, kw_only=True):
+    """A publisher that sends heartbeats; `replay` is where it can be asked for what was missed."""
+
+    incarnation: str
+    name: str
+    stale: bool
+    interval_seconds: float
+    silent_seconds: float
+    replay: str | None
+
+
 class Publishers(Struct, kw_only=True):
-    """What publishers' numbering tells, in all and by topic, the latest heard first."""
+    """What publishers' numbering tells, in all and by topic, the latest heard first.
+
+    `repaired` counts messages that were missed and replayed; `joining` topics that wait for some.
+    """
 
     lost: int
     duplicates: int
     late: int
+    repaired: int
+    joining: int
+    publishers: list[KnownPublisher]
     topics: list[PublishedTopic]
     page: Page
 

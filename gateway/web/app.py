@@ -29,6 +29,7 @@ def build(context: Context) -> web.Application:
             web.get(f"{API}/channels", rest.channels),
             web.get(f"{API}/channels/{{channel}}", rest.channel),
             web.get(f"{API}/channels/{{channel}}/events", rest.history),
+            web.get(f"{API}/channels/{{channel}}/presence", rest.presence),
             web.get(f"{API}/rejections", rest.rejections),
             web.get(f"{API}/publishers", rest.publishers),
             web.post(f"{API}/broadcast", rest.broadcast),

@@ -118,6 +118,28 @@ def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
     return count / max((now_ns - since_ns) / 1e9, 1.0)
 
 
+async def presence(request: web.Request) -> web.Response:
+    """Answer with who follows a channel now."""
+    context = request.app[CONTEXT]
+    name = request.match_info["channel"]
+    if not is_name(name):
+        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
+    offset, limit = _page(request.query)
+    sessions = context.hub.presence(name)
+    return answer(
+        answers.Presence(
+            channel=name,
+            subscribers=len(sessions),
+            users=len({one.user_id for one in sessions if one.user_id is not None}),
+            clients=[
+                answers.PresentClient(one.client_id, one.user_id)
+                for one in sessions[offset : offset + limit]
+            ],
+            page=answers.Page(offset, limit, len(sessions)),
+        )
+    )
+
+
 async def history(request: web.Request) -> web.Response:
     """Answer with a part of a channel's log: the newest events, or those after `since`."""
     context = request.app[CONTEXT]
@@ -177,7 +199,8 @@ async def rejections(request: web.Request) -> web.Response:
 async def publishers(request: web.Request) -> web.Response:
     """Answer with what publishers' numbering tells: what was lost, what came twice."""
     context = request.app[CONTEXT]
-    sequences, now_ns = context.hub.ingest.joiner.sequences, context.now_ns()
+    joiner, now_ns = context.hub.ingest.joiner, context.now_ns()
+    sequences = joiner.sequences
     offset, limit = _page(request.query)
     streams = list(sequences)[::-1]
     return answer(
@@ -185,6 +208,19 @@ async def publishers(request: web.Request) -> web.Response:
             lost=sequences.lost,
             duplicates=sequences.duplicates,
             late=sequences.late,
+            repaired=joiner.repaired,
+            joining=joiner.joining,
+            publishers=[
+                answers.KnownPublisher(
+                    incarnation=f"{one.incarnation:016x}",
+                    name=one.name,
+                    stale=one.stale,
+                    interval_seconds=one.interval_ns / 1e9,
+                    silent_seconds=(now_ns - one.last_ns) / 1e9,
+                    replay=one.replay,
+                )
+                for one in joiner.publishers.known[::-1][:PAGE_LIMIT_MAX]
+            ],
             topics=[
                 answers.PublishedTopic(
                     incarnation=f"{one.incarnation:016x}",

@@ -89,6 +89,14 @@ OPERATIONS: Final = (
         errors=(*_WRONG, *_NO_CHANNEL),
     ),
     Operation(
+        "get",
+        f"{_API}/channels/{{channel}}/presence",
+        "Who follows a channel now",
+        answers.Presence,
+        _PAGE,
+        errors=(*_WRONG, ErrorCode.INVALID_CHANNEL),
+    ),
+    Operation(
         "get", f"{_API}/rejections", "The newest bus messages not let in", answers.Rejections
     ),
     Operation(
