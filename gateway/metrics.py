@@ -57,6 +57,7 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
     "delivered_bytes_total": ("Bytes handed to clients' sockets.", (), None),
     "writes_total": ("Writes to clients' sockets; one may hold many events.", (), None),
     "events_conflated_total": ("Events left out for newer ones, as a client asked.", (), None),
+    "filter_errors_total": ("Events that a client's filter could not decide on.", (), None),
     "events_lost_total": ("Events that clients were told they missed.", ("reason",), None),
     "clients_lagged_total": ("Times that a client's socket fell behind.", (), None),
     "tick_events": ("Events per wake-up of the bus.", (), _SIZES),
@@ -189,6 +190,7 @@ class Metrics:
         counters["writes_total"].inc(tally.writes)
         counters["clients_lagged_total"].inc(tally.lagged)
         counters["events_conflated_total"].inc(tally.conflated)
+        counters["filter_errors_total"].inc(tally.filter_errors)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
 

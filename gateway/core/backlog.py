@@ -19,6 +19,7 @@ class Part:
     events: int = 0
     evicted: int = 0
     conflated: int = 0
+    filter_errors: int = 0
 
     def add(self, entries: Collection[Entry]) -> None:
         """Add entries in order."""
@@ -49,6 +50,7 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
             part.add([entry])
         else:
             part.frames += left_out(log, entry)
+    part.filter_errors = verdicts.errors
     return part
 
 
@@ -71,6 +73,7 @@ def newest(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Par
     known = None if log.missing(after) is not None else part.conflated
     part.frames += conflated(log, after, reached, known)
     part.add(entries)
+    part.filter_errors = verdicts.errors
     return part
 
 

@@ -92,14 +92,7 @@ def array(items: Sequence[Run]) -> Run:
 
 def size(operand: Run) -> Run:
     """The characters of a string, the items of a list, the keys of a map."""
-
-    def run(event: Event) -> int:
-        value = operand(event)
-        if type(value) not in (str, list, dict):
-            raise TypeError
-        return len(value)
-
-    return run
+    return lambda event: len(operand(event))
 
 
 def method(name: str, target: Run, argument: Run) -> Run:

@@ -21,9 +21,11 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 class Verdicts:
     """What conditions say of a tick's events: each event is decoded once, and judged once by each."""
 
-    __slots__ = ("_decoded", "_passed")
+    __slots__ = ("_decoded", "_passed", "errors")
 
     def __init__(self) -> None:
+        self.errors = 0
+        """How often a condition could not decide on an event."""
         self._decoded: dict[int, dict[str, object]] = {}
         self._passed: dict[tuple[Filter, int], bool] = {}
 
@@ -38,7 +40,9 @@ class Verdicts:
             event = self._decoded.get(number)
             if event is None:
                 event = self._decoded[number] = _decode(entry.json)
+            errors = condition.errors
             passed = self._passed[condition, number] = condition.matches(event)
+            self.errors += condition.errors - errors
         return passed
 
 

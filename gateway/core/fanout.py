@@ -80,6 +80,7 @@ class Fanout:
             if part is None:
                 part = joined[key] = _join(entries, by_channel, key)
             self._write(cohort, *part, first=by_channel)
+        self.tally.filter_errors += verdicts.errors
         for reader in list(self.waiting):
             self._go_on(reader)
 
@@ -264,6 +265,7 @@ class Fanout:
             count += part.events
             self.tally.evicted += part.evicted
             self.tally.conflated += part.conflated
+            self.tally.filter_errors += part.filter_errors
         return frames, count, bool(behind)
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:

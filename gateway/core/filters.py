@@ -12,12 +12,12 @@ are:
     == != < <= > >= in    && || !    condition ? a : b    -x    ( )
     size(x)  x.size()  s.startsWith(t)  s.endsWith(t)  s.contains(t)
 
-There is no arithmetic, no regular expression and no loop, so that what a filter costs is bounded
-by its length: at most `NODES_MAX` operators and operands, each of which looks at most once at all
-of the event (comparing lists and maps, searching in strings and lists); most look at one field.
+There is no arithmetic, no regular expression and no loop, so that a filter's cost is bounded: it has
+at most `NODES_MAX` literals, names and operators, each evaluated at most once per event, and each
+looks at a bounded number of values or passes once over a string (see `gateway.core.cel`).
 
-A missing field or a value of the wrong type is an error, see `gateway.core.cel`. An event for
-which a filter has an error, or a result that is no boolean, does not match.
+A missing field or a value of the wrong type is an error, but `&&` and `||` may do without the side
+that has it. An event for which the whole is an error, or no boolean, does not match.
 """
 
 import re
@@ -90,16 +90,17 @@ class _Token(NamedTuple):
     position: int
 
 
-_SPACE = re.compile(r"[ \t\n\f\r]*")
 _TOKEN = re.compile(
-    r"""
+    r"""[ \t\n\f\r]* (?:
     (?P<double> [0-9]*\.[0-9]+ (?:[eE][+-]?[0-9]+)? | [0-9]+[eE][+-]?[0-9]+ )
   | (?P<int>    0x[0-9a-fA-F]+ | [0-9]+ )
   | (?P<string> " (?:[^"\\\r\n]|\\.)* " | ' (?:[^'\\\r\n]|\\.)* ' )
   | (?P<name>   [A-Za-z_][A-Za-z0-9_]* )
   | (?P<mark>   && | \|\| | [=!<>]= | [-!<>?:.,()\[\]] )
   | (?P<end>    \Z )
-    """,
+  | (?P<quote>  ["'] )
+  | (?P<wrong>  [\s\S] )
+    )""",
     re.VERBOSE,
 )
 _ESCAPE = re.compile(
@@ -143,15 +144,16 @@ class _Parser:
     # Tokens
 
     def _read(self, start: int) -> None:
-        start = _SPACE.match(self._text, start).end()  # type: ignore[union-attr]  # empty matches
         found = _TOKEN.match(self._text, start)
-        if found is None:
-            quote = self._text[start] in "'\""
-            raise self._error("a string without end" if quote else "unexpected character", start)
-        assert found.lastgroup is not None
-        self._token = _Token(found.lastgroup, found[0], start)
-        if found[0] not in _PUNCTUATION:
-            self._nodes += 1
+        assert found is not None
+        kind = found.lastgroup
+        assert kind is not None
+        self._token = _Token(kind, found[kind], found.start(kind))
+        if kind == "quote":
+            raise self._error("a string without end")
+        if kind == "wrong":
+            raise self._error("unexpected character")
+        self._nodes += self._token.text not in _PUNCTUATION
         if self._nodes > NODES_MAX:
             raise self._error(f"more than {NODES_MAX} operators and operands")
 
@@ -216,11 +218,9 @@ class _Parser:
         count = 0
         while self._took(mark):
             count += 1
-        negative = mark == "-" and self._token.kind in ("int", "double")
+        negative = mark == "-" and count == 1 and self._token.kind in ("int", "double")
         run = self._member(negative=negative)
-        for _ in range(count - negative):
-            run = build(run)
-        return run
+        return run if negative or count % 2 == 0 else build(run)
 
     def _member(self, *, negative: bool = False) -> Run:
         run = self._primary(negative=negative)

@@ -247,7 +247,9 @@ class Joiner:
                 stream.miss(Hole(stream.newest + 1, last, "unwatched"))
 
     def _begin(self, incarnation: int, topic: str, last: int, *, owed: bool) -> Stream:
-        newest = 0 if owed else max(last - self._history(topic), 0)
+        # What nobody watched is not history: who begins to watch begins with what comes.
+        history = 0 if self.interest.is_fleeting(topic) else self._history(topic)
+        newest = 0 if owed else max(last - history, 0)
         stream = self.sequences.begin(incarnation, topic, newest=newest)
         stream.first = newest + 1
         return stream

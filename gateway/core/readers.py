@@ -30,6 +30,7 @@ class Tally:
     evicted: int = 0
     lagged: int = 0
     conflated: int = 0
+    filter_errors: int = 0
 
 
 class Reader:

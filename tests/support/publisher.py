@@ -37,6 +37,8 @@ class Publisher:
         self.incarnation = secrets.randbits(63)
         self.sequences: dict[str, int] = defaultdict(int)
         self.subscribers = 0
+        self.topics: set[bytes] = set()
+        """What is subscribed to."""
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, 0)
@@ -108,4 +110,5 @@ class Publisher:
             while True:
                 told = self.socket.recv(zmq.NOBLOCK)
                 self.subscribers += 1 if told[:1] == b"\x01" else -1
+                (self.topics.add if told[:1] == b"\x01" else self.topics.discard)(told[1:])
         return self.subscribers
