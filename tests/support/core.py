@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core import messages
@@ -29,9 +30,13 @@ def make_hub(
     channels_max: int = 20,
     epoch: str = "e1",
     remembered_max: int = 5,
+    retentions: Mapping[str, Retention] | None = None,
 ) -> Hub:
     engine = Engine(
-        epoch=epoch, channels_max=channels_max, retention=Retention(events_max=events_max)
+        epoch=epoch,
+        channels_max=channels_max,
+        retention=Retention(events_max=events_max),
+        retentions=retentions,
     )
     return Hub(
         engine=engine,
