@@ -101,10 +101,12 @@ class Hub:
     def tick(self, batch: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
         """Take in what one wake-up of the bus brought, and deliver it."""
         tick = Tick([], [], 0)
-        accept = self.ingest.accept
+        accept, events = self.ingest.accept, tick.events
         for frames in batch:
             taken = accept(frames, now_ns=now_ns)
-            if taken is None:
+            if isinstance(taken, Event):
+                events.append(taken)
+            elif taken is None:
                 self._let_go(tick, now_ns)
             else:
                 tick.add(taken)

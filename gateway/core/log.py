@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.core.events import Event, Hole
 from gateway.core.frames import text_frame, text_payload
 from gateway.core.messages import Gap, GapReason, Position
-from gateway.core.numbering import ORIGIN, Cursor, Numbering, Turn
+from gateway.core.numbering import ORIGIN, OWN, Cursor, Numbering, Turn
 
 
 _READ_MAX = 4096
@@ -124,21 +124,21 @@ class ChannelLog:
         """
         numbering = self.numbering
         newest = numbering.newest
+        source = numbering.source
         entries: list[Entry] = []
-        if event.holes or not (
-            (event.incarnation == numbering.source and event.sequence > newest.offset)
-            or numbering.own
+        # Most events go on where the last one was: that is decided here, the rest elsewhere.
+        if event.holes or (
+            source != OWN and (event.incarnation != source or event.sequence <= newest.offset)
         ):
             entries = self._turn(event.incarnation, event.sequence, event.holes, event.received_ns)
-            newest = numbering.newest
-        offset = newest.offset + 1 if numbering.own else event.sequence
+            newest, source = numbering.newest, numbering.source
+        offset = newest.offset + 1 if source == OWN else event.sequence
         numbering.newest = at = Cursor(newest.life, offset)
-        begins, self._fresh = self._fresh, False
+        begins = self._fresh
         if begins:
-            epoch = numbering.life.epoch.encode()
-            frame = text_frame(
-                b'%b%d,"epoch":"%b",%b}' % (self._prefix, offset, epoch, event.fields)
-            )
+            self._fresh = False
+            epoch = b'"epoch":"%b",' % numbering.life.epoch.encode()
+            frame = text_frame(b"%b%d,%b%b}" % (self._prefix, offset, epoch, event.fields))
         else:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
         key = self._key(event) if self.retention.key else ""
@@ -154,7 +154,7 @@ class ChannelLog:
         holes = tuple(holes)
         numbering = self.numbering
         over = incarnation != numbering.source and numbering.knows(incarnation)
-        if not holes or (over and not numbering.own):
+        if not holes or (over and numbering.source != OWN):
             return []  # the end of a life that is over, of which nothing was promised
         return self._turn(incarnation, holes[-1].last + 1, holes, now_ns)
 
@@ -178,7 +178,7 @@ class ChannelLog:
         for first, last, reason in holes:
             before = self.newest
             count = last - first + 1
-            if self.numbering.own:
+            if self.numbering.source == OWN:
                 # A loss of what the gateway numbers takes one offset, however much was lost.
                 first = last = before.offset + 1
             self.numbering.newest = Cursor(before.life, last)
@@ -202,18 +202,19 @@ class ChannelLog:
         return entry
 
     def _hold(self, entry: Entry) -> None:
-        self._entries.append(entry)
+        entries = self._entries
+        entries.append(entry)
         self.bytes += len(entry.frame)
+        retention = self.retention
         if entry.is_event:
             self._current[entry.key] = entry
             if entry.key:
                 self._current.move_to_end(entry.key)
-                if len(self._current) > self.retention.keys_max:
+                if len(self._current) > retention.keys_max:
                     self._current.popitem(last=False)
                     self.forgotten += 1
-        retention = self.retention
         if (
-            len(self._entries) - self._head > retention.events_max
+            len(entries) - self._head > retention.events_max
             or self.bytes > retention.bytes_max
             or retention.age_ns_max
         ):
@@ -231,18 +232,17 @@ class ChannelLog:
     def evict(self, *, now_ns: int) -> None:
         """Drop what the retention no longer covers at `now_ns`, but never the newest entry."""
         retention, entries = self.retention, self._entries
+        events_max, bytes_max = retention.events_max, retention.bytes_max
         born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
-        while len(entries) - self._head > 1:
+        count = len(entries) - self._head
+        while count > 1:
             oldest = entries[self._head]
             assert oldest is not None
-            if (
-                len(entries) - self._head <= retention.events_max
-                and self.bytes <= retention.bytes_max
-                and oldest.received_ns >= born_min
-            ):
+            if count <= events_max and self.bytes <= bytes_max and oldest.received_ns >= born_min:
                 break
             entries[self._head] = None
             self._head += 1
+            count -= 1
             self.bytes -= len(oldest.frame)
             self.floor = oldest.at
         if self._head > 64 and self._head * 2 > len(entries):

@@ -21,7 +21,8 @@ LIVES_MAX = 64
 OFFSET_MAX = 2**53 - 1
 """Beyond it a JavaScript client could not tell numbers apart, so the gateway numbers itself."""
 
-_OWN = -1
+OWN = -1
+"""The source of numbers that is the gateway itself; no incarnation is negative."""
 _FORGOTTEN = Position("_", 0)
 
 
@@ -66,7 +67,7 @@ class Numbering:
         self.epoch = epoch
         self.newest = ORIGIN
         self.source: int | None = None
-        """The incarnation whose numbers are taken over, -1 for the gateway, None at first."""
+        """The incarnation whose numbers are taken over, `OWN`, or None at first."""
         self._lives: OrderedDict[int, Life] = OrderedDict({0: Life(epoch)})
         self._retired: deque[int] = deque(maxlen=LIVES_MAX)
 
@@ -74,11 +75,6 @@ class Numbering:
     def life(self) -> Life:
         """The present life."""
         return self._lives[self.newest.life]
-
-    @property
-    def own(self) -> bool:
-        """Whether the gateway numbers."""
-        return self.source == _OWN
 
     def knows(self, incarnation: int) -> bool:
         """Tell whether a publisher numbers this channel, or has done so."""
@@ -88,10 +84,10 @@ class Numbering:
         """Go over to the life that an event belongs to; `first` is its number, or that of the
         first one lost before it."""
         source = self.source
-        if source == _OWN or (incarnation == source is not None and first > self.newest.offset):
+        if source == OWN or (incarnation == source is not None and first > self.newest.offset):
             return Turn.SAME
         if incarnation is None or first > OFFSET_MAX or self.knows(incarnation):
-            self.source = _OWN
+            self.source = OWN
             if source is None:
                 return Turn.OPENED  # in the life that empty channels have
             self._begin(Life(self.epoch))
@@ -118,7 +114,7 @@ class Numbering:
             if life.epoch != position.epoch:
                 continue
             if life.last is None:
-                ahead = 0 if self.source in {_OWN, None} else ahead_max
+                ahead = 0 if self.source in {OWN, None} else ahead_max
                 if position.offset <= self.newest.offset + ahead:
                     return Cursor(number, position.offset)
             elif position.offset <= life.last or life.epoch != self.epoch:
