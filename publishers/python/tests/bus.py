@@ -30,11 +30,24 @@ class Bus:
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def read(self, *, within_ms: int = WITHIN_MS) -> Message:
-        assert self.socket.poll(within_ms), "nothing came"
-        topic, payload, frame = self.socket.recv_multipart()
+        topic, payload, *rest = self._next(within_ms)
+        while topic == b"$heartbeat":
+            topic, payload, *rest = self._next(within_ms)
+        [frame] = rest
         magic, flags, incarnation, sequence, time_ns = struct.unpack(">4sIQQQ", frame)
         assert magic == b"NGE1"
         return topic.decode(), json.loads(payload), (flags, incarnation, sequence, time_ns)
+
+    def beat(self, *, within_ms: int = WITHIN_MS) -> dict[str, Any]:
+        """The next heartbeat, whatever is before it."""
+        while True:
+            topic, payload, *_ = self._next(within_ms)
+            if topic == b"$heartbeat":
+                return json.loads(payload)  # type: ignore[no-any-return]  # an object
+
+    def _next(self, within_ms: int) -> list[bytes]:
+        assert self.socket.poll(within_ms), "nothing came"
+        return self.socket.recv_multipart()
 
     def await_publisher(self, publisher: Publisher, *others: Bus) -> None:
         """Wait until the publisher knows that this side, and others, have subscribed.

@@ -22,6 +22,8 @@ _SUBSCRIBER_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 _INTERVAL_SECONDS_MAX = 86_400
 _FIRST_SECONDS = 0.2
+_REPLAY = 1000
+"""Events kept for gateways that come later."""
 """How long the first figures are measured over; CPU load needs some time to be one."""
 
 
@@ -102,7 +104,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     way = {"bind": arguments.bind} if arguments.bind else {"connect": arguments.connect}
     try:
-        with Publisher(**way) as publisher:
+        with Publisher(**way, name="system-metrics", replay=_REPLAY) as publisher:
             run(publisher, interval=arguments.interval, count=arguments.count, stop=stop)
     except PublisherError as error:
         print(f"neurograph-system-metrics: {error}", file=sys.stderr)
