@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from gateway.core.messages import Position
+from gateway.core.messages import BusState, Position
 from gateway.web.context import BusLink
 
 
@@ -30,7 +30,8 @@ class Client(Struct, kw_only=True):
 
 
 class GatewayStatus(Struct, kw_only=True):
-    """The gateway at a glance; `subscriptions` counts clients and what they follow."""
+    """The gateway at a glance; `subscriptions` counts clients and what they follow, `bus_state` tells
+    whether anything was heard from a publisher yet, or not for too long."""
 
     version: str
     uptime_seconds: float
@@ -40,6 +41,7 @@ class GatewayStatus(Struct, kw_only=True):
     subscriptions: int
     lagging: int
     channels: int
+    bus_state: BusState
     bus: list[BusLink]
     rejected: dict[str, int]
     clients: list[Client]

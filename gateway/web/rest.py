@@ -57,6 +57,7 @@ async def status(request: web.Request) -> web.Response:
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
             lagging=len(hub.fanout.lagging),
             channels=sum(map(is_name, hub.engine.logs)),
+            bus_state=hub.bus,
             bus=context.bus(),
             rejected=dict(hub.ingest.rejected),
             clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],

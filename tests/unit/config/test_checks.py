@@ -100,3 +100,18 @@ def test_a_heartbeat_must_have_time_to_be_answered() -> None:
 
 def test_the_longest_pause_is_no_shorter_than_the_first() -> None:
     assert "5.0 is below bus.reconnect_seconds (6.0)" in problem(bus__reconnect_seconds="6")
+
+
+def test_one_channel_on_demand_needs_all_to_be() -> None:
+    """A ZeroMQ subscription to everything cannot leave one out."""
+    told = problem(**{"channels.camera.on_demand": "true"})
+    assert "no subscription to everything but one" in told
+    flags = {"log.on_demand": "true", "channels.metrics.on_demand": "false"}
+    config = load(None, {}, flags)
+    assert (config.log_of("metrics").on_demand, config.log_of("camera").on_demand) == (False, True)
+
+
+@pytest.mark.parametrize("path", ["data.", ".", "a..b"])
+def test_a_key_is_a_path(path: str) -> None:
+    assert "is no path" in problem(log__key=path)
+    assert "channels.metrics.key" in problem(**{"channels.metrics.key": path})

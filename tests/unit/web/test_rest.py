@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.model import Config, Ingest
-from tests.support.core import Peer
+from tests.support.core import Peer, publish
 from tests.unit.web.conftest import API, Answer, MakeSite, Site
 
 
@@ -301,3 +301,24 @@ async def test_metrics_are_in_the_format_they_claim(site: Site) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     assert b"\ngateway_connections 0.0\n" in answer.body
     assert answer.json is None
+
+
+async def test_presence_tells_who_follows_a_channel_now(site: Site) -> None:
+    """By name or pattern, live or lagging; not those who only may come back."""
+    peers = {name: Peer(site.hub, name) for name in ("named", "wild", "lagging", "gone", "other")}
+    for name, user in (("named", "ada"), ("wild", "ada"), ("lagging", None), ("gone", "bob")):
+        peers[name].connect("*" if name == "wild" else "robots", user_id=user)
+    peers["other"].connect("metrics")
+    peers["lagging"].writing_paused = True
+    publish(site.hub, "robots")
+    peers["gone"].disconnect()
+    answer = await site.get(f"{API}/channels/robots/presence?limit=2")
+
+    assert (answer.json["subscribers"], answer.json["users"]) == (3, 1)
+    assert [client["user_id"] for client in answer.json["clients"]] == ["ada", "ada"]
+    assert answer.json["page"] == {"offset": 0, "limit": 2, "total": 3}
+
+
+async def test_presence_of_a_channel_that_nobody_opened_is_nobody(site: Site) -> None:
+    assert (await site.get(f"{API}/channels/unheard/presence")).json["subscribers"] == 0
+    assert (await site.get(f"{API}/channels/a..b/presence")).status == 400
