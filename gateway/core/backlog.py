@@ -4,9 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from gateway.core.cohorts import Verdicts
-from gateway.core.log import ChannelLog, Entry, gap_frame, left_out
+from gateway.core.log import ChannelLog, Entry, gap_frame, notice
 from gateway.core.numbering import Cursor
-from gateway.core.pacing import conflated, in_order
+from gateway.core.pacing import conflated, in_order, with_epochs
 from gateway.core.views import Lens
 
 
@@ -32,13 +32,11 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
-        first, last = missing
-        count = None if first is None else last - first + 1
-        epoch = log.numbering.position(log.start).epoch
+        epoch, first, last = missing
         part.frames.append(
-            gap_frame(log.name, epoch, "evicted", first=first, last=last, count=count)
+            gap_frame(log.name, epoch, "evicted", first=first, last=last, count=missing.amount)
         )
-        part.evicted = count or 1
+        part.evicted = missing.amount or 1
     entries = log.read(after, bytes_max=bytes_max)
     part.reached = entries[-1].at if entries else log.newest
     if not seen.filters:
@@ -48,8 +46,8 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
     for entry in entries:
         if _passes(entry, seen, verdicts):
             part.add([entry])
-        else:
-            part.frames += left_out(log, entry)
+        elif entry.begins:
+            part.frames.append(notice(log, entry, "filtered").frame)
     part.filter_errors = verdicts.errors
     return part
 
@@ -71,8 +69,13 @@ def newest(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Par
     part.conflated = sum(e.is_event and e.at <= reached for e in passing)
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
     known = None if log.missing(after) is not None else part.conflated
+    part.frames += with_epochs(log, after.life, entries)
+    if reached.life != (entries[-1].at.life if entries else after.life):
+        # Nothing of the present epoch was wanted, but what follows is numbered in it.
+        epoch = log.numbering.position(reached).epoch
+        part.frames.append(gap_frame(log.name, epoch, "filtered", last=reached.offset))
+    part.events = sum(entry.is_event for entry in entries)
     part.frames += conflated(log, after, reached, known)
-    part.add(entries)
     part.filter_errors = verdicts.errors
     return part
 

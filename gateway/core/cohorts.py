@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.core.channels import EVERYONE, is_wildcard
 from gateway.core.filters import Filter
-from gateway.core.log import ChannelLog, Entry, left_out
+from gateway.core.log import ChannelLog, Entry, notice
 from gateway.core.numbering import Cursor
 from gateway.core.pacing import Pace
 from gateway.core.views import Lens, View, is_plain, lens, names
@@ -98,26 +98,28 @@ class Cohort(Generic[Member]):
             seen = self.lens(entry.channel)
             if seen is None:
                 continue
-            if entry.is_event and not verdicts.passes(seen.filters, entry):
-                parts += left_out(logs[entry.channel], entry)
-                continue
+            passes = not entry.is_event or verdicts.passes(seen.filters, entry)
+            if not passes:
+                if not entry.begins:
+                    continue
+                entry = notice(logs[entry.channel], entry, "filtered")
             if seen.rate is None:
                 parts.append(entry.frame)
                 events += entry.is_event
                 continue
             pace = self._paces.get(entry.channel)
             if pace is None:
-                pace = self._paces[entry.channel] = Pace(seen.rate)
+                pace = self._paces[entry.channel] = Pace(logs[entry.channel], seen.rate)
             pace.offer(entry)
         return parts, events
 
-    def flush(self, logs: Mapping[str, ChannelLog], *, now_ns: int) -> tuple[list[bytes], int, int]:
+    def flush(self, *, now_ns: int) -> tuple[list[bytes], int, int]:
         """Return the frames that are due, the events in them, and how many were left out."""
         parts: list[bytes] = []
         events = replaced = 0
-        for name, pace in self._paces.items():
+        for pace in self._paces.values():
             if pace.is_due(now_ns):
-                frames, count, without = pace.flush(logs[name], now_ns=now_ns)
+                frames, count, without = pace.flush(now_ns=now_ns)
                 parts += frames
                 events += count
                 replaced += without

@@ -110,7 +110,7 @@ class Fanout:
 
     def _flush(self, cohort: Cohort[Reader], *, now_ns: int) -> None:
         before = cohort.places
-        parts, events, left_out = cohort.flush(self._logs, now_ns=now_ns)
+        parts, events, left_out = cohort.flush(now_ns=now_ns)
         if not parts:
             return
         written = self._write(cohort, b"".join(parts), events, before=before)
@@ -314,15 +314,18 @@ class Fanout:
             return [log for name, log in logs.items() if any(matches(p, name) for p in patterns)]
         return [logs[name] for name in patterns if name in logs]
 
-    def expected(self, patterns: Collection[str]) -> list[ChannelLog]:
+    def expected(self, patterns: Collection[str], named: Collection[str] = ()) -> list[ChannelLog]:
         """Return the open logs that patterns select, and an empty one for each name not open yet.
 
-        So a channel that is yet to open has a position too: before its first event.
+        So a channel that is yet to open has a position too: before its first event. `named` are
+        channels that are expected if a pattern selects them.
         """
+        names = [name for name in patterns if not is_wildcard(name)]
+        names += [name for name in named if any(matches(pattern, name) for pattern in patterns)]
         unopened = [
             ChannelLog(name, epoch=self.epoch, retention=Retention())
-            for name in patterns
-            if name not in self._logs and not is_wildcard(name)
+            for name in dict.fromkeys(names)
+            if name not in self._logs
         ]
         return self.selected(patterns) + unopened
 

@@ -77,6 +77,7 @@ class Joiner:
         self._asked: dict[int, Stream] = {}
         self._asks: deque[Ask] = deque()
         self._opening: dict[Stream, None] = {}
+        self._behind: dict[Stream, None] = {}
         self._untold: dict[Stream, None] = {}
         self._held = 0
         self._held_bytes = 0
@@ -102,6 +103,11 @@ class Joiner:
         stream = self.sequences.get(envelope.incarnation, topic)
         if stream is None:
             stream = self._meet(envelope, topic, now_ns)
+            if stream.gate is None and self.sequences.is_behind(stream):
+                # A publisher that was restarted: what its last life still owes comes first.
+                self._gated[stream] = None
+                stream.gate = Gate(stream.newest + 1, stream.newest, False, None, done=True)
+                self._opening[stream] = None
         stream.last_ns = now_ns
         if stream.gate is None:
             if stream.asleep:
@@ -191,12 +197,16 @@ class Joiner:
             gate = stream.gate
             if gate is None:
                 continue
+            if self.sequences.is_behind(stream):
+                self._behind[stream] = None
+                continue
             while gate.replayed:
                 envelope, payload = gate.replayed.popleft()
                 if envelope.sequence > stream.newest:
                     self._pass_over(stream, envelope.sequence - 1, owed=gate.owed)
                     stream.newest = envelope.sequence
                     self.repaired += 1
+                    gate.owed = True  # from the first one on, a hole is a loss
                     yield stream, envelope, payload
             if gate.done:
                 self._pass_over(stream, gate.last, owed=gate.owed)
@@ -354,6 +364,8 @@ class Joiner:
         held = gate.held
         stream.gate = None
         del self._gated[stream]
+        self._opening |= self._behind
+        self._behind.clear()
         while held:
             envelope, payload = held[0]
             sequence = envelope.sequence

@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -54,6 +55,19 @@ class Entry(Struct, frozen=True, gc=False):
     def json(self) -> bytes:
         """The event or gap as it is sent, without framing."""
         return text_payload(self.frame)
+
+
+class Missing(NamedTuple):
+    """Offsets that a log does not hold; `first` is None where they begin in an earlier epoch."""
+
+    epoch: str
+    first: int | None
+    last: int
+
+    @property
+    def amount(self) -> int | None:
+        """How many there are, if that is known."""
+        return None if self.first is None else self.last - self.first + 1
 
 
 class ChannelLog:
@@ -277,8 +291,7 @@ class ChannelLog:
         held = len(self._entries) - self._index(after)
         if missing is None:
             return held
-        first, last = missing
-        return held + last - (first or 1) + 1
+        return held + missing.last - (missing.first or 1) + 1
 
     def count_since(self, received_ns: int) -> int:
         """Return how many entries are held that were received at that time or later."""
@@ -300,16 +313,16 @@ class ChannelLog:
         """Return the newest event behind a place of each key, in order; they outlive the retention."""
         return sorted([e for e in self._current.values() if e.at > after], key=lambda e: e.at)
 
-    def missing(self, after: Cursor) -> tuple[int | None, int] | None:
-        """Return which offsets behind a place are not held, the first and the last, or None.
-
-        The first is None where the place is in a life before that of the oldest entry held.
-        """
-        floor = self.floor
+    def missing(self, after: Cursor) -> Missing | None:
+        """Return what is not held behind a place, or None."""
+        floor, position = self.floor, self.numbering.position
         if after < floor:
-            return (after.offset + 1 if after.life == floor.life else None), floor.offset
+            first = after.offset + 1 if after.life == floor.life else None
+            return Missing(position(floor).epoch, first, floor.offset)
         base = self.numbering.base(after)
-        return (after.offset + 1, base) if after.offset < base else None
+        if after.offset < base:
+            return Missing(position(after).epoch, after.offset + 1, base)
+        return None
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
@@ -325,15 +338,13 @@ def _received(entry: Entry | None) -> int:
     return entry.received_ns
 
 
-def left_out(log: ChannelLog, entry: Entry) -> list[bytes]:
-    """Return what a reader gets in place of an event that it did not want.
-
-    Nothing, unless the event is the one that names its epoch: what follows is numbered in it.
-    """
-    if not entry.begins:
-        return []
-    epoch, offset = log.numbering.position(entry.at).epoch, entry.at.offset
-    return [gap_frame(log.name, epoch, "filtered", first=offset, last=offset, count=1)]
+def notice(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
+    """Return what takes the place of a left-out event that names its epoch: a gap that does."""
+    position = log.numbering.position(entry.at)
+    epoch, offset = position.epoch, position.offset
+    first, count = (offset, 1) if reason == "filtered" else (None, None)
+    frame = gap_frame(log.name, epoch, reason, first=first, last=offset, count=count)
+    return Entry(log.name, entry.before, entry.at, frame, entry.received_ns, is_event=False)
 
 
 def gap_frame(

@@ -5,7 +5,7 @@ between it and this gateway, named exactly. Over one ZeroMQ connection messages 
 what comes behind its successors came another way, or twice.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -91,7 +91,7 @@ class Sequences:
         """Whether streams were forgotten: one that seems new may be one of them."""
         self._streams_max = streams_max
         self._streams: OrderedDict[tuple[int, str], Stream] = OrderedDict()
-        self._topics: Counter[str] = Counter()
+        self._topics: dict[str, dict[Stream, None]] = {}
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(self._streams.values())
@@ -109,13 +109,22 @@ class Sequences:
 
     def is_known(self, topic: str) -> bool:
         """Tell whether any publisher was heard on a topic."""
-        return self._topics[topic] > 0
+        return topic in self._topics
+
+    def is_behind(self, stream: Stream) -> bool:
+        """Tell whether a stream that began before on the same topic still waits for something."""
+        for other in self._topics.get(stream.topic, ()):
+            if other is stream:
+                return False
+            if other.gate is not None:
+                return True
+        return False
 
     def begin(self, incarnation: int, topic: str, *, newest: int) -> Stream:
         """Take in a stream that was not known; what it had up to `newest` is not asked for."""
         stream = Stream(incarnation, topic, newest)
         self._streams[incarnation, topic] = stream
-        self._topics[topic] += 1
+        self._topics.setdefault(topic, {})[stream] = None
         self.begun += 1
         if len(self._streams) > self._streams_max:
             self._forget()
@@ -144,7 +153,8 @@ class Sequences:
 
     def _forget(self) -> None:
         _, stream = self._streams.popitem(last=False)
-        self._topics[stream.topic] -= 1
-        if not self._topics[stream.topic]:
+        of_topic = self._topics[stream.topic]
+        del of_topic[stream]
+        if not of_topic:
             del self._topics[stream.topic]
         self.forgetful = True

@@ -156,7 +156,7 @@ class Session:
 
     def _restore(self, plan: _Plan, since: Mapping[str, Position]) -> None:
         """Plan the subscriptions of a session that was lost."""
-        for log in self._fanout.expected(self.subscriptions):
+        for log in self._fanout.expected(self.subscriptions, since):
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
@@ -269,7 +269,8 @@ class Session:
     def _plan(self, plan: _Plan, asked: requests.Asked, current: Cursors) -> None:
         """Decide where each log that is asked for begins for this client."""
         since = asked.since
-        for log in self._fanout.expected([asked.channel]):
+        named = since if isinstance(since, dict) else ()
+        for log in self._fanout.expected([asked.channel], named):
             stands = current.get(log.name, log.newest)
             if isinstance(since, Position):
                 plan.recover(log, since)

@@ -173,8 +173,7 @@ def _start(
     missing = log.missing(after)
     if missing is None:
         return after, None
-    first, last = missing
-    return after, answers.MissingRange(from_=first, to=last, reason="evicted")
+    return after, answers.MissingRange(from_=missing.first, to=missing.last, reason="evicted")
 
 
 async def rejections(request: web.Request) -> web.Response:

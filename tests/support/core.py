@@ -31,6 +31,7 @@ def make_hub(
     epoch: str = "e1",
     remembered_max: int = 5,
     retentions: Mapping[str, Retention] | None = None,
+    started_ns: int = -JOIN_NS,
 ) -> Hub:
     engine = Engine(
         epoch=epoch,
@@ -45,7 +46,7 @@ def make_hub(
             rejections_kept=10,
             admit=engine.admit,
             joiner=Joiner(
-                sequences=Sequences(streams_max=10), started_ns=-JOIN_NS, history=engine.history
+                sequences=Sequences(streams_max=10), started_ns=started_ns, history=engine.history
             ),
         ),
         mailbox=Mailbox(

@@ -145,11 +145,15 @@ def test_what_is_missing_is_named_by_offset_within_a_life_and_openly_across_live
     log = make(events_max=2)
     add(log, A, *range(1, 6))
     seen = log.newest
-    assert log.missing(ORIGIN) == (None, 3)
+    assert log.missing(ORIGIN) == (EPOCH_A, None, 3)
     add(log, B, *range(1, 6))
 
-    assert log.missing(seen) == (None, 3)
-    assert log.missing(log.numbering.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (2, 3)
+    assert log.missing(seen) == (EPOCH_B, None, 3)
+    assert log.missing(log.numbering.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
+        EPOCH_B,
+        2,
+        3,
+    )
 
 
 def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
@@ -158,7 +162,7 @@ def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
     place = log.numbering.find(Position(EPOCH_A, 50), ahead_max=0)
     assert place is not None
 
-    assert log.missing(place) == (51, 99)
+    assert log.missing(place) == (EPOCH_A, 51, 99)
 
 
 def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> None:

@@ -1,0 +1,188 @@
+"""What happens in a world, step by step, and whether everything was accounted for in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.simulation.world import TOPICS, Client, World
+from tests.support.core import SECOND
+
+
+STEPS = 70
+
+
+def simulate(seed: int, *, steps: int = STEPS) -> World:
+    """Run one world to its end.
+
+    Raises:
+        AssertionError: Something was lost, given twice, or out of order.
+    """
+    world = World(seed)
+    acts = [act for act, weight in ACTS for _ in range(weight)]
+    for _ in range(steps):
+        act = world.random.choice(acts)
+        world.steps.append(act.__name__)
+        act(world)
+    settle(world)
+    check(world)
+    return world
+
+
+def publish(world: World) -> None:
+    publisher = world.random.choice(world.publishers)
+    publisher.publish(world.random.choice(publisher.topics), world.random.randint(1, 6))
+
+
+def receive(world: World) -> None:
+    world.random.choice(world.gateways).receive(world.random.randint(1, 10))
+
+
+def wait(world: World) -> None:
+    world.now_ns += round(world.random.choice([0.01, 0.1, 0.6, 3.0]) * SECOND)
+    for gateway in world.gateways:
+        gateway.expire()
+
+
+def beat(world: World) -> None:
+    for publisher in world.publishers:
+        publisher.beat()
+
+
+def change_weather(world: World) -> None:
+    for gateway in world.gateways:
+        gateway.loss = world.random.choice([0.0, 0.0, 0.2, 1.0])
+        gateway.twice = world.random.choice([0.0, 0.3])
+
+
+def mute(world: World) -> None:
+    publisher = world.random.choice(world.publishers)
+    publisher.mute = not publisher.mute
+
+
+def restart_publisher(world: World) -> None:
+    publisher = world.random.choice(world.publishers)
+    if world.random.random() < 0.5:
+        publisher.beat(farewell=True)
+    publisher.begin()
+
+
+def restart_gateway(world: World) -> None:
+    gateway = world.random.choice(world.gateways)
+    for client in world.clients:
+        if client.gateway is gateway:
+            client.disconnect()
+    gateway.begin()
+
+
+def come(world: World) -> None:
+    client = world.random.choice(world.clients)
+    if client.gateway is None:
+        client.connect(world.random.choice(world.gateways))
+
+
+def go(world: World) -> None:
+    client = world.random.choice(world.clients)
+    if client.gateway is not None:
+        client.disconnect()
+
+
+def subscribe(world: World) -> None:
+    client = world.random.choice(world.clients)
+    if client.gateway is None or client.patterns:
+        return
+    pick = world.random
+    options: dict[str, object] = {}
+    if pick.random() < 0.2:
+        options["filter"] = "data.k == 1"
+    if pick.random() < 0.2:
+        options["rate"] = pick.choice([1, 10])
+    if pick.random() < 0.3:
+        options["last"] = pick.choice([0, 1, 5])
+    client.subscribe(pick.choice([["alpha", "beta"], ["beta"], ["*"], ["alpha"]]), **options)
+
+
+def stop_reading(world: World) -> None:
+    world.random.choice(world.clients).writing_paused = True
+
+
+def read_on(world: World) -> None:
+    client = world.random.choice(world.clients)
+    if client.gateway is not None:
+        client.read_on()
+
+
+ACTS: list[tuple[Callable[[World], None], int]] = [
+    (publish, 20),
+    (receive, 20),
+    (wait, 8),
+    (beat, 8),
+    (come, 6),
+    (subscribe, 6),
+    (read_on, 6),
+    (go, 3),
+    (stop_reading, 3),
+    (change_weather, 3),
+    (mute, 1),
+    (restart_publisher, 1),
+    (restart_gateway, 1),
+]
+
+
+def settle(world: World) -> None:
+    """Let everything come to rest: no more loss, everybody reads, heartbeats show what is missing."""
+    for gateway in world.gateways:
+        gateway.loss = gateway.twice = 0.0
+    for publisher in world.publishers:
+        publisher.mute = False
+    for client in world.clients:
+        if client.gateway is None:
+            client.connect(world.gateways[0])
+    for _ in range(8):
+        for publisher in world.publishers:
+            if not publisher.beats:  # without heartbeats only the next message shows a loss
+                for topic in publisher.topics:
+                    publisher.publish(topic, 1)
+        beat(world)
+        for gateway in world.gateways:
+            while gateway.arriving or gateway.replies:
+                gateway.receive(1000)
+        world.now_ns += SECOND
+        for gateway in world.gateways:
+            gateway.expire()
+        for client in world.clients:
+            while client.writing_paused:
+                client.read_on()
+
+
+def check(world: World) -> None:
+    """Hold every client's account against what was published."""
+    assert not world.faults, world.faults[0]
+    for gateway in world.gateways:
+        joiner = gateway.hub.ingest.joiner
+        assert joiner.joining == joiner.held == 0, "something still waits"
+        assert not gateway.hub.fanout.lagging
+        for reader in gateway.hub.fanout.waiting:
+            assert gateway.hub.fanout._is_ahead(reader), "it has no reason to wait"
+    for client in world.clients:
+        for topic in TOPICS:
+            account = client.accounts.get(topic)
+            if account is not None and client.patterns:
+                _check(world, client, topic)
+
+
+def _check(world: World, client: Client, topic: str) -> None:
+    account = client.accounts[topic]
+    living = {publisher.incarnation for publisher in world.publishers}
+    for incarnation in world.truth[topic].keys() - living:
+        assert client.gateway is not None
+        if (topic, incarnation) in client.gateway.known:
+            account.excuse_end(incarnation, living)
+        else:
+            account.ends[incarnation] = 0  # it was published to nobody
+    missing = {
+        incarnation: found
+        for incarnation, newest in world.truth[topic].items()
+        if (found := account.missing(incarnation, newest))
+    }
+    unaccounted = sum(map(len, missing.values()))
+    assert unaccounted <= account.counted, f"{client.name} on {topic} misses {missing}"

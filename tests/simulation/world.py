@@ -1,0 +1,295 @@
+"""Publishers, gateways and clients in one deterministic world: everything that happens comes of a seed.
+
+The gateways are real cores (`Hub`) without sockets; links, publishers and clients are the simplest
+things that follow docs/protocol.md. Time is a number that the schedule moves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections import deque
+from typing import Any
+
+from gateway.core.envelope import Envelope
+from gateway.core.frames import text_payloads
+from gateway.core.hub import Arrival, Hub
+from gateway.core.joiner import Ask
+from gateway.core.messages import Position
+from gateway.core.readers import Reader
+from tests.simulation.account import Account
+from tests.support.core import SECOND, make_hub
+
+
+TOPICS = ["alpha", "beta"]
+BEATS = 1
+
+
+class Publisher:
+    """One publisher, life after life: numbers, keeps, beats and replays."""
+
+    def __init__(self, world: World, name: str, topics: list[str], *, beats: bool) -> None:
+        self.world = world
+        self.name = name
+        self.topics = topics
+        self.beats = beats
+        self.mute = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new life, of which nothing before is known."""
+        self.incarnation = self.world.next_incarnation()
+        self.sequences = dict.fromkeys(self.topics, 0)
+        self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = {
+            topic: deque(maxlen=self.world.keep) for topic in self.topics
+        }
+
+    def publish(self, topic: str, count: int) -> None:
+        for _ in range(count):
+            self.sequences[topic] += 1
+            number = self.sequences[topic]
+            flags = BEATS if self.beats else 0
+            frame = Envelope(self.incarnation, number, 1, flags).pack()
+            payload = b'{"event_type":"x","data":{"p":%d,"n":%d,"k":%d}}' % (
+                self.incarnation,
+                number,
+                number % 2,
+            )
+            self.kept[topic].append((number, payload, frame))
+            self.world.published(topic, self.incarnation, number)
+            self.world.send([topic.encode(), payload, frame])
+
+    def beat(self, *, farewell: bool = False) -> None:
+        if self.beats:
+            text = {
+                "incarnation": f"{self.incarnation:016x}",
+                "interval": 0 if farewell else 1,
+                "replay": self.name,
+                "sequences": {name: number for name, number in self.sequences.items() if number},
+            }
+            self.world.send([b"$heartbeat", json.dumps(text).encode()])
+
+    def answer(self, ask: Ask) -> list[bytes] | None:
+        """The reply to a request, in parts of at most three messages."""
+        if self.mute:
+            return None
+        held = [one for one in self.kept.get(ask.topic, ()) if ask.first <= one[0] <= ask.last]
+        pairs = [frame for _, payload, stamp in held[:3] for frame in (payload, stamp)]
+        head = [b"NGR1", ask.number.to_bytes(8, "big"), struct.pack(">Q", self.incarnation)]
+        return [*head, *pairs]
+
+
+class Gateway:
+    """A core, what is on its way to it, and how lossy that way is."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.lives = 0
+        self.loss = 0.0
+        self.twice = 0.0
+        self.known: set[tuple[str, int]] = set()
+        """The lives that it has heard of on each topic."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Start, or start anew after a kill: whatever was known is gone."""
+        self.lives += 1
+        self.hub: Hub = make_hub(
+            epoch=f"{self.name}{self.lives}",
+            events_max=self.world.events_max,
+            remembered_max=1000,
+            started_ns=self.world.now_ns,
+        )
+        self.arriving: deque[list[bytes]] = deque()
+        self.replies: deque[list[bytes]] = deque()
+
+    def receive(self, most: int) -> None:
+        """Take in some of what is on its way, and ask for what is missing."""
+        batch = [self.arriving.popleft() for _ in range(min(most, len(self.arriving)))]
+        now_ns = self.world.now_ns
+        for frames in batch:
+            self._hear(frames)
+        if batch:
+            self.hub.tick(batch, now_ns=now_ns)
+        if self.replies:
+            self.hub.replayed([self.replies.popleft()], now_ns=now_ns)
+        self._ask()
+
+    def _hear(self, frames: list[bytes]) -> None:
+        if len(frames) == 3:
+            self.known.add((frames[0].decode(), struct.unpack(">4sIQ", frames[2][:16])[2]))
+        else:
+            beat = json.loads(frames[1])
+            self.known |= {(topic, int(beat["incarnation"], 16)) for topic in beat["sequences"]}
+
+    def expire(self) -> None:
+        self.hub.expire(now_ns=self.world.now_ns)
+        self.hub.fanout.flush(now_ns=self.world.now_ns)
+        self._ask()
+
+    def _ask(self) -> None:
+        for ask in self.hub.ingest.joiner.take_asks():
+            for publisher in self.world.publishers:
+                if publisher.name == ask.endpoint:
+                    reply = publisher.answer(ask)
+                    if reply is not None and self.world.random.random() >= self.loss:
+                        self.replies.append(reply)
+
+
+class Client:
+    """A client that keeps positions as docs/protocol.md says, and an account of what it got."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.writing_paused = False
+        self.gateway: Gateway | None = None
+        self.session: Any = None
+        self.life = 0
+        self.options: dict[str, Any] = {}
+        self.patterns: list[str] = []
+        self.positions: dict[str, Position] = {}
+        self.seen: dict[tuple[str, str], int] = {}
+        self.accounts: dict[str, Account] = {}
+
+    def connect(self, gateway: Gateway) -> None:
+        """Arrive with the positions reached, on whichever gateway."""
+        self.life += 1
+        self.gateway = gateway
+        since = dict(self.positions) if self.patterns else None
+        arrival = Arrival(
+            client_id=f"{self.name}.{self.life}",
+            secret=f"{self.name}.{self.life}",
+            channels=self.patterns,
+            since=since,
+            conditions=self.world.conditions(self.options),
+        )
+        now_ns = self.world.now_ns
+        self.session = gateway.hub.arrive(arrival, self._reader, now_ns=now_ns)
+
+    def disconnect(self) -> None:
+        assert self.gateway is not None
+        if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
+            self.gateway.hub.depart(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
+        self.gateway = None
+        self.writing_paused = False
+
+    def subscribe(self, patterns: list[str], **options: Any) -> None:
+        assert self.gateway is not None
+        self.patterns = patterns
+        self.options = {name: options[name] for name in ("filter", "rate") if name in options}
+        message = json.dumps({"type": "subscribe", "channels": patterns, **options})
+        self.gateway.hub.receive(self.session, message, now_ns=self.world.now_ns)
+
+    def read_on(self) -> None:
+        self.writing_paused = False
+        reader = self.session.reader
+        assert self.gateway is not None
+        if reader is not None and reader in self.gateway.hub.fanout.lagging:
+            self.gateway.hub.fanout.catch_up(reader, bytes_max=500)
+
+    def _reader(self) -> Reader:
+        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+
+    def _write(self, data: bytes) -> None:
+        for payload in text_payloads(data):
+            message = json.loads(payload)
+            try:
+                self._hear(message)
+            except AssertionError as fault:  # the gateway would take it for a socket's fault
+                self.world.faults.append(f"{self.name}: {fault}")
+        if self.world.random.random() < 0.02:
+            self.writing_paused = True
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "subscribed":
+            self._begin(message)
+        elif kind in {"event", "gap"} and message["channel"] in TOPICS:
+            self._take(message)
+        assert kind != "error", message
+
+    def _begin(self, message: dict[str, Any]) -> None:
+        for channel, place in message["positions"].items():
+            if channel in TOPICS:
+                position = Position(place["epoch"], place["offset"])
+                account = self._account(channel)
+                if not message["recovered"].get(channel, True):
+                    account.refuse(position, self.world.truth[channel])
+                elif channel not in message["recovered"] and channel not in self.positions:
+                    account.begin(position, self.world.truth[channel])
+                self.positions[channel] = position
+
+    def _take(self, message: dict[str, Any]) -> None:
+        channel = message["channel"]
+        known = self.positions.get(channel, Position("", 0))
+        epoch = message.get("epoch", known.epoch)
+        account = self._account(channel)
+        truth = self.world.truth[channel]
+        if message["type"] == "event":
+            offset = message["offset"]
+            assert epoch != known.epoch or offset > known.offset, f"{offset} behind {known}"
+            self.positions[channel] = Position(epoch, offset)
+            # After a position was refused, what is held comes whole: what was seen is passed over.
+            if offset > self.seen.get((channel, epoch), 0):
+                self.seen[channel, epoch] = offset
+                account.deliver(epoch, offset, message["data"], truth)
+            return
+        account.gap(epoch, message, truth)
+        reached = message["to"]
+        if reached is None:
+            reached = 0 if epoch != known.epoch else known.offset
+        self.positions[channel] = Position(epoch, reached)
+
+    def _account(self, channel: str) -> Account:
+        account = self.accounts.get(channel)
+        if account is None:
+            account = self.accounts[channel] = Account(self.options)
+        return account
+
+
+class World:
+    """Everything, and what really happened."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        pick = self.random
+        self.now_ns = 100 * SECOND
+        self.keep = pick.choice([3, 20, 1000])
+        self.events_max = pick.choice([4, 20, 1000])
+        self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
+        """The newest number of each incarnation, by topic."""
+        self.steps: list[str] = []
+        self.faults: list[str] = []
+        """What clients were given that they should not have been."""
+        self._incarnation = 0
+        self.gateways: list[Gateway] = []
+        self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
+        self.publishers: list[Publisher] = []
+        self.publishers.append(Publisher(self, "core", TOPICS, beats=pick.random() < 0.8))
+        if pick.random() < 0.3:
+            self.publishers.append(Publisher(self, "second", TOPICS[1:], beats=pick.random() < 0.5))
+        self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
+
+    def next_incarnation(self) -> int:
+        self._incarnation += 1
+        return self._incarnation
+
+    def published(self, topic: str, incarnation: int, number: int) -> None:
+        self.truth[topic][incarnation] = number
+
+    def conditions(self, options: dict[str, Any]) -> Any:
+        from gateway.core.messages import Conditions
+
+        return Conditions(options.get("filter"), options.get("rate"))
+
+    def send(self, frames: list[bytes]) -> None:
+        """Put a message on its way to each gateway, perhaps."""
+        for gateway in self.gateways:
+            if self.random.random() < gateway.loss:
+                continue
+            gateway.arriving.append(frames)
+            if self.random.random() < gateway.twice:
+                gateway.arriving.append(frames)
