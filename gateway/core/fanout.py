@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
 from gateway.core.cohorts import Cohort, Verdicts
-from gateway.core.log import ChannelLog, Entry, Retention
+from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
 from gateway.core.views import CLEAR, View, lens, names
@@ -270,9 +270,12 @@ class Fanout:
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
         seen = CLEAR if log is reader.personal else lens(reader.view, log.name) or CLEAR
-        if seen.rate is not None or log.name in reader.brief:
-            return newest(log, after, seen, bytes_max=bytes_max)
-        return everything(log, after, seen, bytes_max=bytes_max)
+        take = newest if seen.rate is not None or log.name in reader.brief else everything
+        if not log.numbering.is_astray(after):
+            return take(log, after, seen, bytes_max=bytes_max)
+        part = take(log, log.start, seen, bytes_max=bytes_max)
+        part.frames.insert(0, gap_frame(log.name, log.epoch_at(log.start), "epoch"))
+        return part
 
     # -- where readers are ---------------------------------------------------------------------
 

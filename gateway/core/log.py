@@ -120,6 +120,10 @@ class ChannelLog:
         """The same as clients know it."""
         return self.numbering.position(self.numbering.newest)
 
+    def epoch_at(self, place: Cursor) -> str:
+        """Return the epoch that a place is in."""
+        return self.numbering.position(place).epoch
+
     @property
     def start(self) -> Cursor:
         """The place before the oldest entry held."""
@@ -137,7 +141,7 @@ class ChannelLog:
         Returns its entry, behind those of the gaps that it shows.
         """
         numbering = self.numbering
-        newest = numbering.newest
+        before = newest = numbering.newest
         source = numbering.source
         entries: list[Entry] = []
         # Most events go on where the last one was: that is decided here, the rest elsewhere.
@@ -146,6 +150,7 @@ class ChannelLog:
         ):
             entries = self._turn(event.incarnation, event.sequence, event.holes, event.received_ns)
             newest, source = numbering.newest, numbering.source
+            before = entries[-1].at if entries else before
         offset = newest.offset + 1 if source == OWN else event.sequence
         numbering.newest = at = Cursor(newest.life, offset)
         begins = self._fresh
@@ -157,7 +162,7 @@ class ChannelLog:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
         key = self._key(event) if self.retention.key else ""
         entry = Entry(
-            self.name, newest, at, frame, event.received_ns, event.sent_ns, True, key, begins
+            self.name, before, at, frame, event.received_ns, event.sent_ns, True, key, begins
         )
         self._hold(entry)
         entries.append(entry)
@@ -166,10 +171,8 @@ class ChannelLog:
     def skip(self, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> list[Entry]:
         """Tell of losses that no event has shown yet; returns the gaps."""
         holes = tuple(holes)
-        numbering = self.numbering
-        over = incarnation != numbering.source and numbering.knows(incarnation)
-        if not holes or (over and numbering.source != OWN):
-            return []  # the end of a life that is over, of which nothing was promised
+        if not holes:
+            return []
         return self._turn(incarnation, holes[-1].last + 1, holes, now_ns)
 
     def finish(self, incarnation: int, last: int) -> None:
@@ -190,12 +193,13 @@ class ChannelLog:
         if turn is Turn.RESTARTED and before != self._ended:
             entries.append(self._gap("epoch", before, now_ns=now_ns))
         for first, last, reason in holes:
-            before = self.newest
+            before = entries[-1].at if entries else before
             count = last - first + 1
+            life, newest = self.newest
             if self.numbering.source == OWN:
                 # A loss of what the gateway numbers takes one offset, however much was lost.
-                first = last = before.offset + 1
-            self.numbering.newest = Cursor(before.life, last)
+                first = last = newest + 1
+            self.numbering.newest = Cursor(life, last)
             entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
         return entries
 

@@ -118,8 +118,18 @@ class Numbering:
                 if position.offset <= self.newest.offset + ahead:
                     return Cursor(number, position.offset)
             elif position.offset <= life.last or life.epoch != self.epoch:
-                return Cursor(number, position.offset)
+                cursor = Cursor(number, position.offset)
+                return None if self.is_astray(cursor) else cursor
         return None
+
+    def is_astray(self, cursor: Cursor) -> bool:
+        """Tell whether a place is beyond the end of its life here, and the gateway numbers now.
+
+        Another gateway heard more of that life; here the same events got other numbers.
+        """
+        life = self._lives.get(cursor.life)
+        over = life is not None and life.last is not None and cursor.offset > life.last
+        return over and self.source == OWN
 
     def base(self, cursor: Cursor) -> int:
         """Return the offset before the first that was ever numbered here in a cursor's life."""

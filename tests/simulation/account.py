@@ -64,6 +64,9 @@ class Account:
         """Take in a gap; `truth` is the newest number of each incarnation."""
         incarnation = incarnation_of(epoch)
         first, last, reason = gap["from"], gap["to"], gap["reason"]
+        if reason == "epoch" and incarnation is None:
+            self.refuse(truth)
+            return
         if first is None:
             for other, newest in truth.items():
                 if other != incarnation:
@@ -84,15 +87,20 @@ class Account:
         self._open(incarnation, first, truth)
         self.named.setdefault(incarnation, []).append((first, last))
 
-    def refuse(self, position: Position, truth: dict[int, int]) -> None:
+    def refuse(self, truth: dict[int, int]) -> None:
         """Note that a position was refused: what had been published until then may be missing, or
         come again, as other offsets of another epoch."""
         for incarnation, numbers in self.delivered.items():
             self.before.setdefault(incarnation, set()).update(numbers)
         self.delivered.clear()
         self.lost.clear()
-        self.unopened = incarnation_of(position.epoch) is None and position.offset == 0
         self.excuse_everything(truth)
+
+    def excuse_others(self, position: Position, truth: dict[int, int]) -> None:
+        """Note that nothing is known of publishers other than the one that a position is of."""
+        for incarnation, newest in truth.items():
+            if incarnation != incarnation_of(position.epoch):
+                self._excuse(incarnation, newest)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that what has been published until now may be missing."""

@@ -11,21 +11,25 @@ from tests.support.core import SECOND
 STEPS = 70
 
 
-def simulate(seed: int, *, steps: int = STEPS) -> World:
+def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
     """Run one world to its end.
 
-    Raises:
-        AssertionError: Something was lost, given twice, or out of order.
+    Returns what went wrong (something was lost, given twice, or out of order; None if nothing was),
+    and what happened, step by step.
     """
     world = World(seed)
     acts = [act for act, weight in ACTS for _ in range(weight)]
-    for _ in range(steps):
-        act = world.random.choice(acts)
-        world.steps.append(act.__name__)
-        act(world)
-    settle(world)
-    check(world)
-    return world
+    try:
+        for _ in range(steps):
+            act = world.random.choice(acts)
+            world.say(act.__name__)
+            act(world)
+        world.say("settle")
+        settle(world)
+        check(world)
+    except AssertionError as fault:
+        return str(fault) or "an assertion failed", world.trace
+    return None, world.trace
 
 
 def publish(world: World) -> None:

@@ -18,7 +18,7 @@ from gateway.core.hub import Arrival, Hub
 from gateway.core.joiner import Ask
 from gateway.core.messages import Position
 from gateway.core.readers import Reader
-from tests.simulation.account import Account
+from tests.simulation.account import Account, incarnation_of
 from tests.support.core import SECOND, make_hub
 
 
@@ -151,6 +151,8 @@ class Client:
         self.options: dict[str, Any] = {}
         self.patterns: list[str] = []
         self.positions: dict[str, Position] = {}
+        self._home = ("", 0)
+        self._moved = False
         self.seen: dict[tuple[str, str], int] = {}
         self.accounts: dict[str, Account] = {}
 
@@ -158,6 +160,8 @@ class Client:
         """Arrive with the positions reached, on whichever gateway."""
         self.life += 1
         self.gateway = gateway
+        self._moved = self._home != (gateway.name, gateway.lives)
+        self._home = (gateway.name, gateway.lives)
         since = dict(self.positions) if self.patterns else None
         arrival = Arrival(
             client_id=f"{self.name}.{self.life}",
@@ -205,6 +209,8 @@ class Client:
 
     def _hear(self, message: dict[str, Any]) -> None:
         kind = message["type"]
+        if kind in {"event", "gap", "subscribed"}:
+            self.world.say(f"  {self.name} {_short(message)}")
         if kind == "subscribed":
             self._begin(message)
         elif kind in {"event", "gap"} and message["channel"] in TOPICS:
@@ -217,7 +223,13 @@ class Client:
                 position = Position(place["epoch"], place["offset"])
                 account = self._account(channel)
                 if not message["recovered"].get(channel, True):
-                    account.refuse(position, self.world.truth[channel])
+                    account.refuse(self.world.truth[channel])
+                    account.unopened = (
+                        incarnation_of(position.epoch) is None and not position.offset
+                    )
+                elif self._moved and len(self.world.publishers) > 1:
+                    # A position tells of one publisher; of others only the gateway that gave it.
+                    account.excuse_others(position, self.world.truth[channel])
                 elif channel not in message["recovered"] and channel not in self.positions:
                     account.begin(position, self.world.truth[channel])
                 self.positions[channel] = position
@@ -250,6 +262,21 @@ class Client:
         return account
 
 
+def _short(message: dict[str, Any]) -> str:
+    if message["type"] == "subscribed":
+        at = {
+            name: f"{place['epoch']}:{place['offset']}"
+            for name, place in message["positions"].items()
+            if name in TOPICS
+        }
+        return f"subscribed at {at}, recovered {message['recovered']}"
+    if message["type"] == "gap":
+        told = {name: message[name] for name in ("epoch", "from", "to", "count", "reason")}
+        return f"gap on {message['channel']}: {told}"
+    epoch = message.get("epoch", "")
+    return f"event {message['channel']} {epoch}:{message['offset']} {message['data']}"
+
+
 class World:
     """Everything, and what really happened."""
 
@@ -261,7 +288,8 @@ class World:
         self.events_max = pick.choice([4, 20, 1000])
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""
-        self.steps: list[str] = []
+        self.trace: list[str] = []
+        """What happened, for people."""
         self.faults: list[str] = []
         """What clients were given that they should not have been."""
         self._incarnation = 0
@@ -276,6 +304,9 @@ class World:
     def next_incarnation(self) -> int:
         self._incarnation += 1
         return self._incarnation
+
+    def say(self, text: str) -> None:
+        self.trace.append(text)
 
     def published(self, topic: str, incarnation: int, number: int) -> None:
         self.truth[topic][incarnation] = number

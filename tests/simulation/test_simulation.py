@@ -1,0 +1,102 @@
+"""Ten thousand worlds, each from its seed: whatever happens in whatever order, the account is exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.core import backlog, joiner, log, numbering, pacing
+from gateway.core.fanout import Fanout
+from gateway.core.numbering import Cursor
+from tests.simulation.__main__ import simulate_many
+from tests.simulation.schedule import run
+
+
+SEEDS = 10_000
+PLANTED_SEEDS = 1_500
+"""A planted fault is found by then."""
+
+
+@pytest.mark.timeout(300)
+def test_every_event_is_delivered_once_or_named_in_ten_thousand_worlds() -> None:
+    faults = [fault for _, found in simulate_many(0, SEEDS) for fault in found]
+
+    told = "\n".join(f"make simulate SEED={seed}: {fault}" for seed, fault in faults[:5])
+    assert faults == [], told
+
+
+def test_a_seed_is_a_world() -> None:
+    assert run(7) == run(7)
+    assert run(7) != run(8)
+
+
+def _lose_one_too_few(patch: pytest.MonkeyPatch) -> None:
+    right = joiner.Joiner._pass_over
+
+    def wrong(self: Any, stream: Any, last: int, *, owed: bool) -> None:
+        right(self, stream, last, owed=owed and last > stream.newest + 1)
+        stream.newest = max(stream.newest, last)
+
+    patch.setattr(joiner.Joiner, "_pass_over", wrong)
+
+
+def _skip_one_when_catching_up(patch: pytest.MonkeyPatch) -> None:
+    right = log.ChannelLog.read
+
+    def wrong(self: Any, after: Cursor, *, bytes_max: int) -> Any:
+        entries = right(self, after, bytes_max=bytes_max)
+        return entries[1:] if len(entries) > 2 else entries
+
+    patch.setattr(log.ChannelLog, "read", wrong)
+
+
+def _stand_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> None:
+    right = Fanout._lag
+    patch.setattr(Fanout, "_lag", lambda self, reader, *, before: right(self, reader, before={}))
+
+
+def _believe_any_epoch(patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, position: Any, *, ahead_max: int) -> Cursor:
+        return Cursor(self.newest.life, min(position.offset, self.newest.offset))
+
+    patch.setattr(numbering.Numbering, "find", wrong)
+
+
+def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(log.ChannelLog, "missing", lambda _self, _after: None)
+
+
+def _forget_what_was_replaced(patch: pytest.MonkeyPatch) -> None:
+    for module in (pacing, backlog):
+        patch.setattr(module, "conflated", lambda _log, _after, _last, _left_out: [])
+
+
+def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:
+    right = joiner.Joiner.released
+
+    def wrong(self: Any, *, now_ns: int) -> Any:
+        for one in right(self, now_ns=now_ns):
+            yield one
+            if one[1].sequence % 5 == 0:
+                yield one
+
+    patch.setattr(joiner.Joiner, "released", wrong)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        _lose_one_too_few,
+        _skip_one_when_catching_up,
+        _stand_behind_what_was_not_written,
+        _believe_any_epoch,
+        _tell_no_eviction,
+        _forget_what_was_replaced,
+        _deliver_replayed_ones_twice,
+    ],
+)
+def test_a_planted_fault_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+
+    assert any(run(seed)[0] is not None for seed in range(PLANTED_SEEDS))
