@@ -117,9 +117,14 @@ class Numbering:
                 ahead = 0 if self.source in {OWN, None} else ahead_max
                 if position.offset <= self.newest.offset + ahead:
                     return Cursor(number, position.offset)
-            elif position.offset <= life.last or life.epoch != self.epoch:
-                cursor = Cursor(number, position.offset)
-                return None if self.is_astray(cursor) else cursor
+            elif life.epoch == self.epoch:
+                if position.offset <= life.last:
+                    return Cursor(number, position.offset)
+            elif self.source != OWN:
+                return Cursor(number, position.offset)
+            else:
+                # It tells of one publisher, and there are several: of the others nothing is known.
+                return None
         return None
 
     def is_astray(self, cursor: Cursor) -> bool:

@@ -96,12 +96,6 @@ class Account:
         self.lost.clear()
         self.excuse_everything(truth)
 
-    def excuse_others(self, position: Position, truth: dict[int, int]) -> None:
-        """Note that nothing is known of publishers other than the one that a position is of."""
-        for incarnation, newest in truth.items():
-            if incarnation != incarnation_of(position.epoch):
-                self._excuse(incarnation, newest)
-
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that what has been published until now may be missing."""
         for incarnation, newest in truth.items():
@@ -118,13 +112,13 @@ class Account:
         owed = range(self.excused.get(incarnation, 0) + 1, newest + 1)
         return [n for n in owed if n not in accounted and not (self.odd_only and n % 2 == 0)]
 
-    def excuse_end(self, incarnation: int, living: set[int]) -> None:
+    def excuse_end(self, incarnation: int, living: set[int], *, shared: bool) -> None:
         """Note that a publisher's life is over: what it published last may have been lost with it.
 
-        The first event of the next life tells so, with a gap. Without one, and where the gateway
-        numbers, nothing can.
+        The first event of its next life tells so, with a gap. Without one, and where several
+        publish, nothing can.
         """
-        if self.numbered_by_gateway or not living & self.delivered.keys():
+        if shared or self.numbered_by_gateway or not living & self.delivered.keys():
             self.ends[incarnation] = max(self.delivered.get(incarnation, [0]), default=0)
 
     def _open(self, incarnation: int, first: int, truth: dict[int, int]) -> None:

@@ -180,7 +180,7 @@ def _check(world: World, client: Client, topic: str) -> None:
     for incarnation in world.truth[topic].keys() - living:
         assert client.gateway is not None
         if (topic, incarnation) in client.gateway.known:
-            account.excuse_end(incarnation, living)
+            account.excuse_end(incarnation, living, shared=world.is_shared(topic))
         else:
             account.ends[incarnation] = 0  # it was published to nobody
     missing = {

@@ -227,9 +227,9 @@ class Client:
                     account.unopened = (
                         incarnation_of(position.epoch) is None and not position.offset
                     )
-                elif self._moved and len(self.world.publishers) > 1:
-                    # A position tells of one publisher; of others only the gateway that gave it.
-                    account.excuse_others(position, self.world.truth[channel])
+                elif self._moved and self.world.is_shared(channel):
+                    # A position tells of one publisher; here nobody knows yet that there are two.
+                    account.refuse(self.world.truth[channel])
                 elif channel not in message["recovered"] and channel not in self.positions:
                     account.begin(position, self.world.truth[channel])
                 self.positions[channel] = position
@@ -304,6 +304,10 @@ class World:
     def next_incarnation(self) -> int:
         self._incarnation += 1
         return self._incarnation
+
+    def is_shared(self, topic: str) -> bool:
+        """Whether several publishers publish on a topic."""
+        return sum(topic in publisher.topics for publisher in self.publishers) > 1
 
     def say(self, text: str) -> None:
         self.trace.append(text)
