@@ -114,8 +114,8 @@ async def test_last_rate_and_filter_work_as_for_a_websocket(
     async with EventSource(gateway.url, query) as source:
         messages = await source.messages(2)
     async with EventSource(gateway.url, f"channels={channel}&last=5&rate=5") as source:
-        gap = await source.next("gap")
         [newest] = await source.messages(1)
+        gap = await source.next("gap")
 
     assert [message["data"]["n"] for message in messages] == [3, 4]
     assert (gap.data["reason"], gap.data["count"]) == ("conflated", 4)

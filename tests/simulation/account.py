@@ -16,7 +16,8 @@ from gateway.core.messages import Position
 class Account:
     """Numbers by incarnation."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], *, thorough: bool = True) -> None:
+        self._thorough = thorough
         self.odd_only = "filter" in options
         self.delivered: dict[int, list[int]] = {}
         self.named: dict[int, list[tuple[int, int]]] = {}
@@ -50,10 +51,9 @@ class Account:
         self.numbered_by_gateway = incarnation_of(epoch) is None
         before = self.delivered.setdefault(incarnation, [])
         assert not before or number > before[-1], f"{incarnation}:{number} came after {before[-1]}"
-        assert self.places.setdefault((epoch, offset), (incarnation, number)) == (
-            incarnation,
-            number,
-        ), f"{epoch}:{offset} stands for two events"
+        if self._thorough:
+            place = self.places.setdefault((epoch, offset), (incarnation, number))
+            assert place == (incarnation, number), f"{epoch}:{offset} stands for two events"
         if epoch == f"{incarnation:016x}":
             assert offset == number, "a publisher's number is its offset"
         for first, last in self.lost.get(incarnation, ()):
@@ -65,7 +65,8 @@ class Account:
         incarnation = incarnation_of(epoch)
         first, last, reason = gap["from"], gap["to"], gap["reason"]
         if reason == "epoch" and incarnation is None:
-            self.refuse(truth)
+            if not self.unopened:  # else it only says again that the position was refused
+                self.refuse(Position(epoch, 1), truth)
             return
         if first is None:
             for other, newest in truth.items():
@@ -87,14 +88,18 @@ class Account:
         self._open(incarnation, first, truth)
         self.named.setdefault(incarnation, []).append((first, last))
 
-    def refuse(self, truth: dict[int, int]) -> None:
+    def refuse(self, position: Position, truth: dict[int, int]) -> None:
         """Note that a position was refused: what had been published until then may be missing, or
         come again, as other offsets of another epoch."""
         for incarnation, numbers in self.delivered.items():
             self.before.setdefault(incarnation, set()).update(numbers)
         self.delivered.clear()
         self.lost.clear()
-        self.excuse_everything(truth)
+        life = incarnation_of(position.epoch)
+        self.unopened = life is None and position.offset == 0
+        if not self.unopened:
+            for other, newest in truth.items():
+                self._excuse(other, position.offset if other == life else newest)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that what has been published until now may be missing."""

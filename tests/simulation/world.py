@@ -18,7 +18,7 @@ from gateway.core.hub import Arrival, Hub
 from gateway.core.joiner import Ask
 from gateway.core.messages import Position
 from gateway.core.readers import Reader
-from tests.simulation.account import Account, incarnation_of
+from tests.simulation.account import Account
 from tests.support.core import SECOND, make_hub
 
 
@@ -223,13 +223,10 @@ class Client:
                 position = Position(place["epoch"], place["offset"])
                 account = self._account(channel)
                 if not message["recovered"].get(channel, True):
-                    account.refuse(self.world.truth[channel])
-                    account.unopened = (
-                        incarnation_of(position.epoch) is None and not position.offset
-                    )
+                    account.refuse(position, self.world.truth[channel])
                 elif self._moved and self.world.is_shared(channel):
                     # A position tells of one publisher; here nobody knows yet that there are two.
-                    account.refuse(self.world.truth[channel])
+                    account.refuse(Position("", 1), self.world.truth[channel])
                 elif channel not in message["recovered"] and channel not in self.positions:
                     account.begin(position, self.world.truth[channel])
                 self.positions[channel] = position

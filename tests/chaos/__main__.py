@@ -1,0 +1,51 @@
+"""A storm with an account at its end: ``python -m tests.chaos --seconds 180 --seed 7``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+
+from tests.chaos.stage import Stage
+from tests.chaos.storm import Storm
+from tests.support.gateway import allow_many_files
+
+
+async def chaos(seconds: float, seed: int, clients: int, rate: int) -> int:
+    """Run a storm; 0 if everything was accounted for."""
+    print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
+    async with Stage(clients=clients, rate=rate, seed=seed) as stage:
+        storm = Storm(stage, seed, say=lambda text: print(text, flush=True))
+        await storm.rage(seconds)
+        await stage.settle()
+        figures = {
+            **{name.replace("_", " "): count for name, count in storm.done.most_common()},
+            "published": sum(sum(of.values()) for of in stage.truth().values()),
+            "checked deliveries": stage.delivered(),
+            "connections": sum(one.connections for one in stage.followers),
+            "positions refused": sum(one.refused for one in stage.followers),
+            "named as lost": stage.lost(),
+            "given twice or out of order": len(stage.faults()),
+            "unaccounted": stage.unaccounted(),
+        }
+        for name, figure in figures.items():
+            print(f"{name:>30} {figure:>12,}")
+        for fault in stage.faults()[:10]:
+            print("  ", fault)
+        return int(bool(stage.faults()) or stage.unaccounted() > 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--rate", type=int, default=400)
+    given = parser.parse_args()
+    allow_many_files()
+    return asyncio.run(chaos(given.seconds, given.seed, given.clients, given.rate))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Clients that lose their connection and come back, each with an exact account of what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from gateway.core.messages import Position
+from tests.chaos.publisher import TOPICS
+from tests.simulation.account import Account
+from tests.support.raw import PING, PONG, TEXT, encode_frame
+from tests.support.swarm import Bee
+
+
+class _Message(msgspec.Struct, rename={"from_": "from"}):
+    type: str
+    channel: str = ""
+    offset: int = 0
+    epoch: str | None = None
+    data: dict[str, Any] = {}
+    from_: int | None = None
+    to: int | None = None
+    count: int | None = None
+    reason: str = ""
+    positions: dict[str, Position] = {}
+    recovered: dict[str, bool] = {}
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class Follower:
+    """One client through all its connections; keeps positions as docs/protocol.md says."""
+
+    def __init__(
+        self, port: Callable[[], int], truth: Callable[[], dict[str, dict[int, int]]], seed: int
+    ) -> None:
+        self.port = port
+        self.truth = truth
+        self.random = random.Random(seed)
+        self.positions: dict[str, Position] = {}
+        self.seen: dict[tuple[str, str], int] = {}
+        self.accounts = {topic: Account({}, thorough=False) for topic in TOPICS}
+        self.faults: list[str] = []
+        self.delivered = 0
+        self.connections = 0
+        self.refused = 0
+        self.newest: dict[tuple[str, int], int] = {}
+        self.wire: _Wire | None = None
+        self.task = asyncio.get_running_loop().create_task(self._live())
+
+    @property
+    def live(self) -> bool:
+        return self.wire is not None and self.wire.subscribed and not self.wire.lost
+
+    def drop(self) -> None:
+        """Lose the connection."""
+        if self.wire is not None and self.wire.upgraded:
+            self.wire.transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading for a while."""
+        if self.wire is not None and not self.wire.lost:
+            self.wire.transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self.wire is not None and not self.wire.lost:
+            self.wire.transport.resume_reading()
+
+    def reached(self, topic: str, incarnation: int) -> int:
+        return self.newest.get((topic, incarnation), 0)
+
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        self.drop()
+
+    async def _live(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            since = {n: {"epoch": p.epoch, "offset": p.offset} for n, p in self.positions.items()}
+            query = f"channels={','.join(TOPICS)}"
+            if since:
+                query += f"&since={quote(orjson.dumps(since).decode())}"
+            make = partial(_Wire, self, f"/ws?{query}")
+            try:
+                _, self.wire = await loop.create_connection(make, "127.0.0.1", self.port())
+                self.connections += 1
+                await self.wire.gone
+            except OSError:
+                pass
+            await asyncio.sleep(self.random.uniform(0.05, 0.3))
+
+    def take(self, message: _Message) -> None:
+        """Take in what came; see tests/simulation/world.py for the same in slow motion."""
+        if message.type == "event":
+            channel, offset = message.channel, message.offset
+            known = self.positions[channel]
+            epoch = message.epoch or known.epoch
+            if epoch == known.epoch and offset <= known.offset:
+                self.faults.append(f"{channel} {offset} behind {known}")
+            self.positions[channel] = Position(epoch, offset)
+            if offset > self.seen.get((channel, epoch), 0):
+                self.seen[channel, epoch] = offset
+                self.delivered += 1
+                data = message.data
+                self.newest[channel, data["p"]] = data["n"]
+                account = self.accounts[channel]
+                truth = self.truth()[channel] if account.unopened else {}
+                account.deliver(epoch, offset, data, truth)
+        elif message.type == "gap" and message.channel in TOPICS:
+            self._gap(message)
+        elif message.type == "subscribed":
+            for channel, position in message.positions.items():
+                if channel in TOPICS:
+                    self._begin(channel, position, message.recovered)
+
+    def _begin(self, channel: str, position: Position, recovered: dict[str, bool]) -> None:
+        account = self.accounts[channel]
+        if not recovered.get(channel, True):
+            self.refused += 1
+            account.refuse(position, self.truth()[channel])
+        elif channel not in self.positions:
+            account.begin(position, self.truth()[channel])
+        self.positions[channel] = position
+
+    def _gap(self, message: _Message) -> None:
+        known = self.positions[message.channel]
+        epoch = message.epoch or known.epoch
+        told = {"from": message.from_, "to": message.to, "count": message.count}
+        truth = self.truth()[message.channel] if message.from_ is None else {}
+        self.accounts[message.channel].gap(epoch, {**told, "reason": message.reason}, truth)
+        reached = message.to
+        if reached is None:
+            reached = 0 if epoch != known.epoch else known.offset
+        self.positions[message.channel] = Position(epoch, reached)
+
+
+class _Wire(Bee):
+    """One connection of a follower."""
+
+    def __init__(self, follower: Follower, path: str) -> None:
+        super().__init__("127.0.0.1", path)
+        self.follower = follower
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def _frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == TEXT:
+            message = _decode(payload)
+            self.subscribed |= message.type == "subscribed"
+            try:
+                self.follower.take(message)
+            except AssertionError as fault:
+                self.follower.faults.append(str(fault))
+        elif opcode == PING:
+            self.transport.write(encode_frame(PONG, payload))
+        elif not self.transport.is_closing():
+            self.transport.close()

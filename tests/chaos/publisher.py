@@ -1,0 +1,68 @@
+"""A publisher in a process of its own, to be killed: python -m tests.chaos.publisher ENDPOINT FOLDER RATE REPLAY MARK.
+
+It writes down what it is about to publish, in a file that outlives it. SIGUSR1: publish no more, but
+live on and replay. SIGTERM: end well.
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import struct
+import sys
+import time
+from pathlib import Path
+
+from neurograph_publisher import Publisher
+
+
+TOPICS = ["chaos.a", "chaos.b"]
+_TICK_SECONDS = 0.005
+_COUNTS = struct.Struct(f"<{len(TOPICS)}Q")
+
+
+def read_records(folder: Path) -> dict[str, dict[int, int]]:
+    """What was published, or just about to be, by topic and incarnation."""
+    truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
+    for file in folder.iterdir():
+        counts = _COUNTS.unpack(file.read_bytes())
+        for topic, count in zip(TOPICS, counts, strict=True):
+            if count:
+                truth[topic][int(file.name, 16)] = count
+    return truth
+
+
+def main(endpoint: str, folder: str, rate: float, replay: int, high_water_mark: int) -> None:
+    stop, idle = [False], [False]
+    signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
+    signal.signal(signal.SIGUSR1, lambda *_: idle.__setitem__(0, True))
+    with Publisher(
+        connect=endpoint,
+        name="chaos",
+        heartbeat_seconds=0.5,
+        replay=replay,
+        high_water_mark=high_water_mark,
+    ) as publisher:
+        file = Path(folder, f"{publisher.incarnation:016x}")
+        file.write_bytes(bytes(_COUNTS.size))
+        with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as record:
+            numbers = [0] * len(TOPICS)
+            began, sent = time.monotonic(), 0
+            while not stop[0]:
+                due = int((time.monotonic() - began) * rate)
+                while sent < due and not idle[0]:
+                    at = sent % len(TOPICS)
+                    numbers[at] += 1
+                    record[:] = _COUNTS.pack(*numbers)
+                    data = {"p": publisher.incarnation, "n": numbers[at], "k": 1}
+                    publisher.publish(TOPICS[at], data, "chaos")
+                    sent += 1
+                if idle[0]:
+                    sent = due
+                time.sleep(_TICK_SECONDS)
+        print(publisher.published, publisher.dropped, flush=True)
+
+
+if __name__ == "__main__":
+    endpoint, folder, rate, replay, high_water_mark = sys.argv[1:]
+    main(endpoint, folder, float(rate), int(replay), int(high_water_mark))

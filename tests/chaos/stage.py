@@ -1,0 +1,196 @@
+"""A gateway, a publisher and many clients as processes and sockets that can be broken, and the account."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from tests.chaos.follower import Follower
+from tests.chaos.publisher import TOPICS, read_records
+from tests.support.addresses import free_port
+from tests.support.gateway import Gateway
+from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
+
+
+class Stage:
+    """Everything in one place. Use it as an async context manager."""
+
+    def __init__(
+        self,
+        *,
+        clients: int,
+        rate: int,
+        replay: int = 200_000,
+        mark: int = 100_000,
+        receive_mark: int = 100_000,
+        events_max: int = 100_000,
+        seed: int = 0,
+    ) -> None:
+        self.rate = rate
+        self._options = (str(replay), str(mark))
+        self._clients = clients
+        self._seed = seed
+        self.folder = Path(tempfile.mkdtemp(prefix="ng-chaos-"))
+        self.bus_port = free_port()
+        self.http_port = free_port()
+        self.gateway = Gateway(
+            connect=[],
+            bind=f"tcp://127.0.0.1:{self.bus_port}",
+            port=self.http_port,
+            settings={
+                "log.events_max": events_max,
+                "bus.start_seconds": 0.5,
+                "bus.receive_hwm": receive_mark,
+                "bus.heartbeat_seconds": 1,
+                "bus.heartbeat_timeout_seconds": 3,
+                "sessions.ttl_seconds": 0,
+            },
+        )
+        self.gateway.expected_exit = None
+        self.bus = Proxy(self.bus_port)
+        self.front = Proxy(self.http_port)
+        self.publisher: subprocess.Popen[str] | None = None
+        self.followers: list[Follower] = []
+
+    async def __aenter__(self) -> Stage:
+        await asyncio.to_thread(self.gateway.start)
+        await self.bus.__aenter__()
+        await self.front.__aenter__()
+        self.start_publisher()
+        for number in range(self._clients):
+            # Half of them through a link that can be cut in the middle of a frame.
+            port = self.front.port if number % 2 else self.http_port
+            follower = Follower(_always(port), self.truth, self._seed * 1000 + number)
+            self.followers.append(follower)
+        await self.all(lambda follower: follower.live)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.gather(*(follower.close() for follower in self.followers))
+        self.kill_publisher()
+        await self.front.__aexit__(None, None, None)
+        await self.bus.__aexit__(None, None, None)
+        await asyncio.to_thread(self.gateway.stop)
+
+    # -- the publisher -------------------------------------------------------------------------
+
+    def start_publisher(self) -> None:
+        self.publisher = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.chaos.publisher"),
+                *(f"tcp://127.0.0.1:{self.bus.port}", str(self.folder), str(self.rate)),
+                *self._options,
+            ],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def kill_publisher(self) -> None:
+        assert self.publisher is not None
+        self.publisher.kill()
+        self.publisher.wait()
+
+    def signal_publisher(self, number: signal.Signals) -> None:
+        assert self.publisher is not None
+        self.publisher.send_signal(number)
+
+    def truth(self) -> dict[str, dict[int, int]]:
+        """What was published, by topic and incarnation."""
+        return read_records(self.folder)
+
+    @property
+    def incarnation(self) -> int:
+        """The publisher's present life: the file written last."""
+        files = list(self.folder.iterdir())
+        return int(max(files, key=lambda file: file.stat().st_ctime_ns).name, 16)
+
+    # -- the gateway ---------------------------------------------------------------------------
+
+    async def kill_gateway(self) -> None:
+        self.gateway.kill(signal.SIGKILL)
+        await self.gateway.exited()
+        await self.gateway.restart()
+
+    # -- the clients ---------------------------------------------------------------------------
+
+    async def all(self, condition: Callable[[Follower], bool], *, within: float = 60) -> None:
+        def missing() -> str:
+            late = [one for one in self.followers if not condition(one)]
+            return f"{len(late)} of {len(self.followers)} clients; {self.faults()[:3]}"
+
+        await eventually(
+            lambda: all(map(condition, self.followers)), within=within, every=0.05, saying=missing
+        )
+
+    async def all_live(self) -> float:
+        """Wait until every client has an event of now; how many seconds that took."""
+        began = time.monotonic()
+        await eventually(lambda: self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0)
+        life = self.incarnation
+        truth = self.truth()[TOPICS[0]][life]
+        await self.all(lambda one: one.reached(TOPICS[0], life) > truth)
+        return time.monotonic() - began
+
+    async def settle(self) -> None:
+        """Publish no more, and wait until every client has the last event."""
+        life = self.incarnation
+        self.signal_publisher(signal.SIGUSR1)
+        self.bus.flowing.set()
+        self.front.flowing.set()
+        for follower in self.followers:
+            follower.go_on()
+
+        def complete(follower: Follower) -> bool:
+            truth = self.truth()
+            return all(
+                follower.positions.get(topic) is not None
+                and follower.positions[topic].epoch == f"{life:016x}"
+                and follower.positions[topic].offset >= truth[topic].get(life, 0)
+                for topic in TOPICS
+            )
+
+        await self.all(complete, within=90)
+
+    def faults(self) -> list[str]:
+        return [fault for follower in self.followers for fault in follower.faults]
+
+    def unaccounted(self) -> int:
+        """How many events were neither delivered nor named, over all clients."""
+        truth = self.truth()
+        return sum(
+            len(follower.accounts[topic].missing(incarnation, newest))
+            for follower in self.followers
+            for topic in TOPICS
+            for incarnation, newest in truth[topic].items()
+        )
+
+    def delivered(self) -> int:
+        return sum(follower.delivered for follower in self.followers)
+
+    def lost(self) -> int:
+        """How many events were named as lost on the bus, over all clients."""
+        return sum(
+            last - first + 1
+            for follower in self.followers
+            for account in follower.accounts.values()
+            for ranges in account.lost.values()
+            for first, last in ranges
+        )
+
+
+def _always(port: int) -> Callable[[], int]:
+    return lambda: port
