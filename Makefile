@@ -8,7 +8,7 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate unit lint format types picture lock build clean
+.PHONY: help run demo test simulate chaos unit lint format types picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -25,6 +25,9 @@ test: .venv/dev ## run all tests
 
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
+
+chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7) and account for every event
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit

@@ -71,6 +71,7 @@ class Service:
             pulse=self._pulse,
             bus=self.bus,
             unready=self.unready,
+            refilling=lambda: bool(self._refilling()),
         )
         self._runner = web.AppRunner(
             app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS

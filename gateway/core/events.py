@@ -124,6 +124,7 @@ class EventObject(Struct):
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
+    epoch: Raw | UnsetType = UNSET
 
 
 class Hole(NamedTuple):

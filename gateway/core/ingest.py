@@ -241,8 +241,15 @@ class Ingest:
 
     def _event_fields(self, event: EventObject, payload: bytes, now_ns: int) -> bytes:
         unset = msgspec.UNSET
-        if not (event.type is unset and event.channel is unset and event.offset is unset):
-            raise _Reject("reserved_field", "`type`, `channel` and `offset` are set by the gateway")
+        if not (
+            event.type is unset
+            and event.channel is unset
+            and event.offset is unset
+            and event.epoch is unset
+        ):
+            raise _Reject(
+                "reserved_field", "`type`, `channel`, `offset` and `epoch` are set by the gateway"
+            )
         if event.timestamp is None:
             members: dict[str, Any] = msgspec.json.decode(payload)
             del members["timestamp"]

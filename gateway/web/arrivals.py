@@ -19,15 +19,24 @@ from gateway.web.context import Context
 _SECRET_BYTES = 24
 _USER_CHARS_MAX = 128
 _DIGITS_MAX = 9
+_SOON_SECONDS = 1.0
+"""A gateway that has just started is soon ready."""
 
 
 def refusal(context: Context) -> CloseCode | None:
     """Say why nobody is let in now; told on the open connection, as browsers see nothing before."""
     if context.draining:
         return CloseCode.RESTART
+    if context.refilling():
+        return CloseCode.TRY_LATER
     if len(context.connections) >= context.config.clients.connections_max:
         return CloseCode.TRY_LATER
     return None
+
+
+def spread_seconds(context: Context) -> float:
+    """Return over what time clients that are sent away now are asked to come back."""
+    return _SOON_SECONDS if context.refilling() else context.config.shutdown.spread_seconds
 
 
 async def close_all(context: Context, code: CloseCode) -> None:

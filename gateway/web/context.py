@@ -42,6 +42,8 @@ class Context:
     bus: Callable[[], list[BusLink]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty when it is."""
+    refilling: Callable[[], bool] = lambda: False
+    """Whether the logs are still being filled with what publishers hold."""
     draining: bool = False
     """Whether clients are being sent away."""
     connections: dict[str, Connection] = field(default_factory=dict)

@@ -137,7 +137,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         hub=context.hub,
         pulse=context.pulse,
         limits=context.config.clients,
-        spread_seconds=context.config.shutdown.spread_seconds,
+        spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),
     )
     refused = arrivals.refusal(context)

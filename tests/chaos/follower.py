@@ -77,6 +77,10 @@ class Follower:
     def reached(self, topic: str, incarnation: int) -> int:
         return self.newest.get((topic, incarnation), 0)
 
+    def count(self, topic: str, incarnation: int) -> int:
+        """How many events of a life were delivered."""
+        return len(self.accounts[topic].delivered.get(incarnation, ()))
+
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)

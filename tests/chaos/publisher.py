@@ -1,4 +1,4 @@
-"""A publisher in a process of its own, to be killed: python -m tests.chaos.publisher ENDPOINT FOLDER RATE REPLAY MARK.
+"""A publisher in a process of its own, to be killed: python -m tests.chaos.publisher ENDPOINT FOLDER RATE REPLAY MARK PAD.
 
 It writes down what it is about to publish, in a file that outlives it. SIGUSR1: publish no more, but
 live on and replay. SIGTERM: end well.
@@ -32,7 +32,10 @@ def read_records(folder: Path) -> dict[str, dict[int, int]]:
     return truth
 
 
-def main(endpoint: str, folder: str, rate: float, replay: int, high_water_mark: int) -> None:
+def main(
+    endpoint: str, folder: str, rate: float, replay: int, high_water_mark: int, pad: int
+) -> None:
+    filling = "x" * pad
     stop, idle = [False], [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
     signal.signal(signal.SIGUSR1, lambda *_: idle.__setitem__(0, True))
@@ -54,15 +57,14 @@ def main(endpoint: str, folder: str, rate: float, replay: int, high_water_mark: 
                     at = sent % len(TOPICS)
                     numbers[at] += 1
                     record[:] = _COUNTS.pack(*numbers)
-                    data = {"p": publisher.incarnation, "n": numbers[at], "k": 1}
+                    data = {"p": publisher.incarnation, "n": numbers[at], "x": filling}
                     publisher.publish(TOPICS[at], data, "chaos")
                     sent += 1
                 if idle[0]:
                     sent = due
                 time.sleep(_TICK_SECONDS)
-        print(publisher.published, publisher.dropped, flush=True)
 
 
 if __name__ == "__main__":
-    endpoint, folder, rate, replay, high_water_mark = sys.argv[1:]
-    main(endpoint, folder, float(rate), int(replay), int(high_water_mark))
+    endpoint, folder, rate, replay, high_water_mark, pad = sys.argv[1:]
+    main(endpoint, folder, float(rate), int(replay), int(high_water_mark), int(pad))

@@ -32,10 +32,11 @@ class Stage:
         mark: int = 100_000,
         receive_mark: int = 100_000,
         events_max: int = 100_000,
+        pad: int = 0,
         seed: int = 0,
     ) -> None:
         self.rate = rate
-        self._options = (str(replay), str(mark))
+        self._options = (str(replay), str(mark), str(pad))
         self._clients = clients
         self._seed = seed
         self.folder = Path(tempfile.mkdtemp(prefix="ng-chaos-"))
@@ -47,6 +48,7 @@ class Stage:
             port=self.http_port,
             settings={
                 "log.events_max": events_max,
+                "log.bytes_max": 1 << 30,
                 "bus.start_seconds": 0.5,
                 "bus.receive_hwm": receive_mark,
                 "bus.heartbeat_seconds": 1,
@@ -57,7 +59,8 @@ class Stage:
         self.gateway.expected_exit = None
         self.bus = Proxy(self.bus_port)
         self.front = Proxy(self.http_port)
-        self.publisher: subprocess.Popen[str] | None = None
+        self._previous: int | None = None
+        self.publisher: subprocess.Popen[bytes] | None = None
         self.followers: list[Follower] = []
 
     async def __aenter__(self) -> Stage:
@@ -65,6 +68,7 @@ class Stage:
         await self.bus.__aenter__()
         await self.front.__aenter__()
         self.start_publisher()
+        await eventually(lambda: any(self.folder.iterdir()), saying="the publisher begins")
         for number in range(self._clients):
             # Half of them through a link that can be cut in the middle of a frame.
             port = self.front.port if number % 2 else self.http_port
@@ -88,6 +92,7 @@ class Stage:
     # -- the publisher -------------------------------------------------------------------------
 
     def start_publisher(self) -> None:
+        self._previous = self.incarnation if any(self.folder.iterdir()) else None
         self.publisher = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.chaos.publisher"),
@@ -95,8 +100,6 @@ class Stage:
                 *self._options,
             ],
             cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            text=True,
         )
 
     def kill_publisher(self) -> None:
@@ -139,7 +142,13 @@ class Stage:
     async def all_live(self) -> float:
         """Wait until every client has an event of now; how many seconds that took."""
         began = time.monotonic()
-        await eventually(lambda: self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0)
+        await eventually(
+            lambda: (
+                self.incarnation != self._previous
+                and self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0
+            ),
+            within=30,
+        )
         life = self.incarnation
         truth = self.truth()[TOPICS[0]][life]
         await self.all(lambda one: one.reached(TOPICS[0], life) > truth)

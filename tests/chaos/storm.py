@@ -21,13 +21,14 @@ class Storm:
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
         self._say = say
+        self._deck: list[Callable[[], Awaitable[None]]] = []
 
     async def rage(self, seconds: float) -> None:
         """Break one thing after another."""
         ends = time.monotonic() + seconds
         told = time.monotonic()
         while time.monotonic() < ends:
-            act = self.random.choice(self._acts())
+            act = self._deal()
             self.done[act.__name__] += 1
             await act()
             await asyncio.sleep(self.random.uniform(0.1, 0.8))
@@ -39,16 +40,19 @@ class Storm:
                     f"{len(self.stage.faults())} faults, {sum(self.done.values())} things broken"
                 )
 
+    def _deal(self) -> Callable[[], Awaitable[None]]:
+        """Take the next card; none comes a second time before all have come."""
+        if not self._deck:
+            self._deck = self._acts()
+            self.random.shuffle(self._deck)
+        return self._deck.pop()
+
     def _acts(self) -> list[Callable[[], Awaitable[None]]]:
-        often = [self.drop_clients, self.pause_clients, self.cut_front, self.cut_bus]
-        seldom = [
-            self.kill_gateway,
-            self.kill_publisher,
-            self.stop_gateway,
-            self.stop_publisher,
-            self.stall_bus,
-            self.stall_front,
+        often = [
+            *(self.drop_clients, self.pause_clients, self.cut_front, self.cut_bus),
+            *(self.kill_gateway, self.kill_publisher),
         ]
+        seldom = [self.stop_gateway, self.stop_publisher, self.stall_bus, self.stall_front]
         return [*often, *often, *seldom]
 
     async def kill_gateway(self) -> None:

@@ -130,6 +130,7 @@ def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
             [b"status", b'{"event_type":"s","timestamp":"now","data":{"status":"x"}}'],
         ),
         ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"offset":1,"data"')]),
+        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"epoch":"x","data"')]),
         ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"type":"x","data"')]),
         ("reserved_field", [b"robots", METRICS.replace(b'"data"', b'"channel":"x","data"')]),
     ],

@@ -1,0 +1,241 @@
+"""What breaks in the field, broken here, and every event accounted for: delivered once, or named."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.chaos.stage import Stage
+from tests.chaos.storm import Storm
+from tests.support.addresses import free_tcp
+from tests.support.gateway import Gateway, allow_many_files
+from tests.support.publisher import Publisher
+from tests.support.waiting import eventually
+from tests.support.ws import connect
+
+
+FULL = bool(os.environ.get("TEST_FULL"))
+STORM_SECONDS = 60.0
+KILLS = 20 if FULL else 4
+CLIENTS = 500 if FULL else 100
+STOPPED_SECONDS = 20.0 if FULL else 4.0
+
+
+@pytest.fixture(autouse=True)
+def _files() -> None:
+    allow_many_files()
+
+
+async def account(stage: Stage, *, what: str) -> None:
+    """Let everything come to rest, and hold every client's account against the truth."""
+    await stage.settle()
+    print(f"{what}: {stage.delivered():,} checked deliveries, {stage.lost():,} named as lost")
+    assert stage.faults() == []
+    assert stage.unaccounted() == 0
+
+
+@pytest.mark.timeout(400)
+async def test_a_storm_is_accounted_for() -> None:
+    """Kills, stops, cuts, stalls and clients that vanish, at random for a minute, under load."""
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
+    print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed}")
+    async with Stage(clients=100, rate=400, seed=seed) as stage:
+        storm = Storm(stage, seed)
+        await storm.rage(STORM_SECONDS)
+        await account(stage, what=f"storm {seed}, {dict(storm.done)}")
+        assert stage.delivered() > 1_000_000 or not FULL
+        assert stage.lost() == 0, "the publisher holds everything that it published"
+
+
+@pytest.mark.timeout(600)
+async def test_kills_of_publisher_and_gateway_lose_nothing_that_is_still_held() -> None:
+    """Each time every client goes on from where it was."""
+    async with Stage(clients=CLIENTS, rate=60) as stage:
+        back = []
+        for _ in range(KILLS):
+            stage.kill_publisher()
+            stage.start_publisher()
+            back.append(await stage.all_live())
+        for _ in range(KILLS):
+            await stage.kill_gateway()
+            back.append(await stage.all_live())
+        print(f"all {CLIENTS} live again after {max(back):.1f} s at most")
+        await account(stage, what=f"{2 * KILLS} kills")
+        assert stage.lost() == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mark", [1_000, 100_000])
+async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) -> None:
+    """The gateway is stopped while 5,000 events a second are published; nothing is kept for replay."""
+    async with Stage(
+        clients=2, rate=5_000, replay=0, mark=mark, receive_mark=mark, pad=2000
+    ) as stage:
+        await stage.all_live()
+        stage.gateway.kill(signal.SIGSTOP)
+        sent = sum(sum(of.values()) for of in stage.truth().values())
+        published = int(STOPPED_SECONDS * 5_000)
+        await eventually(
+            lambda: sum(sum(of.values()) for of in stage.truth().values()) > sent + published,
+            within=STOPPED_SECONDS * 5,
+        )
+        stage.gateway.kill(signal.SIGCONT)
+        await account(stage, what=f"mark {mark}")
+        named = await stage.gateway.metric("gateway_bus_lost_total")
+        made = [
+            newest - follower.accounts[topic].excused.get(life, 0) - follower.count(topic, life)
+            for follower in stage.followers
+            for topic, lives in stage.truth().items()
+            for life, newest in lives.items()
+        ]
+        print(f"named {named:,.0f} by the gateway, missing {sum(made):,} at two clients")
+
+        assert stage.lost() == sum(made) == 2 * named
+        assert named > 0 or mark > 1_000
+
+
+_numbers = itertools.count()
+
+
+class Cable:
+    """Two network namespaces' ends of a link that can be taken down: bytes vanish, nobody is told."""
+
+    def __init__(self) -> None:
+        self.name = f"ng{os.getpid() % 100_000}{next(_numbers)}"
+
+    def __enter__(self) -> Cable:
+        _ip("netns", "add", self.name)
+        _ip("link", "add", f"{self.name}a", "type", "veth", "peer", "name", f"{self.name}b")
+        _ip("link", "set", f"{self.name}b", "netns", self.name)
+        _ip("addr", "add", "10.213.77.1/24", "dev", f"{self.name}a")
+        _ip("link", "set", f"{self.name}a", "up")
+        for command in (
+            ("addr", "add", "10.213.77.2/24", "dev", f"{self.name}b"),
+            ("link", "set", f"{self.name}b", "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            _ip("-n", self.name, *command)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _ip("link", "del", f"{self.name}a")
+        _ip("netns", "del", self.name)
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program at the far end."""
+        return subprocess.Popen(["ip", "netns", "exec", self.name, *command])
+
+    def cut(self) -> None:
+        _ip("-n", self.name, "link", "set", f"{self.name}b", "down")
+
+    def mend(self) -> None:
+        _ip("-n", self.name, "link", "set", f"{self.name}b", "up")
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def _namespaces() -> str:
+    """Why there are none here; empty if there are."""
+    if shutil.which("ip") is None:
+        return "needs `ip` (Debian package iproute2)"
+    try:
+        with Cable():
+            return ""
+    except subprocess.CalledProcessError as error:
+        return f"needs to be root: {error.stderr.decode().strip()}"
+
+
+@pytest.fixture
+async def cable() -> AsyncIterator[Cable]:
+    missing = _namespaces()
+    if missing:
+        pytest.skip(f"network namespaces: {missing}")
+    with Cable() as link:
+        yield link
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("seconds", [5, 12, *([60] if FULL else [])])
+async def test_a_publisher_behind_a_dead_link_is_heard_again(cable: Cable, seconds: int) -> None:
+    """No reset comes: heartbeats find the link dead, and replay repairs what it swallowed."""
+    gateway = Gateway(
+        connect=[],
+        bind="tcp://10.213.77.1:5599",
+        settings={"bus.heartbeat_seconds": 1, "bus.heartbeat_timeout_seconds": 3},
+        flags=["--insecure-allow-remote"],
+    )
+    command = """
+import sys, time
+from neurograph_publisher import Publisher
+with Publisher(connect="tcp://10.213.77.1:5599", replay=100_000, heartbeat_seconds=0.5,
+               replay_endpoint="tcp://10.213.77.2:5598") as publisher:
+    n = 0
+    while True:
+        n += 1
+        publisher.publish("far", {"n": n}, "far")
+        time.sleep(0.01)
+"""
+    async with gateway:
+        publisher = cable.start(sys.executable, "-c", command)
+        try:
+            client = await connect(gateway.url, "far")
+            await client.events("far", 50, within=20)
+            cable.cut()
+            await asyncio.sleep(seconds)  # the length of the outage is what is tested
+            cable.mend()
+            before = len(client.channel("far").events)
+            await client.events("far", before + seconds * 50 + 200, within=60)
+            record = client.channel("far")
+            assert record.gaps == []
+            assert record.numbers == list(range(record.numbers[0], record.numbers[-1] + 1))
+            await client.close()
+        finally:
+            publisher.kill()
+            publisher.wait()
+
+
+async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> None:
+    """A SUB sends its subscriptions again only when its thread runs; replay fills what it missed."""
+    async with Stage(clients=2, rate=200) as stage:
+        await stage.all_live()
+        stage.gateway.kill(signal.SIGSTOP)
+        stage.kill_publisher()
+        stage.start_publisher()
+        life = stage.incarnation
+        await eventually(lambda: stage.incarnation != life)
+        await eventually(
+            lambda: sum(of.get(stage.incarnation, 0) for of in stage.truth().values()) > 300
+        )
+        stage.gateway.kill(signal.SIGCONT)
+        await stage.all_live()
+        await account(stage, what="blocked")
+        assert stage.lost() == 0
+
+
+async def test_a_garbage_greeting_stops_nobody() -> None:
+    """A port scanner on the bus, in the middle of events."""
+    endpoint = free_tcp()
+    async with Gateway(connect=[], bind=endpoint) as gateway, Publisher(endpoint) as publisher:
+        client = await connect(gateway.url, "robots")
+        await client.expect("subscribed")
+        port = int(endpoint.rsplit(":", 1)[1])
+        for n, greeting in enumerate((b"\xff" * 64, b"GET / HTTP/1.0\r\n\r\n", bytes(1000))):
+            _, stranger = await asyncio.open_connection("127.0.0.1", port)
+            stranger.write(greeting)
+            await stranger.drain()
+            publisher.send("robots", {"n": n}, enveloped=True)
+            await client.events("robots", n + 1)
+            stranger.close()
+        assert client.channel("robots").numbers == [0, 1, 2]
+        await client.close()
