@@ -11,6 +11,7 @@ from neurograph_publisher import Publisher
 
 
 WITHIN_MS = 10_000
+HEARTBEAT = b"$heartbeat"
 
 Message = tuple[str, Any, tuple[int, int, int, int]]
 
@@ -18,36 +19,44 @@ Message = tuple[str, Any, tuple[int, int, int, int]]
 class Bus:
     """A gateway's side of the bus: binds a SUB, or connects one, and reads."""
 
-    def __init__(self, *, connect: str = "", high_water_mark: int = 100_000) -> None:
+    def __init__(
+        self, *, connect: str = "", high_water_mark: int = 100_000, subscribe: bytes | None = b""
+    ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.SUB)
         self.socket.rcvhwm = high_water_mark
-        self.socket.subscribe(b"")
+        if subscribe is not None:
+            self.socket.subscribe(subscribe)
         if connect:
             self.socket.connect(connect)
         else:
             self.socket.bind("tcp://127.0.0.1:*")
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
+    def frames(self, *, within_ms: int = WITHIN_MS) -> list[bytes]:
+        """The next message, of whichever kind."""
+        assert self.socket.poll(within_ms), "nothing came"
+        return self.socket.recv_multipart()
+
+    def heartbeat(self) -> dict[str, Any]:
+        """The next heartbeat; events before it are passed over."""
+        while (frames := self.frames())[0] != HEARTBEAT:
+            pass
+        [_, payload] = frames
+        return dict(json.loads(payload))
+
+    def event_frames(self, *, within_ms: int = WITHIN_MS) -> list[bytes]:
+        """The next event; heartbeats before it are passed over."""
+        while (frames := self.frames(within_ms=within_ms))[0] == HEARTBEAT:
+            pass
+        return frames
+
     def read(self, *, within_ms: int = WITHIN_MS) -> Message:
-        topic, payload, *rest = self._next(within_ms)
-        while topic == b"$heartbeat":
-            topic, payload, *rest = self._next(within_ms)
-        [frame] = rest
+        """The next event, taken apart."""
+        topic, payload, frame = self.event_frames(within_ms=within_ms)
         magic, flags, incarnation, sequence, time_ns = struct.unpack(">4sIQQQ", frame)
         assert magic == b"NGE1"
         return topic.decode(), json.loads(payload), (flags, incarnation, sequence, time_ns)
-
-    def beat(self, *, within_ms: int = WITHIN_MS) -> dict[str, Any]:
-        """The next heartbeat, whatever is before it."""
-        while True:
-            topic, payload, *_ = self._next(within_ms)
-            if topic == b"$heartbeat":
-                return json.loads(payload)  # type: ignore[no-any-return]  # an object
-
-    def _next(self, within_ms: int) -> list[bytes]:
-        assert self.socket.poll(within_ms), "nothing came"
-        return self.socket.recv_multipart()
 
     def await_publisher(self, publisher: Publisher, *others: Bus) -> None:
         """Wait until the publisher knows that this side, and others, have subscribed.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from neurograph_publisher import Publisher
+from neurograph_publisher import publisher as module
 
 from .bus import Bus
 
@@ -22,3 +23,9 @@ def publisher(bus: Bus) -> Iterator[Publisher]:
     with Publisher(connect=bus.endpoint) as publisher:
         bus.await_publisher(publisher)
         yield publisher
+
+
+@pytest.fixture
+def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher's thread does not look for itself: what it does, something woke it for."""
+    monkeypatch.setattr(module, "_ATTEND_SECONDS", 3600.0)

@@ -1,155 +1,253 @@
-"""Heartbeats: gateways learn which numbers were used, and that somebody is still there."""
+"""Heartbeats: what a publisher says of itself, read from a real socket."""
 
 from __future__ import annotations
 
-import gc
 import os
+import signal
+import subprocess
+import sys
 import threading
+from typing import Any
 
 import pytest
-import zmq
 from neurograph_publisher import Publisher, PublisherError
 
-from .bus import Bus
+from .bus import HEARTBEAT, Bus
+from .test_interruptions import interrupted_by
 
 
-def threads() -> list[threading.Thread]:
+RARELY = 3600.0
+"""An interval that no test lives to see: what comes has another cause."""
+
+
+def attendants() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "neurograph-publisher"]
 
 
-def test_a_new_subscriber_is_greeted_before_the_next_event(bus: Bus) -> None:
-    with Publisher(connect=bus.endpoint, heartbeat_seconds=3600) as publisher:
+@pytest.mark.usefixtures("only_woken")
+def test_a_new_subscriber_hears_at_once_how_far_each_topic_is() -> None:
+    """Nothing is published meanwhile, and no interval passes."""
+    with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY, name="core") as publisher:
+        for topic in ["metrics", "logs.a", "metrics"]:
+            publisher.publish(topic, 1)
+        bus = Bus(connect=publisher.endpoint)
+
+        assert bus.heartbeat() == {
+            "incarnation": f"{publisher.incarnation:016x}",
+            "name": "core",
+            "interval": RARELY,
+            "replay": None,
+            "sequences": {"metrics": 2, "logs.a": 1},
+        }
+        bus.close()
+
+
+def test_the_heartbeat_comes_before_the_next_event(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint, heartbeat_seconds=RARELY) as publisher:
         bus.await_publisher(publisher)
-        publisher.publish("robots", 1)
-        topic, payload = bus.socket.recv_multipart()
-        assert topic == b"$heartbeat"
-        assert b'"sequences":{}' in payload
-        assert bus.read()[0] == "robots"
+        publisher.publish("a", 1)
+
+        assert bus.frames()[0] == HEARTBEAT
+        assert bus.frames()[0] == b"a"
 
 
-def test_a_heartbeat_names_the_newest_number_of_each_topic(bus: Bus) -> None:
-    with Publisher(
-        connect=bus.endpoint, heartbeat_seconds=0.05, name="core", replay=10
-    ) as publisher:
-        bus.await_publisher(publisher)
-        for _ in range(3):
-            publisher.publish("robots", 1)
-        publisher.publish("logs.a", 1)
-        beat = bus.beat()
-        while beat["sequences"] != {"robots": 3, "logs.a": 1}:
-            beat = bus.beat()
+def test_whoever_subscribes_amid_a_flood_hears_it_behind_one_event_at_most() -> None:
+    """ZeroMQ may take a subscription in while it sends the one event."""
+    with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
+        enough = threading.Event()
 
-    assert beat["incarnation"] == f"{publisher.incarnation:016x}"
-    assert (beat["name"], beat["interval"]) == ("core", 0.05)
-    assert beat["replay"].startswith("tcp://127.0.0.1:")
+        def flood() -> None:
+            while not enough.is_set():
+                publisher.publish("a", 1)
+
+        flooder = threading.Thread(target=flood)
+        flooder.start()
+        for _ in range(50):
+            bus = Bus(connect=publisher.endpoint)
+            first = [bus.frames()[0] for _ in range(2)]
+            bus.close()
+            assert HEARTBEAT in first
+        enough.set()
+        flooder.join()
 
 
-def test_they_come_again_and_again_and_end_with_a_farewell(bus: Bus) -> None:
+def test_every_subscriber_and_every_subscription_has_its_heartbeat() -> None:
+    """Also those to what somebody else subscribes to already."""
+    with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
+        one, other = (Bus(connect=publisher.endpoint) for _ in range(2))
+        assert one.heartbeat()
+        assert other.heartbeat()
+        other.socket.subscribe(b"logs")
+        assert other.heartbeat()
+        other.socket.unsubscribe(b"")
+        other.socket.subscribe(b"")
+        assert other.heartbeat()
+        one.close()
+        other.close()
+
+
+def test_every_endpoint_has_its_heartbeats() -> None:
+    one, other = Bus(), Bus()
+    with Publisher(connect=[one.endpoint, other.endpoint], heartbeat_seconds=0.05):
+        for bus in (one, other, one, other):
+            assert bus.heartbeat()["interval"] == 0.05
+    for bus in (one, other):
+        bus.close()
+
+
+def test_heartbeats_go_on_though_nothing_is_published_and_name_the_newest(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, heartbeat_seconds=0.02) as publisher:
         bus.await_publisher(publisher)
-        publisher.publish("robots", 1)
-        intervals = [bus.beat()["interval"] for _ in range(5)]
-    last = bus.beat()
-    while last["interval"]:
-        last = bus.beat()
+        for _ in range(7):
+            publisher.publish("a", 1)
+        heard = [bus.heartbeat()["sequences"] for _ in range(10)]
 
-    assert intervals == [0.02] * 5
-    assert last["sequences"] == {"robots": 1}
+    assert heard[-1] == {"a": 7}
 
 
-def test_envelopes_say_whether_heartbeats_come(bus: Bus) -> None:
-    for seconds, flags in ((1.0, 1), (0.0, 0)):
-        with Publisher(connect=bus.endpoint, heartbeat_seconds=seconds) as publisher:
-            bus.await_publisher(publisher)
-            publisher.publish("robots", 1)
-            assert bus.read()[2][0] == flags
-
-
-def test_many_topics_are_named_in_several_heartbeats(bus: Bus) -> None:
-    with Publisher(connect=bus.endpoint, heartbeat_seconds=0.2) as publisher:
+def test_a_publisher_that_closes_says_farewell_behind_its_last_event(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint, heartbeat_seconds=RARELY) as publisher:
         bus.await_publisher(publisher)
+        publisher.publish("a", 1)
+    assert bus.read()[0] == "a"
+    farewell = bus.heartbeat()
+
+    assert farewell["interval"] == 0
+    assert farewell["sequences"] == {"a": 1}
+
+
+def test_many_topics_are_named_in_several_messages_in_a_row() -> None:
+    with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
         for number in range(2500):
             publisher.publish(f"t{number}", 1)
-        while True:
-            parts = [bus.beat()]
-            while parts[-1].get("more"):
-                parts.append(bus.beat())
-            if sum(len(part["sequences"]) for part in parts) == 2500:
-                break
+        publisher.publish("t7", 2)
+        bus = Bus(connect=publisher.endpoint)
+        parts = [bus.heartbeat() for _ in range(3)]
+        bus.close()
 
     assert [len(part["sequences"]) for part in parts] == [1000, 1000, 500]
+    assert [part.get("more") for part in parts] == [True, True, None]
+    together = {topic: number for part in parts for topic, number in part["sequences"].items()}
+    assert together == {f"t{number}": 1 for number in range(2500)} | {"t7": 2}
 
 
-def test_topics_are_bounded(bus: Bus) -> None:
+def test_envelopes_tell_whether_heartbeats_are_sent(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint) as publisher:
+        bus.await_publisher(publisher)
+        publisher.publish("a", 1)
+        assert bus.read()[2][0] == 1
+
+
+def test_heartbeats_can_be_turned_off(bus: Bus) -> None:
     with Publisher(connect=bus.endpoint, heartbeat_seconds=0) as publisher:
-        for number in range(10_000):
-            publisher.publish(f"t{number}", 1)
-        with pytest.raises(PublisherError, match="10000 topics have been used"):
-            publisher.publish("one.more", 1)
-        assert publisher.publish("t7", 1)
+        bus.await_publisher(publisher)
+        publisher.publish("a", 1)
+        publisher.publish("a", 2)
+        kinds = [len(bus.frames()) for _ in range(2)]
+        flags = publisher._flags
+
+    assert kinds == [3, 3]
+    assert flags == 0
+    assert bus.socket.poll(100) == 0, "no farewell either"
 
 
-def test_nothing_is_left_running(bus: Bus) -> None:
-    with Publisher(connect=bus.endpoint, heartbeat_seconds=0.01) as publisher:
-        assert len(threads()) == 1
-    for thread in threads():
-        thread.join(10)
+def test_heartbeats_that_find_no_room_are_no_dropped_events() -> None:
+    stalled = Bus(high_water_mark=10)
+    with Publisher(
+        connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, heartbeat_seconds=0.01
+    ) as publisher:
+        stalled.await_publisher(publisher)
+        called = 0
+        while publisher.dropped < 1000:
+            publisher.publish("a", "x" * 1000)
+            called += 1
 
-    assert publisher.closed
-    assert threads() == []
+        assert publisher.published + publisher.dropped == called
+    stalled.close()
 
 
-def test_without_heartbeats_there_is_no_thread(bus: Bus) -> None:
-    with Publisher(connect=bus.endpoint, heartbeat_seconds=0):
-        assert threads() == []
+@pytest.mark.usefixtures("only_woken")
+def test_its_thread_ends_with_the_publisher(bus: Bus) -> None:
+    before = attendants()
+    with Publisher(connect=bus.endpoint, replay=1):
+        assert len(attendants()) == len(before) + 1
+
+    assert attendants() == before
 
 
-def test_a_forked_child_ends_without_it(bus: Bus) -> None:
-    with Publisher(connect=bus.endpoint, heartbeat_seconds=0.01, replay=10) as publisher:
+FORGETFUL = """
+import sys
+from neurograph_publisher import Publisher
+publisher = Publisher(connect=sys.argv[1], replay=10, heartbeat_seconds=3600)
+publisher.wait_for_subscriber(10)
+for number in range(1000):
+    publisher.publish("a", number)
+"""
+
+
+def test_a_publisher_that_nobody_closes_is_closed_when_the_interpreter_exits(bus: Bus) -> None:
+    with subprocess.Popen([sys.executable, "-c", FORGETFUL, bus.endpoint]) as process:
+        numbers = [bus.read()[1] for _ in range(1000)]
+        farewell = bus.heartbeat()
+        assert process.wait(20) == 0
+
+    assert numbers == list(range(1000))
+    assert farewell["interval"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forking is what is tested
+def test_a_child_has_no_heartbeat_and_ends_and_its_parent_lives_on(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint, replay=10, heartbeat_seconds=0.02) as publisher:
         bus.await_publisher(publisher)
         child = os.fork()
         if not child:
+            signal.alarm(20)
             publisher.close()
-            gc.collect()
-            os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        publisher.publish("robots", 1)
-        assert bus.read()[0] == "robots"
+            os._exit(len(attendants()))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        publisher.publish("a", 1)
+        while bus.heartbeat()["sequences"] != {"a": 1}:
+            pass
 
 
-def test_watched_tells_what_anybody_would_get() -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+def test_signal_handlers_that_publish_find_no_heartbeat_in_their_way(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint, replay=100, heartbeat_seconds=0.01) as publisher:
+        bus.await_publisher(publisher)
+        with interrupted_by(lambda: publisher.publish("b", 1)):
+            for number in range(5000):
+                publisher.publish("a", number)
+        publisher.publish("end", 1)
+        last: dict[str, int] = {}
+        while "end" not in last:
+            topic, _, (_, _, sequence, _) = bus.read()
+            last[topic] = sequence
+        farewell: dict[str, Any] = {}
+        publisher.close()
+        while farewell.get("interval") != 0:
+            farewell = bus.heartbeat()
+
+    assert farewell["sequences"] == last
+    assert last["a"] == 5000
+    assert last["b"] > 1
+
+
+def test_a_topic_beyond_100_000_is_refused_and_those_before_go_on() -> None:
     with Publisher(bind="tcp://127.0.0.1:*") as publisher:
-        gateway = context.socket(zmq.SUB)
-        gateway.connect(publisher.endpoint)
-        gateway.subscribe(b"$")
-        _settle(gateway, lambda: publisher.wait_for_subscriber(0))
-        assert not publisher.watched("camera")
-        gateway.subscribe(b"camera")
-        _settle(gateway, lambda: publisher.watched("camera"))
-        assert publisher.watched("camera.left"), "ZeroMQ's subscriptions are prefixes"
-        assert not publisher.watched("logs")
-        gateway.unsubscribe(b"camera")
-        _settle(gateway, lambda: not publisher.watched("camera"))
-    context.destroy(linger=0)
+        for number in range(100_000):
+            publisher.publish(f"t{number}", 1)
+        with pytest.raises(PublisherError, match="one topic too many"):
+            publisher.publish("more", 1)
+
+        assert publisher.publish("t0", 2)
+        assert publisher.published == 100_001
 
 
-def _settle(socket: zmq.Socket[bytes], condition: object) -> None:
-    """Wait for a condition; a SUB sends its subscriptions when its own thread touches it."""
-    assert callable(condition)
-    for _ in range(2000):
-        socket.get(zmq.EVENTS)
-        if condition():
-            return
-        socket.poll(5)
-        while socket.poll(0):
-            socket.recv_multipart()
-    raise AssertionError("it did not come about")
+@pytest.mark.parametrize("name", ["", "x" * 65, "two\nlines"])
+def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
+    with pytest.raises(PublisherError, match="name"):
+        Publisher(bind="tcp://127.0.0.1:*", name=name)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"heartbeat_seconds": -1}, {"heartbeat_seconds": 0, "replay": 1}, {"replay": -1}]
-)
-def test_numbers_that_cannot_be_used_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(PublisherError, match=r"heartbeat_seconds|replay"):
-        Publisher(connect="tcp://127.0.0.1:5556", **wrong)  # type: ignore[arg-type]  # that is the point
+def test_without_a_name_it_has_one_for_people(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint):
+        assert f":{os.getpid()}" in bus.heartbeat()["name"]

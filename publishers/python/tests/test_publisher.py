@@ -82,7 +82,7 @@ async def test_publishing_does_not_hold_up_an_event_loop(bus: Bus, publisher: Pu
 def test_at_the_mark_every_message_is_either_received_or_counted_as_dropped() -> None:
     bus = Bus(high_water_mark=10)
     try:
-        with Publisher(connect=bus.endpoint, high_water_mark=10) as publisher:
+        with Publisher(connect=bus.endpoint, high_water_mark=10, heartbeat_seconds=0) as publisher:
             bus.await_publisher(publisher)
             total = 0
             while not publisher.dropped or total < 1000:  # kernel buffers hold some, too
@@ -198,6 +198,9 @@ def test_a_topic_that_is_no_text_is_refused_like_any_other(
         {"linger_seconds": -1.0},
         {"linger_seconds": float("inf")},
         {"linger_seconds": float("nan")},
+        {"heartbeat_seconds": -1.0},
+        {"heartbeat_seconds": 0.001},
+        {"heartbeat_seconds": float("nan")},
     ],
 )
 def test_a_number_that_cannot_be_used_is_refused_with_its_name(numbers: dict[str, Any]) -> None:

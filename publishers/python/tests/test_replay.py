@@ -1,199 +1,369 @@
-"""Replay: what was sent is given again to those who missed it, byte for byte."""
+"""Replay: a gateway that missed messages asks for them, over real sockets."""
 
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import zmq
-from hypothesis import given
-from hypothesis import strategies as st
-from neurograph_publisher import Publisher
-from neurograph_publisher.replay import REPLY_BYTES_MAX, REPLY_MESSAGES_MAX, Kept, Store
+from neurograph_publisher import Publisher, PublisherError
 
-from .bus import Bus
+from tests.support.waiting import eventually
+
+from .bus import WITHIN_MS, Bus
+from .test_interruptions import Interruption, interrupted_by
+
+
+EVERYTHING = (1, 2**64 - 1)
 
 
 class Asker:
-    """A gateway that asks."""
+    """A gateway's side of replay."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, publisher: Publisher, *, high_water_mark: int = 1000) -> None:
+        assert publisher.replay_address is not None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
-        self.socket.linger = 0
-        self.socket.connect(endpoint)
+        self.socket.rcvhwm = high_water_mark
+        self.socket.connect(publisher.replay_address)
+        self._incarnation = struct.pack(">Q", publisher.incarnation)
         self._number = 0
 
-    def ask(self, topic: str, first: int, last: int) -> list[bytes]:
-        """The reply, without what is the same in all."""
+    def request(self, topic: str, first: int, last: int) -> bytes:
+        """Send a request; returns its number."""
         self._number += 1
-        number = self._number.to_bytes(8, "big")
-        self.socket.send_multipart(
-            [b"NGR1", number, topic.encode(), struct.pack(">QQ", first, last)]
-        )
-        magic, answered, _, *pairs = self.read()
-        assert (magic, answered) == (b"NGR1", number)
+        number = struct.pack(">Q", self._number)
+        wanted = struct.pack(">QQ", first, last)
+        self.socket.send_multipart([b"NGR1", number, topic.encode(), wanted])
+        return number
+
+    def reply(self, number: bytes) -> list[bytes]:
+        """The pairs of the next reply, which is to be the one to this request."""
+        assert self.socket.poll(WITHIN_MS), "no reply"
+        magic, answered, incarnation, *pairs = self.socket.recv_multipart()
+        assert (magic, answered, incarnation) == (b"NGR1", number, self._incarnation)
         return pairs
 
-    def sequences(self, topic: str, first: int, last: int) -> list[int]:
-        pairs = self.ask(topic, first, last)
-        return [struct.unpack(">4sIQQQ", frame)[3] for frame in pairs[1::2]]
+    def ask(self, topic: str, first: int, last: int) -> list[bytes]:
+        return self.reply(self.request(topic, first, last))
 
-    def read(self) -> list[bytes]:
-        assert self.socket.poll(10_000), "no reply"
-        return self.socket.recv_multipart()
+    def numbers(self, topic: str, first: int, last: int) -> list[int]:
+        """The sequences of the messages that one reply holds."""
+        return [struct.unpack(">4sIQQQ", one)[3] for one in self.ask(topic, first, last)[1::2]]
+
+    def all_numbers(self, topic: str) -> list[int]:
+        """The sequences of all that is kept, asked for until there is no more."""
+        found: list[int] = []
+        while more := self.numbers(topic, found[-1] + 1 if found else 1, 2**64 - 1):
+            found += more
+        return found
 
     def close(self) -> None:
         self._context.destroy(linger=0)
 
 
 @pytest.fixture
-def publisher(bus: Bus) -> Iterator[Publisher]:
-    with Publisher(connect=bus.endpoint, replay=1000, heartbeat_seconds=0.05) as made:
-        bus.await_publisher(made)
-        yield made
+def publisher() -> Iterator[Publisher]:
+    with Publisher(
+        bind="tcp://127.0.0.1:*", replay=1000, linger_seconds=0.1, heartbeat_seconds=3600
+    ) as publisher:
+        yield publisher
 
 
 @pytest.fixture
-def asker(bus: Bus, publisher: Publisher) -> Iterator[Asker]:
-    made = Asker(bus.beat()["replay"])
-    yield made
-    made.close()
+def asker(publisher: Publisher) -> Iterator[Asker]:
+    asker = Asker(publisher)
+    yield asker
+    asker.close()
 
 
-def test_what_was_sent_is_given_again_byte_for_byte(
-    bus: Bus, publisher: Publisher, asker: Asker
-) -> None:
-    publisher.publish("robots", {"ü": 1})
-    frames = bus.socket.recv_multipart()
-    while frames[0] == b"$heartbeat":
-        frames = bus.socket.recv_multipart()
+def test_what_was_sent_is_sent_again_byte_for_byte(publisher: Publisher, asker: Asker) -> None:
+    bus = Bus(connect=publisher.endpoint)
+    bus.await_publisher(publisher)
+    publisher.publish("robots.r2", {"ü": [1.5, None]})
+    publisher.log("info", "started")
+    [_, *robot], [_, *log] = bus.event_frames(), bus.event_frames()
+    bus.close()
 
-    assert asker.ask("robots", 1, 1) == frames[1:]
-    assert publisher.replayed == 1
+    assert asker.ask("robots.r2", 1, 1) == robot
+    assert asker.ask("logs", *EVERYTHING) == log
+    assert publisher.replayed == 2
 
 
-def test_a_range_is_given_as_far_as_it_is_kept(publisher: Publisher, asker: Asker) -> None:
+@pytest.mark.usefixtures("only_woken")
+def test_what_nobody_was_there_to_receive_is_kept_too(publisher: Publisher, asker: Asker) -> None:
+    publisher.publish("a", 1)
+
+    assert asker.numbers("a", 1, 1) == [1]
+
+
+def test_a_range_is_answered_with_what_is_kept_of_it(publisher: Publisher, asker: Asker) -> None:
     for number in range(1200):
-        publisher.publish("robots", number)
+        publisher.publish("a", number)
 
-    assert asker.sequences("robots", 1100, 1105) == list(range(1100, 1106))
-    assert asker.sequences("robots", 190, 203) == [201, 202, 203], "the newest 1,000 are kept"
-    assert asker.sequences("robots", 1, 100) == []
-    assert asker.sequences("robots", 1199, 2**64 - 1) == [1199, 1200]
-    assert asker.sequences("robots", 5, 2) == []
-    assert asker.sequences("nobody", 1, 10) == []
+    assert asker.numbers("a", 1, 200) == []
+    assert asker.numbers("a", 190, 203) == [201, 202, 203]
+    assert asker.numbers("a", 700, 702) == [700, 701, 702]
+    assert asker.numbers("a", 1199, 2**64 - 1) == [1199, 1200]
+    assert asker.numbers("a", 1201, 1300) == []
+    assert asker.numbers("a", 5, 2) == []
+    assert asker.all_numbers("a") == list(range(201, 1201))
 
 
-def test_a_reply_is_bounded_and_the_rest_is_asked_for_again(
-    publisher: Publisher, asker: Asker
+@pytest.mark.parametrize("topic", ["unknown", "", "not a topic", "ä"])
+def test_a_topic_of_which_nothing_is_known_has_an_empty_answer(
+    publisher: Publisher, asker: Asker, topic: str
 ) -> None:
-    for _ in range(600):
-        publisher.publish("robots", 1)
+    publisher.publish("a", 1)
+
+    assert asker.ask(topic, *EVERYTHING) == []
+
+
+def test_a_reply_is_bounded_by_number_and_by_size(publisher: Publisher, asker: Asker) -> None:
+    for number in range(300):
+        publisher.publish("many", number)
     for _ in range(5):
-        publisher.publish("big", "x" * (REPLY_BYTES_MAX // 2))
+        publisher.publish("large", "x" * 400_000)
+    publisher.publish("huge", "x" * 2_000_000)
 
-    assert len(asker.sequences("robots", 1, 600)) == REPLY_MESSAGES_MAX
-    assert asker.sequences("big", 1, 5) == [1], "with the quotes two are above the limit"
-    publisher.publish("huge", "x" * (2 * REPLY_BYTES_MAX))
-    assert asker.sequences("huge", 1, 1) == [1], "one is given, however large"
+    assert asker.numbers("many", *EVERYTHING) == list(range(1, 257))
+    assert asker.numbers("large", *EVERYTHING) == [1, 2]
+    assert asker.numbers("huge", *EVERYTHING) == [1]
+    assert asker.all_numbers("large") == [1, 2, 3, 4, 5]
 
 
-def test_what_nobody_had_room_for_is_kept_all_the_same() -> None:
-    """A subscriber at its high-water mark: the message is dropped, and can be asked for."""
-    stalled = Bus(high_water_mark=1)
+def test_what_was_dropped_at_the_mark_can_be_had_from_replay() -> None:
+    stalled = Bus(high_water_mark=10)
     with Publisher(
-        connect=stalled.endpoint, high_water_mark=1, replay=100_000, heartbeat_seconds=0.05
+        connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, replay=100_000
     ) as publisher:
         stalled.await_publisher(publisher)
-        asker = Asker(stalled.beat()["replay"])
-        payload = "x" * 1000
-        while publisher.publish("robots", payload):
-            pass
-        lost = publisher.published + publisher.dropped
+        total = 0
+        while publisher.dropped < 100:
+            publisher.publish("a", "x" * 1000)
+            total += 1
+        asker = Asker(publisher)
 
-        assert asker.sequences("robots", lost, lost) == [lost]
+        assert asker.all_numbers("a") == list(range(1, total + 1))
         asker.close()
     stalled.close()
+
+
+def test_what_a_raising_signal_handler_tore_can_be_had_from_replay(bus: Bus) -> None:
+    """The torn message itself is rejected by the gateway."""
+    torn: set[int] = set()
+    with Publisher(connect=bus.endpoint, replay=1_000_000) as publisher:
+        bus.await_publisher(publisher)
+        asker = Asker(publisher)
+
+        def interrupt() -> None:
+            raise Interruption
+
+        while not torn:
+            before = publisher._sequences.get("a", 0)
+            with suppress(Interruption), interrupted_by(interrupt, again=False):
+                while True:
+                    publisher.publish("a", "x")
+            publisher.publish("end", 0)
+            whole: set[int] = set()
+            while (frames := bus.event_frames())[0] != b"end":
+                if len(frames) == 3 and frames[2]:
+                    whole.add(struct.unpack(">4sIQQQ", frames[2])[3])
+            used = set(range(before + 1, publisher._sequences.get("a", 0) + 1))
+            torn = {n for n in used - whole if asker.numbers("a", n, n) == [n]}
+        asker.close()
+
+    assert len(torn) == 1
 
 
 @pytest.mark.parametrize(
     "frames",
     [
         [b""],
+        [b"", b""],
         [b"NGR1"],
-        [b"NGR2", bytes(8), b"robots", bytes(16)],
-        [b"NGR1", bytes(7), b"robots", bytes(16)],
-        [b"NGR1", bytes(8), b"robots", bytes(15)],
-        [b"NGR1", bytes(8), b"robots", bytes(16), b""],
-        [b"NGR1"] * 100,
+        [b"NGR2", bytes(8), b"a", bytes(16)],
+        [b"", b"NGR1", bytes(8), b"a", bytes(16)],
+        [b"NGR1", bytes(7), b"a", bytes(16)],
+        [b"NGR1", bytes(8), b"a", bytes(15)],
+        [b"NGR1", bytes(8), b"a", bytes(17)],
+        [b"NGR1", bytes(8), b"a", bytes(16), b""],
+        [b"NGR1", bytes(8), b"a", b"x" * 60_000],
+        [b"NGR1"] * 10_000,
     ],
+    ids=lambda frames: f"{len(frames)} frames, {sum(map(len, frames))} bytes",
 )
 def test_what_is_no_request_is_counted_and_harms_nobody(
     publisher: Publisher, asker: Asker, frames: list[bytes]
 ) -> None:
-    publisher.publish("robots", 1)
+    publisher.publish("a", 1)
+    other = Asker(publisher)
     asker.socket.send_multipart(frames)
 
-    assert asker.sequences("robots", 1, 1) == [1]
-    assert publisher.bad_requests == 1
-
-
-def test_a_topic_that_is_no_text_is_unknown(publisher: Publisher, asker: Asker) -> None:
-    asker.socket.send_multipart([b"NGR1", bytes(8), b"\xff", struct.pack(">QQ", 1, 2)])
-
-    assert len(asker.read()) == 3
-
-
-def test_two_who_ask_at_once_get_their_own_answers(publisher: Publisher, asker: Asker) -> None:
-    for number in range(10):
-        publisher.publish("robots", number)
-    address = publisher._replay_address
-    assert address is not None
-    other = Asker(address)
-    for one in (asker, other):
-        one._number += 100 if one is other else 0
-    assert asker.sequences("robots", 1, 3) == [1, 2, 3]
-    assert other.sequences("robots", 8, 10) == [8, 9, 10]
+    assert asker.numbers("a", 1, 1) == [1]
+    assert other.numbers("a", 1, 1) == [1]
+    assert (publisher.bad_requests, publisher.replayed) == (1, 2)
     other.close()
 
 
-def test_an_asker_that_never_reads_costs_a_bounded_memory(
+def test_a_frame_that_is_far_too_large_costs_its_sender_the_connection_and_nobody_else(
     publisher: Publisher, asker: Asker
 ) -> None:
-    """Replies beyond the ROUTER's mark are dropped and counted; others are served."""
-    for _ in range(256):
-        publisher.publish("robots", "x" * 4000)
-    address = publisher._replay_address
-    assert address is not None
-    deaf = Asker(address)
-    deaf.socket.setsockopt(zmq.RCVHWM, 1)
-    for number in range(300):
-        request = [b"NGR1", number.to_bytes(8, "big"), b"robots", struct.pack(">QQ", 1, 256)]
-        deaf.socket.send_multipart(request)
+    publisher.publish("a", 1)
+    large = Asker(publisher)
+    monitor = large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    large.socket.send_multipart([b"NGR1", bytes(8), b"x" * 1_000_000, bytes(16)])
+    assert monitor.poll(WITHIN_MS), "the connection stands"
 
-    assert asker.sequences("robots", 1, 2) == [1, 2]
+    assert asker.numbers("a", 1, 1) == [1]
+    assert large.numbers("a", 1, 1) == [1], "ZeroMQ connects again"
+    large.close()
+
+
+def test_many_who_ask_at_once_have_their_own_answers(publisher: Publisher) -> None:
+    for number in range(1000):
+        publisher.publish("a", number)
+        publisher.publish("b", number)
+    askers = [Asker(publisher) for _ in range(4)]
+    answers: dict[int, tuple[list[int], list[int]]] = {}
+
+    def ask(which: int) -> None:
+        answers[which] = askers[which].all_numbers("a"), askers[which].numbers("b", which, 10)
+
+    threads = [threading.Thread(target=ask, args=(which,)) for which in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for asker in askers:
+        asker.close()
+
+    for which in range(4):
+        assert answers[which] == (list(range(1, 1001)), list(range(max(which, 1), 11)))
+
+
+def test_a_thousand_requests_in_a_row_are_all_answered(publisher: Publisher, asker: Asker) -> None:
+    """As of a gateway that starts, and wants what it can get of every topic."""
+    for topic in range(1000):
+        publisher.publish(f"t{topic}", "x" * 1000)
+    requests = [asker.request(f"t{topic}", *EVERYTHING) for topic in range(1000)]
+
+    assert all(len(asker.reply(number)) == 2 for number in requests)
+    assert (publisher.replayed, publisher.unanswered) == (1000, 0)
+
+
+async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(
+    publisher: Publisher, asker: Asker
+) -> None:
+    for _ in range(256):
+        publisher.publish("a", "x" * 4000)
+    deaf = Asker(publisher, high_water_mark=1)
+    for _ in range(1500):
+        deaf.request("a", *EVERYTHING)
+    await eventually(lambda: publisher.unanswered)
+    assert publisher._replier is not None
+    [waiting] = publisher._replier._waiting.values()
+
+    assert len(waiting) <= 1000
+    assert publisher.replayed < 200, "what the kernel and 32 places hold"
+    for _ in range(100):
+        assert len(asker.numbers("a", 1, 10)) == 10
+    await eventually(lambda: publisher.replayed + publisher.unanswered == 1600, within=20)
     deaf.close()
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=100),
-    st.integers(1, 10),
-    st.integers(1, 300),
+async def test_who_asks_and_goes_harms_nobody(publisher: Publisher, asker: Asker) -> None:
+    for _ in range(256):
+        publisher.publish("a", "x" * 4000)
+    for _ in range(20):
+        gone = Asker(publisher)
+        for _ in range(5):
+            gone.request("a", *EVERYTHING)
+        gone.close()
+
+    assert len(asker.numbers("a", 1, 10)) == 10
+
+
+def test_a_publisher_closes_amid_replay(bus: Bus) -> None:
+    publisher = Publisher(connect=bus.endpoint, replay=1000, linger_seconds=0.1)
+    for _ in range(1000):
+        publisher.publish("a", "x" * 4000)
+    enough = threading.Event()
+    first = threading.Event()
+
+    def ask_on() -> None:
+        asker = Asker(publisher)
+        asker.socket.sndtimeo = 10
+        while not enough.is_set():
+            with suppress(zmq.Again):
+                asker.request("a", *EVERYTHING)
+            while asker.socket.poll(1):
+                asker.socket.recv_multipart()
+                first.set()
+        asker.close()
+
+    threads = [threading.Thread(target=ask_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert first.wait(10)
+    publisher.close()
+    enough.set()
+    for thread in threads:
+        thread.join()
+
+    assert not publisher._attendant.is_alive()
+    assert publisher.replayed > 0
+
+
+def test_publishing_goes_on_while_replies_are_given(publisher: Publisher, asker: Asker) -> None:
+    for _ in range(500):
+        publisher.publish("a", "x")
+    requests = [asker.request("a", *EVERYTHING) for _ in range(200)]
+    for number in range(2000):
+        assert publisher.publish("b", number)
+
+    assert all(len(asker.reply(number)) == 512 for number in requests)
+    assert asker.numbers("b", 2000, 2000) == [2000]
+
+
+def test_heartbeats_say_where_to_ask(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint, replay=1) as publisher:
+        said = bus.heartbeat()["replay"]
+        assert said == publisher.replay_address
+        assert said.startswith("tcp://127.0.0.1:")
+        assert int(said.rpartition(":")[2]) > 0
+
+
+def test_another_address_can_be_announced_than_the_one_bound(bus: Bus) -> None:
+    with Publisher(
+        connect=bus.endpoint,
+        replay=1,
+        replay_endpoint="tcp://0.0.0.0:*",
+        replay_address="tcp://robot.example:7000",
+    ):
+        assert bus.heartbeat()["replay"] == "tcp://robot.example:7000"
+
+
+def test_without_replay_there_is_nowhere_to_ask(bus: Bus) -> None:
+    with Publisher(connect=bus.endpoint) as publisher:
+        assert bus.heartbeat()["replay"] is None
+        assert publisher.replay_address is None
+        assert (publisher.replayed, publisher.unanswered, publisher.bad_requests) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"replay": -1},
+        {"replay": 1_000_001},
+        {"replay": 1, "replay_endpoint": "carrier://pigeon"},
+        {"replay": 1, "heartbeat_seconds": 0},
+    ],
 )
-def test_a_store_keeps_the_newest_within_its_bounds(
-    sent: list[tuple[str, int]], messages_max: int, bytes_max: int
-) -> None:
-    store = Store(messages_max=messages_max, bytes_max=bytes_max)
-    numbers = dict.fromkeys("abc", 0)
-    for topic, size in sent:
-        numbers[topic] += 1
-        store.keep(topic, Kept(numbers[topic], b"x" * size, b""))
-        held = {name: store.read(name, 1, 1 << 60) for name in "abc"}
-        assert store.bytes == sum(len(m.payload) for kept in held.values() for m in kept)
-        assert store.bytes <= bytes_max
-        for name, kept in held.items():
-            found = [message.sequence for message in kept]
-            assert len(found) <= messages_max
-            assert not found or found == list(range(found[0], numbers[name] + 1))
+def test_what_cannot_be_used_for_replay_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(PublisherError, match=r"replay|carrier"):
+        Publisher(bind="tcp://127.0.0.1:*", **options)

@@ -15,6 +15,7 @@ def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: 
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics"]
     options = ["--connect", bus.endpoint, "--interval", "0.1"]
     with subprocess.Popen(command + options) as process:
+        heartbeat = bus.heartbeat()
         read = [bus.read() for _ in range(3)]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
@@ -26,6 +27,8 @@ def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: 
         assert data["memory_mb"] > 1
         assert data["net_received_bytes_per_sec"] >= 0
     assert [e[2] for _, _, e in read] == [1, 2, 3]
+    assert heartbeat["name"] == "neurograph-system-metrics"
+    assert heartbeat["replay"].startswith("tcp://127.0.0.1:")
 
 
 def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:

@@ -5,8 +5,9 @@ with Publisher(connect="tcp://127.0.0.1:5556") as publisher:
     publisher.publish("robots.r2", {"x": 1.5})
 """
 
+from neurograph_publisher.checks import PublisherError
 from neurograph_publisher.handler import GatewayLogHandler
-from neurograph_publisher.publisher import Publisher, PublisherError
+from neurograph_publisher.publisher import Publisher
 
 
 __all__ = ["GatewayLogHandler", "Publisher", "PublisherError"]

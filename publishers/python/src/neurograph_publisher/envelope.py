@@ -7,6 +7,9 @@ With it the gateway can tell loss, duplicates, reordering and restarts.
 import struct
 
 
+HEARTBEATS = 1
+"""The flag of a publisher that sends heartbeats: who hears it in mid-stream may wait for one."""
+
 _LAYOUT = struct.Struct(">4sIQQQ")
 
 

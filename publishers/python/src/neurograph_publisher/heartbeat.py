@@ -1,42 +1,48 @@
-"""The sign of life that goes along with a publisher's events; see docs/protocol.md, part 1."""
+"""What a publisher says of itself: who it is, and how far each of its topics has come.
 
-from collections.abc import Iterator, Mapping
+It goes the way of the events and in order with them, so that a gateway can tell what is missing even
+if nothing follows.
+"""
+
+from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 import orjson
 
 
 TOPIC = b"$heartbeat"
-FLAG = 1
-"""In envelopes: this publisher sends heartbeats."""
-TOPICS_MAX = 1000
-"""Topics that one heartbeat names; a publisher with more sends several in a row."""
+"""The first frame; no topic can have this name."""
+
+_TOPICS_PER_MESSAGE = 1000
 
 
 def payloads(
-    sequences: Mapping[str, int],
     *,
     incarnation: int,
     name: str,
-    interval_seconds: float,
+    interval: float,
     replay: str | None,
-) -> Iterator[bytes]:
-    """Return the heartbeats that name the newest number of every topic.
+    sequences: Mapping[str, int],
+) -> list[bytes]:
+    """Return the second frames of one heartbeat, in order: one message for every 1,000 topics.
 
-    An interval of 0 is a farewell; `replay` is where messages can be asked for.
+    `interval` is the seconds until the next at the latest, 0 in a farewell; `replay` is where missed
+    messages can be asked for; `sequences` has the newest number of each topic.
     """
-    rest = iter(sequences.items())
+    topics = iter(sequences.items())
     left = len(sequences)
-    while True:
-        part = dict(islice(rest, TOPICS_MAX))
-        left -= len(part)
-        beat = {
+    messages: list[bytes] = []
+    while left > 0 or not messages:
+        left -= _TOPICS_PER_MESSAGE
+        message: dict[str, Any] = {
             "incarnation": f"{incarnation:016x}",
             "name": name,
-            "interval": interval_seconds,
+            "interval": interval,
             "replay": replay,
-            "sequences": part,
+            "sequences": dict(islice(topics, _TOPICS_PER_MESSAGE)),
         }
-        yield orjson.dumps({**beat, "more": True} if left else beat)
-        if not left:
-            return
+        if left > 0:
+            message["more"] = True
+        messages.append(orjson.dumps(message))
+    return messages

@@ -1,17 +1,16 @@
 """One publisher: events in, ZeroMQ messages out, and every drop counted."""
 
+import atexit
+import math
 import os
-import re
 import secrets
-import selectors
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
+from socket import socketpair
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,28 +18,17 @@ import orjson
 import zmq
 
 from neurograph_publisher import envelope, events, heartbeat
-from neurograph_publisher import replay as replay_
+from neurograph_publisher.checks import PublisherError, check_name, check_topic, check_within
+from neurograph_publisher.endpoint import Context, Endpoint
+from neurograph_publisher.replay import Store
+from neurograph_publisher.replier import Replier
 
 
-_is_topic = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
-_TOPIC_BYTES_MAX = 128
-_HIGH_WATER_MARK_MAX = 2**31 - 1
-_LINGER_SECONDS_MAX = 3600.0
+_TOPICS_MAX = 100_000
 _LOOK_SECONDS = 0.005
-_SUBSCRIPTIONS_PER_CALL = 1000
+_ATTEND_SECONDS = 1.0
+_RETRY_SECONDS = 0.005
 _DEFERRED_MAX = 1000
-_TOPICS_MAX = 10_000
-_REPLAY_BYTES_MAX = 64 * 1024 * 1024
-_REQUEST_BYTES_MAX = 4096
-_INTERVAL_SECONDS_MAX = 3600.0
-_NAME_CHARS_MAX = 64
-_WAKE_SECONDS = 0.1
-
-_Socket = zmq.Socket[bytes]
-
-
-class PublisherError(Exception):
-    """An event that cannot be published; the text says what to do about it."""
 
 
 class Publisher(events.StandardChannels):
@@ -48,7 +36,7 @@ class Publisher(events.StandardChannels):
 
     Either `connect` to the gateway's endpoint, or `bind` one that gateways connect to; both take
     one endpoint or several, and each endpoint has a queue of its own. Messages carry an envelope,
-    numbered per topic.
+    numbered per topic; up to 100,000 topics are numbered.
 
     Publishing never waits, so it may be called from asyncio as well as from any thread. A signal
     handler or a finaliser that interrupts another call on its own thread may publish and close,
@@ -61,17 +49,21 @@ class Publisher(events.StandardChannels):
     this fate: give each gateway an endpoint of its own, and a stalled one costs the others nothing.
     Without a subscriber there is nobody to queue for: ZeroMQ lets the message go.
 
-    Every `heartbeat_seconds` (0 = never), to each new subscriber and at the end it tells gateways which
-    numbers it has used, so that they notice what is missing, and when it falls silent. With `replay`
-    it keeps so many of the newest messages of each topic, 64 MiB at most, also those that were
-    dropped, and gateways ask for what they missed at `replay_endpoint`; `replay_address` is what they
-    are told, if it is another.
+    Each new subscriber, and all of them every `heartbeat_seconds` (0 = no heartbeats) and at the
+    end, are told the newest number of each topic: a gateway notices even that the last event got
+    lost. They are told `name`, too, for people: at most 64 characters, else host and process.
 
-    Closing waits up to `linger_seconds` for what is queued. Do not share one over a fork.
+    With `replay`, so many of the newest messages of each topic are kept, also those dropped, and
+    gateways fetch from `replay_endpoint` what they missed; `replay_address` is how they reach it,
+    where that is not the endpoint bound. 16 MiB are kept of a topic, and 128 MiB of 10,000 topics;
+    the topic that was published on least recently goes first.
+
+    Closing waits up to `linger_seconds` for what is queued, and is done when the interpreter exits
+    if not before. Do not share one over a fork.
 
     Raises:
-        PublisherError: Neither or both of `connect` and `bind`, or an endpoint or a number that
-            cannot be used.
+        PublisherError: Neither or both of `connect` and `bind`, or an endpoint, a number or a name
+            that cannot be used.
     """
 
     def __init__(
@@ -81,39 +73,21 @@ class Publisher(events.StandardChannels):
         bind: str | Sequence[str] = (),
         high_water_mark: int = 100_000,
         linger_seconds: float = 1.0,
+        heartbeat_seconds: float = 1.0,
+        name: str | None = None,
         replay: int = 0,
         replay_endpoint: str = "tcp://127.0.0.1:*",
         replay_address: str | None = None,
-        heartbeat_seconds: float = 1.0,
-        name: str | None = None,
     ) -> None:
         if bool(connect) == bool(bind):
             raise PublisherError("give either connect=… or bind=…")
-        if not 0 <= high_water_mark <= _HIGH_WATER_MARK_MAX:
-            raise PublisherError(
-                f"high_water_mark: {high_water_mark} is not within 0 to {_HIGH_WATER_MARK_MAX}"
-            )
-        if not 0 <= linger_seconds <= _LINGER_SECONDS_MAX:
-            raise PublisherError(
-                f"linger_seconds: {linger_seconds} is not within 0 to {_LINGER_SECONDS_MAX:.0f}"
-            )
-        if not 0 <= heartbeat_seconds <= _INTERVAL_SECONDS_MAX:
-            raise PublisherError(
-                f"heartbeat_seconds: {heartbeat_seconds} is not within 0 to "
-                f"{_INTERVAL_SECONDS_MAX:.0f}"
-            )
-        if replay < 0 or (replay and not heartbeat_seconds):
-            raise PublisherError(
-                f"replay: {replay} is not a number of messages, or there are no heartbeats to tell "
-                "gateways of it: leave heartbeat_seconds above 0"
-            )
+        check_within("high_water_mark", high_water_mark, 0, 2**31 - 1)
+        check_within("linger_seconds", linger_seconds, 0, 3600)
+        check_within("heartbeat_seconds", heartbeat_seconds or 1, 0.01, 3600)
+        check_within("replay", replay, 0, 1_000_000)
+        if replay and not heartbeat_seconds:
+            raise PublisherError("replay: heartbeats say where; heartbeat_seconds is 0")
         self.incarnation = secrets.randbits(64)
-        self.name = (Path(sys.argv[0]).name if name is None else name)[:_NAME_CHARS_MAX]
-        """Who this is, for people: the program's name unless given."""
-        self.replayed = 0
-        """Messages that gateways asked for and were given."""
-        self.bad_requests = 0
-        """Requests for replay that were none, or whose asker was gone."""
         self.published = 0
         """Messages handed to ZeroMQ for every endpoint."""
         self.dropped = 0
@@ -125,52 +99,70 @@ class Publisher(events.StandardChannels):
         self._close_asked = False
         self._deferred: deque[tuple[str, bytes]] = deque()
         self._sequences: dict[str, int] = {}
-        self._context: zmq.Context[_Socket] = zmq.Context()
-        self._subscribed: dict[_Socket, set[bytes]] = {}  # also the list of the sockets
-        given = connect or bind
-        for endpoint in [given] if isinstance(given, str) else given:
-            socket = self._context.socket(zmq.XPUB)
-            socket.sndhwm = high_water_mark
-            socket.linger = round(linger_seconds * 1000)
-            # Without this a PUB at its mark drops in silence.
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
-            # Every subscriber gets its heartbeat, also one that wants what others have.
-            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-            self._open(socket, endpoint, bind=not connect)
-            self._subscribed[socket] = set()
-        self._store = (
-            replay_.Store(messages_max=replay, bytes_max=_REPLAY_BYTES_MAX) if replay else None
-        )
-        self._router: _Socket | None = None
-        self._replay_address: str | None = None
-        if replay:
-            self._router = self._context.socket(zmq.ROUTER)
-            self._router.linger = 0
-            self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-            self._router.setsockopt(zmq.MAXMSGSIZE, _REQUEST_BYTES_MAX)
-            self._open(self._router, replay_endpoint, bind=True)
-            bound = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
-            self._replay_address = replay_address or bound
+        self._name = check_name(name)
         self._heartbeat_seconds = heartbeat_seconds
-        self._beat_at = 0.0
-        if heartbeat_seconds:
-            selector = selectors.DefaultSelector()
-            for each in (*self._subscribed, self._router):
-                if each is not None:
-                    selector.register(each.FD, selectors.EVENT_READ)
-            threading.Thread(
-                target=self._live, args=(selector,), name="neurograph-publisher", daemon=True
-            ).start()
+        self._flags = envelope.HEARTBEATS if heartbeat_seconds else 0
+        self._store = Store(replay) if replay else None
+        self._context: Context = zmq.Context()
+        given = connect or bind
+        try:
+            self._endpoints = [
+                Endpoint(
+                    self._context,
+                    address,
+                    bind=bool(bind),
+                    high_water_mark=high_water_mark,
+                    linger_seconds=linger_seconds,
+                )
+                for address in ([given] if isinstance(given, str) else given)
+            ]
+            self._replier = (
+                Replier(
+                    self._context,
+                    replay_endpoint,
+                    incarnation=self.incarnation,
+                    linger_seconds=linger_seconds,
+                    read=self._read,
+                )
+                if replay
+                else None
+            )
+        except PublisherError:
+            self._context.destroy(linger=0)
+            raise
+        self.replay_address = (replay_address or self._replier.address) if self._replier else None
+        """Where gateways are told to fetch what they missed; None without `replay`."""
+        self._woken, self._waker = socketpair()
+        self._attendant = threading.Thread(
+            target=self._attend, name="neurograph-publisher", daemon=True
+        )
+        self._attendant.start()
+        atexit.register(self.close)
 
     @property
     def endpoint(self) -> str:
         """The endpoint bound or connected last, with its real port where ``*`` was asked for."""
-        return list(self._subscribed)[-1].getsockopt_string(zmq.LAST_ENDPOINT)
+        return self._endpoints[-1].address
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    @property
+    def replayed(self) -> int:
+        """Requests for missed messages that were answered."""
+        return self._replier.replayed if self._replier else 0
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that were given up: the asker was gone, or did not read the answers before."""
+        return self._replier.unanswered if self._replier else 0
+
+    @property
+    def bad_requests(self) -> int:
+        """Messages to the replay endpoint that were no requests."""
+        return self._replier.bad_requests if self._replier else 0
 
     def publish(
         self,
@@ -184,12 +176,10 @@ class Publisher(events.StandardChannels):
         Returns whether the message was handed over; see the class for when it is not.
 
         Raises:
-            PublisherError: The topic or the timestamp is not one, the data is not JSON, or the
-                publisher is closed or was made in another process.
+            PublisherError: The topic or the timestamp is not one, the data is not JSON, the topic
+                is one too many, or the publisher is closed or was made in another process.
         """
-        _check_topic(topic)
-        if len(self._sequences) >= _TOPICS_MAX and topic not in self._sequences:
-            raise PublisherError(f"{topic}: {_TOPICS_MAX} topics have been used; use fewer")
+        check_topic(topic)
         if event_type is None and timestamp is not None:
             raise PublisherError("a timestamp belongs to an event: give its event_type, too")
         try:
@@ -201,8 +191,17 @@ class Publisher(events.StandardChannels):
         if self._interrupted():
             return self._defer(topic, payload)
         with self._exclusive():
-            self._take_subscriptions()
             return self._hand_over(topic, payload)
+
+    def watched(self, topic: str) -> bool:
+        """Whether a message on this topic would reach anybody now, at whichever endpoint.
+
+        Raises:
+            PublisherError: The topic is not one.
+        """
+        check_topic(topic)
+        name = topic.encode()
+        return not self._closed and any(endpoint.reaches(name) for endpoint in self._endpoints)
 
     def wait_for_subscriber(self, timeout_seconds: float) -> bool:
         """Wait until every endpoint has a subscriber; who subscribes later misses what came before.
@@ -212,23 +211,12 @@ class Publisher(events.StandardChannels):
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._exclusive():
-                self._take_subscriptions()
-                if all(self._subscribed.values()):
+                if all(endpoint.subscribed for endpoint in self._endpoints):
                     return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(left, _LOOK_SECONDS))
-
-    def watched(self, topic: str) -> bool:
-        """Tell whether anybody would get a message on this topic now: else it need not be made."""
-        with self._exclusive():
-            self._take_subscriptions()
-            return any(
-                topic.encode().startswith(prefix)
-                for prefixes in self._subscribed.values()
-                for prefix in prefixes
-            )
 
     def close(self) -> None:
         """Send what is queued, for as long as the linger allows, and close; twice is once."""
@@ -237,21 +225,18 @@ class Publisher(events.StandardChannels):
         if self._interrupted():
             self._close_asked = True
             return
-        self._busy.now = True
-        try:
-            with self._lock:
-                if self._closed:
-                    return
+        with self._holding():
+            if not self._closed:
                 self._closed = True
-                self._send_deferred()
-                self._beat(self._subscribed, interval_seconds=0.0)
-                for socket in self._subscribed:
-                    socket.close()
-                if self._router is not None:
-                    self._router.close()
-        finally:
-            self._busy.now = False
-        self._context.term()
+                atexit.unregister(self.close)
+                try:
+                    self._greet()
+                    self._send_deferred()
+                    self._beat(self._endpoints, interval=0)
+                finally:
+                    self._waker.send(b"closed")
+        if threading.current_thread() is not self._attendant:
+            self._attendant.join()
 
     def __enter__(self) -> Self:
         return self
@@ -269,21 +254,30 @@ class Publisher(events.StandardChannels):
         return getattr(self._busy, "now", False)
 
     @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Hold the lock; who interrupts the holder on its own thread can tell."""
+        self._busy.now = True
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._busy.now = False
+
+    @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the sockets; who interrupts the holder on its own thread can tell."""
+        """Hold the sockets of a publisher that is open, and do what has come up for them."""
         if self._pid != os.getpid():  # before the lock: at a fork, another thread may have held it
             raise PublisherError("this publisher was made before a fork; make one in each process")
         if self._interrupted():
             raise PublisherError("a signal handler may publish and close, but not wait")
-        self._busy.now = True
         try:
-            with self._lock:
+            with self._holding():
                 if self._closed:
                     raise PublisherError("this publisher is closed")
+                self._greet()
                 yield
                 self._send_deferred()
         finally:
-            self._busy.now = False
             if self._close_asked:
                 self.close()
 
@@ -299,106 +293,98 @@ class Publisher(events.StandardChannels):
 
     def _send_deferred(self) -> None:
         while self._deferred:
-            self._hand_over(*self._deferred.popleft())
+            try:
+                self._hand_over(*self._deferred.popleft())
+            except PublisherError:
+                self.dropped += 1
 
     def _hand_over(self, topic: str, payload: bytes) -> bool:
-        sequence = self._sequences[topic] = self._sequences.get(topic, 0) + 1
+        sequence = self._sequences.get(topic, 0) + 1
+        if sequence == 1 and len(self._sequences) >= _TOPICS_MAX:
+            raise PublisherError(
+                f"{topic}: one topic too many; a publisher numbers {_TOPICS_MAX:,} of them"
+            )
+        self._sequences[topic] = sequence
+        name = topic.encode()
         frame = envelope.pack(
             incarnation=self.incarnation,
             sequence=sequence,
             time_ns=time.time_ns(),
-            flags=heartbeat.FLAG if self._heartbeat_seconds else 0,
+            flags=self._flags,
         )
         if self._store is not None:
-            self._store.keep(topic, replay_.Kept(sequence, payload, frame))
+            self._store.append(name, sequence, payload, frame)
         everywhere = True
-        for socket in self._subscribed:
-            try:
-                socket.send_multipart([topic.encode(), payload, frame], zmq.NOBLOCK)
-            except zmq.Again:
+        for endpoint in self._endpoints:
+            if not endpoint.send(name, payload, frame):
                 everywhere = False
-            except BaseException:
-                # A signal handler raised, perhaps between two frames. Unless the message is ended,
-                # the next one is taken for more of it. What this leaves is rejected by the gateway.
-                with suppress(zmq.ZMQError):
-                    socket.send(b"", zmq.NOBLOCK)
-                raise
         if everywhere:
             self.published += 1
         else:
             self.dropped += 1
         return everywhere
 
-    def _take_subscriptions(self) -> None:
-        """Read who subscribes, and greet who is new; unread, these messages would pile up."""
-        new = []
-        for socket, subscribed in self._subscribed.items():
-            for _ in range(_SUBSCRIPTIONS_PER_CALL):
-                if not socket.poll(0, zmq.POLLIN):
-                    break
-                message = socket.recv(zmq.NOBLOCK)
-                if message[:1] == b"\x01":
-                    subscribed.add(message[1:])
-                    new.append(socket)
-                elif message[:1] == b"\x00":
-                    subscribed.discard(message[1:])
-        if new and self._heartbeat_seconds:
-            self._beat(dict.fromkeys(new), interval_seconds=self._heartbeat_seconds)
+    def _greet(self) -> None:
+        """Take in who subscribes, with a heartbeat that comes before the next event.
 
-    # -- heartbeats and replay -----------------------------------------------------------------
-
-    def _live(self, selector: selectors.BaseSelector) -> None:
-        """Send heartbeats and answer requests until closed.
-
-        What it waits for are bare file descriptors, as sockets are used under the lock only. They
-        tell of a change once, and perhaps to a thread that publishes: hence the short wait.
+        ZeroMQ may take a subscription in while an event is sent: then it comes right behind that one.
         """
-        wait = min(_WAKE_SECONDS, self._heartbeat_seconds)
-        while True:
-            selector.select(wait)
-            try:
-                with self._exclusive():
-                    self._take_subscriptions()
-                    if time.monotonic() >= self._beat_at:
-                        self._beat_at = time.monotonic() + self._heartbeat_seconds
-                        self._beat(self._subscribed, interval_seconds=self._heartbeat_seconds)
-                    self._answer()
-            except PublisherError:  # closed
-                selector.close()
-                return
+        for endpoint in self._endpoints:
+            endpoint.take_subscriptions()
+            if endpoint.greeting_due:
+                self._beat([endpoint], interval=self._heartbeat_seconds)
+                endpoint.greeting_due = False
 
-    def _beat(self, sockets: Iterable[_Socket], *, interval_seconds: float) -> None:
+    def _beat(self, endpoints: Iterable[Endpoint], *, interval: float) -> None:
         if not self._heartbeat_seconds:
             return
-        for payload in heartbeat.payloads(
-            self._sequences,
+        messages = heartbeat.payloads(
             incarnation=self.incarnation,
-            name=self.name,
-            interval_seconds=interval_seconds,
-            replay=self._replay_address,
-        ):
-            for socket in sockets:
-                # At its high-water mark a subscriber has no use for it; the next one says the same.
-                with suppress(zmq.Again):
-                    socket.send_multipart([heartbeat.TOPIC, payload], zmq.NOBLOCK)
-
-    def _answer(self) -> None:
-        if self._router is not None and self._store is not None:
-            served = replay_.serve(self._router, self._store, incarnation=self.incarnation)
-            self.replayed += served.replayed
-            self.bad_requests += served.bad
-
-    def _open(self, socket: _Socket, endpoint: str, *, bind: bool) -> None:
-        try:
-            (socket.bind if bind else socket.connect)(endpoint)
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            raise PublisherError(f"{endpoint}: {error}") from error
-
-
-def _check_topic(topic: object) -> None:
-    if not isinstance(topic, str) or len(topic) > _TOPIC_BYTES_MAX or not _is_topic(topic):
-        raise PublisherError(
-            f"{topic!r} is not a topic: text, segments of [A-Za-z0-9_-] joined by dots, "
-            f"at most {_TOPIC_BYTES_MAX} bytes"
+            name=self._name,
+            interval=interval,
+            replay=self.replay_address,
+            sequences=self._sequences,
         )
+        for endpoint in endpoints:
+            for message in messages:
+                if not endpoint.send(heartbeat.TOPIC, message):
+                    break
+
+    def _attend(self) -> None:
+        """Be this publisher's thread: heartbeats and answers, until it is closed."""
+        # Other threads publish on the sockets meanwhile, so this one waits without touching them: for
+        # the descriptors by which ZeroMQ says that something came. A message that is sent can take
+        # that sign away unseen; the next call, or this loop within a second, looks for itself.
+        poller = zmq.Poller()
+        poller.register(self._woken, zmq.POLLIN)
+        for endpoint in self._endpoints:
+            poller.register(endpoint.descriptor, zmq.POLLIN)
+        if self._replier:
+            poller.register(self._replier.socket, zmq.POLLIN)
+        interval = self._heartbeat_seconds or math.inf
+        due, longest = time.monotonic() + interval, _ATTEND_SECONDS
+        with suppress(PublisherError):  # closed
+            while True:
+                seconds = min(due - time.monotonic(), longest)
+                poller.poll(max(0, math.ceil(seconds * 1000)))
+                with self._exclusive():
+                    if time.monotonic() >= due:
+                        self._beat(self._endpoints, interval=interval)
+                        due = max(due + interval, time.monotonic())
+                if self._replier:
+                    longest = _RETRY_SECONDS if self._replier.serve() else _ATTEND_SECONDS
+        self._release()
+
+    def _read(self, topic: bytes, first: int, last: int) -> list[bytes]:
+        with self._exclusive():
+            return self._store.read(topic, first, last) if self._store else []
+
+    def _release(self) -> None:
+        with self._holding():  # by now, who closes has said farewell
+            for endpoint in self._endpoints:
+                endpoint.close()
+        if self._replier:
+            self._replier.socket.close()
+        self._woken.close()
+        self._waker.close()
+        self._context.term()

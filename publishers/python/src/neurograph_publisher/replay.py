@@ -1,117 +1,129 @@
-"""What was published lately, for gateways that missed it: the Clone pattern of the ZeroMQ guide.
+"""The newest messages of each topic, kept for gateways that missed some, and how these ask for them.
 
-Request and reply are described in the gateway's docs/protocol.md, part 1.
+Kept are the newest messages of a topic, up to a number and to 16 MiB; at most 10,000 topics and
+128 MiB in all. Beyond those, the topic that was published on least recently goes first.
 """
 
 import struct
-from collections import OrderedDict, deque
-from itertools import islice
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import zmq
 
+_MIB = 1024 * 1024
+_TOPIC_BYTES_MAX = 16 * _MIB
+_BYTES_MAX = 128 * _MIB
+_TOPICS_MAX = 10_000
+_OVERHEAD_BYTES = 256
+"""What a message costs beside its payload: its envelope, its key, and Python's objects."""
 
-MAGIC = b"NGR1"
-REPLY_MESSAGES_MAX = 256
-REPLY_BYTES_MAX = 1024 * 1024
-_REQUESTS_PER_CALL = 16
-
+_MAGIC = b"NGR1"
+_NUMBER_BYTES = 8
 _RANGE = struct.Struct(">QQ")
+_INCARNATION = struct.Struct(">Q")
+_PAIRS_PER_REPLY = 256
+_PAYLOAD_BYTES_PER_REPLY = _MIB
 
 
-class Kept(NamedTuple):
-    """One message: its number, its payload and its envelope as they were sent."""
+class _Topic:
+    """One topic's messages by sequence, the oldest first."""
 
-    sequence: int
-    payload: bytes
-    envelope: bytes
+    __slots__ = ("bytes", "messages", "newest", "oldest")
+
+    def __init__(self, sequence: int) -> None:
+        self.messages: dict[int, tuple[bytes, bytes]] = {}
+        self.oldest = self.newest = sequence
+        self.bytes = 0
 
 
 class Store:
-    """The newest messages of each topic.
+    """Keeps up to `messages` of each topic, within the limits above."""
 
-    At most `messages_max` per topic and `bytes_max` of payloads in all: beyond that the oldest of the
-    topic that was published on longest ago go first.
-    """
-
-    def __init__(self, *, messages_max: int, bytes_max: int) -> None:
-        self.bytes = 0
-        self._messages_max = messages_max
+    def __init__(
+        self,
+        messages: int,
+        *,
+        topic_bytes_max: int = _TOPIC_BYTES_MAX,
+        bytes_max: int = _BYTES_MAX,
+        topics_max: int = _TOPICS_MAX,
+    ) -> None:
+        self._messages_max = messages
+        self._topic_bytes_max = topic_bytes_max
         self._bytes_max = bytes_max
-        self._topics: OrderedDict[str, deque[Kept]] = OrderedDict()
+        self._topics_max = topics_max
+        self._topics: OrderedDict[bytes, _Topic] = OrderedDict()  # least recently published first
+        self.bytes = 0
+        """Bytes kept, with 256 for each message beside its payload."""
 
-    def keep(self, topic: str, message: Kept) -> None:
-        """Keep a message; sequences of a topic are contiguous and ascend."""
+    def append(self, topic: bytes, sequence: int, payload: bytes, envelope: bytes) -> None:
+        """Keep a message; its sequence is above those before it on this topic."""
         kept = self._topics.get(topic)
         if kept is None:
-            kept = self._topics[topic] = deque()
-        self._topics.move_to_end(topic)
-        kept.append(message)
-        self.bytes += len(message.payload)
-        if len(kept) > self._messages_max:
-            self.bytes -= len(kept.popleft().payload)
-        while self.bytes > self._bytes_max:
-            self._drop()
+            kept = self._topics[topic] = _Topic(sequence)
+        else:
+            self._topics.move_to_end(topic)
+        kept.messages[sequence] = payload, envelope
+        kept.newest = sequence
+        size = len(payload) + _OVERHEAD_BYTES
+        kept.bytes += size
+        self.bytes += size
+        while len(kept.messages) > self._messages_max or kept.bytes > self._topic_bytes_max:
+            self._drop_oldest(kept)
+        while len(self._topics) > self._topics_max or self.bytes > self._bytes_max:
+            _, dropped = self._topics.popitem(last=False)
+            self.bytes -= dropped.bytes
 
-    def read(self, topic: str, first: int, last: int) -> list[Kept]:
-        """Return what is kept of a range, ascending, as much as fits into one reply."""
+    def read(self, topic: bytes, first: int, last: int) -> list[bytes]:
+        """Return payload, envelope, payload, envelope… of what is kept from `first` to `last`.
+
+        In ascending order, and as much of it as one reply holds: 256 messages, and 1 MiB of payloads
+        unless the first alone has more.
+        """
+        found: list[bytes] = []
         kept = self._topics.get(topic)
-        if not kept:
-            return []
-        at = max(first - kept[0].sequence, 0)
-        found: list[Kept] = []
-        size = 0
-        for message in islice(kept, at, at + REPLY_MESSAGES_MAX):
-            size += len(message.payload)
-            if message.sequence > last or (found and size > REPLY_BYTES_MAX):
+        if kept is None:
+            return found
+        left = _PAYLOAD_BYTES_PER_REPLY
+        for sequence in range(max(first, kept.oldest), min(last, kept.newest) + 1):
+            message = kept.messages.get(sequence)
+            if message is None:  # a number that was used, but nothing came of it
+                continue
+            left -= len(message[0])
+            if found and left < 0:
                 break
-            found.append(message)
+            found += message
+            if len(found) == 2 * _PAIRS_PER_REPLY:
+                break
         return found
 
-    def _drop(self) -> None:
-        topic, kept = next(iter(self._topics.items()))
-        self.bytes -= len(kept.popleft().payload)
-        if not kept:
-            del self._topics[topic]
+    def _drop_oldest(self, kept: _Topic) -> None:
+        message = kept.messages.pop(kept.oldest, None)
+        kept.oldest += 1
+        if message is not None:
+            size = len(message[0]) + _OVERHEAD_BYTES
+            kept.bytes -= size
+            self.bytes -= size
 
 
-def answer(store: Store, request: list[bytes], *, incarnation: int) -> list[bytes] | None:
-    """Return the reply to a request, both without the asker's identity; None if it is not one."""
-    if len(request) != 4:
+class Request(NamedTuple):
+    """A gateway's wish for the messages `first` to `last` of a topic; `number` is its own mark."""
+
+    number: bytes
+    topic: bytes
+    first: int
+    last: int
+
+
+def parse(frames: Sequence[bytes]) -> Request | None:
+    """Return the request that these frames are, or None if they are none."""
+    if len(frames) != 4 or frames[0] != _MAGIC:
         return None
-    magic, number, topic, wanted = request
-    if magic != MAGIC or len(number) != 8 or len(wanted) != _RANGE.size:
+    _, number, topic, wanted = frames
+    if len(number) != _NUMBER_BYTES or len(wanted) != _RANGE.size:
         return None
-    first, last = _RANGE.unpack(wanted)
-    reply = [MAGIC, number, incarnation.to_bytes(8, "big")]
-    for message in store.read(topic.decode(errors="replace"), first, last):
-        reply += (message.payload, message.envelope)
-    return reply
+    return Request(number, topic, *_RANGE.unpack(wanted))
 
 
-class Served(NamedTuple):
-    """What became of requests: messages given out, and requests that were none or whose asker was
-    gone."""
-
-    replayed: int
-    bad: int
-
-
-def serve(router: "zmq.Socket[bytes]", store: Store, *, incarnation: int) -> Served:
-    """Answer some of the requests that have come."""
-    replayed = bad = 0
-    for _ in range(_REQUESTS_PER_CALL):
-        try:
-            peer, *request = router.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            break
-        reply = answer(store, request, incarnation=incarnation)
-        try:
-            if reply is None:
-                bad += 1
-            else:
-                router.send_multipart([peer, *reply], zmq.NOBLOCK)
-                replayed += (len(reply) - 3) // 2
-        except zmq.ZMQError:  # gone, or so far behind that it will ask again
-            bad += 1
-    return Served(replayed, bad)
+def reply(request: Request, incarnation: int, pairs: Sequence[bytes]) -> list[bytes]:
+    """Return the frames that answer a request with what `Store.read` found."""
+    return [_MAGIC, request.number, _INCARNATION.pack(incarnation), *pairs]

@@ -13,17 +13,18 @@ from typing import Any
 
 import psutil
 
-from neurograph_publisher.publisher import Publisher, PublisherError
+from neurograph_publisher.checks import PublisherError
+from neurograph_publisher.publisher import Publisher
 
 
 _MIB = 1024 * 1024
 _SUBSCRIBER_SECONDS = 10.0
 """How long to wait for a gateway before the first event is published to nobody."""
 _LOOK_SECONDS = 0.1
+_REPLAY = 1000
+"""Events kept for a gateway that missed some: more than an hour of them at the usual interval."""
 _INTERVAL_SECONDS_MAX = 86_400
 _FIRST_SECONDS = 0.2
-_REPLAY = 1000
-"""Events kept for gateways that come later."""
 """How long the first figures are measured over; CPU load needs some time to be one."""
 
 
@@ -104,7 +105,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     way = {"bind": arguments.bind} if arguments.bind else {"connect": arguments.connect}
     try:
-        with Publisher(**way, name="system-metrics", replay=_REPLAY) as publisher:
+        with Publisher(**way, name=parser.prog, replay=_REPLAY) as publisher:
             run(publisher, interval=arguments.interval, count=arguments.count, stop=stop)
     except PublisherError as error:
         print(f"neurograph-system-metrics: {error}", file=sys.stderr)

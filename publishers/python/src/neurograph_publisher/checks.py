@@ -1,0 +1,38 @@
+"""What a publisher takes, and the error that says what it does not."""
+
+import os
+import re
+from socket import gethostname
+
+
+_is_topic = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
+_TOPIC_BYTES_MAX = 128
+_NAME_MAX = 64
+
+
+class PublisherError(Exception):
+    """Something that a publisher cannot take; the text says what to do about it."""
+
+
+def check_topic(topic: object) -> None:
+    """Raise PublisherError unless this is a topic."""
+    if not isinstance(topic, str) or len(topic) > _TOPIC_BYTES_MAX or not _is_topic(topic):
+        raise PublisherError(
+            f"{topic!r} is not a topic: text, segments of [A-Za-z0-9_-] joined by dots, "
+            f"at most {_TOPIC_BYTES_MAX} bytes"
+        )
+
+
+def check_within(name: str, value: float, least: float, most: float) -> None:
+    """Raise PublisherError unless the number lies within both, which belong to it."""
+    if not least <= value <= most:
+        raise PublisherError(f"{name}: {value} is not within {least} to {most}")
+
+
+def check_name(name: str | None) -> str:
+    """Return a publisher's name, made of host and process if there is none, or raise PublisherError."""
+    if name is None:
+        return f"{gethostname()}:{os.getpid()}"[-_NAME_MAX:]
+    if not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
+        raise PublisherError(f"name: {name!r} is not 1 to {_NAME_MAX} printable characters")
+    return name

@@ -1,0 +1,98 @@
+"""One endpoint of a publisher: the queue towards it, and who subscribes there to what."""
+
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+
+import zmq
+
+from neurograph_publisher.checks import PublisherError
+
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+
+_SUBSCRIPTIONS_PER_CALL = 1000
+# As plain numbers, and frame by frame below: publishing spends most of its time in these calls.
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+class Endpoint:
+    """An XPUB socket. ZeroMQ's are not thread-safe: the publisher's lock is held for every call.
+
+    Raises:
+        PublisherError: The address cannot be connected or bound.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        address: str,
+        *,
+        bind: bool,
+        high_water_mark: int,
+        linger_seconds: float,
+    ) -> None:
+        self.subscribed: set[bytes] = set()
+        """What is subscribed to; only changed under the lock, and read without it."""
+        self.greeting_due = False
+        """Whether somebody subscribed since this was last made False."""
+        self._inbox: deque[bytes] = deque()
+        self._socket = context.socket(zmq.XPUB)
+        self._socket.sndhwm = high_water_mark
+        self._socket.linger = round(linger_seconds * 1000)
+        # Without NODROP a PUB at its mark drops in silence; with VERBOSE a second subscriber to the
+        # same, or the first one back again, is noticed, too.
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        try:
+            (self._socket.bind if bind else self._socket.connect)(address)
+        except zmq.ZMQError as error:
+            raise PublisherError(f"{address}: {error}") from error
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        """As asked for, with the real port where that was ``*``."""
+        self.descriptor = int(self._socket.getsockopt(zmq.FD))
+        """What becomes readable when subscriptions may have come."""
+
+    def send(self, *frames: bytes) -> bool:
+        """Queue a message; return False if that is not possible at the high-water mark."""
+        try:
+            for frame in frames[:-1]:
+                self._socket.send(frame, _MORE)
+            self._socket.send(frames[-1], _LAST)
+        except zmq.Again:
+            return False
+        except BaseException:
+            # A signal handler raised, perhaps between two frames. Unless the message is ended, the
+            # next one is taken for more of it. What this leaves is rejected by the gateway.
+            with suppress(zmq.ZMQError):
+                self._socket.send(b"", _LAST)
+            raise
+        return True
+
+    def take_subscriptions(self) -> None:
+        """Read who subscribes; unread, these messages would pile up."""
+        if not int(self._socket.getsockopt(_EVENTS)) & _READABLE and not self._inbox:
+            return
+        # One call, which no signal handler interrupts: what it raises loses no subscription.
+        messages = iter(partial(self._socket.recv, zmq.NOBLOCK), None)
+        with suppress(zmq.Again):
+            self._inbox.extend(islice(messages, _SUBSCRIPTIONS_PER_CALL))
+        while self._inbox:
+            message = self._inbox[0]
+            if message[:1] == b"\x01":
+                self.subscribed.add(message[1:])
+                self.greeting_due = True
+            elif message[:1] == b"\x00":
+                self.subscribed.discard(message[1:])
+            self._inbox.popleft()
+
+    def reaches(self, topic: bytes) -> bool:
+        """Whether anybody subscribes to this topic, or to a prefix of it."""
+        return any(topic[:length] in self.subscribed for length in range(len(topic) + 1))
+
+    def close(self) -> None:
+        """Send what is queued, in the background and for as long as the linger allows."""
+        self._socket.close()

@@ -1,0 +1,107 @@
+"""Answers gateways that ask for messages they missed, over a ROUTER."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from neurograph_publisher.checks import PublisherError
+from neurograph_publisher.endpoint import Context
+from neurograph_publisher.replay import Request, parse, reply
+
+
+_AT_ONCE_MAX = 100
+_WAITING_MAX = 1000
+_WAIT_SECONDS_MAX = 2.0
+_REPLIES_QUEUED_MAX = 32
+_FRAME_BYTES_MAX = 64 * 1024
+
+
+_Waiting = deque[tuple[float, Request]]  # until when, and what is asked
+
+
+class Replier:
+    """A ROUTER and what became of the requests to it; only one thread may use it.
+
+    At most 32 replies are queued for an asker. What it asks for beyond them waits until it reads: up to
+    1,000 requests for 2 s; then they are given up. ZeroMQ disconnects who sends a frame of more than
+    64 KiB.
+
+    Raises:
+        PublisherError: The endpoint cannot be bound.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        *,
+        incarnation: int,
+        linger_seconds: float,
+        read: Callable[[bytes, int, int], list[bytes]],
+    ) -> None:
+        self.replayed = 0
+        self.unanswered = 0
+        self.bad_requests = 0
+        self._incarnation = incarnation
+        self._read = read
+        self._waiting: dict[bytes, _Waiting] = {}  # by asker
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = round(linger_seconds * 1000)
+        self.socket.sndhwm = _REPLIES_QUEUED_MAX
+        self.socket.setsockopt(zmq.MAXMSGSIZE, _FRAME_BYTES_MAX)
+        # Without this a ROUTER drops in silence what it cannot queue.
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self.socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise PublisherError(f"{endpoint}: {error}") from error
+        self.address: str = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def serve(self) -> bool:
+        """Answer requests, up to 100 new ones; return whether any wait for their asker to read."""
+        now = time.monotonic()
+        for asker in list(self._waiting):
+            self._catch_up(asker, now)
+        for _ in range(_AT_ONCE_MAX):
+            try:
+                asker, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            request = parse(frames)
+            waiting = self._waiting.get(asker)
+            if request is None:
+                self.bad_requests += 1
+            elif waiting is None:
+                self._waiting[asker] = deque([(now + _WAIT_SECONDS_MAX, request)])
+                self._catch_up(asker, now)
+            elif len(waiting) < _WAITING_MAX:
+                waiting.append((now + _WAIT_SECONDS_MAX, request))
+            else:
+                self.unanswered += 1
+        return bool(self._waiting)
+
+    def _catch_up(self, asker: bytes, now: float) -> None:
+        """Answer what an asker waits for, as far as there is room for the replies."""
+        waiting = self._waiting[asker]
+        try:
+            for _ in range(min(len(waiting), _AT_ONCE_MAX)):
+                self._answer(asker, waiting[0][1])
+                waiting.popleft()
+        except zmq.Again:
+            while waiting and waiting[0][0] < now:
+                waiting.popleft()
+                self.unanswered += 1
+        except zmq.ZMQError:  # it is gone
+            self.unanswered += len(waiting)
+            waiting.clear()
+        if not waiting:
+            del self._waiting[asker]
+
+    def _answer(self, asker: bytes, request: Request) -> None:
+        # Where there is no room this first frame is refused, and nothing is read in vain.
+        self.socket.send(asker, zmq.NOBLOCK | zmq.SNDMORE)
+        pairs = self._read(request.topic, request.first, request.last)
+        self.replayed += 1  # before the asker can know
+        self.socket.send_multipart(reply(request, self._incarnation, pairs), zmq.NOBLOCK)
