@@ -77,7 +77,7 @@ class Client:
         user_id: str | None = None,
         timeout: float = 10.0,
         buffer: int = 1000,
-        backoff: Backoff = Backoff(),
+        backoff: Backoff | None = None,
         on_state: Callable[[State], object] | None = None,
     ) -> None:
         if buffer < 1:
@@ -89,7 +89,7 @@ class Client:
             self._address,
             token=token,
             user_id=user_id,
-            backoff=backoff,
+            backoff=backoff or Backoff(),
             timeout=timeout,
             on_state=on_state,
         )
@@ -108,17 +108,15 @@ class Client:
             NotConnected: There was no connection in time; the text says why.
             Closed: The gateway does not want this client.
         """
-        self._start()
+        over = self._start()
         greeted = asyncio.create_task(self._link.greeted.wait())
-        assert self._running is not None
+        either: set[asyncio.Future[Any]] = {greeted, over}
         try:
             await asyncio.wait(
-                {greeted, self._running},
-                timeout=self._timeout,
-                return_when=asyncio.FIRST_COMPLETED,
+                either, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
             )
-            if self._running.done():
-                self._over.result() if self._over else None
+            if over.done():
+                await over
             if not greeted.done():
                 why = self._link.ended.reason if self._link.ended else "no answer"
                 raise NotConnected(f"{self._address.url}: {why}")
@@ -397,6 +395,6 @@ class Client:
             method,
             path,
             headers=await self._link.headers(),
-            timeout=self._timeout,
+            within=self._timeout,
             body=body,
         )

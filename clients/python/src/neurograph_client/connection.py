@@ -58,6 +58,7 @@ class Connection:
         self._ws = ws
         self._closing: Message | None = None
         self._heard = False
+        self._watching: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._answers: dict[int, Callable[[Message | Exception], object]] = {}
@@ -65,12 +66,12 @@ class Connection:
 
     @classmethod
     async def open(
-        cls, address: str, *, headers: Mapping[str, str], timeout: float
+        cls, address: str, *, headers: Mapping[str, str], within: float
     ) -> "Self | Ended":
         """Connect, and wait for the greeting; returns how it ended if that does not come."""
-        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=timeout))
+        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 ws = await http.ws_connect(
                     address,
                     headers=headers,
@@ -112,28 +113,27 @@ class Connection:
         Where `take` returns True, nothing more is read until `go_on` is called, unless somebody
         waits for an answer: it may be the very one who is to make room.
         """
-        period = float(self.hello["heartbeat_seconds"]) * _SILENT_HEARTBEATS
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
-
-                def check() -> None:
-                    nonlocal timer
-                    if not self._heard:
-                        limit.reschedule(loop.time())
-                    self._heard = not self._room.is_set()  # who does not read hears nothing
-                    timer = loop.call_later(period, check)
-
-                timer = loop.call_later(period, check)
-                try:
-                    await self._read(take)
-                finally:
-                    timer.cancel()
+                self._watch(limit)
+                await self._read(take)
         except TimeoutError:
             return Ended(ABNORMAL, "silent for too long")
         except (KeyError, TypeError, ValueError) as error:
             return Ended(ABNORMAL, f"the gateway was not understood: {error!r}")
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
         return self._ended()
+
+    def _watch(self, limit: asyncio.Timeout) -> None:
+        """Look again and again whether anything came; who does not read hears nothing."""
+        loop = asyncio.get_running_loop()
+        if self._watching is not None and not self._heard:
+            limit.reschedule(loop.time())
+        self._heard = not self._room.is_set()
+        period = float(self.hello["heartbeat_seconds"]) * _SILENT_HEARTBEATS
+        self._watching = loop.call_later(period, self._watch, limit)
 
     def go_on(self) -> None:
         """Read on, if reading was paused."""
@@ -199,7 +199,7 @@ class Connection:
             raise NotConnected(str(error)) from error
         return number
 
-    async def ask(self, message: Message, *, timeout: float) -> Message:
+    async def ask(self, message: Message, *, within: float) -> Message:
         """Send a message and return its answer.
 
         Raises:
@@ -219,7 +219,7 @@ class Connection:
 
         number = 0
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 number = await self.send(message, answered)
                 return await answer
         finally:

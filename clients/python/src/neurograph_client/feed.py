@@ -126,18 +126,18 @@ class Feed:
         """
         seen = self._seen_of(gap.channel)
         known = seen.get(gap.epoch)
-        if gap.to is None:
+        to = gap.to
+        if to is None:
             if known is not None and not lost:
                 return
             self._note(seen, gap.epoch, known or 0)
         else:
-            if known is not None and gap.to <= known:
+            if known is not None and to <= known:
                 return
             if known is not None and gap.from_ is not None and gap.from_ <= known:
-                exact = gap.count == gap.to - gap.from_ + 1
-                count = gap.to - known if exact else None
+                count = to - known if gap.count == to - gap.from_ + 1 else None
                 gap = replace(gap, from_=known + 1, count=count)
-            self._note(seen, gap.epoch, gap.to)
+            self._note(seen, gap.epoch, to)
         if gap.reason in _ASKED_FOR:
             self.left_out += gap.count or 0
         else:

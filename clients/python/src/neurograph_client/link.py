@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -52,6 +52,7 @@ class Link:
         self.ended: Ended | None = None
         """How the last connection, or attempt, ended."""
         self.greeted = asyncio.Event()
+        self._greeted_at = 0.0
         self._address = address
         self._token = token
         self._user_id = user_id
@@ -101,11 +102,11 @@ class Link:
         loop = asyncio.get_running_loop()
         while True:
             self.become("connecting")
-            self._greeted_at = None
+            began = self.connects
             ended = self.ended = await self._connect()
             if not ended.reconnect:
                 return Closed(ended.reason, ended.code)
-            lived = 0.0 if self._greeted_at is None else loop.time() - self._greeted_at
+            lived = loop.time() - self._greeted_at if self.connects > began else 0.0
             if lived > self._backoff.bound(attempt):
                 attempt = 0
             pause = self._backoff.pause(attempt) if ended.after is None else ended.after
@@ -113,8 +114,6 @@ class Link:
             log.info("connection ended: %s (%s); next in %.1f s", ended.reason, ended.code, pause)
             self.become("waiting")
             await asyncio.sleep(pause)
-
-    _greeted_at: float | None = None
 
     async def _connect(self) -> Ended:
         session = self.hello.get("session")
@@ -128,7 +127,7 @@ class Link:
             log.exception("no token")
             return Ended(ABNORMAL, f"no token: {error!r}")
         connection = await Connection.open(
-            self._address.websocket(query), headers=headers, timeout=self._timeout
+            self._address.websocket(query), headers=headers, within=self._timeout
         )
         if isinstance(connection, Ended):
             return connection
@@ -191,7 +190,7 @@ class Link:
     async def _keep_up(self, connection: Connection) -> None:
         """Bring what the gateway knows of subscriptions to what the application wants, again and again."""
         # What a session brings back has been told when the answer to a ping comes.
-        await connection.ask({"type": "ping"}, timeout=self._timeout)
+        await connection.ask({"type": "ping"}, within=self._timeout)
         await self._restore(connection)
         asked: set[Feed] = set()
         while True:
@@ -239,7 +238,7 @@ class Link:
             lambda channel: any(feed.selects(channel) for feed in concerned), bytes_max=room
         )
         try:
-            answer = await connection.ask(message, timeout=self._timeout)
+            answer = await connection.ask(message, within=self._timeout)
         except RequestRefused as refused:
             self._refuse(concerned, refused)
         else:
@@ -285,7 +284,7 @@ class Link:
         """
         if self.connection is None:
             raise NotConnected("not connected" if self.ended is None else self.ended.reason)
-        return await self.connection.ask(message, timeout=self._timeout)
+        return await self.connection.ask(message, within=self._timeout)
 
     # -- who this is ---------------------------------------------------------------------------
 
@@ -303,7 +302,7 @@ class Link:
             log.warning("the gateway did not take a fresh token: %s", error)
 
     async def _fresh_token(self) -> str | None:
-        token: Any = self._token() if callable(self._token) else self._token
+        token = self._token() if callable(self._token) else self._token
         return await token if inspect.isawaitable(token) else token
 
 

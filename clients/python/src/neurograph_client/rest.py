@@ -21,7 +21,7 @@ async def request(
     path: str,
     *,
     headers: Mapping[str, str],
-    timeout: float,
+    within: float,
     body: object = None,
 ) -> Any:
     """Send one request and return the JSON that it is answered with.
@@ -39,7 +39,7 @@ async def request(
             address.http(path),
             data=data,
             headers={**headers, **kind},
-            timeout=aiohttp.ClientTimeout(total=timeout),
+            timeout=aiohttp.ClientTimeout(total=within),
         ) as answer:
             text = await answer.read()
             status = answer.status

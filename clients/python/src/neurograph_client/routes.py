@@ -113,7 +113,7 @@ class Routes:
         lost, route.lost = route.lost, False
         for feed in route.feeds:
             feed.offer_gap(gap, lost=lost)
-        return any([feed.full for feed in route.feeds])
+        return any(feed.full for feed in route.feeds)
 
     def subscribed(self, message: Message, feed: Feed | None = None) -> None:
         """Take where channels go on; with `feed`, where it begins."""
