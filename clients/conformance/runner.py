@@ -116,7 +116,9 @@ class Stage:
     """One case's gateway, publisher, proxy and driver."""
 
     def __init__(self, case: Message, command: Sequence[str]) -> None:
-        self.gateway = Gateway(settings={"shutdown.spread_seconds": 0.2, **case.get("settings", {})})
+        self.gateway = Gateway(
+            settings={"shutdown.spread_seconds": 0.2, **case.get("settings", {})}
+        )
         self.driver = Driver(command)
         self.published: dict[str, int] = defaultdict(int)
 
@@ -129,7 +131,7 @@ class Stage:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.gateway)
             self.proxy = await stack.enter_async_context(Proxy(self.gateway.port))
-            self.publisher = await Publisher(self.gateway.bus_in).subscribed()
+            await self._bind()
             stack.callback(lambda: self.publisher.close())
             await stack.enter_async_context(self.driver)
             connect = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
@@ -189,7 +191,10 @@ class Stage:
 
     async def _do_restart_publisher(self) -> None:
         self.publisher.close()
-        self.publisher = await Publisher(self.gateway.bus_in).subscribed()
+        await self._bind()
+
+    async def _bind(self) -> None:
+        self.publisher = await Publisher(self.gateway.bus_out, bind=True).subscribed()
 
     async def _do_cut(self) -> None:
         self.proxy.cut()
@@ -250,6 +255,8 @@ class Expectations:
                 _compare(item, {"saw": "gap", **wanted})
             case "complete":
                 await self._complete(wanted)
+            case "newest":
+                await self._newest(wanted)
             case "state":
                 while await self._state() != wanted["state"]:
                     pass
@@ -279,6 +286,15 @@ class Expectations:
                 expected, gaps = item["to"] + 1, gaps + 1
         if wanted.get("gaps") is not None and bool(gaps) != wanted["gaps"]:
             raise Failed(f"{gaps} gaps came")
+
+    async def _newest(self, wanted: Message) -> None:
+        number = 0
+        while number < wanted["number"]:
+            item = await self._item(wanted)
+            _compare(item, {"saw": "event"})
+            if item["number"] <= number:
+                raise Failed(f"{item['number']} came after {number}")
+            number = item["number"]
 
     async def _item(self, wanted: Message) -> Message:
         items = self._driver.items[wanted["name"], wanted["channel"]]

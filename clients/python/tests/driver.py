@@ -69,7 +69,8 @@ class Driver:
                 await self.flows[name].wait()
                 where = {"name": name, "channel": item.channel, "epoch": item.epoch}
                 if isinstance(item, Event):
-                    say("event", **where, offset=item.offset, number=item.data["n"])
+                    number = item.data.get("n") if isinstance(item.data, dict) else None
+                    say("event", **where, offset=item.offset, number=number)
                 else:
                     rest = {"from": item.from_, "to": item.to, "count": item.count}
                     say("gap", **where, **rest, reason=item.reason)

@@ -112,9 +112,7 @@ class Client:
         greeted = asyncio.create_task(self._link.greeted.wait())
         either: set[asyncio.Future[Any]] = {greeted, over}
         try:
-            await asyncio.wait(
-                either, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(either, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if over.done():
                 await over
             if not greeted.done():
