@@ -12,7 +12,6 @@ from neurograph_client.items import Event, Gap, Position, matches
 Item = Event[Any] | Gap
 
 _EPOCHS_MAX = 64
-_ASKED_FOR = {"conflated", "filtered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,9 @@ class Feed:
         self.full = False
         self.confirmed = asyncio.Event()
         self.left_out = 0
+        """How many events newer ones stand for."""
         self.duplicates = 0
+        """How many events came again, and went no further."""
         self._items: deque[Item] = deque()
         self._limit = limit
         self._on_room = on_room
@@ -138,9 +139,7 @@ class Feed:
                 count = to - known if gap.count == to - gap.from_ + 1 else None
                 gap = replace(gap, from_=known + 1, count=count)
             self._note(seen, gap.epoch, to)
-        if gap.reason in _ASKED_FOR:
-            self.left_out += gap.count or 0
-        else:
+        if gap.reason != "filtered":  # which is what was asked for
             self._put(gap)
 
     def end(self, why: Exception) -> None:

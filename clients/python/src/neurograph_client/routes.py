@@ -108,6 +108,11 @@ class Routes:
             message["reason"],
         )
         self._name(channel, route, gap.epoch)
+        if gap.reason == "conflated":
+            # It spans the events that stand for the others, and they are still to come.
+            for feed in route.feeds:
+                feed.left_out += gap.count or 0
+            return False
         if gap.to is not None:
             route.reached, route.offset = gap.epoch, gap.to
         lost, route.lost = route.lost, False
