@@ -35,13 +35,14 @@ class _Link:
 class Proxy:
     """Listens on a port of its own, and connects each client to `port`, which may change.
 
-    `session` is the secret that the gateway gave last.
+    `session` is the secret that the gateway gave last, `request` what a client has sent last.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.refusing = False
         self.session = ""
+        self.request = b""
         self.url = ""
         self.accepted = 0
         self._links: set[_Link] = set()
@@ -120,7 +121,9 @@ class Proxy:
     ) -> None:
         while data := await source.read(_CHUNK_BYTES):
             await link.flows.wait()
-            if down:
+            if not down:
+                self.request = data
+            else:
                 found = _session.search(data)
                 self.session = found[1].decode() if found else self.session
                 if link.bytes_left is not None:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import aiohttp
-from proxy import Proxy
 
+from clients.conformance.proxy import Proxy
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.waiting import eventually, scaled

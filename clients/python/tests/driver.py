@@ -7,8 +7,7 @@ import json
 import sys
 from typing import Any
 
-from neurograph_client import Backoff, Client, Closed, Event, RequestRefused, Subscription
-from neurograph_client.client import State
+from neurograph_client import Backoff, Client, Closed, Event, RequestRefused, State, Subscription
 
 
 def say(saw: str, **fields: Any) -> None:

@@ -10,6 +10,7 @@ from neurograph_client.blocking import BlockingClient, connect
 from neurograph_client.client import Client, Info, Pong
 from neurograph_client.errors import ClientError, Closed, NotConnected, RequestRefused
 from neurograph_client.items import Channel, Event, Gap, Position
+from neurograph_client.link import State
 from neurograph_client.models import ACTIONS, CONNECTIONS, LOGS, METRICS, SIGNALS, STATUS
 from neurograph_client.subscription import Subscription
 
@@ -34,6 +35,7 @@ __all__ = [
     "Pong",
     "Position",
     "RequestRefused",
+    "State",
     "Subscription",
     "connect",
 ]

@@ -343,6 +343,16 @@ class Client:
         answer = await self._link.ask({"type": "get_subscriptions"})
         return list(answer["channels"])
 
+    async def refresh_token(self) -> None:
+        """Give the gateway a fresh token now; by itself that happens before the old one expires.
+
+        Raises:
+            RequestRefused: The gateway does not take it.
+            NotConnected: There is no connection, or it was lost before the answer.
+            TimeoutError: No answer came in time.
+        """
+        await self._link.refresh_token()
+
     # -- over HTTP -----------------------------------------------------------------------------
 
     async def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:

@@ -13,6 +13,8 @@ from neurograph_client.errors import NotConnected, RequestRefused
 
 
 Message = dict[str, Any]
+Frame = aiohttp.WSMessage | aiohttp.http.WSMessageTextBytes
+Take = Callable[[Message], bool]
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """A larger message from the gateway ends the connection."""
@@ -99,24 +101,28 @@ class Connection:
         return connection
 
     async def _greeting(self) -> "Message | Ended":
-        while (message := await self._receive()) is not None:
-            if message["type"] == "connected":
-                return message
-            self._note_closing(message)
-        return self._ended()
+        while True:
+            frame = await self._ws.receive()
+            if frame.type is _TEXT:
+                message: Message = _loads(frame.data)
+                if message["type"] == "connected":
+                    return message
+                self._note_closing(message)
+            elif not await self._control(frame):
+                return self._ended()
 
     # -- reading -------------------------------------------------------------------------------
 
-    async def read(self, take: Callable[[Message], bool]) -> Ended:
-        """Hand every message to `take` until the connection ends; tell how it did.
+    async def read(self, event: Take, other: Take) -> Ended:
+        """Hand every event to `event`, other messages to `other`, until the connection ends.
 
-        Where `take` returns True, nothing more is read until `go_on` is called, unless somebody
-        waits for an answer: it may be the very one who is to make room.
+        Where they return True, nothing more is read until `go_on` is called, unless somebody waits
+        for an answer: it may be the very one who is to make room.
         """
         try:
             async with asyncio.timeout(None) as limit:
                 self._watch(limit)
-                await self._read(take)
+                await self._read(event, other)
         except TimeoutError:
             return Ended(ABNORMAL, "silent for too long")
         except (KeyError, TypeError, ValueError) as error:
@@ -139,11 +145,20 @@ class Connection:
         """Read on, if reading was paused."""
         self._room.set()
 
-    async def _read(self, take: Callable[[Message], bool]) -> None:
-        receive = self._receive
-        while (message := await receive()) is not None:
-            full = take(message)
-            if message["type"] != "event":  # whose further members are the publisher's own
+    async def _read(self, event: Take, other: Take) -> None:
+        receive = self._ws.receive
+        while True:
+            frame = await receive()
+            self._heard = True
+            if frame.type is not _TEXT:
+                if await self._control(frame):
+                    continue
+                return
+            message = _loads(frame.data)
+            if message["type"] == "event":
+                full = event(message)
+            else:
+                full = other(message)
                 self._note_closing(message)
                 self._answer(message)
             if full and not self._answers:
@@ -151,18 +166,11 @@ class Connection:
                 await self._room.wait()
                 self._heard = True
 
-    async def _receive(self) -> Message | None:
-        """Return the next message; None at the end."""
-        while True:
-            frame = await self._ws.receive()
-            self._heard = True
-            if frame.type is _TEXT:
-                message: Message = _loads(frame.data)
-                return message
-            if frame.type is aiohttp.WSMsgType.PING:
-                await self._ws.pong(frame.data)
-            elif frame.type is not aiohttp.WSMsgType.PONG:
-                return None
+    async def _control(self, frame: Frame) -> bool:
+        """Answer a ping; returns whether more is to come."""
+        if frame.type is aiohttp.WSMsgType.PING:
+            await self._ws.pong(frame.data)
+        return frame.type in {aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG}
 
     def _note_closing(self, message: Message) -> None:
         if message["type"] == "closing":

@@ -163,13 +163,20 @@ class Feed:
         self._items.append(item)
         if len(self._items) >= self._limit:
             self.full = True
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # -- what the application takes ------------------------------------------------------------
+
+    def take_now(self) -> Item | None:
+        """Return the next item if there is one."""
+        if self.full or not self._items:
+            return None  # `take` makes room
+        return self._items.popleft()
 
     async def take(self) -> Item:
         """Wait for the next item.

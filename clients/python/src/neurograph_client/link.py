@@ -150,7 +150,9 @@ class Link:
         self.greeted.set()
         self.become("connected")
         keeping = asyncio.create_task(self._keep_up(connection))
-        reading = asyncio.create_task(connection.read(partial(self._take, connection)))
+        reading = asyncio.create_task(
+            connection.read(self._routes.event, partial(self._take, connection))
+        )
         try:
             await asyncio.wait({keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
@@ -172,8 +174,6 @@ class Link:
 
     def _take(self, connection: Connection, message: Message) -> bool:
         match message["type"]:
-            case "event":
-                return self._routes.event(message)
             case "gap":
                 return self._routes.gap(message)
             case "subscribed":
@@ -215,7 +215,7 @@ class Link:
             async with asyncio.timeout(max(left - _REFRESH_SECONDS, 1.0)):
                 await self._changed.wait()
         except TimeoutError:
-            await self.refresh_token()
+            await self._refresh_in_time()
 
     async def _restore(self, connection: Connection) -> None:
         """Subscribe again to what the session did not bring back, each channel where it stood."""
@@ -294,11 +294,15 @@ class Link:
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     async def refresh_token(self) -> None:
-        """Give the gateway a fresh token on the open connection; a refusal is logged."""
+        """Give the gateway a fresh token on the open connection; raises what `ask` does."""
         token = await self._fresh_token()
-        try:
+        if token is not None:
             await self.ask({"type": "auth", "token": token})
-        except ClientError as error:
+
+    async def _refresh_in_time(self) -> None:
+        try:
+            await self.refresh_token()
+        except (ClientError, TimeoutError) as error:
             log.warning("the gateway did not take a fresh token: %s", error)
 
     async def _fresh_token(self) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, Self, cast
+from typing import Generic, Self
 
 from neurograph_client.feed import Feed
 from neurograph_client.items import Data, Event, Gap
@@ -67,7 +67,7 @@ class Subscription(Generic[Data]):
         return self
 
     async def __anext__(self) -> Event[Data] | Gap:
-        return cast(Event[Data] | Gap, await self._feed.take())
+        return self._feed.take_now() or await self._feed.take()
 
     async def take_all(self) -> list[Event[Data] | Gap]:
         """Wait until something has come, and return all that has: cheaper than one by one.
@@ -76,7 +76,7 @@ class Subscription(Generic[Data]):
             StopAsyncIteration: The subscription was closed.
             ClientError: The gateway refused it, or the client has ended for good.
         """
-        return cast(list[Event[Data] | Gap], await self._feed.take_all())
+        return list(await self._feed.take_all())
 
     async def __aenter__(self) -> Self:
         try:
