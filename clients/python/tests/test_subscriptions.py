@@ -92,6 +92,7 @@ async def test_a_channel_that_is_shared_is_followed_until_the_last_one_leaves(
 
 async def test_a_position_goes_on_behind_it(gateway: Gateway, bus: Publisher, channel: str) -> None:
     """Also in another process, another day: the position is all that is needed."""
+    pattern, channel = f"{channel}.*", f"{channel}.x"
     async with Client(gateway.url) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 11))
         await numbers(events, 4)
@@ -100,7 +101,7 @@ async def test_a_position_goes_on_behind_it(gateway: Gateway, bus: Publisher, ch
     async with Client(gateway.url) as client:
         assert await numbers(client.subscribe(channel, since=event.position), 5) == [*range(6, 11)]
         since = {channel: event.position}
-        assert await numbers(client.subscribe("test.*", since=since), 5) == [*range(6, 11)]
+        assert await numbers(client.subscribe(pattern, since=since), 5) == [*range(6, 11)]
 
 
 async def test_a_gap_is_an_item_in_its_place(
@@ -186,14 +187,14 @@ async def test_what_a_handler_raises_ends_run_forever(
     assert client.state == "closed"
 
 
-async def test_personal_messages_and_those_to_everyone(gateway: Gateway) -> None:
+async def test_personal_messages_and_those_to_everyone(gateway: Gateway, channel: str) -> None:
     async with (
-        Client(gateway.url, user_id="ada") as client,
+        Client(gateway.url, user_id=channel) as client,
         client.subscribe("$personal") as own,
         client.subscribe("$everyone") as all_,
     ):
         assert await client.broadcast("hello", 1, client_id=client.info.client_id) == 1
-        assert await client.broadcast("hello", 2, user_id="ada") == 1
+        assert await client.broadcast("hello", 2, user_id=channel) == 1
         assert await client.broadcast("hello", 3) >= 1
         found = [await anext(own), await anext(own), await anext(all_)]
 
