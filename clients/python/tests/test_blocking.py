@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,7 +14,7 @@ from neurograph_client import BlockingClient, Event, NotConnected, RequestRefuse
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, scaled
 
 
 def threads() -> list[str]:
@@ -72,3 +74,17 @@ def test_a_gateway_that_is_not_there() -> None:
     with pytest.raises(NotConnected):
         connect(f"http://127.0.0.1:{free_port()}", timeout=0.3)
     assert threads() == []
+
+
+def test_a_script_that_closes_nothing_ends(gateway: Gateway, channel: str) -> None:
+    script = f"""
+from neurograph_client import connect
+client = connect({gateway.url!r})
+events = client.events({channel!r})
+print(client.publish({channel!r}, 1))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=scaled(20)
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

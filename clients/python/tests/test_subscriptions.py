@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import assert_type
 
 import pytest
 from neurograph_client import (
@@ -15,6 +16,7 @@ from neurograph_client import (
     RequestRefused,
     Subscription,
 )
+from neurograph_client.models import SystemMetrics
 
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
@@ -60,6 +62,7 @@ async def test_typed_events_of_a_standard_channel(gateway: Gateway, bus: Publish
         event = await anext(events)
 
     assert isinstance(event, Event)
+    assert_type(event, Event[SystemMetrics])
     assert event.data["cpu_percent"] == 12.5
 
 

@@ -5,9 +5,11 @@ async with Client("http://127.0.0.1:8000") as client:
         print(event)
 """
 
+from neurograph_client.answers import Info, Pong
 from neurograph_client.backoff import Backoff
 from neurograph_client.blocking import BlockingClient, connect
-from neurograph_client.client import Client, Info, Pong
+from neurograph_client.client import Client
+from neurograph_client.connection import Ended
 from neurograph_client.errors import ClientError, Closed, NotConnected, RequestRefused
 from neurograph_client.items import Channel, Event, Gap, Position
 from neurograph_client.link import State
@@ -28,6 +30,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Closed",
+    "Ended",
     "Event",
     "Gap",
     "Info",

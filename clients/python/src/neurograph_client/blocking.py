@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from neurograph_client.client import Client, Pong, Since
+from neurograph_client.answers import Pong
+from neurograph_client.client import Client, Since
 from neurograph_client.items import Channel, Data, Event, Gap
 from neurograph_client.link import Token
 
@@ -37,6 +39,8 @@ class BlockingClient:
             target=self._loop.run_forever, name="neurograph-client", daemon=True
         )
         self._thread.start()
+        # Also at the interpreter's exit, while threads still run.
+        self._end = weakref.finalize(self, _end, client, self._loop, self._thread)
         try:
             self._call(client.__aenter__())
         except BaseException:
@@ -119,12 +123,7 @@ class BlockingClient:
 
     def close(self) -> None:
         """Leave, and end the thread; harmless if done twice."""
-        if self._loop.is_closed():
-            return
-        self._call(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -137,10 +136,6 @@ class BlockingClient:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_thread") and threading.current_thread() is not self._thread:
-            self.close()
-
     def _call(self, doing: Coroutine[Any, Any, Result]) -> Result:
         if self._loop.is_closed():
             doing.close()
@@ -151,3 +146,13 @@ class BlockingClient:
         except BaseException:  # Ctrl-C: let nothing run on
             future.cancel()
             raise
+
+
+def _end(client: Client, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    if threading.current_thread() is thread:  # the collector runs in any thread
+        threading.Thread(target=_end, args=(client, loop, thread)).start()
+        return
+    asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

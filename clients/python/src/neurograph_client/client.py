@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -11,6 +10,7 @@ import aiohttp
 
 from neurograph_client import rest
 from neurograph_client.address import Address
+from neurograph_client.answers import Info, Pong
 from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Ended
 from neurograph_client.errors import Closed, NotConnected
@@ -22,33 +22,6 @@ from neurograph_client.subscription import Subscription
 
 Since = Position | Mapping[str, Position]
 Handler = Callable[[Event[Any] | Gap], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What the gateway said when it greeted this client."""
-
-    client_id: str
-    user_id: str | None
-    resumed: bool
-    """Whether it took up the session of the connection before."""
-    server: str
-    version: str
-    heartbeat_seconds: float
-    session_ttl_seconds: float
-    token_expires: str | None
-    message_bytes_max: int
-    subscriptions_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """The answer to a ping."""
-
-    seconds: float
-    """The time of the round trip."""
-    positions: dict[str, Position]
-    """How far the gateway has come in each channel that is followed."""
 
 
 class Client:
@@ -312,18 +285,7 @@ class Client:
         hello = self._link.hello
         if not hello:
             raise NotConnected("not connected yet")
-        return Info(
-            client_id=hello["client_id"],
-            user_id=hello["user_id"],
-            resumed=hello["resumed"],
-            server=hello["server"]["name"],
-            version=hello["server"]["version"],
-            heartbeat_seconds=hello["heartbeat_seconds"],
-            session_ttl_seconds=hello["session_ttl_seconds"],
-            token_expires=hello.get("token_expires"),
-            message_bytes_max=hello["limits"]["message_bytes_max"],
-            subscriptions_max=hello["limits"]["subscriptions_max"],
-        )
+        return Info.read(hello)
 
     async def ping(self) -> Pong:
         """Ask the gateway for a sign of life.
@@ -335,8 +297,7 @@ class Client:
         loop = asyncio.get_running_loop()
         began = loop.time()
         answer = await self._link.ask({"type": "ping"})
-        places = {name: Position(**place) for name, place in answer["positions"].items()}
-        return Pong(loop.time() - began, places)
+        return Pong.read(answer, loop.time() - began)
 
     async def subscriptions(self) -> list[str]:
         """Ask the gateway what this client follows; raises what `ping` does."""
