@@ -248,6 +248,7 @@ class Connection:
                 await self._ws.close()
         finally:
             await self._http.close()
+            await self._ws.close()  # says nothing any more; it lets go of what it holds
 
 
 def refusal(error: Message) -> RequestRefused:
