@@ -8,7 +8,7 @@ import os
 
 import psutil
 import pytest
-from neurograph_client import Backoff, Client, Closed, Event, Gap
+from neurograph_client import Backoff, Client, Closed, Ended, Event, Gap
 
 from tests.conftest import Launch, NewPublisher
 from tests.support.gateway import Gateway
@@ -88,19 +88,23 @@ async def test_a_gateway_that_closes_says_when_to_come_back(
     """Not before the delay that it gave, though the backoff would be shorter."""
     gateway = await launch(settings={"shutdown.spread_seconds": 1})
     between = await proxy(gateway)
-    async with Client(between.url, backoff=SOON) as client:
-        gateway.kill(15)
-        await eventually(lambda: client.state == "waiting")
-        end = client.last_end
-        assert end is not None
-        assert end.after is not None
-        began, tried = asyncio.get_running_loop().time(), between.accepted
-        await eventually(lambda: between.accepted > tried)
-        waited = asyncio.get_running_loop().time() - began
-        await gateway.exited()
+    changes: list[tuple[str, float, Ended | None]] = []
+    now = asyncio.get_running_loop().time
 
+    def note(state: str) -> None:
+        changes.append((state, now(), client.last_end))
+
+    client = Client(between.url, backoff=SOON, on_state=note)
+    async with client:
+        gateway.kill(15)
+        await eventually(lambda: len(changes) >= 4)
+        await gateway.exited()
+    (waiting, since, end), (connecting, until, _) = changes[2:4]
+
+    assert (waiting, connecting) == ("waiting", "connecting")
+    assert end is not None
     assert (end.code, end.reason, end.reconnect) == (1012, "restart", True)
-    assert waited >= end.after - 0.1
+    assert until - since >= (end.after or 0.0) - 0.01
 
 
 async def test_a_session_that_another_took_is_not_fought_for(
