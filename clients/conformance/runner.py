@@ -174,6 +174,11 @@ class Stage:
             self.publisher.send(channel, data, enveloped=True)
         await self._held(channel)
 
+    async def _do_post(self, channel: str) -> None:
+        self.published[channel] += 1
+        event = {"event_type": "test.event", "data": {"n": self.published[channel]}}
+        await self.gateway.broadcast({"channel": channel, "event": event})
+
     async def _held(self, channel: str) -> None:
         """Wait until the gateway has all that was published."""
         newest = self.publisher.sequences[channel]
