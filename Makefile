@@ -2,13 +2,13 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
-SOURCES := gateway ops tests publishers/python
+SOURCES := gateway ops tests publishers/python clients
 LOCKS := requirements.lock requirements-build.lock
-PACKAGES := pyproject.toml publishers/python/pyproject.toml
+PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos unit lint format types picture lock build clean
+.PHONY: help run demo test simulate chaos unit lint format types models picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -42,6 +42,9 @@ format: .venv/dev ## put the code into its form
 
 types: .venv/dev ## check the types
 	@$(BIN)/mypy
+
+models: .venv/dev ## write the clients' models of events from the gateway's
+	@PYTHONPATH=. $(BIN)/python clients/python/generate_models.py
 
 picture: .venv/dev ## draw docs/demo.svg from a run of the demo
 	@$(BIN)/python ops/picture.py

@@ -20,4 +20,4 @@ fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
 
 pip install --require-hashes "${@/#/--requirement=}"
-pip install --no-deps --no-build-isolation --editable . --editable publishers/python
+pip install --no-deps --no-build-isolation --editable . --editable publishers/python --editable clients/python

@@ -1,0 +1,363 @@
+"""Plays the cases of `cases.json` with a client of any language: see README.md here.
+
+python clients/conformance/runner.py [--case NAME] -- DRIVER [ARGUMENT...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import aiohttp
+
+from clients.conformance.proxy import Proxy
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.waiting import eventually, scaled
+
+
+Message = dict[str, Any]
+
+WITHIN_SECONDS = 20.0
+BACKOFF_MS = [10, 100]
+BUFFER = 100
+CASES = Path(__file__).parent / "cases.json"
+
+_COMMANDS = {"subscribe", "unsubscribe", "pause", "go_on", "ping", "subscriptions"}
+_ITEMS = {"event", "gap"}
+_ASKED_FOR = {"conflated", "filtered"}
+
+
+class Failed(Exception):
+    """A step whose expectation was not met."""
+
+
+class Driver:
+    """A client in a process of its own, which does what it is told and tells what it sees."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = command
+        self.states: deque[str] = deque()
+        self.items: dict[tuple[str, str], deque[Message]] = defaultdict(deque)
+        self.others: list[Message] = []
+        self._arrived = asyncio.Event()
+        self._ended = False
+
+    async def __aenter__(self) -> Driver:
+        self._process = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+        )
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+
+    async def tell(self, command: Message) -> None:
+        """Give a command."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def ended(self) -> int:
+        """Wait for its end; returns the exit status."""
+        async with asyncio.timeout(scaled(WITHIN_SECONDS)):
+            return await self._process.wait()
+
+    async def arrival(self) -> None:
+        """Wait until something was told.
+
+        Raises:
+            Failed: Nothing came in time, or nothing can come any more.
+        """
+        if self._ended:
+            raise Failed("the driver has ended")
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout(scaled(WITHIN_SECONDS)):
+                await self._arrived.wait()
+        except TimeoutError:
+            raise Failed("nothing came in time") from None
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            seen = json.loads(line)
+            kind = seen["saw"]
+            if kind == "state":
+                self.states.append(seen["state"])
+            elif kind in _ITEMS:
+                self.items[seen["name"], seen["channel"]].append(seen)
+            else:
+                self.others.append(seen)
+            self._arrived.set()
+        self._ended = True
+        self._arrived.set()
+
+
+class Stage:
+    """One case's gateway, publisher, proxy and driver."""
+
+    def __init__(self, case: Message, command: Sequence[str]) -> None:
+        self.gateway = Gateway(
+            settings={"shutdown.spread_seconds": 0.2, **case.get("settings", {})}
+        )
+        self.driver = Driver(command)
+        self.published: dict[str, int] = defaultdict(int)
+
+    async def play(self, steps: Iterable[Message]) -> None:
+        """Take all steps.
+
+        Raises:
+            Failed: An expectation was not met; the text says where.
+        """
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.gateway)
+            self.proxy = await stack.enter_async_context(Proxy(self.gateway.port))
+            await self._bind()
+            stack.callback(lambda: self.publisher.close())
+            await stack.enter_async_context(self.driver)
+            connect = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
+            await self.driver.tell({"do": "connect", **connect})
+            for number, step in enumerate(steps, 1):
+                try:
+                    await self._step(dict(step))
+                except Failed as failed:
+                    raise Failed(f"step {number}, {json.dumps(step)}: {failed}") from None
+            await self._close()
+
+    async def _step(self, step: Message) -> None:
+        if "expect" in step:
+            await Expectations(self.driver).meet(step.pop("expect"), step)
+        elif step["do"] in _COMMANDS:
+            await self.driver.tell(step)
+        else:
+            await getattr(self, "_do_" + step.pop("do"))(**step)
+
+    async def _close(self) -> None:
+        await self.driver.tell({"do": "close"})
+        status = await self.driver.ended()
+        left = [
+            item
+            for items in self.driver.items.values()
+            for item in items
+            if item.get("reason") not in _ASKED_FOR
+        ]
+        if left:
+            raise Failed(f"{len(left)} more came than was expected, first {left[0]}")
+        if status != 0:
+            raise Failed(f"the driver's exit status is {status}")
+
+    # -- what a case can do --------------------------------------------------------------------
+
+    async def _do_publish(self, channel: str, count: int, bytes: int = 0) -> None:
+        first = self.published[channel] + 1
+        self.published[channel] += count
+        for number in range(first, first + count):
+            data = {"n": number, "pad": "x" * bytes} if bytes else {"n": number}
+            self.publisher.send(channel, data, enveloped=True)
+        await self._held(channel)
+
+    async def _do_post(self, channel: str) -> None:
+        self.published[channel] += 1
+        event = {"event_type": "test.event", "data": {"n": self.published[channel]}}
+        await self.gateway.broadcast({"channel": channel, "event": event})
+
+    async def _held(self, channel: str) -> None:
+        """Wait until the gateway has all that was published."""
+        newest = self.publisher.sequences[channel]
+
+        async def held() -> bool:
+            answer = await self.gateway.request("GET", f"/api/v1/websocket/channels/{channel}")
+            return answer.status == 200 and answer.json["position"]["offset"] >= newest
+
+        await eventually(held, within=WITHIN_SECONDS, saying=f"the gateway has {channel} {newest}")
+
+    async def _do_lose(self, channel: str, count: int) -> None:
+        self.published[channel] += count
+        self.publisher.sequences[channel] += count
+
+    async def _do_restart_publisher(self) -> None:
+        self.publisher.close()
+        await self._bind()
+
+    async def _bind(self) -> None:
+        self.publisher = await Publisher(self.gateway.bus_out, bind=True).subscribed()
+
+    async def _do_cut(self) -> None:
+        self.proxy.cut()
+
+    async def _do_cut_after_bytes(self, bytes: int) -> None:
+        self.proxy.cut_after_bytes(bytes)
+
+    async def _do_stall(self) -> None:
+        self.proxy.stall()
+
+    async def _do_refuse(self) -> None:
+        self.proxy.refusing = True
+
+    async def _do_accept(self) -> None:
+        self.proxy.refusing = False
+
+    async def _do_restart_gateway(self) -> None:
+        self.gateway.kill(15)
+        await self._anew()
+
+    async def _do_kill_gateway(self) -> None:
+        self.gateway.kill(9)
+        await self._anew()
+        self.gateway.expected_exit = 0
+
+    async def _anew(self) -> None:
+        await self.gateway.exited()
+        await self.publisher.unsubscribed()
+        await self.gateway.restart()
+        self.proxy.port = self.gateway.port
+        await self.publisher.subscribed()
+
+    async def _do_take_over(self) -> None:
+        async with aiohttp.ClientSession() as http:
+            address = f"{self.gateway.url}/ws"
+            ws = await http.ws_connect(address, params={"session": self.proxy.session})
+            await ws.receive()
+            await ws.close()
+
+
+class Expectations:
+    """What a case expects of a driver's observations."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def meet(self, kind: str, wanted: Message) -> None:
+        """Wait for what is expected.
+
+        Raises:
+            Failed: Something else came, or nothing did.
+        """
+        match kind:
+            case "events":
+                await self._events(wanted)
+            case "gap":
+                item = await self._item(wanted)
+                _compare(item, {"saw": "gap", **wanted})
+            case "complete":
+                await self._complete(wanted)
+            case "newest":
+                await self._newest(wanted)
+            case "state":
+                while await self._state() != wanted["state"]:
+                    pass
+            case "states":
+                for state in wanted["states"]:
+                    found = await self._state()
+                    if found != state:
+                        raise Failed(f"expected the state {state}, got {found}")
+            case _:
+                await self._other(kind, wanted)
+
+    async def _events(self, wanted: Message) -> None:
+        first, last = wanted["numbers"]
+        for number in range(first, last + 1):
+            _compare(await self._item(wanted), {"saw": "event", "number": number})
+
+    async def _complete(self, wanted: Message) -> None:
+        first, last = wanted["numbers"]
+        expected, gaps = first, 0
+        while expected <= last:
+            item = await self._item(wanted)
+            if item["saw"] == "event":
+                _compare(item, {"number": expected})
+                expected += 1
+            else:
+                _compare(item, {"from": expected})
+                expected, gaps = item["to"] + 1, gaps + 1
+        if wanted.get("gaps") is not None and bool(gaps) != wanted["gaps"]:
+            raise Failed(f"{gaps} gaps came")
+
+    async def _newest(self, wanted: Message) -> None:
+        number = 0
+        while number < wanted["number"]:
+            item = await self._item(wanted)
+            _compare(item, {"saw": "event"})
+            if item["number"] <= number:
+                raise Failed(f"{item['number']} came after {number}")
+            number = item["number"]
+
+    async def _item(self, wanted: Message) -> Message:
+        items = self._driver.items[wanted["name"], wanted["channel"]]
+        while True:
+            while not items:
+                await self._driver.arrival()
+            item = items.popleft()
+            if item.get("reason") not in _ASKED_FOR:
+                return item
+
+    async def _state(self) -> str:
+        while not self._driver.states:
+            await self._driver.arrival()
+        return self._driver.states.popleft()
+
+    async def _other(self, kind: str, wanted: Message) -> None:
+        while True:
+            for seen in self._driver.others:
+                if seen["saw"] == kind and wanted.items() <= seen.items():
+                    self._driver.others.remove(seen)
+                    return
+            await self._driver.arrival()
+
+
+def _compare(item: Message, wanted: Message) -> None:
+    if not wanted.items() <= item.items():
+        raise Failed(f"expected {wanted}, got {item}")
+
+
+async def play(case: Message, command: Sequence[str]) -> str | None:
+    """Play one case; returns what failed."""
+    try:
+        await Stage(case, command).play(case["steps"])
+    except (Failed, AssertionError, TimeoutError, OSError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def cases() -> list[Message]:
+    """Return all cases."""
+    found: list[Message] = json.loads(CASES.read_text())
+    return found
+
+
+def main() -> int:
+    """Play what was asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", action="append", help="play this one alone")
+    parser.add_argument("driver", nargs="+", help="the command that starts a driver, after --")
+    arguments = parser.parse_args()
+    failures = 0
+    for case in cases():
+        if arguments.case and case["name"] not in arguments.case:
+            continue
+        failed = asyncio.run(play(case, arguments.driver))
+        failures += failed is not None
+        print(f"{'FAILED' if failed else 'ok':7}{case['name']}{': ' + failed if failed else ''}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Follow the events of a NeuroGraph gateway: each one once, in order, or told as a gap.
+
+async with Client("http://127.0.0.1:8000") as client:
+    async for event in client.subscribe("metrics", "logs.*", last=10):
+        print(event)
+"""
+
+from neurograph_client.answers import Info, Pong
+from neurograph_client.backoff import Backoff
+from neurograph_client.blocking import BlockingClient, connect
+from neurograph_client.client import Client
+from neurograph_client.connection import Ended
+from neurograph_client.errors import ClientError, Closed, NotConnected, RequestRefused
+from neurograph_client.items import Channel, Event, Gap, Position
+from neurograph_client.link import State
+from neurograph_client.models import ACTIONS, CONNECTIONS, LOGS, METRICS, SIGNALS, STATUS
+from neurograph_client.subscription import Subscription
+
+
+__all__ = [
+    "ACTIONS",
+    "CONNECTIONS",
+    "LOGS",
+    "METRICS",
+    "SIGNALS",
+    "STATUS",
+    "Backoff",
+    "BlockingClient",
+    "Channel",
+    "Client",
+    "ClientError",
+    "Closed",
+    "Ended",
+    "Event",
+    "Gap",
+    "Info",
+    "NotConnected",
+    "Pong",
+    "Position",
+    "RequestRefused",
+    "State",
+    "Subscription",
+    "connect",
+]
+__version__ = "0.1.0"

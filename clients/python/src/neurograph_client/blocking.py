@@ -1,0 +1,158 @@
+"""The client without asyncio, for scripts and notebooks."""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from neurograph_client.answers import Pong
+from neurograph_client.client import Client, Since
+from neurograph_client.items import Channel, Data, Event, Gap
+from neurograph_client.link import Token
+
+
+Result = TypeVar("Result")
+
+
+def connect(
+    url: str, *, token: Token | None = None, timeout: float = 10.0, buffer: int = 1000
+) -> "BlockingClient":
+    """Connect to a gateway, for use without asyncio; the options are those of `Client`.
+
+    Raises:
+        ValueError: `url` is no address of a gateway.
+        NotConnected: There was no connection in time.
+        Closed: The gateway does not want this client.
+    """
+    return BlockingClient(Client(url, token=token, timeout=timeout, buffer=buffer))
+
+
+class BlockingClient:
+    """A `Client` on a thread of its own; made by `connect`, ended by `close` or when it is let go of."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="neurograph-client", daemon=True
+        )
+        self._thread.start()
+        # Also at the interpreter's exit, while threads still run.
+        self._end = weakref.finalize(self, _end, client, self._loop, self._thread)
+        try:
+            self._call(client.__aenter__())
+        except BaseException:
+            self.close()
+            raise
+
+    @overload
+    def events(
+        self,
+        *channels: Channel[Data],
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Iterator[Event[Data] | Gap]: ...
+    @overload
+    def events(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Iterator[Event[Any] | Gap]: ...
+    def events(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Iterator[Event[Any] | Gap]:
+        """Iterate over events and gaps, for as long as the client lives; see `Client.subscribe`."""
+
+        async def subscribe() -> Any:
+            return self._client.subscribe(
+                *channels, last=last, since=since, filter=filter, rate=rate
+            )
+
+        subscription = self._call(subscribe())
+        try:
+            while True:
+                try:
+                    items = self._call(subscription.take_all())
+                except StopAsyncIteration:
+                    return
+                yield from items
+        finally:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(subscription.close)
+
+    def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
+        """Publish on a channel; see `Client.publish`."""
+        return self._call(self._client.publish(channel, data, event_type))
+
+    def broadcast(
+        self,
+        event_type: str,
+        data: Any,
+        *,
+        client_id: str | None = None,
+        user_id: str | None = None,
+    ) -> int:
+        """Send an event to a client, a user's, or everyone; see `Client.broadcast`."""
+        return self._call(
+            self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id)
+        )
+
+    def ping(self) -> Pong:
+        """Ask the gateway for a sign of life; see `Client.ping`."""
+        return self._call(self._client.ping())
+
+    def subscriptions(self) -> list[str]:
+        """Ask the gateway what this client follows; see `Client.subscriptions`."""
+        return self._call(self._client.subscriptions())
+
+    def status(self) -> dict[str, Any]:
+        """Return the gateway's status document; see `Client.status`."""
+        return self._call(self._client.status())
+
+    def close(self) -> None:
+        """Leave, and end the thread; harmless if done twice."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, doing: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop.is_closed():
+            doing.close()
+            raise RuntimeError("this client was closed")
+        future = asyncio.run_coroutine_threadsafe(doing, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C: let nothing run on
+            future.cancel()
+            raise
+
+
+def _end(client: Client, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    if threading.current_thread() is thread:  # the collector runs in any thread
+        threading.Thread(target=_end, args=(client, loop, thread)).start()
+        return
+    asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

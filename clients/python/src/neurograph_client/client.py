@@ -1,0 +1,369 @@
+"""The client: what an application follows, asks and sends."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, overload
+
+import aiohttp
+
+from neurograph_client import rest
+from neurograph_client.address import Address
+from neurograph_client.answers import Info, Pong
+from neurograph_client.backoff import Backoff
+from neurograph_client.connection import Ended
+from neurograph_client.errors import Closed, NotConnected
+from neurograph_client.feed import Feed, Options
+from neurograph_client.items import Channel, Data, Event, Gap, Position
+from neurograph_client.link import Link, State, Token
+from neurograph_client.subscription import Subscription
+
+
+Since = Position | Mapping[str, Position]
+Handler = Callable[[Event[Any] | Gap], object]
+
+
+class Client:
+    """Follows a gateway's events; use it as an ``async with`` block, or with `run_forever`.
+
+    A lost connection is made again, and every subscription goes on where it stood: the application
+    sees each event once, in the order of its channel, or a `Gap` that names what is missing. Only a
+    gateway that says so (a close code of 4500 or more, or an HTTP status such as 401) ends it.
+
+    `url` is the gateway's, such as ``http://127.0.0.1:8000``. `token` is sent as a bearer token; a
+    function, async or not, is asked for a fresh one at every connection. `timeout` bounds every
+    answer, in seconds. `buffer` is how many items may wait for each subscription. When the
+    application is slower than that, nothing more is read from the socket until half of them are
+    taken: nothing is lost, as the gateway goes on from its log, but all subscriptions of this client
+    wait. `on_state` is called with each change of `state`.
+
+    Raises:
+        ValueError: `url` is no address of a gateway, or `buffer` is not positive.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token | None = None,
+        user_id: str | None = None,
+        timeout: float = 10.0,
+        buffer: int = 1000,
+        backoff: Backoff | None = None,
+        on_state: Callable[[State], object] | None = None,
+    ) -> None:
+        if buffer < 1:
+            raise ValueError("buffer: at least one item has to fit")
+        self._address = Address(url)
+        self._timeout = timeout
+        self._buffer = buffer
+        self._link = Link(
+            self._address,
+            token=token,
+            user_id=user_id,
+            backoff=backoff or Backoff(),
+            timeout=timeout,
+            on_state=on_state,
+        )
+        self._http: aiohttp.ClientSession | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._handlers: list[tuple[tuple[str, ...], Handler, Options]] = []
+        self._handling: set[asyncio.Task[None]] = set()
+
+    # -- its life ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect; what fails is tried again for as long as `timeout` allows.
+
+        Raises:
+            NotConnected: There was no connection in time; the text says why.
+            Closed: The gateway does not want this client.
+        """
+        over = self._start()
+        greeted = asyncio.create_task(self._link.greeted.wait())
+        either: set[asyncio.Future[Any]] = {greeted, over}
+        try:
+            await asyncio.wait(either, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                await over
+            if not greeted.done():
+                why = self._link.ended.reason if self._link.ended else "no answer"
+                raise NotConnected(f"{self._address.url}: {why}")
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            greeted.cancel()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def run_forever(self) -> None:
+        """Stay connected and serve the handlers, until `close` or a cancellation.
+
+        Also starts the client; then there is no limit on how long the first connection may take.
+
+        Raises:
+            Closed: The gateway does not want this client any more.
+            Exception: What a handler raised.
+        """
+        mine = self._running is None
+        over = self._start()
+        try:
+            await asyncio.shield(over)
+        finally:
+            if mine:
+                await self.close()
+
+    async def close(self) -> None:
+        """Leave: subscriptions end, and no task is left behind. Harmless if done twice."""
+        self._link.end(StopAsyncIteration())
+        tasks = [task for task in (self._running, *self._handling) if task is not None]
+        tasks = [task for task in tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._http is not None:
+            await self._http.close()
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def _start(self) -> asyncio.Future[None]:
+        if self._over is not None:
+            if self._running is None or self._link.state == "closed":
+                raise Closed("this client was closed")
+            return self._over
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        self._http = aiohttp.ClientSession()
+        self._running = loop.create_task(self._run(self._over))
+        for patterns, handler, options in self._handlers:
+            self._handle(patterns, handler, options)
+        return self._over
+
+    async def _run(self, over: asyncio.Future[None]) -> None:
+        why: Exception
+        try:
+            why = await self._link.run()
+        except Exception as error:  # a fault of ours: whoever waits is to hear of it
+            why = error
+        self._link.end(why)
+        if not over.done():
+            over.set_exception(why)
+            over.exception()  # every subscription raises it, too
+
+    # -- events --------------------------------------------------------------------------------
+
+    @overload
+    def subscribe(
+        self,
+        *channels: Channel[Data],
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Subscription[Data]: ...
+    @overload
+    def subscribe(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Subscription[Any]: ...
+    def subscribe(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Subscription[Any]:
+        """Follow channels, by name or pattern (``logs.*``, ``robots.>``).
+
+        `last` begins with the newest so many events that the gateway holds; 1 is the current value.
+        `since` goes on behind a position, or behind one for each channel. `filter` is a condition in
+        CEL, ``data.level == 'error'``. `rate` is in events per second: the newest wins. Personal
+        messages are on ``$personal``, those to everyone on ``$everyone``.
+
+        A name that this client follows already is shared, and must be followed on the same
+        conditions: a second client can have others.
+
+        Raises:
+            ValueError: No channel, or one that is followed on other conditions.
+            Closed: The client has ended.
+        """
+        return self._subscribe(channels, Options(last, since, filter, rate))
+
+    def on(
+        self,
+        channel: str,
+        handler: Handler,
+        *,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> None:
+        """Call a function, async or not, with each event and gap of a channel, one after the other.
+
+        It may be given before the client has started; the options are as in `subscribe`. What it
+        raises ends `run_forever`.
+        """
+        options = Options(last, since, filter, rate)
+        if self._over is None:
+            self._handlers.append(((channel,), handler, options))
+        else:
+            self._handle((channel,), handler, options)
+
+    def _subscribe(self, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
+        if not channels:
+            raise ValueError("name a channel")
+        if self._link.state == "closed":
+            raise Closed("this client was closed")
+        for feed in self._link.feeds:
+            shared = set(feed.patterns) & set(channels)
+            if shared and feed.options.conditions != options.conditions:
+                raise ValueError(
+                    f"{min(shared)} is followed with another filter or rate; use a second client"
+                )
+        feed = Feed(tuple(channels), options, limit=self._buffer, on_room=self._link.go_on)
+        self._link.follow(feed)
+        return Subscription(feed, timeout=self._timeout, let_go=self._link.leave)
+
+    def _handle(self, channels: tuple[str, ...], handler: Handler, options: Options) -> None:
+        subscription = self._subscribe(channels, options)
+        task = asyncio.get_running_loop().create_task(self._call(subscription, handler))
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+    async def _call(self, subscription: Subscription[Any], handler: Handler) -> None:
+        try:
+            async for item in subscription:
+                result = handler(item)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception as error:
+            if self._over is not None and not self._over.done():
+                self._over.set_exception(error)
+        finally:
+            subscription.close()
+
+    # -- questions -----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """``new``, ``connecting``, ``connected``, ``waiting`` before the next attempt, or ``closed``."""
+        return self._link.state
+
+    @property
+    def connects(self) -> int:
+        """How many connections there have been."""
+        return self._link.connects
+
+    @property
+    def last_end(self) -> Ended | None:
+        """How the last connection or attempt ended, if one has."""
+        return self._link.ended
+
+    @property
+    def info(self) -> Info:
+        """What the gateway said at the last connection.
+
+        Raises:
+            NotConnected: There has been none.
+        """
+        hello = self._link.hello
+        if not hello:
+            raise NotConnected("not connected yet")
+        return Info.read(hello)
+
+    async def ping(self) -> Pong:
+        """Ask the gateway for a sign of life.
+
+        Raises:
+            NotConnected: There is no connection, or it was lost before the answer.
+            TimeoutError: No answer came in time.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answer = await self._link.ask({"type": "ping"})
+        return Pong.read(answer, loop.time() - began)
+
+    async def subscriptions(self) -> list[str]:
+        """Ask the gateway what this client follows; raises what `ping` does."""
+        answer = await self._link.ask({"type": "get_subscriptions"})
+        return list(answer["channels"])
+
+    async def refresh_token(self) -> None:
+        """Give the gateway a fresh token now; by itself that happens before the old one expires.
+
+        Raises:
+            RequestRefused: The gateway does not take it.
+            NotConnected: There is no connection, or it was lost before the answer.
+            TimeoutError: No answer came in time.
+        """
+        await self._link.refresh_token()
+
+    # -- over HTTP -----------------------------------------------------------------------------
+
+    async def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
+        """Publish on a channel: an event object if `event_type` is given, else JSON as it is.
+
+        Returns how many clients follow the channel.
+
+        Raises:
+            NotConnected: The gateway was not reached.
+            RequestRefused: The event is not a valid one, or the channel is none.
+            TimeoutError: No answer came in time.
+        """
+        event = data if event_type is None else {"event_type": event_type, "data": data}
+        return await self._broadcast({"channel": channel, "event": event})
+
+    async def broadcast(
+        self,
+        event_type: str,
+        data: Any,
+        *,
+        client_id: str | None = None,
+        user_id: str | None = None,
+    ) -> int:
+        """Send an event to a client, to all of a user's, or to everyone; returns to how many.
+
+        Raises what `publish` does.
+        """
+        to: dict[str, Any] = {"client_id": client_id, "user_id": user_id}
+        to = {name: value for name, value in to.items() if value is not None}
+        event = {"event_type": event_type, "data": data}
+        return await self._broadcast({**(to or {"everyone": True}), "event": event})
+
+    async def status(self) -> dict[str, Any]:
+        """Return the gateway's status document; raises what `publish` does."""
+        found: dict[str, Any] = await self._request("GET", "status")
+        return found
+
+    async def _broadcast(self, body: dict[str, Any]) -> int:
+        answer = await self._request("POST", "broadcast", body)
+        return int(answer["recipients"])
+
+    async def _request(self, method: str, path: str, body: object = None) -> Any:
+        if self._http is None:
+            raise NotConnected("this client was not started")
+        return await rest.request(
+            self._http,
+            self._address,
+            method,
+            path,
+            headers=await self._link.headers(),
+            within=self._timeout,
+            body=body,
+        )

@@ -1,0 +1,261 @@
+"""One WebSocket, from its greeting to its end."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from neurograph_client.errors import NotConnected, RequestRefused
+
+
+Message = dict[str, Any]
+Frame = aiohttp.WSMessage | aiohttp.http.WSMessageTextBytes
+Take = Callable[[Message], bool]
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+"""A larger message from the gateway ends the connection."""
+_CLOSE_SECONDS = 1.0
+_SILENT_HEARTBEATS = 2.5
+_FOR_GOOD = {1002, 1003, 1007, 1009}
+ABNORMAL = 1006
+_WORTH_ANOTHER_TRY = {408, 425, 429}
+
+_TEXT = aiohttp.WSMsgType.TEXT
+_loads = orjson.loads
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a connection ended, and what the gateway said about coming back.
+
+    `code` is a close code, or the HTTP status of a refusal; `after` is in seconds.
+    """
+
+    code: int
+    reason: str
+    reconnect: bool = True
+    after: float | None = None
+
+
+class Connection:
+    """A connection that has been greeted.
+
+    Whoever calls `read` gets every message but the answers to requests, which go to who asked.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        ws: "aiohttp.ClientWebSocketResponse[bool]",
+        hello: Message,
+    ) -> None:
+        self.hello = hello
+        self.followed: set[str] = set()
+        """What the gateway has confirmed that this connection follows."""
+        self._http = http
+        self._ws = ws
+        self._closing: Message | None = None
+        self._heard = False
+        self._watching: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._answers: dict[int, Callable[[Message | Exception], object]] = {}
+        self._numbers = itertools.count(1)
+
+    @classmethod
+    async def open(
+        cls, address: str, *, headers: Mapping[str, str], within: float
+    ) -> "Self | Ended":
+        """Connect, and wait for the greeting; returns how it ended if that does not come."""
+        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
+        try:
+            async with asyncio.timeout(within):
+                ws = await http.ws_connect(
+                    address,
+                    headers=headers,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+                    autoping=False,
+                    max_msg_size=MESSAGE_BYTES_MAX,
+                    decode_text=False,
+                )
+                connection = cls(http, ws, {})
+                greeting = await connection._greeting()
+        except aiohttp.WSServerHandshakeError as error:
+            await http.close()
+            wrong = 400 <= error.status < 500 and error.status not in _WORTH_ANOTHER_TRY
+            return Ended(error.status, "not let in", reconnect=not wrong)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            await http.close()
+            return Ended(ABNORMAL, str(error) or type(error).__name__)
+        except BaseException:
+            await http.close()
+            raise
+        if isinstance(greeting, Ended):
+            await connection.close()
+            return greeting
+        connection.hello = greeting
+        return connection
+
+    async def _greeting(self) -> "Message | Ended":
+        while True:
+            frame = await self._ws.receive()
+            if frame.type is _TEXT:
+                message: Message = _loads(frame.data)
+                if message["type"] == "connected":
+                    return message
+                self._note_closing(message)
+            elif not await self._control(frame):
+                return self._ended()
+
+    # -- reading -------------------------------------------------------------------------------
+
+    async def read(self, event: Take, other: Take) -> Ended:
+        """Hand every event to `event`, other messages to `other`, until the connection ends.
+
+        Where they return True, nothing more is read until `go_on` is called, unless somebody waits
+        for an answer: it may be the very one who is to make room.
+        """
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._watch(limit)
+                await self._read(event, other)
+        except TimeoutError:
+            return Ended(ABNORMAL, "silent for too long")
+        except (KeyError, TypeError, ValueError) as error:
+            return Ended(ABNORMAL, f"the gateway was not understood: {error!r}")
+        finally:
+            if self._watching is not None:
+                self._watching.cancel()
+        return self._ended()
+
+    def _watch(self, limit: asyncio.Timeout) -> None:
+        """Look again and again whether anything came; who does not read hears nothing."""
+        loop = asyncio.get_running_loop()
+        if self._watching is not None and not self._heard:
+            limit.reschedule(loop.time())
+        self._heard = not self._room.is_set()
+        period = float(self.hello["heartbeat_seconds"]) * _SILENT_HEARTBEATS
+        self._watching = loop.call_later(period, self._watch, limit)
+
+    def go_on(self) -> None:
+        """Read on, if reading was paused."""
+        self._room.set()
+
+    async def _read(self, event: Take, other: Take) -> None:
+        receive = self._ws.receive
+        while True:
+            frame = await receive()
+            self._heard = True
+            if frame.type is not _TEXT:
+                if await self._control(frame):
+                    continue
+                return
+            message = _loads(frame.data)
+            if message["type"] == "event":
+                full = event(message)
+            else:
+                full = other(message)
+                self._note_closing(message)
+                self._answer(message)
+            if full and not self._answers:
+                self._room.clear()
+                await self._room.wait()
+                self._heard = True
+
+    async def _control(self, frame: Frame) -> bool:
+        """Answer a ping; returns whether more is to come."""
+        if frame.type is aiohttp.WSMsgType.PING:
+            await self._ws.pong(frame.data)
+        return frame.type in {aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG}
+
+    def _note_closing(self, message: Message) -> None:
+        if message["type"] == "closing":
+            self._closing = message
+
+    def _ended(self) -> Ended:
+        code = self._ws.close_code or ABNORMAL
+        closing = self._closing
+        if closing is not None:
+            after = closing["after_ms"] / 1000 if closing["after_ms"] else None
+            return Ended(closing["code"], closing["reason"], closing["reconnect"], after)
+        reconnect = not (4500 <= code < 5000 or code in _FOR_GOOD)
+        return Ended(code, "connection lost" if code == ABNORMAL else "closed", reconnect)
+
+    # -- speaking ------------------------------------------------------------------------------
+
+    async def send(
+        self, message: Message, answered: Callable[[Message | Exception], object]
+    ) -> int:
+        """Send a message; `answered` is called with the answer, or with why none came.
+
+        Returns the number that the answer is known by.
+
+        Raises:
+            NotConnected: The connection is gone.
+        """
+        number = next(self._numbers)
+        self._answers[number] = answered
+        self.go_on()
+        try:
+            await self._ws.send_str(orjson.dumps({**message, "id": number}).decode())
+        except (aiohttp.ClientError, OSError) as error:
+            self._answers.pop(number, None)
+            raise NotConnected(str(error)) from error
+        return number
+
+    async def ask(self, message: Message, *, within: float) -> Message:
+        """Send a message and return its answer.
+
+        Raises:
+            NotConnected: The connection is gone, or ended before the answer.
+            RequestRefused: The answer is an error.
+            TimeoutError: No answer came in time.
+        """
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def answered(found: Message | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        number = 0
+        try:
+            async with asyncio.timeout(within):
+                number = await self.send(message, answered)
+                return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def _answer(self, message: Message) -> None:
+        answered = self._answers.pop(message.get("id", 0), None)
+        if answered is not None:
+            answered(refusal(message) if message["type"] == "error" else message)
+
+    async def close(self, *, politely: bool = False) -> None:
+        """Let go of the socket; with a closing handshake if it is the application that leaves."""
+        answers, self._answers = self._answers, {}
+        for answered in answers.values():
+            answered(NotConnected("the connection was lost before the answer"))
+        try:
+            if politely:
+                await self._ws.close()
+        finally:
+            await self._http.close()
+            await self._ws.close()  # says nothing any more; it lets go of what it holds
+
+
+def refusal(error: Message) -> RequestRefused:
+    """Return an error message, or a problem document, as an exception."""
+    return RequestRefused(
+        error["code"],
+        error.get("message") or error.get("detail") or "",
+        status=error["status"],
+        temporary=bool(error.get("temporary")),
+    )

@@ -1,0 +1,79 @@
+"""What a subscription gives the application: events, and gaps where events are missing."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+
+Data = TypeVar("Data")
+
+GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a channel: behind the event with this offset, in this epoch of its numbering."""
+
+    epoch: str
+    offset: int
+
+
+# Not frozen: that would make an event three times as dear.
+@dataclass(slots=True)
+class Event(Generic[Data]):
+    """An event of a channel.
+
+    `data` is what its publisher sent; on the six standard channels a dictionary of the type that
+    `neurograph_client.models` declares. `event_type` is None where the publisher sent bare data.
+    `timestamp` is RFC 3339. `message` has all members of the event, also those without a name here.
+    """
+
+    channel: str
+    epoch: str
+    offset: int
+    event_type: str | None
+    timestamp: str
+    data: Data
+    message: dict[str, Any]
+
+    @property
+    def position(self) -> Position:
+        """Where to go on behind this event: give it as `since` to a later `subscribe`."""
+        return Position(self.epoch, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events of a channel that will not come, from offset `from_` to `to`.
+
+    `count` is how many, if that is known. Without offsets the whole life of the channel before
+    `epoch` may have ended unseen. `reason` is as in the gateway's protocol: ``evicted`` (the gateway
+    no longer held them), ``epoch``, ``bus_loss`` (lost before the gateway), ``rejected``.
+    """
+
+    channel: str
+    epoch: str
+    from_: int | None
+    to: int | None
+    count: int | None
+    reason: GapReason
+
+
+class Channel(str, Generic[Data]):
+    """A channel's name that also names the type of its events' data, for type checkers."""
+
+    __slots__ = ()
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Tell whether a pattern selects a channel: ``*`` is one segment, a final ``>`` one or more."""
+    if channel.startswith("$"):
+        return pattern == channel
+    wanted, given = pattern.split("."), channel.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(given) <= len(wanted):
+            return False
+        given = given[: len(wanted)]
+    return len(wanted) == len(given) and all(
+        one in {"*", other} for one, other in zip(wanted, given, strict=True)
+    )

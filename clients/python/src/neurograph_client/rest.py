@@ -1,0 +1,57 @@
+"""What goes over HTTP: sending events, and looking at the gateway."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from neurograph_client.address import Address
+from neurograph_client.connection import refusal
+from neurograph_client.errors import NotConnected, RequestRefused
+
+
+_PROBLEM_CHARS_MAX = 200
+
+
+async def request(
+    http: aiohttp.ClientSession,
+    address: Address,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str],
+    within: float,
+    body: object = None,
+) -> Any:
+    """Send one request and return the JSON that it is answered with.
+
+    Raises:
+        NotConnected: The gateway was not reached.
+        RequestRefused: It does not do what was asked.
+        TimeoutError: It did not answer in time.
+    """
+    data = None if body is None else orjson.dumps(body)
+    kind = {} if body is None else {"Content-Type": "application/json"}
+    try:
+        async with http.request(
+            method,
+            address.http(path),
+            data=data,
+            headers={**headers, **kind},
+            timeout=aiohttp.ClientTimeout(total=within),
+        ) as answer:
+            text = await answer.read()
+            status = answer.status
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError) as error:
+        raise NotConnected(str(error) or type(error).__name__) from error
+    try:
+        found = orjson.loads(text)
+        if status < 400:
+            return found
+        raise refusal(found)
+    except (ValueError, KeyError, TypeError) as error:  # not the gateway's own words
+        told = text[:_PROBLEM_CHARS_MAX].decode(errors="replace")
+        raise RequestRefused("unknown", told, status=status) from error

@@ -1,0 +1,107 @@
+"""A subscription as the application holds it: something to iterate over, and to let go of."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self
+
+from neurograph_client.feed import Feed
+from neurograph_client.items import Data, Event, Gap
+
+
+class Subscription(Generic[Data]):
+    """Events of some channels, and gaps where events are missing, in the order of each channel.
+
+    Iterate over it, in one task at a time. It ends with `close`, with its ``async with`` block, or
+    when nothing refers to it any more, so that leaving an ``async for`` loop is enough. As a
+    context manager it also waits until the gateway has confirmed it: what is published from then
+    on is owed to it.
+    """
+
+    def __init__(self, feed: Feed, *, timeout: float, let_go: Callable[[Feed], object]) -> None:
+        self._feed = feed
+        self._timeout = timeout
+        self._let_go = let_go
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names and patterns that it follows."""
+        return self._feed.patterns
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait to be taken."""
+        return len(self._feed)
+
+    @property
+    def left_out(self) -> int:
+        """How many events the gateway has named as replaced by newer ones, as `rate` or `last=1` asked."""
+        return self._feed.left_out
+
+    @property
+    def duplicates(self) -> int:
+        """How many events came again, and were not given to the application."""
+        return self._feed.duplicates
+
+    async def confirmed(self) -> None:
+        """Wait until the gateway has confirmed it.
+
+        Raises:
+            TimeoutError: It has not in time.
+            RequestRefused: It will not.
+            Closed: The client has ended.
+        """
+        async with asyncio.timeout(self._timeout):
+            await self._feed.confirmed.wait()
+        if self._feed.over is not None and not isinstance(self._feed.over, StopAsyncIteration):
+            raise self._feed.over
+
+    def close(self) -> None:
+        """Follow no longer; what waits can still be taken."""
+        if self._feed.over is None:
+            self._feed.end(StopAsyncIteration())
+        self._let_go(self._feed)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event[Data] | Gap:
+        return self._feed.take_now() or await self._feed.take()
+
+    async def take_all(self) -> list[Event[Data] | Gap]:
+        """Wait until something has come, and return all that has: cheaper than one by one.
+
+        Raises:
+            StopAsyncIteration: The subscription was closed.
+            ClientError: The gateway refused it, or the client has ended for good.
+        """
+        return list(await self._feed.take_all())
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.confirmed()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        feed = getattr(self, "_feed", None)
+        if feed is None or feed.over is not None or self._loop.is_closed():
+            return
+        # The collector may run in any thread.
+        self._loop.call_soon_threadsafe(_abandon, feed, self._let_go)
+
+
+def _abandon(feed: Feed, let_go: Callable[[Feed], object]) -> None:
+    feed.end(StopAsyncIteration())
+    let_go(feed)

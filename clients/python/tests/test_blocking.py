@@ -1,0 +1,90 @@
+"""The client without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+
+import pytest
+from neurograph_client import BlockingClient, Event, NotConnected, RequestRefused, connect
+
+from tests.support.addresses import free_port
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.waiting import eventually, scaled
+
+
+def threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name == "neurograph-client"]
+
+
+async def test_events_in_a_plain_loop(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    bus.send_numbered(channel, range(1, 11))
+
+    def follow() -> list[int]:
+        found: list[int] = []
+        for event in connect(gateway.url).events(channel, last=10):
+            assert isinstance(event, Event)
+            found.append(event.data["n"])
+            if len(found) == 10:
+                break
+        return found
+
+    assert await asyncio.to_thread(follow) == list(range(1, 11))
+    gc.collect()
+    assert threads() == []
+
+
+def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
+    with connect(gateway.url) as client:
+        assert client.ping().seconds > 0
+        assert client.publish(channel, {"n": 1}, "t") == 0
+        assert client.broadcast("t", 1) >= 1
+        assert client.subscriptions() == []
+        assert client.status()["ready"] is True
+        with pytest.raises(RequestRefused):
+            next(iter(client.events("no channel")))
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.ping()
+    assert threads() == []
+
+
+async def test_closing_from_another_thread_ends_the_loop(gateway: Gateway, channel: str) -> None:
+    client = await asyncio.to_thread(connect, gateway.url)
+
+    def follow(client: BlockingClient) -> list[object]:
+        return list(client.events(channel))
+
+    loop = asyncio.create_task(asyncio.to_thread(follow, client))
+
+    async def followed() -> bool:
+        return channel in await asyncio.to_thread(client.subscriptions)
+
+    await eventually(followed)
+    await asyncio.to_thread(client.close)
+
+    assert await loop == []
+
+
+def test_a_gateway_that_is_not_there() -> None:
+    with pytest.raises(NotConnected):
+        connect(f"http://127.0.0.1:{free_port()}", timeout=0.3)
+    assert threads() == []
+
+
+def test_a_script_that_closes_nothing_ends(gateway: Gateway, channel: str) -> None:
+    script = f"""
+from neurograph_client import connect
+client = connect({gateway.url!r})
+events = client.events({channel!r})
+print(client.publish({channel!r}, 1))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=scaled(20)
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -1,0 +1,80 @@
+"""The wheel installs into an empty environment, and the README's examples run there as they stand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.gateway import Gateway
+from tests.support.waiting import scaled
+
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds the wheel; its requirements are lent by this one."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = folder.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    python = folder / "env/bin/python"
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    [packages] = (folder / "env/lib").glob("python*/site-packages")
+    (packages / "lent.pth").write_text(str(Path(aiohttp.__file__).parents[1]) + "\n")
+    where = "import neurograph_client as n; print(n.__file__)"
+    told = subprocess.run([python, "-I", "-c", where], check=True, capture_output=True, text=True)
+    assert told.stdout.startswith(str(packages)), "the wheel's, not this tree's"
+    return python
+
+
+def test_the_wheel_holds_the_package_and_its_types(installed: Path) -> None:
+    [wheel] = installed.parents[2].glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert "neurograph_client/py.typed" in names
+    assert not [name for name in names if not name.startswith("neurograph_client")]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_an_example_prints_events(installed: Path, gateway: Gateway, example: str) -> None:
+    code = example.replace("http://127.0.0.1:8000", gateway.url)
+    metrics = {"event_type": "system_metrics", "data": {"cpu_percent": 12.5}}
+    process = await asyncio.create_subprocess_exec(
+        installed, "-I", "-u", "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(scaled(20)):
+            while True:
+                await gateway.broadcast({"channel": "metrics", "event": metrics})
+                try:
+                    line = await asyncio.wait_for(process.stdout.readline(), 0.2)
+                    break
+                except TimeoutError:
+                    continue
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+    assert "12.5" in line.decode()

@@ -1,0 +1,194 @@
+"""A connection that is lost, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+
+import psutil
+import pytest
+from neurograph_client import Backoff, Client, Closed, Ended, Event, Gap
+
+from tests.conftest import Launch, NewPublisher
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.waiting import eventually
+
+from .conftest import NewProxy
+
+
+SOON = Backoff(0.001, 0.005)
+MB = 1 << 20
+
+
+async def reconnected(client: Client, connects: int) -> None:
+    await eventually(lambda: client.connects > connects, every=0.001)
+
+
+async def test_a_thousand_reconnects_leave_nothing_behind(
+    gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str
+) -> None:
+    """Every event comes once, in order; tasks, sockets and memory are what they were."""
+    between = await proxy(gateway)
+    process = psutil.Process(os.getpid())
+    seen: list[int] = []
+    async with Client(between.url, backoff=SOON) as client, client.subscribe(channel) as events:
+
+        async def lose(times: int) -> None:
+            for _ in range(times):
+                connects = client.connects
+                bus.send(channel, {"n": len(seen) + 1})
+                between.cut()
+                item = await anext(events)
+                assert isinstance(item, Event)
+                seen.append(item.data["n"])
+                await reconnected(client, connects)
+
+        async with asyncio.timeout(50):
+            await lose(200)
+            gc.collect()
+            tasks, files = len(asyncio.all_tasks()), process.num_fds()
+            memory = process.memory_info().rss
+            await lose(800)
+        gc.collect()
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+        await eventually(lambda: process.num_fds() <= files + 2)
+        grown = process.memory_info().rss - memory
+
+    assert seen == list(range(1, 1001))
+    assert client.connects > 1000
+    assert grown < 8 * MB
+
+
+async def test_the_backoff_doubles_up_to_its_bound() -> None:
+    backoff = Backoff()
+
+    assert [backoff.bound(attempt) for attempt in range(8)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
+    assert backoff.bound(10_000) == 20
+    drawn = [backoff.pause(3) for _ in range(1000)]
+    assert 0 <= min(drawn) < 1 < 3 < max(drawn) <= 4, "the whole length is random"
+
+
+async def test_states_are_told(gateway: Gateway, proxy: NewProxy) -> None:
+    between = await proxy(gateway)
+    states: list[str] = []
+    async with Client(between.url, backoff=SOON, on_state=states.append) as client:
+        between.cut()
+        await eventually(lambda: client.connects == 2)
+        assert client.last_end is not None
+        assert client.last_end.reconnect
+
+    assert states == ["connecting", "connected", "waiting", "connecting", "connected", "closed"]
+
+
+async def test_a_gateway_that_closes_says_when_to_come_back(
+    launch: Launch, proxy: NewProxy
+) -> None:
+    """Not before the delay that it gave, though the backoff would be shorter."""
+    gateway = await launch(settings={"shutdown.spread_seconds": 1})
+    between = await proxy(gateway)
+    changes: list[tuple[str, float, Ended | None]] = []
+    now = asyncio.get_running_loop().time
+
+    def note(state: str) -> None:
+        changes.append((state, now(), client.last_end))
+
+    client = Client(between.url, backoff=SOON, on_state=note)
+    async with client:
+        gateway.kill(15)
+        await eventually(lambda: len(changes) >= 4)
+        await gateway.exited()
+    (waiting, since, end), (connecting, until, _) = changes[2:4]
+
+    assert (waiting, connecting) == ("waiting", "connecting")
+    assert end is not None
+    assert (end.code, end.reason, end.reconnect) == (1012, "restart", True)
+    assert until - since >= (end.after or 0.0) - 0.01
+
+
+async def test_a_session_that_another_took_is_not_fought_for(
+    gateway: Gateway, channel: str
+) -> None:
+    """4500: whoever waits for an event is told, and nothing connects again."""
+    async with Client(gateway.url, backoff=SOON) as client, client.subscribe(channel) as events:
+        thief = Client(gateway.url)
+        thief._link.hello = dict(client._link.hello)
+        async with thief:
+            with pytest.raises(Closed) as closed:
+                await anext(events)
+            assert closed.value.code == 4500
+            assert thief.info.resumed
+            assert client.connects == 1
+
+
+async def test_personal_messages_that_may_be_lost_are_a_gap(
+    launch: Launch, proxy: NewProxy
+) -> None:
+    """A session that ran out takes those that waited with it; the new one counts from 1 again."""
+    gateway = await launch(settings={"sessions.ttl_seconds": 0})
+    between = await proxy(gateway)
+    async with Client(between.url, backoff=SOON) as client, client.subscribe("$personal") as own:
+        await client.broadcast("t", 1, client_id=client.info.client_id)
+        first = await anext(own)
+        between.cut()
+        gap = await anext(own)
+        await client.broadcast("t", 2, client_id=client.info.client_id)
+        second = await anext(own)
+
+    assert isinstance(gap, Gap)
+    assert gap.reason == "epoch"
+    assert [e.data for e in (first, second) if isinstance(e, Event)] == [1, 2]
+
+
+async def test_positions_that_fit_no_address_are_resumed_all_the_same(
+    gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str
+) -> None:
+    """A pattern of many channels: what cannot be named comes again, and goes no further."""
+    names = [f"{channel}.{'x' * 40}-{number}" for number in range(200)]
+    between = await proxy(gateway)
+    async with (
+        Client(between.url, backoff=SOON) as client,
+        client.subscribe(f"{channel}.*") as events,
+    ):
+        for n in range(1, 4):
+            for name in names:
+                bus.send(name, {"n": n}, enveloped=True)
+            seen: dict[str, list[object]] = {}
+            for _ in names:
+                item = await anext(events)
+                assert isinstance(item, Event), item
+                seen.setdefault(item.channel, []).append(item.data["n"])
+            assert seen == {name: [n] for name in names}
+            connects = client.connects
+            between.cut()
+            await reconnected(client, connects)
+        await client.ping()
+
+        assert events.waiting == 0
+        assert events.duplicates > 0
+
+
+async def test_it_can_run_before_there_is_a_gateway(
+    launch: Launch, proxy: NewProxy, publisher: NewPublisher
+) -> None:
+    """`run_forever` waits for as long as it takes."""
+    gateway = await launch()
+    between = await proxy(gateway)
+    between.refusing = True
+    seen: list[object] = []
+    client = Client(between.url, backoff=SOON, timeout=0.2)
+    client.on("early", seen.append)
+    running = asyncio.create_task(client.run_forever())
+    await eventually(lambda: between.accepted > 20)
+    between.refusing = False
+    await eventually(lambda: client.state == "connected")
+    one = await publisher(gateway.bus_in)
+    await eventually(lambda: client._link.feeds[0].confirmed.is_set())
+    one.send("early", {"n": 1})
+    await eventually(lambda: len(seen) == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert client.state == "closed"

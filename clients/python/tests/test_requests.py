@@ -1,0 +1,115 @@
+"""Questions and answers: pings, HTTP, tokens, and gateways that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from neurograph_client import Client, Closed, Event, NotConnected, RequestRefused
+
+from tests.support.addresses import free_port
+from tests.support.gateway import Gateway
+
+from .conftest import NewProxy
+
+
+async def test_a_ping_measures_the_round_trip(gateway: Gateway, channel: str) -> None:
+    async with Client(gateway.url) as client, client.subscribe(channel):
+        pong = await client.ping()
+
+    assert pong.seconds > 0
+    assert pong.positions[channel].offset == 0
+
+
+async def test_publishing_over_http(gateway: Gateway, channel: str) -> None:
+    async with Client(gateway.url) as client, client.subscribe(channel) as events:
+        assert await client.publish(channel, {"n": 1}, "t") == 1
+        assert await client.publish(channel, {"n": 2}) == 1
+        found = [await anext(events), await anext(events)]
+
+    assert [(e.event_type, e.data) for e in found if isinstance(e, Event)] == [
+        ("t", {"n": 1}),
+        (None, {"n": 2}),
+    ]
+
+
+async def test_what_the_gateway_refuses_over_http_is_told(gateway: Gateway) -> None:
+    async with Client(gateway.url) as client:
+        with pytest.raises(RequestRefused) as event:
+            await client.publish("metrics", {"cpu_percent": "hot"}, "system_metrics")
+        with pytest.raises(RequestRefused) as target:
+            await client.broadcast("t", 1, client_id="nobody")
+
+    assert (event.value.code, event.value.status) == ("invalid_event", 422)
+    assert (target.value.code, target.value.status) == ("unknown_client", 404)
+
+
+async def test_the_status_and_the_greeting(gateway: Gateway) -> None:
+    async with Client(gateway.url, user_id="ada") as client:
+        status = await client.status()
+
+        assert client.info.client_id in {one["client_id"] for one in status["clients"]}
+        assert client.info.user_id == "ada"
+        assert client.info.server == "neurograph-gateway"
+        assert (client.connects, client.last_end) == (1, None)
+
+
+@pytest.mark.parametrize("form", ["http://{}", "ws://{}/", "http://{}/ws"])
+async def test_addresses_of_all_forms(gateway: Gateway, form: str) -> None:
+    async with Client(form.format(gateway.url.removeprefix("http://"))) as client:
+        assert (await client.status())["ready"] is True
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        Client(url)
+
+
+async def test_a_gateway_that_is_not_there(gateway: Gateway) -> None:
+    client = Client(f"http://127.0.0.1:{free_port()}", timeout=0.3)
+    with pytest.raises(NotConnected, match="http"):
+        async with client:
+            pass
+    with pytest.raises(NotConnected):
+        await Client(gateway.url).ping()
+
+
+async def test_an_address_that_is_not_a_gateway_s_ends_it(gateway: Gateway) -> None:
+    client = Client(gateway.url + "/nowhere")
+    with pytest.raises(Closed) as closed:
+        async with client:
+            pass
+
+    assert closed.value.code == 404
+
+
+async def test_a_token_is_sent_with_every_connection(gateway: Gateway, proxy: NewProxy) -> None:
+    """A function is asked for a fresh one each time; this gateway takes none on an open connection."""
+    given = 0
+
+    async def token() -> str:
+        nonlocal given
+        given += 1
+        return f"token-{given}"
+
+    between = await proxy(gateway)
+    async with Client(between.url, token=token) as client:
+        await client.status()
+        assert b"Authorization: Bearer token-2" in between.request
+        with pytest.raises(RequestRefused, match="unsupported"):
+            await client.refresh_token()
+    assert given == 3
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(
+    gateway: Gateway, proxy: NewProxy
+) -> None:
+    between = await proxy(gateway)
+    async with Client(between.url, timeout=0.5) as client:
+        between.stall()
+        with pytest.raises(TimeoutError):
+            await client.ping()
+        between.cut()
+        with pytest.raises((NotConnected, TimeoutError)):
+            await asyncio.gather(*(client.ping() for _ in range(10)))
