@@ -1,0 +1,460 @@
+import { addressOf, resuming } from "./address.js";
+import { isOwn, matches } from "./channels.js";
+import { Emitter } from "./emitter.js";
+import { ClosedError, GatewayError } from "./errors.js";
+import type { Event, EventOf } from "./events.js";
+import type * as models from "./models.js";
+import { Pulse } from "./pulse.js";
+import { delayAfter, mayReturn } from "./return.js";
+import { type SubscribeOptions, Subscription } from "./subscription.js";
+import type { Track } from "./track.js";
+import { onWake } from "./wake.js";
+
+/** `waiting` is the pause before the next try; `closed` is before `connect` and after the end. */
+export type State = "connecting" | "connected" | "waiting" | "closed";
+
+/** Why a connection ended, and when the next one is tried: null if none is. */
+export interface Disconnected {
+  code: number;
+  reason: string;
+  retryMs: number | null;
+}
+
+export interface ClientEvents {
+  /** A connection is up; `resumed` tells whether the session was taken up again. */
+  connected: models.Connected;
+  disconnected: Disconnected;
+  /** Some events of a channel that is followed will not come. */
+  gap: models.Gap;
+  /** A GatewayError, or what a handler, a listener or the token callback threw. */
+  error: unknown;
+  state: State;
+}
+
+/** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
+export interface Socket {
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: string): void;
+  close(code?: number, reason?: string): void;
+  /** Of `ws`: end it without waiting for an answer. */
+  terminate?(): void;
+}
+
+export interface ClientOptions {
+  /** Who this is; believed while the gateway has no authentication. */
+  userId?: string;
+  /** Called for each connection; what it returns is sent as an `auth` message. */
+  token?: () => string | Promise<string>;
+  /** Where there is no global WebSocket, as in Node 20. */
+  WebSocket?: new (url: string) => Socket;
+}
+
+/** A connection that is not greeted for so long is given up. */
+const CONNECT_MS = 10_000;
+/** What a subscribe message needs besides its positions. */
+const REQUEST_BYTES_MAX = 8_192;
+/** How long after an error the close is waited for. */
+const CLOSE_MS = 100;
+/** A connection that lasted so long was a good one: the pauses begin anew. */
+const STEADY_MS = 10_000;
+
+/** Follows channels of one gateway, on one connection that comes back by itself. */
+export class Client {
+  readonly #url: URL;
+  readonly #options: ClientOptions;
+  readonly #WebSocket: new (url: string) => Socket;
+  readonly #emitter = new Emitter<ClientEvents>();
+  readonly #pulse = new Pulse(
+    () => this.#send({ type: "ping" }),
+    () => this.#lost(4001, "no answer from the gateway", { terminate: true }),
+  );
+
+  #state: State = "closed";
+  #socket: Socket | null = null;
+  #opening = deferred<models.Connected>();
+  #unwake = (): void => {};
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #attempt = 0;
+  /** Which try this is: what belongs to an earlier one is ignored. */
+  #life = 0;
+  #connectedAt = 0;
+  #waitsUntil = 0;
+  #greeting: models.Connected | null = null;
+  #closing: models.ClosingMessage | null = null;
+
+  readonly #subscriptions = new Set<Subscription>();
+  /** Who wants a channel, by its name. */
+  readonly #routes = new Map<string, Subscription[]>();
+  /** Subscribe messages under way. */
+  readonly #asked = new Map<number, Subscription>();
+  /** The epoch in which the present connection numbers a channel. */
+  readonly #epochs = new Map<string, string>();
+  #id = 0;
+
+  constructor(url: string | URL, options: ClientOptions = {}) {
+    this.#url = addressOf(url);
+    if (options.userId !== undefined) this.#url.searchParams.set("user_id", options.userId);
+    this.#options = options;
+    const found = options.WebSocket ?? (globalThis as { WebSocket?: new (url: string) => Socket }).WebSocket;
+    if (!found) throw new TypeError("there is no global WebSocket here: pass one as the option `WebSocket`");
+    this.#WebSocket = found;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** What the gateway said of itself and this client, if it was ever connected. */
+  get greeting(): models.Connected | null {
+    return this.#greeting;
+  }
+
+  /** Call `listener` from now on; returns what ends that. */
+  on<Name extends keyof ClientEvents>(
+    name: Name,
+    listener: (value: ClientEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(name, listener);
+  }
+
+  /**
+   * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
+   *
+   * Resolves with the first greeting; rejects with a ClosedError. What fails is tried again.
+   */
+  connect(): Promise<models.Connected> {
+    if (this.#state === "closed") {
+      this.#opening = deferred();
+      this.#attempt = 0;
+      this.#unwake = onWake(() => this.#wake());
+      void this.#open();
+    }
+    return this.#opening.promise;
+  }
+
+  /** End the connection and all subscriptions; nothing is left running. */
+  disconnect(): void {
+    if (this.#state === "closed") return;
+    this.#detach()?.close(1000);
+    this.#close(1000, "disconnect", null);
+  }
+
+  /**
+   * Follow a channel, or all that a pattern selects: `*` is one segment, a final `>` the rest.
+   *
+   * With a handler, it is called with each event, once and in order. Without, iterate what is
+   * returned. May be called at any time. Several subscriptions to one name share its filter and
+   * rate: an Error is thrown if they differ.
+   */
+  subscribe<Name extends string>(
+    channel: Name,
+    handler: (event: EventOf<Name>) => unknown,
+    options?: SubscribeOptions,
+  ): Subscription<EventOf<Name>>;
+  subscribe<Name extends string>(
+    channel: Name,
+    options?: SubscribeOptions,
+  ): Subscription<EventOf<Name>>;
+  subscribe(
+    channel: string,
+    handler?: ((event: never) => unknown) | SubscribeOptions,
+    options: SubscribeOptions = {},
+  ): Subscription<any> {
+    if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
+    for (const other of this.#subscriptions) {
+      const { filter, rate } = other.options;
+      if (other.channel === channel && (filter !== options.filter || rate !== options.rate)) {
+        throw new Error(`${channel} is followed already, with another filter or rate`);
+      }
+    }
+    const owner = {
+      leave: (one: Subscription) => this.#leave(one),
+      rewind: (one: Subscription) => this.#rewind(one),
+      failed: (error: unknown) => this.#failed(error),
+    };
+    const subscription = new Subscription(owner, channel, handler as (event: Event) => unknown, options);
+    this.#subscriptions.add(subscription);
+    this.#routes.clear();
+    if (this.#state === "connected") this.#ask(subscription);
+    return subscription;
+  }
+
+  // -- connections -------------------------------------------------------------------------------
+
+  async #open(): Promise<void> {
+    const life = ++this.#life;
+    this.#turn("connecting");
+    this.#timer = setTimeout(
+      () => this.#lost(4001, "not greeted in time", { terminate: true }),
+      CONNECT_MS,
+    );
+    try {
+      const token = await this.#options.token?.();
+      if (life !== this.#life) return;
+      const session = this.#greeting?.session;
+      const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#reached());
+      this.#attach(new this.#WebSocket(url), token);
+    } catch (error) {
+      if (life !== this.#life) return;
+      this.#failed(error);
+      this.#lost(1006, "the connection cannot be opened");
+    }
+  }
+
+  #attach(socket: Socket, token: string | undefined): void {
+    this.#socket = socket;
+    this.#closing = null;
+    this.#epochs.clear();
+    socket.onopen = () => {
+      if (token !== undefined) this.#send({ type: "auth", token });
+    };
+    socket.onmessage = ({ data }: { data: unknown }) => {
+      if (typeof data === "string") this.#receive(data);
+    };
+    socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
+    socket.onerror = () => {
+      if (socket !== this.#socket) return;
+      // A close follows and says more, but not in Node 20, where a connection was refused.
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#lost(1006, "the connection failed"), CLOSE_MS);
+    };
+  }
+
+  /** Let go of the socket: nothing that it still says is heard. */
+  #detach(): Socket | null {
+    this.#life += 1;
+    clearTimeout(this.#timer);
+    this.#pulse.stop();
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+    }
+    for (const one of this.#subscriptions) one.pause();
+    this.#asked.clear();
+    return socket;
+  }
+
+  #lost(code: number, reason: string, { terminate = false } = {}): void {
+    const socket = this.#detach();
+    if (terminate && socket) (socket.terminate ?? socket.close).call(socket);
+    const was = this.#state;
+    if (was === "connected" && Math.abs(Date.now() - this.#connectedAt) > STEADY_MS) {
+      this.#attempt = 0;
+    }
+    if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new ClosedError(code, reason));
+    const asked = this.#closing?.after_ms ?? 0;
+    const retryMs = Math.max(asked, delayAfter(this.#attempt++));
+    // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
+    this.#waitsUntil = Date.now() + asked;
+    this.#timer = setTimeout(() => void this.#open(), retryMs);
+    this.#turn("waiting");
+    if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
+  }
+
+  #close(code: number, reason: string, error: ClosedError | null): void {
+    const was = this.#state;
+    this.#unwake();
+    this.#greeting = null;
+    this.#opening.reject(error ?? new ClosedError(code, reason));
+    this.#turn("closed");
+    if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
+    for (const one of this.#subscriptions) one.end(error);
+    this.#subscriptions.clear();
+    this.#routes.clear();
+  }
+
+  #wake(): void {
+    if (this.#state === "connected") this.#pulse.probe();
+    if (this.#state !== "waiting" || Date.now() < this.#waitsUntil) return;
+    clearTimeout(this.#timer);
+    void this.#open();
+  }
+
+  #turn(state: State): void {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#emit("state", state);
+  }
+
+  // -- messages ----------------------------------------------------------------------------------
+
+  #send(message: models.ClientMessage): void {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  #receive(text: string): void {
+    this.#pulse.heard();
+    let message: models.ServerMessage;
+    try {
+      message = JSON.parse(text) as models.ServerMessage;
+    } catch (error) {
+      return this.#failed(error);
+    }
+    switch (message.type) {
+      case "event":
+        return this.#event(message as Event);
+      case "gap":
+        return this.#gap(message);
+      case "connected":
+        return this.#greeted(message);
+      case "subscribed":
+        return this.#subscribed(message);
+      case "pong":
+        return this.#named(message.positions);
+      case "error":
+        return this.#refused(message);
+      case "closing":
+        this.#closing = message;
+    }
+  }
+
+  #event(event: Event): void {
+    const { channel, epoch } = event;
+    if (epoch === undefined) event.epoch = this.#epochs.get(channel) ?? "";
+    else this.#epochs.set(channel, epoch);
+    for (const one of this.#route(channel)) one.take(event);
+  }
+
+  #gap(gap: models.Gap): void {
+    this.#epochs.set(gap.channel, gap.epoch);
+    let told: models.Gap | null = null;
+    for (const one of this.#route(gap.channel)) {
+      const missed = one.miss(gap);
+      if (missed && told !== gap) told = missed;
+    }
+    if (told) this.#emit("gap", told);
+  }
+
+  #greeted(message: models.Connected): void {
+    clearTimeout(this.#timer);
+    this.#greeting = message;
+    this.#connectedAt = Date.now();
+    this.#pulse.start(message.heartbeat_seconds * 1000);
+    for (const one of this.#subscriptions) {
+      if (!message.resumed) {
+        one.held = false;
+        one.tracks.delete("$personal"); // a new session counts its own anew
+      }
+      if (!one.held || isOwn(one.channel)) this.#ask(one);
+    }
+    this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
+    this.#turn("connected");
+    this.#opening.resolve(message);
+    this.#emit("connected", message);
+  }
+
+  #subscribed(message: models.Subscribed): void {
+    const { id, channels, positions, recovered } = message;
+    const asked = this.#asked.get(id as number);
+    this.#asked.delete(id as number);
+    const denied = message.denied.find((one) => one.channel === asked?.channel);
+    if (asked && denied) return this.#refuse(asked, { ...denied, status: 403, temporary: false });
+    for (const [name, { epoch }] of Object.entries(positions)) {
+      this.#epochs.set(name, epoch);
+      for (const one of this.#route(name)) if (one !== asked) one.rewound(name, epoch, recovered);
+    }
+    if (asked) return asked.begin(positions, recovered);
+    for (const channel of channels) {
+      const wanting = [...this.#subscriptions].filter((one) => one.channel === channel);
+      for (const one of wanting) if (one.held) one.begin(positions, recovered);
+      if (wanting.length === 0) this.#send({ type: "unsubscribe", channels: [channel] });
+    }
+  }
+
+  /** Learn epochs that nothing has named yet. */
+  #named(positions: Record<string, models.Position>): void {
+    for (const [name, { epoch }] of Object.entries(positions)) {
+      if (this.#epochs.has(name)) continue;
+      this.#epochs.set(name, epoch);
+      for (const one of this.#route(name)) one.tracks.get(name)?.name(epoch);
+    }
+  }
+
+  #refused(message: models.Error): void {
+    const asked = this.#asked.get(message.id as number);
+    if (asked) this.#refuse(asked, message);
+    else this.#failed(new GatewayError(message));
+  }
+
+  #refuse(subscription: Subscription, refusal: ConstructorParameters<typeof GatewayError>[0]): void {
+    const error = new GatewayError(refusal);
+    subscription.end(error);
+    this.#leave(subscription);
+    this.#failed(error);
+  }
+
+  // -- subscriptions -----------------------------------------------------------------------------
+
+  #ask(subscription: Subscription): void {
+    const { channel } = subscription;
+    if (isOwn(channel)) return subscription.begin({}, {});
+    const id = ++this.#id;
+    this.#asked.set(id, subscription);
+    const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
+    this.#send({ type: "subscribe", channels: [subscription.request(room)], id });
+  }
+
+  #leave(subscription: Subscription): void {
+    if (!this.#subscriptions.delete(subscription)) return;
+    this.#routes.clear();
+    const { channel } = subscription;
+    const shared = [...this.#subscriptions].some((one) => one.channel === channel);
+    if (this.#state === "connected" && !shared && !isOwn(channel)) {
+      this.#send({ type: "unsubscribe", channels: [channel] });
+    }
+  }
+
+  #rewind(subscription: Subscription): void {
+    if (!isOwn(subscription.channel)) return this.#ask(subscription);
+    subscription.end(new Error(`${subscription.channel}: events were not taken fast enough`));
+    this.#leave(subscription);
+  }
+
+  #route(channel: string): Subscription[] {
+    let route = this.#routes.get(channel);
+    if (route === undefined) {
+      route = [...this.#subscriptions].filter((one) => matches(one.channel, channel));
+      this.#routes.set(channel, route);
+    }
+    return route;
+  }
+
+  /** Where delivery is to go on in each channel: for the one that is furthest behind. */
+  #reached(): Record<string, models.Position> {
+    const tracks = new Map<string, Track>();
+    for (const one of this.#subscriptions) {
+      for (const [name, track] of one.held ? one.tracks : []) {
+        const other = tracks.get(name);
+        if (track.position.epoch !== "" && (!other || track.isBehind(other))) tracks.set(name, track);
+      }
+    }
+    return Object.fromEntries([...tracks].map(([name, track]) => [name, track.position]));
+  }
+
+  #emit<Name extends keyof ClientEvents>(name: Name, value: ClientEvents[Name]): void {
+    this.#emitter.emit(name, value, (error) => this.#failed(error));
+  }
+
+  /** Tell of an error; where nobody listens, on the console. */
+  #failed(error: unknown): void {
+    const told = this.#emitter.emit("error", error, (again) => console.error(again));
+    if (!told) console.error(error);
+  }
+}
+
+interface Deferred<T> {
+  promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: Error): void;
+}
+
+function deferred<T>(): Deferred<T> {
+  const made = {} as Deferred<T>;
+  made.promise = new Promise<T>((resolve, reject) => Object.assign(made, { resolve, reject }));
+  made.promise.catch(() => {}); // who waits for it is told, and nobody else is bothered
+  return made;
+}
