@@ -2,7 +2,7 @@ import { addressOf, resuming } from "./address.js";
 import { isOwn, matches } from "./channels.js";
 import { Emitter } from "./emitter.js";
 import { ClosedError, GatewayError } from "./errors.js";
-import type { Event, EventOf } from "./events.js";
+import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import { Pulse } from "./pulse.js";
 import { delayAfter, mayReturn } from "./return.js";
@@ -26,7 +26,7 @@ export interface ClientEvents {
   disconnected: Disconnected;
   /** Some events of a channel that is followed will not come. */
   gap: models.Gap;
-  /** A GatewayError, or what a handler, a listener or the token callback threw. */
+  /** A GatewayError, the ClosedError at the end, or what a handler, a listener or the token callback threw. */
   error: unknown;
   state: State;
 }
@@ -48,10 +48,16 @@ export interface ClientOptions {
   userId?: string;
   /** Called for each connection; what it returns is sent as an `auth` message. */
   token?: () => string | Promise<string>;
+  /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
+  backoffMs?: readonly [number, number];
+  /** Items of one subscription that may wait to be iterated: 1000. */
+  buffer?: number;
   /** Where there is no global WebSocket, as in Node 20. */
   WebSocket?: new (url: string) => Socket;
 }
 
+const BUFFER = 1000;
+const BACKOFF_MS = [500, 20_000] as const;
 /** A connection that is not greeted for so long is given up. */
 const CONNECT_MS = 10_000;
 /** What a subscribe message needs besides its positions. */
@@ -88,8 +94,8 @@ export class Client {
   readonly #subscriptions = new Set<Subscription>();
   /** Who wants a channel, by its name. */
   readonly #routes = new Map<string, Subscription[]>();
-  /** Subscribe messages under way. */
-  readonly #asked = new Map<number, Subscription>();
+  /** Questions under way, by their id. */
+  readonly #asked = new Map<unknown, Question>();
   /** The epoch in which the present connection numbers a channel. */
   readonly #epochs = new Map<string, string>();
   #id = 0;
@@ -149,18 +155,18 @@ export class Client {
    * returned. May be called at any time. Several subscriptions to one name share its filter and
    * rate: an Error is thrown if they differ.
    */
-  subscribe<Name extends string>(
+  subscribe<Name extends string, Options extends SubscribeOptions>(
     channel: Name,
-    handler: (event: EventOf<Name>) => unknown,
-    options?: SubscribeOptions,
-  ): Subscription<EventOf<Name>>;
-  subscribe<Name extends string>(
+    handler: (item: ItemOf<Name, Options>) => unknown,
+    options?: Options,
+  ): Subscription<ItemOf<Name, Options>>;
+  subscribe<Name extends string, Options extends SubscribeOptions>(
     channel: Name,
-    options?: SubscribeOptions,
-  ): Subscription<EventOf<Name>>;
+    options?: Options,
+  ): Subscription<ItemOf<Name, Options>>;
   subscribe(
     channel: string,
-    handler?: ((event: never) => unknown) | SubscribeOptions,
+    handler?: ((item: never) => unknown) | SubscribeOptions,
     options: SubscribeOptions = {},
   ): Subscription<any> {
     if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
@@ -171,15 +177,29 @@ export class Client {
       }
     }
     const owner = {
+      buffer: this.#options.buffer ?? BUFFER,
       leave: (one: Subscription) => this.#leave(one),
       rewind: (one: Subscription) => this.#rewind(one),
       failed: (error: unknown) => this.#failed(error),
     };
-    const subscription = new Subscription(owner, channel, handler as (event: Event) => unknown, options);
+    type Handler = ((item: Event | models.Gap) => unknown) | undefined;
+    const subscription = new Subscription(owner, channel, handler as Handler, options);
     this.#subscriptions.add(subscription);
     this.#routes.clear();
     if (this.#state === "connected") this.#ask(subscription);
     return subscription;
+  }
+
+  /** Make a round trip to the gateway; returns how long it took, in milliseconds. */
+  async ping(): Promise<number> {
+    const start = performance.now();
+    await this.#request({ type: "ping" });
+    return performance.now() - start;
+  }
+
+  /** Ask the gateway which channels and patterns it sends to this client. */
+  async subscriptions(): Promise<string[]> {
+    return ((await this.#request({ type: "get_subscriptions" })) as models.Subscriptions).channels;
   }
 
   // -- connections -------------------------------------------------------------------------------
@@ -234,6 +254,7 @@ export class Client {
       socket.onopen = socket.onmessage = socket.onclose = null;
     }
     for (const one of this.#subscriptions) one.pause();
+    for (const one of this.#asked.values()) one.fail?.(new Error("the connection was lost"));
     this.#asked.clear();
     return socket;
   }
@@ -247,7 +268,7 @@ export class Client {
     }
     if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new ClosedError(code, reason));
     const asked = this.#closing?.after_ms ?? 0;
-    const retryMs = Math.max(asked, delayAfter(this.#attempt++));
+    const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
@@ -262,6 +283,7 @@ export class Client {
     this.#opening.reject(error ?? new ClosedError(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
+    if (error) this.#failed(error);
     for (const one of this.#subscriptions) one.end(error);
     this.#subscriptions.clear();
     this.#routes.clear();
@@ -294,6 +316,8 @@ export class Client {
     } catch (error) {
       return this.#failed(error);
     }
+    const question = "id" in message ? this.#asked.get(message.id) : undefined;
+    if (question) this.#asked.delete((message as models.Pong).id);
     switch (message.type) {
       case "event":
         return this.#event(message as Event);
@@ -302,11 +326,14 @@ export class Client {
       case "connected":
         return this.#greeted(message);
       case "subscribed":
-        return this.#subscribed(message);
+        return this.#subscribed(message, question?.subscription);
       case "pong":
-        return this.#named(message.positions);
+        this.#named(message.positions);
+        return question?.answer?.(message);
+      case "subscriptions":
+        return question?.answer?.(message);
       case "error":
-        return this.#refused(message);
+        return this.#refused(message, question);
       case "closing":
         this.#closing = message;
     }
@@ -347,10 +374,8 @@ export class Client {
     this.#emit("connected", message);
   }
 
-  #subscribed(message: models.Subscribed): void {
-    const { id, channels, positions, recovered } = message;
-    const asked = this.#asked.get(id as number);
-    this.#asked.delete(id as number);
+  #subscribed(message: models.Subscribed, asked: Subscription | undefined): void {
+    const { channels, positions, recovered } = message;
     const denied = message.denied.find((one) => one.channel === asked?.channel);
     if (asked && denied) return this.#refuse(asked, { ...denied, status: 403, temporary: false });
     for (const [name, { epoch }] of Object.entries(positions)) {
@@ -374,9 +399,9 @@ export class Client {
     }
   }
 
-  #refused(message: models.Error): void {
-    const asked = this.#asked.get(message.id as number);
-    if (asked) this.#refuse(asked, message);
+  #refused(message: models.Error, question: Question | undefined): void {
+    if (question?.subscription) this.#refuse(question.subscription, message);
+    else if (question?.fail) question.fail(new GatewayError(message));
     else this.#failed(new GatewayError(message));
   }
 
@@ -393,9 +418,18 @@ export class Client {
     const { channel } = subscription;
     if (isOwn(channel)) return subscription.begin({}, {});
     const id = ++this.#id;
-    this.#asked.set(id, subscription);
+    this.#asked.set(id, { subscription });
     const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
     this.#send({ type: "subscribe", channels: [subscription.request(room)], id });
+  }
+
+  #request(message: models.Ping | models.GetSubscriptions): Promise<models.ServerMessage> {
+    if (this.#state !== "connected") return Promise.reject(new Error(`the client is ${this.#state}`));
+    const id = ++this.#id;
+    return new Promise((answer, fail) => {
+      this.#asked.set(id, { answer, fail });
+      this.#send({ ...message, id });
+    });
   }
 
   #leave(subscription: Subscription): void {
@@ -444,6 +478,13 @@ export class Client {
     const told = this.#emitter.emit("error", error, (again) => console.error(again));
     if (!told) console.error(error);
   }
+}
+
+/** Who waits for the reply to a message. */
+interface Question {
+  subscription?: Subscription;
+  answer?(message: models.ServerMessage): void;
+  fail?(error: Error): void;
 }
 
 interface Deferred<T> {

@@ -1,4 +1,4 @@
-import type { BusStatus, EventMessage, StandardChannels, Status } from "./models.js";
+import type { BusStatus, EventMessage, Gap, StandardChannels, Status } from "./models.js";
 
 /**
  * What `data` is, by channel. Add your own channels by declaration merging:
@@ -21,3 +21,8 @@ export interface Event<Data = unknown> extends EventMessage {
 export type EventOf<Name extends string> = Name extends keyof Channels
   ? Event<Channels[Name]>
   : Event;
+
+/** What a subscription hands over: events, and gaps if it has asked for them. */
+export type ItemOf<Name extends string, Options> = Options extends { gaps: true }
+  ? EventOf<Name> | Gap
+  : EventOf<Name>;

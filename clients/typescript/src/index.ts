@@ -1,7 +1,7 @@
 export { Client } from "./client.js";
 export type { ClientEvents, ClientOptions, Disconnected, Socket, State } from "./client.js";
 export { ClosedError, GatewayError } from "./errors.js";
-export type { Channels, Event, EventOf } from "./events.js";
+export type { Channels, Event, EventOf, ItemOf } from "./events.js";
 export type {
   Action,
   Connected,

@@ -1,11 +1,8 @@
 import type { ClosingMessage } from "./models.js";
 
-const FIRST_MS = 500;
-const MOST_MS = 20_000;
-
-/** A random pause before the next try: up to 500 ms at first, then doubling up to 20 s. */
-export function delayAfter(attempt: number): number {
-  return Math.random() * Math.min(MOST_MS, FIRST_MS * 2 ** attempt);
+/** A random pause before the next try: up to `first` milliseconds, then doubling up to `most`. */
+export function delayAfter(attempt: number, [first, most]: readonly [number, number]): number {
+  return Math.random() * Math.min(most, first * 2 ** attempt);
 }
 
 /** Whether to come back after a close: as the gateway has said, else as the code's range says. */

@@ -14,28 +14,36 @@ export interface SubscribeOptions {
   filter?: string;
   /** At most so many events per second and key; the newest wins. */
   rate?: number;
+  /** Hand gaps over, too, in their place among the events. */
+  gaps?: boolean;
 }
 
 /** What a subscription asks of its client. @internal */
 export interface Owner {
+  /** Items that may wait to be iterated. */
+  readonly buffer: number;
   leave(subscription: Subscription): void;
   rewind(subscription: Subscription): void;
   failed(error: unknown): void;
 }
 
-interface Reader<E> {
-  resolve(result: IteratorResult<E>): void;
+interface Reader<Item> {
+  resolve(result: IteratorResult<Item>): void;
   reject(error: Error): void;
 }
 
-/** Events that wait to be iterated; what comes when they are so many is asked for again later. */
-const WAITING_MAX = 1000;
-
-/** One interest in a channel or pattern: calls its handler, or is iterated with `for await`. */
-export class Subscription<E extends Event = Event> implements AsyncIterableIterator<E> {
+/**
+ * One interest in a channel or pattern: calls its handler, or is iterated with `for await`.
+ *
+ * An iteration that does not keep up holds a bounded number of items. What comes beyond them is
+ * left to the gateway's log, and asked for again when there is room.
+ */
+export class Subscription<Item extends Event | Gap = Event | Gap>
+  implements AsyncIterableIterator<Item>
+{
   readonly channel: string;
   readonly options: Readonly<SubscribeOptions>;
-  /** Resolves when it has begun: from then on nothing is missed. Rejects if it is refused. */
+  /** Resolves when it has begun: from then on nothing is missed. Rejects if it ends before. */
   readonly ready: Promise<void>;
 
   /** Whether the gateway's session knows it. @internal */
@@ -46,21 +54,21 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
   readonly tracks = new Map<string, Track>();
 
   readonly #owner: Owner;
-  readonly #handler: ((event: E) => unknown) | undefined;
+  readonly #handler: ((item: Item) => unknown) | undefined;
   #begun: () => void = () => {};
   #refused: (error: Error) => void = () => {};
   #resumes: boolean;
   #behind: "no" | "yes" | "asked" = "no";
-  #waiting: E[] = [];
+  #waiting: Item[] = [];
   #next = 0;
-  #readers: Reader<E>[] = [];
+  #readers: Reader<Item>[] = [];
   #end: { error: Error | null } | null = null;
 
   /** @internal */
   constructor(
     owner: Owner,
     channel: string,
-    handler: ((event: E) => unknown) | undefined,
+    handler: ((item: Item) => unknown) | undefined,
     options: SubscribeOptions,
   ) {
     this.#owner = owner;
@@ -98,17 +106,17 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
     return this;
   }
 
-  /** The next event; throws what ended the subscription, unless that was you. */
-  async next(): Promise<IteratorResult<E>> {
-    const event = this.#waiting[this.#next];
-    if (event !== undefined) {
+  /** The next item; throws what ended the subscription, unless that was you. */
+  async next(): Promise<IteratorResult<Item>> {
+    const item = this.#waiting[this.#next];
+    if (item !== undefined) {
       this.#next += 1;
       if (this.#next * 2 > this.#waiting.length) {
         this.#waiting = this.#waiting.slice(this.#next);
         this.#next = 0;
         this.#catchUp();
       }
-      return { done: false, value: event };
+      return { done: false, value: item };
     }
     if (this.#end?.error) throw this.#end.error;
     if (this.#end) return { done: true, value: undefined };
@@ -116,7 +124,7 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
   }
 
   /** Leaving a `for await` unsubscribes. */
-  async return(): Promise<IteratorResult<E>> {
+  async return(): Promise<IteratorResult<Item>> {
     this.unsubscribe();
     return { done: true, value: undefined };
   }
@@ -162,21 +170,16 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
   }
 
   /** Take an event, if it is new. @internal */
-  take(event: E): void {
-    if (!this.active || this.#behind !== "no") return;
-    if (this.#waiting.length - this.#next >= WAITING_MAX) {
-      this.#behind = "yes";
-      return;
-    }
-    if (!this.#track(event).takes(event.epoch, event.offset)) return;
-    if (this.#handler === undefined) this.#offer(event);
-    else this.#call(this.#handler, event);
+  take(event: Event): void {
+    if (!this.#hasRoom() || !this.#track(event).takes(event.epoch, event.offset)) return;
+    this.#give(event as Item);
   }
 
-  /** What of a gap is new to it. @internal */
+  /** Take what of a gap is new, and return it. @internal */
   miss(gap: Gap): Gap | null {
-    if (!this.active || this.#behind !== "no") return null;
-    return this.#track(gap).misses(gap);
+    const missed = this.#hasRoom() ? this.#track(gap).misses(gap) : null;
+    if (missed && this.options.gaps) this.#give(missed as Item);
+    return missed;
   }
 
   /** Finish the iteration, with an error or without. @internal */
@@ -184,8 +187,7 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
     if (this.#end) return;
     this.#end = { error };
     this.active = this.held = false;
-    if (error) this.#refused(error);
-    else this.#begun();
+    this.#refused(error ?? new Error("the subscription has ended"));
     for (const reader of this.#readers.splice(0)) {
       if (error) reader.reject(error);
       else reader.resolve({ done: true, value: undefined });
@@ -199,10 +201,18 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
     return track;
   }
 
-  #offer(event: E): void {
+  #hasRoom(): boolean {
+    if (!this.active || this.#behind !== "no") return false;
+    if (this.#waiting.length - this.#next < this.#owner.buffer) return true;
+    this.#behind = "yes";
+    return false;
+  }
+
+  #give(item: Item): void {
+    if (this.#handler !== undefined) return this.#call(this.#handler, item);
     const reader = this.#readers.shift();
-    if (reader) reader.resolve({ done: false, value: event });
-    else this.#waiting.push(event);
+    if (reader) reader.resolve({ done: false, value: item });
+    else this.#waiting.push(item);
   }
 
   #catchUp(): void {
@@ -211,9 +221,9 @@ export class Subscription<E extends Event = Event> implements AsyncIterableItera
     this.#owner.rewind(this as unknown as Subscription);
   }
 
-  #call(handler: (event: E) => unknown, event: E): void {
+  #call(handler: (item: Item) => unknown, item: Item): void {
     try {
-      const result = handler(event);
+      const result = handler(item);
       if (result instanceof Promise) result.catch((error) => this.#owner.failed(error));
     } catch (error) {
       this.#owner.failed(error);

@@ -80,10 +80,10 @@ test("an address that resumes stays short however many channels there are", () =
 });
 
 test("pauses grow to 20 s and are drawn anew each time", () => {
-  const longest = (attempt) => Math.max(...Array.from({ length: 2000 }, () => delayAfter(attempt)));
+  const longest = (attempt) => Math.max(...Array.from({ length: 2000 }, () => delayAfter(attempt, [500, 20_000])));
 
   assert.deepEqual([0, 1, 3, 9, 2000].map((attempt) => Math.ceil(longest(attempt) / 500) * 500), [500, 1000, 4000, 20000, 20000]);
-  assert.notEqual(delayAfter(5), delayAfter(5));
+  assert.notEqual(delayAfter(5, [500, 20_000]), delayAfter(5, [500, 20_000]));
 });
 
 test("a close code says whether to come back, unless the gateway has said it", () => {

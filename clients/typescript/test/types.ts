@@ -20,6 +20,8 @@ client.on("state", (state: State) => state === "connected");
 client.on("connected", (connected) => connected.resumed);
 client.on("disconnected", ({ code, retryMs }) => code + (retryMs ?? 0));
 
+client.subscribe("metrics", (item) => (item.type === "gap" ? item.reason : item.data.cpu_percent), { gaps: true });
+
 async function iterate(): Promise<void> {
   for await (const event of client.subscribe("actions")) console.log(event.data.execution_time_ms);
 }
@@ -27,6 +29,8 @@ void iterate();
 
 // @ts-expect-error: metrics have no such field
 client.subscribe("metrics", (event) => event.data.cpu_precent);
+// @ts-expect-error: a gap has no data
+client.subscribe("metrics", (item) => item.data, { gaps: true });
 // @ts-expect-error: nothing is known of this channel's data
 client.subscribe("robots.r3", (event) => event.data.x);
 // @ts-expect-error: there is no such event
