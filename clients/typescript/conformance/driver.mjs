@@ -1,7 +1,7 @@
 // Does what clients/conformance/runner.py says, and tells what an application sees: see its README.
 import { createInterface } from "node:readline";
 
-import { Client, ClosedError, GatewayError } from "../dist/index.js";
+import { Client, Closed, RequestRefused } from "../dist/index.js";
 
 const subscriptions = new Map();
 let client;
@@ -10,21 +10,21 @@ function tell(saw, fields = {}) {
   process.stdout.write(`${JSON.stringify({ saw, ...fields })}\n`);
 }
 
-/** One name of a case: a subscription for each of its channels, taken from unless it is paused. */
+/** A subscription by the name that a case gives it, taken from unless it is paused. */
 class Follower {
   constructor(name, channels, options) {
     this.name = name;
     this.going = Promise.resolve();
-    this.members = channels.map((channel) => client.subscribe(channel, { ...options, gaps: true }));
-    Promise.all(this.members.map((one) => one.ready)).then(
+    this.subscription = client.subscribe(channels, { ...options, gaps: true });
+    this.subscription.confirmed.then(
       () => tell("subscribed", { name }),
-      (error) => error instanceof GatewayError && tell("error", { name, code: error.code }),
+      (error) => error instanceof RequestRefused && tell("error", { name, code: error.code }),
     );
-    for (const one of this.members) this.take(one).catch(() => {}); // why is told by `error`
+    this.take().catch(() => {}); // why is told by `error`
   }
 
-  async take(subscription) {
-    for await (const item of subscription) {
+  async take() {
+    for await (const item of this.subscription) {
       await this.going;
       const { type, channel, epoch } = item;
       const { offset, from, to, count, reason } = item;
@@ -47,8 +47,8 @@ const commands = {
     client = new Client(url, { backoffMs: backoff_ms, buffer });
     client.on("state", (state) => tell("state", { state }));
     client.on("error", (error) => {
-      if (error instanceof ClosedError) tell("error", { code: error.reason });
-      else if (!(error instanceof GatewayError)) throw error;
+      if (error instanceof Closed) tell("error", { code: error.reason });
+      else if (!(error instanceof RequestRefused)) throw error;
     });
     client.connect().catch(() => {}); // why is told by `error`
   },
@@ -56,7 +56,7 @@ const commands = {
     const given = Object.entries({ last, rate, filter }).filter(([, value]) => value !== undefined);
     subscriptions.set(name, new Follower(name, channels, Object.fromEntries(given)));
   },
-  unsubscribe: ({ name }) => subscriptions.get(name).members.forEach((one) => one.unsubscribe()),
+  unsubscribe: ({ name }) => subscriptions.get(name).subscription.close(),
   pause: ({ name }) => subscriptions.get(name).pause(),
   go_on: ({ name }) => subscriptions.get(name).goOn(),
   async ping() {

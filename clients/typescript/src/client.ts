@@ -1,7 +1,7 @@
 import { addressOf, resuming } from "./address.js";
-import { isOwn, matches } from "./channels.js";
+import { isOwn } from "./channels.js";
 import { Emitter } from "./emitter.js";
-import { ClosedError, GatewayError } from "./errors.js";
+import { Closed, NotConnected, RequestRefused } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import { Pulse } from "./pulse.js";
@@ -24,9 +24,9 @@ export interface ClientEvents {
   /** A connection is up; `resumed` tells whether the session was taken up again. */
   connected: models.Connected;
   disconnected: Disconnected;
-  /** Some events of a channel that is followed will not come. */
+  /** Some events that are followed will not come, though they were asked for. */
   gap: models.Gap;
-  /** A GatewayError, the ClosedError at the end, or what a handler, a listener or the token callback threw. */
+  /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */
   error: unknown;
   state: State;
 }
@@ -129,7 +129,7 @@ export class Client {
   /**
    * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
    *
-   * Resolves with the first greeting; rejects with a ClosedError. What fails is tried again.
+   * Resolves with the first greeting; rejects with a Closed. What fails is tried again.
    */
   connect(): Promise<models.Connected> {
     if (this.#state === "closed") {
@@ -149,31 +149,33 @@ export class Client {
   }
 
   /**
-   * Follow a channel, or all that a pattern selects: `*` is one segment, a final `>` the rest.
+   * Follow channels, or all that patterns select: `*` is one segment, a final `>` the rest.
    *
    * With a handler, it is called with each event, once and in order. Without, iterate what is
    * returned. May be called at any time. Several subscriptions to one name share its filter and
    * rate: an Error is thrown if they differ.
    */
   subscribe<Name extends string, Options extends SubscribeOptions>(
-    channel: Name,
+    channels: Name | readonly Name[],
     handler: (item: ItemOf<Name, Options>) => unknown,
     options?: Options,
   ): Subscription<ItemOf<Name, Options>>;
   subscribe<Name extends string, Options extends SubscribeOptions>(
-    channel: Name,
+    channels: Name | readonly Name[],
     options?: Options,
   ): Subscription<ItemOf<Name, Options>>;
   subscribe(
-    channel: string,
+    channels: string | readonly string[],
     handler?: ((item: never) => unknown) | SubscribeOptions,
     options: SubscribeOptions = {},
   ): Subscription<any> {
+    const names = typeof channels === "string" ? [channels] : [...channels];
     if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
     for (const other of this.#subscriptions) {
       const { filter, rate } = other.options;
-      if (other.channel === channel && (filter !== options.filter || rate !== options.rate)) {
-        throw new Error(`${channel} is followed already, with another filter or rate`);
+      const shared = other.channels.find((name) => names.includes(name));
+      if (shared !== undefined && (filter !== options.filter || rate !== options.rate)) {
+        throw new Error(`${shared} is followed already, with another filter or rate`);
       }
     }
     const owner = {
@@ -183,7 +185,7 @@ export class Client {
       failed: (error: unknown) => this.#failed(error),
     };
     type Handler = ((item: Event | models.Gap) => unknown) | undefined;
-    const subscription = new Subscription(owner, channel, handler as Handler, options);
+    const subscription = new Subscription(owner, names, handler as Handler, options);
     this.#subscriptions.add(subscription);
     this.#routes.clear();
     if (this.#state === "connected") this.#ask(subscription);
@@ -254,7 +256,7 @@ export class Client {
       socket.onopen = socket.onmessage = socket.onclose = null;
     }
     for (const one of this.#subscriptions) one.pause();
-    for (const one of this.#asked.values()) one.fail?.(new Error("the connection was lost"));
+    for (const one of this.#asked.values()) one.fail?.(new NotConnected("the connection was lost"));
     this.#asked.clear();
     return socket;
   }
@@ -266,7 +268,7 @@ export class Client {
     if (was === "connected" && Math.abs(Date.now() - this.#connectedAt) > STEADY_MS) {
       this.#attempt = 0;
     }
-    if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new ClosedError(code, reason));
+    if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new Closed(code, reason));
     const asked = this.#closing?.after_ms ?? 0;
     const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
@@ -276,11 +278,11 @@ export class Client {
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
   }
 
-  #close(code: number, reason: string, error: ClosedError | null): void {
+  #close(code: number, reason: string, error: Closed | null): void {
     const was = this.#state;
     this.#unwake();
     this.#greeting = null;
-    this.#opening.reject(error ?? new ClosedError(code, reason));
+    this.#opening.reject(error ?? new Closed(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
@@ -366,7 +368,7 @@ export class Client {
         one.held = false;
         one.tracks.delete("$personal"); // a new session counts its own anew
       }
-      if (!one.held || isOwn(one.channel)) this.#ask(one);
+      if (!one.held || one.channels.every(isOwn)) this.#ask(one);
     }
     this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
     this.#turn("connected");
@@ -376,18 +378,15 @@ export class Client {
 
   #subscribed(message: models.Subscribed, asked: Subscription | undefined): void {
     const { channels, positions, recovered } = message;
-    const denied = message.denied.find((one) => one.channel === asked?.channel);
+    const denied = message.denied.find((one) => asked?.channels.includes(one.channel));
     if (asked && denied) return this.#refuse(asked, { ...denied, status: 403, temporary: false });
     for (const [name, { epoch }] of Object.entries(positions)) {
       this.#epochs.set(name, epoch);
       for (const one of this.#route(name)) if (one !== asked) one.rewound(name, epoch, recovered);
     }
     if (asked) return asked.begin(positions, recovered);
-    for (const channel of channels) {
-      const wanting = [...this.#subscriptions].filter((one) => one.channel === channel);
-      for (const one of wanting) if (one.held) one.begin(positions, recovered);
-      if (wanting.length === 0) this.#send({ type: "unsubscribe", channels: [channel] });
-    }
+    for (const one of this.#subscriptions) if (one.held) one.begin(positions, recovered);
+    this.#drop(channels); // what was left while there was no connection
   }
 
   /** Learn epochs that nothing has named yet. */
@@ -401,12 +400,12 @@ export class Client {
 
   #refused(message: models.Error, question: Question | undefined): void {
     if (question?.subscription) this.#refuse(question.subscription, message);
-    else if (question?.fail) question.fail(new GatewayError(message));
-    else this.#failed(new GatewayError(message));
+    else if (question?.fail) question.fail(new RequestRefused(message));
+    else this.#failed(new RequestRefused(message));
   }
 
-  #refuse(subscription: Subscription, refusal: ConstructorParameters<typeof GatewayError>[0]): void {
-    const error = new GatewayError(refusal);
+  #refuse(subscription: Subscription, refusal: ConstructorParameters<typeof RequestRefused>[0]): void {
+    const error = new RequestRefused(refusal);
     subscription.end(error);
     this.#leave(subscription);
     this.#failed(error);
@@ -415,16 +414,15 @@ export class Client {
   // -- subscriptions -----------------------------------------------------------------------------
 
   #ask(subscription: Subscription): void {
-    const { channel } = subscription;
-    if (isOwn(channel)) return subscription.begin({}, {});
+    if (subscription.channels.every(isOwn)) return subscription.begin({}, {});
     const id = ++this.#id;
     this.#asked.set(id, { subscription });
     const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
-    this.#send({ type: "subscribe", channels: [subscription.request(room)], id });
+    this.#send({ type: "subscribe", channels: subscription.request(room), id });
   }
 
   #request(message: models.Ping | models.GetSubscriptions): Promise<models.ServerMessage> {
-    if (this.#state !== "connected") return Promise.reject(new Error(`the client is ${this.#state}`));
+    if (this.#state !== "connected") return Promise.reject(new NotConnected(`the client is ${this.#state}`));
     const id = ++this.#id;
     return new Promise((answer, fail) => {
       this.#asked.set(id, { answer, fail });
@@ -435,23 +433,26 @@ export class Client {
   #leave(subscription: Subscription): void {
     if (!this.#subscriptions.delete(subscription)) return;
     this.#routes.clear();
-    const { channel } = subscription;
-    const shared = [...this.#subscriptions].some((one) => one.channel === channel);
-    if (this.#state === "connected" && !shared && !isOwn(channel)) {
-      this.#send({ type: "unsubscribe", channels: [channel] });
-    }
+    if (this.#state === "connected") this.#drop(subscription.channels);
+  }
+
+  /** Let the gateway send no longer what nobody follows. */
+  #drop(channels: readonly string[]): void {
+    const followed = new Set([...this.#subscriptions].flatMap((one) => one.channels));
+    const left = channels.filter((name) => !followed.has(name) && !isOwn(name));
+    if (left.length > 0) this.#send({ type: "unsubscribe", channels: left });
   }
 
   #rewind(subscription: Subscription): void {
-    if (!isOwn(subscription.channel)) return this.#ask(subscription);
-    subscription.end(new Error(`${subscription.channel}: events were not taken fast enough`));
+    if (!subscription.channels.some(isOwn)) return this.#ask(subscription);
+    subscription.end(new Error(`${subscription.channels}: messages were not taken fast enough`));
     this.#leave(subscription);
   }
 
   #route(channel: string): Subscription[] {
     let route = this.#routes.get(channel);
     if (route === undefined) {
-      route = [...this.#subscriptions].filter((one) => matches(one.channel, channel));
+      route = [...this.#subscriptions].filter((one) => one.selects(channel));
       this.#routes.set(channel, route);
     }
     return route;

@@ -1,8 +1,8 @@
 import type * as models from "./models.js";
 
-/** The gateway refused something; `code` is one of the words in docs/protocol.md. */
-export class GatewayError extends Error {
-  override readonly name = "GatewayError";
+/** The gateway does not do what was asked; `code` is its word, such as `invalid_filter`. */
+export class RequestRefused extends Error {
+  override readonly name = "RequestRefused";
   readonly code: string;
   readonly status: number;
   /** Whether the same may be granted later. */
@@ -17,8 +17,8 @@ export class GatewayError extends Error {
 }
 
 /** The client is closed and does not come back by itself; `code` is the WebSocket's close code. */
-export class ClosedError extends Error {
-  override readonly name = "ClosedError";
+export class Closed extends Error {
+  override readonly name = "Closed";
   readonly code: number;
   readonly reason: string;
 
@@ -27,4 +27,9 @@ export class ClosedError extends Error {
     this.code = code;
     this.reason = reason;
   }
+}
+
+/** There is no connection, or it was lost before the answer came. */
+export class NotConnected extends Error {
+  override readonly name = "NotConnected";
 }

@@ -1,6 +1,6 @@
 export { Client } from "./client.js";
 export type { ClientEvents, ClientOptions, Disconnected, Socket, State } from "./client.js";
-export { ClosedError, GatewayError } from "./errors.js";
+export { Closed, NotConnected, RequestRefused } from "./errors.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";
 export type {
   Action,

@@ -1,20 +1,20 @@
-import { isWildcard, matches } from "./channels.js";
+import { isOwn, isWildcard, matches } from "./channels.js";
 import type { Event } from "./events.js";
 import { fitting } from "./address.js";
 import type { ChannelRequest, Gap, Position } from "./models.js";
 import { Track } from "./track.js";
 
-/** How a subscription starts, and what it leaves out: see docs/protocol.md. */
+/** How a subscription starts, and what it leaves out. */
 export interface SubscribeOptions {
   /** Start with the newest so many events; 1 is the current value. */
   last?: number;
-  /** Go on after a position; for a wildcard, after a position for each channel. */
+  /** Go on after a position in the one channel asked for, or after one for each channel. */
   since?: Position | Record<string, Position>;
   /** Only events that meet this condition, in CEL. */
   filter?: string;
   /** At most so many events per second and key; the newest wins. */
   rate?: number;
-  /** Hand gaps over, too, in their place among the events. */
+  /** Hand gaps over, too, each in its place among the events. */
   gaps?: boolean;
 }
 
@@ -27,13 +27,16 @@ export interface Owner {
   failed(error: unknown): void;
 }
 
+/** Gaps that leave out what the subscription does not want. */
+const ASKED_FOR = new Set<string>(["conflated", "filtered"]);
+
 interface Reader<Item> {
   resolve(result: IteratorResult<Item>): void;
   reject(error: Error): void;
 }
 
 /**
- * One interest in a channel or pattern: calls its handler, or is iterated with `for await`.
+ * Some channels that are followed: calls its handler, or is iterated with `for await`.
  *
  * An iteration that does not keep up holds a bounded number of items. What comes beyond them is
  * left to the gateway's log, and asked for again when there is room.
@@ -41,10 +44,11 @@ interface Reader<Item> {
 export class Subscription<Item extends Event | Gap = Event | Gap>
   implements AsyncIterableIterator<Item>
 {
-  readonly channel: string;
+  /** The names and patterns that it follows. */
+  readonly channels: readonly string[];
   readonly options: Readonly<SubscribeOptions>;
-  /** Resolves when it has begun: from then on nothing is missed. Rejects if it ends before. */
-  readonly ready: Promise<void>;
+  /** Resolves when the gateway has confirmed it: all that follows is owed. Rejects if it ends before. */
+  readonly confirmed: Promise<void>;
 
   /** Whether the gateway's session knows it. @internal */
   held = false;
@@ -61,27 +65,28 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   #behind: "no" | "yes" | "asked" = "no";
   #waiting: Item[] = [];
   #next = 0;
+  #leftOut = 0;
   #readers: Reader<Item>[] = [];
   #end: { error: Error | null } | null = null;
 
   /** @internal */
   constructor(
     owner: Owner,
-    channel: string,
+    channels: readonly string[],
     handler: ((item: Item) => unknown) | undefined,
     options: SubscribeOptions,
   ) {
     this.#owner = owner;
-    this.channel = channel;
+    this.channels = channels;
     this.options = options;
     this.#handler = handler;
     this.#resumes = options.since !== undefined;
-    this.ready = new Promise((resolve, reject) => {
+    this.confirmed = new Promise((resolve, reject) => {
       this.#begun = resolve;
       this.#refused = reject;
     });
-    this.ready.catch(() => {}); // who waits for it is told, and nobody else is bothered
-    for (const [name, { epoch, offset }] of Object.entries(perChannel(channel, options.since))) {
+    this.confirmed.catch(() => {}); // who waits for it is told, and nobody else is bothered
+    for (const [name, { epoch, offset }] of Object.entries(perChannel(channels, options.since))) {
       this.tracks.set(name, new Track(epoch, offset));
     }
   }
@@ -92,10 +97,13 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return Object.fromEntries(all.filter(([, { epoch, offset }]) => epoch !== "" && offset >= 0));
   }
 
-  /** End it; what waits to be iterated is gone. */
-  unsubscribe(): void {
-    this.#waiting = [];
-    this.#next = 0;
+  /** How many events stand behind newer ones, as `rate` or `last: 1` has asked. */
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
+  /** Follow no longer; what waits can still be iterated. */
+  close(): void {
     this.end(null);
     this.#owner.leave(this as unknown as Subscription);
   }
@@ -123,28 +131,34 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
   }
 
-  /** Leaving a `for await` unsubscribes. */
+  /** Leaving a `for await` closes it. */
   async return(): Promise<IteratorResult<Item>> {
-    this.unsubscribe();
+    this.close();
     return { done: true, value: undefined };
   }
 
   // -- what the client tells it --------------------------------------------------------------------
 
-  /** What to ask the gateway for; its positions take at most `room` bytes. @internal */
-  request(room: number): ChannelRequest {
+  /** What to ask the gateway for; positions for a wildcard take at most `room` bytes. @internal */
+  request(room: number): ChannelRequest[] {
     const { last, filter, rate } = this.options;
-    const request: ChannelRequest = { channel: this.channel };
-    if (filter !== undefined) request.filter = filter;
-    if (rate !== undefined) request.rate = rate;
-    if (!this.#resumes) {
-      if (last !== undefined) request.last = last;
-    } else if (isWildcard(this.channel)) {
-      request.since = fitting(this.positions, (one) => JSON.stringify(one).length, room);
-    } else {
-      request.since = this.positions[this.channel] ?? null;
-    }
-    return request;
+    const size = (one: Record<string, Position>): number => JSON.stringify(one).length;
+    const positions = this.positions;
+    return this.channels.filter((name) => !isOwn(name)).map((channel) => {
+      const request: ChannelRequest = { channel };
+      if (filter !== undefined) request.filter = filter;
+      if (rate !== undefined) request.rate = rate;
+      if (!this.#resumes && last !== undefined) request.last = last;
+      if (!this.#resumes) return request;
+      if (isWildcard(channel)) request.since = fitting(positions, size, room / this.channels.length);
+      else if (positions[channel]) request.since = positions[channel];
+      return request;
+    });
+  }
+
+  /** Whether a channel's events belong here. @internal */
+  selects(name: string): boolean {
+    return this.channels.some((pattern) => matches(pattern, name));
   }
 
   /** It has begun at these positions. @internal */
@@ -152,7 +166,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.held = this.active = this.#resumes = true;
     this.#behind = "no";
     for (const [name, position] of Object.entries(positions)) {
-      if (!matches(this.channel, name)) continue;
+      if (!this.selects(name)) continue;
       if (this.tracks.has(name)) this.rewound(name, position.epoch, recovered);
       else this.tracks.set(name, new Track(position.epoch, position.offset));
     }
@@ -175,9 +189,13 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.#give(event as Item);
   }
 
-  /** Take what of a gap is new, and return it. @internal */
+  /** Take what of a gap is new, and return it, unless it was asked for. @internal */
   miss(gap: Gap): Gap | null {
     const missed = this.#hasRoom() ? this.#track(gap).misses(gap) : null;
+    if (missed && ASKED_FOR.has(missed.reason)) {
+      this.#leftOut += missed.count ?? 0;
+      return null;
+    }
     if (missed && this.options.gaps) this.#give(missed as Item);
     return missed;
   }
@@ -231,8 +249,10 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   }
 }
 
-function perChannel(channel: string, since: SubscribeOptions["since"]): Record<string, Position> {
+function perChannel(channels: readonly string[], since: SubscribeOptions["since"]): Record<string, Position> {
   if (since === undefined) return {};
   const one = typeof since["epoch"] === "string";
-  return one ? { [channel]: since as Position } : (since as Record<string, Position>);
+  if (!one) return since as Record<string, Position>;
+  if (channels.length !== 1) throw new TypeError("`since` for several channels names a position for each");
+  return { [channels[0] as string]: since as Position };
 }

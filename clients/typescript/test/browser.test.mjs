@@ -18,7 +18,7 @@ async function follow(t, url) {
     for (const name of ["gap", "error", "disconnected"]) client.on(name, (value) => told.push([name, value]));
     const subscription = client.subscribe("a", (event) => found.push(event.data.n));
     await client.connect();
-    await subscription.ready;
+    await subscription.confirmed;
   })()`);
   return page;
 }

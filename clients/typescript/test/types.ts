@@ -15,6 +15,7 @@ client.subscribe("status", ({ data }) => [data.status, data.uptime_seconds, data
 client.subscribe("robots.r2", (event) => event.data.x.toFixed());
 client.subscribe("robots.*", (event: Event) => console.log(event.data, event.epoch, event.offset));
 client.subscribe("signals", { rate: 2, since: { epoch: "x", offset: 1 } });
+client.subscribe(["metrics", "logs"], ({ channel, data }) => [channel, "level" in data && data.level]);
 client.on("gap", (gap: Gap) => gap.reason === "evicted");
 client.on("state", (state: State) => state === "connected");
 client.on("connected", (connected) => connected.resumed);
