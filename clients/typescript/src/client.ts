@@ -1,60 +1,17 @@
 import { addressOf, resuming } from "./address.js";
 import { isOwn } from "./channels.js";
+import { deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { Closed, NotConnected, RequestRefused } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
+import type { ClientEvents, ClientOptions, State } from "./options.js";
 import { Pulse } from "./pulse.js";
 import { delayAfter, mayReturn } from "./return.js";
+import { Routes } from "./routes.js";
+import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
-import type { Track } from "./track.js";
 import { onWake } from "./wake.js";
-
-/** `waiting` is the pause before the next try; `closed` is before `connect` and after the end. */
-export type State = "connecting" | "connected" | "waiting" | "closed";
-
-/** Why a connection ended, and when the next one is tried: null if none is. */
-export interface Disconnected {
-  code: number;
-  reason: string;
-  retryMs: number | null;
-}
-
-export interface ClientEvents {
-  /** A connection is up; `resumed` tells whether the session was taken up again. */
-  connected: models.Connected;
-  disconnected: Disconnected;
-  /** Some events that are followed will not come, though they were asked for. */
-  gap: models.Gap;
-  /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */
-  error: unknown;
-  state: State;
-}
-
-/** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
-export interface Socket {
-  onopen: ((event: any) => void) | null;
-  onmessage: ((event: any) => void) | null;
-  onclose: ((event: any) => void) | null;
-  onerror: ((event: any) => void) | null;
-  send(data: string): void;
-  close(code?: number, reason?: string): void;
-  /** Of `ws`: end it without waiting for an answer. */
-  terminate?(): void;
-}
-
-export interface ClientOptions {
-  /** Who this is; believed while the gateway has no authentication. */
-  userId?: string;
-  /** Called for each connection; what it returns is sent as an `auth` message. */
-  token?: () => string | Promise<string>;
-  /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
-  backoffMs?: readonly [number, number];
-  /** Items of one subscription that may wait to be iterated: 1000. */
-  buffer?: number;
-  /** Where there is no global WebSocket, as in Node 20. */
-  WebSocket?: new (url: string) => Socket;
-}
 
 const BUFFER = 1000;
 const BACKOFF_MS = [500, 20_000] as const;
@@ -71,7 +28,7 @@ const STEADY_MS = 10_000;
 export class Client {
   readonly #url: URL;
   readonly #options: ClientOptions;
-  readonly #WebSocket: new (url: string) => Socket;
+  readonly #WebSocket: NewSocket;
   readonly #emitter = new Emitter<ClientEvents>();
   readonly #pulse = new Pulse(
     () => this.#send({ type: "ping" }),
@@ -91,22 +48,16 @@ export class Client {
   #greeting: models.Connected | null = null;
   #closing: models.ClosingMessage | null = null;
 
-  readonly #subscriptions = new Set<Subscription>();
-  /** Who wants a channel, by its name. */
-  readonly #routes = new Map<string, Subscription[]>();
+  readonly #routes = new Routes();
   /** Questions under way, by their id. */
   readonly #asked = new Map<unknown, Question>();
-  /** The epoch in which the present connection numbers a channel. */
-  readonly #epochs = new Map<string, string>();
   #id = 0;
 
   constructor(url: string | URL, options: ClientOptions = {}) {
     this.#url = addressOf(url);
     if (options.userId !== undefined) this.#url.searchParams.set("user_id", options.userId);
     this.#options = options;
-    const found = options.WebSocket ?? (globalThis as { WebSocket?: new (url: string) => Socket }).WebSocket;
-    if (!found) throw new TypeError("there is no global WebSocket here: pass one as the option `WebSocket`");
-    this.#WebSocket = found;
+    this.#WebSocket = options.WebSocket ?? globalSocket();
   }
 
   get state(): State {
@@ -171,7 +122,7 @@ export class Client {
   ): Subscription<any> {
     const names = typeof channels === "string" ? [channels] : [...channels];
     if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
-    for (const other of this.#subscriptions) {
+    for (const other of this.#routes) {
       const { filter, rate } = other.options;
       const shared = other.channels.find((name) => names.includes(name));
       if (shared !== undefined && (filter !== options.filter || rate !== options.rate)) {
@@ -186,8 +137,7 @@ export class Client {
     };
     type Handler = ((item: Event | models.Gap) => unknown) | undefined;
     const subscription = new Subscription(owner, names, handler as Handler, options);
-    this.#subscriptions.add(subscription);
-    this.#routes.clear();
+    this.#routes.add(subscription);
     if (this.#state === "connected") this.#ask(subscription);
     return subscription;
   }
@@ -208,16 +158,17 @@ export class Client {
 
   async #open(): Promise<void> {
     const life = ++this.#life;
-    this.#turn("connecting");
+    this.#closing = null;
     this.#timer = setTimeout(
       () => this.#lost(4001, "not greeted in time", { terminate: true }),
       CONNECT_MS,
     );
+    this.#turn("connecting");
     try {
       const token = await this.#options.token?.();
       if (life !== this.#life) return;
       const session = this.#greeting?.session;
-      const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#reached());
+      const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#routes.reached);
       this.#attach(new this.#WebSocket(url), token);
     } catch (error) {
       if (life !== this.#life) return;
@@ -228,8 +179,6 @@ export class Client {
 
   #attach(socket: Socket, token: string | undefined): void {
     this.#socket = socket;
-    this.#closing = null;
-    this.#epochs.clear();
     socket.onopen = () => {
       if (token !== undefined) this.#send({ type: "auth", token });
     };
@@ -255,7 +204,7 @@ export class Client {
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = null;
     }
-    for (const one of this.#subscriptions) one.pause();
+    this.#routes.pause();
     for (const one of this.#asked.values()) one.fail?.(new NotConnected("the connection was lost"));
     this.#asked.clear();
     return socket;
@@ -286,9 +235,10 @@ export class Client {
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
-    for (const one of this.#subscriptions) one.end(error);
-    this.#subscriptions.clear();
-    this.#routes.clear();
+    for (const one of this.#routes) {
+      this.#routes.remove(one);
+      one.end(error);
+    }
   }
 
   #wake(): void {
@@ -318,44 +268,27 @@ export class Client {
     } catch (error) {
       return this.#failed(error);
     }
-    const question = "id" in message ? this.#asked.get(message.id) : undefined;
-    if (question) this.#asked.delete((message as models.Pong).id);
     switch (message.type) {
       case "event":
-        return this.#event(message as Event);
-      case "gap":
-        return this.#gap(message);
+        return this.#routes.event(message as Event);
+      case "gap": {
+        const told = this.#routes.gap(message);
+        return told ? this.#emit("gap", told) : undefined;
+      }
       case "connected":
         return this.#greeted(message);
       case "subscribed":
-        return this.#subscribed(message, question?.subscription);
+        return this.#subscribed(message, this.#question(message.id)?.subscription);
       case "pong":
-        this.#named(message.positions);
-        return question?.answer?.(message);
+        this.#routes.pong(message.positions);
+        return this.#question(message.id)?.answer?.(message);
       case "subscriptions":
-        return question?.answer?.(message);
+        return this.#question(message.id)?.answer?.(message);
       case "error":
-        return this.#refused(message, question);
+        return this.#refused(message, this.#question(message.id));
       case "closing":
         this.#closing = message;
     }
-  }
-
-  #event(event: Event): void {
-    const { channel, epoch } = event;
-    if (epoch === undefined) event.epoch = this.#epochs.get(channel) ?? "";
-    else this.#epochs.set(channel, epoch);
-    for (const one of this.#route(channel)) one.take(event);
-  }
-
-  #gap(gap: models.Gap): void {
-    this.#epochs.set(gap.channel, gap.epoch);
-    let told: models.Gap | null = null;
-    for (const one of this.#route(gap.channel)) {
-      const missed = one.miss(gap);
-      if (missed && told !== gap) told = missed;
-    }
-    if (told) this.#emit("gap", told);
   }
 
   #greeted(message: models.Connected): void {
@@ -363,7 +296,7 @@ export class Client {
     this.#greeting = message;
     this.#connectedAt = Date.now();
     this.#pulse.start(message.heartbeat_seconds * 1000);
-    for (const one of this.#subscriptions) {
+    for (const one of this.#routes) {
       if (!message.resumed) {
         one.held = false;
         one.tracks.delete("$personal"); // a new session counts its own anew
@@ -377,25 +310,10 @@ export class Client {
   }
 
   #subscribed(message: models.Subscribed, asked: Subscription | undefined): void {
-    const { channels, positions, recovered } = message;
     const denied = message.denied.find((one) => asked?.channels.includes(one.channel));
     if (asked && denied) return this.#refuse(asked, { ...denied, status: 403, temporary: false });
-    for (const [name, { epoch }] of Object.entries(positions)) {
-      this.#epochs.set(name, epoch);
-      for (const one of this.#route(name)) if (one !== asked) one.rewound(name, epoch, recovered);
-    }
-    if (asked) return asked.begin(positions, recovered);
-    for (const one of this.#subscriptions) if (one.held) one.begin(positions, recovered);
-    this.#drop(channels); // what was left while there was no connection
-  }
-
-  /** Learn epochs that nothing has named yet. */
-  #named(positions: Record<string, models.Position>): void {
-    for (const [name, { epoch }] of Object.entries(positions)) {
-      if (this.#epochs.has(name)) continue;
-      this.#epochs.set(name, epoch);
-      for (const one of this.#route(name)) one.tracks.get(name)?.name(epoch);
-    }
+    this.#routes.subscribed(message, asked);
+    if (!asked) this.#drop(message.channels); // what was left while there was no connection
   }
 
   #refused(message: models.Error, question: Question | undefined): void {
@@ -414,11 +332,18 @@ export class Client {
   // -- subscriptions -----------------------------------------------------------------------------
 
   #ask(subscription: Subscription): void {
-    if (subscription.channels.every(isOwn)) return subscription.begin({}, {});
+    if (subscription.channels.every(isOwn)) return subscription.begin({});
     const id = ++this.#id;
     this.#asked.set(id, { subscription });
     const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
     this.#send({ type: "subscribe", channels: subscription.request(room), id });
+  }
+
+  /** Who waits for an answer with this id. */
+  #question(id: models.Pong["id"]): Question | undefined {
+    const found = this.#asked.get(id);
+    this.#asked.delete(id);
+    return found;
   }
 
   #request(message: models.Ping | models.GetSubscriptions): Promise<models.ServerMessage> {
@@ -431,15 +356,12 @@ export class Client {
   }
 
   #leave(subscription: Subscription): void {
-    if (!this.#subscriptions.delete(subscription)) return;
-    this.#routes.clear();
-    if (this.#state === "connected") this.#drop(subscription.channels);
+    if (this.#routes.remove(subscription) && this.#state === "connected") this.#drop(subscription.channels);
   }
 
   /** Let the gateway send no longer what nobody follows. */
   #drop(channels: readonly string[]): void {
-    const followed = new Set([...this.#subscriptions].flatMap((one) => one.channels));
-    const left = channels.filter((name) => !followed.has(name) && !isOwn(name));
+    const left = this.#routes.unwanted(channels);
     if (left.length > 0) this.#send({ type: "unsubscribe", channels: left });
   }
 
@@ -447,27 +369,6 @@ export class Client {
     if (!subscription.channels.some(isOwn)) return this.#ask(subscription);
     subscription.end(new Error(`${subscription.channels}: messages were not taken fast enough`));
     this.#leave(subscription);
-  }
-
-  #route(channel: string): Subscription[] {
-    let route = this.#routes.get(channel);
-    if (route === undefined) {
-      route = [...this.#subscriptions].filter((one) => one.selects(channel));
-      this.#routes.set(channel, route);
-    }
-    return route;
-  }
-
-  /** Where delivery is to go on in each channel: for the one that is furthest behind. */
-  #reached(): Record<string, models.Position> {
-    const tracks = new Map<string, Track>();
-    for (const one of this.#subscriptions) {
-      for (const [name, track] of one.held ? one.tracks : []) {
-        const other = tracks.get(name);
-        if (track.position.epoch !== "" && (!other || track.isBehind(other))) tracks.set(name, track);
-      }
-    }
-    return Object.fromEntries([...tracks].map(([name, track]) => [name, track.position]));
   }
 
   #emit<Name extends keyof ClientEvents>(name: Name, value: ClientEvents[Name]): void {
@@ -486,17 +387,4 @@ interface Question {
   subscription?: Subscription;
   answer?(message: models.ServerMessage): void;
   fail?(error: Error): void;
-}
-
-interface Deferred<T> {
-  promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: Error): void;
-}
-
-function deferred<T>(): Deferred<T> {
-  const made = {} as Deferred<T>;
-  made.promise = new Promise<T>((resolve, reject) => Object.assign(made, { resolve, reject }));
-  made.promise.catch(() => {}); // who waits for it is told, and nobody else is bothered
-  return made;
 }

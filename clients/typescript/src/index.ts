@@ -1,5 +1,4 @@
 export { Client } from "./client.js";
-export type { ClientEvents, ClientOptions, Disconnected, Socket, State } from "./client.js";
 export { Closed, NotConnected, RequestRefused } from "./errors.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";
 export type {
@@ -14,5 +13,6 @@ export type {
   Status,
   SystemMetrics,
 } from "./models.js";
-export { Subscription } from "./subscription.js";
-export type { SubscribeOptions } from "./subscription.js";
+export type { ClientEvents, ClientOptions, Disconnected, State } from "./options.js";
+export type { Socket } from "./socket.js";
+export type { SubscribeOptions, Subscription } from "./subscription.js";

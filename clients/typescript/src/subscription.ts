@@ -1,8 +1,9 @@
 import { isOwn, isWildcard, matches } from "./channels.js";
+import { deferred } from "./deferred.js";
 import type { Event } from "./events.js";
 import { fitting } from "./address.js";
 import type { ChannelRequest, Gap, Position } from "./models.js";
-import { Track } from "./track.js";
+import { Track, positionsOf } from "./track.js";
 
 /** How a subscription starts, and what it leaves out. */
 export interface SubscribeOptions {
@@ -59,8 +60,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
 
   readonly #owner: Owner;
   readonly #handler: ((item: Item) => unknown) | undefined;
-  #begun: () => void = () => {};
-  #refused: (error: Error) => void = () => {};
+  readonly #confirmation = deferred<void>();
   #resumes: boolean;
   #behind: "no" | "yes" | "asked" = "no";
   #waiting: Item[] = [];
@@ -81,11 +81,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.options = options;
     this.#handler = handler;
     this.#resumes = options.since !== undefined;
-    this.confirmed = new Promise((resolve, reject) => {
-      this.#begun = resolve;
-      this.#refused = reject;
-    });
-    this.confirmed.catch(() => {}); // who waits for it is told, and nobody else is bothered
+    this.confirmed = this.#confirmation.promise;
     for (const [name, { epoch, offset }] of Object.entries(perChannel(channels, options.since))) {
       this.tracks.set(name, new Track(epoch, offset));
     }
@@ -93,8 +89,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
 
   /** Where it stands in each channel: a later client goes on there with `since`. */
   get positions(): Record<string, Position> {
-    const all = [...this.tracks].map(([name, track]) => [name, track.position] as const);
-    return Object.fromEntries(all.filter(([, { epoch, offset }]) => epoch !== "" && offset >= 0));
+    return positionsOf(this.tracks);
   }
 
   /** How many events stand behind newer ones, as `rate` or `last: 1` has asked. */
@@ -162,25 +157,19 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   }
 
   /** It has begun at these positions. @internal */
-  begin(positions: Record<string, Position>, recovered: Record<string, boolean>): void {
+  begin(positions: Record<string, Position>): void {
     this.held = this.active = this.#resumes = true;
     this.#behind = "no";
     for (const [name, position] of Object.entries(positions)) {
-      if (!this.selects(name)) continue;
-      if (this.tracks.has(name)) this.rewound(name, position.epoch, recovered);
-      else this.tracks.set(name, new Track(position.epoch, position.offset));
+      if (!this.selects(name) || this.tracks.has(name)) continue;
+      this.tracks.set(name, new Track(position.epoch, position.offset));
     }
-    this.#begun();
+    this.#confirmation.resolve();
   }
 
-  /** A channel goes on from another place. @internal */
+  /** A channel goes on from a place of another's choice, or of its own. @internal */
   rewound(name: string, epoch: string, recovered: Record<string, boolean>): void {
     if (recovered[name] !== false) this.tracks.get(name)?.rewind(epoch);
-  }
-
-  /** The connection is gone. @internal */
-  pause(): void {
-    this.active = false;
   }
 
   /** Take an event, if it is new. @internal */
@@ -205,7 +194,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     if (this.#end) return;
     this.#end = { error };
     this.active = this.held = false;
-    this.#refused(error ?? new Error("the subscription has ended"));
+    this.#confirmation.reject(error ?? new Error("the subscription has ended"));
     for (const reader of this.#readers.splice(0)) {
       if (error) reader.reject(error);
       else reader.resolve({ done: true, value: undefined });

@@ -25,6 +25,11 @@ export class Track {
     return { epoch: this.#epoch, offset: this.#offset };
   }
 
+  /** Whether `position` is one that the gateway understands. */
+  get isPlaced(): boolean {
+    return this.#epoch !== "" && this.#offset >= 0;
+  }
+
   /** Note that what comes next begins in `epoch`; if that is another one, it leads up to this one. */
   rewind(epoch: string): void {
     this.#rewound = epoch !== this.#epoch;
@@ -58,6 +63,7 @@ export class Track {
 
   /** Whether another subscription to the same channel has come further. */
   isBehind(other: Track): boolean {
+    if (!this.isPlaced) return true;
     if (this.#epoch === other.#epoch) return this.#offset < other.#offset;
     return other.#past.has(this.#epoch);
   }
@@ -75,4 +81,10 @@ export class Track {
     }
     this.#offset = offset;
   }
+}
+
+/** The positions of tracks, as far as they are known. */
+export function positionsOf(tracks: ReadonlyMap<string, Track>): Record<string, Position> {
+  const known = [...tracks].filter(([, track]) => track.isPlaced);
+  return Object.fromEntries(known.map(([name, track]) => [name, track.position]));
 }
