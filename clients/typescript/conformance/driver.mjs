@@ -70,7 +70,7 @@ const commands = {
   close() {
     client.disconnect();
     tell("closed");
-    input.close();
+    process.exit(0); // Node's WebSocket holds a connection that is dead until TCP gives it up
   },
 };
 
@@ -80,4 +80,4 @@ input.on("line", async (line) => {
   if (!(command.do in commands)) process.exit(1);
   await commands[command.do](command);
 });
-input.on("close", () => client?.disconnect());
+process.stdin.on("end", () => client?.disconnect());

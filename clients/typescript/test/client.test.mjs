@@ -202,6 +202,68 @@ for (const session of ["held", "forgotten"]) {
   });
 }
 
+for (const seed of [1, 2, 3]) {
+  test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
+    let drawn = seed;
+    const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
+    const gateway = await Gateway.start(t, { "log.events_max": 10_000 });
+    const relay = await Relay.start(t, gateway);
+    const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
+    const wild = [];
+    client.subscribe("t.*", ({ channel, data }) => channel === "t.b" && wild.push(data.n));
+    const { found } = numbers(client, "t.b");
+    const slow = client.subscribe(["t.a", "t.b"]);
+    await client.connect();
+    await slow.confirmed;
+    for (let batch = 0; batch < 30; batch += 1) {
+      relay.cutAfter(random(30_000));
+      await gateway.publish("t.b", batch * 100 + 1, batch * 100 + 100);
+      await gateway.publish("t.a", batch + 1);
+    }
+    const taken = { "t.a": [], "t.b": [] };
+    for await (const { channel, data } of slow) {
+      taken[channel].push(data.n);
+      if (random(20) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (random(1000) === 0) relay.cut();
+      if (taken["t.a"].length === 30 && taken["t.b"].length === 3000) break;
+    }
+    await eventually(() => found.length >= 3000 && wild.length >= 3000);
+
+    assert.deepEqual(taken, { "t.a": range(1, 30), "t.b": range(1, 3000) });
+    assert.deepEqual(found, range(1, 3000));
+    assert.deepEqual(wild, range(1, 3000));
+    assert.deepEqual([told.gaps, told.errors], [[], []]);
+    assert.ok(told.disconnected.length > 3, String(told.disconnected.length));
+  });
+}
+
+for (const session of ["held", "forgotten"]) {
+  test(`more channels than an address has room for are resumed as well (session ${session})`, async (t) => {
+    const ttl = session === "held" ? 300 : 0;
+    const limits = { "clients.message_bytes_max": 12_000, "sessions.ttl_seconds": ttl };
+    const gateway = await Gateway.start(t, limits);
+    const relay = await Relay.start(t, gateway);
+    const { client, told } = follow(t, relay.url);
+    const names = range(1, 150).map((n) => `t.channel-${n}`);
+    const found = new Map(names.map((name) => [name, []]));
+    client.subscribe("t.*", ({ channel, data }) => found.get(channel).push(data.n));
+    await client.connect();
+    const all = (count) => eventually(() => [...found.values()].every((one) => one.length >= count));
+    for (const name of names) await gateway.publish(name, 1, 3);
+    await all(3);
+    relay.refusing = true;
+    relay.cut();
+    for (const name of names) await gateway.publish(name, 4, 5);
+    relay.refusing = false;
+    await all(5);
+    for (const name of names) await gateway.publish(name, 6);
+    await all(6);
+
+    for (const name of names) assert.deepEqual(found.get(name), range(1, 6), name);
+    assert.deepEqual([told.gaps, told.errors], [[], []]);
+  });
+}
+
 test("what the log has evicted meanwhile is told by a gap", async (t) => {
   const gateway = await Gateway.start(t, { "log.events_max": 10 });
   const relay = await Relay.start(t, gateway);

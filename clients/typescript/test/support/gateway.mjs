@@ -147,9 +147,8 @@ export class Relay {
       const far = net.connect(gateway.port, "127.0.0.1");
       const pair = [near, far];
       this.pairs.add(pair);
-      const pass = (to) => (data) => this.silent || to.write(data);
-      near.on("data", pass(far));
-      far.on("data", pass(near));
+      near.on("data", (data) => this.silent || far.write(data));
+      far.on("data", (data) => this.silent || this.#toClient(near, data));
       for (const one of pair) {
         one.on("error", () => {});
         one.on("close", () => {
@@ -166,6 +165,18 @@ export class Relay {
 
   cut() {
     for (const pair of this.pairs) pair.forEach((socket) => socket.destroy());
+  }
+
+  /** Cut each connection when it has brought the client so many more bytes. */
+  cutAfter(bytes) {
+    for (const [near] of this.pairs) near.bytesLeft = bytes;
+  }
+
+  #toClient(near, data) {
+    if (near.bytesLeft === undefined) return near.write(data);
+    near.bytesLeft -= data.length;
+    if (near.bytesLeft > 0) return near.write(data);
+    near.end(data.subarray(0, data.length + near.bytesLeft));
   }
 
   stop() {
