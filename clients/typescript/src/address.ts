@@ -4,7 +4,7 @@ import type { Position } from "./models.js";
 const SINCE_CHARACTERS_MAX = 4_000;
 
 /**
- * The WebSocket's address from what people write: `http` stands for `ws`, no path for `/ws`.
+ * The WebSocket's address from that of a gateway: `http` stands for `ws`, and `/ws` may be left out.
  *
  * In a browser it may be relative to the page. Throws a TypeError if it is no address.
  */
@@ -12,7 +12,7 @@ export function addressOf(text: string | URL): URL {
   const url = new URL(text, (globalThis as { location?: { href: string } }).location?.href);
   url.protocol = url.protocol.replace(/^http/, "ws");
   if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${url.href} is no WebSocket address`);
-  if (url.pathname === "/") url.pathname = "/ws";
+  url.pathname = `${url.pathname.replace(/\/(ws)?$/, "")}/ws`;
   url.hash = "";
   return url;
 }

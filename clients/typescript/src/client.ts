@@ -64,8 +64,8 @@ export class Client {
     return this.#state;
   }
 
-  /** What the gateway said of itself and this client, if it was ever connected. */
-  get greeting(): models.Connected | null {
+  /** What the gateway said when it greeted this client; null before that and once closed. */
+  get info(): models.Connected | null {
     return this.#greeting;
   }
 
@@ -104,7 +104,7 @@ export class Client {
    *
    * With a handler, it is called with each event, once and in order. Without, iterate what is
    * returned. May be called at any time. Several subscriptions to one name share its filter and
-   * rate: an Error is thrown if they differ.
+   * rate: an Error is thrown if they differ; a second client can have others.
    */
   subscribe<Name extends string, Options extends SubscribeOptions>(
     channels: Name | readonly Name[],
@@ -121,6 +121,7 @@ export class Client {
     options: SubscribeOptions = {},
   ): Subscription<any> {
     const names = typeof channels === "string" ? [channels] : [...channels];
+    if (names.length === 0) throw new TypeError("name a channel");
     if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
     for (const other of this.#routes) {
       const { filter, rate } = other.options;

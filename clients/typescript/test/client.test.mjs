@@ -379,7 +379,7 @@ test("personal messages and those to everyone come once, across a lost connectio
 
   assert.deepEqual(personal.found, [1, 2, 3]);
   assert.deepEqual(everyone.found, [1, 2, 3]);
-  assert.equal(client.greeting.client_id, client_id);
+  assert.equal(client.info.client_id, client_id);
 });
 
 test("a connection that has gone silent is noticed and replaced", async (t) => {

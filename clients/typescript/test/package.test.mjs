@@ -39,11 +39,13 @@ test("the packed package installs offline and works in an empty project", async 
   assert.equal(run(process.execPath, "--experimental-websocket", "--no-warnings", "main.mjs", gateway.url), "7\n");
 });
 
-test("the packed package brings types, source maps and nothing else", (t) => {
+test("the packed package brings types that the README's examples pass, source maps and nothing else", (t) => {
   const { folder, run, files } = project(t);
   const tsc = join(PACKAGE, "node_modules/typescript/bin/tsc");
-  writeFileSync(join(folder, "main.mts"), 'import { Client } from "neurograph-client";\n' +
-    'new Client("ws://localhost/ws").subscribe("metrics", (event) => event.data.cpu_percent);\n');
+  const readme = readFileSync(join(PACKAGE, "README.md"), "utf8");
+  const examples = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
+  assert.equal(examples.length, 4);
+  writeFileSync(join(folder, "main.mts"), examples.join("\n"));
   run(process.execPath, tsc, "--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "main.mts");
 
   const strays = files.filter((file) => !/^(dist|src)\/\w+\.(js|ts|d\.ts|js\.map|d\.ts\.map)$/.test(file));

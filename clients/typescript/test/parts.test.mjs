@@ -62,9 +62,9 @@ test("patterns select as they do in the gateway", () => {
 });
 
 test("addresses may be written as people do", () => {
-  const written = ["http://h", "https://h/", "ws://h:1/x?a=b", "wss://h"].map((text) => addressOf(text).href);
+  const written = ["http://h", "https://h/", "ws://h:1/x?a=b", "wss://h/x/ws"].map((text) => addressOf(text).href);
 
-  assert.deepEqual(written, ["ws://h/ws", "wss://h/ws", "ws://h:1/x?a=b", "wss://h/ws"]);
+  assert.deepEqual(written, ["ws://h/ws", "wss://h/ws", "ws://h:1/x/ws?a=b", "wss://h/x/ws"]);
   assert.throws(() => addressOf("ftp://h"), TypeError);
   assert.throws(() => addressOf("h"), TypeError);
 });
