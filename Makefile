@@ -8,11 +8,11 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos unit lint format types models picture lock build clean
+.PHONY: help run demo test simulate chaos unit typescript lint format types models picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C ends both
 	@$(BIN)/python ops/run.py --port $(PORT)
@@ -31,6 +31,9 @@ chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
+
+typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
+	@cd clients/typescript && npm ci --no-audit --no-fund && npm test && npm run conformance
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
@@ -56,7 +59,7 @@ build: .venv/dev ## build wheel and source archive into dist/
 	@$(BIN)/hatchling build
 
 clean: ## remove all that was made
-	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two states of one environment: able to run, and able to develop. The lock files agree on versions.

@@ -1,0 +1,28 @@
+/** Listeners by the name of what they listen to. */
+export class Emitter<Events> {
+  readonly #listeners = new Map<keyof Events, Set<(value: never) => void>>();
+
+  /** Call `listener` from now on; returns what ends that. */
+  on<Name extends keyof Events>(name: Name, listener: (value: Events[Name]) => void): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
+  /** Call all listeners; false if there is none. What they throw goes to `failed`. */
+  emit<Name extends keyof Events>(
+    name: Name,
+    value: Events[Name],
+    failed: (error: unknown) => void,
+  ): boolean {
+    const listeners = [...(this.#listeners.get(name) ?? [])] as ((value: Events[Name]) => void)[];
+    for (const listener of listeners) {
+      try {
+        listener(value);
+      } catch (error) {
+        failed(error);
+      }
+    }
+    return listeners.length > 0;
+  }
+}

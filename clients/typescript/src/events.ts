@@ -1,0 +1,28 @@
+import type { BusStatus, EventMessage, Gap, StandardChannels, Status } from "./models.js";
+
+/**
+ * What `data` is, by channel. Add your own channels by declaration merging:
+ *
+ *     declare module "neurograph-client" {
+ *       interface Channels { "robots.r2": { x: number } }
+ *     }
+ */
+export interface Channels extends Omit<StandardChannels, "status"> {
+  status: Status & Partial<BusStatus>;
+}
+
+/** An event as handlers get it: `channel`, `epoch` and `offset` are its position. */
+export interface Event<Data = unknown> extends EventMessage {
+  data: Data;
+  epoch: string;
+}
+
+/** The events of a channel, by its name; on a wildcard their data is of no known type. */
+export type EventOf<Name extends string> = Name extends keyof Channels
+  ? Event<Channels[Name]>
+  : Event;
+
+/** What a subscription hands over: events, and gaps if it has asked for them. */
+export type ItemOf<Name extends string, Options> = Options extends { gaps: true }
+  ? EventOf<Name> | Gap
+  : EventOf<Name>;

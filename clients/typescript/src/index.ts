@@ -1,0 +1,18 @@
+export { Client } from "./client.js";
+export { Closed, NotConnected, RequestRefused } from "./errors.js";
+export type { Channels, Event, EventOf, ItemOf } from "./events.js";
+export type {
+  Action,
+  Connected,
+  Connection,
+  Gap,
+  GapReason,
+  LogRecord,
+  Position,
+  Signal,
+  Status,
+  SystemMetrics,
+} from "./models.js";
+export type { ClientEvents, ClientOptions, Disconnected, State } from "./options.js";
+export type { Socket } from "./socket.js";
+export type { SubscribeOptions, Subscription } from "./subscription.js";

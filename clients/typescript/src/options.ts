@@ -1,0 +1,36 @@
+import type { Connected, Gap } from "./models.js";
+import type { NewSocket } from "./socket.js";
+
+/** `waiting` is the pause before the next try; `closed` is before `connect` and after the end. */
+export type State = "connecting" | "connected" | "waiting" | "closed";
+
+/** Why a connection ended, and when the next one is tried: null if none is. */
+export interface Disconnected {
+  code: number;
+  reason: string;
+  retryMs: number | null;
+}
+
+export interface ClientEvents {
+  /** A connection is up; `resumed` tells whether the session was taken up again. */
+  connected: Connected;
+  disconnected: Disconnected;
+  /** Some events that are followed will not come, though they were asked for. */
+  gap: Gap;
+  /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */
+  error: unknown;
+  state: State;
+}
+
+export interface ClientOptions {
+  /** Who this is; believed while the gateway has no authentication. */
+  userId?: string;
+  /** Called for each connection; what it returns is sent as an `auth` message. */
+  token?: () => string | Promise<string>;
+  /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
+  backoffMs?: readonly [number, number];
+  /** Items of one subscription that may wait to be iterated: 1000. */
+  buffer?: number;
+  /** Where there is no global WebSocket, as in Node 20. */
+  WebSocket?: NewSocket;
+}

@@ -1,0 +1,247 @@
+import { isOwn, isWildcard, matches } from "./channels.js";
+import { deferred } from "./deferred.js";
+import type { Event } from "./events.js";
+import { fitting } from "./address.js";
+import type { ChannelRequest, Gap, Position } from "./models.js";
+import { Track, positionsOf } from "./track.js";
+
+/** How a subscription starts, and what it leaves out. */
+export interface SubscribeOptions {
+  /** Start with the newest so many events; 1 is the current value. */
+  last?: number;
+  /** Go on after a position in the one channel asked for, or after one for each channel. */
+  since?: Position | Record<string, Position>;
+  /** Only events that meet this condition, in CEL. */
+  filter?: string;
+  /** At most so many events per second and key; the newest wins. */
+  rate?: number;
+  /** Hand gaps over, too, each in its place among the events. */
+  gaps?: boolean;
+}
+
+/** What a subscription asks of its client. @internal */
+export interface Owner {
+  /** Items that may wait to be iterated. */
+  readonly buffer: number;
+  leave(subscription: Subscription): void;
+  rewind(subscription: Subscription): void;
+  failed(error: unknown): void;
+}
+
+/** Gaps that leave out what the subscription does not want. */
+const ASKED_FOR = new Set<string>(["conflated", "filtered"]);
+
+interface Reader<Item> {
+  resolve(result: IteratorResult<Item>): void;
+  reject(error: Error): void;
+}
+
+/**
+ * Some channels that are followed: calls its handler, or is iterated with `for await`.
+ *
+ * An iteration that does not keep up holds a bounded number of items. What comes beyond them is
+ * left to the gateway's log, and asked for again when there is room.
+ */
+export class Subscription<Item extends Event | Gap = Event | Gap>
+  implements AsyncIterableIterator<Item>
+{
+  /** The names and patterns that it follows. */
+  readonly channels: readonly string[];
+  readonly options: Readonly<SubscribeOptions>;
+  /** Resolves when the gateway has confirmed it: all that follows is owed. Rejects if it ends before. */
+  readonly confirmed: Promise<void>;
+
+  /** Whether the gateway's session knows it. @internal */
+  held = false;
+  /** Whether it has begun on the present connection. @internal */
+  active = false;
+  /** @internal */
+  readonly tracks = new Map<string, Track>();
+
+  readonly #owner: Owner;
+  readonly #handler: ((item: Item) => unknown) | undefined;
+  readonly #confirmation = deferred<void>();
+  #resumes: boolean;
+  #behind: "no" | "yes" | "asked" = "no";
+  #waiting: Item[] = [];
+  #next = 0;
+  #leftOut = 0;
+  #readers: Reader<Item>[] = [];
+  #end: { error: Error | null } | null = null;
+
+  /** @internal */
+  constructor(
+    owner: Owner,
+    channels: readonly string[],
+    handler: ((item: Item) => unknown) | undefined,
+    options: SubscribeOptions,
+  ) {
+    this.#owner = owner;
+    this.channels = channels;
+    this.options = options;
+    this.#handler = handler;
+    this.#resumes = options.since !== undefined;
+    this.confirmed = this.#confirmation.promise;
+    for (const [name, { epoch, offset }] of Object.entries(perChannel(channels, options.since))) {
+      this.tracks.set(name, new Track(epoch, offset));
+    }
+  }
+
+  /** Where it stands in each channel: a later client goes on there with `since`. */
+  get positions(): Record<string, Position> {
+    return positionsOf(this.tracks);
+  }
+
+  /** How many events stand behind newer ones, as `rate` or `last: 1` has asked. */
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
+  /** Follow no longer; what waits can still be iterated. */
+  close(): void {
+    this.end(null);
+    this.#owner.leave(this as unknown as Subscription);
+  }
+
+  // -- iteration ---------------------------------------------------------------------------------
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** The next item; throws what ended the subscription, unless that was you. */
+  async next(): Promise<IteratorResult<Item>> {
+    const item = this.#waiting[this.#next];
+    if (item !== undefined) {
+      this.#next += 1;
+      if (this.#next * 2 > this.#waiting.length) {
+        this.#waiting = this.#waiting.slice(this.#next);
+        this.#next = 0;
+        this.#catchUp();
+      }
+      return { done: false, value: item };
+    }
+    if (this.#end?.error) throw this.#end.error;
+    if (this.#end) return { done: true, value: undefined };
+    return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
+  }
+
+  /** Leaving a `for await` closes it. */
+  async return(): Promise<IteratorResult<Item>> {
+    this.close();
+    return { done: true, value: undefined };
+  }
+
+  // -- what the client tells it --------------------------------------------------------------------
+
+  /** What to ask the gateway for; positions for a wildcard take at most `room` bytes. @internal */
+  request(room: number): ChannelRequest[] {
+    const { last, filter, rate } = this.options;
+    const size = (one: Record<string, Position>): number => JSON.stringify(one).length;
+    const positions = this.positions;
+    return this.channels.filter((name) => !isOwn(name)).map((channel) => {
+      const request: ChannelRequest = { channel };
+      if (filter !== undefined) request.filter = filter;
+      if (rate !== undefined) request.rate = rate;
+      if (!this.#resumes && last !== undefined) request.last = last;
+      if (!this.#resumes) return request;
+      if (isWildcard(channel)) request.since = fitting(positions, size, room / this.channels.length);
+      else if (positions[channel]) request.since = positions[channel];
+      return request;
+    });
+  }
+
+  /** Whether a channel's events belong here. @internal */
+  selects(name: string): boolean {
+    return this.channels.some((pattern) => matches(pattern, name));
+  }
+
+  /** It has begun at these positions. @internal */
+  begin(positions: Record<string, Position>): void {
+    this.held = this.active = this.#resumes = true;
+    this.#behind = "no";
+    for (const [name, position] of Object.entries(positions)) {
+      if (!this.selects(name) || this.tracks.has(name)) continue;
+      this.tracks.set(name, new Track(position.epoch, position.offset));
+    }
+    this.#confirmation.resolve();
+  }
+
+  /** A channel goes on from a place of another's choice, or of its own. @internal */
+  rewound(name: string, epoch: string, recovered: Record<string, boolean>): void {
+    if (recovered[name] !== false) this.tracks.get(name)?.rewind(epoch);
+  }
+
+  /** Take an event, if it is new. @internal */
+  take(event: Event): void {
+    if (!this.#hasRoom() || !this.#track(event).takes(event.epoch, event.offset)) return;
+    this.#give(event as Item);
+  }
+
+  /** Take what of a gap is new, and return it, unless it was asked for. @internal */
+  miss(gap: Gap): Gap | null {
+    const missed = this.#hasRoom() ? this.#track(gap).misses(gap) : null;
+    if (missed && ASKED_FOR.has(missed.reason)) {
+      this.#leftOut += missed.count ?? 0;
+      return null;
+    }
+    if (missed && this.options.gaps) this.#give(missed as Item);
+    return missed;
+  }
+
+  /** Finish the iteration, with an error or without. @internal */
+  end(error: Error | null): void {
+    if (this.#end) return;
+    this.#end = { error };
+    this.active = this.held = false;
+    this.#confirmation.reject(error ?? new Error("the subscription has ended"));
+    for (const reader of this.#readers.splice(0)) {
+      if (error) reader.reject(error);
+      else reader.resolve({ done: true, value: undefined });
+    }
+  }
+
+  /** The track of a channel, which may have opened just now. */
+  #track({ channel, epoch }: { channel: string; epoch: string }): Track {
+    let track = this.tracks.get(channel);
+    if (track === undefined) this.tracks.set(channel, (track = new Track(epoch, -1)));
+    return track;
+  }
+
+  #hasRoom(): boolean {
+    if (!this.active || this.#behind !== "no") return false;
+    if (this.#waiting.length - this.#next < this.#owner.buffer) return true;
+    this.#behind = "yes";
+    return false;
+  }
+
+  #give(item: Item): void {
+    if (this.#handler !== undefined) return this.#call(this.#handler, item);
+    const reader = this.#readers.shift();
+    if (reader) reader.resolve({ done: false, value: item });
+    else this.#waiting.push(item);
+  }
+
+  #catchUp(): void {
+    if (this.#behind !== "yes" || !this.active) return;
+    this.#behind = "asked";
+    this.#owner.rewind(this as unknown as Subscription);
+  }
+
+  #call(handler: (item: Item) => unknown, item: Item): void {
+    try {
+      const result = handler(item);
+      if (result instanceof Promise) result.catch((error) => this.#owner.failed(error));
+    } catch (error) {
+      this.#owner.failed(error);
+    }
+  }
+}
+
+function perChannel(channels: readonly string[], since: SubscribeOptions["since"]): Record<string, Position> {
+  if (since === undefined) return {};
+  const one = typeof since["epoch"] === "string";
+  if (!one) return since as Record<string, Position>;
+  if (channels.length !== 1) throw new TypeError("`since` for several channels names a position for each");
+  return { [channels[0] as string]: since as Position };
+}

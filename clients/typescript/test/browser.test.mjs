@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { open, serve } from "./support/browser.mjs";
+import { eventually, Gateway, Relay } from "./support/gateway.mjs";
+
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+
+/** A page in which a client follows `a`, and collects numbers, gaps and states. */
+async function follow(t, url) {
+  const page = await open(t, await serve(t));
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  await page.evaluate(`(async () => {
+    const { Client } = await import("/dist/index.js");
+    window.client = new Client(${JSON.stringify(url)});
+    window.found = [];
+    window.told = [];
+    for (const name of ["gap", "error", "disconnected"]) client.on(name, (value) => told.push([name, value]));
+    const subscription = client.subscribe("a", (event) => found.push(event.data.n));
+    await client.connect();
+    await subscription.confirmed;
+  })()`);
+  return page;
+}
+
+test("the built modules work in a browser as they are", async (t) => {
+  const gateway = await Gateway.start(t);
+  const page = await follow(t, gateway.url);
+  await gateway.publish("a", 1, 100);
+  await eventually(() => page.evaluate("found.length >= 100"));
+
+  assert.deepEqual(await page.evaluate("found"), range(1, 100));
+  assert.deepEqual(await page.evaluate("told"), []);
+  assert.equal(await page.evaluate("client.disconnect(), client.state"), "closed");
+  await eventually(async () => (await gateway.clients()).length === 0, "disconnected");
+});
+
+test("a page that was frozen for too long comes back and misses nothing", async (t) => {
+  const gateway = await Gateway.start(t, {
+    "clients.heartbeat_seconds": 0.5,
+    "clients.heartbeat_grace_seconds": 0.5,
+  });
+  const relay = await Relay.start(t, gateway);
+  const page = await follow(t, relay.url);
+  await page.call("Page.setWebLifecycleState", { state: "frozen" });
+  await gateway.hold("a", 1, 50);
+  relay.cut();
+  await eventually(async () => (await gateway.clients()).length === 0, "the gateway has let go");
+  await gateway.hold("a", 51, 100);
+  await page.call("Page.setWebLifecycleState", { state: "active" });
+  await eventually(() => page.evaluate("found.includes(100)"));
+
+  assert.deepEqual(await page.evaluate("found"), range(1, 100));
+  assert.deepEqual(await page.evaluate("told.filter(([name]) => name !== 'disconnected')"), []);
+});
+
+test("a page that is online again does not wait any longer", async (t) => {
+  const gateway = await Gateway.start(t);
+  const relay = await Relay.start(t, gateway);
+  const page = await follow(t, relay.url);
+  await page.evaluate("Math.random = () => 1000"); // pauses of minutes
+  relay.refusing = true;
+  relay.cut();
+  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  relay.refusing = false;
+  await page.evaluate("dispatchEvent(new Event('online'))");
+  await eventually(() => page.evaluate("client.state === 'connected'"));
+  await gateway.publish("a", 1, 3);
+  await eventually(() => page.evaluate("found.length >= 3"));
+
+  assert.deepEqual(await page.evaluate("found"), [1, 2, 3]);
+});
+
+test("a page that is seen again comes back, though its timers stand still", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 1 });
+  const relay = await Relay.start(t, gateway);
+  const page = await follow(t, relay.url);
+  await page.evaluate("setTimeout = () => 0"); // no timer ever fires, as while a laptop sleeps
+  relay.silent = true;
+  await gateway.hold("a", 1, 3);
+  relay.silent = false;
+  relay.cut();
+  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))");
+  await eventually(() => page.evaluate("found.length >= 3"));
+
+  assert.deepEqual(await page.evaluate("found"), [1, 2, 3]);
+});

@@ -1,0 +1,516 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { Client, Closed, RequestRefused } from "../dist/index.js";
+import { eventually, Gateway, PACKAGE, PYTHON, Relay } from "./support/gateway.mjs";
+
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+
+/** A client that ends with its test, and what it said. */
+function follow(t, url, options) {
+  const client = new Client(url, options);
+  const told = { states: [], gaps: [], errors: [], connected: [], disconnected: [] };
+  client.on("state", (state) => told.states.push(state));
+  client.on("gap", (gap) => told.gaps.push(gap));
+  client.on("error", (error) => told.errors.push(error));
+  client.on("connected", (connected) => told.connected.push(connected));
+  client.on("disconnected", (disconnected) => told.disconnected.push(disconnected));
+  t.after(() => client.disconnect());
+  return { client, told };
+}
+
+/** Follow a channel, and collect the numbers of its events. */
+function numbers(client, channel, options) {
+  const found = [];
+  const subscription = client.subscribe(channel, (event) => found.push(event.data.n), options);
+  return { found, subscription };
+}
+
+test("events of a channel arrive once, in order, with their position", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  const events = [];
+  const subscription = client.subscribe("robots.r2", (event) => events.push(event));
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("robots.r2", 1, 500);
+  await eventually(() => events.length >= 500);
+
+  assert.deepEqual(events.map((event) => event.data.n), range(1, 500));
+  assert.deepEqual(events.map((event) => event.offset), range(1, 500));
+  assert.deepEqual(subscription.positions, { "robots.r2": { epoch: events[9].epoch, offset: 500 } });
+  assert.deepEqual(told.states, ["connecting", "connected"]);
+  assert.deepEqual([told.errors, told.gaps], [[], []]);
+});
+
+test("a subscription made while connected begins with the current value", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = follow(t, gateway.url);
+  await client.connect();
+  await gateway.hold("a", 1, 10);
+  const first = numbers(client, "a", { last: 3 });
+  await eventually(() => first.found.length >= 3);
+  const second = numbers(client, "a", { last: 1 });
+  await eventually(() => second.found.length >= 1);
+  await gateway.publish("a", 11);
+  await eventually(() => first.found.includes(11) && second.found.includes(11));
+
+  assert.deepEqual(first.found, [8, 9, 10, 11]);
+  assert.deepEqual(second.found, [10, 11]);
+});
+
+test("a wildcard sees channels that open later, and each event reaches all that match", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = follow(t, gateway.url);
+  const wild = numbers(client, "robots.>");
+  const one = numbers(client, "robots.*.arm");
+  await client.connect();
+  await Promise.all([wild.subscription.confirmed, one.subscription.confirmed]);
+  await gateway.publish("robots.r2.arm", 1, 3);
+  await gateway.publish("robots.r3", 4);
+  await eventually(() => wild.found.length >= 4);
+
+  assert.deepEqual(wild.found, [1, 2, 3, 4]);
+  assert.deepEqual(one.found, [1, 2, 3]);
+});
+
+test("several channels are one subscription, for as long as it lasts", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  const { found, subscription } = numbers(client, ["a", "b.*", "$everyone"]);
+  const { subscription: other } = numbers(client, ["a"]);
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 2);
+  await gateway.publish("b.c", 3);
+  await gateway.broadcast({ everyone: true }, { n: 4 });
+  await eventually(() => found.length === 4);
+  assert.deepEqual((await client.subscriptions()).sort(), ["a", "b.*"]);
+  subscription.close();
+  assert.deepEqual(await client.subscriptions(), ["a"]);
+  other.close();
+
+  assert.deepEqual(await client.subscriptions(), []);
+  assert.deepEqual(found.sort(), [1, 2, 3, 4]);
+  assert.ok((await client.ping()) > 0);
+  assert.deepEqual(told.errors, []);
+});
+
+test("gaps come in their place among the events, if they are asked for", async (t) => {
+  const gateway = await Gateway.start(t, { "log.events_max": 5 });
+  const { client } = follow(t, gateway.url);
+  await client.connect();
+  await gateway.hold("a", 1, 1);
+  const first = client.subscribe("a", { last: 1 });
+  const { value } = await first.next();
+  await gateway.hold("a", 2, 20);
+  const items = [];
+  const since = { epoch: value.epoch, offset: 1 };
+  for await (const item of client.subscribe("a", { since, gaps: true })) {
+    items.push(item.type === "gap" ? [item.from, item.to] : item.data.n);
+    if (items.length === 6) break;
+  }
+
+  assert.deepEqual(items, [[2, 15], ...range(16, 20)]);
+});
+
+test("iteration yields every event and leaving it unsubscribes", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = follow(t, gateway.url);
+  await client.connect();
+  await gateway.hold("a", 1, 5);
+  const found = [];
+  for await (const event of client.subscribe("a", { last: 5 })) {
+    found.push(event.data.n);
+    if (found.length === 5) break;
+  }
+
+  assert.deepEqual(found, range(1, 5));
+  await eventually(async () => (await gateway.clients())[0].channels.length === 0, "unsubscribed");
+});
+
+test("a slow iteration holds a bounded number of events and misses none", async (t) => {
+  const gateway = await Gateway.start(t, { "log.events_max": 20_000 });
+  const { client, told } = follow(t, gateway.url);
+  const slow = client.subscribe("a");
+  const quick = numbers(client, "a");
+  await client.connect();
+  await slow.confirmed;
+  await gateway.publish("a", 1, 10_000);
+  await eventually(() => quick.found.length >= 10_000);
+  const found = [];
+  for await (const event of slow) if (found.push(event.data.n) === 10_000) break;
+
+  assert.deepEqual(found, range(1, 10_000));
+  assert.deepEqual(quick.found, range(1, 10_000));
+  assert.deepEqual(told.gaps, []);
+});
+
+test("a condition leaves out what does not meet it", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = follow(t, gateway.url);
+  const { found, subscription } = numbers(client, "a", { filter: "data.kind == 'rare'" });
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 9, { data: { kind: "common" } });
+  await gateway.publish("a", 10, 12, { data: { kind: "rare" } });
+  await eventually(() => found.length >= 3);
+
+  assert.deepEqual(found, [10, 11, 12]);
+  assert.throws(() => client.subscribe("a", { filter: "data.n == 1" }), /another filter/);
+});
+
+test("a rate lets the newest win, and what they stand for is counted", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  const { found, subscription } = numbers(client, "a", { rate: 5 });
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 50);
+  await eventually(() => found.includes(50));
+
+  assert.deepEqual(told.gaps, []);
+  assert.equal(found.length + subscription.leftOut, 50);
+  assert.deepEqual(found, [...found].sort((one, other) => one - other));
+});
+
+for (const session of ["held", "forgotten"]) {
+  test(`after a lost connection each event comes once (session ${session})`, async (t) => {
+    const gateway = await Gateway.start(t, session === "held" ? {} : { "sessions.ttl_seconds": 0 });
+    const relay = await Relay.start(t, gateway);
+    const { client, told } = follow(t, relay.url);
+    const wild = numbers(client, "t.*");
+    const named = numbers(client, "t.b");
+    await client.connect();
+    await Promise.all([wild.subscription.confirmed, named.subscription.confirmed]);
+    for (let round = 0; round < 5; round += 1) {
+      const sent = gateway.publish("t.b", round * 100 + 1, round * 100 + 100);
+      relay.cut();
+      await sent;
+      await eventually(() => named.found.at(-1) === round * 100 + 100, `round ${round}`);
+    }
+    await gateway.publish("t.c", 1, 3);
+    await eventually(() => wild.found.length >= 503);
+
+    assert.deepEqual(named.found, range(1, 500));
+    assert.deepEqual(wild.found, [...range(1, 500), 1, 2, 3]);
+    assert.deepEqual([told.gaps, told.errors], [[], []]);
+    assert.ok(told.disconnected.length >= 4);
+    assert.equal(told.connected.at(-1).resumed, session === "held");
+  });
+}
+
+for (const seed of [1, 2, 3]) {
+  test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
+    let drawn = seed;
+    const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
+    const gateway = await Gateway.start(t, { "log.events_max": 10_000 });
+    const relay = await Relay.start(t, gateway);
+    const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
+    const wild = [];
+    client.subscribe("t.*", ({ channel, data }) => channel === "t.b" && wild.push(data.n));
+    const { found } = numbers(client, "t.b");
+    const slow = client.subscribe(["t.a", "t.b"]);
+    await client.connect();
+    await slow.confirmed;
+    for (let batch = 0; batch < 30; batch += 1) {
+      relay.cutAfter(random(30_000));
+      await gateway.publish("t.b", batch * 100 + 1, batch * 100 + 100);
+      await gateway.publish("t.a", batch + 1);
+    }
+    const taken = { "t.a": [], "t.b": [] };
+    for await (const { channel, data } of slow) {
+      taken[channel].push(data.n);
+      if (random(20) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (random(1000) === 0) relay.cut();
+      if (taken["t.a"].length === 30 && taken["t.b"].length === 3000) break;
+    }
+    await eventually(() => found.length >= 3000 && wild.length >= 3000);
+
+    assert.deepEqual(taken, { "t.a": range(1, 30), "t.b": range(1, 3000) });
+    assert.deepEqual(found, range(1, 3000));
+    assert.deepEqual(wild, range(1, 3000));
+    assert.deepEqual([told.gaps, told.errors], [[], []]);
+    assert.ok(told.disconnected.length > 3, String(told.disconnected.length));
+  });
+}
+
+for (const session of ["held", "forgotten"]) {
+  test(`more channels than an address has room for are resumed as well (session ${session})`, async (t) => {
+    const ttl = session === "held" ? 300 : 0;
+    const limits = { "clients.message_bytes_max": 12_000, "sessions.ttl_seconds": ttl };
+    const gateway = await Gateway.start(t, limits);
+    const relay = await Relay.start(t, gateway);
+    const { client, told } = follow(t, relay.url);
+    const names = range(1, 150).map((n) => `t.channel-${n}`);
+    const found = new Map(names.map((name) => [name, []]));
+    client.subscribe("t.*", ({ channel, data }) => found.get(channel).push(data.n));
+    await client.connect();
+    const all = (count) => eventually(() => [...found.values()].every((one) => one.length >= count));
+    for (const name of names) await gateway.publish(name, 1, 3);
+    await all(3);
+    relay.refusing = true;
+    relay.cut();
+    for (const name of names) await gateway.publish(name, 4, 5);
+    relay.refusing = false;
+    await all(5);
+    for (const name of names) await gateway.publish(name, 6);
+    await all(6);
+
+    for (const name of names) assert.deepEqual(found.get(name), range(1, 6), name);
+    assert.deepEqual([told.gaps, told.errors], [[], []]);
+  });
+}
+
+test("what the log has evicted meanwhile is told by a gap", async (t) => {
+  const gateway = await Gateway.start(t, { "log.events_max": 10 });
+  const relay = await Relay.start(t, gateway);
+  const { client, told } = follow(t, relay.url);
+  const { found, subscription } = numbers(client, "a");
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 5);
+  await eventually(() => found.length === 5);
+  relay.refusing = true;
+  relay.cut();
+  await gateway.hold("a", 6, 100);
+  relay.refusing = false;
+  await eventually(() => found.includes(100));
+
+  assert.deepEqual(found, [...range(1, 5), ...range(91, 100)]);
+  assert.deepEqual(told.gaps.map(({ from, to, reason }) => [from, to, reason]), [[6, 90, "evicted"]]);
+});
+
+test("a restart of the gateway is survived with the publisher's positions", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  const { found, subscription } = numbers(client, "a");
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 50);
+  await eventually(() => found.length === 50);
+  await gateway.end();
+  assert.deepEqual(told.disconnected.map(({ code, reason }) => [code, reason]), [[1012, "restart"]]);
+  await gateway.start();
+  await eventually(() => client.state === "connected");
+  await gateway.publish("a", 51, 60); // may be lost on the bus; the next ones tell
+  await eventually(async () => {
+    await gateway.publish("a", 61, 61);
+    return found.includes(61);
+  });
+
+  const until = found.indexOf(61);
+  const missed = told.gaps.reduce((sum, gap) => sum + (gap.count ?? 0), 0);
+  assert.deepEqual(found.slice(0, 50), range(1, 50));
+  assert.equal(new Set(found.slice(0, until)).size, until);
+  assert.ok(until === 60 || told.gaps.length > 0, `${until} events, ${missed} missed`);
+});
+
+test("a restart of the publisher begins a new epoch", async (t) => {
+  const gateway = await Gateway.start(t);
+  const relay = await Relay.start(t, gateway);
+  const { client, told } = follow(t, relay.url);
+  const { found, subscription } = numbers(client, "a");
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 3);
+  await eventually(() => found.length === 3);
+  const before = subscription.positions.a;
+  await gateway.order({ restart: true });
+  await gateway.publish("a", 4, 6);
+  await eventually(() => found.length === 6);
+  relay.cut();
+  await eventually(() => told.connected.length === 2);
+  await gateway.publish("a", 7, 8);
+  await eventually(() => found.length === 8);
+
+  assert.deepEqual(found, range(1, 8));
+  assert.notEqual(subscription.positions.a.epoch, before.epoch);
+  assert.equal(subscription.positions.a.offset, 5);
+  const old = numbers(client, "a", { since: before });
+  await eventually(() => old.found.length >= 5);
+  assert.deepEqual(old.found, range(4, 8));
+  await gateway.publish("a", 9);
+  await eventually(() => old.found.length >= 6);
+  assert.deepEqual(found, range(1, 9));
+});
+
+test("positions outlive the client", async (t) => {
+  const gateway = await Gateway.start(t);
+  const first = follow(t, gateway.url);
+  const before = numbers(first.client, "t.*");
+  await first.client.connect();
+  await before.subscription.confirmed;
+  await gateway.publish("t.a", 1, 5);
+  await eventually(() => before.found.length === 5);
+  first.client.disconnect();
+  await gateway.publish("t.a", 6, 8);
+  await gateway.publish("t.b", 9);
+  const second = follow(t, gateway.url);
+  const after = numbers(second.client, "t.*", { since: before.subscription.positions });
+  await second.client.connect();
+  await eventually(() => after.found.length >= 4);
+
+  assert.deepEqual(after.found.sort(), [6, 7, 8, 9]);
+});
+
+test("personal messages and those to everyone come once, across a lost connection", async (t) => {
+  const gateway = await Gateway.start(t);
+  const relay = await Relay.start(t, gateway);
+  const { client, told } = follow(t, relay.url, { userId: "ada" });
+  const personal = numbers(client, "$personal");
+  const everyone = numbers(client, "$everyone");
+  const { client_id } = await client.connect();
+  await gateway.broadcast({ client_id }, { n: 1 });
+  await gateway.broadcast({ everyone: true }, { n: 1 });
+  await eventually(() => personal.found.length === 1 && everyone.found.length === 1);
+  relay.refusing = true;
+  relay.cut();
+  await eventually(() => client.state === "waiting");
+  await gateway.broadcast({ user_id: "ada" }, { n: 2 });
+  await gateway.broadcast({ everyone: true }, { n: 2 });
+  relay.refusing = false;
+  await eventually(() => told.connected.length === 2);
+  await gateway.broadcast({ user_id: "ada" }, { n: 3 });
+  await gateway.broadcast({ everyone: true }, { n: 3 });
+  await eventually(() => personal.found.includes(3) && everyone.found.includes(3));
+
+  assert.deepEqual(personal.found, [1, 2, 3]);
+  assert.deepEqual(everyone.found, [1, 2, 3]);
+  assert.equal(client.info.client_id, client_id);
+});
+
+test("a connection that has gone silent is noticed and replaced", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 0.2 });
+  const relay = await Relay.start(t, gateway);
+  const { client, told } = follow(t, relay.url);
+  const { found, subscription } = numbers(client, "a");
+  await client.connect();
+  await subscription.confirmed;
+  relay.silent = true;
+  await eventually(() => told.disconnected.length === 1);
+  relay.silent = false;
+  await gateway.publish("a", 1, 3);
+  await eventually(() => found.length === 3);
+
+  assert.equal(told.disconnected[0].reason, "no answer from the gateway");
+  assert.deepEqual(found, [1, 2, 3]);
+});
+
+test("a quiet connection stays", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 0.1 });
+  let pings = 0;
+  class Counting extends WebSocket {
+    send(text) {
+      pings += JSON.parse(text).type === "ping";
+      super.send(text);
+    }
+  }
+  const { client, told } = follow(t, gateway.url, { WebSocket: Counting });
+  await client.connect();
+  await eventually(() => pings > 5);
+
+  assert.deepEqual(told.disconnected, []);
+});
+
+test("what the gateway refuses is told to who asked", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  await client.connect();
+  const wrong = client.subscribe("not a channel");
+
+  await assert.rejects(wrong.confirmed, (error) => error instanceof RequestRefused && error.code === "invalid_channel");
+  await assert.rejects(wrong.next(), RequestRefused);
+  assert.equal(told.errors.length, 1);
+  assert.equal(client.state, "connected");
+});
+
+test("a session that is taken over is not taken back", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  const subscription = client.subscribe("a");
+  const { session } = await client.connect();
+  const other = new WebSocket(`${gateway.url}?session=${session}`);
+  t.after(() => other.close());
+
+  await assert.rejects(subscription.next(), (error) => error instanceof Closed && error.code === 4500);
+  assert.equal(client.state, "closed");
+  assert.deepEqual(told.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
+});
+
+test("a token is sent before anything else", async (t) => {
+  const gateway = await Gateway.start(t);
+  const sent = [];
+  class Spy extends WebSocket {
+    send(text) {
+      sent.push(JSON.parse(text).type);
+      super.send(text);
+    }
+  }
+  const { client, told } = follow(t, gateway.url, { token: async () => "secret", WebSocket: Spy });
+  client.subscribe("a");
+  await client.connect();
+  await eventually(() => told.errors.length === 1);
+
+  assert.deepEqual(sent, ["auth", "subscribe", "ping"]);
+  assert.equal(told.errors[0].code, "unsupported");
+});
+
+test("a gateway that is not there yet is waited for", async (t) => {
+  const gateway = await Gateway.start(t);
+  await gateway.end();
+  const { client, told } = follow(t, gateway.url);
+  const connected = client.connect();
+  await eventually(() => told.states.filter((state) => state === "waiting").length >= 2);
+  await gateway.start();
+  await connected;
+
+  assert.equal(client.state, "connected");
+  assert.deepEqual(told.disconnected, []);
+});
+
+test("a handler that throws harms nobody else", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, told } = follow(t, gateway.url);
+  client.subscribe("a", () => {
+    throw new Error("mine");
+  });
+  client.subscribe("a", async () => {
+    throw new Error("later");
+  });
+  const { found, subscription } = numbers(client, "a");
+  await client.connect();
+  await subscription.confirmed;
+  await gateway.publish("a", 1, 2);
+  await eventually(() => told.errors.length === 4);
+
+  assert.deepEqual(found, [1, 2]);
+});
+
+test("disconnect ends iterations and leaves nothing running", async (t) => {
+  const gateway = await Gateway.start(t);
+  const program = `
+    import { Client } from ${JSON.stringify(join(PACKAGE, "dist/index.js"))};
+    const client = new Client(${JSON.stringify(gateway.url)});
+    const events = client.subscribe("metrics");
+    await client.connect();
+    setTimeout(() => client.disconnect(), 50);
+    for await (const event of events) console.log("never");
+    const away = new Client("ws://127.0.0.1:1/ws");
+    away.on("state", (state) => state === "waiting" && away.disconnect());
+    await away.connect().catch((error) => console.log(error.name, client.state, away.state));
+  `;
+  const arguments_ = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program];
+  const ended = spawnSync(process.execPath, arguments_, { timeout: 15_000, encoding: "utf8" });
+
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, "Closed closed closed\n", ""]);
+});
+
+test("the models are those of the gateway", () => {
+  const script = join(PACKAGE, "scripts/models.py");
+  const checked = spawnSync(PYTHON, [script, "--check"], { encoding: "utf8" });
+
+  assert.equal(checked.status, 0, checked.stderr);
+});

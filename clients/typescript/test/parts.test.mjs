@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+import { addressOf, resuming } from "../dist/address.js";
+import { matches } from "../dist/channels.js";
+import { Pulse } from "../dist/pulse.js";
+import { delayAfter, mayReturn } from "../dist/return.js";
+import { Track } from "../dist/track.js";
+
+const gap = (epoch, from, to, reason = "evicted") => ({ type: "gap", channel: "a", epoch, from, to, count: 1, reason });
+
+test("an event is new once, in each epoch", () => {
+  const track = new Track("x", 5);
+
+  assert.deepEqual([5, 6, 9, 9, 7].map((offset) => track.takes("x", offset)), [false, true, true, false, false]);
+  assert.equal(track.takes("y", 1), true);
+  assert.deepEqual(track.position, { epoch: "y", offset: 1 });
+  assert.equal(track.takes("x", 9), false);
+  assert.deepEqual(track.position, { epoch: "y", offset: 1 });
+});
+
+test("what leads up to where a subscription stands is not new to it", () => {
+  const track = new Track("y", 5);
+  track.rewind("x");
+
+  assert.deepEqual([track.takes("x", 90), track.takes("x", 91)], [false, false]);
+  assert.equal(track.misses(gap("x", 92, 93)), null);
+  assert.deepEqual([track.takes("y", 5), track.takes("y", 6)], [false, true]);
+  track.rewind("x");
+  assert.equal(track.takes("x", 94), false);
+  assert.equal(track.misses(gap("z", null, 7)).to, 7, "the log has moved past it");
+  assert.equal(track.takes("z", 8), true);
+});
+
+test("a gap is told once, as far as it is new", () => {
+  const track = new Track("x", 5);
+
+  assert.deepEqual([track.misses(gap("x", 4, 8)).from, track.position.offset], [6, 8]);
+  assert.equal(track.misses(gap("x", 4, 8)), null);
+  assert.equal(track.misses(gap("x", 9, 12, "conflated")).to, 12);
+  assert.deepEqual([10, 12].map((offset) => track.takes("x", offset)), [true, true]);
+  assert.equal(track.misses(gap("y", null, null, "epoch")).reason, "epoch");
+  assert.deepEqual(track.position, { epoch: "x", offset: 12 });
+});
+
+test("past epochs are remembered up to a limit", () => {
+  const track = new Track("0", 1);
+  for (let life = 1; life <= 1000; life += 1) track.takes(String(life), 1);
+
+  assert.equal(track.takes("999", 1), false);
+  assert.equal(track.takes("0", 1), true);
+});
+
+test("patterns select as they do in the gateway", () => {
+  const cases = [
+    ["a.b", "a.b", true], ["a.*", "a.b", true], ["a.*", "a", false], ["a.*", "a.b.c", false],
+    ["a.>", "a.b.c", true], ["a.>", "a", false], [">", "a.b", true], ["*.b", "a.b", true],
+    [">", "$everyone", false], ["*", "$personal", false], ["$personal", "$personal", true],
+  ];
+
+  for (const [pattern, name, wanted] of cases) assert.equal(matches(pattern, name), wanted, `${pattern} ${name}`);
+});
+
+test("addresses may be written as people do", () => {
+  const written = ["http://h", "https://h/", "ws://h:1/x?a=b", "wss://h/x/ws"].map((text) => addressOf(text).href);
+
+  assert.deepEqual(written, ["ws://h/ws", "wss://h/ws", "ws://h:1/x/ws?a=b", "wss://h/x/ws"]);
+  assert.throws(() => addressOf("ftp://h"), TypeError);
+  assert.throws(() => addressOf("h"), TypeError);
+});
+
+test("an address that resumes stays short however many channels there are", () => {
+  const all = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`c${n}`, { epoch: "0".repeat(16), offset: n }]));
+  const url = new URL(resuming(addressOf("ws://h?user_id=ada"), "secret", all));
+  const since = JSON.parse(url.searchParams.get("since"));
+
+  assert.ok(url.href.length < 5000 && Object.keys(since).length > 20);
+  assert.deepEqual(since.c1, all.c1);
+  assert.deepEqual([url.searchParams.get("session"), url.searchParams.get("user_id")], ["secret", "ada"]);
+});
+
+test("pauses grow to 20 s and are drawn anew each time", () => {
+  const longest = (attempt) => Math.max(...Array.from({ length: 2000 }, () => delayAfter(attempt, [500, 20_000])));
+
+  assert.deepEqual([0, 1, 3, 9, 2000].map((attempt) => Math.ceil(longest(attempt) / 500) * 500), [500, 1000, 4000, 20000, 20000]);
+  assert.notEqual(delayAfter(5, [500, 20_000]), delayAfter(5, [500, 20_000]));
+});
+
+test("a close code says whether to come back, unless the gateway has said it", () => {
+  assert.deepEqual([1000, 1006, 1012, 4000, 4499].map((code) => mayReturn(code, null)), Array(5).fill(true));
+  assert.deepEqual([1002, 1009, 4500, 4999].map((code) => mayReturn(code, null)), Array(4).fill(false));
+  assert.equal(mayReturn(1012, { reconnect: false }), false);
+  assert.equal(mayReturn(4500, { reconnect: true }), true);
+});
+
+/** A pulse of 30 s, on a clock that the test moves. */
+function pulse(t) {
+  const told = [];
+  const timers = mock.timers;
+  timers.enable({ apis: ["setTimeout", "Date"] });
+  t.after(() => timers.reset());
+  const watched = new Pulse(() => told.push("asked"), () => told.push("dead"));
+  watched.start(30_000);
+  return { told, timers, watched };
+}
+
+test("silence is asked about, and an answer is good for another while", (t) => {
+  const { told, timers, watched } = pulse(t);
+  timers.tick(29_000);
+  assert.deepEqual(told, []);
+  timers.tick(1_000);
+  assert.deepEqual(told, ["asked"]);
+  timers.tick(5_000);
+  watched.heard();
+  timers.tick(29_000);
+  assert.deepEqual(told, ["asked"]);
+  timers.tick(1_000);
+  timers.tick(10_000);
+  assert.deepEqual(told, ["asked", "asked", "dead"]);
+});
+
+test("a timer that comes late asks once more before it believes the silence", (t) => {
+  const { told, timers } = pulse(t);
+  timers.tick(30_000);
+  timers.setTime(Date.now() + 3_600_000); // the machine sleeps; its timers come late
+  timers.tick(10_000);
+  assert.deepEqual(told, ["asked", "asked"]);
+  timers.tick(10_000);
+  assert.deepEqual(told, ["asked", "asked", "dead"]);
+});
+

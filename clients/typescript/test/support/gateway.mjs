@@ -1,0 +1,186 @@
+// A real gateway process, a real publisher, and a network between them and the client that can fail.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
+export const PACKAGE = fileURLToPath(new URL("../../", import.meta.url));
+export const PYTHON = process.env.PYTHON ?? join(ROOT, ".venv/bin/python");
+const ENV = {
+  ...process.env,
+  PYTHONUNBUFFERED: "1",
+  PYTHONPATH: [ROOT, join(ROOT, "publishers/python/src")].join(":"),
+};
+
+/** Wait until `condition` holds; what it last said is what is returned. */
+export async function eventually(condition, saying = String(condition), withinMs = 15_000) {
+  const ends = Date.now() + withinMs;
+  for (;;) {
+    const found = await condition();
+    if (found) return found;
+    assert.ok(Date.now() < ends, `not in time: ${saying}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  return port;
+}
+
+export class Gateway {
+  /** Start a gateway with `settings`; `t` is the test that it ends with. */
+  static async start(t, settings = {}) {
+    const gateway = new Gateway(settings);
+    t.after(() => gateway.stop());
+    gateway.port = await freePort();
+    await gateway.start();
+    return gateway;
+  }
+
+  constructor(settings) {
+    this.folder = mkdtempSync(join(tmpdir(), "ng-"));
+    this.bus = `ipc://${this.folder}/bus`;
+    this.settings = { "bus.start_seconds": 0, "shutdown.spread_seconds": 0.2, ...settings };
+    this.log = [];
+  }
+
+  get url() {
+    return `ws://127.0.0.1:${this.port}/ws`;
+  }
+
+  async start() {
+    const arguments_ = ["-m", "gateway", "serve", "--port", String(this.port)];
+    arguments_.push("--connect", `ipc://${this.folder}/unused`, "--bind", this.bus);
+    for (const [name, value] of Object.entries(this.settings)) arguments_.push("--set", `${name}=${value}`);
+    this.process = spawn(PYTHON, arguments_, { env: ENV, stdio: ["ignore", "ignore", "pipe"] });
+    this.exited = once(this.process, "exit");
+    createInterface(this.process.stderr).on("line", (line) => this.log.push(line));
+    await eventually(async () => {
+      assert.equal(this.process.exitCode, null, this.log.slice(-20).join("\n"));
+      const answer = await fetch(`http://127.0.0.1:${this.port}/readyz`).catch(() => null);
+      return answer?.ok;
+    }, "the gateway is ready");
+  }
+
+  async end(signal = "SIGTERM") {
+    this.process.kill(signal);
+    await this.exited;
+  }
+
+  async stop() {
+    this.publisher?.kill("SIGKILL");
+    this.process?.kill("SIGCONT");
+    if (this.process?.exitCode === null && this.process.signalCode === null) await this.end("SIGKILL");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Tell the publisher to do something, and wait until it is done. */
+  async order(what) {
+    if (!this.publisher) {
+      const script = join(PACKAGE, "test/support/bus.py");
+      this.publisher = spawn(PYTHON, [script, this.bus], { env: ENV, stdio: ["pipe", "pipe", "inherit"] });
+      this.answers = createInterface(this.publisher.stdout)[Symbol.asyncIterator]();
+      await this.answers.next();
+    }
+    this.publisher.stdin.write(`${JSON.stringify(what)}\n`);
+    assert.equal((await this.answers.next()).value, "true");
+  }
+
+  /** Publish events with `n` from..to on a channel. */
+  publish(channel, from, to = from, more = {}) {
+    return this.order({ publish: channel, from, to, ...more });
+  }
+
+  /** Publish, and wait until the gateway has it all: the channel's newest offset is `to`, then. */
+  async hold(channel, from, to = from, more = {}) {
+    await this.publish(channel, from, to, more);
+    await eventually(async () => {
+      const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/channels/${channel}`);
+      return answer.ok && (await answer.json()).position.offset >= to;
+    }, `${channel} stands at ${to}`);
+  }
+
+  /** Send an event over REST: `{"everyone": true}`, `{"client_id": …}`, `{"channel": …}`. */
+  async broadcast(target, data) {
+    const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/broadcast`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ ...target, event: { event_type: "note", data } }),
+    });
+    assert.ok(answer.ok, await answer.text());
+  }
+
+  /** How many clients are connected. */
+  async clients() {
+    const answer = await fetch(`http://127.0.0.1:${this.port}/api/v1/websocket/status?limit=100`);
+    return (await answer.json()).clients;
+  }
+}
+
+/** A TCP relay in front of a gateway: it can cut its connections, refuse new ones, or go silent. */
+export class Relay {
+  static async start(t, gateway) {
+    const relay = new Relay(gateway);
+    await once(relay.server.listen(0, "127.0.0.1"), "listening");
+    t.after(() => relay.stop());
+    return relay;
+  }
+
+  constructor(gateway) {
+    this.pairs = new Set();
+    this.accepted = 0;
+    this.refusing = false;
+    this.silent = false;
+    this.server = net.createServer((near) => {
+      if (this.refusing) return near.destroy();
+      this.accepted += 1;
+      const far = net.connect(gateway.port, "127.0.0.1");
+      const pair = [near, far];
+      this.pairs.add(pair);
+      near.on("data", (data) => this.silent || far.write(data));
+      far.on("data", (data) => this.silent || this.#toClient(near, data));
+      for (const one of pair) {
+        one.on("error", () => {});
+        one.on("close", () => {
+          pair.forEach((socket) => socket.destroy());
+          this.pairs.delete(pair);
+        });
+      }
+    });
+  }
+
+  get url() {
+    return `ws://127.0.0.1:${this.server.address().port}/ws`;
+  }
+
+  cut() {
+    for (const pair of this.pairs) pair.forEach((socket) => socket.destroy());
+  }
+
+  /** Cut each connection when it has brought the client so many more bytes. */
+  cutAfter(bytes) {
+    for (const [near] of this.pairs) near.bytesLeft = bytes;
+  }
+
+  #toClient(near, data) {
+    if (near.bytesLeft === undefined) return near.write(data);
+    near.bytesLeft -= data.length;
+    if (near.bytesLeft > 0) return near.write(data);
+    near.end(data.subarray(0, data.length + near.bytesLeft));
+  }
+
+  stop() {
+    this.cut();
+    this.server.close();
+  }
+}
