@@ -22,6 +22,7 @@ demo: .venv/run ## the same, and print the events that a WebSocket client receiv
 
 test: .venv/dev ## run all tests
 	@$(BIN)/pytest -rs
+	@ops/typescript.sh
 
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
@@ -33,7 +34,7 @@ unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
 
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
-	@cd clients/typescript && npm ci --no-audit --no-fund && npm test && npm run conformance
+	@ops/typescript.sh
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Test the TypeScript client: in Node, in a headless Chromium, and through the situations that all clients share.
+# Where Node or Chromium is missing, say what was left out and how to get it; in CI nothing may be left out.
+set -eu
+cd "$(dirname "$0")/../clients/typescript"
+
+leave_out() {
+    echo "left out: the TypeScript client's tests need $1" >&2
+    [ -z "${CI:-}" ] || exit 1
+    exit 0
+}
+command -v npm >/dev/null || leave_out "Node.js 20 or later with npm (nodejs.org, or your system's packages)"
+[ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 20')" = true ] ||
+    leave_out "Node.js 20 or later; this is $(node --version)"
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+    leave_out "Chromium (Debian: apt-get install chromium)"
+npm ci --no-audit --no-fund --silent
+npm test --silent
+npm run --silent conformance
