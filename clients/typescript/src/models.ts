@@ -107,7 +107,7 @@ export interface Error {
  * Events that will not come, and how many, if that is known.
  *
  * `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
- * known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `conflated`: newer
+ * known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `unwatched`: not fetched, as nobody followed the channel. `conflated`: newer
  * events stand for them, as the subscription asked. `filtered`: the event that would have named its
  * epoch was not wanted. What follows is numbered in `epoch`; `from`
  * is null where what is missing begins in another one.
@@ -119,7 +119,7 @@ export interface Gap {
   from: number | null;
   to: number | null;
   count: number | null;
-  reason: "bus_loss" | "conflated" | "epoch" | "evicted" | "filtered" | "rejected";
+  reason: "bus_loss" | "conflated" | "epoch" | "evicted" | "filtered" | "rejected" | "unwatched";
 }
 
 /** Sent right before the gateway closes; come back after `after_ms` if `reconnect`. */

@@ -56,7 +56,7 @@ export class Track {
     if (to === null) return gap;
     const seen = this.#seen(epoch);
     if (to <= seen) return null;
-    // The events that stand for conflated ones come behind the gap, with offsets inside it.
+    // The events that stand for conflated ones have offsets of their own, inside the gap.
     if (gap.reason !== "conflated") this.#move(epoch, to);
     return from !== null && from <= seen ? { ...gap, from: seen + 1, count: null } : gap;
   }
