@@ -52,11 +52,19 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
     return part
 
 
-def newest(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Part:
-    """Take the newest event of each key behind a place; a gap stands for what they replace."""
+def newest(
+    log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int, until: Cursor | None = None
+) -> Part:
+    """Take the newest event of each key behind a place; a gap stands for what they replace.
+
+    Up to the place `until`, or all there is.
+    """
     verdicts = Verdicts()
-    passing = [entry for entry in log.held(after) if _passes(entry, seen, verdicts)]
-    chosen = {e.key: e for e in log.current(after) if _passes(e, seen, verdicts)}
+    until = until or log.newest
+    held = [entry for entry in log.held(after) if entry.at <= until]
+    current = [entry for entry in log.current(after) if entry.at <= until]
+    passing = [entry for entry in held if _passes(entry, seen, verdicts)]
+    chosen = {e.key: e for e in current if _passes(e, seen, verdicts)}
     chosen.update({entry.key: entry for entry in passing if entry.is_event})
     entries = in_order((*chosen.values(), *[e for e in passing if not e.is_event]))
     size = 0
@@ -64,7 +72,7 @@ def newest(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Par
         size += len(entry.frame)
         if size >= bytes_max:
             del entries[at:]
-    reached = entries[-1].at if entries and size >= bytes_max else log.newest
+    reached = entries[-1].at if entries and size >= bytes_max else until
     part = Part(reached)
     part.conflated = sum(e.is_event and e.at <= reached for e in passing)
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)

@@ -191,7 +191,9 @@ class Fanout:
         reader.view = view
         wanted = {log.name for log in self.logs_of(reader)}
         reader.cursors = {name: place for name, place in cursors.items() if name in wanted}
-        reader.brief = (reader.brief | frozenset(brief)) & wanted
+        limits = {name: limit for name, limit in reader.brief.items() if name not in starts}
+        limits |= {name: self._logs[name].newest for name in brief if name in self._logs}
+        reader.brief = {name: limit for name, limit in limits.items() if name in wanted}
         self._go_on(reader)
 
     def _go_on(self, reader: Reader) -> None:
@@ -258,8 +260,6 @@ class Fanout:
             part = self._part(reader, log, cursors.get(log.name, ORIGIN), bytes_max // len(behind))
             reader.served = log.name
             cursors[log.name] = part.reached
-            if part.reached >= log.newest:
-                reader.brief -= {log.name}
             frames += part.frames
             size += sum(map(len, part.frames))
             count += part.events
@@ -270,11 +270,16 @@ class Fanout:
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
         seen = CLEAR if log is reader.personal else lens(reader.view, log.name) or CLEAR
-        take = newest if seen.rate is not None or log.name in reader.brief else everything
+        limit = reader.brief.get(log.name, ORIGIN)
+        if after < limit:
+            return newest(log, after, seen, until=limit, bytes_max=bytes_max)
+        reader.brief.pop(log.name, None)
+        take = everything if seen.rate is None else newest
         if not log.numbering.is_astray(after):
             return take(log, after, seen, bytes_max=bytes_max)
         part = take(log, log.start, seen, bytes_max=bytes_max)
-        part.frames.insert(0, gap_frame(log.name, log.epoch_at(log.start), "epoch"))
+        start = log.numbering.position(log.start)
+        part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
         return part
 
     # -- where readers are ---------------------------------------------------------------------

@@ -138,14 +138,21 @@ class Hub:
             tick.add(taken)
 
     def _settle(self, tick: Tick, now_ns: int) -> None:
-        """Deliver a tick's events, then tell what no event will."""
+        """Deliver a tick's events and tell what no event will, in this order until nothing is left."""
         joiner = self.ingest.joiner
-        self._let_go(tick, now_ns)
-        self.engine.append(tick.events)
-        for stream in joiner.take_untold():
-            self.engine.skip(stream.topic, stream.incarnation, stream.take_untold(), now_ns=now_ns)
-            if stream.final is not None:
-                self.engine.finish(stream.topic, stream.incarnation, stream.final)
+        told = 0
+        while True:
+            self._let_go(tick, now_ns)
+            self.engine.append(tick.events[told:])
+            told = len(tick.events)
+            untold = joiner.take_untold()
+            if not untold:
+                break
+            for stream in untold:
+                holes = stream.take_untold()
+                self.engine.skip(stream.topic, stream.incarnation, holes, now_ns=now_ns)
+                if stream.final is not None:
+                    self.engine.finish(stream.topic, stream.incarnation, stream.final)
         for change in joiner.publishers.take_changes():
             self._announce_publisher(change, now_ns)
 

@@ -103,11 +103,7 @@ class Joiner:
         stream = self.sequences.get(envelope.incarnation, topic)
         if stream is None:
             stream = self._meet(envelope, topic, now_ns)
-            if stream.gate is None and self.sequences.is_behind(stream):
-                # A publisher that was restarted: what its last life still owes comes first.
-                self._gated[stream] = None
-                stream.gate = Gate(stream.newest + 1, stream.newest, False, None, done=True)
-                self._opening[stream] = None
+            self._queue(stream)
         stream.last_ns = now_ns
         if stream.gate is None:
             if stream.asleep:
@@ -136,6 +132,7 @@ class Joiner:
                 owed = self._is_owed(topic, now_ns)
                 stream = self._begin(publisher.incarnation, topic, last, owed=owed)
                 self._miss(stream, last, owed=owed, now_ns=now_ns)
+                self._queue(stream)
             elif stream.gate is None:
                 self._wake(stream, last)
                 self._miss(stream, last, owed=True, now_ns=now_ns)
@@ -197,7 +194,7 @@ class Joiner:
             gate = stream.gate
             if gate is None:
                 continue
-            if self.sequences.is_behind(stream):
+            if self._is_behind(stream):
                 self._behind[stream] = None
                 continue
             while gate.replayed:
@@ -219,9 +216,12 @@ class Joiner:
 
     def take_untold(self) -> list[Stream]:
         """Return streams with losses that no event will tell soon, or whose publisher has ended."""
-        untold = [stream for stream in self._untold if stream.gate is None]
+        untold = [one for one in self._untold if one.gate is None and not self._is_behind(one)]
         for stream in untold:
             del self._untold[stream]
+        if untold:
+            self._opening |= self._behind
+            self._behind.clear()
         return untold
 
     # -- inside --------------------------------------------------------------------------------
@@ -241,6 +241,20 @@ class Joiner:
         else:
             self._miss(stream, last, owed=owed, now_ns=now_ns, at_once=False)
         return stream
+
+    def _queue(self, stream: Stream) -> None:
+        """Hold a new stream for what its publisher's last life still owes, as that comes first."""
+        if stream.gate is None and self._is_behind(stream):
+            self._gated[stream] = None
+            stream.gate = Gate(stream.newest + 1, stream.newest, False, None, done=True)
+            self._opening[stream] = None
+
+    def _is_behind(self, stream: Stream) -> bool:
+        """Tell whether something of an earlier life on the same topic is still to come, or be told."""
+        return any(
+            other.gate is not None or other in self._untold
+            for other in self.sequences.before(stream)
+        )
 
     def _is_owed(self, topic: str, now_ns: int) -> bool:
         """Tell whether a stream that is heard for the first time has lost what it had before."""
@@ -310,16 +324,8 @@ class Joiner:
         gate.until_ns = now_ns + ANSWER_NS
         self._asked[gate.asked] = stream
         assert publisher.replay is not None
-        self._asks.append(
-            Ask(
-                gate.asked,
-                stream.incarnation,
-                publisher.replay,
-                stream.topic,
-                gate.first,
-                gate.last,
-            )
-        )
+        wanted = (stream.topic, gate.first, gate.last)
+        self._asks.append(Ask(gate.asked, stream.incarnation, publisher.replay, *wanted))
 
     def _answered(self, stream: Stream, now_ns: int) -> Publisher | None:
         """Make room for the next request to a publisher."""

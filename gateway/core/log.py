@@ -191,7 +191,7 @@ class ChannelLog:
         if turn is not Turn.SAME:
             self._fresh = True
         if turn is Turn.RESTARTED and before != self._ended:
-            entries.append(self._gap("epoch", before, now_ns=now_ns))
+            entries.append(self._gap("epoch", before, last=self.newest.offset, now_ns=now_ns))
         for first, last, reason in holes:
             before = entries[-1].at if entries else before
             count = last - first + 1

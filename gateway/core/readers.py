@@ -37,8 +37,8 @@ class Reader:
     """One consumer of events.
 
     `cursors` is None while the reader is live; while it lags it holds the place reached in each
-    channel. A channel missing there has opened since, so it is owed from its beginning. Of the
-    channels in `brief` only the current values are owed.
+    channel. A channel missing there has opened since, so it is owed from its beginning. Of a
+    channel in `brief` only the current values are owed, up to the place there.
     """
 
     __slots__ = ("brief", "cursors", "flow", "on_lag", "personal", "served", "view", "write")
@@ -57,6 +57,6 @@ class Reader:
         self.personal = personal
         self.view: View = frozenset()
         self.cursors: dict[str, Cursor] | None = {}
-        self.brief: frozenset[str] = frozenset()
+        self.brief: dict[str, Cursor] = {}
         self.served: str | None = None
         """The channel that the last part of what was owed came from."""

@@ -5,6 +5,7 @@ between it and this gateway, named exactly. Over one ZeroMQ connection messages 
 what comes behind its successors came another way, or twice.
 """
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,14 +112,11 @@ class Sequences:
         """Tell whether any publisher was heard on a topic."""
         return topic in self._topics
 
-    def is_behind(self, stream: Stream) -> bool:
-        """Tell whether a stream that began before on the same topic still waits for something."""
-        for other in self._topics.get(stream.topic, ()):
-            if other is stream:
-                return False
-            if other.gate is not None:
-                return True
-        return False
+    def before(self, stream: Stream) -> Iterator[Stream]:
+        """Return the streams that began before one on the same topic."""
+        return itertools.takewhile(
+            lambda other: other is not stream, self._topics.get(stream.topic, ())
+        )
 
     def begin(self, incarnation: int, topic: str, *, newest: int) -> Stream:
         """Take in a stream that was not known; what it had up to `newest` is not asked for."""

@@ -48,7 +48,7 @@ class _Plan:
         self.logs: dict[str, ChannelLog] = {}
         self.starts: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
-        self.lost: list[ChannelLog] = []
+        self.lost: dict[str, ChannelLog] = {}
         self.brief: set[str] = set()
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
@@ -69,7 +69,7 @@ class _Plan:
         else:
             self.start(log, log.start)
             self.recovered[log.name] = False
-            self.lost.append(log)
+            self.lost[log.name] = log
 
     def positions(self) -> dict[str, Position]:
         return {
@@ -306,10 +306,10 @@ class Session:
                 denied=[],
             )
         )
-        for log in plan.lost:
+        for log in plan.lost.values():
             if self.reader is not None:
-                epoch = log.numbering.position(log.start).epoch
-                self.reader.write(gap_frame(log.name, epoch, "epoch"))
+                epoch, offset = msgspec.structs.astuple(log.numbering.position(log.start))
+                self.reader.write(gap_frame(log.name, epoch, "epoch", last=offset))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {

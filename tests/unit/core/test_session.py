@@ -82,8 +82,8 @@ def test_last_starts_with_the_newest_events_held(last: int, expected: list[int])
         ({"epoch": "e1", "offset": 5}, True, None, []),
         ({"epoch": "e1", "offset": 1}, True, None, [2, 3, 4, 5]),
         ({"epoch": "e1", "offset": 0}, False, (1, 1, "evicted"), [2, 3, 4, 5]),
-        ({"epoch": "e0", "offset": 4}, False, (None, None, "epoch"), [2, 3, 4, 5]),
-        ({"epoch": "e1", "offset": 6}, False, (None, None, "epoch"), [2, 3, 4, 5]),
+        ({"epoch": "e0", "offset": 4}, False, (None, 1, "epoch"), [2, 3, 4, 5]),
+        ({"epoch": "e1", "offset": 6}, False, (None, 1, "epoch"), [2, 3, 4, 5]),
     ],
 )
 def test_resume_is_all_or_told(

@@ -109,7 +109,7 @@ class Routes:
         )
         self._name(channel, route, gap.epoch)
         if gap.reason == "conflated":
-            # It spans the events that stand for the others, and they are still to come.
+            # The events that stand for the others have come; theirs is the position.
             for feed in route.feeds:
                 feed.left_out += gap.count or 0
             return False
