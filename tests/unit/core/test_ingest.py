@@ -183,3 +183,37 @@ def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
     assert holes == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
     assert reason(taken[1]) == "invalid_json"
     assert taken[3] is None, "it came before"
+
+
+@given(st.lists(st.lists(st.binary(max_size=60), max_size=8), max_size=20))
+def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
+    """Topics, envelopes, heartbeats and replies: whatever they are, they are taken or refused."""
+    ingest = make()
+    for frames in batch:
+        ingest.accept(frames, now_ns=NOW)
+        ingest.accept([b"robots", b"1", *frames[:1]], now_ns=NOW)
+        ingest.accept(
+            [b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW
+        )
+        ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW)
+        ingest.answer(frames, now_ns=NOW)
+        ingest.answer([b"NGR1", bytes(8), *frames], now_ns=NOW)
+        list(ingest.released(now_ns=NOW))
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"incarnation":"7","interval":1}',
+        b'{"incarnation":"000000000000000g","interval":1}',
+        b'{"incarnation":"0000000000000007","interval":-1}',
+        b'{"incarnation":"0000000000000007","interval":1,"sequences":{"a":-1}}',
+        b'{"incarnation":"0000000000000007","interval":1,"sequences":{"a":1.5}}',
+        b'{"incarnation":"0000000000000007","interval":1,"replay":7}',
+    ],
+)
+def test_what_is_no_heartbeat_is_rejected(beat: bytes) -> None:
+    assert reason(make().accept([b"$heartbeat", beat], now_ns=NOW)) == "bad_heartbeat"
