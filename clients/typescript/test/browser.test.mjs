@@ -86,3 +86,29 @@ test("a page that is seen again comes back, though its timers stand still", asyn
 
   assert.deepEqual(await page.evaluate("found"), [1, 2, 3]);
 });
+
+test("the browser's own EventSource comes back by itself and misses nothing", async (t) => {
+  const gateway = await Gateway.start(t);
+  const relay = await Relay.start(t, gateway);
+  const page = await open(t, `${relay.url.replace(/^ws/, "http")}/`);
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  await page.evaluate(`(async () => {
+    window.found = [];
+    window.source = new EventSource("/events?channels=a,b");
+    source.onmessage = (message) => found.push([JSON.parse(message.data).channel, JSON.parse(message.data).data.n]);
+    await new Promise((subscribed) => source.addEventListener("subscribed", subscribed, { once: true }));
+  })()`);
+  await gateway.publish("a", 1, 10);
+  await gateway.publish("b", 1, 10);
+  await eventually(() => page.evaluate("found.length >= 20"));
+  relay.cut();
+  await gateway.publish("a", 11, 20);
+  await gateway.publish("b", 11, 20);
+  await eventually(() => page.evaluate("found.length >= 40"));
+
+  const found = await page.evaluate("found");
+  for (const channel of ["a", "b"]) {
+    assert.deepEqual(found.filter(([name]) => name === channel).map(([, n]) => n), range(1, 20));
+  }
+  await page.evaluate("source.close()");
+});
