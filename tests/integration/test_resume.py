@@ -153,7 +153,7 @@ async def test_a_position_of_another_life_is_not_recovered(
 
     record = client.channel(channel)
     assert {channel: False} == answer["recovered"]
-    assert [("epoch", None, None, position["epoch"])] == [
+    assert [("epoch", None, 0, position["epoch"])] == [
         (gap["reason"], gap["from"], gap["to"], gap["epoch"]) for gap in record.gaps
     ]
     assert list(range(1, 11)) == record.offsets
