@@ -19,6 +19,9 @@ from gateway.core.joiner import Ask
 ENDPOINTS_MAX = 64
 """Publishers that are connected to for replay; the one asked longest ago makes room."""
 IDLE_SECONDS = 30.0
+DEAD_SECONDS = 2.0
+"""A socket whose requests went unanswered for so long is replaced before the next: libzmq gives one up
+for good, in silence, when a reply breaks its rules, as an oversize message does."""
 
 _Socket = zmq.Socket[bytes]
 
@@ -39,14 +42,20 @@ class Asker:
         self._loop = asyncio.get_running_loop()
         self._sockets: OrderedDict[str, _Socket] = OrderedDict()
         self._used: dict[str, float] = {}
+        self._unanswered: dict[str, float] = {}
+        """When the first request was sent that nothing has been heard since."""
 
     def ask(self, ask: Ask) -> None:
         """Send a request; where that cannot be done it will be missed like one that is not answered."""
+        now = self._loop.time()
+        if now - self._unanswered.get(ask.endpoint, now) > DEAD_SECONDS:
+            self._close(ask.endpoint)
         socket = self._sockets.get(ask.endpoint) or self._open(ask.endpoint)
         if socket is None:
             return
         self._sockets.move_to_end(ask.endpoint)
-        self._used[ask.endpoint] = self._loop.time()
+        self._used[ask.endpoint] = now
+        self._unanswered.setdefault(ask.endpoint, now)
         wanted = ask.first.to_bytes(8) + ask.last.to_bytes(8)
         try:
             socket.send_multipart(
@@ -54,13 +63,13 @@ class Asker:
             )
         except zmq.ZMQError:
             return
-        self._loop.call_soon(self._drain, socket)  # sending may have spent the edge
+        self._loop.call_soon(self._drain, ask.endpoint, socket)  # sending may have spent the edge
 
     def touch(self) -> None:
         """Look at all sockets though nothing woke us, and close those that are idle."""
         idle = self._loop.time() - IDLE_SECONDS
         for endpoint, socket in list(self._sockets.items()):
-            self._drain(socket)
+            self._drain(endpoint, socket)
             if self._used[endpoint] < idle:
                 self._close(endpoint)
 
@@ -87,16 +96,17 @@ class Asker:
         if len(self._sockets) >= ENDPOINTS_MAX:
             self._close(next(iter(self._sockets)))
         self._sockets[endpoint] = socket
-        self._loop.add_reader(socket.FD, self._drain, socket)
+        self._loop.add_reader(socket.FD, self._drain, endpoint, socket)
         return socket
 
     def _close(self, endpoint: str) -> None:
         socket = self._sockets.pop(endpoint)
         del self._used[endpoint]
+        self._unanswered.pop(endpoint, None)
         self._loop.remove_reader(socket.FD)
         socket.close(linger=0)
 
-    def _drain(self, socket: _Socket) -> None:
+    def _drain(self, endpoint: str, socket: _Socket) -> None:
         """Read all that is there; requests are few, so it is little."""
         replies: list[Frames] = []
         while not socket.closed:
@@ -105,4 +115,5 @@ class Asker:
             except zmq.ZMQError:
                 break
         if replies:
+            self._unanswered.pop(endpoint, None)
             self._on_replies(replies)
