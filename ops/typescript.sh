@@ -3,6 +3,8 @@
 # Where Node or Chromium is missing, say what was left out and how to get it; in CI nothing may be left out.
 set -eu
 cd "$(dirname "$0")/../clients/typescript"
+PYTHON="$(cd ../.. && pwd)/.venv/bin/python" # the gateways that it starts run in this project's environment
+export PYTHON
 
 leave_out() {
     echo "left out: the TypeScript client's tests need $1" >&2
