@@ -55,9 +55,10 @@ export class Track {
     if (this.#rewound) return null;
     if (to === null) return gap;
     const seen = this.#seen(epoch);
+    // A conflated gap comes behind the events that stand for the others: their place is known already.
+    if (gap.reason === "conflated") return to < seen ? null : gap;
     if (to <= seen) return null;
-    // The events that stand for conflated ones have offsets of their own, inside the gap.
-    if (gap.reason !== "conflated") this.#move(epoch, to);
+    this.#move(epoch, to);
     return from !== null && from <= seen ? { ...gap, from: seen + 1, count: null } : gap;
   }
 
