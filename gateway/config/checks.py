@@ -1,28 +1,39 @@
 """What one value cannot know about another, and which addresses are safe to use."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 from msgspec import structs
 
 from gateway.config.errors import Problem
 from gateway.config.model import Config
+from gateway.core.channels import EVERYONE, PERSONAL, is_pattern
 
 
 _SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, less its final zero
-_REMOTE = (
-    "is reached from other machines, and nobody is authenticated yet: stay on 127.0.0.1 behind a "
-    "proxy that authenticates"
+_REMOTE = "is reached from other machines, and nobody is authenticated"
+_REMOTE_REMEDY = (
+    "{} or, if this is meant, set insecure_allow_remote = true (--insecure-allow-remote)"
 )
-_REMOTE_REMEDY = "or set insecure_allow_remote = true (--insecure-allow-remote)"
+_SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2
+_DNS_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
     """Everything that is wrong with values that are fine one by one; `origins` by key path."""
     return [
         Problem(key, reason, remedy, origins.get(key, ""))
-        for key, reason, remedy in (*_addresses(config), *_bus(config, origins))
+        for key, reason, remedy in (
+            *_addresses(config),
+            *_bus(config, origins),
+            *_curve(config),
+            *_auth(config),
+            *_roles(config),
+            *_door(config),
+        )
     ]
 
 
@@ -35,8 +46,12 @@ def without_own_bind(config: Config) -> Config:
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
     if not config.host or any(c.isspace() or c in "/[]" for c in config.host):
         yield "host", f"{config.host!r} is not a host", "give an address or a name without brackets"
-    elif not config.insecure_allow_remote and not _is_loopback(config.host):
-        yield "host", f"{config.host!r} {_REMOTE}", _REMOTE_REMEDY
+    elif not (config.insecure_allow_remote or config.auth.required or is_loopback(config.host)):
+        yield (
+            "host",
+            f"{config.host!r} {_REMOTE}",
+            _REMOTE_REMEDY.format("configure auth, or stay on 127.0.0.1,"),
+        )
     for endpoint in config.connect:
         if problem := _endpoint_problem(endpoint, any_port=False):
             yield "connect", f"{endpoint!r} {problem}", "write tcp://host:port or ipc:///path"
@@ -50,8 +65,12 @@ def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
         )
     elif config.bind.startswith("tcp://") and not config.insecure_allow_remote:
         host = config.bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if not _is_loopback(host):
-            yield "bind", f"{config.bind!r} {_REMOTE}", _REMOTE_REMEDY
+        if not (is_loopback(host) or config.bus.curve_clients):
+            yield (
+                "bind",
+                f"{config.bind!r} {_REMOTE}",
+                _REMOTE_REMEDY.format("configure bus.curve_key_file and bus.curve_clients,"),
+            )
 
 
 def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -95,6 +114,89 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
         yield "bus.heartbeat_timeout_seconds", reason, "three times the other is usual"
 
 
+def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
+    bus = config.bus
+    key = "bus.curve_key_file"
+    if bus.curve_key_file:
+        if config.connect and not bus.curve_server_file:
+            yield (
+                "bus.curve_server_file",
+                "is needed to connect with CURVE",
+                "name the publishers' public key",
+            )
+        if config.bind and not bus.curve_clients:
+            yield (
+                "bus.curve_clients",
+                "is needed to bind with CURVE",
+                "name a folder with the publishers' public keys",
+            )
+    elif bus.curve_server_file or bus.curve_clients:
+        yield key, "is needed for CURVE", "`gateway keys` makes one"
+
+
+def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
+    auth = config.auth
+    sources = ("secret", "secret_file", "public_key_file", "jwks_url")
+    given = [name for name in sources if getattr(auth, name)]
+    if len(given) > 1:
+        yield f"auth.{given[1]}", f"is given beside auth.{given[0]}", "leave one out"
+    if 0 < len(auth.secret.encode()) < _SECRET_BYTES_MIN:
+        yield (
+            "auth.secret",
+            f"is shorter than {_SECRET_BYTES_MIN} bytes",
+            "take a random one, as from `openssl rand -base64 48`",
+        )
+    schemes = ("https://", "http://") if auth.insecure_jwks else ("https://",)
+    if auth.jwks_url and not auth.jwks_url.startswith(schemes):
+        yield (
+            "auth.jwks_url",
+            f"{auth.jwks_url!r} is not https",
+            "use https, or set auth.insecure_jwks = true on a network that you trust",
+        )
+    if auth.open_role not in config.roles:
+        yield (
+            "auth.open_role",
+            f"{auth.open_role!r} is no role",
+            f"one of {', '.join(config.roles)}",
+        )
+
+
+def _roles(config: Config) -> Iterator[tuple[str, str, str]]:
+    for name, role in config.roles.items():
+        for action in ("subscribe", "publish", "presence"):
+            for pattern in getattr(role, action):
+                own = action == "publish" and pattern in {EVERYONE, PERSONAL}
+                if not (own or is_pattern(pattern)):
+                    yield (
+                        f"roles.{name}.{action}",
+                        f"{pattern!r} is no pattern of channels",
+                        'names with `*` for a segment or a final `>`, as in "logs.*"',
+                    )
+
+
+def _door(config: Config) -> Iterator[tuple[str, str, str]]:
+    if bool(config.tls.cert_file) != bool(config.tls.key_file):
+        missing = "tls.key_file" if config.tls.cert_file else "tls.cert_file"
+        yield missing, "is missing beside the other", "give both, or none"
+    for origin in config.origins:
+        parts = urlsplit(origin)
+        whole = parts.scheme in {"http", "https"} and origin == f"{parts.scheme}://{parts.netloc}"
+        if origin not in {"*", "null"} and not (whole and parts.hostname):
+            yield (
+                "origins",
+                f"{origin!r} is no origin",
+                'scheme, host and port without a path, as in "https://dash.example:8443"',
+            )
+    for host in config.hosts:
+        if not _DNS_NAME.fullmatch(host):
+            yield "hosts", f"{host!r} is no host's name", 'as in "gateway.example", without a port'
+    for proxy in config.proxies:
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            yield "proxies", str(error), 'an address or a network, as in "10.0.0.0/8"'
+
+
 def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:
     """What is wrong with an endpoint, to follow its name; empty if nothing is."""
     scheme, separator, rest = endpoint.partition("://")
@@ -116,7 +218,8 @@ def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:
     return ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
     if host in {"localhost", "lo"}:
         return True
     try:

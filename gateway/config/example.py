@@ -1,8 +1,10 @@
 """The annotated example file, made from the model so that it cannot lie."""
 
+import json
 from collections.abc import Iterator
 
-from gateway.config.model import Setting, sections, settings
+from gateway.config.model import Config
+from gateway.config.settings import Setting, sections, settings, tables
 
 
 _HEAD = """\
@@ -14,6 +16,8 @@ _CHANNEL = """\
 # One channel may keep more or less than the others; what is left out is as in [log].
 # [channels.metrics]
 # events_max = 10000
+
+# Roles may be changed, and others added: what tokens bear in `role` or `roles`. These are there:
 """
 
 
@@ -34,6 +38,13 @@ def _lines() -> Iterator[str]:
         yield from _entry(name, setting)
     yield ""
     yield _CHANNEL
+    for name, role in Config().roles.items():
+        yield f"# [roles.{name}]"
+        for setting in tables()["roles"].values():
+            value = getattr(role, setting.key)
+            if value:
+                yield f"# {setting.key} = {json.dumps(value)}"
+        yield ""
 
 
 def _entry(name: str, setting: Setting) -> Iterator[str]:

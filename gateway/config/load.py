@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from msgspec import inspect, structs
 
 from gateway.config.checks import check, without_own_bind
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.model import Config, Log, Setting, Value, sections, settings
+from gateway.config.model import Config, Role
+from gateway.config.settings import Setting, Value, sections, settings, tables
 from gateway.config.sources import FILE_VARIABLE, Given, from_environment, from_file, from_flags
 from gateway.core.channels import is_name
 
@@ -70,10 +71,15 @@ def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
 def _locate(key: str, known: Mapping[str, Setting]) -> tuple[Setting | None, str, str]:
     """The setting that a key names, and its place: the section ("" = top level) and the field."""
     section, _, name = key.rpartition(".")
-    if section.startswith("channels."):  # a channel's name may have dots itself
-        usable = is_name(section.removeprefix("channels."))
-        return (known.get(f"log.{name}") if usable else None), section, name
+    table, _, entry = section.partition(".")
+    if entry and table in tables():
+        return (tables()[table].get(name) if _is_entry(table, entry) else None), section, name
     return known.get(key), section, name
+
+
+def _is_entry(table: str, entry: str) -> bool:
+    """Tell whether a table may have an entry of this name; a channel's has dots itself."""
+    return is_name(entry) and (table == "channels" or "." not in entry)
 
 
 def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
@@ -81,13 +87,22 @@ def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
     made = {
         name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()
     }
-    log: Log = made["log"]
     channels = {
-        section.removeprefix("channels."): structs.replace(log, **own)
-        for section, own in values.items()
-        if section.startswith("channels.")
+        name: structs.replace(made["log"], **own) for name, own in _entries("channels", values)
     }
-    return structs.replace(default, **values.get("", {}), **made, channels=channels)
+    roles = default.roles | {
+        name: structs.replace(default.roles.get(name, Role()), **own)
+        for name, own in _entries("roles", values)
+    }
+    return structs.replace(default, **values.get("", {}), **made, channels=channels, roles=roles)
+
+
+def _entries(
+    table: str, values: Mapping[str, dict[str, Value]]
+) -> Iterator[tuple[str, dict[str, Value]]]:
+    for section, own in values.items():
+        if section.startswith(f"{table}."):
+            yield section.removeprefix(f"{table}."), own
 
 
 def _parse(kind: inspect.Type, one: Given) -> Value:
@@ -152,7 +167,8 @@ def _texts(one: Given) -> tuple[str, ...]:
 
 def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
     number = one.text and _NUMBER.fullmatch(str(one.value))
-    shown = f"{one.value if number else repr(one.value)} {reason}"
+    value = "the value" if setting.secret else one.value if number else repr(one.value)
+    shown = f"{value} {reason}"
     if key == "port" and one.text and "://" in str(one.value):
         return Problem(key, shown, _KUBERNETES, one.origin)
     remedy = f"leave it out for the default ({setting.default_toml})"
@@ -160,19 +176,23 @@ def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
 
 
 def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
-    if key in sections() or key == "channels":
+    if key in sections() or key in tables():
         return Problem(key, f"{one.value!r} is not a table", f"write [{key}]", one.origin)
-    if key.startswith("channels."):
-        channel = key.removeprefix("channels.").rpartition(".")[0]
-        fields = ", ".join(name.removeprefix("log.") for name in known if name.startswith("log."))
-        if not is_name(channel):
+    table, _, rest = key.partition(".")
+    if table in tables():
+        entry = rest.rpartition(".")[0]
+        thing = table.removesuffix("s")
+        if not _is_entry(table, entry):
             return Problem(
                 key,
-                f"{channel!r} is not a channel's name",
-                "segments of A-Z a-z 0-9 _ - joined by dots",
+                f"{entry!r} is not a {thing}'s name",
+                "segments of A-Z a-z 0-9 _ - joined by dots"
+                if table == "channels"
+                else "A-Z a-z 0-9 _ -",
                 one.origin,
             )
-        return Problem(key, "no such setting", f"a channel has {fields}", one.origin)
+        fields = ", ".join(tables()[table])
+        return Problem(key, "no such setting", f"a {thing} has {fields}", one.origin)
     if key.startswith("GATEWAY_"):
         names = [setting.variable for setting in known.values()]
     else:

@@ -1,18 +1,12 @@
 """The model: every setting with its default, limits, unit and one sentence of documentation."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta, Struct, inspect
+from msgspec import Meta, Struct, field
 
 
 _INT_MAX = 2**31 - 1  # what ZeroMQ and the kernel's socket options can hold
 _SECONDS_MAX = 1_000_000.0  # as milliseconds still within _INT_MAX
-
-Value = str | int | float | bool | tuple[str, ...]
 
 
 def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
@@ -21,6 +15,10 @@ def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
 
 def _seconds(doc: str, *, least: float = 0.0) -> Meta:
     return Meta(ge=least, le=_SECONDS_MAX, description=doc, extra={"unit": "seconds"})
+
+
+def _rate(doc: str) -> Meta:
+    return Meta(ge=0.01, le=_SECONDS_MAX, description=doc, extra={"unit": "per second"})
 
 
 class Bus(Struct, frozen=True, kw_only=True):
@@ -55,6 +53,20 @@ class Bus(Struct, frozen=True, kw_only=True):
     drain_messages_max: Annotated[
         int, _of("messages", "At most so many are taken per tick and endpoint.", least=1)
     ] = 2_000
+    curve_key_file: Annotated[
+        str,
+        Meta(
+            description="The gateway's own CURVE key, as `gateway keys` makes it; "
+            '"" = the bus is neither encrypted nor authenticated.'
+        ),
+    ] = ""
+    curve_server_file: Annotated[
+        str, Meta(description="Public CURVE key of the publishers in `connect`.")
+    ] = ""
+    curve_clients: Annotated[
+        str,
+        Meta(description="Folder with the public CURVE keys of those who may connect to `bind`."),
+    ] = ""
 
 
 class Ingest(Struct, frozen=True, kw_only=True):
@@ -147,6 +159,32 @@ class Clients(Struct, frozen=True, kw_only=True):
     lag_events_max: Annotated[
         int, _of("events", "A client further behind is closed (4000); 0 = no limit.")
     ] = 0
+    wildcards_max: Annotated[
+        int, _of("subscriptions", "Of its subscriptions so many may have wildcards.", least=0)
+    ] = 32
+    per_address_max: Annotated[
+        int,
+        _of(
+            "clients",
+            "From one address; those of this machine count only if a proxy names them.",
+            least=1,
+        ),
+    ] = 1_000
+    per_user_max: Annotated[
+        int, _of("clients", "With one user's tokens; further ones are refused (4503).", least=1)
+    ] = 100
+    messages_burst: Annotated[
+        int, _of("messages", "What one client may send at once; then as below.", least=1)
+    ] = 60
+    messages_per_second: Annotated[
+        float, _rate("Messages of a client beyond its burst; more get an error.")
+    ] = 10.0
+    subscribes_burst: Annotated[
+        int, _of("messages", "Of them to subscribe or unsubscribe.", least=1)
+    ] = 30
+    subscribes_per_second: Annotated[float, _rate("The same beyond that burst.")] = 1.0
+    pings_burst: Annotated[int, _of("messages", "Pings, of either kind.", least=1)] = 120
+    pings_per_second: Annotated[float, _rate("The same beyond that burst.")] = 2.0
 
 
 class Sessions(Struct, frozen=True, kw_only=True):
@@ -161,6 +199,97 @@ class Sessions(Struct, frozen=True, kw_only=True):
     remembered_max: Annotated[
         int, _of("sessions", "Lost sessions remembered; the oldest make room.")
     ] = 10_000
+
+
+class Auth(Struct, frozen=True, kw_only=True):
+    """Who may come in. Of `secret`, `secret_file`, `public_key_file` and `jwks_url` one switches it on."""
+
+    secret: Annotated[
+        str,
+        Meta(
+            description="Tokens are signed with this (HS256), at least 32 bytes.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    secret_file: Annotated[str, Meta(description="The same, from a file.")] = ""
+    public_key_file: Annotated[
+        str,
+        Meta(
+            description="Tokens are signed for this public key in PEM; its kind decides how: "
+            "RSA RS256, P-256 ES256, Ed25519 EdDSA."
+        ),
+    ] = ""
+    jwks_url: Annotated[
+        str, Meta(description="Tokens are signed for one of the public keys at this https URL.")
+    ] = ""
+    jwks_seconds: Annotated[float, _seconds("For how long those keys are good.", least=10)] = 300.0
+    insecure_jwks: Annotated[
+        bool, Meta(description="Fetch them over plain http, where anybody on the way may put his.")
+    ] = False
+    audience: Annotated[
+        str, Meta(description='What a token\'s `aud` must have; "" = it must have no `aud`.')
+    ] = ""
+    issuer: Annotated[str, Meta(description='What its `iss` must be; "" = anything.')] = ""
+    leeway_seconds: Annotated[
+        float, _seconds("How far the clocks of issuer and gateway may be apart.")
+    ] = 5.0
+    query_token: Annotated[
+        bool,
+        Meta(description="Take tokens from ?token= too, where proxies and histories keep them."),
+    ] = False
+    open_role: Annotated[
+        str, Meta(description="The role of everybody as long as there is no authentication.")
+    ] = "admin"
+    seconds: Annotated[
+        float,
+        _seconds("A client without token that follows nothing is closed after this.", least=0.01),
+    ] = 10.0
+    anonymous_seconds_max: Annotated[
+        float, _seconds("A client without token is closed after this; 0 = never.")
+    ] = 0.0
+    warn_seconds: Annotated[
+        float, _seconds("How long before its token expires a client is told.")
+    ] = 30.0
+
+    @property
+    def required(self) -> bool:
+        """Whether clients need a token to be somebody."""
+        return any((self.secret, self.secret_file, self.public_key_file, self.jwks_url))
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """What a role may do, by patterns of channels; everybody also has what `anonymous` has."""
+
+    subscribe: Annotated[tuple[str, ...], Meta(description="Follow, and read the history of.")] = ()
+    publish: Annotated[
+        tuple[str, ...],
+        Meta(description="Broadcast to; $everyone and $personal have to be named themselves."),
+    ] = ()
+    presence: Annotated[tuple[str, ...], Meta(description="See who follows.")] = ()
+    admin: Annotated[
+        bool, Meta(description="See the gateway's own state: status, clients, metrics.")
+    ] = False
+
+
+ROLES = {
+    "anonymous": Role(subscribe=("metrics", "status")),
+    "bot": Role(subscribe=("signals",)),
+    "developer": Role(subscribe=("signals", "actions", "logs", "logs.>")),
+    "monitor": Role(admin=True),
+    "admin": Role(
+        subscribe=(">",), publish=(">", "$everyone", "$personal"), presence=(">",), admin=True
+    ),
+}
+"""The roles that there are without being configured: the first NeuroGraph server's, and a scraper's."""
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """https and wss; files that change are read again."""
+
+    cert_file: Annotated[
+        str, Meta(description='The certificate and its chain in PEM; "" = plain http and ws.')
+    ] = ""
+    key_file: Annotated[str, Meta(description="Its private key in PEM.")] = ""
 
 
 class Shutdown(Struct, frozen=True, kw_only=True):
@@ -208,6 +337,30 @@ class Config(Struct, frozen=True, kw_only=True):
             description="Allow addresses that other machines reach, although nobody is authenticated."
         ),
     ] = False
+    origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Origins of web pages that may use the gateway, as in "
+            '"https://dash.example"; its own always may, "*" = all.'
+        ),
+    ] = ()
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names that it is called by, as in a Host header; its address and localhost "
+            "are among them. On loopback no others are served, elsewhere all are if this is empty."
+        ),
+    ] = ()
+    proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of proxies whose X-Forwarded-For and "
+            "X-Forwarded-Proto are believed."
+        ),
+    ] = ()
+    auth: Auth = Auth()
+    roles: dict[str, Role] = field(default_factory=ROLES.copy)
+    tls: Tls = Tls()
     bus: Bus = Bus()
     ingest: Ingest = Ingest()
     log: Log = Log()
@@ -220,54 +373,3 @@ class Config(Struct, frozen=True, kw_only=True):
     def log_of(self, channel: str) -> Log:
         """What this channel keeps: its own settings, or the defaults of every channel."""
         return self.channels.get(channel, self.log)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One field of the model, for whoever reads, prints or documents it."""
-
-    key: str
-    kind: inspect.Type
-    default: Value
-    unit: str
-    doc: str
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return "GATEWAY_" + self.key.replace(".", "_").upper()
-
-    @property
-    def default_toml(self) -> str:
-        """The default as TOML writes it."""
-        return json.dumps(self.default)  # numbers, texts, truth and lists look the same in both
-
-
-def sections() -> dict[str, str]:
-    """The model's sections and what each is about; those of single channels are not among them."""
-    kinds = {field.name: field.default for field in msgspec.structs.fields(Config)}
-    return {
-        name: (type(default).__doc__ or "")
-        for name, default in kinds.items()
-        if isinstance(default, Struct)
-    }
-
-
-def settings() -> Iterator[Setting]:
-    """Every setting in the model's order, the sections' after the top level's."""
-    yield from _settings_of(Config, "")
-    for section in sections():
-        yield from _settings_of(type(getattr(Config(), section)), section + ".")
-
-
-def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
-    described = cast(inspect.StructType, inspect.type_info(model))
-    for field in described.fields:
-        if isinstance(field.type, inspect.Metadata):
-            yield Setting(
-                key=prefix + field.name,
-                kind=field.type.type,
-                default=field.default,
-                unit=(field.type.extra or {}).get("unit", ""),
-                doc=(field.type.extra_json_schema or {}).get("description", ""),
-            )

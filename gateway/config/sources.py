@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.model import settings
+from gateway.config.settings import settings
 
 
 FILE_VARIABLE = "GATEWAY_CONFIG"
