@@ -159,7 +159,7 @@ class Presence(Struct, kw_only=True):
     channel: str
     subscribers: int
     users: int
-    clients: list[PresentClient]
+    clients: list[PresentClient] | None
     page: Page
 
 
