@@ -17,6 +17,7 @@ from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
+from gateway.config.checks import is_loopback
 from gateway.config.model import Config
 from gateway.core.errors import CloseCode
 from gateway.core.hub import Tick
@@ -88,6 +89,7 @@ class Service:
         if config.bind:
             endpoints.append((config.bind, "bind"))
         self.hub.watch = self._watch
+        self.hub.deny = arrivals.denied
         for endpoint, mode in endpoints:
             link = Link(
                 self._zmq,
@@ -305,6 +307,8 @@ async def _serve(config: Config) -> int:
     try:
         async with running(config) as service:
             log.info("listening", url=service.url, version=__version__)
+            if not (config.auth.required or is_loopback(config.host)):
+                log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
             for link in service.bus():
                 log.info("bus_link", change="opened", endpoint=link.endpoint, mode=link.mode)
             await stop.wait()

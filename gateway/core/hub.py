@@ -65,6 +65,8 @@ class Hub:
         self._heard = False
         self.watch: Callable[[Iterable[str]], object] = lambda patterns: None
         """Called with what a client begins to follow."""
+        self.deny: Callable[[Session, Sequence[str]], object] = lambda session, channels: None
+        """Called with what a client asked for and may not follow."""
         self._greeting = greeting
         self._allowed = allowed
         engine.follow(self.fanout.deliver)
@@ -284,6 +286,8 @@ class Hub:
         """Publish a change of subscriptions on ``connections``."""
         if changed is None:
             return
+        if changed.denied:
+            self.deny(session, changed.denied)
         if changed.subscribed:
             self.watch(changed.subscribed)
             names = list(changed.subscribed)

@@ -34,6 +34,7 @@ class GatewayStatus(Struct, kw_only=True):
     whether anything was heard from a publisher yet, or not for too long."""
 
     version: str
+    authentication: Literal["none", "token"]
     uptime_seconds: float
     ready: bool
     connections: int

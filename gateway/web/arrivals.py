@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.core.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.messages import Position
 from gateway.core.rights import Identity
 from gateway.core.session import Session
+from gateway.logs import RateLimit
 from gateway.web.connection import Connection
 from gateway.web.context import Context
 from gateway.web.identity import audit, of_token
@@ -23,6 +25,7 @@ from gateway.web.terms import Terms
 _SECRET_BYTES = 24
 _USER_CHARS_MAX = 128
 _DIGITS_MAX = 9
+_denials = RateLimit(count=5, interval_seconds=1.0)
 _SOON_SECONDS = 1.0
 """A gateway that has just started is soon ready."""
 
@@ -108,6 +111,13 @@ async def authenticate(context: Context, connection: Connection, message: messag
     audit.info("authenticated", address=connection.address, **_who(session))
     if connection.terms is not None:
         connection.terms.settle()
+
+
+def denied(session: Session, channels: Sequence[str]) -> None:
+    """Write down what somebody wanted to follow and may not."""
+    suppressed = _denials.admit(session.client_id, now=time.monotonic())
+    if suppressed is not None:
+        audit.warning("denied", channels=channels, suppressed=suppressed, **_who(session))
 
 
 def _who(session: Session) -> dict[str, object]:

@@ -52,6 +52,7 @@ async def status(request: web.Request) -> web.Response:
     return answer(
         answers.GatewayStatus(
             version=__version__,
+            authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
             ready=not context.unready(),
             connections=len(connections),
