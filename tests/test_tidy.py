@@ -17,6 +17,7 @@ PACKAGE = ROOT / "gateway"
 FLOORS = [
     {"core"},
     {"config", "logs", "metrics"},
+    {"auth"},
     {"bus", "web"},
     {"service"},
     {"cli"},
@@ -48,7 +49,9 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus", "service"],
-    "aiohttp": ["web", "service"],
+    "aiohttp": ["auth", "web", "service"],
+    "jwt": ["auth"],
+    "cryptography": ["auth"],
     "prometheus_client": ["metrics"],
     "uvloop": ["service"],
     "structlog": ["logs"],
