@@ -18,6 +18,7 @@ from gateway.auth import verifier
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.checks import is_loopback
+from gateway.config.errors import ConfigError
 from gateway.config.model import Config
 from gateway.core.errors import CloseCode
 from gateway.core.hub import Tick
@@ -102,6 +103,8 @@ class Service:
             self._links.append(link)
             link.fetch(self.hub.ingest.joiner.interest.prefixes)
             link.open()
+        if self._verifier is not None:
+            self._verifier.start()
         await self._runner.setup()
         self._server = await transport.listen(
             self._runner,
@@ -130,6 +133,8 @@ class Service:
         for link in self._links:
             link.close()
         self._asker.close()
+        if self._verifier is not None:
+            await self._verifier.close()
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -322,7 +327,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

@@ -50,7 +50,9 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus", "service"],
-    "aiohttp": ["web", "service"],
+    "aiohttp": ["auth", "web", "service"],
+    "jwt": ["auth"],
+    "cryptography": ["auth"],
     "prometheus_client": ["metrics"],
     "uvloop": ["service"],
     "structlog": ["logs"],

@@ -60,8 +60,7 @@ class Terms:
 
     def _judge_token(self, session: Session, expires_ns: int) -> None:
         left = (expires_ns - self._now_ns()) / 1e9
-        over = left + self._auth.leeway_seconds
-        if over <= 0:
+        if left <= 0:
             self._party.end(CloseCode.TOKEN_EXPIRED)
             return
         if left > self._auth.warn_seconds:
@@ -73,11 +72,11 @@ class Terms:
             session.send(
                 messages.TokenExpiring(
                     token_expires=timestamp(expires_ns),
-                    seconds=round(max(left, 0.0), 3),
+                    seconds=round(left, 3),
                     timestamp=timestamp(now_ns),
                 )
             )
-        self._come_again(over)
+        self._come_again(left)
 
     def _judge_stranger(self, session: Session) -> None:
         lived = (self._now_ns() - self._began_ns) / 1e9
