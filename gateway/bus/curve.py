@@ -19,6 +19,8 @@ log = logger("gateway.bus")
 _ZAP = "inproc://zeromq.zap.01"
 _DOMAIN = b"bus"
 _REQUESTS_AT_ONCE_MAX = 100
+_HANDSHAKE_SECONDS = 5.0
+"""libzmq may notice a refusal only when this ends: then who was refused tries again."""
 _SHOWN_CHARS = 8
 """Of a public key, in logs."""
 _CRYPTOGRAPHIC = 0x11000001  # ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
@@ -54,6 +56,7 @@ class Curve:
             socket.curve_secretkey = self._keys.secret
             socket.zap_domain = _DOMAIN
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody, when nobody answers
+            socket.setsockopt(zmq.HANDSHAKE_IVL, round(_HANDSHAKE_SECONDS * 1000))
 
     def approach(self, socket: _Socket, server: str | None = None) -> bool:
         """Make a socket that will connect prove who it is, and demand as much of the other end.

@@ -24,7 +24,7 @@ log = logger("gateway.bus")
 KEYS_MAX: Final = 10_000
 """Files read of a folder of keys, the first by their names."""
 LOOK_SECONDS: Final = 1.0
-"""A change of that folder counts after this at the latest."""
+"""A new key counts after this at the latest."""
 
 _KEY_CHARS = 40
 _OTHERS = 0o077
@@ -54,8 +54,11 @@ class AllowList:
         return len(self._names)
 
     def name_of(self, key: bytes, *, now: float) -> str | None:
-        """Return the name of the file that holds this key, None if none does. `now` is in seconds."""
-        if now - self._looked >= LOOK_SECONDS:
+        """Return the name of the file that holds this key, None if none does. `now` is in seconds.
+
+        Who is on the list is looked for each time, who is not once a second for all.
+        """
+        if key in self._names or now - self._looked >= LOOK_SECONDS:
             self._looked = now
             if unusable := self._read():
                 name, reason = unusable[0]

@@ -98,7 +98,8 @@ class Link:
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._stranger = False
+        self._strangers = 0
+        """Those whose handshake failed, and whose end was not told yet."""
         self._reopen: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
 
@@ -152,7 +153,7 @@ class Link:
             self._loop.remove_reader(monitor.FD)
             socket.disable_monitor()
             socket.close(linger=0)
-        self.peers = 0
+        self.peers = self._strangers = 0
 
     def fetch(self, prefixes: frozenset[str]) -> None:
         """Subscribe to topics with these prefixes, and no others."""
@@ -218,15 +219,15 @@ class Link:
             self.problem = ""
             self._on_change(self, "up")
         elif event & _FAILED:
-            # Its end is the next event: who never shook hands was no peer, and takes none away.
-            self._stranger = True
+            # Who never shook hands was no peer, and takes none away when its end is told.
+            self._strangers += 1
             self.refused += 1
             self.problem = self._curve.explain(event, value, bound=self.mode == "bind")
             self._on_change(self, "refused")
             return
         elif event == zmq.Event.DISCONNECTED:
-            if self._stranger:
-                self._stranger = False
+            if self._strangers:
+                self._strangers -= 1
             else:
                 self.peers = max(self.peers - 1, 0)
                 self._on_change(self, "down")

@@ -161,6 +161,7 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
 
     await eventually(once_more, saying=gateway.log_tail)
     assert not await asyncio.to_thread(again.wait_for_subscriber, 0)
+    assert (await link(gateway, endpoint))["peers"] == 0
     named = [r for r in gateway.records if r["event"] == "bus_refused"]
     assert named[0]["public_key"] == ring.texts("late")[0][:8] + "…"
     assert [r["name"] for r in gateway.records if r["event"] == "bus_admitted"] == ["late"]

@@ -83,8 +83,8 @@ class Keys:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody, when nobody answers
 
     def knows(self, key: bytes) -> bool:
-        """Whether this is a gateway's key."""
-        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+        """Whether this is a gateway's key; who is not known is looked for once a second."""
+        if key in self._known or time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._read()
         return key in self._known
 
