@@ -30,13 +30,12 @@ LAYOUTS = ("connects", "binds")
 LIFE = """
 import sys, time
 from neurograph_publisher import Curve, Publisher
-way, endpoint, key, gateways, count = sys.argv[1:]
+way, endpoint, key, gateways, life, count = sys.argv[1:]
 publisher = Publisher(**{way: endpoint}, replay=100_000, curve=Curve(key, gateways))
 publisher.wait_for_subscriber(20)
 for n in range(int(count)):
-    publisher.publish("life", {"n": n})
+    publisher.publish("life", {"n": n, "life": life})
     time.sleep(0.0005)
-print("done", flush=True)
 time.sleep(3600)
 """
 
@@ -278,34 +277,54 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
         gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
     client = await connect("life", to=gateway)
 
-    def live(count: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", LIFE, *map(str, way), str(count)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def live(life: str, count: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", LIFE, *map(str, way), life, str(count)])
 
-    first, second = live(1_000_000), None
+    def came(life: str) -> list[int]:
+        events = client.channel("life").events
+        return [event["data"]["n"] for event in events if event["data"]["life"] == life]
+
+    lives = [live("first", 1_000_000)]
     try:
         await client.events("life", 300, within=30)
-        first.kill()
-        first.wait()
-        second = live(2000)
-        record = client.channel("life")
-
-        def all_there() -> bool:
-            return bool(record.events) and record.numbers.count(1999) >= 1 + (before > 1999)
-
-        before = record.numbers.index(0, 1) if 0 in record.numbers[1:] else len(record.numbers)
-        await eventually(all_there, within=30, saying=gateway.log_tail)
+        lives[0].kill()
+        lives[0].wait()
+        lives.append(live("second", 2000))
+        await eventually(lambda: 1999 in came("second"), within=30, saying=gateway.log_tail)
     finally:
-        for life in (first, second):
-            if life is not None:
-                life.kill()
-                life.communicate()
-    again = record.numbers.index(0, 1)
-    assert record.numbers[:again] == list(range(again)), (
-        "what the first life sent, as far as it came"
-    )
-    assert record.numbers[again:] == list(range(2000))
+        for one in lives:
+            one.kill()
+            one.wait()
+
+    assert came("first") == list(range(len(came("first")))), "as far as it left the process"
+    assert came("second") == list(range(2000))
     assert await gateway.metric("gateway_bus_lost_total") == 0
+
+
+async def test_who_is_refused_takes_no_peer_away(
+    ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
+) -> None:
+    """Several at once, which are told of one after the other when they come, and when they go."""
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
+    good = core(connect=endpoint, curve=ring.curve("core", "gateway"))
+    await arrives(gateway, good, connect)
+    wrong = [core(connect=endpoint, curve=ring.curve(f"no{n}", "gateway")) for n in range(3)]
+
+    async def all_refused() -> bool:
+        return await gateway.metric("gateway_bus_refused_total") >= len(wrong)
+
+    await eventually(all_refused)
+    for one in wrong:
+        one.close()
+    last = core(connect=endpoint, curve=ring.curve("core", "gateway"))
+    await arrives(gateway, last, connect)
+
+    async def settled() -> bool:
+        return bool((await link(gateway, endpoint))["peers"] == 2)
+
+    await eventually(settled, saying=gateway.log_tail)
+    await arrives(gateway, good, connect)
 
 
 async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
