@@ -4,6 +4,7 @@ Keys are text in Z85, in files as pyzmq writes them.
 """
 
 import errno
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class AllowList:
         self._names: dict[bytes, str] = {}
         self._stamp: list[tuple[object, ...]] = []
         self._looked = 0.0
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # that of Path may raise
             raise _problem("curve_clients", f"there is no folder {folder}")
         for name, reason in self._read():
             raise _problem("curve_clients", f"{folder / name} {reason}")

@@ -1,5 +1,6 @@
 """`gateway keys`: a pair of CURVE keys for the bus."""
 
+import json
 from pathlib import Path
 
 import click
@@ -20,16 +21,17 @@ def keys(folder: Path, name: str) -> None:
         raise click.BadParameter(f"{name!r} is no file's name", param_hint="--name")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        public, secret = make_pair(folder, name)
+        public, secret = make_pair(folder.resolve(), name)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    own = json.dumps(str(secret), ensure_ascii=False)  # as TOML and Python write it, too
     click.echo(
         f"""\
-{public} is public, {secret} stays where it is used.
+{public} is for everybody who talks to {name}; {secret.name} stays on its machine.
 
-Of a gateway:   [bus] curve_key_file = "{secret}"
-  and beside it curve_clients = "FOLDER" (publishers' .key files) for bind,
-                curve_server_file = "PUBLISHER.key" for connect.
-Of a publisher: Publisher(…, curve=Curve("{secret}", "GATEWAY.key")) to connect,
-                Publisher(…, curve=Curve("{secret}", "FOLDER")) (gateways' .key files) to bind."""
+A gateway, under [bus]:  curve_key_file = {own}
+                         curve_clients = "FOLDER with the .key of each publisher"   # for bind
+                         curve_server_file = "the .key of the publisher"            # for connect
+A publisher, to connect: Publisher(connect=…, curve=Curve({own}, "the .key of the gateway"))
+             to bind:    Publisher(bind=…, curve=Curve({own}, "FOLDER with the .key of each gateway"))"""
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +176,15 @@ async def test_replay_is_for_those_who_have_the_key(layout: str, ring: Ring) -> 
         finally:
             for one in (stranger, plain, asker):
                 one.close()
+
+
+def test_system_metrics_come_encrypted(ring: Ring) -> None:
+    command = [sys.executable, "-m", "neurograph_publisher.system_metrics", "--count", "1"]
+    with gateway(prepare=server(ring, "gateway")) as bus:
+        keys = [str(ring.secret("core")), str(ring.public("gateway"))]
+        with subprocess.Popen([*command, "--connect", bus.endpoint, "--curve", *keys]) as one:
+            assert bus.read()[0] == "metrics"
+            assert one.wait(10) == 0
 
 
 def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:

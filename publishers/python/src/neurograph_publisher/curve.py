@@ -4,11 +4,11 @@ Who binds is the CURVE server. ZeroMQ asks in the server's own process whether i
 connects: ZAP, ZeroMQ RFC 27.
 """
 
+import os
 import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import zmq
@@ -36,8 +36,8 @@ class Curve:
     may from then on, who is taken away may not connect again.
     """
 
-    key_file: str | PathLike[str]
-    gateways: str | PathLike[str]
+    key_file: str | os.PathLike[str]
+    gateways: str | os.PathLike[str]
 
 
 class Keys:
@@ -58,7 +58,7 @@ class Keys:
         self._stamp: list[tuple[object, ...]] = []
         self._looked = 0.0
         self._read()
-        if not (self._known or self._gateways.is_dir()):
+        if not (self._known or os.path.isdir(self._gateways)):
             _load(self._gateways)  # says why
 
     def approach(self, socket: Socket) -> None:
@@ -67,7 +67,7 @@ class Keys:
         Raises:
             PublisherError: It is not clear whose key to demand.
         """
-        if self._gateways.is_dir():
+        if os.path.isdir(self._gateways):
             raise PublisherError(
                 f"{self._gateways} is a folder: to connect, name one gateway's .key"
             )
@@ -93,7 +93,7 @@ class Keys:
         self._looked = time.monotonic()
         path = self._gateways
         try:
-            files = sorted(path.glob("*.key"))[:_KEYS_MAX] if path.is_dir() else [path]
+            files = sorted(path.glob("*.key"))[:_KEYS_MAX] if os.path.isdir(path) else [path]
             stamp = [(file, *_stamp(file)) for file in files]
         except OSError:  # gone
             files, stamp = [], []
