@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -102,6 +103,11 @@ async def nothing_arrived(gateway: Gateway, publisher: Publisher) -> None:
     assert not await asyncio.to_thread(publisher.wait_for_subscriber, 0)
     assert await gateway.metric("gateway_events_received_total") == 0
     assert (await gateway.request("GET", "/healthz")).status == 200
+
+
+def living(*arguments: object) -> subprocess.Popen[bytes]:
+    """Start a publisher's process: its way, endpoint, key, gateways, name, and count of events."""
+    return subprocess.Popen([sys.executable, "-c", LIFE, *map(str, arguments)])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -277,19 +283,16 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
         gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
     client = await connect("life", to=gateway)
 
-    def live(life: str, count: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", LIFE, *map(str, way), life, str(count)])
-
     def came(life: str) -> list[int]:
         events = client.channel("life").events
         return [event["data"]["n"] for event in events if event["data"]["life"] == life]
 
-    lives = [live("first", 1_000_000)]
+    lives = [living(*way, "first", 1_000_000)]
     try:
         await client.events("life", 300, within=30)
         lives[0].kill()
         lives[0].wait()
-        lives.append(live("second", 2000))
+        lives.append(living(*way, "second", 2000))
         await eventually(lambda: 1999 in came("second"), within=30, saying=gateway.log_tail)
     finally:
         for one in lives:
@@ -299,6 +302,31 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
     assert came("first") == list(range(len(came("first")))), "as far as it left the process"
     assert came("second") == list(range(2000))
     assert await gateway.metric("gateway_bus_lost_total") == 0
+
+
+async def test_a_link_over_curve_that_only_seems_up_is_replaced(
+    ring: Ring, launch: Launch, connect: Connect
+) -> None:
+    """A publisher that stops for longer than its heartbeats allow; nothing is lost when it goes on."""
+    endpoint = free_tcp()
+    gateways = ring.listing("gateways", "gateway")
+    gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
+    client = await connect("life", to=gateway)
+    with living("bind", endpoint, ring.secret("core"), gateways, "only", 5000) as life:
+        try:
+            await client.events("life", 100, within=30)
+            life.send_signal(signal.SIGSTOP)
+
+            async def reopened() -> bool:
+                return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
+
+            await eventually(reopened, within=20)
+            life.send_signal(signal.SIGCONT)
+            await client.events("life", 5000, within=30)
+        finally:
+            life.kill()
+
+    assert client.channel("life").numbers == list(range(5000))
 
 
 async def test_who_is_refused_takes_no_peer_away(
