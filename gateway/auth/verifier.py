@@ -9,6 +9,7 @@ import jwt
 
 from gateway.auth import claims
 from gateway.auth.errors import Reason, TokenError
+from gateway.auth.jwks import Jwks
 from gateway.auth.keys import FixedKey, Key, public_key_file, secret, secret_file
 from gateway.config.model import Auth
 from gateway.core.rights import Claims
@@ -165,4 +166,6 @@ def verifier(auth: Auth) -> Verifier | None:
         return Verifier(auth, FixedKey(lambda: Key("HS256", secret_file(auth.secret_file))))
     if auth.public_key_file:
         return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
+    if auth.jwks_url:
+        return Verifier(auth, Jwks(auth.jwks_url, seconds=auth.jwks_seconds))
     return None
