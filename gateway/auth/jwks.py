@@ -138,7 +138,7 @@ class Jwks:
         except _Refused as error:
             problem = str(error)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = f"no answer ({type(error).__name__})"
+            problem = _no_answer(error)
         finally:
             self._fetching = None
         if problem != self._problem:
@@ -149,11 +149,28 @@ class Jwks:
                 log.info("keys fetched", keys=len(self._keys.named) if self._keys else 0)
 
 
+def _no_answer(error: Exception) -> str:
+    return f"no answer ({type(error).__name__})"  # its text may have the URL, and that a password
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request and keep the session from sending it again when the server hangs up."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientError as error:
+        raise _Refused(_no_answer(error)) from None
+
+
 async def _get(url: str) -> bytes:
     """The body of an answer 200; redirects are not followed, and compression is not undone."""
     async with (
         aiohttp.ClientSession(
-            auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), headers=_HEADERS
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            middlewares=[_once],
         ) as http,
         http.get(url, allow_redirects=False) as answer,
     ):
