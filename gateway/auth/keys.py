@@ -168,7 +168,7 @@ def from_jwk(jwk: Mapping[str, object]) -> Key | None:
     operations = jwk.get("key_ops", ["verify"])
     if (
         algorithm is None
-        or "d" in jwk  # a private key: it is public by now, and anybody may sign with it
+        or "d" in jwk  # a private key: anybody may sign with it now, and some take long to read
         or jwk.get("use", "sig") != "sig"
         or jwk.get("alg", algorithm) != algorithm
         or not (isinstance(operations, list) and "verify" in operations)
