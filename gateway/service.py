@@ -125,6 +125,17 @@ class Service:
             self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
         ]
 
+    def reload(self) -> None:
+        """Read keys again from their files; what cannot be used leaves the old one."""
+        if self._verifier is None:
+            return
+        try:
+            self._verifier.reload()
+        except ConfigError as error:
+            log.error("not reloaded", reason=str(error))
+        else:
+            log.info("reloaded")
+
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
         self._context.draining = True
@@ -324,6 +335,7 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         async with running(config) as service:
+            loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
@@ -340,7 +352,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, ConfigError, OSError) as error:
+    except (BusError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

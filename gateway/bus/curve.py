@@ -108,9 +108,8 @@ class Curve:
                 door.send_multipart(self._answer(door.recv_multipart(zmq.NOBLOCK)), zmq.NOBLOCK)
         except zmq.Again:
             return
-        self._loop.call_soon(
-            self.touch
-        )  # the edge is spent: nothing would wake us for what is left
+        # The edge is spent: nothing would wake us for what is left.
+        self._loop.call_soon(self.touch)
 
     def close(self) -> None:
         """Answer no more: from now on nobody comes in."""

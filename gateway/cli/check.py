@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gateway.auth import verifier
 from gateway.cli.options import configured
 from gateway.config import Config, Log, example
 
@@ -37,6 +38,7 @@ def check(config: Config) -> None:
 
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
+    verifier(config.auth)  # reads the key that it verifies with
     about_keys = _about_keys(config)
     for line in described(config):
         click.echo(line)
@@ -50,6 +52,7 @@ def described(config: Config) -> Iterator[str]:
     host = f"[{config.host}]" if ":" in config.host else config.host
     at = f"{host}:{config.port or '<any free port>'}"
     yield f"serve       http://{at} and ws://{at}/ws"
+    yield f"let in      {_let_in(config)}"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
@@ -69,6 +72,18 @@ def described(config: Config) -> Iterator[str]:
     )
     yield f"shutdown    within {end.seconds_max:g} s; clients come back over {end.spread_seconds:g} s"
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
+
+
+def _let_in(config: Config) -> str:
+    auth = config.auth
+    if not auth.required:
+        return f"everybody, as {auth.open_role}"
+    source = next(
+        name
+        for name in ("secret", "secret_file", "public_key_file", "jwks_url")
+        if getattr(auth, name)
+    )
+    return f"who brings a token for auth.{source}; others as anonymous"
 
 
 def _kept(log: Log) -> str:

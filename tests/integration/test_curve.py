@@ -191,6 +191,21 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     assert [r["name"] for r in gateway.records if r["event"] == "bus_admitted"] == ["late"]
 
 
+async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
+    ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
+) -> None:
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
+    (ring.folder / "trusted" / "broken.key").write_text("hush")
+    (ring.folder / "trusted" / "dangling.key").symlink_to("nowhere")
+    ring.add("trusted", "core")
+    await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
+
+    [told] = [r for r in gateway.records if r["event"] == "bus_keys_unusable"]
+    assert (told["file"], told["reason"], told["count"]) == ("broken.key", "holds no CURVE key", 2)
+    assert "hush" not in gateway.log_tail()
+
+
 async def test_a_plain_socket_that_was_refused_tries_again_by_itself(
     ring: Ring, launch: Launch, plain: Plain
 ) -> None:
