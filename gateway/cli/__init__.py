@@ -4,6 +4,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.check import check
+from gateway.cli.keys import keys
 from gateway.cli.serve import serve
 from gateway.cli.token import token
 from gateway.cli.version import version
@@ -18,4 +19,5 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(check)
 main.add_command(token)
+main.add_command(keys)
 main.add_command(version)

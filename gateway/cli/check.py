@@ -39,9 +39,10 @@ def check(config: Config) -> None:
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
     verifier(config.auth)  # reads the key that it verifies with
+    about_keys = _about_keys(config)
     for line in described(config):
         click.echo(line)
-    for warning in warnings(config):
+    for warning in (*warnings(config), *about_keys):
         click.echo(f"warning: {warning}", err=True)
 
 
@@ -56,6 +57,8 @@ def described(config: Config) -> Iterator[str]:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
         yield f"bind        {config.bind}, where publishers connect"
+    if config.bus.curve_key_file:
+        yield f"CURVE       with the key in {config.bus.curve_key_file}"
     yield f"keep        {_kept(config.log)} per channel, {config.ingest.channels_max} channels at most"
     for name, log in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(log)}"
@@ -114,6 +117,16 @@ def warnings(config: Config) -> Iterator[str]:
             "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
             f"({config.bus.message_bytes_max}) never arrive"
         )
+
+
+def _about_keys(config: Config) -> list[str]:
+    """What is hardly meant of the bus's keys; ConfigError if one cannot be used."""
+    if not config.bus.curve_key_file:
+        return []
+    from gateway.bus import keys  # here, so that who uses no keys needs no zmq
+
+    keys.read(config.bus)
+    return list(keys.warnings(config.bus))
 
 
 def _unavailable(host: str, port: int) -> str:
