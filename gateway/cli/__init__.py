@@ -18,6 +18,6 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(check)
-main.add_command(keys)
 main.add_command(token)
+main.add_command(keys)
 main.add_command(version)
