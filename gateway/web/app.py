@@ -45,5 +45,7 @@ def build(context: Context) -> web.Application:
 
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    if response.status == 101:  # it is kept for as long as the connection lasts
+        return
     response.headers["Server"] = SERVER
     response.headers["X-Content-Type-Options"] = "nosniff"
