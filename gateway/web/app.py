@@ -1,24 +1,47 @@
-"""The application: which address is served by what."""
+"""The application: which address is served by what, and for whom."""
+
+import re
 
 from aiohttp import web
 
+from gateway.core.errors import ErrorCode, RequestError
+from gateway.logs import RateLimit, logger
+from gateway.metrics import Refused
 from gateway.web import page, rest, schemas
 from gateway.web.context import CONTEXT, Context
-from gateway.web.problems import SERVER, problems
+from gateway.web.door import Door, head_bytes
+from gateway.web.problems import SERVER, Handler, problems
 from gateway.web.sse import events
+from gateway.web.transport import HEAD_BYTES_MAX
 from gateway.web.websocket import websocket
 
+
+log = logger("gateway.http")
 
 API = "/api/v1/websocket"
 _BODY_SLACK_BYTES = 4096
 """What a broadcast may hold beside its event."""
+_PREFLIGHT_SECONDS = 600
+_ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID"
+_AUTHORITY_OF_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
+_COUNTED: dict[ErrorCode, Refused] = {
+    ErrorCode.UNKNOWN_HOST: "host",
+    ErrorCode.FORBIDDEN_ORIGIN: "origin",
+}
+
+_DOOR: web.AppKey[Door] = web.AppKey("door", Door)
+_LOGGED: web.AppKey[RateLimit] = web.AppKey("refusals logged", RateLimit)
+_ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
+"""The origin of the page that makes a request, if it may."""
 
 
 def build(context: Context) -> web.Application:
     """Put the application together."""
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
-    app = web.Application(middlewares=[problems], client_max_size=body_bytes_max)
+    app = web.Application(middlewares=[problems, _knock], client_max_size=body_bytes_max)
     app[CONTEXT] = context
+    app[_DOOR] = Door(context.config)
+    app[_LOGGED] = RateLimit(count=1, interval_seconds=1.0)
     app.on_response_prepare.append(_sign)
     app.add_routes(
         [
@@ -43,6 +66,71 @@ def build(context: Context) -> web.Application:
     return app
 
 
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER
-    response.headers["X-Content-Type-Options"] = "nosniff"
+@web.middleware
+async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in whom the door lets in; behind it `remote` and `scheme` are the client's own."""
+    door, headers = request.app[_DOOR], request.headers
+    if head_bytes(request.raw_path, request.raw_headers) > HEAD_BYTES_MAX:
+        raise RequestError(
+            ErrorCode.HEADERS_TOO_LARGE, f"the headers together exceed {HEAD_BYTES_MAX} bytes"
+        )
+    peer, scheme = request.remote or "", request.scheme
+    caller = door.caller(
+        peer, scheme, headers.getall("X-Forwarded-For", ()), headers.getall("X-Forwarded-Proto", ())
+    )
+    try:
+        host = door.check_host(headers.getall("Host", ()), _authority(request.raw_path))
+        origin = door.check_origin(headers.getall("Origin", ()), scheme=caller.scheme, host=host)
+    except RequestError as refused:
+        _refused(request, refused, caller.address)
+        raise
+    if origin is not None:
+        request[_ORIGIN] = origin
+        missed = request.match_info.http_exception
+        if isinstance(missed, web.HTTPMethodNotAllowed) and _is_preflight(request):
+            return _preflight(missed)
+    if (caller.address, caller.scheme) != (peer, scheme):
+        request = request.clone(remote=caller.address, scheme=caller.scheme)
+    return await handler(request)
+
+
+def _authority(target: str) -> str | None:
+    """Return what a request line names beside the path, if it does."""
+    if target.startswith("/") or target == "*":
+        return None
+    found = _AUTHORITY_OF_TARGET.match(target)
+    return found[1] if found else target
+
+
+def _refused(request: web.Request, refused: RequestError, address: str) -> None:
+    reason = _COUNTED.get(refused.code)
+    if reason is None:
+        return
+    request.app[CONTEXT].metrics.refused(reason)
+    loop = request.loop
+    suppressed = request.app[_LOGGED].admit(reason, now=loop.time())
+    if suppressed is not None:
+        log.info("refused", reason=refused.message, address=address, suppressed=suppressed)
+
+
+def _is_preflight(request: web.Request) -> bool:
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
+def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
+    """Say what a page of another origin may ask here (Fetch standard, CORS-preflight)."""
+    headers = {
+        "Access-Control-Allow-Methods": ", ".join(sorted(missed.allowed_methods)),
+        "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+        "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+    }
+    return web.Response(status=204, headers=headers)
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
+    headers["Server"] = SERVER
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
+    if _ORIGIN in request:
+        headers["Access-Control-Allow-Origin"] = request[_ORIGIN]

@@ -23,13 +23,17 @@ _SOON_SECONDS = 1.0
 """A gateway that has just started is soon ready."""
 
 
-def refusal(context: Context) -> CloseCode | None:
-    """Say why nobody is let in now; told on the open connection, as browsers see nothing before."""
+def refusal(context: Context, address: str) -> CloseCode | None:
+    """Say why nobody from there is let in now; told on the open connection, as browsers see nothing before."""
     if context.draining:
         return CloseCode.RESTART
     if context.refilling():
         return CloseCode.TRY_LATER
     if len(context.connections) >= context.config.clients.connections_max:
+        context.metrics.refused("clients")
+        return CloseCode.TRY_LATER
+    if context.places.full(address):
+        context.metrics.refused("address")
         return CloseCode.TRY_LATER
     return None
 
@@ -58,6 +62,7 @@ def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
     session = hub.arrive(arrival, connection.reader, now_ns=now_ns)
     connection.session = session
     context.connections[session.client_id] = connection
+    context.places.take(connection.address)
     context.metrics.opened()
     context.pulse.add(connection, now=asyncio.get_running_loop().time())
 
@@ -76,6 +81,7 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     seconds = (now_ns - connection.connected_ns) / 1e9
     context.pulse.remove(connection)
     del context.connections[session.client_id]
+    context.places.free(connection.address)
     context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 

@@ -21,6 +21,8 @@ from gateway.web.problems import problem
 
 log = logger("gateway.http")
 
+HEAD_BYTES_MAX = 32_768
+"""What the request line and all headers of a request may come to."""
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet may come back at once."""
 CLOSE_SECONDS = 3.0
