@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import resource
-import secrets
 import signal
 import sys
 import time
@@ -14,20 +13,16 @@ import zmq
 from aiohttp import web
 
 from gateway import __version__
+from gateway.assembly import build_hub, build_policy
+from gateway.auth import verifier
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
-from gateway.config.model import Config, Log
-from gateway.core import messages
-from gateway.core.engine import Engine
+from gateway.config.checks import is_loopback
+from gateway.config.errors import ConfigError
+from gateway.config.model import Config
 from gateway.core.errors import CloseCode
-from gateway.core.hub import Greeting, Hub, Tick
-from gateway.core.ingest import Ingest
-from gateway.core.interest import Interest
-from gateway.core.joiner import Joiner
-from gateway.core.log import Retention
-from gateway.core.mailbox import Mailbox
+from gateway.core.hub import Tick
 from gateway.core.publishers import SILENCES
-from gateway.core.sequences import Sequences
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.web import app, arrivals, transport
@@ -50,6 +45,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.hub = build_hub(config)
+        self._verifier = verifier(config.auth)
         self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.url = ""
         self._loop = asyncio.get_running_loop()
@@ -71,6 +67,8 @@ class Service:
             pulse=self._pulse,
             bus=self.bus,
             unready=self.unready,
+            policy=build_policy(config),
+            verifier=self._verifier,
             refilling=lambda: bool(self._refilling()),
         )
         self._runner = web.AppRunner(
@@ -92,6 +90,7 @@ class Service:
         if config.bind:
             endpoints.append((config.bind, "bind"))
         self.hub.watch = self._watch
+        self.hub.deny = arrivals.denied
         for endpoint, mode in endpoints:
             link = Link(
                 self._zmq,
@@ -104,6 +103,8 @@ class Service:
             self._links.append(link)
             link.fetch(self.hub.ingest.joiner.interest.prefixes)
             link.open()
+        if self._verifier is not None:
+            self._verifier.start()
         await self._runner.setup()
         self._server = await transport.listen(
             self._runner,
@@ -132,6 +133,8 @@ class Service:
         for link in self._links:
             link.close()
         self._asker.close()
+        if self._verifier is not None:
+            await self._verifier.close()
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -283,55 +286,6 @@ class Service:
         self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
 
 
-def build_hub(config: Config) -> Hub:
-    """Put the core together as configured, with an epoch of its own."""
-    epoch = secrets.token_hex(4)
-    engine = Engine(
-        epoch=epoch,
-        channels_max=config.ingest.channels_max,
-        retention=_retention(config.log),
-        retentions={name: _retention(own) for name, own in config.channels.items()},
-    )
-    ingest = Ingest(
-        payload_bytes_max=config.ingest.payload_bytes_max,
-        rejections_kept=config.ingest.rejections_kept,
-        admit=engine.admit,
-        joiner=Joiner(
-            sequences=Sequences(streams_max=config.ingest.streams_max),
-            started_ns=time.time_ns(),
-            history=engine.history,
-            interest=Interest(
-                everything=not config.log.on_demand,
-                always=[name for name, own in config.channels.items() if not own.on_demand],
-                linger_ns=round(config.bus.linger_seconds * 1e9),
-            ),
-        ),
-    )
-    mailbox = Mailbox(
-        epoch=epoch,
-        ttl_ns=round(config.sessions.ttl_seconds * 1e9),
-        messages_max=config.sessions.messages_max,
-        remembered_max=config.sessions.remembered_max,
-    )
-    greeting = Greeting(
-        server=messages.Server("neurograph-gateway", __version__),
-        heartbeat_seconds=config.clients.heartbeat_seconds,
-        session_ttl_seconds=config.sessions.ttl_seconds,
-        limits=messages.Limits(config.clients.message_bytes_max, config.clients.subscriptions_max),
-    )
-    return Hub(engine=engine, ingest=ingest, mailbox=mailbox, greeting=greeting)
-
-
-def _retention(settings: Log) -> Retention:
-    return Retention(
-        events_max=settings.events_max,
-        bytes_max=settings.bytes_max,
-        age_ns_max=round(settings.age_seconds_max * 1e9),
-        key=tuple(settings.key.split(".")) if settings.key else (),
-        keys_max=settings.keys_max,
-    )
-
-
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
     """Run a gateway for the length of a block."""
@@ -358,6 +312,8 @@ async def _serve(config: Config) -> int:
     try:
         async with running(config) as service:
             log.info("listening", url=service.url, version=__version__)
+            if not (config.auth.required or is_loopback(config.host)):
+                log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
             for link in service.bus():
                 log.info("bus_link", change="opened", endpoint=link.endpoint, mode=link.mode)
             await stop.wait()
@@ -371,7 +327,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

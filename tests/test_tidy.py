@@ -17,6 +17,7 @@ PACKAGE = ROOT / "gateway"
 FLOORS = [
     {"core"},
     {"config", "logs", "metrics"},
+    {"auth", "assembly"},
     {"bus", "web"},
     {"service"},
     {"cli"},
@@ -25,7 +26,8 @@ FLOORS = [
 """An import goes down, or sideways inside one room."""
 
 STOREYS_OF_CORE = [
-    {"errors", "channels", "envelope", "events", "messages", "frames", "cel", "filters"},
+    {"errors", "channels", "envelope", "events", "messages", "frames", "cel", "filters"}
+    | {"rights", "quota", "arrival"},
     {
         "numbering",
         "log",
@@ -38,7 +40,7 @@ STOREYS_OF_CORE = [
         "requests",
         "views",
     },
-    {"pacing", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
+    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
 ]
 
 CORE_MAY_IMPORT = {
@@ -48,7 +50,9 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus", "service"],
-    "aiohttp": ["web", "service"],
+    "aiohttp": ["auth", "web", "service"],
+    "jwt": ["auth"],
+    "cryptography": ["auth"],
     "prometheus_client": ["metrics"],
     "uvloop": ["service"],
     "structlog": ["logs"],

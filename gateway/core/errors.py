@@ -24,6 +24,8 @@ class ErrorCode(Enum):
     INVALID_FIELD = ("invalid_field", 400, False)
     INVALID_FILTER = ("invalid_filter", 400, False)
     INVALID_CHANNEL = ("invalid_channel", 400, False)
+    UNAUTHORIZED = ("unauthorized", 401, False)
+    FORBIDDEN = ("forbidden", 403, False)
     FORBIDDEN_ORIGIN = ("forbidden_origin", 403, False)
     NOT_FOUND = ("not_found", 404, False)
     UNKNOWN_CHANNEL = ("unknown_channel", 404, False)
@@ -35,6 +37,7 @@ class ErrorCode(Enum):
     INVALID_EVENT = ("invalid_event", 422, False)
     UPGRADE_REQUIRED = ("upgrade_required", 426, False)
     TOO_MANY_SUBSCRIPTIONS = ("too_many_subscriptions", 429, False)
+    RATE_LIMITED = ("rate_limited", 429, True)
     HEADERS_TOO_LARGE = ("headers_too_large", 431, False)
     INTERNAL = ("internal", 500, True)
     UNSUPPORTED = ("unsupported", 501, False)
@@ -49,10 +52,12 @@ class ErrorCode(Enum):
 class RequestError(GatewayError):
     """A request that cannot be served; `message` says what the asker can do about it."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.retry_after = retry_after
+        """After how many seconds it may be served; None if that is not known."""
 
 
 class CloseCode(IntEnum):
@@ -67,7 +72,11 @@ class CloseCode(IntEnum):
     TRY_LATER = 1013
     SLOW_CONSUMER = 4000
     HEARTBEAT_TIMEOUT = 4001
+    TOKEN_EXPIRED = 4002
     SESSION_TAKEN_OVER = 4500
+    UNAUTHORIZED = 4501
+    AUTH_TIMEOUT = 4502
+    USER_LIMIT = 4503
 
     @property
     def reason(self) -> str:

@@ -12,12 +12,12 @@ the logs hold, less what the rate of their view holds back.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.backlog import Part, everything, newest
-from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard, matches
+from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard
 from gateway.core.cohorts import Cohort, Verdicts
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
-from gateway.core.views import CLEAR, View, lens, names
+from gateway.core.views import CLEAR, Selection, View, lens
 
 
 class Fanout:
@@ -315,31 +315,33 @@ class Fanout:
         """Return a channel's log, if the channel is open."""
         return self._logs.get(name)
 
-    def selected(self, patterns: Collection[str]) -> list[ChannelLog]:
-        """Return the open logs that patterns select."""
+    def selected(self, view: Collection[Selection]) -> list[ChannelLog]:
+        """Return the open logs that a view selects."""
         logs = self._logs
-        if any(is_wildcard(pattern) for pattern in patterns):
-            return [log for name, log in logs.items() if any(matches(p, name) for p in patterns)]
-        return [logs[name] for name in patterns if name in logs]
+        if any(is_wildcard(one.pattern) for one in view):
+            return [log for name, log in logs.items() if any(one.selects(name) for one in view)]
+        return [logs[one.pattern] for one in view if one.pattern in logs]
 
-    def expected(self, patterns: Collection[str], named: Collection[str] = ()) -> list[ChannelLog]:
-        """Return the open logs that patterns select, and an empty one for each name not open yet.
+    def expected(
+        self, view: Collection[Selection], named: Collection[str] = ()
+    ) -> list[ChannelLog]:
+        """Return the open logs that a view selects, and an empty one for each name not open yet.
 
         So a channel that is yet to open has a position too: before its first event. `named` are
-        channels that are expected if a pattern selects them.
+        channels that are expected if the view selects them.
         """
-        names = [name for name in patterns if not is_wildcard(name)]
-        names += [name for name in named if any(matches(pattern, name) for pattern in patterns)]
+        names = [one.pattern for one in view if not is_wildcard(one.pattern)]
+        names += [name for name in named if any(one.selects(name) for one in view)]
         unopened = [
             ChannelLog(name, epoch=self.epoch, retention=Retention())
             for name in dict.fromkeys(names)
             if name not in self._logs
         ]
-        return self.selected(patterns) + unopened
+        return self.selected(view) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         """Return the open logs that a reader follows, its personal one among them."""
-        found = [self._logs[EVERYONE], *self.selected(names(reader.view))]
+        found = [self._logs[EVERYONE], *self.selected(reader.view)]
         if reader.personal is not None:
             found.append(reader.personal)
         return found

@@ -5,12 +5,13 @@ want. Everything is synchronous, so nothing can come between an event's number a
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from gateway.core import messages
+from gateway.core.arrival import Arrival, Greeting
 from gateway.core.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.engine import Engine
 from gateway.core.errors import ErrorCode, RequestError
@@ -18,49 +19,14 @@ from gateway.core.events import BusStatus, Connection, Event
 from gateway.core.fanout import Fanout
 from gateway.core.ingest import Ingest, Rejection, timestamp
 from gateway.core.mailbox import Mailbox
-from gateway.core.messages import Position
 from gateway.core.numbering import Cursor
 from gateway.core.publishers import Change
+from gateway.core.quota import Allowed
 from gateway.core.readers import Reader
-from gateway.core.requests import error_message
+from gateway.core.rights import Action, Identity
 from gateway.core.session import Changed, Session
 from gateway.core.views import lens
 from gateway.core.views import names as names_of
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What every ``connected`` message says of this gateway."""
-
-    server: messages.Server
-    heartbeat_seconds: float
-    session_ttl_seconds: float
-    limits: messages.Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A client that connects: what it brings, and the fresh ids that it gets."""
-
-    client_id: str
-    secret: str
-    user_id: str | None = None
-    session: str | None = None
-    channels: Sequence[str] = ()
-    last: int | None = None
-    since: Mapping[str, Position] | None = None
-    conditions: messages.Conditions = field(default_factory=messages.Conditions)
-
-    @property
-    def subscribe(self) -> messages.Subscribe:
-        """The same as the message that asks for it."""
-        return messages.Subscribe(
-            channels=list(self.channels),
-            last=self.last,
-            since=None if self.since is None else msgspec.to_builtins(self.since),
-            filter=self.conditions.filter,
-            rate=self.conditions.rate,
-        )
 
 
 @dataclass(slots=True)
@@ -83,7 +49,13 @@ class Hub:
     """Engine, fan-out and sessions, put together."""
 
     def __init__(
-        self, *, engine: Engine, ingest: Ingest, mailbox: Mailbox, greeting: Greeting
+        self,
+        *,
+        engine: Engine,
+        ingest: Ingest,
+        mailbox: Mailbox,
+        greeting: Greeting,
+        allowed: Allowed,
     ) -> None:
         self.engine = engine
         self.ingest = ingest
@@ -93,7 +65,10 @@ class Hub:
         self._heard = False
         self.watch: Callable[[Iterable[str]], object] = lambda patterns: None
         """Called with what a client begins to follow."""
+        self.deny: Callable[[Session, Sequence[str]], object] = lambda session, channels: None
+        """Called with what a client asked for and may not follow."""
         self._greeting = greeting
+        self._allowed = allowed
         engine.follow(self.fanout.deliver)
 
     # -- events in -----------------------------------------------------------------------------
@@ -165,11 +140,13 @@ class Hub:
             service = publisher.name or f"{publisher.incarnation:016x}"
             self._publish("status", f"status.{state}", BusStatus(state, service), now_ns)
 
-    def broadcast(self, message: messages.Broadcast, *, now_ns: int) -> messages.BroadcastResult:
+    def broadcast(
+        self, message: messages.Broadcast, by: Identity, *, now_ns: int
+    ) -> messages.BroadcastResult:
         """Send an event to a channel, a client, a user, or everyone.
 
         Raises:
-            RequestError: No such client, not exactly one target, or an event that is not valid.
+            RequestError: No such client, not exactly one target, no right to, or no valid event.
         """
         targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
         if sum(target is not None for target in targets) != 1:
@@ -181,7 +158,9 @@ class Hub:
             if not is_name(message.channel):
                 name = message.channel[:128]
                 raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name!r} is not a channel's name")
+            by.require(Action.PUBLISH, message.channel)
             return self._to_channel(message.channel, bytes(message.event), now_ns)
+        by.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
         if message.everyone:
             return self._to_channel(EVERYONE, bytes(message.event), now_ns)
         if message.user_id is not None:
@@ -230,16 +209,18 @@ class Hub:
         A session that is still attached must `depart` from its old connection first: see
         `attached`.
         """
-        session = self.mailbox.take(arrival.session, now_ns=now_ns) if arrival.session else None
+        session = self._opened(arrival, now_ns)
         resumed = session is not None
         if session is None:
             session = Session(
                 client_id=arrival.client_id,
-                user_id=arrival.user_id,
+                identity=arrival.identity,
                 fanout=self.fanout,
-                subscriptions_max=self._greeting.limits.subscriptions_max,
+                allowed=self._allowed,
                 bus=lambda: self.bus,
             )
+        elif arrival.identity.expires_ns is not None:
+            session.identity = arrival.identity  # the same user's, with the rights of today
         self.mailbox.add(session, arrival.secret)
         self.sessions[session.client_id] = session
         reader = make_reader()
@@ -253,10 +234,32 @@ class Hub:
             self.announce_change(session, changed, now_ns=now_ns)
         return session
 
-    def attached(self, secret: str, *, now_ns: int) -> Session | None:
-        """Return the session that a secret opens, if a connection still holds it."""
-        session = self.mailbox.take(secret, now_ns=now_ns)
+    def attached(self, arrival: Arrival, *, now_ns: int) -> Session | None:
+        """Return the session that an arrival opens, if a connection still holds it."""
+        session = self._opened(arrival, now_ns)
         return session if session is not None and session.client_id in self.sessions else None
+
+    def _opened(self, arrival: Arrival, now_ns: int) -> Session | None:
+        """Find the session that an arrival's secret opens; a user's is for that user only."""
+        if not arrival.session:
+            return None
+        session = self.mailbox.take(arrival.session, now_ns=now_ns)
+        if session is None or not session.identity.is_same_as(arrival.identity):
+            return None
+        return session
+
+    def authenticate(
+        self, session: Session, identity: Identity, id_: messages.OptionalId, *, now_ns: int
+    ) -> None:
+        """Give a client the rights of a token that it brought.
+
+        Raises:
+            RequestError: The token is another user's.
+        """
+        before = session.user_id
+        changed = session.authenticate(identity, id_, now_ns=now_ns)
+        self.mailbox.named(session, before)
+        self.announce_change(session, changed, now_ns=now_ns)
 
     def depart(
         self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True
@@ -270,18 +273,21 @@ class Hub:
             self.mailbox.forget(session)
         self._announce("client.disconnected", session, now_ns, code=code, seconds=seconds)
 
-    def receive(self, session: Session, text: str, *, now_ns: int) -> None:
-        """Handle a client's message."""
-        self.announce_change(session, session.receive(text, now_ns=now_ns), now_ns=now_ns)
-
-    def refuse(self, session: Session, error: RequestError) -> None:
-        """Tell a client that something it asked for was not done."""
-        session.send(error_message(error, msgspec.UNSET))
+    def receive(
+        self, session: Session, text: str, *, now_ns: int
+    ) -> Changed | messages.Auth | None:
+        """Handle a client's message; return what it changed, or a token to be verified."""
+        outcome = session.receive(text, now_ns=now_ns)
+        if not isinstance(outcome, messages.Auth):
+            self.announce_change(session, outcome, now_ns=now_ns)
+        return outcome
 
     def announce_change(self, session: Session, changed: Changed | None, *, now_ns: int) -> None:
         """Publish a change of subscriptions on ``connections``."""
         if changed is None:
             return
+        if changed.denied:
+            self.deny(session, changed.denied)
         if changed.subscribed:
             self.watch(changed.subscribed)
             names = list(changed.subscribed)
@@ -319,7 +325,8 @@ class Hub:
         self.engine.append([Event(channel, fields, now_ns)])
 
     def _connected(self, session: Session, *, resumed: bool, now_ns: int) -> messages.Connected:
-        greeting = self._greeting
+        greeting, identity = self._greeting, session.identity
+        expires_ns = identity.expires_ns
         return messages.Connected(
             client_id=session.client_id,
             user_id=session.user_id,
@@ -329,7 +336,9 @@ class Hub:
             resumed=resumed,
             server=greeting.server,
             heartbeat_seconds=greeting.heartbeat_seconds,
-            limits=greeting.limits,
+            limits=messages.Limits(greeting.message_bytes_max, self._allowed.subscriptions_max),
+            roles=list(identity.roles),
+            token_expires=None if expires_ns is None else timestamp(expires_ns),
         )
 
     # -- questions -----------------------------------------------------------------------------
@@ -337,6 +346,10 @@ class Hub:
     def watched(self) -> set[str]:
         """Return what is followed, by those who are there and those who may come back."""
         return {name for session in self.mailbox.sessions for name in session.subscriptions}
+
+    def clients_of(self, user_id: str) -> int:
+        """Count the clients that a user has connected."""
+        return sum(one.client_id in self.sessions for one in self.mailbox.user(user_id))
 
     def presence(self, channel: str) -> list[Session]:
         """Return the sessions of those who follow a channel now."""

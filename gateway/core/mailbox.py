@@ -51,6 +51,13 @@ class Mailbox:
             self._by_user.setdefault(session.user_id, {})[session] = None
         self._lost.pop(session, None)
 
+    def named(self, session: Session, before: str | None) -> None:
+        """Note that a session belongs to a user; `before` is whose it was."""
+        if before != session.user_id:
+            self._drop_user(session, before)
+            if session.user_id is not None:
+                self._by_user.setdefault(session.user_id, {})[session] = None
+
     def take(self, secret: str, *, now_ns: int) -> Session | None:
         """Find the session that a secret opens; it may still be attached elsewhere."""
         self.expire(now_ns=now_ns)
@@ -94,8 +101,11 @@ class Mailbox:
         """Let nobody take a session up again."""
         del self._by_secret[session.secret]
         del self._by_client[session.client_id]
-        if session.user_id is not None:
-            sessions = self._by_user[session.user_id]
+        self._drop_user(session, session.user_id)
+
+    def _drop_user(self, session: Session, user_id: str | None) -> None:
+        if user_id is not None:
+            sessions = self._by_user[user_id]
             del sessions[session]
             if not sessions:
-                del self._by_user[session.user_id]
+                del self._by_user[user_id]

@@ -120,6 +120,7 @@ class Connected(Struct, tag="connected", kw_only=True):
     server: Server
     heartbeat_seconds: float
     limits: Limits
+    roles: list[str]
     token_expires: str | None = None
 
 
@@ -150,11 +151,30 @@ class Subscribed(Struct, tag="subscribed", kw_only=True):
 
 
 class Unsubscribed(Struct, tag="unsubscribed", kw_only=True):
-    """Names the subscriptions that were really removed."""
+    """Names the subscriptions that were really removed; `denied` says why, if nobody asked for it."""
 
     channels: list[str]
     timestamp: str
+    denied: list[Denied] | UnsetType = UNSET
     id: OptionalId = UNSET
+
+
+class Authenticated(Struct, tag="authenticated", kw_only=True):
+    """The token was accepted; what its bearer follows and may not any more is `unsubscribed` next."""
+
+    user_id: str | None
+    roles: list[str]
+    token_expires: str
+    timestamp: str
+    id: OptionalId = UNSET
+
+
+class TokenExpiring(Struct, tag="token_expiring", kw_only=True):
+    """The token expires soon, and with it the connection (4002) unless `auth` brings a newer one."""
+
+    token_expires: str
+    seconds: float
+    timestamp: str
 
 
 class Conditions(Struct, omit_defaults=True):
@@ -240,6 +260,8 @@ ServerMessage = (
     Connected
     | Subscribed
     | Unsubscribed
+    | Authenticated
+    | TokenExpiring
     | Subscriptions
     | Pong
     | Error

@@ -25,7 +25,7 @@ class _OnlyId(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
 
-def error_message(error: RequestError, id_: messages.OptionalId) -> messages.Error:
+def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> messages.Error:
     """Return what tells a client about its mistake."""
     code = error.code
     return messages.Error(
@@ -34,6 +34,7 @@ def error_message(error: RequestError, id_: messages.OptionalId) -> messages.Err
         status=code.status,
         message=error.message,
         temporary=code.temporary,
+        retry_after=msgspec.UNSET if error.retry_after is None else error.retry_after,
     )
 
 

@@ -8,11 +8,12 @@ open.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from msgspec import Meta, Struct
 
 from gateway.core.channels import is_wildcard, matches
+from gateway.core.errors import ErrorCode, RequestError
 
 
 ANONYMOUS = "anonymous"
@@ -74,6 +75,44 @@ class Identity:
     roles: tuple[str, ...] = ()
     expires_ns: int | None = None
     is_anonymous: bool = False
+    """Whether a token would make somebody else of it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is this, as there is no authentication."""
+        return self.expires_ns is None and not self.is_anonymous
+
+    def is_same_as(self, other: "Identity") -> bool:
+        """Tell whether what one has left behind may be taken up by the other.
+
+        With an open door whoever has the secret may; else it has to be the same user.
+        """
+        if self.is_open:
+            return True
+        return self.user_id == other.user_id and self.is_anonymous == other.is_anonymous
+
+    def require(self, action: Action, channel: str) -> None:
+        """Insist on a right.
+
+        Raises:
+            RequestError: It is not there; without a token one may help.
+        """
+        if not self.rights.may(action, channel):
+            self._refuse(f"{action.value} {channel}")
+
+    def require_admin(self) -> None:
+        """Insist on the right to see the gateway's own state.
+
+        Raises:
+            RequestError: It is not there; without a token one may help.
+        """
+        if not self.rights.admin:
+            self._refuse("see this")
+
+    def _refuse(self, what: str) -> NoReturn:
+        if self.is_anonymous:
+            raise RequestError(ErrorCode.UNAUTHORIZED, f"a token is needed to {what}")
+        raise RequestError(ErrorCode.FORBIDDEN, f"none of your roles may {what}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ has seen what was written before it.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -22,9 +22,12 @@ from gateway.core.frames import text_frame
 from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog, gap_frame
 from gateway.core.messages import Position
-from gateway.core.numbering import ORIGIN, Cursor
+from gateway.core.numbering import ORIGIN
+from gateway.core.plans import Plan, denial
+from gateway.core.quota import Allowed, Kind, Quota
 from gateway.core.readers import Cursors, Reader
 from gateway.core.requests import error_message
+from gateway.core.rights import Identity
 from gateway.core.views import Selection, View
 
 
@@ -37,44 +40,7 @@ class Changed:
 
     subscribed: tuple[str, ...] = ()
     unsubscribed: tuple[str, ...] = ()
-
-
-class _Plan:
-    """Where the channels of a subscribe message begin, and what is to be said about it."""
-
-    __slots__ = ("brief", "logs", "lost", "recovered", "starts")
-
-    def __init__(self) -> None:
-        self.logs: dict[str, ChannelLog] = {}
-        self.starts: dict[str, Cursor] = {}
-        self.recovered: dict[str, bool] = {}
-        self.lost: dict[str, ChannelLog] = {}
-        self.brief: set[str] = set()
-
-    def start(self, log: ChannelLog, after: Cursor) -> None:
-        """Begin behind a place."""
-        self.logs[log.name] = log
-        self.starts[log.name] = after
-
-    def resume(self, log: ChannelLog, after: Cursor) -> None:
-        """Begin behind a place that the client had reached: what is missing will be a gap."""
-        self.start(log, after)
-        self.recovered[log.name] = log.missing(after) is None
-
-    def recover(self, log: ChannelLog, since: Position) -> None:
-        """Resume from a position that the client brings; one of another life is lost."""
-        after = log.numbering.find(since, ahead_max=log.retention.events_max)
-        if after is not None:
-            self.resume(log, after)
-        else:
-            self.start(log, log.start)
-            self.recovered[log.name] = False
-            self.lost[log.name] = log
-
-    def positions(self) -> dict[str, Position]:
-        return {
-            name: self.logs[name].numbering.position(place) for name, place in self.starts.items()
-        }
+    denied: tuple[str, ...] = ()
 
 
 class Session:
@@ -84,23 +50,31 @@ class Session:
         self,
         *,
         client_id: str,
-        user_id: str | None,
+        identity: Identity,
         fanout: Fanout,
-        subscriptions_max: int,
+        allowed: Allowed,
         bus: Callable[[], messages.BusState],
     ) -> None:
         self.client_id = client_id
-        self.user_id = user_id
+        self.identity = identity
         self.secret = ""
         self.subscriptions: dict[str, Selection] = {}
         """What the client follows, by pattern."""
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
+        self.excessive = False
+        """Whether it has asked for more than it may: whoever reads its messages should slow down."""
         self._bus = bus
         self._fanout = fanout
-        self._subscriptions_max = subscriptions_max
+        self._allowed = allowed
+        self._quota = Quota(allowed.rates)
         self._known: Cursors = {}
         self._pinged: tuple[bytes, Cursors] | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """The user whose client it is, if known."""
+        return self.identity.user_id
 
     # -- attach and detach ---------------------------------------------------------------------
 
@@ -108,12 +82,12 @@ class Session:
         """Bind the session to a new connection; one that was lost goes on where it stood."""
         reader.personal = self.personal
         self.reader = reader
-        resumed = list(self.subscriptions)
         plan = self._start_own(since or {})
-        if resumed:
+        plan.denied = self._judge()  # what was followed before says nothing of what may be now
+        if self.subscriptions:
             self._restore(plan, since or {})
-        if resumed or plan.recovered:
-            self._reply_subscribed(plan, resumed, msgspec.UNSET, now_ns)
+        if self.subscriptions or plan.recovered or plan.denied:
+            self._reply_subscribed(plan, self.subscriptions, msgspec.UNSET, now_ns)
         self._begin(plan.starts)
         self._fanout.follow(reader, self._view, plan.starts)
 
@@ -139,9 +113,9 @@ class Session:
             self.reader = None
         self._pinged = None
 
-    def _start_own(self, since: Mapping[str, Position]) -> _Plan:
+    def _start_own(self, since: Mapping[str, Position]) -> Plan:
         """Plan the channels that every client follows: everyone's, and its own."""
-        plan = _Plan()
+        plan = Plan()
         everyone = self._fanout.log(EVERYONE)
         assert everyone is not None
         for log in (everyone, self.personal):
@@ -154,13 +128,77 @@ class Session:
                 plan.start(log, self._known.get(log.name, new))
         return plan
 
-    def _restore(self, plan: _Plan, since: Mapping[str, Position]) -> None:
+    def _restore(self, plan: Plan, since: Mapping[str, Position]) -> None:
         """Plan the subscriptions of a session that was lost."""
-        for log in self._fanout.expected(self.subscriptions, since):
+        for log in self._fanout.expected(self.subscriptions.values(), since):
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
                 plan.resume(log, self._known.get(log.name, ORIGIN))
+
+    # -- identity ------------------------------------------------------------------------------
+
+    def authenticate(
+        self, identity: Identity, id_: messages.OptionalId, *, now_ns: int
+    ) -> Changed | None:
+        """Go on with other rights, from this moment on for what is followed already, too.
+
+        Raises:
+            RequestError: The identity is that of another user.
+        """
+        if not self.identity.is_anonymous and identity.user_id != self.user_id:
+            raise RequestError(
+                ErrorCode.FORBIDDEN, "this client is another user's; connect anew to change users"
+            )
+        before = dict(self.subscriptions)
+        self.identity = identity
+        assert identity.expires_ns is not None
+        self.send(
+            messages.Authenticated(
+                id=id_,
+                user_id=identity.user_id,
+                roles=list(identity.roles),
+                token_expires=timestamp(identity.expires_ns),
+                timestamp=timestamp(now_ns),
+            )
+        )
+        denied = self._judge()
+        gone = tuple(name for name in before if name not in self.subscriptions)
+        if gone:
+            self.send(
+                messages.Unsubscribed(
+                    channels=list(gone), timestamp=timestamp(now_ns), denied=denied
+                )
+            )
+        if self.subscriptions != before:
+            self._see_anew(before, now_ns)
+        return Changed(unsubscribed=gone) if gone else None
+
+    def _judge(self) -> list[messages.Denied]:
+        """Hold every subscription against the rights; return those that had to go."""
+        denied = []
+        for name, one in list(self.subscriptions.items()):
+            within = self.identity.rights.within(name)
+            if within is None or within:
+                self.subscriptions[name] = one._replace(within=within)
+            else:
+                del self.subscriptions[name]
+                denied.append(denial(name, self.identity))
+        return denied
+
+    def _see_anew(self, before: Mapping[str, Selection], now_ns: int) -> None:
+        """Follow what the rights allow now; channels that come into sight begin where they stand."""
+        assert self.reader is not None
+        plan = Plan()
+        seen = {log.name for log in self._fanout.logs_of(self.reader)}
+        for log in self._fanout.expected(self.subscriptions.values()):
+            if log.name not in seen:
+                plan.start(log, log.newest)
+        changed = [name for name, one in self.subscriptions.items() if one != before[name]]
+        if plan.starts:
+            self._begin(plan.starts)
+            self._reply_subscribed(plan, changed, msgspec.UNSET, now_ns)
+        self._fanout.follow(self.reader, self._view, plan.starts)
 
     # -- liveness ------------------------------------------------------------------------------
 
@@ -182,17 +220,18 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def receive(self, text: str | bytes, *, now_ns: int) -> Changed | None:
-        """Handle one message; replies are written to the reader at once.
+    def receive(self, text: str | bytes, *, now_ns: int) -> Changed | messages.Auth | None:
+        """Handle one message; replies are written at once. A token is for `authenticate`.
 
         Never raises for what a client sends: it is told with an ``error`` message.
         """
         try:
             message = requests.parse(text)
         except RequestError as error:
-            self.send(error_message(error, requests.id_of(text)))
+            self._refuse_unread(error, text, now_ns)
             return None
         try:
+            self._spend(message, now_ns)
             match message:
                 case messages.Subscribe():
                     return self._subscribe(message, now_ns)
@@ -206,24 +245,53 @@ class Session:
                         messages.Pong(id=message.id, timestamp=stamp, positions=self.positions())
                     )
                 case messages.Auth():
-                    raise RequestError(
-                        ErrorCode.UNSUPPORTED, "authentication is not configured on this gateway"
-                    )
+                    return message
         except RequestError as error:
-            self.send(error_message(error, message.id))
+            self.refuse(error, message.id)
         return None
 
-    def open(
-        self,
-        message: messages.Subscribe,
-        *,
-        now_ns: int,
-    ) -> Changed | None:
+    def _spend(self, message: messages.ClientMessage, now_ns: int) -> None:
+        """Take a message from its allowance.
+
+        Raises:
+            RequestError: Nothing is left of it for now.
+        """
+        kind: Kind
+        match message:
+            case messages.Subscribe() | messages.Unsubscribe():
+                kind = "subscribes"
+            case messages.Ping():
+                kind = "pings"
+            case _:
+                kind = "messages"
+        self._quota.take(kind, now_ns=now_ns)
+
+    def _refuse_unread(self, error: RequestError, text: str | bytes, now_ns: int) -> None:
+        try:
+            self._quota.take("messages", now_ns=now_ns)
+        except RequestError as excess:
+            error = excess
+        self.refuse(error, requests.id_of(text))
+
+    def may_ping(self, *, now_ns: int) -> bool:
+        """Tell whether a ping of the WebSocket protocol is answered, and count it."""
+        try:
+            self._quota.take("pings", now_ns=now_ns)
+        except RequestError:
+            self.excessive = True
+        return not self.excessive
+
+    def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
+        """Tell the client that something it asked for was not done."""
+        self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
+        self.send(error_message(error, id_))
+
+    def open(self, message: messages.Subscribe, *, now_ns: int) -> Changed | None:
         """Subscribe to what a client asked for with its address."""
         try:
             return self._subscribe(message, now_ns)
         except RequestError as error:
-            self.send(error_message(error, msgspec.UNSET))
+            self.refuse(error)
             return None
 
     def send(self, message: messages.ServerMessage) -> None:
@@ -236,7 +304,10 @@ class Session:
         if self.reader is None:
             return {}
         places = self._fanout.places(self.reader)
-        logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions)]
+        logs = [
+            *self._fanout.logs_of(self.reader),
+            *self._fanout.expected(self.subscriptions.values()),
+        ]
         return {log.name: log.numbering.position(places.get(log.name, ORIGIN)) for log in logs}
 
     @property
@@ -246,54 +317,46 @@ class Session:
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
         reader = self.reader
         assert reader is not None
-        asked = requests.split(message)
+        plan = Plan()
+        asked = []
+        for one in requests.split(message):
+            within = self.identity.rights.within(one.channel)
+            if within is None or within:
+                asked.append(replace(one, selection=one.selection._replace(within=within)))
+            else:
+                plan.denied.append(denial(one.channel, self.identity))
         names = [one.channel for one in asked]
-        new = [name for name in names if name not in self.subscriptions]
-        if len(self.subscriptions) + len(new) > self._subscriptions_max:
-            raise RequestError(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"{len(self.subscriptions)} subscriptions and {len(new)} more exceed the "
-                f"limit of {self._subscriptions_max}; a wildcard may serve",
-            )
-        plan = _Plan()
+        self._check_number(names)
         # Wildcards first: what a channel asks for itself holds, wherever it stands.
         current = self._fanout.places(reader)
         for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
-            self._plan(plan, one, current)
+            named = one.since if isinstance(one.since, dict) else ()
+            plan.ask(one, self._fanout.expected([one.selection], named), current)
         self.subscriptions |= {one.channel: one.selection for one in asked}
         self._begin(plan.starts, followed=current)
         self._reply_subscribed(plan, names, message.id, now_ns)
         self._fanout.follow(reader, self._view, plan.starts, brief=plan.brief)
-        return Changed(subscribed=tuple(names))
+        denied = tuple(one.channel for one in plan.denied)
+        return Changed(subscribed=tuple(names), denied=denied)
 
-    def _plan(self, plan: _Plan, asked: requests.Asked, current: Cursors) -> None:
-        """Decide where each log that is asked for begins for this client."""
-        since = asked.since
-        named = since if isinstance(since, dict) else ()
-        for log in self._fanout.expected([asked.channel], named):
-            stands = current.get(log.name, log.newest)
-            if isinstance(since, Position):
-                plan.recover(log, since)
-            elif since is not None and log.name in since:
-                plan.recover(log, since[log.name])
-            elif since is not None and channels.is_wildcard(asked.channel):
-                # The client followed this pattern and has no position here: the channel is new.
-                plan.resume(log, ORIGIN)
-            elif asked.last == 1:
-                # The current value, or that of each key, however long ago it changed.
-                oldest = next(iter(log.current(ORIGIN)), None)
-                first = log.newest if oldest is None else oldest.before
-                plan.start(log, min(first, stands))
-                if first <= stands:  # else it lags, and is owed more than that
-                    plan.brief.add(log.name)
-            elif asked.last is not None:
-                # Who lags is owed more than the last few, and gets it.
-                plan.start(log, min(log.back(asked.last), stands))
-            elif log.name not in plan.starts:
-                plan.start(log, stands)
+    def _check_number(self, names: Collection[str]) -> None:
+        new = [name for name in names if name not in self.subscriptions]
+        count, limit = len(self.subscriptions), self._allowed.subscriptions_max
+        if count + len(new) > limit:
+            raise RequestError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"{count} subscriptions and {len(new)} more exceed the limit of {limit}; "
+                "a wildcard may serve",
+            )
+        limit = self._allowed.wildcards_max
+        if sum(map(channels.is_wildcard, [*self.subscriptions, *new])) > limit:
+            raise RequestError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"more than {limit} subscriptions with wildcards; a wider one may serve",
+            )
 
     def _reply_subscribed(
-        self, plan: _Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int
+        self, plan: Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int
     ) -> None:
         self.send(
             messages.Subscribed(
@@ -303,7 +366,7 @@ class Session:
                 bus=self._bus(),
                 positions=plan.positions(),
                 recovered=plan.recovered,
-                denied=[],
+                denied=plan.denied,
             )
         )
         for log in plan.lost.values():

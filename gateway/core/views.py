@@ -13,11 +13,22 @@ from gateway.core.filters import Filter
 
 
 class Selection(NamedTuple):
-    """One subscription; `rate` is in events per second and key, None = all of them."""
+    """One subscription; `rate` is in events per second and key, None = all of them.
+
+    `within` are the patterns that its owner's rights come to, where they do not cover all of
+    `pattern`; None if they do.
+    """
 
     pattern: str
     filter: Filter | None = None
     rate: float | None = None
+    within: frozenset[str] | None = None
+
+    def selects(self, channel: str) -> bool:
+        """Tell whether a channel is among those that are seen."""
+        return matches(self.pattern, channel) and (
+            self.within is None or any(matches(grant, channel) for grant in self.within)
+        )
 
 
 View = frozenset[Selection]
@@ -58,7 +69,7 @@ def lens(view: View, channel: str) -> Lens | None:
     if channel == EVERYONE:
         return CLEAR
     chosen = [one for one in view if one.pattern == channel] or [
-        one for one in view if is_wildcard(one.pattern) and matches(one.pattern, channel)
+        one for one in view if is_wildcard(one.pattern) and one.selects(channel)
     ]
     if not chosen:
         return None

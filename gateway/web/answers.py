@@ -34,6 +34,7 @@ class GatewayStatus(Struct, kw_only=True):
     whether anything was heard from a publisher yet, or not for too long."""
 
     version: str
+    authentication: Literal["none", "token"]
     uptime_seconds: float
     ready: bool
     connections: int
@@ -159,7 +160,7 @@ class Presence(Struct, kw_only=True):
     channel: str
     subscribers: int
     users: int
-    clients: list[PresentClient]
+    clients: list[PresentClient] | None
     page: Page
 
 

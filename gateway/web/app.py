@@ -1,4 +1,4 @@
-"""The application: which address is served by what, and for whom."""
+"""The application: which address is served by what, and to whom."""
 
 import re
 
@@ -10,6 +10,7 @@ from gateway.metrics import Refused
 from gateway.web import page, rest, schemas
 from gateway.web.context import CONTEXT, Context
 from gateway.web.door import Door, head_bytes
+from gateway.web.identity import admin, identified, subscriber
 from gateway.web.problems import SERVER, Handler, problems
 from gateway.web.sse import events
 from gateway.web.transport import HEAD_BYTES_MAX
@@ -47,16 +48,16 @@ def build(context: Context) -> web.Application:
         [
             web.get("/", page.page),
             web.get("/ws", websocket, allow_head=False),
-            web.get("/events", events, allow_head=False),
-            web.get(f"{API}/status", rest.status),
-            web.get(f"{API}/channels", rest.channels),
-            web.get(f"{API}/channels/{{channel}}", rest.channel),
-            web.get(f"{API}/channels/{{channel}}/events", rest.history),
-            web.get(f"{API}/channels/{{channel}}/presence", rest.presence),
-            web.get(f"{API}/rejections", rest.rejections),
-            web.get(f"{API}/publishers", rest.publishers),
-            web.post(f"{API}/broadcast", rest.broadcast),
-            web.get("/metrics", rest.metrics),
+            web.get("/events", identified(events), allow_head=False),
+            web.get(f"{API}/status", admin(rest.status)),
+            web.get(f"{API}/channels", identified(rest.channels)),
+            web.get(f"{API}/channels/{{channel}}", subscriber(rest.channel)),
+            web.get(f"{API}/channels/{{channel}}/events", subscriber(rest.history)),
+            web.get(f"{API}/channels/{{channel}}/presence", subscriber(rest.presence)),
+            web.get(f"{API}/rejections", admin(rest.rejections)),
+            web.get(f"{API}/publishers", admin(rest.publishers)),
+            web.post(f"{API}/broadcast", identified(rest.broadcast)),
+            web.get("/metrics", admin(rest.metrics)),
             web.get("/healthz", rest.health),
             web.get("/readyz", rest.readiness),
             web.get("/openapi.json", schemas.openapi),

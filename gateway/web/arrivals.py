@@ -2,23 +2,30 @@
 
 import asyncio
 import secrets
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from gateway.core import messages
+from gateway.core.arrival import Arrival
 from gateway.core.errors import CloseCode, ErrorCode, RequestError
-from gateway.core.hub import Arrival
 from gateway.core.messages import Position
+from gateway.core.rights import Identity
+from gateway.core.session import Session
+from gateway.logs import RateLimit
 from gateway.web.connection import Connection
 from gateway.web.context import Context
+from gateway.web.identity import audit, of_token
+from gateway.web.terms import Terms
 
 
 _SECRET_BYTES = 24
 _USER_CHARS_MAX = 128
 _DIGITS_MAX = 9
+_denials = RateLimit(count=5, interval_seconds=1.0)
 _SOON_SECONDS = 1.0
 """A gateway that has just started is soon ready."""
 
@@ -51,10 +58,17 @@ async def close_all(context: Context, code: CloseCode) -> None:
     await asyncio.gather(*(connection.gone() for connection in connections))
 
 
-def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
-    """Give a connection its session: a new one, or the one that its secret opens."""
+def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
+    """Give a connection its session: a new one, or the one that its secret opens.
+
+    False if its user has too many clients already; then it is sent away.
+    """
     hub, now_ns = context.hub, context.now_ns()
-    held = hub.attached(arrival.session, now_ns=now_ns) if arrival.session else None
+    held = hub.attached(arrival, now_ns=now_ns)
+    if held is None and too_many(context, arrival.identity):
+        connection.end(CloseCode.USER_LIMIT)
+        context.metrics.closed(CloseCode.USER_LIMIT, 0)
+        return False
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
@@ -65,6 +79,59 @@ def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
     context.places.take(connection.address)
     context.metrics.opened()
     context.pulse.add(connection, now=asyncio.get_running_loop().time())
+    if context.verifier is not None:
+        connection.terms = Terms(connection, context.config.auth, context.now_ns)
+        connection.terms.settle()
+    # With an open door it is anybody, and what anybody does fills logs.
+    log = audit.debug if context.verifier is None else audit.info
+    log("connected", address=connection.address, **_who(session))
+    return True
+
+
+def too_many(context: Context, identity: Identity) -> bool:
+    """Tell whether a user has as many clients as one may have."""
+    if context.verifier is None or identity.user_id is None:
+        return False
+    return context.hub.clients_of(identity.user_id) >= context.config.clients.per_user_max
+
+
+async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
+    """Let a connected client bring a token, its first or a newer one."""
+    session = connection.session
+    try:
+        if context.verifier is None:
+            raise RequestError(
+                ErrorCode.UNSUPPORTED, "authentication is not configured on this gateway"
+            )
+        identity = await of_token(context, message.token, address=connection.address)
+        if session is None or session is not connection.session:
+            return  # it went meanwhile
+        if session.user_id != identity.user_id and too_many(context, identity):
+            raise RequestError(ErrorCode.FORBIDDEN, "this user has too many clients already")
+        context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
+    except RequestError as error:
+        if session is not None:
+            session.refuse(error, message.id)
+        return
+    audit.info("authenticated", address=connection.address, **_who(session))
+    if connection.terms is not None:
+        connection.terms.settle()
+
+
+def denied(session: Session, channels: Sequence[str]) -> None:
+    """Write down what somebody wanted to follow and may not."""
+    suppressed = _denials.admit(session.client_id, now=time.monotonic())
+    if suppressed is not None:
+        audit.warning("denied", channels=channels, suppressed=suppressed, **_who(session))
+
+
+def _who(session: Session) -> dict[str, object]:
+    identity = session.identity
+    return {
+        "client_id": session.client_id,
+        "user_id": identity.user_id,
+        "roles": list(identity.roles),
+    }
 
 
 def leave(context: Context, connection: Connection, *, remember: bool = True) -> None:
@@ -76,6 +143,8 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     if session is None:
         return
     connection.session = None
+    if connection.terms is not None:
+        connection.terms.cancel()
     now_ns = context.now_ns()
     code = connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
@@ -86,8 +155,8 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     context.metrics.closed(code, seconds)
 
 
-def read(query: Mapping[str, str]) -> Arrival:
-    """Read what a client brings with its address.
+def read(query: Mapping[str, str], identity: Identity) -> Arrival:
+    """Read what a client brings with its address; with an open door also who it says it is.
 
     Raises:
         RequestError: A parameter is not what it should be.
@@ -97,10 +166,14 @@ def read(query: Mapping[str, str]) -> Arrival:
         raise RequestError(
             ErrorCode.INVALID_FIELD, f"user_id: at most {_USER_CHARS_MAX} characters"
         )
+    if identity.is_open:
+        identity = replace(identity, user_id=user_id)
+    elif user_id not in {None, identity.user_id}:
+        raise RequestError(ErrorCode.INVALID_FIELD, "user_id: here a token says who it is")
     return Arrival(
         client_id=str(uuid.uuid4()),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
-        user_id=user_id,
+        identity=identity,
         session=query.get("session") or None,
         channels=[name for name in query.get("channels", "").split(",") if name],
         last=_last(query.get("last")),

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -16,17 +16,21 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from gateway.config.model import Clients
 from gateway.core import messages
-from gateway.core.errors import CloseCode
+from gateway.core.errors import CloseCode, RequestError
 from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
 from gateway.core.readers import Cursors, Reader
+from gateway.core.requests import error_message
 from gateway.core.session import Session
 from gateway.web import transport as transport_
 from gateway.web.pulse import Pulse
+from gateway.web.terms import Terms
 from gateway.web.transport import CLOSE_SECONDS, Socket
 
 
 _ABNORMAL = 1006
+_EXCESS_SECONDS = 0.1
+"""Who asks for more than it may is not read from for so long: it costs no more than its share."""
 
 
 class Format(Protocol):
@@ -65,6 +69,7 @@ class Connection:
         "connected_ns",
         "heard",
         "session",
+        "terms",
     )
 
     def __init__(
@@ -86,6 +91,8 @@ class Connection:
         self.connected_ns = now_ns
         self.heard = True
         self.session: Session | None = None
+        self.terms: Terms | None = None
+        """How long it may last, where that depends on who it is."""
         self._abort: asyncio.TimerHandle | None = None
         self._gone: asyncio.Event | None = None
         self._hub = hub
@@ -163,6 +170,12 @@ class Connection:
             self.session.pinged(payload, heads)
         self._transport.write(frame)
 
+    def refuse(self, error: RequestError, code: CloseCode) -> None:
+        """Say what is wrong, and close."""
+        if self._abort is None and self._format is None:
+            self._transport.write(text_frame(msgspec.json.encode(error_message(error))))
+        self.end(code)
+
     def end(self, code: CloseCode) -> None:
         """Say why, and close; once begun, nothing changes it.
 
@@ -192,8 +205,15 @@ class Connection:
             self._gone = self._gone or asyncio.Event()
             await self._gone.wait()
 
-    async def serve(self, now_ns: Callable[[], int]) -> None:
-        """Handle the client's messages until the connection is closed, by whichever side."""
+    async def serve(
+        self,
+        now_ns: Callable[[], int],
+        authenticate: Callable[[messages.Auth], Awaitable[None]],
+    ) -> None:
+        """Handle the client's messages until the connection is closed, by whichever side.
+
+        `authenticate` is asked for each token that comes; what comes behind it waits.
+        """
         assert self._socket is not None
         while True:
             message = await self._socket.receive()
@@ -209,22 +229,31 @@ class Connection:
                     await self.gone()
                     return
                 case _ if self._abort is None:
-                    self._take(message, now_ns())
+                    token = self._take(message, now_ns())
+                    if token is not None:
+                        await authenticate(token)
             if self._protocol.writing_paused and self._abort is None:
                 # Who sends without reading gets no more answers until it reads.
                 await self._until_writable()
+            if self.session is not None and self.session.excessive:
+                self.session.excessive = False
+                await asyncio.sleep(_EXCESS_SECONDS)
 
-    def _take(self, message: WSMessage, now_ns: int) -> None:
+    def _take(self, message: WSMessage, now_ns: int) -> messages.Auth | None:
+        """Handle a message; return a token that has to be verified first."""
         session = self.session
         match message.type:
             case WSMsgType.TEXT if session is not None:
-                self._hub.receive(session, message.data, now_ns=now_ns)
+                outcome = self._hub.receive(session, message.data, now_ns=now_ns)
+                return outcome if isinstance(outcome, messages.Auth) else None
             case WSMsgType.PONG if session is not None:
                 session.ponged(bytes(message.data))
-            case WSMsgType.PING if not self._transport.is_closing():
-                self._transport.write(pong_frame(bytes(message.data)))
+            case WSMsgType.PING if session is not None and not self._transport.is_closing():
+                if session.may_ping(now_ns=now_ns):
+                    self._transport.write(pong_frame(bytes(message.data)))
             case WSMsgType.BINARY:
                 self.end(CloseCode.BINARY)
+        return None
 
     def _answer_close(self, code: int) -> None:
         """Echo the code of a peer that closes; 0 stands for a close frame without one."""

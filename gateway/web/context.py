@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.core.hub import Hub
+from gateway.core.rights import Policy
 from gateway.metrics import Metrics
 from gateway.web.connection import Connection
 from gateway.web.door import Places
@@ -43,6 +45,9 @@ class Context:
     bus: Callable[[], list[BusLink]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty when it is."""
+    policy: Policy
+    verifier: Verifier | None
+    """Who looks at tokens; None while the door is open."""
     refilling: Callable[[], bool] = lambda: False
     """Whether the logs are still being filled with what publishers hold."""
     draining: bool = False

@@ -58,6 +58,8 @@ def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.R
     )
     if status == ErrorCode.UNAVAILABLE.status:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == ErrorCode.UNAUTHORIZED.status:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -15,10 +15,12 @@ from gateway.core.ingest import timestamp
 from gateway.core.log import ChannelLog
 from gateway.core.messages import Position
 from gateway.core.numbering import ORIGIN, Cursor
+from gateway.core.rights import Action
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web import answers
 from gateway.web.connection import Connection
 from gateway.web.context import CONTEXT, Context
+from gateway.web.identity import IDENTITY, audit
 from gateway.web.problems import RETRY_AFTER_SECONDS
 
 
@@ -50,6 +52,7 @@ async def status(request: web.Request) -> web.Response:
     return answer(
         answers.GatewayStatus(
             version=__version__,
+            authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
             ready=not context.unready(),
             connections=len(connections),
@@ -81,8 +84,8 @@ def _client(connection: Connection, now_ns: int) -> answers.Client:
 
 
 async def channels(request: web.Request) -> web.Response:
-    """Answer with all open channels."""
-    hub = request.app[CONTEXT].hub
+    """Answer with the open channels that the caller may follow."""
+    hub, rights = request.app[CONTEXT].hub, request[IDENTITY].rights
     # Asked once for all: channel by channel it would hold up everybody's events.
     followers = hub.followers()
     return answer(
@@ -90,7 +93,7 @@ async def channels(request: web.Request) -> web.Response:
             [
                 _channel(log, subscribers=followers[name])
                 for name, log in sorted(hub.engine.logs.items())
-                if is_name(name)
+                if is_name(name) and rights.may(Action.SUBSCRIBE, name)
             ]
         )
     )
@@ -120,13 +123,12 @@ def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
 
 
 async def presence(request: web.Request) -> web.Response:
-    """Answer with who follows a channel now."""
+    """Answer with how many follow a channel now, and to those who may know with who."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
-    if not is_name(name):
-        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
     offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
+    known = request[IDENTITY].rights.may(Action.PRESENCE, name)
     return answer(
         answers.Presence(
             channel=name,
@@ -135,7 +137,9 @@ async def presence(request: web.Request) -> web.Response:
             clients=[
                 answers.PresentClient(one.client_id, one.user_id)
                 for one in sessions[offset : offset + limit]
-            ],
+            ]
+            if known
+            else None,
             page=answers.Page(offset, limit, len(sessions)),
         )
     )
@@ -253,7 +257,18 @@ async def broadcast(request: web.Request) -> web.Response:
         raise RequestError(
             ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
         )
-    return answer(context.hub.broadcast(message, now_ns=context.now_ns()))
+    identity = request[IDENTITY]
+    result = context.hub.broadcast(message, identity, now_ns=context.now_ns())
+    audit.info(
+        "broadcast",
+        user_id=identity.user_id,
+        address=request.remote,
+        channel=result.channel,
+        to=message.client_id or message.user_id,
+        recipients=result.recipients,
+        bytes=size,
+    )
+    return answer(result)
 
 
 def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
@@ -301,8 +316,6 @@ def _page(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _log(context: Context, name: str) -> ChannelLog:
-    if not is_name(name):
-        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
     log = context.hub.engine.logs.get(name)
     if log is None:
         raise RequestError(

@@ -12,10 +12,12 @@ from gateway.core import messages, requests
 from gateway.core.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.frames import text_payloads
 from gateway.core.messages import Position
+from gateway.core.rights import Action
 from gateway.logs import logger
 from gateway.web import arrivals
 from gateway.web.connection import Connection
 from gateway.web.context import CONTEXT
+from gateway.web.identity import IDENTITY
 
 
 log = logger("gateway.sse")
@@ -119,13 +121,16 @@ def _chunk(data: bytes) -> bytes:
 async def events(request: web.Request) -> web.StreamResponse:
     """Serve one client at ``/events``; see docs/protocol.md, part 3."""
     context = request.app[CONTEXT]
-    arrival = arrivals.read(request.query)
+    who = request[IDENTITY]
+    arrival = arrivals.read(request.query, who)
     last_id = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
     if last_id:
         arrival = arrivals.at(arrival, positions_of(last_id))
     if not arrival.channels:
         raise RequestError(ErrorCode.INVALID_FIELD, "channels: name some, as in ?channels=metrics")
-    requests.split(arrival.subscribe)
+    asked = [one.channel for one in requests.split(arrival.subscribe)]
+    if all(who.rights.within(name) == frozenset() for name in asked):
+        who.require(Action.SUBSCRIBE, asked[0])  # nothing would come
     response = web.StreamResponse(headers=_HEADERS)
     response.force_close()  # the connection ends with the stream
     await response.prepare(request)

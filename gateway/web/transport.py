@@ -117,10 +117,11 @@ class Socket(web.WebSocketResponse):
     reason and does not wait for the peer's answer when another task is reading.
     """
 
-    def __init__(self, *, message_bytes_max: int) -> None:
+    def __init__(self, *, message_bytes_max: int, protocol: str) -> None:
         super().__init__(
             autoclose=False,
             autoping=False,
+            protocols=(protocol,),
             compress=False,
             max_msg_size=message_bytes_max + 1,  # aiohttp's limit is the first size refused
         )

@@ -1,12 +1,15 @@
 """The WebSocket endpoint."""
 
+import functools
+
 from aiohttp import web
 
 from gateway.core.errors import CloseCode, RequestError
+from gateway.core.rights import Identity
 from gateway.logs import logger
-from gateway.web import arrivals
+from gateway.web import arrivals, identity
 from gateway.web.connection import Connection
-from gateway.web.context import CONTEXT
+from gateway.web.context import CONTEXT, Context
 from gateway.web.transport import Socket
 
 
@@ -16,7 +19,12 @@ log = logger("gateway.websocket")
 async def websocket(request: web.Request) -> web.StreamResponse:
     """Serve one client at ``/ws``; see docs/protocol.md, part 2."""
     context = request.app[CONTEXT]
-    ws = Socket(message_bytes_max=context.config.clients.message_bytes_max)
+    token = identity.of_header(request)
+    if token is not None:  # no browser: it sees the status of a refusal
+        await identity.of_token(context, token, address=request.remote or "")
+    ws = Socket(
+        message_bytes_max=context.config.clients.message_bytes_max, protocol=identity.SUBPROTOCOL
+    )
     if not ws.can_prepare(request):
         raise web.HTTPUpgradeRequired(
             text="this address speaks WebSocket", headers={"Upgrade": "websocket"}
@@ -37,18 +45,15 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if refused is not None:
         connection.end(refused)
         context.metrics.closed(refused, 0)
+    authenticate = functools.partial(arrivals.authenticate, context, connection)
     if connection.ending:  # refused, or a violation came in one segment with the handshake
-        await connection.serve(context.now_ns)
+        await connection.serve(context.now_ns, authenticate)
         return ws
     try:
-        try:
-            arrival, error = arrivals.read(request.query), None
-        except RequestError as wrong:
-            arrival, error = arrivals.read({}), wrong
-        arrivals.arrive(context, connection, arrival)
-        if error is not None and connection.session is not None:
-            context.hub.refuse(connection.session, error)
-        await connection.serve(context.now_ns)
+        who = await _identify(context, connection, request)
+        if who is not None:
+            _arrive(context, connection, request, who)
+        await connection.serve(context.now_ns, authenticate)
     except Exception:
         log.exception("connection failed", client_id=connection.client_id)
         connection.end(CloseCode.INTERNAL)
@@ -56,3 +61,30 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     finally:
         arrivals.leave(context, connection)
     return ws
+
+
+async def _identify(
+    context: Context, connection: Connection, request: web.Request
+) -> Identity | None:
+    """Return who a client is; None if its token is not valid, which only the open socket can tell."""
+    try:
+        token = identity.of_subprotocol(request)
+        if token is None or context.verifier is None:
+            return await identity.of_request(request)
+        return await identity.of_token(context, token, address=connection.address)
+    except RequestError as error:
+        code = CloseCode.TRY_LATER if error.code.temporary else CloseCode.UNAUTHORIZED
+        connection.refuse(error, code)
+        context.metrics.closed(code, 0)
+        return None
+
+
+def _arrive(context: Context, connection: Connection, request: web.Request, who: Identity) -> None:
+    """Let a client in; what is wrong with its wishes is told, and it may still ask for others."""
+    try:
+        arrival, error = arrivals.read(request.query, who), None
+    except RequestError as wrong:
+        arrival, error = arrivals.read({}, who), wrong
+    arrivals.arrive(context, connection, arrival)
+    if error is not None and connection.session is not None:
+        connection.session.refuse(error)

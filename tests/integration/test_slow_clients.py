@@ -135,7 +135,8 @@ async def test_a_client_that_asks_and_never_reads_does_not_grow_the_memory(
     launch: Launch, raw: OpenRaw, connect: Connect
 ) -> None:
     """Answers are bounded too: who does not read them is not listened to any more."""
-    gateway = await launch()
+    many = {"clients.messages_burst": 1_000_000, "clients.pings_burst": 1000}
+    gateway = await launch(settings=many)
     peer = await raw(to=gateway, receive_buffer=8192)
     names = [f"a.long.name.of.a.channel.for.a.long.answer.{n}" for n in range(100)]
     await peer.send_json({"type": "subscribe", "channels": names})

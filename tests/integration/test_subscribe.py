@@ -26,6 +26,7 @@ async def test_the_first_message_tells_all_that_a_client_needs(connect: Connect)
         "server",
         "heartbeat_seconds",
         "limits",
+        "roles",
         "token_expires",
     } == set(hello)
     assert len(hello["session"]) >= 22

@@ -12,14 +12,15 @@ import struct
 from collections import deque
 from typing import Any
 
+from gateway.core.arrival import Arrival
 from gateway.core.envelope import Envelope
 from gateway.core.frames import text_payloads
-from gateway.core.hub import Arrival, Hub
+from gateway.core.hub import Hub
 from gateway.core.joiner import Ask
 from gateway.core.messages import Position
 from gateway.core.readers import Reader
 from tests.simulation.account import Account
-from tests.support.core import SECOND, make_hub
+from tests.support.core import SECOND, make_hub, somebody
 
 
 TOPICS = ["alpha", "beta"]
@@ -166,6 +167,7 @@ class Client:
         arrival = Arrival(
             client_id=f"{self.name}.{self.life}",
             secret=f"{self.name}.{self.life}",
+            identity=somebody(),
             channels=self.patterns,
             since=since,
             conditions=self.world.conditions(self.options),

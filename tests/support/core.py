@@ -5,17 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.core import messages
+from gateway.core.arrival import Arrival, Greeting
+from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.engine import Engine
-from gateway.core.hub import Arrival, Greeting, Hub
+from gateway.core.hub import Hub
 from gateway.core.ingest import Ingest
 from gateway.core.joiner import JOIN_NS, Joiner
 from gateway.core.log import Retention
 from gateway.core.mailbox import Mailbox
 from gateway.core.messages import Position
+from gateway.core.quota import Allowance, Allowed
 from gateway.core.readers import Reader
+from gateway.core.rights import Grants, Identity, Policy
 from gateway.core.sequences import Sequences
 from gateway.core.session import Session
 
@@ -59,9 +64,22 @@ def make_hub(
             server=messages.Server("test", "0"),
             heartbeat_seconds=30,
             session_ttl_seconds=ttl_seconds,
-            limits=messages.Limits(65536, 8),
+            message_bytes_max=65536,
+        ),
+        allowed=Allowed(
+            subscriptions_max=8,
+            wildcards_max=4,
+            rates=dict.fromkeys(("messages", "subscribes", "pings"), Allowance(10**9, 1)),
         ),
     )
+
+
+_ALL = Grants((">",), (">", EVERYONE, PERSONAL), (">",), True)
+
+
+def somebody(user_id: str | None = None) -> Identity:
+    """Return who comes through an open door."""
+    return replace(Policy({"all": _ALL}, "all").anonymous, user_id=user_id)
 
 
 class Peer:
@@ -82,13 +100,14 @@ class Peer:
         since: dict[str, Position] | None = None,
         last: int | None = None,
         user_id: str | None = None,
+        identity: Identity | None = None,
         now_ns: int = 0,
     ) -> Session:
         number = next(self._ids)
         arrival = Arrival(
             client_id=f"{self.name}-{number}",
             secret=f"secret-{self.name}-{number}",
-            user_id=user_id,
+            identity=identity or somebody(user_id),
             session=session,
             channels=channels,
             last=last,

@@ -95,6 +95,8 @@ class Gateway:
         self.arguments += flags
         self.environment = dict(environment or {})
         self.lines: list[str] = []
+        self.token = ""
+        """What requests are made with, where that is needed."""
         self.url = ""
         self.expected_exit: int | None = 0
         self.errors_expected = False
@@ -210,10 +212,14 @@ class Gateway:
             async with http.request(
                 method,
                 self.url + path,
-                headers={**kind, **(headers or {})},
+                headers={**kind, **self._authorization, **(headers or {})},
                 data=None if data is None else io.BytesIO(data),
             ) as answer:
                 return Answer(answer.status, dict(answer.headers), await answer.text())
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     async def get_json(self, path: str, *, status: int = 200) -> Json:
         """GET a JSON document, which must come with this status."""

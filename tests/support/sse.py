@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -26,15 +26,18 @@ class Sent:
 class EventSource:
     """One connection to ``/events``; `last_id` and `retry_ms` are what a browser would keep."""
 
-    def __init__(self, url: str, query: str, *, last_id: str = "") -> None:
+    def __init__(
+        self, url: str, query: str, *, last_id: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         self._url = f"{url}/events?{query}"
         self.last_id = last_id
+        self._headers = dict(headers or {})
         self.retry_ms: int | None = None
         self.comments = 0
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
 
     async def __aenter__(self) -> EventSource:
-        headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
+        headers = self._headers | ({"Last-Event-ID": self.last_id} if self.last_id else {})
         self.response = await self._session.get(self._url, headers=headers)
         self._events = self._read()
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,6 +44,11 @@ class Client:
     @property
     def session(self) -> str:
         return str(self.hello["session"])
+
+    @property
+    def protocol(self) -> str | None:
+        """The subprotocol that the gateway chose."""
+        return self._ws.protocol
 
     def channel(self, name: str) -> Record:
         """What it was given of this channel."""
@@ -167,7 +172,13 @@ def address(url: str, query: Mapping[str, object]) -> str:
     return f"{base}?{urlencode(values)}" if values else base
 
 
-async def connect(url: str, *channels: str, **query: Any) -> Client:
+async def connect(
+    url: str,
+    *channels: str,
+    headers: Mapping[str, str] | None = None,
+    protocols: Sequence[str] = (),
+    **query: Any,
+) -> Client:
     """Connect to the gateway at `url`, subscribing to `channels` on the way; returns once connected.
 
     With `channels` it returns when they are subscribed: all published from then on is owed to it.
@@ -176,7 +187,9 @@ async def connect(url: str, *channels: str, **query: Any) -> Client:
         query["channels"] = ",".join(channels)
     http = aiohttp.ClientSession()
     try:
-        ws = await http.ws_connect(address(url, query), max_msg_size=0, autoping=True)
+        ws = await http.ws_connect(
+            address(url, query), max_msg_size=0, autoping=True, headers=headers, protocols=protocols
+        )
     except BaseException:
         await http.close()
         raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.core.hub import Arrival, Hub
+from gateway.core.arrival import Arrival
+from gateway.core.hub import Hub
 from gateway.core.readers import Reader
-from tests.support.core import Peer, make_hub, publish
+from tests.support.core import Peer, make_hub, publish, somebody
 
 
 class Sink:
@@ -14,7 +15,7 @@ class Sink:
 
     def __init__(self, hub: Hub, name: str, *channels: str) -> None:
         self.written: list[bytes] = []
-        arrival = Arrival(client_id=name, secret=name, channels=channels)
+        arrival = Arrival(client_id=name, secret=name, identity=somebody(), channels=channels)
         self.session = hub.arrive(arrival, self._reader, now_ns=0)
         self.written.clear()
 

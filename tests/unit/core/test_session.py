@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from gateway.core.envelope import Envelope
 from gateway.core.messages import Broadcast, Position
-from tests.support.core import SECOND, Peer, make_hub, publish
+from tests.support.core import SECOND, Peer, make_hub, publish, somebody
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:
@@ -184,7 +184,6 @@ def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
         ),
         ('{"type":"subscribe","channels":["a"],"filter":"x >"}', "invalid_filter", None),
         ('{"type":"subscribe","channels":["a"],"rate":0}', "invalid_field", None),
-        ('{"type":"auth","token":"x","id":9}', "unsupported", 9),
         ('{"type":"ping","id":[1]}', "invalid_field", None),
     ],
 )
@@ -303,7 +302,7 @@ def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
 
 
 def tell(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try
-    return hub.broadcast(Broadcast(event=Raw(b'{"hello":1}'), **target), now_ns=0)
+    return hub.broadcast(Broadcast(event=Raw(b'{"hello":1}'), **target), somebody(), now_ns=0)
 
 
 def test_a_message_reaches_one_client_one_user_or_everyone() -> None:

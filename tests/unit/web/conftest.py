@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.assembly import build_policy
 from gateway.config.model import Config
 from gateway.core.hub import Hub
 from gateway.metrics import Metrics
@@ -84,6 +85,8 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
             pulse=Pulse(site.hub, config.clients),
             bus=lambda: site.links(),
             unready=lambda: site.unready,
+            policy=build_policy(config),
+            verifier=None,
         )
         site.client = await aiohttp_client(app.build(context))
         return site

@@ -1,0 +1,74 @@
+"""From what a verified token holds to the `Claims` that the gateway goes by."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.auth.errors import TokenError
+from gateway.core.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.rights import Claims, Grants
+
+
+_NAME_MAX = 128
+_ROLES_MAX = 64
+_SECONDS_MAX = (2**63 - 1) // 10**9
+"""A later expiry is taken as this one: unix time in ns fits 64 bits up to the year 2262."""
+
+
+def read(payload: Mapping[str, object], *, leeway_seconds: float) -> Claims:
+    """Return the claims of a payload whose signature and times were found good.
+
+    They hold up to `exp` and the leeway, just as long as the token is taken.
+
+    Raises:
+        TokenError: A claim that the gateway uses is not what it should be.
+    """
+    for name in ("exp", "nbf", "iat"):
+        if name in payload:
+            _time(payload[name])
+    expires = int(_time(payload.get("exp"))) + leeway_seconds
+    user = payload.get("sub")
+    return Claims(
+        user_id=None if user is None else _name(user),
+        expires_ns=round(min(expires, _SECONDS_MAX) * 10**9),
+        roles=_roles(payload),
+        grants=_grants(payload.get("permissions", {})),
+    )
+
+
+def _time(value: object) -> int | float:
+    """A NumericDate (RFC 7519, section 2), which is a number and no text that looks like one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TokenError("claim")
+    return value
+
+
+def _name(value: object) -> str:
+    if not (isinstance(value, str) and 0 < len(value) <= _NAME_MAX and value.isprintable()):
+        raise TokenError("claim")
+    return value
+
+
+def _roles(payload: Mapping[str, object]) -> tuple[str, ...]:
+    several = payload.get("roles", [])
+    if not isinstance(several, list):
+        raise TokenError("claim")
+    one = [payload["role"]] if "role" in payload else []
+    roles = dict.fromkeys(_name(role) for role in [*one, *several])
+    if len(roles) > _ROLES_MAX:
+        raise TokenError("claim")
+    return tuple(roles)
+
+
+def _grants(value: object) -> Grants:
+    if not (isinstance(value, dict) and value.keys() <= set(Grants.__struct_fields__)):
+        raise TokenError("claim")
+    try:
+        grants = msgspec.convert(value, Grants)
+    except msgspec.ValidationError:
+        raise TokenError("claim") from None
+    broadcast = set(grants.publish) - {EVERYONE, PERSONAL}
+    if not all(map(is_pattern, {*grants.subscribe, *grants.presence, *broadcast})):
+        raise TokenError("claim")
+    return grants

@@ -1,0 +1,168 @@
+"""Whether a token is good, and what it says."""
+
+import base64
+import json
+import re
+from typing import NoReturn, Protocol
+
+import jwt
+
+from gateway.auth import claims
+from gateway.auth.errors import Reason, TokenError
+from gateway.auth.jwks import Jwks
+from gateway.auth.keys import FixedKey, Key, public_key_file, secret, secret_file
+from gateway.config.model import Auth
+from gateway.core.rights import Claims
+
+
+TOKEN_BYTES_MAX = 8_192
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_REASONS: dict[type[jwt.PyJWTError], Reason] = {
+    jwt.InvalidSignatureError: "signature",
+    jwt.InvalidAlgorithmError: "algorithm",
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not_yet_valid",
+    jwt.InvalidAudienceError: "audience",
+    jwt.InvalidIssuerError: "issuer",
+    jwt.exceptions.InvalidSubjectError: "claim",
+    jwt.InvalidIssuedAtError: "claim",
+    jwt.exceptions.InvalidJTIError: "claim",
+}
+_MISSING: dict[str, Reason] = {"aud": "audience", "iss": "issuer"}
+
+
+class KeySource(Protocol):
+    """Where keys come from."""
+
+    async def find(self, kid: str | None) -> Key:
+        """Return the key for tokens of this key id, or of none; a TokenError says that there is none."""
+
+    def reload(self) -> None:
+        """Take in files that changed."""
+
+    def start(self) -> None:
+        """Begin to keep keys fresh."""
+
+    async def close(self) -> None:
+        """End that."""
+
+
+class Verifier:
+    """Verifies the tokens of one configuration. Needs a running event loop from `start` to `close`."""
+
+    def __init__(self, auth: Auth, keys: KeySource) -> None:
+        self._audience = auth.audience or None
+        self._issuer = auth.issuer or None
+        self._leeway = auth.leeway_seconds
+        self._keys = keys
+
+    def start(self) -> None:
+        """Begin to keep keys from a URL fresh. Returns at once, whether they can be fetched or not."""
+        self._keys.start()
+
+    async def close(self) -> None:
+        """Release everything."""
+        await self._keys.close()
+
+    def reload(self) -> None:
+        """Read a secret or key again from its file; if that fails the old one stays.
+
+        Raises:
+            ConfigError: The file cannot be used.
+        """
+        self._keys.reload()
+
+    async def verify(self, token: str) -> Claims:
+        """Return what a token says. Waits only for keys at a URL, some seconds at most.
+
+        Raises:
+            TokenError: It is not to be trusted, or the keys to tell cannot be had.
+        """
+        header = self._header(token)
+        kid = header.get("kid")
+        if kid is not None and not isinstance(kid, str):
+            raise TokenError("malformed")
+        self._check(token, await self._keys.find(kid))
+        return claims.read(_object(token.split(".")[1]), leeway_seconds=self._leeway)
+
+    def _header(self, token: str) -> dict[str, object]:
+        """The header of what has the form of a token; it is not to be trusted."""
+        if len(token) > TOKEN_BYTES_MAX or not _COMPACT.fullmatch(token):
+            raise TokenError("malformed")
+        head, _, signature = token.split(".")
+        _decoded(signature)
+        header = _object(head)
+        # Extensions that change what is signed: there is no honest use for them in a JWT.
+        if "crit" in header or "b64" in header:
+            raise TokenError("malformed")
+        return header
+
+    def _check(self, token: str, key: Key) -> None:
+        """Let only a token pass whose algorithm, signature, times, audience and issuer are right."""
+        try:
+            jwt.decode(
+                token,
+                key.material,
+                algorithms=[key.algorithm],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": ["exp"]},
+            )
+        except jwt.MissingRequiredClaimError as error:
+            raise TokenError(_MISSING.get(error.claim, "claim")) from None
+        except jwt.PyJWTError as error:
+            raise TokenError(_REASONS.get(type(error), "malformed")) from None
+
+
+def _decoded(segment: str) -> bytes:
+    """The bytes of base64url, which has exactly one way to write them."""
+    try:
+        content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except ValueError:
+        raise TokenError("malformed") from None
+    if base64.urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
+        raise TokenError("malformed")
+    return content
+
+
+def _object(segment: str) -> dict[str, object]:
+    """The JSON object in a segment: in UTF-8, no name twice, nothing that JSON does not have."""
+    try:
+        found = json.loads(
+            _decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number
+        )
+    except (ValueError, RecursionError):
+        raise TokenError("malformed") from None
+    if not isinstance(found, dict):
+        raise TokenError("malformed")
+    return found
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def verifier(auth: Auth) -> Verifier | None:
+    """Return what verifies tokens as configured, or None if nobody is authenticated.
+
+    Raises:
+        ConfigError: A secret or key cannot be used.
+    """
+    if auth.secret:
+        return Verifier(auth, FixedKey(lambda: Key("HS256", secret(auth.secret))))
+    if auth.secret_file:
+        return Verifier(auth, FixedKey(lambda: Key("HS256", secret_file(auth.secret_file))))
+    if auth.public_key_file:
+        return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
+    if auth.jwks_url:
+        return Verifier(auth, Jwks(auth.jwks_url, seconds=auth.jwks_seconds))
+    return None

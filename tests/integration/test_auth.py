@@ -1,0 +1,490 @@
+"""Who comes in, with which token, by which door, and for how long."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
+from tests.support.gateway import Gateway
+from tests.support.sse import EventSource
+from tests.support.tokens import SECRET, SETTINGS, bearer, token
+from tests.support.waiting import eventually
+from tests.support.ws import address
+
+
+API = "/api/v1/websocket"
+EVENT = {"event_type": "x", "data": {"n": 1}}
+
+
+@pytest.fixture
+async def guarded(launch: Launch) -> Gateway:
+    """A gateway that wants tokens; the test itself is its admin."""
+    gateway = await launch(
+        settings={**SETTINGS, "auth.query_token": "true", "bus.start_seconds": 0}
+    )
+    gateway.token = token("admin", user="the test")
+    return gateway
+
+
+# -- the doors -----------------------------------------------------------------------------------
+
+
+async def test_a_token_comes_in_by_every_door(guarded: Gateway, connect: Connect) -> None:
+    """Header, subprotocol, query and message, over WebSocket, SSE and REST."""
+    value = token("developer")
+    by_header = await connect("logs", to=guarded, headers=bearer(value))
+    by_protocol = await connect("logs", to=guarded, protocols=["neurograph", f"bearer.{value}"])
+    by_query = await connect("logs", to=guarded, token=value)
+    by_message = await connect(to=guarded)
+    said = await by_message.ask({"type": "auth", "token": value, "id": 7}, "authenticated")
+    subscribed = await by_message.subscribe("logs")
+
+    for client in (by_header, by_protocol, by_query):
+        assert "alice" == client.hello["user_id"]
+        assert ["developer"] == client.hello["roles"]
+        assert client.hello["token_expires"]
+        assert ["logs"] == (await client.expect("subscribed"))["channels"]
+    assert "neurograph" == by_protocol.protocol
+    assert (7, "alice", ["developer"]) == (said["id"], said["user_id"], said["roles"])
+    assert (["logs"], []) == (subscribed["channels"], subscribed["denied"])
+    for query, headers in ((f"&token={value}", {}), ("", bearer(value))):
+        async with EventSource(guarded.url, "channels=logs" + query, headers=headers) as source:
+            assert ["logs"] == (await source.next("subscribed")).data["channels"]
+        guarded.token = ""
+        answer = await guarded.request("GET", f"{API}/channels/actions?{query}", headers=headers)
+        assert 200 == answer.status
+
+
+async def test_who_brings_no_token_is_anonymous(
+    guarded: Gateway, connect: Connect, publisher: NewPublisher
+) -> None:
+    bus = await publisher(guarded.bus_in)
+    client = await connect("metrics", "signals", to=guarded)
+    subscribed = await client.expect("subscribed")
+    bus.send("signals", {"event_type": "signal.x", "data": {}})
+    bus.send("metrics", {"event_type": "system_metrics", "data": {}})
+    await client.events("metrics", 1)
+
+    assert (None, ["anonymous"], None) == tuple(
+        client.hello[name] for name in ("user_id", "roles", "token_expires")
+    )
+    assert ["metrics"] == subscribed["channels"]
+    assert [("signals", "unauthorized")] == [
+        (one["channel"], one["code"]) for one in subscribed["denied"]
+    ]
+    assert not client.channel("signals").events
+
+
+@pytest.mark.parametrize(
+    ("path", "anonymous", "developer", "monitor", "admin"),
+    [
+        ("/healthz", 200, 200, 200, 200),
+        ("/readyz", 200, 200, 200, 200),
+        ("/openapi.json", 200, 200, 200, 200),
+        ("/", 200, 200, 200, 200),
+        (f"{API}/channels", 200, 200, 200, 200),
+        (f"{API}/channels/connections", 401, 403, 403, 200),
+        (f"{API}/channels/connections/events", 401, 403, 403, 200),
+        (f"{API}/channels/connections/presence", 401, 403, 403, 200),
+        (f"{API}/channels/metrics/presence", 200, 200, 200, 200),
+        (f"{API}/status", 401, 403, 200, 200),
+        (f"{API}/rejections", 401, 403, 200, 200),
+        (f"{API}/publishers", 401, 403, 200, 200),
+        ("/metrics", 401, 403, 200, 200),
+        ("/events?channels=connections", 401, 403, 403, None),
+    ],
+)
+async def test_http_follows_the_same_policy(
+    guarded: Gateway,
+    connect: Connect,
+    path: str,
+    anonymous: int,
+    developer: int,
+    monitor: int,
+    admin: int | None,
+) -> None:
+    await connect(to=guarded)  # opens `connections`
+    await guarded.broadcast({"event_type": "x", "data": {}}, "?channel=metrics")
+    for expected, header in (
+        (anonymous, None),
+        (developer, bearer(token("developer"))),
+        (monitor, bearer(token("monitor"))),
+        (admin, bearer(token("admin"))),
+    ):
+        if expected is None:
+            continue
+        guarded.token = ""
+        answer = await guarded.request("GET", path, headers=header)
+        assert expected == answer.status, (header, answer.text)
+        if answer.status in {401, 403}:
+            assert {401: "unauthorized", 403: "forbidden"}[answer.status] == answer.json["code"]
+        assert ("Bearer" == answer.headers.get("WWW-Authenticate")) == (answer.status == 401)
+
+
+async def test_the_list_of_channels_names_those_that_one_may_follow(
+    guarded: Gateway, connect: Connect
+) -> None:
+    await connect("metrics", to=guarded)
+    for name in ("metrics", "secret"):
+        await guarded.broadcast({"event_type": "x", "data": {}}, f"?channel={name}")
+    everything = await guarded.get_json(f"{API}/channels")
+    guarded.token = ""
+    public = await guarded.get_json(f"{API}/channels")
+
+    assert {"metrics", "secret", "connections"} <= {one["name"] for one in everything["channels"]}
+    assert {"metrics", "status"} == {one["name"] for one in public["channels"]}
+
+
+async def test_presence_counts_for_all_and_names_for_those_permitted(
+    guarded: Gateway, connect: Connect
+) -> None:
+    await connect("metrics", to=guarded, headers=bearer(token("bot", user="robot")))
+    full = await guarded.get_json(f"{API}/channels/metrics/presence")
+    guarded.token = ""
+    bare = await guarded.get_json(f"{API}/channels/metrics/presence")
+
+    assert [1, ["robot"]] == [full["subscribers"], [one["user_id"] for one in full["clients"]]]
+    assert [1, None] == [bare["subscribers"], bare["clients"]]
+
+
+async def test_broadcasting_is_for_those_who_may(guarded: Gateway) -> None:
+    notes = token(user="writer", permissions={"publish": ["notes"]})
+    outcomes = []
+    for value, query in (
+        ("", "?channel=metrics"),
+        (token("developer"), "?channel=metrics"),
+        (notes, "?channel=metrics"),
+        (notes, "?channel=notes"),
+        (token("admin"), "?channel=metrics"),
+    ):
+        guarded.token = value
+        answer = await guarded.request("POST", f"{API}/broadcast{query}", body=EVENT | {"data": {}})
+        outcomes.append(answer.status)
+
+    assert [401, 403, 403, 200, 200] == outcomes
+
+
+@pytest.mark.parametrize("door", ["header", "protocol", "query", "message", "sse", "rest"])
+async def test_a_token_that_is_not_valid_opens_no_door_and_hears_no_reason(
+    guarded: Gateway, connect: Connect, door: str
+) -> None:
+    wrong = token("admin") + "x"
+    expired = token("admin", seconds=-60)
+    heard = set()
+    for value in (wrong, expired):
+        match door:
+            case "header":
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await connect(to=guarded, headers=bearer(value))
+                assert 401 == refused.value.status
+                heard.add("")
+            case "protocol" | "query":
+                heard.add(await refused_after_the_upgrade(guarded, value, door))
+            case "message":
+                client = await connect(to=guarded)
+                error = await client.refused({"type": "auth", "token": value})
+                assert "unauthorized" == error["code"]
+                heard.add(error["message"])
+                denied = (await client.subscribe("logs"))["denied"]
+                assert ["logs"] == [one["channel"] for one in denied]
+            case "sse" | "rest":
+                path = "/events?channels=metrics" if door == "sse" else f"{API}/channels"
+                answer = await guarded.request("GET", path, headers=bearer(value))
+                assert 401 == answer.status
+                heard.add(answer.json["detail"])
+
+    assert 1 == len(heard)
+    await eventually(
+        lambda: sum(r.get("event") == "refused" for r in guarded.records) >= 2,
+        saying="the audit log says so",
+    )
+
+
+async def refused_after_the_upgrade(gateway: Gateway, value: str, door: str) -> str:
+    """Connect as a browser would, which sees no status; return what the error said."""
+    url = address(gateway.url, {"token": value} if door == "query" else {})
+    protocols = ["neurograph", f"bearer.{value}"] if door == "protocol" else []
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=protocols) as ws:
+        error, closing = await ws.receive_json(), await ws.receive_json()
+        await ws.receive()
+        assert ("unauthorized", 4501, False) == (
+            error["code"],
+            closing["code"],
+            closing["reconnect"],
+        )
+        assert 4501 == ws.close_code
+    return str(error["message"])
+
+
+async def test_a_token_in_the_address_counts_only_where_that_is_switched_on(
+    launch: Launch, connect: Connect
+) -> None:
+    gateway = await launch(settings=SETTINGS)
+    client = await connect("logs", to=gateway, token=token("admin"))
+
+    assert ["anonymous"] == client.hello["roles"]
+    assert ["logs"] == [one["channel"] for one in (await client.expect("subscribed"))["denied"]]
+
+
+async def test_with_an_open_door_tokens_are_not_looked_at(
+    gateway: Gateway, connect: Connect
+) -> None:
+    client = await connect("logs", to=gateway, headers=bearer("nonsense"), user_id="me")
+    error = await client.refused({"type": "auth", "token": "nonsense"})
+
+    assert ["me", ["admin"]] == [client.hello["user_id"], client.hello["roles"]]
+    assert "unsupported" == error["code"]
+
+
+async def test_the_open_door_may_open_less_wide(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={"auth.open_role": "developer"})
+    client = await connect("logs", "connections", to=gateway)
+    answer = await gateway.request("GET", f"{API}/status")
+
+    assert ["logs"] == (await client.expect("subscribed"))["channels"]
+    assert (403, "forbidden") == (answer.status, answer.json["code"])
+
+
+async def test_roles_are_as_the_configuration_says(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(
+        settings={**SETTINGS, "roles.viewer.subscribe": "app.*", "roles.anonymous.subscribe": ""}
+    )
+    viewer = await connect("app.x", ">", to=gateway, headers=bearer(token("viewer")))
+    stranger = await connect("metrics", to=gateway)
+
+    assert ["app.x", ">"] == (await viewer.expect("subscribed"))["channels"]
+    assert [] == (await stranger.expect("subscribed"))["channels"]
+
+
+async def test_who_a_client_is_comes_with_its_token(guarded: Gateway, connect: Connect) -> None:
+    client = await connect(to=guarded, headers=bearer(token("bot")), user_id="root")
+    error = await client.expect("error")
+
+    assert "alice" == client.hello["user_id"]
+    assert ("invalid_field", True) == (error["code"], "user_id" in error["message"])
+
+
+# -- time ----------------------------------------------------------------------------------------
+
+
+async def test_a_client_is_warned_before_its_token_expires_and_closed_when_it_does(
+    launch: Launch, connect: Connect
+) -> None:
+    gateway = await launch(settings={**SETTINGS, "auth.warn_seconds": 1, "auth.leeway_seconds": 0})
+    client = await connect("metrics", to=gateway, headers=bearer(token("bot", seconds=2)))
+    warning = await client.until("token_expiring")
+    early = time.time()
+    closing = await client.until("closing")
+    code = await client.closed()
+
+    assert 0 < warning["seconds"] <= 1
+    assert warning["token_expires"] == client.hello["token_expires"]
+    assert (4002, "token_expired", True) == (code, closing["reason"], closing["reconnect"])
+    assert time.time() > early
+
+
+async def test_a_newer_token_keeps_the_connection_and_changes_what_is_followed(
+    launch: Launch, connect: Connect, publisher: NewPublisher
+) -> None:
+    gateway = await launch(
+        settings={**SETTINGS, "auth.warn_seconds": 1.5, "auth.leeway_seconds": 0}
+    )
+    bus = await publisher(gateway.bus_in)
+    over = time.time() + 2
+    short = token("developer", exp=over)
+    client = await connect("logs", "signals", to=gateway, headers=bearer(short))
+    await client.until("token_expiring")
+    await client.ask({"type": "auth", "token": token("bot", seconds=600)}, "authenticated")
+    gone = await client.expect("unsubscribed")
+    await eventually(lambda: time.time() > over + 0.2, saying="the first token is over")
+    bus.send("logs", {"event_type": "log.info", "data": {"level": "i", "message": "m"}})
+    bus.send("signals", {"event_type": "signal.x", "data": {}})
+    await client.events("signals", 1)
+
+    assert (["logs"], ["forbidden"]) == (gone["channels"], [one["code"] for one in gone["denied"]])
+    assert not client.channel("logs").events
+    assert client.close_code is None
+
+
+async def test_a_connection_stays_its_users(guarded: Gateway, connect: Connect) -> None:
+    client = await connect(to=guarded, headers=bearer(token("bot")))
+    error = await client.refused({"type": "auth", "token": token("admin", user="mallory")})
+    denied = (await client.subscribe("connections"))["denied"]
+
+    assert "forbidden" == error["code"]
+    assert ["connections"] == [one["channel"] for one in denied]
+
+
+async def test_a_stranger_who_follows_nothing_is_closed_and_one_who_does_may_stay(
+    launch: Launch, connect: Connect
+) -> None:
+    gateway = await launch(settings={**SETTINGS, "auth.seconds": 0.5})
+    idle = await connect(to=gateway)
+    public = await connect("metrics", to=gateway)
+    known = await connect(to=gateway, headers=bearer(token()))
+    code = await idle.closed()
+
+    assert (4502, "auth_timeout") == (code, (idle.closing or {}).get("reason"))
+    assert await public.ping()
+    assert await known.ping()
+
+
+async def test_a_strangers_time_may_be_bounded(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={**SETTINGS, "auth.anonymous_seconds_max": 0.5})
+    public = await connect("metrics", to=gateway)
+    known = await connect(to=gateway, headers=bearer(token()))
+
+    assert 4502 == await public.closed()
+    assert await known.ping()
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_taken_up_by_its_user_alone(guarded: Gateway, connect: Connect) -> None:
+    alice = await connect("signals", to=guarded, headers=bearer(token("bot")))
+    secret = alice.session
+    await alice.close()
+    stranger = await connect(to=guarded, session=secret)
+    mallory = await connect(to=guarded, session=secret, headers=bearer(token(user="mallory")))
+    back = await connect(to=guarded, session=secret, headers=bearer(token("bot")))
+
+    assert [False, False, True] == [client.hello["resumed"] for client in (stranger, mallory, back)]
+    assert ["signals"] == (await back.expect("subscribed"))["channels"]
+
+
+async def test_who_comes_back_with_less_rights_follows_less(
+    guarded: Gateway, connect: Connect
+) -> None:
+    alice = await connect("signals", "logs", to=guarded, headers=bearer(token("developer")))
+    await alice.close()
+    back = await connect(to=guarded, session=alice.session, headers=bearer(token("bot")))
+    subscribed = await back.expect("subscribed")
+
+    assert back.hello["resumed"]
+    assert (["signals"], ["logs"]) == (
+        subscribed["channels"],
+        [one["channel"] for one in subscribed["denied"]],
+    )
+
+
+async def test_one_user_has_so_many_clients(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={**SETTINGS, "clients.per_user_max": 2})
+    first = await connect(to=gateway, headers=bearer(token()))
+    await connect(to=gateway, headers=bearer(token()))
+    async with aiohttp.ClientSession() as http:
+        ws = await http.ws_connect(address(gateway.url, {}), headers=bearer(token()))
+        closing = await ws.receive_json()
+        await ws.receive()
+    other = await connect(to=gateway, headers=bearer(token(user="bob")))
+    stranger = await connect(to=gateway)
+    error = await stranger.refused({"type": "auth", "token": token()})
+    await first.close()
+
+    assert (4503, 4503, "user_limit", False) == (
+        ws.close_code,
+        *(closing[name] for name in ("code", "reason", "reconnect")),
+    )
+    assert await other.ping()
+    assert "forbidden" == error["code"]
+    assert await (await connect(to=gateway, headers=bearer(token()))).ping()
+
+
+# -- how much one may ask for --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "burst"),
+    [
+        ({"type": "ping"}, "pong", 120),
+        ({"type": "subscribe", "channels": ["metrics"]}, "subscribed", 30),
+        ({"type": "get_subscriptions"}, "subscriptions", 60),
+        ({"type": "nonsense"}, "error", 60),
+    ],
+    ids=["ping", "subscribe", "message", "nonsense"],
+)
+async def test_a_flood_is_answered_up_to_its_burst_and_then_told_when_to_come_again(
+    gateway: Gateway, connect: Connect, message: dict[str, Any], answer: str, burst: int
+) -> None:
+    client, other = await connect(to=gateway), await connect(to=gateway)
+    for _ in range(burst + 20):
+        await client.send(message)
+    limited = await client.until("error", code="rate_limited")
+    answered = sum(one["type"] == answer for one in client.everything) - (answer == "error")
+
+    assert burst <= answered <= burst + 20
+    assert 0 < limited["retry_after"] <= 1
+    assert (429, True) == (limited["status"], limited["temporary"])
+    assert await other.ping()
+
+
+async def test_a_flood_of_protocol_pings_is_answered_up_to_its_burst(
+    launch: Launch, raw: OpenRaw, connect: Connect
+) -> None:
+    gateway = await launch(settings={"clients.pings_burst": 10, "clients.pings_per_second": 0.01})
+    peer = await raw(to=gateway)
+    for n in range(30):
+        await peer.send_frame(0x9, str(n).encode())
+    pongs = [(await peer.read_frame()).payload for _ in range(10)]
+    await peer.send_json({"type": "get_subscriptions"})
+    await peer.expect("subscriptions", within=20)
+
+    assert [str(n).encode() for n in range(10)] == pongs
+
+
+async def test_wildcards_are_counted_apart(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={"clients.wildcards_max": 2})
+    client = await connect("a.*", to=gateway)
+    await client.expect("subscribed")
+    await client.subscribe("b.*", "c", "d")
+    error = await client.refused({"type": "subscribe", "channels": ["e", "f.>"]})
+
+    assert "too_many_subscriptions" == error["code"]
+    assert ["a.*", "b.*", "c", "d"] == (
+        await client.ask({"type": "get_subscriptions"}, "subscriptions")
+    )["channels"]
+
+
+# -- what is written down ------------------------------------------------------------------------
+
+
+async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(
+    launch: Launch, connect: Connect
+) -> None:
+    gateway = await launch(
+        settings={**SETTINGS, "auth.query_token": "true", "logging.level": "debug"}
+    )
+    value = token("admin", user="eve\x1b[31m\nforged=1")
+    for how in ({"headers": bearer(token("admin"))}, {"token": token("admin")}):
+        await (await connect("metrics", "$x", to=gateway, **how)).close()
+    await connect("logs", to=gateway)
+    gateway.token = token("admin")
+    await gateway.broadcast({"event_type": "x", "data": {}}, "?channel=metrics")
+    odd = await gateway.request("GET", f"{API}/channels", headers=bearer(value))
+    answer = await gateway.request("GET", f"{API}/status?token={value}")
+    page = await gateway.request("GET", "/metrics")
+    records = [r for r in gateway.records if r.get("logger") == "gateway.audit"]
+    written = "\n".join(gateway.lines) + answer.text + page.text
+
+    assert {"connected", "broadcast", "denied"} <= {r["event"] for r in records}
+    assert ["alice", ["admin"]] == [
+        next(r for r in records if r["event"] == "connected")[k] for k in ("user_id", "roles")
+    ]
+    assert odd.status in {200, 401}
+    for secret in (SECRET, value, gateway.token, "eyJ"):
+        assert secret not in written
+    assert "\x1b" not in written
+
+
+async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> None:
+    gateway = await launch(flags=["--host", "0.0.0.0", "--insecure-allow-remote"])
+    status = await gateway.status()
+
+    assert any(r["event"] == "nobody is authenticated" for r in gateway.records)
+    assert status["authentication"] == "none"
+    assert json.dumps(status)
