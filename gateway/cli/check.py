@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import configured
-from gateway.config import Config, Log, example
+from gateway.config import Config, ConfigError, Log, example
+from gateway.config.model import Tls
 
 
-FILES_RESERVED = 64
-"""Open files that the gateway needs besides one per client."""
+FILES_RESERVED = 64 + 256
+"""Open files that the gateway needs besides one per client, those for other requests among them."""
 
 
 def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -48,7 +49,8 @@ def described(config: Config) -> Iterator[str]:
     clients, sessions, end = config.clients, config.sessions, config.shutdown
     host = f"[{config.host}]" if ":" in config.host else config.host
     at = f"{host}:{config.port or '<any free port>'}"
-    yield f"serve       http://{at} and ws://{at}/ws"
+    s = "s" if config.tls.cert_file else ""
+    yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
@@ -85,6 +87,8 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{key}: there is no folder {folder} for {endpoint}"
+    if config.tls.cert_file:
+        yield from _tls(config.tls)
     _, files = resource.getrlimit(
         resource.RLIMIT_NOFILE
     )  # `serve` raises its limit to the hard one
@@ -99,6 +103,18 @@ def warnings(config: Config) -> Iterator[str]:
             "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
             f"({config.bus.message_bytes_max}) never arrive"
         )
+
+
+def _tls(settings: Tls) -> Iterator[str]:
+    # Here, so that who has no certificate does not wait for what reads one.
+    from gateway.web import tls
+
+    try:
+        tls.context(settings)
+    except ConfigError as error:
+        yield str(error)
+    if warning := tls.expired(settings):
+        yield warning
 
 
 def _unavailable(host: str, port: int) -> str:

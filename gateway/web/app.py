@@ -13,7 +13,7 @@ from gateway.web.door import Door, head_bytes
 from gateway.web.identity import admin, identified, subscriber
 from gateway.web.problems import SERVER, Handler, problems
 from gateway.web.sse import events
-from gateway.web.transport import HEAD_BYTES_MAX
+from gateway.web.transport import HEAD_BYTES_MAX, HEADERS_ADVICE
 from gateway.web.websocket import websocket
 
 
@@ -72,9 +72,7 @@ async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in whom the door lets in; behind it `remote` and `scheme` are the client's own."""
     door, headers = request.app[_DOOR], request.headers
     if head_bytes(request.raw_path, request.raw_headers) > HEAD_BYTES_MAX:
-        raise RequestError(
-            ErrorCode.HEADERS_TOO_LARGE, f"the headers together exceed {HEAD_BYTES_MAX} bytes"
-        )
+        raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
     peer, scheme = request.remote or "", request.scheme
     caller = door.caller(
         peer, scheme, headers.getall("X-Forwarded-For", ()), headers.getall("X-Forwarded-Proto", ())

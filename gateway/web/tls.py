@@ -1,52 +1,117 @@
 """The gateway's certificate, read again when its files change."""
 
 import ssl
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
+from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Tls
 from gateway.logs import logger
 
 
 log = logger("gateway.tls")
 
-Stamp = tuple[tuple[int, int, int], ...]
-
-
-class TlsError(Exception):
-    """The files make no certificate that can be served; the text names the setting."""
+_Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificate:
-    """What TLS connections are made with: nothing, if no files are configured."""
+    """What connections are encrypted with: `context` is None if no files are configured."""
 
     def __init__(self, settings: Tls) -> None:
         """Read the files.
 
         Raises:
-            TlsError: They cannot be served.
+            ConfigError: They cannot be served.
         """
         self._settings = settings
-        self._stamp: Stamp = ()
-        self.context: ssl.SSLContext | None = None
-        if settings.cert_file:
-            self._stamp = _stamp(settings)
-            self.context = context(settings)
+        self._stamp = _stamp(settings)
+        self.context = context(settings) if settings.cert_file else None
+        if self.context is not None and (warning := expired(settings)):
+            log.warning("certificate", reason=warning)
 
     def refresh(self) -> None:
-        """Read the files again if they changed; what cannot be served changes nothing."""
+        """Read the files again if they have changed; if they cannot be served the old ones stay."""
         if self.context is None:
             return
+        stamp = _stamp(self._settings)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp  # so that each state of the files is spoken of once
         try:
-            stamp = _stamp(self._settings)
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
             self.context = context(self._settings)
-        except TlsError as error:
-            # Said once for each state of the files: between two renames they may not fit.
-            if self._stamp:
-                log.warning("certificate not replaced", reason=str(error))
-            self._stamp = ()
-        else:
-            log.info("certificate replaced", file=self._settings.cert_file)
+        except ConfigError as error:
+            log.warning("certificate not replaced", reason=str(error))
+            return
+        log.info("certificate replaced", file=self._settings.cert_file)
+        if warning := expired(self._settings):
+            log.warning("certificate", reason=warning)
+
+
+def context(settings: Tls) -> ssl.SSLContext:
+    """Return what serves the configured certificate, to TLS 1.2 and later.
+
+    Raises:
+        ConfigError: The files cannot be served.
+    """
+    cert, key = settings.cert_file, settings.key_file
+    if "-----BEGIN CERTIFICATE-----" not in _read("cert_file", cert):
+        raise _wrong("cert_file", f"{cert} holds no certificate in PEM", "name one that does")
+    text = _read("key_file", key)
+    if "PRIVATE KEY-----" not in text:
+        raise _wrong("key_file", f"{key} holds no private key in PEM", "name one that does")
+    if "ENCRYPTED" in text:
+        raise _wrong("key_file", f"{key} is encrypted", "`openssl pkey` makes one that is not")
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_RENEGOTIATION
+    made.set_alpn_protocols(["http/1.1"])
+    try:
+        made.load_cert_chain(cert, key, password=lambda: "")  # or OpenSSL asks the terminal
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        if reason == "KEY_VALUES_MISMATCH":
+            raise _wrong("key_file", f"{key} is not the key of {cert}", "name its own") from error
+        raise _wrong(
+            "cert_file", f"OpenSSL does not take {cert} with {key}: {reason}", "make them anew"
+        ) from error
+    return made
+
+
+def expired(settings: Tls) -> str:
+    """Say that the certificate is not valid now; empty if it is. Clients will refuse it."""
+    try:
+        leaf = x509.load_pem_x509_certificate(Path(settings.cert_file).read_bytes())
+    except (OSError, ValueError):
+        return ""  # what OpenSSL makes of it is known, and decides
+    now = datetime.now(UTC)
+    if now >= leaf.not_valid_after_utc:
+        return f"tls.cert_file: {settings.cert_file} expired at {leaf.not_valid_after_utc}"
+    if now < leaf.not_valid_before_utc:
+        return f"tls.cert_file: {settings.cert_file} is valid from {leaf.not_valid_before_utc} on"
+    return ""
+
+
+def _read(setting: str, path: str) -> str:
+    try:
+        return Path(path).read_text("latin-1")
+    except OSError as error:
+        reason = f"{path} cannot be read ({error.strerror})"
+        raise _wrong(setting, reason, "see where it is and whose") from error
+
+
+def _wrong(setting: str, reason: str, remedy: str) -> ConfigError:
+    return ConfigError([Problem(f"tls.{setting}", reason, remedy)])
+
+
+def _stamp(settings: Tls) -> _Stamp:
+    return tuple(map(_state, (settings.cert_file, settings.key_file)))
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
