@@ -28,7 +28,7 @@ SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and for those who are not in yet."""
 FILES_RESERVED = 64
 """Open files that sockets leave to the rest of the process."""
-UNREAD_BYTES_MAX = 33_554_432
+UNREAD_BYTES_MAX = 16_777_216
 """What answers may wait for, in all, for peers that do not read them."""
 _ACCEPTS_PER_WAKE_UP = 64
 _PAUSE_SECONDS = 0.25
@@ -93,6 +93,7 @@ class Listener:
         *,
         sockets_max: int,
         handshake_seconds: float,
+        send_buffer_bytes: int,
         tls: Callable[[], ssl.SSLContext | None],
         on_refused: Callable[[Refused], None],
     ) -> None:
@@ -105,6 +106,7 @@ class Listener:
         self._protocol = protocol
         self._sockets_max = sockets_max
         self._handshake_seconds = handshake_seconds
+        self._send_buffer_bytes = send_buffer_bytes
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
@@ -183,6 +185,8 @@ class Listener:
                 return
             next(iter(self.waiting)).cut()
         accepted.setblocking(False)
+        if self._send_buffer_bytes:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
         seat = Seat(self, accepted, self._handshake_seconds)
         self.seats.add(seat)
         self.waiting[seat] = None
@@ -245,6 +249,7 @@ async def listen(
         protocol,
         sockets_max=sockets_max,
         handshake_seconds=clients.handshake_seconds,
+        send_buffer_bytes=clients.send_buffer_bytes,
         tls=tls,
         on_refused=on_refused,
     )
