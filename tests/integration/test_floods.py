@@ -189,6 +189,28 @@ async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:
             peer.close()
 
 
+async def test_an_answer_that_nobody_reads_ends_in_time(launch: Launch) -> None:
+    """Also if the peer goes on asking."""
+    gateway = await launch(settings={"clients.stall_seconds_max": 0.5})
+    await gateway.broadcast({"channel": "big", "event": "x" * 1_000_000})
+    peer = RawPeer(gateway.port, receive_buffer=4096)
+    ask = b"GET /api/v1/websocket/channels/big/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    try:
+        for _ in range(5):
+            await peer.send_bytes(ask)
+
+        async def cut() -> bool:
+            try:
+                await peer.send_bytes(ask)
+            except (ConnectionResetError, BrokenPipeError):
+                return True
+            return False
+
+        await eventually(cut, every=0.1)
+    finally:
+        peer.close()
+
+
 # -- requests -------------------------------------------------------------------------------------
 
 TARGET = b"/api/v1/websocket/broadcast?channel=honest"
