@@ -23,6 +23,7 @@ from tests.support.ws import Client
 
 FULL = os.environ.get("TEST_FULL") == "1"
 MB = 1024 * 1024
+PACE_SECONDS = 0.005
 
 
 def full(size: int, otherwise: int) -> int:
@@ -46,6 +47,7 @@ async def undisturbed(bus: Publisher, witness: Client, channel: str) -> AsyncIte
             count += 1
             bus.send(channel, {"n": count})
             await witness.until("event", channel=channel, offset=count)
+            await asyncio.sleep(PACE_SECONDS)
 
     publishing = asyncio.create_task(publish())
     try:
@@ -85,7 +87,7 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
     peers = [RawPeer(gateway.port) for _ in range(count)]
     dribbling = [asyncio.create_task(dribble(peer)) for peer in peers]
     try:
-        async with undisturbed(bus, witness, "a"), asyncio.timeout(scaled(seconds + 2)):
+        async with undisturbed(bus, witness, "a"), asyncio.timeout(scaled(full(12, 10))):
             for _ in range(10):
                 other = await connect("a", to=gateway)
                 await other.until("event", channel="a")
