@@ -5,6 +5,7 @@ import click
 from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.serve import serve
+from gateway.cli.token import token
 from gateway.cli.version import version
 
 
@@ -16,4 +17,5 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(check)
+main.add_command(token)
 main.add_command(version)
