@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
+from gateway.bus.curve import Curve
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.checks import is_loopback
@@ -34,6 +35,8 @@ log = logger("gateway")
 
 _REPEATED_LOG_SECONDS = 1.0
 """How often one reason for rejections, or one change of a link, is logged; all are counted."""
+_REFUSED_LOG_SECONDS = 10.0
+"""The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
 _HOUSEKEEPING_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -50,13 +53,15 @@ class Service:
         self.url = ""
         self._loop = asyncio.get_running_loop()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._curve = Curve(self._zmq, config.bus)
         self._links: list[Link] = []
-        self._asker = Asker(self._zmq, config.bus, on_replies=self._replayed)
+        self._asker = Asker(self._zmq, config.bus, self._curve, on_replies=self._replayed)
         self._began = self._loop.time()
         self._refilled = False
         self._server: asyncio.Server | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
+        self._refusals_log = RateLimit(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
         self._pulse = Pulse(self.hub, config.clients)
         self._context = Context(
             config=config,
@@ -97,6 +102,7 @@ class Service:
                 endpoint,
                 mode,
                 config.bus,
+                self._curve,
                 on_messages=functools.partial(self._tick, len(self._links)),
                 on_change=self._link_changed,
             )
@@ -119,6 +125,17 @@ class Service:
             self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
         ]
 
+    def reload(self) -> None:
+        """Read keys again from their files; what cannot be used leaves the old one."""
+        if self._verifier is None:
+            return
+        try:
+            self._verifier.reload()
+        except ConfigError as error:
+            log.error("not reloaded", reason=str(error))
+        else:
+            log.info("reloaded")
+
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
         self._context.draining = True
@@ -133,6 +150,7 @@ class Service:
         for link in self._links:
             link.close()
         self._asker.close()
+        self._curve.close()
         if self._verifier is not None:
             await self._verifier.close()
         if self._server is not None:
@@ -175,6 +193,8 @@ class Service:
                 peers=link.peers,
                 received=link.received,
                 reopened=link.reopened,
+                refused=link.refused,
+                problem=link.problem,
                 last_event_seconds=None if link.last_message is None else now - link.last_message,
             )
             for link in self._links
@@ -253,14 +273,18 @@ class Service:
         self._arm()
 
     def _link_changed(self, link: Link, change: str) -> None:
-        suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
+        refused = "refused" in {change, link.state}
+        limit = self._refusals_log if refused else self._links_log
+        key = f"{link.endpoint} {change} {link.problem if refused else ''}"
+        suppressed = limit.admit(key, now=self._loop.time())
         if suppressed is not None:
-            log.info(
+            (log.warning if refused else log.info)(
                 "bus_link",
                 endpoint=link.endpoint,
                 change=change,
                 peers=link.peers,
                 suppressed=suppressed,
+                **({"problem": link.problem} if refused else {}),
             )
 
     async def _every(self, seconds: float, act: Callable[[], None]) -> None:
@@ -281,6 +305,7 @@ class Service:
         for link in self._links:
             link.touch()
         self._asker.touch()
+        self._curve.touch()
         began, now_ns = time.perf_counter(), time.time_ns()
         self._unwatch(now_ns)
         self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
@@ -311,6 +336,7 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         async with running(config) as service:
+            loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
@@ -327,7 +353,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, ConfigError, OSError) as error:
+    except (BusError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
