@@ -54,7 +54,7 @@ class Attack:
     Only the secrets of sessions are those that connections before it were given.
     """
 
-    def __init__(self, port: int, seed: int, *, size: int = 10) -> None:
+    def __init__(self, port: int, seed: int, *, size: int = 11) -> None:
         self.account = Account()
         self._port = port
         self._seed = seed
@@ -117,13 +117,13 @@ class Attack:
         if not isinstance(hello, messages.Connected):
             await self._to_end(reader, writer)
             return
-        self._secret = hello.session
         await self._answers(rng, reader, writer, [])  # to the wishes in the address
         count = _FLOOD if rng.random() < 0.01 else self._size - 1
         said = [spoilt(rng) for _ in range(count)]
         answers = await self._answers(rng, reader, writer, said)
         self.account.sent += count + 1
         assert answers == count, f"{answers} answers to {count} messages"
+        self._secret = hello.session  # not before, or whoever takes it up ends this connection
         writer.write(wire.broken(rng))
         if rng.random() < 0.7:  # else it is cut
             await self._to_end(reader, writer)

@@ -22,6 +22,7 @@ CHANNEL = "healthy"
 WARM_UP = 300
 """Connections before the measure is taken: what is allocated once is no leak."""
 _EVERY_SECONDS = 0.005
+_LOOKS = 10
 
 _SETTINGS: dict[str, object] = {
     **SETTINGS,
@@ -40,7 +41,6 @@ class Figures:
     tasks: float
     files: int
     bytes: int
-    remembered: int
 
     @classmethod
     async def of(cls, gateway: Gateway) -> Figures:
@@ -51,9 +51,15 @@ class Figures:
             return bool(status["connections"] == 1 and status["sessions_remembered"] == 0)
 
         await eventually(at_rest, within=30, every=0.1, saying="all have gone")
-        tasks = await gateway.metric("gateway_event_loop_tasks")
+        # The least of several: a question of our own may not be closed yet.
+        looks = [await cls._now(gateway) for _ in range(_LOOKS)]
+        return cls(*(min(figures) for figures in zip(*looks, strict=True)))
+
+    @classmethod
+    async def _now(cls, gateway: Gateway) -> tuple[float, int, int]:
         process = psutil.Process(gateway.process.pid)
-        return cls(tasks, process.num_fds(), process.memory_info().rss, 0)
+        tasks = await gateway.metric("gateway_event_loop_tasks")
+        return tasks, process.num_fds(), process.memory_info().rss
 
 
 @dataclass
@@ -93,6 +99,7 @@ async def siege(seed: int, numbers: range, *, at_once: int = 50) -> Outcome:
 @contextlib.asynccontextmanager
 async def _scene() -> AsyncIterator[tuple[Gateway, Publisher, ws.Client]]:
     async with Gateway(settings=_SETTINGS) as gateway:
+        gateway.errors_expected = True  # they are told with what else is wrong
         gateway.token = token("admin")
         async with Publisher(gateway.bus_in) as publisher:
             client = await ws.connect(gateway.url, CHANNEL, headers=bearer(token("admin")))

@@ -11,7 +11,7 @@ from tests.fuzz.siege import siege
 from tests.support.gateway import allow_many_files
 
 
-CONNECTIONS = 1_500
+CONNECTIONS = 1_000
 KEPT_BYTES_MAX = 32 * 1024 * 1024
 
 
