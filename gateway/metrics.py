@@ -8,7 +8,7 @@ share the label ``other``.
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol, get_args
+from typing import Final, Literal, Protocol, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -32,6 +32,9 @@ from gateway.core.hub import Hub, Tick
 from gateway.core.ingest import Reason
 
 
+Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
+"""Why somebody was turned away at the door."""
+
 # They double the series, and nobody asks when a counter was born.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
 
@@ -49,6 +52,7 @@ _DURATIONS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 86400)
 _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]]] = {
     "connections_total": ("Connections opened.", (), None),
     "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
+    "connections_refused_total": ("Sockets and requests not let in.", ("reason",), None),
     "connection_duration_seconds": ("How long connections lasted.", (), _DURATIONS),
     "events_received_total": ("Events taken in from the bus.", ("channel",), None),
     "events_rejected_total": ("Messages not let in, by reason.", ("reason",), None),
@@ -136,6 +140,8 @@ class Metrics:
         # From 0 on, or Prometheus would not see the first one as an increase.
         for reason in get_args(Reason):
             self._counters["events_rejected_total"].labels(reason)
+        for reason in get_args(Refused):
+            self._counters["connections_refused_total"].labels(reason)
         self._counters["events_lost_total"].labels("evicted")
         self._registry.register(_Asked(hub, self.label, links, buffers))
         ProcessCollector(registry=self._registry)
@@ -175,6 +181,10 @@ class Metrics:
         known = code in _CODES
         self._counters["connections_closed_total"].labels(str(code) if known else OTHER).inc()
         self._histograms["connection_duration_seconds"].observe(seconds)
+
+    def refused(self, reason: Refused) -> None:
+        """Count somebody who was turned away at the door."""
+        self._counters["connections_refused_total"].labels(reason).inc()
 
     def loop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

@@ -26,9 +26,11 @@ from gateway.core.hub import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
-from gateway.web import app, arrivals, transport
+from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
+from gateway.web.listener import Listener, listen
 from gateway.web.pulse import Pulse
+from gateway.web.tls import Certificate
 
 
 log = logger("gateway")
@@ -58,7 +60,8 @@ class Service:
         self._asker = Asker(self._zmq, config.bus, self._curve, on_replies=self._replayed)
         self._began = self._loop.time()
         self._refilled = False
-        self._server: asyncio.Server | None = None
+        self._certificate = Certificate(config.tls)
+        self._server: Listener | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_log = RateLimit(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
@@ -113,14 +116,15 @@ class Service:
         if self._verifier is not None:
             self._verifier.start()
         await self._runner.setup()
-        self._server = await transport.listen(
+        self._server = await listen(
             self._runner,
-            host=config.host,
-            port=config.port,
-            handshake_seconds=config.clients.handshake_seconds,
+            config,
+            tls=lambda: self._certificate.context,
+            on_refused=self.metrics.refused,
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        host, port = self._server.address
+        scheme = "https" if config.tls.cert_file else "http"
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._timers = [
             self._loop.create_task(self._every(self._pulse.interval, self._beat)),
             self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
@@ -303,6 +307,7 @@ class Service:
         self._pulse.beat(now=self._loop.time())
 
     def _tidy(self) -> None:
+        self._certificate.refresh()
         # What waits in the sockets first: it may be what others are waiting for.
         for link in self._links:
             link.touch()

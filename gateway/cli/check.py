@@ -13,8 +13,8 @@ from gateway.cli.options import configured
 from gateway.config import Config, Log, example
 
 
-FILES_RESERVED = 64
-"""Open files that the gateway needs besides one per client."""
+FILES_RESERVED = 64 + 256
+"""Open files that the gateway needs besides one per client, those for other requests among them."""
 
 
 def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -39,7 +39,7 @@ def check(config: Config) -> None:
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
     verifier(config.auth)  # reads the key that it verifies with
-    about_keys = _about_keys(config)
+    about_keys = [*_about_keys(config), *_about_certificate(config)]
     for line in described(config):
         click.echo(line)
     for warning in (*warnings(config), *about_keys):
@@ -51,7 +51,8 @@ def described(config: Config) -> Iterator[str]:
     clients, sessions, end = config.clients, config.sessions, config.shutdown
     host = f"[{config.host}]" if ":" in config.host else config.host
     at = f"{host}:{config.port or '<any free port>'}"
-    yield f"serve       http://{at} and ws://{at}/ws"
+    s = "s" if config.tls.cert_file else ""
+    yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
     yield f"let in      {_let_in(config)}"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
@@ -127,6 +128,16 @@ def _about_keys(config: Config) -> list[str]:
 
     keys.read(config.bus)
     return list(keys.warnings(config.bus))
+
+
+def _about_certificate(config: Config) -> list[str]:
+    """What clients will not like about the certificate; ConfigError if it cannot be served."""
+    if not config.tls.cert_file:
+        return []
+    from gateway.web import tls
+
+    tls.context(config.tls)
+    return list(tls.warnings(config.tls))
 
 
 def _unavailable(host: str, port: int) -> str:

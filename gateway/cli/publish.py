@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BUS = "tcp://127.0.0.1:5556"
 _LINGER_SECONDS = 5.0
+_NAME = "gateway publish"
 
 
 @click.command()
@@ -31,10 +32,22 @@ _LINGER_SECONDS = 5.0
     help="The endpoint that the gateway binds.",
 )
 @click.option(
+    "--curve",
+    nargs=2,
+    metavar="KEY GATEWAY",
+    help="Files with your secret key and the gateway's public one, as `gateway keys` makes them.",
+)
+@click.option(
     "--wait", default=10.0, show_default=True, help="How long to wait for the gateway, in seconds."
 )
 def publish(
-    channel: str, data: str, event_type: str | None, text: bool, bus: str, wait: float
+    channel: str,
+    data: str,
+    event_type: str | None,
+    text: bool,
+    bus: str,
+    curve: tuple[str, str] | None,
+    wait: float,
 ) -> None:
     """Put DATA on the bus as an event of CHANNEL; with - or nothing, every line of standard input.
 
@@ -42,12 +55,13 @@ def publish(
     The exit status is 2 if one is not an event, and 1 if nobody listens.
     """
     need("neurograph_publisher", "publishers/python")
-    from neurograph_publisher import Publisher, PublisherError
+    from neurograph_publisher import Curve, Publisher, PublisherError
 
     lines = sys.stdin if data == "-" else [data]
     events = _checked(channel, lines, event_type, text=text)
     try:
-        with Publisher(connect=bus, linger_seconds=_LINGER_SECONDS, name="gateway publish") as out:
+        keys = Curve(*curve) if curve else None
+        with Publisher(connect=bus, curve=keys, linger_seconds=_LINGER_SECONDS, name=_NAME) as out:
             if not out.wait_for_subscriber(wait):
                 fail(f"nobody listens at {bus}; is it what the gateway binds?")
             count = sum(_send(out, channel, one, event_type) for one in events)

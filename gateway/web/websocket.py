@@ -43,7 +43,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),
     )
-    refused = arrivals.refusal(context)
+    refused = arrivals.refusal(context, connection.address)
     if refused is not None:
         connection.end(refused)
         context.metrics.closed(refused, 0)

@@ -341,6 +341,29 @@ async def test_publish_refuses_what_the_gateway_would(
     assert said in publish.err[0]
 
 
+async def test_publish_speaks_curve(launch: Launch, run: Run, tmp_path: Any) -> None:
+    for name in ("gateway", "shell"):
+        made = await run("keys", str(tmp_path), "--name", name)
+        assert 0 == await made.ended()
+    listed = tmp_path / "publishers"
+    listed.mkdir()
+    (tmp_path / "shell.key").rename(listed / "shell.key")
+    gateway = await launch(
+        connect=[],
+        bind=f"tcp://127.0.0.1:{free_port()}",
+        settings={
+            "connect": "",
+            "bus.curve_key_file": tmp_path / "gateway.key_secret",
+            "bus.curve_clients": listed,
+        },
+    )
+    keys = ("--curve", str(tmp_path / "shell.key_secret"), str(tmp_path / "gateway.key"))
+    publish = await run("publish", "notes", "1", "--bus", gateway.bus_in, *keys)
+
+    assert 0 == await publish.ended()
+    await held(gateway, "notes", 1)
+
+
 async def test_publish_says_when_nobody_listens(run: Run, tmp_path: Any) -> None:
     publish = await run("publish", "notes", "1", "--bus", f"ipc://{tmp_path}/x", "--wait", "0.2")
 
