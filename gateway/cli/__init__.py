@@ -6,6 +6,7 @@ from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.keys import keys
 from gateway.cli.serve import serve
+from gateway.cli.tail import tail
 from gateway.cli.token import token
 from gateway.cli.version import version
 
@@ -20,4 +21,5 @@ main.add_command(serve)
 main.add_command(check)
 main.add_command(token)
 main.add_command(keys)
+main.add_command(tail)
 main.add_command(version)

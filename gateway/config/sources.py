@@ -12,6 +12,9 @@ from gateway.config.settings import settings
 
 FILE_VARIABLE = "GATEWAY_CONFIG"
 
+REMOTE_VARIABLES = frozenset({"GATEWAY_URL", "GATEWAY_TOKEN"})
+"""Where a gateway runs, and what opens it: for the commands that speak to one, not for its configuration."""
+
 # What Kubernetes sets in every pod beside a service named "gateway": not ours, and no mistake.
 _SERVICE_LINK = re.compile(
     r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)"
@@ -62,6 +65,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
         and name != FILE_VARIABLE
+        and name not in REMOTE_VARIABLES
         and not _SERVICE_LINK.fullmatch(name)
     }
 
