@@ -4,8 +4,11 @@ import click
 
 from gateway import __version__
 from gateway.cli.check import check
+from gateway.cli.completion import completion
 from gateway.cli.keys import keys
+from gateway.cli.publish import publish
 from gateway.cli.serve import serve
+from gateway.cli.status import status
 from gateway.cli.tail import tail
 from gateway.cli.token import token
 from gateway.cli.version import version
@@ -22,4 +25,7 @@ main.add_command(check)
 main.add_command(token)
 main.add_command(keys)
 main.add_command(tail)
+main.add_command(publish)
+main.add_command(status)
+main.add_command(completion)
 main.add_command(version)

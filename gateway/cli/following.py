@@ -23,7 +23,7 @@ from neurograph_client import (
 
 from gateway.cli.lines import Item, as_json, for_people
 from gateway.cli.remote import Remote, hint
-from gateway.cli.terminal import Failure, coloured, on_terminal, say, write
+from gateway.cli.terminal import Failure, Mistake, coloured, on_terminal, say, write
 
 
 _WRONG = {400, 404, 422}
@@ -91,8 +91,8 @@ def follow(remote: Remote, wanted: Wanted, *, count: int | None, as_json: bool) 
             threading.Thread(target=_close_unread, args=[client], daemon=True).start()
             _print(client, wanted, count, _form(as_json))
     except RequestRefused as error:
-        wrong = error.status in _WRONG
-        raise Failure(f"{error}{hint(error.status)}", status=2 if wrong else 1) from None
+        kind = Mistake if error.status in _WRONG else Failure
+        raise kind(f"{error}{hint(error.status)}") from None
     except Closed as error:
         raise Failure(f"{remote.url}: {error}{hint(error.code)}") from None
 

@@ -8,7 +8,7 @@ import click
 import orjson
 from neurograph_client import Event, Gap
 
-from gateway.cli.terminal import printable, shortened
+from gateway.cli.terminal import json_line, printable, shortened
 
 
 Item = Event[Any] | Gap
@@ -31,10 +31,7 @@ _REASONS = {
 
 
 def as_json(item: Item) -> str:
-    """Return a line of JSON: the gateway's own message, with the epoch in each.
-
-    What is not printable is escaped in it, so that it is harmless on a terminal, too.
-    """
+    """Return a line of JSON: the gateway's own message, with the epoch in each."""
     if isinstance(item, Gap):
         message: dict[str, Any] = {
             "type": "gap",
@@ -47,19 +44,14 @@ def as_json(item: Item) -> str:
         }
     else:
         message = {**item.message, "epoch": item.epoch}
-    line = orjson.dumps(message).decode()
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else _escaped(c) for c in line)
-    return line + "\n"
-
-
-def _escaped(char: str) -> str:
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    return json_line(message)
 
 
 def for_people(item: Item, *, colour: bool) -> str:
-    """Return a line for a terminal: time, channel, offset, type, data; long values shortened."""
+    """Return a line for a terminal: time, channel, offset, type, data.
+
+    Long values are shortened; of an object, members that are null are left out.
+    """
     paint = click.style if colour else _plain
     channel = printable(item.channel)
     tint = _CHANNEL_COLOURS[zlib.crc32(channel.encode()) % len(_CHANNEL_COLOURS)]
@@ -103,7 +95,7 @@ def _told(data: Any) -> str:
         return shortened(data, _VALUE_CHARS_MAX)
     if not isinstance(data, dict) or not data:
         return _value(data)
-    fields = list(data.items())
+    fields = [(name, value) for name, value in data.items() if value is not None]
     words = [f"{shortened(k, _VALUE_CHARS_MAX)}={_value(v)}" for k, v in fields[:_FIELDS_MAX]]
     if more := len(fields) - _FIELDS_MAX:
         words += [f"… ({more} more)"] if more > 0 else []

@@ -131,17 +131,17 @@ def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., Non
         type=click.Path(path_type=Path),
         help="The file that it is in; read anew for every connection.",
     )
-    @click.pass_context
     @wraps(command)
     def wrapper(
-        context: click.Context,
         url: str,
         token: str | None,
         token_file: Path | None,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        by_flag = context.get_parameter_source("token") is ParameterSource.COMMANDLINE
+        by_flag = (
+            click.get_current_context().get_parameter_source("token") is ParameterSource.COMMANDLINE
+        )
         if token_file is not None and by_flag:
             raise click.UsageError("give --token or --token-file, not both")
         command(_checked(url, token_file or token or None), *args, **kwargs)
@@ -151,12 +151,7 @@ def remote(command: Callable[Concatenate[Remote, P], None]) -> Callable[..., Non
 
 def _checked(url: str, token: str | Path | None) -> Remote:
     """Return what can be spoken to; nothing of the token, or of a password in the URL, is told."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _SECURE and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not url.isprintable() or parts.username or parts.query or parts.fragment:
+    if not _is_address(url):
         raise click.BadParameter(
             f"no address like {URL}, without user, query and fragment", param_hint="--url"
         )
@@ -169,6 +164,16 @@ def _checked(url: str, token: str | Path | None) -> Remote:
     except ValueError as error:
         raise click.BadParameter(f"no token: {error}", param_hint="--token") from None
     return found
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        reachable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    more = parts.username or parts.password or parts.query or parts.fragment
+    return parts.scheme in _SECURE and reachable and not more and url.isprintable()
 
 
 def complete_channel(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -192,6 +197,4 @@ def needing(package: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name != package.replace("-", "_"):
             raise
-        raise Failure(
-            f"this command needs the package {package}: pip install '{EXTRA}'"
-        ) from None
+        raise Failure(f"this command needs the package {package}: pip install '{EXTRA}'") from None

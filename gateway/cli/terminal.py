@@ -13,11 +13,16 @@ INTERRUPTED = 130
 
 
 class Failure(click.ClickException):
-    """Ends the program with a line on standard error; `status` is its exit status."""
+    """Ends the program with a line on standard error and status 1."""
 
-    def __init__(self, message: str, *, status: int = 1) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(printable(message))
-        self.exit_code = status
+
+
+class Mistake(Failure):
+    """The same with status 2: what was asked for is wrong, whoever asks and whenever."""
+
+    exit_code = 2
 
 
 def printable(text: str) -> str:
@@ -31,6 +36,21 @@ def shortened(text: str, chars_max: int) -> str:
     """The beginning of a text, safe on a terminal, and how much more of it there is."""
     more = len(text) - chars_max
     return printable(text) if more <= 0 else f"{printable(text[:chars_max])}… ({more:,} more)"
+
+
+def json_line(document: object) -> str:
+    """The document as a line of JSON, in which all that is not printable is escaped."""
+    import orjson  # here, so that `gateway check` and --help start without it
+
+    line = orjson.dumps(document).decode()
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else _json_escape(c) for c in line)
+    return line + "\n"
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def on_terminal() -> bool:
