@@ -65,8 +65,8 @@ class Notices:
             self._been, self._away = True, False
         elif state == "waiting" and not self._away:
             self._away = True
-            what = "connection lost" if self._been else f"no gateway at {self._url}"
-            say(f"{what}{f' ({ended.reason})' if ended else ''}; trying until there is one")
+            what = "disconnected" if self._been else f"no gateway at {self._url}"
+            say(f"{what}{f' ({ended.reason})' if ended else ''}; trying again")
 
 
 class _Told(logging.Handler):
