@@ -348,7 +348,7 @@ async def test_a_token_lets_in_from_the_environment_or_a_file(
     bus = await publisher(gateway.bus_in)
     bus.send("logs", {"level": "info", "message": "hello"})
     file = tmp_path / "token"
-    file.write_text(tokens.token("operator") + "\n")
+    file.write_text(tokens.token("developer") + "\n")
     arguments = show(gateway, "logs", "--last", "1", "-n", "1")
     given, _ = await run(*arguments, variables={"GATEWAY_TOKEN": file.read_text().strip()})
     filed, _ = await run(*arguments, "--token-file", str(file))
@@ -360,7 +360,7 @@ async def test_a_token_lets_in_from_the_environment_or_a_file(
 
 async def test_a_token_is_in_no_error(launch: Launch, tmp_path: Path) -> None:
     gateway = await launch(settings=tokens.SETTINGS)
-    expired = tokens.token("operator", seconds=-100)
+    expired = tokens.token("developer", seconds=-100)
     file = tmp_path / "token"
     file.write_text(expired)
     flagged, one = await run(*show(gateway, "--token", expired))
@@ -381,7 +381,7 @@ async def test_a_token_in_a_file_is_read_anew_for_every_connection(
     bus = await publisher(gateway.bus_in)
     bus.send("logs", {"level": "info", "message": "one"})
     file = tmp_path / "token"
-    file.write_text(tokens.token("operator"))
+    file.write_text(tokens.token("developer"))
     async with Proxy(gateway.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         arguments = ["--url", url, "--token-file", str(file), "logs", "--last", "1"]
