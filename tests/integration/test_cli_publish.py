@@ -199,7 +199,7 @@ async def test_keys_encrypt_and_wrong_ones_are_told(
     ring = Ring(tmp_path)
     known = ring.listing("known", "shell")
     keys = {
-        "connect": "[]",
+        "connect": "",
         "bus.curve_key_file": ring.secret("gateway"),
         "bus.curve_clients": known,
     }
