@@ -96,13 +96,16 @@ class Outlet:
         """Publish, as soon as a gateway has subscribed and has room.
 
         Raises:
-            Failure: There was none in time.
+            Failure: There was none in time, or it refused.
         """
         deadline = time.monotonic() + self._bus.seconds
         channel, pause = self._form.channel, _RETRY_SECONDS
         while not self._publisher.watched(channel):
+            if self._publisher.refused and not self._bus.bind:
+                raise Failure(f"the gateway at {self._bus.connect} refused the connection: keys?")
             if time.monotonic() >= deadline:
-                raise Failure(f"{self._nobody()} within {self._bus.seconds:g} s")
+                at, seconds = self._bus.endpoint, self._bus.seconds
+                raise Failure(f"no gateway took {channel} at {at} within {seconds:g} s")
             self._publisher.wait_for_subscriber(0)  # takes in who subscribes
             time.sleep(_LOOK_SECONDS)
         while not self._publisher.publish(channel, data, self._form.event_type):
@@ -113,12 +116,6 @@ class Outlet:
             time.sleep(pause)
             pause = min(2 * pause, _RETRY_SECONDS_MAX)
         self.count += 1
-
-    def _nobody(self) -> str:
-        at = self._bus.endpoint
-        if self._publisher.refused:
-            return f"the gateway at {at} refused the connection (keys?)"
-        return f"no gateway took {self._form.channel} at {at}"
 
 
 @contextmanager

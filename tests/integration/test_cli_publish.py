@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Connect, Launch
-from tests.support.addresses import free_port, ipc
+from tests.support.addresses import free_port, free_tcp, ipc
 from tests.support.command import command, run
 from tests.support.curve import Ring
 from tests.support.gateway import Gateway
@@ -203,12 +203,12 @@ async def test_keys_encrypt_and_wrong_ones_are_told(
         "bus.curve_key_file": ring.secret("gateway"),
         "bus.curve_clients": known,
     }
-    gateway = await launch(settings=keys, connect=[])
+    gateway = await launch(settings=keys, connect=[], bind=free_tcp())
     client = await connect("notes", to=gateway)
     server = str(ring.public("gateway"))
     known_key, other = str(ring.secret("shell")), str(ring.secret("stranger"))
     good, _ = await run(*put(gateway, "notes", "1", "--curve", known_key, server))
-    strange = ["--curve", other, server, "--wait", "3"]
+    strange = ["--curve", other, server, "--wait", "40"]
     bad, refused = await run(*put(gateway, "notes", "2", *strange))
 
     assert (0, 1) == (good, bad)
