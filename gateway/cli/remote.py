@@ -162,7 +162,8 @@ def _checked(url: str, token: str | Path | None) -> Remote:
         reason = f"{token} cannot be read ({error.strerror})"
         raise click.BadParameter(reason, param_hint="--token-file") from None
     except ValueError as error:
-        raise click.BadParameter(f"no token: {error}", param_hint="--token") from None
+        option = "--token-file" if isinstance(token, Path) else "--token"
+        raise click.BadParameter(f"no token: {error}", param_hint=option) from None
     return found
 
 

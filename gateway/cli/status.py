@@ -1,5 +1,6 @@
 """`gateway status`: how a running gateway is, at a glance."""
 
+import shutil
 import time
 from typing import Any
 
@@ -84,7 +85,6 @@ def _watch(gateway: Remote, every: float, as_json: bool) -> None:
 
 def _redrawn(text: str) -> str:
     """Return what draws a page over the one before, without flicker, as far as it fits."""
-    import shutil
-
-    lines = text.splitlines()[: shutil.get_terminal_size().lines - 1]
+    columns, rows = shutil.get_terminal_size()
+    lines = [line if "\x1b" in line else line[:columns] for line in text.splitlines()[: rows - 1]]
     return _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_REST

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -183,6 +186,41 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
         return [1, 2, 3] == [event["data"]["n"] for event in events if event["type"] == "event"]
 
     await eventually(held)
+
+
+async def test_a_gateway_that_stalls_is_told(
+    launch: Launch, connect: Connect, channel: str
+) -> None:
+    """It takes nothing more, while more comes than the queue and the sockets hold."""
+    gateway = await launch()
+    client = await connect(channel, to=gateway)
+    async with command(*put(gateway, channel, "--wait", "0.5")) as publish:
+        publish.type("1\n")
+        await client.events(channel, 1)
+        gateway.kill(signal.SIGSTOP)
+        with contextlib.suppress(BrokenPipeError):
+            await asyncio.to_thread(publish.type, "1\n" * 500_000)
+
+        assert 1 == await publish.exited()
+        assert "took nothing for 0.5 s" in publish.errors.splitlines()[-1]
+    gateway.kill(signal.SIGKILL)
+
+
+async def test_what_no_gateway_took_in_the_end_is_told(
+    launch: Launch, connect: Connect, channel: str
+) -> None:
+    gateway = await launch()
+    client = await connect(channel, to=gateway)
+    async with command(*put(gateway, channel, "--wait", "1")) as publish:
+        publish.type("1\n")
+        await client.events(channel, 1)
+        gateway.kill(signal.SIGKILL)
+        await gateway.exited()
+        publish.type("2\n")
+        publish.end_of_input()
+
+        assert 1 == await publish.exited()
+        assert "not all of it was taken" in publish.errors.splitlines()[-1]
 
 
 async def test_gateways_may_connect_to_it(gateway: Gateway, connect: Connect, channel: str) -> None:
