@@ -275,7 +275,8 @@ class Service:
     def _link_changed(self, link: Link, change: str) -> None:
         refused = "refused" in {change, link.state}
         limit = self._refusals_log if refused else self._links_log
-        suppressed = limit.admit(f"{link.endpoint} {change}", now=self._loop.time())
+        key = f"{link.endpoint} {change} {link.problem if refused else ''}"
+        suppressed = limit.admit(key, now=self._loop.time())
         if suppressed is not None:
             (log.warning if refused else log.info)(
                 "bus_link",

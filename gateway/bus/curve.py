@@ -79,24 +79,25 @@ class Curve:
     def explain(self, event: int, value: int, *, bound: bool) -> str:
         """Say what a failed handshake means, as near as ZeroMQ tells; `value` is its event's."""
         on = self._keys is not None
+        mismatch = "it does not use CURVE" if on else "it uses CURVE, see bus.curve_key_file"
         if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             return "its key is not on the list" if bound else "it does not know the gateway's key"
-        if value == _MECHANISM_MISMATCH:
-            return "it does not use CURVE" if on else "it uses CURVE, see bus.curve_key_file"
-        if value == _CRYPTOGRAPHIC and event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
-            return (
-                "it has another public key for the gateway than the gateway has"
-                if bound
-                else "its key is not the one in bus.curve_server_file"
-            )
-        if bound or event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
-            return "it does not speak ZeroMQ's protocol"
+        if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+            if value == _MECHANISM_MISMATCH:
+                return mismatch
+            if value != _CRYPTOGRAPHIC:
+                return "it does not speak ZeroMQ's protocol"
+            if bound:
+                return "it has another public key for the gateway than the gateway has"
+            return "its key is not the one in bus.curve_server_file"
+        if bound:
+            return f"it broke off: {mismatch}, or is no publisher"
         if on:
             return (
                 "it broke off: its key is not the one in bus.curve_server_file, "
-                "it does not know the gateway's, or it does not use CURVE"
+                f"it does not know the gateway's, or {mismatch}"
             )
-        return "it broke off: perhaps it uses CURVE, see bus.curve_key_file"
+        return f"it broke off: perhaps {mismatch}"
 
     def touch(self) -> None:
         """Answer all who wait at the door; also when nothing woke us."""
@@ -108,9 +109,8 @@ class Curve:
                 door.send_multipart(self._answer(door.recv_multipart(zmq.NOBLOCK)), zmq.NOBLOCK)
         except zmq.Again:
             return
-        self._loop.call_soon(
-            self.touch
-        )  # the edge is spent: nothing would wake us for what is left
+        # The edge is spent: nothing would wake us for what is left.
+        self._loop.call_soon(self.touch)
 
     def close(self) -> None:
         """Answer no more: from now on nobody comes in."""

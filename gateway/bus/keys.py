@@ -22,7 +22,7 @@ from gateway.logs import logger
 
 log = logger("gateway.bus")
 
-KEYS_MAX: Final = 10_000
+KEYS_MAX: Final = 1_000
 """Files read of a folder of keys, the first by their names."""
 LOOK_SECONDS: Final = 1.0
 """A new key counts after this at the latest."""
@@ -68,11 +68,8 @@ class AllowList:
 
     def _read(self) -> list[tuple[str, str]]:
         """Read the folder if it has changed; return the files that are of no use, with the reasons."""
-        try:
-            files = sorted(self._folder.glob("*.key"))[:KEYS_MAX]
-            stamp = [(file.name, *_stamp(file)) for file in files]
-        except OSError:  # it changes just now
-            files, stamp = [], []
+        files = sorted(self._folder.glob("*.key"))[:KEYS_MAX]
+        stamp = [(file.name, *_stamp(file)) for file in files]
         if stamp == self._stamp:
             return []
         self._stamp, self._names = stamp, {}
@@ -140,7 +137,11 @@ def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    found = file.stat()
+    """What changes when a file does; nothing of one that is gone, or leads nowhere."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
     return found.st_ino, found.st_size, found.st_ctime_ns
 
 

@@ -152,6 +152,7 @@ class Link:
             self._loop.remove_reader(socket.FD)
             self._loop.remove_reader(monitor.FD)
             socket.disable_monitor()
+            monitor.close(linger=0)
             socket.close(linger=0)
         self.peers = self._strangers = 0
 

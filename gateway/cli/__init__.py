@@ -20,12 +20,5 @@ def main() -> None:
     """Events from a ZeroMQ bus to WebSocket clients."""
 
 
-main.add_command(serve)
-main.add_command(check)
-main.add_command(token)
-main.add_command(keys)
-main.add_command(tail)
-main.add_command(publish)
-main.add_command(status)
-main.add_command(completion)
-main.add_command(version)
+for command in (serve, check, tail, publish, status, token, keys, completion, version):
+    main.add_command(command)

@@ -9,7 +9,8 @@ from gateway.cli.terminal import ending_well
 from gateway.core.channels import is_name
 
 
-CONNECT = "tcp://127.0.0.1:5556"
+BUS = "tcp://127.0.0.1:5556"
+BUS_VARIABLE = "GATEWAY_BUS"
 
 
 def _channel(_: click.Context, __: click.Parameter, name: str) -> str:
@@ -26,7 +27,12 @@ def _channel(_: click.Context, __: click.Parameter, name: str) -> str:
 @click.option("--type", "event_type", metavar="TYPE", help="Make DATA the data of such an event.")
 @click.option("--text", is_flag=True, help="DATA is text, and goes as a JSON string.")
 @click.option(
-    "--connect", default=CONNECT, show_default=True, help="Where the gateway binds the bus."
+    "--bus",
+    envvar=BUS_VARIABLE,
+    default=BUS,
+    show_default=True,
+    show_envvar=True,
+    help="The endpoint that the gateway binds.",
 )
 @click.option("--bind", help="Bind here instead, for gateways that connect.")
 @click.option(
@@ -49,7 +55,7 @@ def publish(
     data: str,
     event_type: str | None,
     text: bool,
-    connect: str,
+    bus: str,
     bind: str | None,
     curve: tuple[Path, Path] | None,
     seconds: float,
@@ -73,7 +79,7 @@ def publish(
             # Here, so that the other commands start without it.
             from gateway.cli import publishing
         form = publishing.Form(channel, event_type, text=text)
-        to = publishing.Bus(connect, bind, curve, seconds)
+        to = publishing.Bus(bind or bus, bool(bind), curve, seconds)
         if data == "-":
             publishing.publish_lines(form, to)
         else:

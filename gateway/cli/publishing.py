@@ -28,16 +28,12 @@ _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.01, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """Where the bus is, and for how many seconds a gateway is waited for."""
+    """Where the bus is, who binds there, and for how many seconds a gateway is waited for."""
 
-    connect: str
-    bind: str | None
+    endpoint: str
+    bind: bool
     curve: tuple[Path, Path] | None
     seconds: float
-
-    @property
-    def endpoint(self) -> str:
-        return self.bind or self.connect
 
 
 class Form:
@@ -105,7 +101,7 @@ class Outlet:
         channel, pause = self._form.channel, _RETRY_SECONDS
         while not self._publisher.watched(channel):
             if self._publisher.refused and not self._bus.bind:
-                raise Failure(f"the gateway at {self._bus.connect} refused the connection: keys?")
+                raise Failure(f"the gateway at {self._bus.endpoint} refused the connection: keys?")
             if time.monotonic() >= deadline:
                 at, seconds = self._bus.endpoint, self._bus.seconds
                 raise Failure(f"no gateway took {channel} at {at} within {seconds:g} s")
@@ -130,8 +126,8 @@ def _outlet(form: Form, bus: Bus) -> Iterator[Outlet]:
     """
     try:
         publisher = Publisher(
-            () if bus.bind else bus.connect,
-            bind=bus.bind or (),
+            connect=() if bus.bind else bus.endpoint,
+            bind=bus.endpoint if bus.bind else (),
             name=f"gateway-publish:{os.getpid()}",
             curve=Curve(*bus.curve) if bus.curve else None,
             linger_seconds=bus.seconds,

@@ -15,27 +15,27 @@ _FORBIDDEN = 403
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, with rates, until Ctrl-C.")
 @click.option(
-    "--watch",
-    "every",
-    is_flag=False,
-    flag_value=2.0,
+    "--every",
     type=click.FloatRange(min=0.1, max=3600),
-    metavar="[SECONDS]",
-    help="Show it again and again, every two seconds unless said otherwise; Ctrl-C ends.",
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The gateway's own documents, on one line.")
 @remote
-def status(gateway: Remote, every: float | None, as_json: bool) -> None:
+def status(gateway: Remote, watch: bool, every: float, as_json: bool) -> None:
     """Show how a gateway is: the bus, channels and their rates, publishers, clients.
 
     Ends with 1 if there is no gateway; with --watch that is shown, and waited for.
     """
     with ending_well():
-        if every is None:
-            write(_shown(_documents(gateway), None, as_json))
-        else:
+        if watch:
             _watch(gateway, every, as_json)
+        else:
+            write(_shown(_documents(gateway), None, as_json))
 
 
 def _documents(gateway: Remote) -> dict[str, Any]:

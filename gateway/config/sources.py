@@ -11,9 +11,8 @@ from gateway.config.settings import settings
 
 
 FILE_VARIABLE = "GATEWAY_CONFIG"
-
-REMOTE_VARIABLES = frozenset({"GATEWAY_URL", "GATEWAY_TOKEN"})
-"""Where a gateway runs, and what opens it: for the commands that speak to one, not for its configuration."""
+_OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
+"""What commands that talk to a gateway take from the environment."""
 
 # What Kubernetes sets in every pod beside a service named "gateway": not ours, and no mistake.
 _SERVICE_LINK = re.compile(
@@ -64,8 +63,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
-        and name != FILE_VARIABLE
-        and name not in REMOTE_VARIABLES
+        and name not in {FILE_VARIABLE, *_OF_COMMANDS}
         and not _SERVICE_LINK.fullmatch(name)
     }
 

@@ -20,7 +20,7 @@ from tests.support.ws import Client
 
 
 def put(gateway: Gateway, *arguments: str) -> list[str]:
-    return ["publish", "--connect", gateway.bus_in, *arguments]
+    return ["publish", "--bus", gateway.bus_in, *arguments]
 
 
 async def data_of(client: Client, channel: str, count: int) -> list[object]:
@@ -112,7 +112,7 @@ async def test_of_many_wrong_lines_the_first_ten_are_told(gateway: Gateway, chan
         (["logs", '{"level": "info"}', "--type", "log.info"], "message"),
         (["no channel", "1"], "'no channel' is no channel's name"),
         (["$everyone", "1"], "is no channel's name"),
-        (["notes", "1", "--connect", "nonsense"], "nonsense"),
+        (["notes", "1", "--bus", "nonsense"], "nonsense"),
         (["notes", "1", "--curve", "/nowhere", "/nowhere"], "/nowhere"),
     ],
 )
@@ -141,8 +141,8 @@ async def test_an_event_that_is_too_large_is_refused(gateway: Gateway, channel: 
 
 async def test_it_says_where_no_gateway_is() -> None:
     nowhere = f"tcp://127.0.0.1:{free_port()}"
-    arguments = ["notes", "1", "--connect", nowhere, "--wait", "0.3"]
-    status, publish = await run("publish", *arguments)
+    where = {"GATEWAY_BUS": nowhere}
+    status, publish = await run("publish", "notes", "1", "--wait", "0.3", variables=where)
 
     assert 1 == status
     assert f"Error: no gateway took notes at {nowhere} within 0.3 s\n" == publish.errors
@@ -152,7 +152,7 @@ async def test_it_waits_for_a_gateway_that_comes_later(
     launch: Launch, connect: Connect, tmp_path: Path
 ) -> None:
     endpoint = ipc(tmp_path, "in")
-    async with command("publish", "notes", "1", "--connect", endpoint, "--wait", "30") as publish:
+    async with command("publish", "notes", "1", "--bus", endpoint, "--wait", "30") as publish:
         gateway = await launch(bind=endpoint)
 
         assert 0 == await publish.exited()

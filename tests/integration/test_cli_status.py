@@ -84,7 +84,7 @@ async def test_status_to_be_watched_is_drawn_again_with_rates_until_ctrl_c(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send(channel)
-    arguments = ["status", "--url", gateway.url, "--watch", "0.1"]
+    arguments = ["status", "--url", gateway.url, "--watch", "--every", "0.1"]
     async with command(*arguments, terminal=True) as shown:
         await shown.until(lambda shown: shown.output.count("\x1b[H") > 3)
         await shown.until(lambda shown: "RATE" in shown.output)
@@ -99,7 +99,7 @@ async def test_a_watched_gateway_may_go_and_come_back(
 ) -> None:
     gateway = await launch(port=free_port())
     url = gateway.url
-    async with command("status", "--url", url, "--watch", "0.1") as shown:
+    async with command("status", "--url", url, "--watch", "--every", "0.1") as shown:
         await shown.until(lambda shown: "CHANNEL" in shown.output)
         gateway.kill(15)
         await gateway.exited()

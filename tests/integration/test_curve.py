@@ -17,6 +17,9 @@ import pytest
 import zmq
 from neurograph_publisher import Publisher
 
+from gateway.bus.curve import Curve
+from gateway.bus.subscriber import Link
+from gateway.config.model import Bus
 from tests.conftest import Connect, Launch
 from tests.support.addresses import free_tcp
 from tests.support.curve import Ring
@@ -26,6 +29,7 @@ from tests.support.waiting import eventually
 
 
 NewPublisher = Callable[..., Publisher]
+Plain = Callable[[int], zmq.Socket[bytes]]
 
 LAYOUTS = ("connects", "binds")
 LIFE = """
@@ -55,6 +59,21 @@ def core() -> Iterator[NewPublisher]:
             return stack.enter_context(Publisher(**{"linger_seconds": 0, "replay": 1000, **how}))
 
         yield make
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    """Where plain sockets come from."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+@pytest.fixture
+def plain(context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[Plain]:
+    """Make a plain socket of a type, closed at the end."""
+    with ExitStack() as stack:
+        yield lambda kind: stack.enter_context(context.socket(kind))
 
 
 def binding(ring: Ring, *trusted: str) -> dict[str, object]:
@@ -170,6 +189,63 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     named = [r for r in gateway.records if r["event"] == "bus_refused"]
     assert named[0]["public_key"] == ring.texts("late")[0][:8] + "…"
     assert [r["name"] for r in gateway.records if r["event"] == "bus_admitted"] == ["late"]
+
+
+async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
+    ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
+) -> None:
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
+    (ring.folder / "trusted" / "broken.key").write_text("hush")
+    (ring.folder / "trusted" / "dangling.key").symlink_to("nowhere")
+    ring.add("trusted", "core")
+    await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
+
+    [told] = [r for r in gateway.records if r["event"] == "bus_keys_unusable"]
+    assert (told["file"], told["reason"], told["count"]) == ("broken.key", "holds no CURVE key", 2)
+    assert "hush" not in gateway.log_tail()
+
+
+async def test_a_plain_socket_that_was_refused_tries_again_by_itself(
+    ring: Ring, launch: Launch, plain: Plain
+) -> None:
+    """Publishers in other languages need no code for that: libzmq does it."""
+    endpoint = free_tcp()
+    gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
+    socket = plain(zmq.XPUB)
+    ring.approach(socket, "late", "gateway")
+    socket.connect(endpoint)
+    await refused(gateway, endpoint, "its key is not on the list")
+    ring.add("trusted", "late")
+
+    await eventually(lambda: socket.poll(0), within=20, saying=gateway.log_tail)
+
+
+async def test_while_nobody_answers_at_the_door_nobody_comes_in(
+    ring: Ring, context: zmq.Context[zmq.Socket[bytes]], plain: Plain
+) -> None:
+    trusted = ring.listing("trusted", "core")
+    config = Bus(curve_key_file=str(ring.secret("gateway")), curve_clients=str(trusted))
+    changes: list[str] = []
+    curve = Curve(context, config)
+    bound = Link(
+        context,
+        free_tcp(),
+        "bind",
+        config,
+        curve,
+        on_messages=lambda _: None,
+        on_change=lambda _, change: changes.append(change),
+    )
+    curve.close()
+    bound.open()
+    socket = plain(zmq.XPUB)
+    ring.approach(socket, "core", "gateway")
+    socket.connect(bound.endpoint)
+    await eventually(lambda: changes)
+    bound.close()
+
+    assert set(changes) == {"refused"}
 
 
 async def test_one_without_the_right_keys_takes_nothing_from_one_with(
@@ -379,41 +455,39 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
     await eventually(heard, every=0.05, saying=gateway.log_tail)
 
 
-async def test_a_replay_key_that_nobody_trusts_is_not_asked(ring: Ring, launch: Launch) -> None:
+async def test_a_replay_key_that_nobody_trusts_is_not_asked(
+    ring: Ring, launch: Launch, plain: Plain
+) -> None:
     """A publisher may be on the list, and send the gateway to a stranger nevertheless."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    try:
-        socket, asked = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
-        _, secret = ring.texts("stranger")
-        asked.curve_server = 1
-        asked.curve_secretkey = secret.encode()
-        port = asked.bind_to_random_port("tcp://127.0.0.1")
-        ring.approach(socket, "core", "gateway")
-        socket.connect(endpoint)
-        beat = {
-            "incarnation": f"{7:016x}",
-            "interval": 1.0,
-            "replay": f"tcp://127.0.0.1:{port}",
-            "replay_key": ring.texts("stranger")[0],
-            "sequences": {"robots": 5},
-        }
+    socket, asked = plain(zmq.PUB), plain(zmq.ROUTER)
+    public, secret = ring.texts("stranger")
+    asked.curve_server = 1
+    asked.curve_secretkey = secret.encode()
+    port = asked.bind_to_random_port("tcp://127.0.0.1")
+    ring.approach(socket, "core", "gateway")
+    socket.connect(endpoint)
+    beat = {
+        "incarnation": f"{7:016x}",
+        "interval": 1.0,
+        "replay": f"tcp://127.0.0.1:{port}",
+        "replay_key": public,
+        "sequences": {"robots": 5},
+    }
 
-        def warned() -> bool:
-            socket.send_multipart([b"$heartbeat", json.dumps(beat).encode()])
-            socket.send_multipart([b"robots", b"1", envelope(7, 5)])
-            return any(r["event"] == "bus_untrusted" for r in gateway.records)
+    def warned() -> bool:
+        socket.send_multipart([b"$heartbeat", json.dumps(beat).encode()])
+        socket.send_multipart([b"robots", b"1", envelope(7, 5)])
+        return any(r["event"] == "bus_untrusted" for r in gateway.records)
 
-        await eventually(warned, every=0.05, saying=gateway.log_tail)
+    await eventually(warned, every=0.05, saying=gateway.log_tail)
 
-        async def missed() -> bool:
-            return await gateway.metric("gateway_bus_replay_failed_total") >= 1
+    async def missed() -> bool:
+        return await gateway.metric("gateway_bus_replay_failed_total") >= 1
 
-        await eventually(missed)
-        assert not asked.poll(0)
-    finally:
-        context.destroy(linger=0)
+    await eventually(missed)
+    assert not asked.poll(0)
 
 
 async def test_no_secret_key_is_in_any_log_or_answer(

@@ -53,7 +53,11 @@ main({arguments!r})
 
 
 def test_the_variables_of_these_commands_are_no_settings_of_the_gateway() -> None:
-    variables = {"GATEWAY_URL": "http://there", "GATEWAY_TOKEN": "secret"}
+    variables = {
+        "GATEWAY_URL": "http://there",
+        "GATEWAY_TOKEN": "x",
+        "GATEWAY_BUS": "tcp://there:1",
+    }
     result = CliRunner().invoke(main, ["check", "--port", "0"], env=variables)
 
     assert 0 == result.exit_code

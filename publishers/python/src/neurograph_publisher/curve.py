@@ -21,7 +21,7 @@ from neurograph_publisher.checks import PublisherError
 _ZAP = "inproc://zeromq.zap.01"
 _DOMAIN = b"bus"
 _KEY_CHARS = 40
-_KEYS_MAX = 10_000
+_KEYS_MAX = 1_000
 _LOOK_SECONDS = 1.0
 
 Socket = zmq.Socket[bytes]
@@ -92,11 +92,8 @@ class Keys:
         """Read the gateways' keys again if files have changed; those of no use are left out."""
         self._looked = time.monotonic()
         path = self._gateways
-        try:
-            files = sorted(path.glob("*.key"))[:_KEYS_MAX] if os.path.isdir(path) else [path]
-            stamp = [(file, *_stamp(file)) for file in files]
-        except OSError:  # gone
-            files, stamp = [], []
+        files = sorted(path.glob("*.key"))[:_KEYS_MAX] if os.path.isdir(path) else [path]
+        stamp = [(file, *_stamp(file)) for file in files]
         if stamp != self._stamp:
             self._stamp, self._known = stamp, set()
             for file in files:
@@ -131,7 +128,11 @@ class Door:
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    found = file.stat()
+    """What changes when a file does; nothing of one that is gone, or leads nowhere."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
     return found.st_ino, found.st_size, found.st_ctime_ns
 
 
