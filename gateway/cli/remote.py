@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -44,7 +44,7 @@ class Remote:
     """A gateway's address, and the token that opens it: as it is, or the file that it is in."""
 
     url: str
-    token: str | Path | None = None
+    token: str | Path | None = field(default=None, repr=False)
 
     def bearer(self) -> str | None:
         """Return the token; that in a file anew each time, so that it may be replaced.
@@ -69,6 +69,7 @@ class Remote:
         Raises:
             Unreachable: No answer came in time.
             Refused: The answer is an error.
+            Failure: The file with the token cannot be used any more.
         """
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
@@ -79,7 +80,10 @@ class Remote:
         base = parts.path.rstrip("/").removesuffix("/ws")
         try:
             token = self.bearer()
-            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        except (OSError, ValueError) as error:
+            raise Failure(f"the token cannot be used: {_reason(error)}") from None
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
             connection.request("GET", f"{base}/api/v1/websocket/{path}", headers=headers)
             answer = connection.getresponse()
             status, body = answer.status, answer.read(_BODY_BYTES_MAX)

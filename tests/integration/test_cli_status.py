@@ -80,6 +80,18 @@ async def test_status_takes_a_token(launch: Launch) -> None:
     assert wrong not in refused.errors
 
 
+async def test_a_token_file_that_goes_away_is_told(gateway: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("some-token")
+    arguments = ["status", "--url", gateway.url, "--token-file", str(file)]
+    async with command(*arguments, "--watch", "--every", "0.1") as shown:
+        await shown.until(lambda shown: "CHANNEL" in shown.output)
+        file.unlink()
+
+        assert 1 == await shown.exited()
+        assert "Error: the token cannot be used: No such file or directory\n" == shown.errors
+
+
 async def test_status_to_be_watched_is_drawn_again_with_rates_until_ctrl_c(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
