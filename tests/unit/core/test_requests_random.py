@@ -87,8 +87,11 @@ def test_a_message_that_is_cut_is_refused(text: str, at: int) -> None:
 
 @given(st.dictionaries(_texts, _any) | _positions | st.dictionaries(_texts, _positions))
 def test_positions_are_read_or_refused(value: dict[str, Any]) -> None:
+    """Of what JSON can hold: halves of characters are refused before."""
     try:
-        found = requests.read_since(value)
+        found = requests.read_since(msgspec.json.decode(written(value)))
+    except msgspec.DecodeError:
+        return
     except RequestError:
         return
     positions = found.values() if isinstance(found, dict) else [found]
