@@ -40,13 +40,15 @@ STOREYS_OF_CORE = [
         "ingest",
         "requests",
         "views",
+        "inbound",
+        "deflate",
     },
     {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
 ]
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "operator", "re", "struct", "types", "typing"),
+    *("bisect", "datetime", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {

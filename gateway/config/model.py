@@ -133,6 +133,10 @@ class Clients(Struct, frozen=True, kw_only=True):
     message_bytes_max: Annotated[
         int, _of("bytes", "A client's larger message closes its connection (1009).", least=128)
     ] = 65_536
+    compressed_bytes_min: Annotated[
+        int,
+        _of("bytes", "From this size on messages are compressed for who offers it; 0 = none are."),
+    ] = 0
     heartbeat_seconds: Annotated[
         float, _seconds("How often a quiet client is pinged.", least=0.01)
     ] = 30.0

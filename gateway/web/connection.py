@@ -5,26 +5,28 @@ Readers write WebSocket frames, encoded once for all. What else a connection may
 """
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import web
 
 from gateway.config.model import Clients
 from gateway.core import messages
 from gateway.core.errors import CloseCode, RequestError
-from gateway.core.frames import close_frame, pong_frame, text_frame
+from gateway.core.frames import Violation, close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
+from gateway.core.inbound import Message, Opcode
 from gateway.core.readers import Cursors, Reader
 from gateway.core.requests import error_message
 from gateway.core.session import Session
 from gateway.web import transport as transport_
+from gateway.web.inbox import Inbox
 from gateway.web.pulse import Pulse
 from gateway.web.terms import Terms
-from gateway.web.transport import CLOSE_SECONDS, Socket
+from gateway.web.transport import CLOSE_SECONDS
 
 
 _ABNORMAL = 1006
@@ -48,18 +50,27 @@ class Format(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A WebSocket: what its client says, and how text frames are compressed for it, if they are."""
+
+    inbox: Inbox
+    encode: Callable[[bytes], bytes] | None
+
+
 class Connection:
     """One client's socket, bound to its session while it lasts."""
 
     __slots__ = (
         "_abort",
+        "_encode",
         "_format",
         "_gone",
         "_hub",
+        "_inbox",
         "_loop",
         "_protocol",
         "_pulse",
-        "_socket",
         "_spread_seconds",
         "_transport",
         "_writable",
@@ -74,7 +85,7 @@ class Connection:
     def __init__(
         self,
         request: web.Request,
-        spoken: Socket | Format,
+        spoken: Frames | Format,
         *,
         hub: Hub,
         pulse: Pulse,
@@ -98,19 +109,19 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._pulse = pulse
-        self._socket = spoken if isinstance(spoken, Socket) else None
-        self._format = None if isinstance(spoken, Socket) else spoken
+        self._encode = spoken.encode
+        self._inbox = spoken.inbox if isinstance(spoken, Frames) else None
+        self._format = None if isinstance(spoken, Frames) else spoken
         self._spread_seconds = spread_seconds
         self._transport = transport
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
-        if self._socket is not None:
-            self._socket.on_close = self._closed_by_aiohttp
         protocol.on_writable = self._resume
-        protocol.on_violation = self._violated
         protocol.on_lost = self._lost
-        if protocol.violation is not None:  # in the same segment as the handshake
-            self._violated()
+        if self._inbox is not None:
+            self._inbox.on_violation = self._violated
+            if self._inbox.violation is not None:  # in the same segment as the handshake
+                self._violated(self._inbox.violation)
 
     @property
     def ending(self) -> bool:
@@ -150,13 +161,13 @@ class Connection:
 
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
-        write = self._transport.write if self._format is None else self._write_formatted
+        write = self._transport.write if self._encode is None else self._write_encoded
         return Reader(write=write, flow=self._protocol, on_lag=self._stall)
 
-    def _write_formatted(self, frames: bytes) -> None:
-        assert self._format is not None
+    def _write_encoded(self, frames: bytes) -> None:
+        assert self._encode is not None
         if not self._transport.is_closing():
-            self._transport.write(self._format.encode(frames))
+            self._transport.write(self._encode(frames))
 
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Ask for a sign of life."""
@@ -214,44 +225,38 @@ class Connection:
 
         `authenticate` is asked for each token that comes; what comes behind it waits.
         """
-        assert self._socket is not None
-        while True:
-            message = await self._socket.receive()
-            self.heard = True
-            match message.type:
-                case WSMsgType.CLOSE:
-                    self._answer_close(message.data)
+        assert self._inbox is not None
+        while taken := await self._inbox.take():
+            for message in taken:
+                self.heard = True
+                if message.opcode is Opcode.CLOSE:
+                    self._answer_close(message.close_code)
                     return
-                case WSMsgType.CLOSED | WSMsgType.CLOSING:
-                    return
-                case WSMsgType.ERROR:  # nothing that comes now can be understood
-                    self.end(CloseCode.INTERNAL)
-                    await self.gone()
-                    return
-                case _ if self._abort is None:
-                    token = self._take(message, now_ns())
-                    if token is not None:
-                        await authenticate(token)
-            if self._protocol.writing_paused and self._abort is None:
-                # Who sends without reading gets no more answers until it reads.
-                await self._until_writable()
-            if self.session is not None and self.session.excessive:
-                self.session.excessive = False
-                await asyncio.sleep(_EXCESS_SECONDS)
+                if self._abort is not None:  # nothing that comes now counts
+                    continue
+                token = self._hear(message, now_ns())
+                if token is not None:
+                    await authenticate(token)
+                if self._protocol.writing_paused and self._abort is None:
+                    # Who sends without reading gets no more answers until it reads.
+                    await self._until_writable()
+                if self.session is not None and self.session.excessive:
+                    self.session.excessive = False
+                    await asyncio.sleep(_EXCESS_SECONDS)
 
-    def _take(self, message: WSMessage, now_ns: int) -> messages.Auth | None:
+    def _hear(self, message: Message, now_ns: int) -> messages.Auth | None:
         """Handle a message; return a token that has to be verified first."""
         session = self.session
-        match message.type:
-            case WSMsgType.TEXT if session is not None:
-                outcome = self._hub.receive(session, message.data, now_ns=now_ns)
+        match message.opcode:
+            case Opcode.TEXT if session is not None:
+                outcome = self._hub.receive(session, message.text, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
-            case WSMsgType.PONG if session is not None:
-                session.ponged(bytes(message.data))
-            case WSMsgType.PING if session is not None and not self._transport.is_closing():
+            case Opcode.PONG if session is not None:
+                session.ponged(message.data)
+            case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
-                    self._transport.write(pong_frame(bytes(message.data)))
-            case WSMsgType.BINARY:
+                    self._transport.write(pong_frame(message.data))
+            case Opcode.BINARY:
                 self.end(CloseCode.BINARY)
         return None
 
@@ -281,8 +286,8 @@ class Connection:
         if self._writable is not None:
             self._writable.set()
 
-    def _violated(self) -> None:
-        self.end(CloseCode.PROTOCOL_ERROR)
+    def _violated(self, violation: Violation) -> None:
+        self.end(CloseCode(violation.code))
 
     def _stall(self) -> None:
         self._pulse.stalled(self, now=self._loop.time())
@@ -297,11 +302,6 @@ class Connection:
             self._stall()
         else:
             self._pulse.flows(self)
-
-    def _closed_by_aiohttp(self, code: int) -> None:
-        """Close where aiohttp found a fault; it also tidies up after those who are gone."""
-        with contextlib.suppress(ValueError):
-            self.end(CloseCode(code))
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return what tells the client why, and when to come back."""

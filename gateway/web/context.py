@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
+from gateway.core.deflate import Compressor
 from gateway.core.hub import Hub
 from gateway.core.rights import Policy
 from gateway.metrics import Metrics
@@ -60,8 +61,11 @@ class Context:
     """Open WebSocket connections by client id."""
     places: Places = field(init=False)
     """How many of them each address has."""
+    compressor: Compressor = field(init=False)
+    """Who compresses messages for those who take them so."""
 
     def __post_init__(self) -> None:
+        self.compressor = Compressor(self.config.clients.compressed_bytes_min)
         self.places = Places(self.config.clients.per_address_max)
 
 

@@ -1,8 +1,7 @@
 """aiohttp's server side, with what the gateway must know and aiohttp does not tell.
 
-aiohttp does the HTTP handshake, control frames and inbound parsing. Added here: a limit for the
-head of a request; a look at each inbound frame before its parser, which accepts unmasked frames
-and reserved close codes; a call when a socket takes data again, and another when it is gone.
+aiohttp does HTTP. Added here: a limit for the head of a request, which is forgotten once it has
+become a WebSocket; a call when a socket takes data again, and another when it is gone.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import ErrorCode
-from gateway.core.frames import Inspector, Violation
 from gateway.logs import logger
 from gateway.web.problems import problem
 
@@ -58,9 +56,9 @@ class Seat(Interface):
 
 
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
-    """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
+    """One connection to a client: aiohttp's, with a call when it is writable or lost."""
 
-    __slots__ = ("_heads", "_seat", "on_lost", "on_violation", "on_writable", "violation")
+    __slots__ = ("_heads", "_seat", "on_lost", "on_writable")
 
     def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:  # Any: passed to aiohttp
         super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
@@ -69,25 +67,10 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         self._parser = self._heads  # type: ignore[assignment]  # same methods
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
-        self.on_violation: Callable[[], object] | None = None
-        self.violation: Violation | None = None
-        """What the client did wrong; nothing that it sends after that is looked at."""
-
-    def violated(self, violation: Violation) -> None:
-        """Note that the client broke RFC 6455."""
-        self.violation = violation
-        if self.on_violation is not None:
-            self.on_violation()
 
     def forget_head(self) -> None:
         """Let go of the head of the request, and of what parsed it: a WebSocket stays for long."""
         self._heads.forget()
-
-    def set_parser(
-        self, parser: Any, data_received_cb: Callable[[], None] | None = None
-    ) -> None:  # Any: aiohttp's parser, of which only feed_data and feed_eof are used
-        """Take the WebSocket parser after an upgrade; look at everything it is fed."""
-        super().set_parser(_Inspected(self, parser), data_received_cb)  # type: ignore[arg-type]  # same methods
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Note at once that nothing can be written any more: uvloop raises if it is tried."""
@@ -178,53 +161,3 @@ class _Heads:
             if self._left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)
         return found
-
-
-class _Inspected:
-    """A WebSocket parser that only sees frames which RFC 6455 allows."""
-
-    __slots__ = ("_inspector", "_parser", "_protocol")
-
-    def __init__(self, protocol: Protocol, parser: Any) -> None:  # Any: see Protocol.set_parser
-        self._protocol = protocol
-        self._parser = parser
-        self._inspector = Inspector()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        if self._protocol.violation is not None:
-            return False, b""
-        try:
-            self._inspector.feed(data)
-        except Violation as violation:
-            self._protocol.violated(violation)
-            return False, b""
-        result: tuple[bool, bytes] = self._parser.feed_data(data)
-        return result
-
-    def feed_eof(self) -> None:
-        self._parser.feed_eof()
-
-
-class Socket(web.WebSocketResponse):
-    """A WebSocket that is closed by its connection, also where aiohttp decides to.
-
-    `on_close` is called with the close code instead of aiohttp's own closing, which gives no
-    reason and does not wait for the peer's answer when another task is reading.
-    """
-
-    def __init__(self, *, message_bytes_max: int, protocol: str) -> None:
-        super().__init__(
-            autoclose=False,
-            autoping=False,
-            protocols=(protocol,),
-            compress=False,
-            max_msg_size=message_bytes_max + 1,  # aiohttp's limit is the first size refused
-        )
-        self.on_close: Callable[[int], object] | None = None
-
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
-        """Leave it to the connection, if there is one."""
-        if self.on_close is None:
-            return await super().close(code=code, message=message, drain=drain)
-        self.on_close(code)
-        return True

@@ -7,10 +7,9 @@ from aiohttp import web
 from gateway.core.errors import CloseCode, RequestError
 from gateway.core.rights import Identity
 from gateway.logs import logger
-from gateway.web import arrivals, identity
-from gateway.web.connection import Connection
+from gateway.web import arrivals, handshake, identity
+from gateway.web.connection import Connection, Frames
 from gateway.web.context import CONTEXT, Context
-from gateway.web.transport import Socket
 
 
 log = logger("gateway.websocket")
@@ -22,24 +21,21 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     token = identity.of_header(request)
     if token is not None:  # no browser: it sees the status of a refusal
         await identity.of_token(context, token, address=request.remote or "")
-    ws = Socket(
-        message_bytes_max=context.config.clients.message_bytes_max, protocol=identity.SUBPROTOCOL
+    limits = context.config.clients
+    answer, inbox, window_bits = await handshake.upgrade(
+        request,
+        protocol=identity.SUBPROTOCOL,
+        message_bytes_max=limits.message_bytes_max,
+        compression=limits.compressed_bytes_min > 0,
     )
-    if not request.headers.get("Sec-WebSocket-Key", "").isascii():  # which aiohttp takes for given
-        raise web.HTTPBadRequest(text="Sec-WebSocket-Key is no base64")
-    if not ws.can_prepare(request):
-        raise web.HTTPUpgradeRequired(
-            text="this address speaks WebSocket", headers={"Upgrade": "websocket"}
-        )
-    await ws.prepare(request)
     if request.transport is None:
-        return ws
+        return answer
     connection = Connection(
         request,
-        ws,
+        Frames(inbox, None if window_bits is None else context.compressor.encoder(window_bits)),
         hub=context.hub,
         pulse=context.pulse,
-        limits=context.config.clients,
+        limits=limits,
         spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),
     )
@@ -50,7 +46,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     authenticate = functools.partial(arrivals.authenticate, context, connection)
     if connection.ending:  # refused, or a violation came in one segment with the handshake
         await connection.serve(context.now_ns, authenticate)
-        return ws
+        return answer
     try:
         who = await _identify(context, connection, request)
         if who is not None:
@@ -63,7 +59,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await connection.gone()
     finally:
         arrivals.leave(context, connection)
-    return ws
+    return answer
 
 
 async def _identify(
