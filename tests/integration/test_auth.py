@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
+from tests.support.issuer import Issuer, eddsa, es256, hs256, rs256, stranger
 from tests.support.sse import EventSource
 from tests.support.tokens import SECRET, SETTINGS, bearer, token
 from tests.support.waiting import eventually
@@ -80,6 +81,37 @@ async def test_who_brings_no_token_is_anonymous(
         (one["channel"], one["code"]) for one in subscribed["denied"]
     ]
     assert not client.channel("signals").events
+
+
+@pytest.mark.parametrize("issuer", [hs256(), rs256(), es256(), eddsa()], ids=lambda i: i.algorithm)
+async def test_a_key_in_a_file_lets_in_who_is_signed_for(
+    launch: Launch, connect: Connect, tmp_path: Path, issuer: Issuer
+) -> None:
+    gateway = await launch(settings=issuer.settings(tmp_path))
+    client = await connect("logs", to=gateway, headers=bearer(issuer.token()))
+    forged = bearer(stranger(issuer).token())
+
+    assert ["logs"] == (await client.expect("subscribed"))["channels"]
+    assert 401 == (await gateway.request("GET", f"{API}/channels", headers=forged)).status
+
+
+async def test_a_wildcard_brings_what_its_owner_may_follow_and_nothing_else(
+    guarded: Gateway, connect: Connect, publisher: NewPublisher
+) -> None:
+    """Also of channels that nobody had opened when it came."""
+    bus = await publisher(guarded.bus_in)
+    developer = await connect(">", to=guarded, headers=bearer(token("developer")))
+    admin = await connect(">", to=guarded, headers=bearer(token("admin")))
+    for client in (developer, admin):
+        assert [">"] == (await client.expect("subscribed"))["channels"]
+    for name in ("secret", "connections.x", "signals.x"):
+        bus.send(name, {"n": 1})
+        await admin.events(name, 1)
+    bus.send("logs.app", {"n": 1})
+    await developer.events("logs.app", 1)
+
+    assert "connections" in {m["channel"] for m in admin.everything if m["type"] == "event"}
+    assert {"logs.app"} == {m["channel"] for m in developer.everything if m["type"] == "event"}
 
 
 @pytest.mark.parametrize(
