@@ -71,24 +71,29 @@ def packages() -> Iterator[Package]:
         locked = Requirement(line)
         if locked.marker is None or locked.marker.evaluate():
             version = str(locked.specifier).removeprefix("==")
-            yield Package(locked.name, version, licence(locked.name))
+            yield Package(locked.name, version, licence(locked.name, version))
     for path, package in json.loads((NPM / "package-lock.json").read_text())["packages"].items():
         if path:
             name = path.rpartition("node_modules/")[2]
             yield Package(name, package["version"], package.get("license"))
 
 
-def licence(name: str) -> str | None:
-    """Return the licence that an installed package declares, as an SPDX expression if possible."""
+def licence(name: str, version: str) -> str | None:
+    """Return the licence that an installed package declares, as an SPDX expression if possible.
+
+    None if it declares none, or is installed in another version, which may have another licence.
+    """
     try:
         about = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return None
+    if about["Version"] != version:
+        return None
     prefix = "License :: OSI Approved :: "
     classifiers = about.get_all("Classifier") or []
     named = [one.removeprefix(prefix) for one in classifiers if one.startswith(prefix)]
-    fields = [*(about.get_all("License-Expression") or []), *(about.get_all("License") or [])]
-    declared = [*fields, " AND ".join(map(spdx, named))]
+    expressions, texts = (about.get_all(key) or [] for key in ("License-Expression", "License"))
+    declared = [*expressions, " AND ".join(map(spdx, named)), *texts]
     found = [spdx(one) for one in declared if one and "\n" not in one]
     return found[0] if found else None
 
@@ -102,8 +107,10 @@ def vulnerable() -> Iterator[tuple[str, str, bool]]:
     """Ask who knows of vulnerabilities; yields who, what was said, and whether there is one."""
     pip_audit = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json"]
     answer = _ask([*pip_audit, "--no-deps", "--disable-pip", f"--requirement={LOCK}"])
-    if "dependencies" in answer:
-        named = [one["name"] for one in answer["dependencies"] if one.get("vulns")]
+    asked = answer.get("dependencies", [])
+    named = [one["name"] for one in asked if one.get("vulns")]
+    # Where its database is not reached it leaves packages out, and ends as if all were well.
+    if named or (asked and all("vulns" in one for one in asked)):
         yield "pip-audit", ", ".join(named) or "none known", bool(named)
     else:
         yield "pip-audit", "left out: needs `.venv/bin/pip install pip-audit`, and a network", False
@@ -121,7 +128,8 @@ def _ask(command: list[str]) -> Any:  # Any: JSON
         asked = subprocess.run(
             command, cwd=NPM, capture_output=True, text=True, timeout=ASK_SECONDS_MAX, check=False
         )
-        return json.loads(asked.stdout)
+        answer = json.loads(asked.stdout)
+        return answer if isinstance(answer, dict) else {}
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return {}
 

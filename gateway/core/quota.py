@@ -54,6 +54,6 @@ class Quota:
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
                 f"too many {kind} in a short time",
-                retry_after=round(wait_ns / 1e9, 3),
+                retry_after=-(-wait_ns // 1_000_000) / 1e3,  # rounded up: sooner there is no room
             )
         setattr(self, kind, full_ns)

@@ -54,7 +54,7 @@ class Attack:
     Only the secrets of sessions are those that connections before it were given.
     """
 
-    def __init__(self, port: int, seed: int, *, size: int = 11) -> None:
+    def __init__(self, port: int, seed: int, *, size: int = 12) -> None:
         self.account = Account()
         self._port = port
         self._seed = seed

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gateway.core.filters import TEXT_CHARS_MAX
 from tests.conftest import Connect
 from tests.support.publisher import Publisher
 
@@ -54,6 +55,10 @@ BAD = [
     ("invalid_channel", '{"type": "subscribe", "channels": ["$personal"]}'),
     ("invalid_channel", json.dumps({"type": "subscribe", "channels": ["x" * 129]})),
     ("invalid_filter", '{"type": "subscribe", "channels": ["metrics"], "filter": "level = 3"}'),
+    (
+        "invalid_field",
+        json.dumps({"type": "subscribe", "channels": ["a"], "filter": "x" * (TEXT_CHARS_MAX + 1)}),
+    ),
     ("invalid_field", '{"type": "subscribe", "channels": ["metrics"], "rate": 0}'),
     ("unsupported", '{"type": "auth", "token": "x"}'),
 ]

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
+import aiohttp
 import psutil
 import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
+from tests.support.issuer import es256
+from tests.support.keyserver import KeyServer, hangs
 from tests.support.publisher import Publisher
 from tests.support.raw import CONTINUATION, TEXT, RawPeer, encode_frame
+from tests.support.tokens import bearer
 from tests.support.waiting import eventually, scaled
 from tests.support.ws import Client
 
@@ -403,6 +408,37 @@ async def test_offered_compression_is_not_agreed_on(flooded: Gateway, raw: OpenR
 
     assert status == 101
     assert "sec-websocket-extensions" not in headers
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+async def test_a_key_server_that_hangs_holds_up_nobody(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Whatever key ids strangers name: it is asked once in 10 s, and others come in and get their events."""
+    issuer, count, began = es256(kid="ours"), full(10_000, 2_000), time.monotonic()
+    async with KeyServer(hangs) as server:
+        settings = {"auth.jwks_url": server.url, "auth.insecure_jwks": "true"}
+        gateway = await launch(settings={**settings, "roles.anonymous.subscribe": "a"})
+        bus = await publisher(gateway.bus_in)
+        witness = await connect("a", to=gateway)
+        pool = aiohttp.TCPConnector(limit=2_000)
+        async with aiohttp.ClientSession(gateway.url, connector=pool) as http:
+
+            async def ask(n: int) -> int:
+                value = issuer.token_under(kid=f"unknown-{n}")
+                async with http.get("/api/v1/websocket/channels", headers=bearer(value)) as answer:
+                    return answer.status
+
+            async with undisturbed(bus, witness, "a"):
+                asked = asyncio.gather(*map(ask, range(count)))
+                other = await connect("a", to=gateway)
+                await other.until("event", channel="a")
+                statuses = set(await asked)
+
+        assert statuses == {503}
+        assert 1 <= server.requests <= 1 + (time.monotonic() - began) // 10
 
 
 # -- clients --------------------------------------------------------------------------------------

@@ -51,6 +51,12 @@ async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
         ([], {"GATEWAY_CLIENTS_HEARTBEAT_SECONDS": "x"}, "GATEWAY_CLIENTS_HEARTBEAT_SECONDS"),
         (["--config", "/no/such/file.toml"], {}, "/no/such/file.toml"),
         (["--bind", "tcp://127.0.0.1:5999", "--connect", "tcp://127.0.0.1:5999"], {}, "bind"),
+        # What would let in who does not belong:
+        (["--host", "0.0.0.0"], {}, "--insecure-allow-remote"),
+        (["--bind", "tcp://0.0.0.0:5999"], {}, "--insecure-allow-remote"),
+        ([], {"GATEWAY_AUTH_SECRET": "too short to be one"}, "GATEWAY_AUTH_SECRET"),
+        (["--set", "auth.secret_file=/dev/null"], {}, "auth.secret_file"),
+        (["--set", "auth.jwks_url=http://id.example/keys.json"], {}, "auth.insecure_jwks"),
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "check"])

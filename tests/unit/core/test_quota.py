@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,20 @@ def test_a_burst_passes_and_what_comes_after_it_hears_when_to_come_again() -> No
     assert 0.5 == refused.value.retry_after
     assert takes(quota, SECOND // 2)
     assert not takes(quota, SECOND // 2)
+
+
+@given(st.floats(0.1, 100), st.integers(0, 20 * SECOND))
+def test_who_comes_when_it_was_told_to_is_served(per_second: float, now_ns: int) -> None:
+    quota = made(1, per_second)
+    quota.take("messages", now_ns=0)
+    with contextlib.suppress(RequestError):
+        quota.take("messages", now_ns=now_ns)
+    with pytest.raises(RequestError) as refused:
+        quota.take("messages", now_ns=now_ns)
+    retry_after = refused.value.retry_after
+
+    assert retry_after
+    assert takes(quota, now_ns + round(retry_after * SECOND))
 
 
 def test_each_kind_has_a_bucket_of_its_own() -> None:
