@@ -187,6 +187,21 @@ class Clients(Struct, frozen=True, kw_only=True):
     pings_per_second: Annotated[float, _rate("The same beyond that burst.")] = 2.0
 
 
+class Fanout(Struct, frozen=True, kw_only=True):
+    """How events are written to clients."""
+
+    pace: Annotated[
+        Literal["adaptive", "fixed"],
+        Meta(
+            description="adaptive = an event that comes alone is written at once, others gather "
+            "while writing keeps the gateway busy; fixed = they always gather."
+        ),
+    ] = "adaptive"
+    flush_seconds: Annotated[
+        float, _seconds("For how long events may gather to be written at once; 0 = not at all.")
+    ] = 0.01
+
+
 class Sessions(Struct, frozen=True, kw_only=True):
     """Lost connections that may come back."""
 
@@ -365,6 +380,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ingest: Ingest = Ingest()
     log: Log = Log()
     channels: dict[str, Log] = {}
+    fanout: Fanout = Fanout()
     clients: Clients = Clients()
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()

@@ -103,6 +103,7 @@ class Gateway:
             remembered_max=1000,
             started_ns=self.world.now_ns,
         )
+        self.hub.fanout.ready = self._ready
         self.arriving: deque[list[bytes]] = deque()
         self.replies: deque[list[bytes]] = deque()
 
@@ -125,7 +126,13 @@ class Gateway:
             beat = json.loads(frames[1])
             self.known |= {(topic, int(beat["incarnation"], 16)) for topic in beat["sequences"]}
 
+    def _ready(self) -> None:
+        """Write at once, or let it wait for more."""
+        if self.world.random.random() >= self.world.patience:
+            self.hub.fanout.write()
+
     def expire(self) -> None:
+        self.hub.fanout.write()
         self.hub.expire(now_ns=self.world.now_ns)
         self.hub.fanout.flush(now_ns=self.world.now_ns)
         self._ask()
@@ -285,6 +292,7 @@ class World:
         self.now_ns = 100 * SECOND
         self.keep = pick.choice([3, 20, 1000])
         self.events_max = pick.choice([4, 20, 1000])
+        self.patience = pick.choice([0.0, 0.5, 1.0])
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""
         self.trace: list[str] = []
