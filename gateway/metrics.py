@@ -8,7 +8,7 @@ share the label ``other``.
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Protocol, get_args
+from typing import Final, Literal, Protocol, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -32,6 +32,9 @@ from gateway.core.hub import Hub, Tick
 from gateway.core.ingest import Reason
 
 
+Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
+"""Why somebody was turned away at the door."""
+
 # They double the series, and nobody asks when a counter was born.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
 
@@ -49,6 +52,7 @@ _DURATIONS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 86400)
 _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]]] = {
     "connections_total": ("Connections opened.", (), None),
     "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
+    "connections_refused_total": ("Sockets and requests not let in.", ("reason",), None),
     "connection_duration_seconds": ("How long connections lasted.", (), _DURATIONS),
     "events_received_total": ("Events taken in from the bus.", ("channel",), None),
     "events_rejected_total": ("Messages not let in, by reason.", ("reason",), None),
@@ -81,6 +85,7 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "write_buffer_bytes": ("Bytes that wait for clients' sockets, in all.", ()),
     "write_buffer_max_bytes": ("Bytes that wait for the slowest client's socket.", ()),
     "bus_peers": ("Publishers connected, by endpoint.", ("endpoint",)),
+    "bus_refused_total": ("Handshakes that failed: wrong keys, and strangers.", ("endpoint",)),
     "bus_reopened_total": ("Sockets replaced after a link ended for good.", ("endpoint",)),
     "bus_lost_total": ("Events that were published and did not come, by their numbers.", ()),
     "bus_duplicates_total": ("Messages that came again, and went no further.", ()),
@@ -104,6 +109,8 @@ class Link(Protocol):
     def peers(self) -> int: ...
     @property
     def reopened(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
 
 
 class Metrics:
@@ -133,6 +140,8 @@ class Metrics:
         # From 0 on, or Prometheus would not see the first one as an increase.
         for reason in get_args(Reason):
             self._counters["events_rejected_total"].labels(reason)
+        for reason in get_args(Refused):
+            self._counters["connections_refused_total"].labels(reason)
         self._counters["events_lost_total"].labels("evicted")
         self._registry.register(_Asked(hub, self.label, links, buffers))
         ProcessCollector(registry=self._registry)
@@ -175,6 +184,10 @@ class Metrics:
         known = code in _CODES
         self._counters["connections_closed_total"].labels(str(code) if known else OTHER).inc()
         self._histograms["connection_duration_seconds"].observe(seconds)
+
+    def refused(self, reason: Refused) -> None:
+        """Count somebody who was turned away at the door."""
+        self._counters["connections_refused_total"].labels(reason).inc()
 
     def loop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""
@@ -255,6 +268,7 @@ class _Asked(Collector):
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},
+            "bus_refused_total": {link.endpoint: link.refused for link in links},
             "bus_reopened_total": {link.endpoint: link.reopened for link in links},
             "bus_lost_total": {"": sequences.lost},
             "bus_duplicates_total": {"": sequences.duplicates},

@@ -30,8 +30,9 @@ class Pacer:
         self._settings = settings
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.TimerHandle | None = None
-        self._due: asyncio.TimerHandle | None = None
+        self._pause: asyncio.Handle | None = None
+        self._due: asyncio.Handle | None = None
+        self._due_at = 0.0
         fanout.ready = self._ready
         fanout.wake = self._arm
 
@@ -73,9 +74,10 @@ class Pacer:
             return
         at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
         if self._due is not None:
-            if self._due.when() <= at:
+            if self._due_at <= at:
                 return
             self._due.cancel()
+        self._due_at = at  # uvloop's handle does not say, if that is now
         self._due = self._loop.call_at(at, self._flush)
 
     def _flush(self) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
+from gateway.bus.curve import Curve
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.checks import is_loopback
@@ -26,15 +27,19 @@ from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
-from gateway.web import app, arrivals, transport
+from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
+from gateway.web.listener import Listener, listen
 from gateway.web.pulse import Pulse
+from gateway.web.tls import Certificate
 
 
 log = logger("gateway")
 
 _REPEATED_LOG_SECONDS = 1.0
 """How often one reason for rejections, or one change of a link, is logged; all are counted."""
+_REFUSED_LOG_SECONDS = 10.0
+"""The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
 _HOUSEKEEPING_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -51,13 +56,16 @@ class Service:
         self.url = ""
         self._loop = asyncio.get_running_loop()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._curve = Curve(self._zmq, config.bus)
         self._links: list[Link] = []
-        self._asker = Asker(self._zmq, config.bus, on_replies=self._replayed)
+        self._asker = Asker(self._zmq, config.bus, self._curve, on_replies=self._replayed)
         self._began = self._loop.time()
         self._refilled = False
-        self._server: asyncio.Server | None = None
+        self._certificate = Certificate(config.tls)
+        self._server: Listener | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
+        self._refusals_log = RateLimit(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
         self._pulse = Pulse(self.hub, config.clients)
         self._context = Context(
             config=config,
@@ -97,6 +105,7 @@ class Service:
                 endpoint,
                 mode,
                 config.bus,
+                self._curve,
                 on_messages=functools.partial(self._tick, len(self._links)),
                 on_change=self._link_changed,
             )
@@ -106,18 +115,30 @@ class Service:
         if self._verifier is not None:
             self._verifier.start()
         await self._runner.setup()
-        self._server = await transport.listen(
+        self._server = await listen(
             self._runner,
-            host=config.host,
-            port=config.port,
-            handshake_seconds=config.clients.handshake_seconds,
+            config,
+            tls=lambda: self._certificate.context,
+            on_refused=self.metrics.refused,
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        host, port = self._server.address
+        scheme = "https" if config.tls.cert_file else "http"
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._timers = [
             self._loop.create_task(self._every(self._pulse.interval, self._beat)),
             self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
         ]
+
+    def reload(self) -> None:
+        """Read keys again from their files; what cannot be used leaves the old one."""
+        if self._verifier is None:
+            return
+        try:
+            self._verifier.reload()
+        except ConfigError as error:
+            log.error("not reloaded", reason=str(error))
+        else:
+            log.info("reloaded")
 
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
@@ -132,6 +153,7 @@ class Service:
         for link in self._links:
             link.close()
         self._asker.close()
+        self._curve.close()
         if self._verifier is not None:
             await self._verifier.close()
         if self._server is not None:
@@ -174,6 +196,8 @@ class Service:
                 peers=link.peers,
                 received=link.received,
                 reopened=link.reopened,
+                refused=link.refused,
+                problem=link.problem,
                 last_event_seconds=None if link.last_message is None else now - link.last_message,
             )
             for link in self._links
@@ -233,14 +257,18 @@ class Service:
             link.fetch(self.hub.ingest.joiner.interest.prefixes)
 
     def _link_changed(self, link: Link, change: str) -> None:
-        suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
+        refused = "refused" in {change, link.state}
+        limit = self._refusals_log if refused else self._links_log
+        key = f"{link.endpoint} {change} {link.problem if refused else ''}"
+        suppressed = limit.admit(key, now=self._loop.time())
         if suppressed is not None:
-            log.info(
+            (log.warning if refused else log.info)(
                 "bus_link",
                 endpoint=link.endpoint,
                 change=change,
                 peers=link.peers,
                 suppressed=suppressed,
+                **({"problem": link.problem} if refused else {}),
             )
 
     async def _every(self, seconds: float, act: Callable[[], None]) -> None:
@@ -257,10 +285,12 @@ class Service:
         self._pulse.beat(now=self._loop.time())
 
     def _tidy(self) -> None:
+        self._certificate.refresh()
         # What waits in the sockets first: it may be what others are waiting for.
         for link in self._links:
             link.touch()
         self._asker.touch()
+        self._curve.touch()
         now_ns = time.time_ns()
         self._unwatch(now_ns)
         self._took(self.hub.expire(now_ns=now_ns), now_ns)
@@ -291,6 +321,7 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         async with running(config) as service:
+            loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
@@ -307,7 +338,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, ConfigError, OSError) as error:
+    except (BusError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

@@ -52,7 +52,7 @@ HOMES = {
     "zmq": ["bus", "service"],
     "aiohttp": ["auth", "web", "service"],
     "jwt": ["auth"],
-    "cryptography": ["auth"],
+    "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
     "uvloop": ["service"],
     "structlog": ["logs"],

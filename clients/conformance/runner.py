@@ -23,6 +23,7 @@ import aiohttp
 from clients.conformance.proxy import Proxy
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.tokens import SETTINGS, token
 from tests.support.waiting import eventually, scaled
 
 
@@ -115,9 +116,13 @@ class Stage:
     """One case's gateway, publisher, proxy and driver."""
 
     def __init__(self, case: Message, command: Sequence[str]) -> None:
+        self.tokens: list[Message] = case.get("tokens", [])
+        secured = SETTINGS if self.tokens else {}
         self.gateway = Gateway(
-            settings={"shutdown.spread_seconds": 0.2, **case.get("settings", {})}
+            settings={"shutdown.spread_seconds": 0.2, **secured, **case.get("settings", {})}
         )
+        if self.tokens:
+            self.gateway.token = token("admin", user="the runner")
         self.driver = Driver(command)
         self.published: dict[str, int] = defaultdict(int)
 
@@ -133,7 +138,12 @@ class Stage:
             await self._bind()
             stack.callback(lambda: self.publisher.close())
             await stack.enter_async_context(self.driver)
-            connect = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
+            connect: Message = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
+            if self.tokens:
+                connect["tokens"] = [
+                    token(*one.get("roles", []), seconds=one.get("seconds", 600))
+                    for one in self.tokens
+                ]
             await self.driver.tell({"do": "connect", **connect})
             for number, step in enumerate(steps, 1):
                 try:
@@ -173,6 +183,9 @@ class Stage:
             data = {"n": number, "pad": "x" * bytes} if bytes else {"n": number}
             self.publisher.send(channel, data, enveloped=True)
         await self._held(channel)
+
+    async def _do_wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     async def _do_post(self, channel: str) -> None:
         self.published[channel] += 1
@@ -264,6 +277,9 @@ class Expectations:
             case "state":
                 while await self._state() != wanted["state"]:
                     pass
+            case "calm":
+                if self._driver.states:
+                    raise Failed(f"the state became {self._driver.states[0]}")
             case "states":
                 for state in wanted["states"]:
                     found = await self._state()

@@ -3,6 +3,8 @@
     verifier  whether a token is good, and what it says
     claims    from what it says to what the gateway goes by
     keys      what signatures are verified with, and how each kind is
+    jwks      keys from a URL
+    minting   tokens for development
     errors    why a token is refused
 
 What is signed how comes from the configuration and the keys, never from the token.

@@ -68,8 +68,7 @@ def _grants(value: object) -> Grants:
         grants = msgspec.convert(value, Grants)
     except msgspec.ValidationError:
         raise TokenError("claim") from None
-    patterns = {*grants.subscribe, *grants.presence, *grants.publish} - {EVERYONE, PERSONAL}
-    own = {EVERYONE, PERSONAL}.intersection(grants.subscribe, grants.presence)
-    if own or not all(map(is_pattern, patterns)):
+    broadcast = set(grants.publish) - {EVERYONE, PERSONAL}
+    if not all(map(is_pattern, {*grants.subscribe, *grants.presence, *broadcast})):
         raise TokenError("claim")
     return grants

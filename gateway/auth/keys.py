@@ -139,11 +139,7 @@ def private_key_file(path: str) -> SigningKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         reason = f"{path} is no private key in PEM without a password"
         raise _problem(setting, reason, _KINDS) from None
-    algorithm = (
-        algorithm_of(found.public_key())
-        if isinstance(found, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey)
-        else None
-    )
+    algorithm = algorithm_of(found.public_key()) if isinstance(found, PrivateKey) else None
     if algorithm is None or not isinstance(found, PrivateKey):
         raise _problem(setting, f"{path} has a key of a kind that is not supported", _KINDS)
     return SigningKey(algorithm, found)
@@ -172,6 +168,7 @@ def from_jwk(jwk: Mapping[str, object]) -> Key | None:
     operations = jwk.get("key_ops", ["verify"])
     if (
         algorithm is None
+        or "d" in jwk  # a private key: anybody may sign with it now, and some take long to read
         or jwk.get("use", "sig") != "sig"
         or jwk.get("alg", algorithm) != algorithm
         or not (isinstance(operations, list) and "verify" in operations)
@@ -181,7 +178,6 @@ def from_jwk(jwk: Mapping[str, object]) -> Key | None:
         found = jwt.PyJWK(dict(jwk), algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    # A private key is not taken either: it is public by now, and anybody may sign with it.
     return Key(algorithm, found) if algorithm_of(found) == algorithm else None
 
 

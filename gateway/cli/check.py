@@ -12,8 +12,8 @@ from gateway.cli.options import configured
 from gateway.config import Config, Log, example
 
 
-FILES_RESERVED = 64
-"""Open files that the gateway needs besides one per client."""
+FILES_RESERVED = 64 + 256
+"""Open files that the gateway needs besides one per client, those for other requests among them."""
 
 
 def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -37,9 +37,11 @@ def check(config: Config) -> None:
 
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
+    _try_key(config)
+    about_keys = [*_about_keys(config), *_about_certificate(config)]
     for line in described(config):
         click.echo(line)
-    for warning in warnings(config):
+    for warning in (*warnings(config), *about_keys):
         click.echo(f"warning: {warning}", err=True)
 
 
@@ -48,11 +50,15 @@ def described(config: Config) -> Iterator[str]:
     clients, sessions, end = config.clients, config.sessions, config.shutdown
     host = f"[{config.host}]" if ":" in config.host else config.host
     at = f"{host}:{config.port or '<any free port>'}"
-    yield f"serve       http://{at} and ws://{at}/ws"
+    s = "s" if config.tls.cert_file else ""
+    yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
+    yield f"let in      {_let_in(config)}"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
         yield f"bind        {config.bind}, where publishers connect"
+    if config.bus.curve_key_file:
+        yield f"CURVE       with the key in {config.bus.curve_key_file}"
     yield f"keep        {_kept(config.log)} per channel, {config.ingest.channels_max} channels at most"
     for name, log in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(log)}"
@@ -66,6 +72,18 @@ def described(config: Config) -> Iterator[str]:
     )
     yield f"shutdown    within {end.seconds_max:g} s; clients come back over {end.spread_seconds:g} s"
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
+
+
+def _let_in(config: Config) -> str:
+    auth = config.auth
+    if not auth.required:
+        return f"everybody, as {auth.open_role}"
+    source = next(
+        name
+        for name in ("secret", "secret_file", "public_key_file", "jwks_url")
+        if getattr(auth, name)
+    )
+    return f"who brings a token for auth.{source}; others as anonymous"
 
 
 def _kept(log: Log) -> str:
@@ -99,6 +117,33 @@ def warnings(config: Config) -> Iterator[str]:
             "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
             f"({config.bus.message_bytes_max}) never arrive"
         )
+
+
+def _try_key(config: Config) -> None:
+    """Read the key that tokens are verified with; ConfigError if it cannot be used."""
+    from gateway.auth import verifier  # here, so that other commands start without it
+
+    verifier(config.auth)
+
+
+def _about_keys(config: Config) -> list[str]:
+    """What is hardly meant of the bus's keys; ConfigError if one cannot be used."""
+    if not config.bus.curve_key_file:
+        return []
+    from gateway.bus import keys  # here, so that who uses no keys needs no zmq
+
+    keys.read(config.bus)
+    return list(keys.warnings(config.bus))
+
+
+def _about_certificate(config: Config) -> list[str]:
+    """What clients will not like about the certificate; ConfigError if it cannot be served."""
+    if not config.tls.cert_file:
+        return []
+    from gateway.web import tls
+
+    tls.context(config.tls)
+    return list(tls.warnings(config.tls))
 
 
 def _unavailable(host: str, port: int) -> str:

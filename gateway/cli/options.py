@@ -56,10 +56,9 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
         if insecure_allow_remote:
             flags["insecure_allow_remote"] = "true"
         try:
-            loaded = load(config, os.environ, flags)
-        except ConfigError as exc:
+            command(load(config, os.environ, flags), *args, **kwargs)
+        except ConfigError as exc:  # also of what only the command reads, as a file with a key
             _refuse(exc)
-        command(loaded, *args, **kwargs)
 
     return wrapper
 

@@ -69,6 +69,7 @@ class Hub:
         """Called with what a client asked for and may not follow."""
         self._greeting = greeting
         self._allowed = allowed
+        self._bus = lambda: self.bus
         engine.follow(self.fanout.deliver)
 
     # -- events in -----------------------------------------------------------------------------
@@ -217,7 +218,7 @@ class Hub:
                 identity=arrival.identity,
                 fanout=self.fanout,
                 allowed=self._allowed,
-                bus=lambda: self.bus,
+                bus=self._bus,
             )
         elif arrival.identity.expires_ns is not None:
             session.identity = arrival.identity  # the same user's, with the rights of today

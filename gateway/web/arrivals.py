@@ -30,13 +30,17 @@ _SOON_SECONDS = 1.0
 """A gateway that has just started is soon ready."""
 
 
-def refusal(context: Context) -> CloseCode | None:
-    """Say why nobody is let in now; told on the open connection, as browsers see nothing before."""
+def refusal(context: Context, address: str) -> CloseCode | None:
+    """Say why nobody from there is let in now; told on the open connection, as browsers see nothing before."""
     if context.draining:
         return CloseCode.RESTART
     if context.refilling():
         return CloseCode.TRY_LATER
     if len(context.connections) >= context.config.clients.connections_max:
+        context.metrics.refused("clients")
+        return CloseCode.TRY_LATER
+    if context.places.full(address):
+        context.metrics.refused("address")
         return CloseCode.TRY_LATER
     return None
 
@@ -57,14 +61,18 @@ async def close_all(context: Context, code: CloseCode) -> None:
 def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
     """Give a connection its session: a new one, or the one that its secret opens.
 
-    False if its user has too many clients already; then it is sent away.
+    False if its user, its address or everybody has too many clients already; then it is sent away.
     """
     hub, now_ns = context.hub, context.now_ns()
     held = hub.attached(arrival, now_ns=now_ns)
-    if held is None and too_many(context, arrival.identity):
-        connection.end(CloseCode.USER_LIMIT)
-        context.metrics.closed(CloseCode.USER_LIMIT, 0)
-        return False
+    if held is None:
+        full = too_many(context, arrival.identity)
+        # Asked again: others may have come while its token was looked at.
+        refused = CloseCode.USER_LIMIT if full else refusal(context, connection.address)
+        if refused is not None:
+            connection.end(refused)
+            context.metrics.closed(refused, 0)
+            return False
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
@@ -72,6 +80,7 @@ def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
     session = hub.arrive(arrival, connection.reader, now_ns=now_ns)
     connection.session = session
     context.connections[session.client_id] = connection
+    context.places.take(connection.address)
     context.metrics.opened()
     context.pulse.add(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
@@ -145,6 +154,7 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     seconds = (now_ns - connection.connected_ns) / 1e9
     context.pulse.remove(connection)
     del context.connections[session.client_id]
+    context.places.free(connection.address)
     context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 

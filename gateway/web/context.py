@@ -11,6 +11,7 @@ from gateway.core.hub import Hub
 from gateway.core.rights import Policy
 from gateway.metrics import Metrics
 from gateway.web.connection import Connection
+from gateway.web.door import Places
 from gateway.web.pulse import Pulse
 
 
@@ -22,13 +23,17 @@ class BusLink:
     mode: str
     """``connect`` or ``bind``."""
     state: str
-    """``connecting``, ``connected``, ``listening``."""
+    """``connecting``, ``connected``, ``listening``, ``refused``."""
     peers: int
     received: int
     reopened: int
     """How often the socket was replaced after the link ended for good."""
     last_event_seconds: float | None
     """How long ago the last message came; None before the first."""
+    refused: int = 0
+    """Handshakes that failed."""
+    problem: str = ""
+    """Why the last one did; empty once one succeeded."""
 
 
 @dataclass(slots=True)
@@ -53,6 +58,11 @@ class Context:
     """Whether clients are being sent away."""
     connections: dict[str, Connection] = field(default_factory=dict)
     """Open WebSocket connections by client id."""
+    places: Places = field(init=False)
+    """How many of them each address has."""
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.config.clients.per_address_max)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -145,7 +145,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),
     )
-    refused = arrivals.refusal(context)
+    refused = arrivals.refusal(context, connection.address)
     if refused is not None:  # in the stream, as an EventSource does not come back after a status
         connection.end(refused)
         context.metrics.closed(refused, 0)

@@ -1,15 +1,16 @@
 """aiohttp's server side, with what the gateway must know and aiohttp does not tell.
 
-aiohttp does the HTTP handshake, control frames and inbound parsing. Added here: a look at each
-inbound frame before its parser, which accepts unmasked frames and reserved close codes; a call
-when a socket takes data again, and another when it is gone.
+aiohttp does the HTTP handshake, control frames and inbound parsing. Added here: a limit for the
+head of a request; a look at each inbound frame before its parser, which accepts unmasked frames
+and reserved close codes; a call when a socket takes data again, and another when it is gone.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol as Interface
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
@@ -21,19 +22,49 @@ from gateway.web.problems import problem
 
 log = logger("gateway.http")
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: a whole fleet may come back at once."""
+HEAD_BYTES_MAX = 32_768
+"""What the request line and all headers of a request may come to."""
+HEADERS_MAX = 100
+HEADERS_ADVICE = (
+    f"at most {HEADERS_MAX} headers of 8190 bytes each, in all {HEAD_BYTES_MAX} bytes, are read"
+)
 CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame."""
+
+
+class Seat(Interface):
+    """Who is told what a socket does; see `gateway.web.listener`."""
+
+    def busy(self) -> None:
+        """Take note that a whole head of a request has come."""
+        ...
+
+    def idle(self) -> None:
+        """Take note that a request has been answered."""
+        ...
+
+    def stalled(self, unread_bytes: int) -> None:
+        """Take note that the peer does not read an answer."""
+        ...
+
+    def flows(self) -> None:
+        """Take note that it does again."""
+        ...
+
+    def leave(self) -> None:
+        """Take note that the socket is closed."""
+        ...
 
 
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
     """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
 
-    __slots__ = ("on_lost", "on_violation", "on_writable", "violation")
+    __slots__ = ("_seat", "on_lost", "on_violation", "on_writable", "violation")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: passed through to aiohttp
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:  # Any: passed to aiohttp
+        super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
+        self._seat = seat
+        self._parser = _Heads(self._parser, seat.busy)  # type: ignore[assignment]  # same methods
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
         self.on_violation: Callable[[], object] | None = None
@@ -56,7 +87,9 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         """Note at once that nothing can be written any more: uvloop raises if it is tried."""
         if self.on_lost is not None:
             self.on_lost()
-        super().connection_lost(exc)
+        self._seat.leave()
+        # Not the error: with it a cycle holds an unread answer until the collector comes by.
+        super().connection_lost(None)
 
     def handle_error(
         self,
@@ -66,21 +99,69 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP without an error of ours in the log."""
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):  # who has gone needs no answer
             return super().handle_error(request, status, exc, message)
-        log.debug("not http", address=request.remote, reason=message)
-        response = problem(
-            ErrorCode.INVALID_FIELD, "this is not HTTP as it should be", status=status
-        )
+        # Not the parser's own words: they quote what came, and that may be a token.
+        log.debug("not http", address=request.remote, reason=type(exc).__name__)
+        if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
+            response = problem(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
+        else:
+            response = problem(
+                ErrorCode.INVALID_FIELD, "this is not HTTP as it should be", status=status
+            )
         response.force_close()
         return response
+
+    async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
+        """Note that a request has been answered."""
+        finished = await super().finish_response(*args)
+        if self.transport is not None:
+            self._seat.idle()
+        return finished
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not read; streams have a log to read on from, answers do not."""
+        super().pause_writing()
+        if self.on_writable is None and self.transport is not None:
+            self._seat.stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Note that the socket takes data again."""
         super().resume_writing()
+        self._seat.flows()
         if self.on_writable is not None:
             # Not now: the transport is in the middle of its own bookkeeping.
             self._loop.call_soon(self.on_writable)
+
+
+class _Heads:
+    """A parser of requests that is fed no endless head."""
+
+    __slots__ = ("_body", "_left", "_on_head", "_parser")
+
+    def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
+        self._parser = parser
+        self._on_head = on_head
+        self._body: Any = None  # Any: aiohttp's StreamReader
+        self._left = HEAD_BYTES_MAX
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever else the parser can do
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> Any:  # Any: messages, whether upgraded, what is left over
+        if self._left < 0:
+            return (), False, b""
+        between = self._body is None or self._body.is_eof()
+        found = self._parser.feed_data(data)
+        if found[0]:
+            self._body = found[0][-1][1]
+            self._left = HEAD_BYTES_MAX
+            self._on_head()
+        elif between:
+            self._left -= len(data)
+            if self._left < 0:
+                raise LineTooLong(b"", HEAD_BYTES_MAX)
+        return found
 
 
 class _Inspected:
@@ -131,29 +212,3 @@ class Socket(web.WebSocketResponse):
             return await super().close(code=code, message=message, drain=drain)
         self.on_close(code)
         return True
-
-
-async def listen(
-    runner: web.AppRunner, *, host: str, port: int, handshake_seconds: float
-) -> asyncio.Server:
-    """Accept connections for a set-up runner; the caller closes the server, then the runner.
-
-    A connection must have sent its whole request head within `handshake_seconds`.
-
-    Raises:
-        OSError: The address cannot be bound.
-    """
-    loop = asyncio.get_running_loop()
-    server = runner.server
-    assert server is not None
-
-    def protocol() -> Protocol:
-        return Protocol(
-            server,
-            loop=loop,
-            keepalive_timeout=handshake_seconds,
-            access_log=None,
-            auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
-        )
-
-    return await loop.create_server(protocol, host, port, backlog=BACKLOG, reuse_address=True)

@@ -72,7 +72,7 @@ async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
     """The same deadline as for a head; a client that holds a connection for nothing is let go."""
     gateway = await launch(settings={"clients.handshake_seconds": 0.5})
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"channel"')
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 15)
     writer.close()
@@ -88,7 +88,7 @@ async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behi
     for _ in range(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             b"\x81\x05hello"
         )
@@ -105,7 +105,7 @@ async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behi
 async def test_a_body_that_breaks_off_is_no_failure_of_ours(gateway: Gateway) -> None:
     """The sender is gone; the next one is served."""
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"channel"')
     await writer.drain()
     writer.transport.abort()

@@ -22,7 +22,7 @@ def hasty() -> Iterator[Gateway]:
 BEGINNINGS = {
     "nothing": b"",
     "half a line": b"GET /ws HT",
-    "half the headers": b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n",
+    "half the headers": b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n",
 }
 
 
@@ -40,7 +40,7 @@ async def test_an_unfinished_handshake_is_closed(
 async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> None:
     """One header line after the other, for ever, does not keep a connection open."""
     peer = await raw(to=hasty, upgrade=False)
-    await peer.send_bytes(b"GET /ws HTTP/1.1\r\nHost: x\r\n")
+    await peer.send_bytes(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n")
     ended = asyncio.create_task(peer.read_to_end(within=30))
     try:
         for n in range(100):

@@ -7,9 +7,11 @@ import importlib.util
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,8 @@ from tests.support.waiting import scaled
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
+
+_URL = re.compile(r"https?://[^\s\"]+")
 
 Json = Any  # what a JSON document holds is for each test to say
 
@@ -81,7 +85,10 @@ class Gateway:
         settings: Mapping[str, object] | None = None,
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        self.trust = trust
+        """What https connections to it are made with."""
         self.folder = Path(tempfile.mkdtemp(prefix="ng-"))
         self.bus_in = ipc(self.folder, "in") if bind is None else bind
         self.bus_out = ipc(self.folder, "out")
@@ -214,6 +221,7 @@ class Gateway:
                 self.url + path,
                 headers={**kind, **self._authorization, **(headers or {})},
                 data=None if data is None else io.BytesIO(data),
+                ssl=self.trust or True,
             ) as answer:
                 return Answer(answer.status, dict(answer.headers), await answer.text())
 
@@ -267,7 +275,8 @@ class Gateway:
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
                     if not self.url and "listening" in line:
-                        self.url = str((_record(line) or {}).get("url") or "").rstrip("/")
+                        found = _URL.search(line)
+                        self.url = found[0].rstrip("/") if found else ""
                     self._changed.notify_all()
         self.process.wait()
         with self._changed:
@@ -277,7 +286,7 @@ class Gateway:
         ends = time.monotonic() + scaled(START_SECONDS)
         while time.monotonic() < ends:
             try:
-                with urlopen(self.url + "/readyz", timeout=scaled(5)) as answer:
+                with urlopen(self.url + "/readyz", timeout=scaled(5), context=self.trust) as answer:
                     if answer.status == 200:
                         return
             except URLError:

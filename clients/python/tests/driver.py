@@ -28,14 +28,25 @@ class Driver:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(self, url: str, backoff_ms: list[float], buffer: int) -> None:
+    async def connect(
+        self, url: str, backoff_ms: list[float], buffer: int, tokens: list[str] | None = None
+    ) -> None:
         first, most = (milliseconds / 1000 for milliseconds in backoff_ms)
 
         def on_state(state: State) -> None:
             say("state", state=state)
 
+        def next_token() -> str:
+            assert tokens is not None
+            return tokens.pop(0) if len(tokens) > 1 else tokens[0]
+
         self.client = Client(
-            url, backoff=Backoff(first, most), buffer=buffer, on_state=on_state, timeout=5
+            url,
+            token=next_token if tokens else None,
+            backoff=Backoff(first, most),
+            buffer=buffer,
+            on_state=on_state,
+            timeout=5,
         )
         self.start(self._run())
         await asyncio.sleep(0)
@@ -73,7 +84,9 @@ class Driver:
                 else:
                     rest = {"from": item.from_, "to": item.to, "count": item.count}
                     say("gap", **where, **rest, reason=item.reason)
-        except (Closed, RequestRefused):
+        except RequestRefused as refused:
+            say("error", name=name, code=refused.code)
+        except Closed:
             return
 
     async def pause(self, name: str) -> None:

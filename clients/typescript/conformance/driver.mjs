@@ -20,7 +20,7 @@ class Follower {
       () => tell("subscribed", { name }),
       (error) => error instanceof RequestRefused && tell("error", { name, code: error.code }),
     );
-    this.take().catch(() => {}); // why is told by `error`
+    this.take().catch((error) => error instanceof RequestRefused && tell("error", { name, code: error.code }));
   }
 
   async take() {
@@ -43,8 +43,9 @@ async function connected() {
 }
 
 const commands = {
-  connect({ url, backoff_ms, buffer }) {
-    client = new Client(url, { backoffMs: backoff_ms, buffer });
+  connect({ url, backoff_ms, buffer, tokens }) {
+    const token = tokens && (() => (tokens.length > 1 ? tokens.shift() : tokens[0]));
+    client = new Client(url, { backoffMs: backoff_ms, buffer, ...(token && { token }) });
     client.on("state", (state) => tell("state", { state }));
     client.on("error", (error) => {
       if (error instanceof Closed) tell("error", { code: error.reason });

@@ -13,6 +13,7 @@ import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
 import { onWake } from "./wake.js";
 
+const PROTOCOL = "neurograph";
 const BUFFER = 1000;
 const BACKOFF_MS = [500, 20_000] as const;
 /** A connection that is not greeted for so long is given up. */
@@ -170,7 +171,8 @@ export class Client {
       if (life !== this.#life) return;
       const session = this.#greeting?.session;
       const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#routes.reached);
-      this.#attach(new this.#WebSocket(url), token);
+      // A browser's WebSocket sends no headers: the token goes beside the protocol's name.
+      this.#attach(new this.#WebSocket(url, token === undefined ? [] : [PROTOCOL, `bearer.${token}`]));
     } catch (error) {
       if (life !== this.#life) return;
       this.#failed(error);
@@ -178,11 +180,8 @@ export class Client {
     }
   }
 
-  #attach(socket: Socket, token: string | undefined): void {
+  #attach(socket: Socket): void {
     this.#socket = socket;
-    socket.onopen = () => {
-      if (token !== undefined) this.#send({ type: "auth", token });
-    };
     socket.onmessage = ({ data }: { data: unknown }) => {
       if (typeof data === "string") this.#receive(data);
     };
@@ -203,7 +202,7 @@ export class Client {
     const socket = this.#socket;
     this.#socket = null;
     if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onmessage = socket.onclose = null;
     }
     this.#routes.pause();
     for (const one of this.#asked.values()) one.fail?.(new NotConnected("the connection was lost"));
@@ -285,6 +284,10 @@ export class Client {
         return this.#question(message.id)?.answer?.(message);
       case "subscriptions":
         return this.#question(message.id)?.answer?.(message);
+      case "token_expiring":
+        return void this.#refresh();
+      case "unsubscribed":
+        return this.#denied(message.denied ?? []);
       case "error":
         return this.#refused(message, this.#question(message.id));
       case "closing":
@@ -311,14 +314,37 @@ export class Client {
   }
 
   #subscribed(message: models.Subscribed, asked: Subscription | undefined): void {
-    const denied = message.denied.find((one) => asked?.channels.includes(one.channel));
-    if (asked && denied) return this.#refuse(asked, { ...denied, status: 403, temporary: false });
+    this.#denied(message.denied);
+    if (asked && !this.#routes.has(asked)) return;
     this.#routes.subscribed(message, asked);
     if (!asked) this.#drop(message.channels); // what was left while there was no connection
   }
 
+  /** End what follows channels that are not served to this client, or not any more. */
+  #denied(denied: readonly models.Denied[]): void {
+    for (const one of denied) {
+      for (const subscription of this.#routes) {
+        if (!subscription.channels.includes(one.channel)) continue;
+        const status = one.code === "unauthorized" ? 401 : 403;
+        this.#refuse(subscription, { ...one, status, temporary: false });
+      }
+    }
+  }
+
+  /** Bring a newer token before the one in use expires. */
+  async #refresh(): Promise<void> {
+    try {
+      const token = await this.#options.token?.();
+      if (token !== undefined) this.#send({ type: "auth", token });
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
   #refused(message: models.Error, question: Question | undefined): void {
-    if (question?.subscription) this.#refuse(question.subscription, message);
+    const { subscription } = question ?? {};
+    if (subscription && message.retry_after !== undefined) this.#askLater(subscription, message.retry_after);
+    else if (subscription) this.#refuse(subscription, message);
     else if (question?.fail) question.fail(new RequestRefused(message));
     else this.#failed(new RequestRefused(message));
   }
@@ -338,6 +364,14 @@ export class Client {
     this.#asked.set(id, { subscription });
     const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
     this.#send({ type: "subscribe", channels: subscription.request(room), id });
+  }
+
+  /** Ask again once the gateway lets this client ask for more. */
+  #askLater(subscription: Subscription, seconds: number): void {
+    const life = this.#life;
+    setTimeout(() => {
+      if (life === this.#life && this.#routes.has(subscription)) this.#ask(subscription);
+    }, seconds * 1000);
   }
 
   /** Who waits for an answer with this id. */

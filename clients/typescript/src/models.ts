@@ -17,6 +17,7 @@ export interface Connected {
   server: Server;
   heartbeat_seconds: number;
   limits: Limits;
+  roles: string[];
   token_expires?: string | null;
 }
 
@@ -61,12 +62,31 @@ export interface Denied {
   message: string;
 }
 
-/** Names the subscriptions that were really removed. */
+/** Names the subscriptions that were really removed; `denied` says why, if nobody asked for it. */
 export interface Unsubscribed {
   type: "unsubscribed";
   channels: string[];
   timestamp: string;
+  denied?: Denied[];
   id?: string | number;
+}
+
+/** The token was accepted; what its bearer follows and may not any more is `unsubscribed` next. */
+export interface Authenticated {
+  type: "authenticated";
+  user_id: string | null;
+  roles: string[];
+  token_expires: string;
+  timestamp: string;
+  id?: string | number;
+}
+
+/** The token expires soon, and with it the connection (4002) unless `auth` brings a newer one. */
+export interface TokenExpiring {
+  type: "token_expiring";
+  token_expires: string;
+  seconds: number;
+  timestamp: string;
 }
 
 /** What this client follows, and on which conditions, if there are any. */
@@ -264,6 +284,6 @@ export interface StandardChannels {
 }
 
 export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth;
-export type ServerMessage = Connected | Subscribed | Unsubscribed | Subscriptions | Pong | Error | Gap | ClosingMessage | EventMessage;
+export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Error | Gap | ClosingMessage | EventMessage;
 export type GapReason = Gap["reason"];
 export type BusState = Subscribed["bus"];

@@ -16,6 +16,10 @@ export class Routes implements Iterable<Subscription> {
     return [...this.#subscriptions].values();
   }
 
+  has(subscription: Subscription): boolean {
+    return this.#subscriptions.has(subscription);
+  }
+
   add(subscription: Subscription): void {
     this.#subscriptions.add(subscription);
     this.#wanting.clear();

@@ -1,6 +1,5 @@
 /** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
 export interface Socket {
-  onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
@@ -10,7 +9,7 @@ export interface Socket {
   terminate?(): void;
 }
 
-export type NewSocket = new (url: string) => Socket;
+export type NewSocket = new (url: string, protocols?: string[]) => Socket;
 
 /** The WebSocket that there is everywhere but in Node 20 and older. */
 export function globalSocket(): NewSocket {

@@ -439,22 +439,20 @@ test("a session that is taken over is not taken back", async (t) => {
   assert.deepEqual(told.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
 });
 
-test("a token is sent before anything else", async (t) => {
+test("a token goes with the handshake, beside the protocol's name", async (t) => {
   const gateway = await Gateway.start(t);
-  const sent = [];
+  const offered = [];
   class Spy extends WebSocket {
-    send(text) {
-      sent.push(JSON.parse(text).type);
-      super.send(text);
+    constructor(url, protocols) {
+      super(url, protocols);
+      offered.push(protocols);
     }
   }
-  const { client, told } = follow(t, gateway.url, { token: async () => "secret", WebSocket: Spy });
-  client.subscribe("a");
+  const { client } = follow(t, gateway.url, { token: async () => "a.b.c", WebSocket: Spy });
   await client.connect();
-  await eventually(() => told.errors.length === 1);
 
-  assert.deepEqual(sent, ["auth", "subscribe", "ping"]);
-  assert.equal(told.errors[0].code, "unsupported");
+  assert.deepEqual(offered, [["neurograph", "bearer.a.b.c"]]);
+  assert.equal(client.state, "connected");
 });
 
 test("a gateway that is not there yet is waited for", async (t) => {

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -87,7 +88,8 @@ class Connection:
         except aiohttp.WSServerHandshakeError as error:
             await http.close()
             wrong = 400 <= error.status < 500 and error.status not in _WORTH_ANOTHER_TRY
-            return Ended(error.status, "not let in", reconnect=not wrong)
+            reason = _phrase(error.status)
+            return Ended(error.status, reason, reconnect=not wrong)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await http.close()
             return Ended(ABNORMAL, str(error) or type(error).__name__)
@@ -251,6 +253,14 @@ class Connection:
             await self._ws.close()  # says nothing any more; it lets go of what it holds
 
 
+def _phrase(status: int) -> str:
+    """Return the word for an HTTP status, such as ``unauthorized``."""
+    try:
+        return HTTPStatus(status).phrase.lower().replace(" ", "_")
+    except ValueError:
+        return "not let in"
+
+
 def refusal(error: Message) -> RequestRefused:
     """Return an error message, or a problem document, as an exception."""
     return RequestRefused(
@@ -258,4 +268,5 @@ def refusal(error: Message) -> RequestRefused:
         error.get("message") or error.get("detail") or "",
         status=error["status"],
         temporary=bool(error.get("temporary")),
+        retry_after=error.get("retry_after"),
     )

@@ -19,15 +19,25 @@ class RequestRefused(ClientError):
     """The gateway's answer to a request that it does not serve.
 
     `code` is its word, such as ``invalid_filter``; `status` is the number that HTTP has for it;
-    `temporary` says whether the same may be served later.
+    `temporary` says whether the same may be served later, and `retry_after` in how many seconds, if
+    that is known.
     """
 
-    def __init__(self, code: str, message: str, *, status: int, temporary: bool = False) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int,
+        temporary: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.status = status
         self.temporary = temporary
+        self.retry_after = retry_after
 
 
 class Closed(ClientError):

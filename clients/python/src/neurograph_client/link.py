@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
@@ -23,7 +22,6 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 _ADDRESS_BYTES_MAX = 4000
 _ROOM_BYTES = 256
-_REFRESH_SECONDS = 60.0
 
 log = logging.getLogger("neurograph_client")
 
@@ -61,6 +59,9 @@ class Link:
         self._on_state = on_state
         self._routes = Routes()
         self._new: list[Feed] = []
+        self._asked: set[Feed] = set()
+        """Those of the new ones that the gateway was asked for on this connection."""
+        self._expiring = False
         self._changed = asyncio.Event()
 
     # -- what is followed ----------------------------------------------------------------------
@@ -177,8 +178,15 @@ class Link:
             case "gap":
                 return self._routes.gap(message)
             case "subscribed":
+                self._deny(message["denied"])
                 self._routes.subscribed(message)
                 connection.followed.update(message["channels"])
+            case "unsubscribed":
+                connection.followed.difference_update(message["channels"])
+                self._deny(message.get("denied", []))
+            case "token_expiring" if self._token is not None:
+                self._expiring = True
+                self._changed.set()
             case "pong":
                 self._routes.pong(message)
             case "error" if "id" not in message:
@@ -192,30 +200,21 @@ class Link:
         # What a session brings back has been told when the answer to a ping comes.
         await connection.ask({"type": "ping"}, within=self._timeout)
         await self._restore(connection)
-        asked: set[Feed] = set()
+        self._asked.clear()
         while True:
             self._changed.clear()
-            for feed in [feed for feed in self._new if feed not in asked]:
-                asked.add(feed)
+            for feed in [feed for feed in self._new if feed not in self._asked]:
+                self._asked.add(feed)
                 await self._subscribe(connection, feed)
             gone = connection.followed - patterns(self.feeds).keys()
             if gone:
                 connection.followed -= gone
                 message = {"type": "unsubscribe", "channels": sorted(gone)}
                 await connection.send(message, lambda _: None)
-            await self._wait_for_change(connection)
-
-    async def _wait_for_change(self, connection: Connection) -> None:
-        expires = connection.hello.get("token_expires")
-        if expires is None or self._token is None:
+            if self._expiring:
+                self._expiring = False
+                await self._refresh_in_time()
             await self._changed.wait()
-            return
-        left = (datetime.fromisoformat(expires) - datetime.now(UTC)).total_seconds()
-        try:
-            async with asyncio.timeout(max(left - _REFRESH_SECONDS, 1.0)):
-                await self._changed.wait()
-        except TimeoutError:
-            await self._refresh_in_time()
 
     async def _restore(self, connection: Connection) -> None:
         """Subscribe again to what the session did not bring back, each channel where it stood."""
@@ -260,6 +259,8 @@ class Link:
             self._changed.set()  # it was let go of meanwhile, and the gateway is to know
         elif isinstance(answer, NotConnected):
             return  # it will be asked for again
+        elif isinstance(answer, RequestRefused) and answer.retry_after is not None:
+            asyncio.get_running_loop().call_later(answer.retry_after, self._ask_again, feed)
         elif isinstance(answer, Exception):
             self._refuse([feed], answer)
         elif answer["denied"]:
@@ -269,6 +270,16 @@ class Link:
             self._routes.add(feed)
             self._routes.subscribed(answer, feed)
             feed.confirmed.set()
+
+    def _ask_again(self, feed: Feed) -> None:
+        self._asked.discard(feed)
+        self._changed.set()
+
+    def _deny(self, denied: Iterable[Message]) -> None:
+        """End what follows channels that are not served to this client any more."""
+        for one in denied:
+            feeds = [feed for feed in self._routes.feeds if one["channel"] in feed.patterns]
+            self._refuse(feeds, _denied(one))
 
     def _refuse(self, feeds: Iterable[Feed], why: Exception) -> None:
         for feed in feeds:
@@ -311,4 +322,7 @@ class Link:
 
 
 def _denied(denied: Message) -> RequestRefused:
-    return RequestRefused(denied["code"], f"{denied['channel']}: {denied['message']}", status=403)
+    status = 401 if denied["code"] == "unauthorized" else 403
+    return RequestRefused(
+        denied["code"], f"{denied['channel']}: {denied['message']}", status=status
+    )

@@ -1,0 +1,74 @@
+"""Tokens for development: what an identity provider would issue."""
+
+import time
+from collections.abc import Sequence
+
+import jwt
+import msgspec
+
+from gateway.auth.errors import TokenError
+from gateway.auth.keys import SigningKey, private_key_file, secret, secret_file
+from gateway.auth.verifier import verifier
+from gateway.config.errors import ConfigError, Problem
+from gateway.config.model import Auth
+from gateway.core.rights import Claims, Grants
+
+
+def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
+    """Return what tokens for this configuration are signed with: its secret, or the key in a file.
+
+    Raises:
+        ConfigError: There is none, or it cannot be used.
+    """
+    if not auth.required:
+        raise ConfigError(
+            [Problem("auth", "is not configured: nobody needs a token", "set auth.secret_file")]
+        )
+    symmetric = bool(auth.secret or auth.secret_file)
+    if symmetric == (private_key is not None):
+        reason = "is of no use beside a secret" if symmetric else "is needed: keys are public here"
+        remedy = "leave it out" if symmetric else "name the private key of a public one"
+        raise ConfigError([Problem("--private-key-file", reason, remedy)])
+    if private_key is not None:
+        return private_key_file(private_key)
+    value = secret(auth.secret) if auth.secret else secret_file(auth.secret_file)
+    return SigningKey("HS256", value)
+
+
+def mint(
+    auth: Auth,
+    key: SigningKey,
+    *,
+    user: str | None,
+    roles: Sequence[str],
+    grants: Grants,
+    seconds: int,
+) -> str:
+    """Return a token that is good from now for so many seconds, for the configured audience and issuer."""
+    now = int(time.time())
+    claims: dict[str, object] = {"iat": now, "exp": now + seconds, "roles": list(roles)}
+    named = {"sub": user, "aud": auth.audience, "iss": auth.issuer}
+    claims |= {name: value for name, value in named.items() if value}
+    if grants != Grants():
+        claims["permissions"] = msgspec.to_builtins(grants)
+    return jwt.encode(claims, key.material, algorithm=key.algorithm)
+
+
+async def tried(auth: Auth, token: str) -> Claims | None:
+    """Return what a gateway of this configuration reads in a token; None if its keys are at a URL.
+
+    Raises:
+        ConfigError: It would refuse the token.
+    """
+    checks = None if auth.jwks_url else verifier(auth)
+    if checks is None:
+        return None
+    try:
+        return await checks.verify(token)
+    except TokenError as error:
+        foreign = error.reason in {"algorithm", "signature"}
+        remedy = (
+            "sign with the key of auth.public_key_file" if foreign else "ask for something else"
+        )
+        reason = f"the gateway would refuse this token ({error.reason})"
+        raise ConfigError([Problem("token", reason, remedy)]) from None

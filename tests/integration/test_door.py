@@ -1,0 +1,647 @@
+"""Whose pages may use the gateway, by which names it is called, and whom it takes a client for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import Connect, Launch, OpenRaw
+from tests.support.gateway import Gateway
+from tests.support.waiting import eventually, scaled
+
+
+LISTED = "https://dash.example"
+NAMED = "gateway.example"
+ADDRESSES = {
+    "websocket": "/ws",
+    "sse": "/events?channels=metrics",
+    "rest": "/api/v1/websocket/channels",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the gateway said to one request, up to the end of its headers."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
+async def ask(
+    gateway: Gateway,
+    target: str,
+    *fields: str,
+    host: str | None = "127.0.0.1",
+    method: str = "GET",
+    version: str = "1.1",
+) -> Said:
+    """Send one request with these header lines, as they are, and close."""
+    lines = [f"{method} {target} HTTP/{version}", *([f"Host: {host}"] if host is not None else [])]
+    if target.endswith("/ws"):
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines += ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}"]
+        lines += ["Sec-WebSocket-Version: 13"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        writer.write("\r\n".join([*lines, *fields, "", ""]).encode("utf-8", "surrogateescape"))
+        async with asyncio.timeout(scaled(15)):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            first, *rest = head.strip().split("\r\n")
+            headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in rest)}
+            size = int(headers.get("content-length", 0))
+            text = (await reader.readexactly(size)).decode() if method != "HEAD" else ""
+    finally:
+        writer.close()
+    return Said(int(first.split()[1]), headers, text)
+
+
+WELCOME = {"websocket": 101, "sse": 200, "rest": 200}
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Gateway]:
+    """A gateway on loopback with one foreign origin and one name."""
+    with Gateway(settings={"origins": LISTED, "hosts": NAMED}) as gateway:
+        yield gateway
+
+
+# -- origins --------------------------------------------------------------------------------------
+
+STRANGE_ORIGINS = [
+    "https://evil.example",
+    "http://dash.example",
+    "https://sub.dash.example",
+    "https://dash.example.evil.example",
+    "https://evil-dash.example",
+    "https://dash.examples",
+    "https://dash.exampl",
+    "https://dash.example:8443",
+    "https://dash.example:80",
+    "https://dash.example:0443",
+    "https://dash.example:443x",
+    "https://dash.example:",
+    "https://dash.example.",
+    "https://dash.example/",
+    "https://dash.example/path",
+    "https://dash.example?",
+    "https://dash.example#",
+    "https://dash.example@evil.example",
+    "https://evil.example@dash.example",
+    "https://user:word@dash.example",
+    "https://dash.example%2eevil.example",
+    "https://dash%2eexample",
+    "https://dash.example\\.evil.example",
+    "https:dash.example",
+    "https:/dash.example",
+    "https:///dash.example",
+    "HTTPS://dash.example",
+    "wss://dash.example",
+    "ftp://dash.example",
+    "file://",
+    "//dash.example",
+    "dash.example",
+    "null",
+    "NULL",
+    "",
+    "*",
+    "https://*.example",
+    "https://dash.example, https://evil.example",
+    "https://dash.example https://dash.example",
+    "https://dash.example\t.evil",
+    "https://dаsh.example",  # noqa: RUF001  # with a Cyrillic letter
+    "https://xn--dsh-5cd.example",
+    "chrome-extension://abcdefghijklmnop",
+    "http://127.0.0.1",
+    "https://127.0.0.1:{port}",
+    "http://127.0.0.1:{other}",
+    "http://127.0.0.2:{port}",
+    "http://127.1:{port}",
+    "http://localhost:{port}",
+    "http://127.0.0.1.:{port}",
+    "http://127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}@evil.example",
+    "http://[::1]:{port}",
+    "http://evil.example:{port}",
+    "x" * 8000,
+]
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.parametrize("strange", STRANGE_ORIGINS, ids=range(len(STRANGE_ORIGINS)))
+async def test_a_page_of_another_origin_is_refused(door: Gateway, kind: str, strange: str) -> None:
+    """403 before the upgrade, with the setting that would let it in; and no header that lets it read."""
+    origin = strange.format(port=door.port, other=door.port + 1)
+    said = await ask(door, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{door.port}")
+
+    assert said.status == 403
+    assert "`origins`" in said.text
+    assert "access-control-allow-origin" not in said.headers
+
+
+KNOWN_ORIGINS = [
+    LISTED,
+    "https://DASH.Example",
+    "https://dash.example:443",
+    "http://127.0.0.1:{port}",
+]
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.parametrize("known", KNOWN_ORIGINS)
+async def test_a_page_of_a_known_origin_is_let_in(door: Gateway, kind: str, known: str) -> None:
+    """Those that are listed, and the gateway's own; and the page may read what it gets."""
+    origin = known.format(port=door.port)
+    said = await ask(door, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{door.port}")
+
+    assert said.status == WELCOME[kind]
+    assert "access-control-allow-credentials" not in said.headers
+    if kind != "websocket":  # CORS (Fetch standard) knows nothing of those
+        assert said.headers["access-control-allow-origin"] == origin
+        assert "Origin" in said.headers["vary"]
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+async def test_two_origins_are_none(door: Gateway, kind: str) -> None:
+    said = await ask(door, ADDRESSES[kind], f"Origin: {LISTED}", f"Origin: {LISTED}")
+
+    assert said.status == 403
+
+
+async def test_the_own_origin_is_that_of_the_host_in_the_request(door: Gateway) -> None:
+    """A page from http://localhost:8000 may speak to localhost:8000, not to 127.0.0.1:8000."""
+    origin = f"Origin: http://localhost:{door.port}"
+    same = await ask(door, "/ws", origin, host=f"LocalHost:{door.port}")
+    other = await ask(door, "/ws", origin, host=f"127.0.0.1:{door.port}")
+    by_port = await ask(door, "/ws", "Origin: http://localhost", host="localhost:80")
+
+    assert [same.status, other.status, by_port.status] == [101, 403, 101]
+
+
+async def test_who_is_no_page_needs_no_origin(door: Gateway) -> None:
+    for kind, address in ADDRESSES.items():
+        assert (await ask(door, address)).status == WELCOME[kind]
+
+
+async def test_null_is_let_in_only_by_name_or_with_all(launch: Launch) -> None:
+    """Sandboxed pages and files all have this origin."""
+    by_name = await launch(settings={"origins": "null"})
+    everybody = await launch(settings={"origins": "*"})
+
+    assert (await ask(by_name, "/ws", "Origin: null")).status == 101
+    assert (await ask(by_name, "/ws", "Origin: https://evil.example")).status == 403
+    assert (await ask(everybody, "/ws", "Origin: null")).status == 101
+    answer = await ask(everybody, "/healthz", "Origin: https://evil.example")
+    assert answer.headers["access-control-allow-origin"] == "https://evil.example"
+
+
+async def test_a_refused_origin_is_shown_short_and_harmless(door: Gateway) -> None:
+    """It is a stranger's text, and ends in an answer and in a log."""
+    said = await ask(door, "/healthz", "Origin: https://\u202e" + "x" * 4000)
+
+    assert said.status == 403
+    assert len(said.text) < 500
+    assert "\u202e" not in said.text
+    records = [r for r in door.records if r["event"] == "refused"]
+    assert records
+    assert all(len(record["reason"]) < 300 for record in records)
+
+
+async def test_refusals_are_counted(door: Gateway) -> None:
+    before = await door.metric("gateway_connections_refused_total", reason="origin")
+    await ask(door, "/ws", "Origin: https://evil.example")
+    await ask(door, "/ws", host="evil.example")
+
+    assert await door.metric("gateway_connections_refused_total", reason="origin") == before + 1
+    assert await door.metric("gateway_connections_refused_total", reason="host") >= 1
+
+
+# -- what a page may read and ask -----------------------------------------------------------------
+
+
+async def test_a_preflight_is_told_what_the_address_serves(door: Gateway) -> None:
+    """So that a dashboard may send a token, and broadcast."""
+    wishes = [
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: authorization",
+    ]
+    said = await ask(
+        door, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS"
+    )
+
+    assert said.status == 204
+    assert said.headers["access-control-allow-origin"] == LISTED
+    assert said.headers["access-control-allow-methods"] == "POST"
+    assert said.headers["access-control-allow-headers"] == (
+        "Authorization, Content-Type, Last-Event-ID"
+    )
+    assert said.headers["access-control-max-age"] == "600"
+    assert "access-control-allow-credentials" not in said.headers
+    rest = await ask(door, ADDRESSES["rest"], f"Origin: {LISTED}", *wishes, method="OPTIONS")
+    assert rest.headers["access-control-allow-methods"] == "GET, HEAD"
+
+
+async def test_a_preflight_of_a_stranger_is_refused(door: Gateway) -> None:
+    said = await ask(
+        door,
+        "/api/v1/websocket/broadcast",
+        "Origin: https://evil.example",
+        "Access-Control-Request-Method: POST",
+        method="OPTIONS",
+    )
+
+    assert said.status == 403
+    assert not [name for name in said.headers if name.startswith("access-control")]
+
+
+async def test_options_without_a_page_is_no_preflight(door: Gateway) -> None:
+    said = await ask(door, ADDRESSES["rest"], method="OPTIONS")
+
+    assert said.status == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/metrics", 405),
+        ("GET", "/api/v1/websocket/channels/nobody.knows", 404),
+        ("GET", "/events", 400),
+    ],
+)
+async def test_a_page_can_read_its_errors(
+    door: Gateway, method: str, target: str, status: int
+) -> None:
+    said = await ask(door, target, f"Origin: {LISTED}", method=method)
+
+    assert said.status == status
+    assert said.headers["access-control-allow-origin"] == LISTED
+
+
+async def test_caches_keep_the_answers_to_pages_apart(door: Gateway) -> None:
+    """Also the answer to who is no page: it lacks the header that a page needs."""
+    assert "Origin" in (await ask(door, "/healthz")).headers["vary"]
+
+
+# -- hosts ----------------------------------------------------------------------------------------
+
+NO_HOSTS = [
+    "",
+    " ",
+    ":8000",
+    "@",
+    "user@localhost",
+    "localhost:8000@evil.example",
+    "localhost:",
+    "localhost:80000",
+    "localhost:8000:8000",
+    "localhost:-1",
+    "localhost:+80",
+    "localhost:http",
+    "localhost/",
+    "localhost/evil.example",
+    "localhost?x",
+    "localhost#x",
+    "http://localhost",
+    "localhost, evil.example",
+    "localhost evil.example",
+    "localhost\tevil.example",
+    "localhost\\.evil.example",
+    "localhost%00",
+    "local%68ost",
+    "-localhost",
+    "localhost..",
+    ".localhost",
+    "a..example",
+    "[::1",
+    "::1",
+    "[::1]x",
+    "[::1%25lo]",
+    "[localhost]",
+    "127.1",
+    "127.0.0.1.",
+    "0x7f000001",
+    "0x7f.1",
+    "2130706433",
+    "127.0.0.01",
+    "gаteway.example",  # noqa: RUF001  # with a Cyrillic letter
+    "gateway.example\x7f",
+    "*",
+    "a" * 64 + ".example",
+    "a." * 200 + "example",
+]
+STRANGE_HOSTS = [
+    "evil.example",
+    "evil.example:{port}",
+    "sub.gateway.example",
+    "gateway.example.evil.example",
+    "evil-gateway.example",
+    "gateway.examples",
+    "gateway.exampl",
+    "gateway.example.",
+    "xn--gteway-4nf.example",
+    "localhost.",
+    "localhost.evil.example",
+    "sub.localhost",
+    "localhost.localdomain",
+    "127.0.0.1.evil.example",
+    "127-0-0-1.evil.example",
+    "null",
+    "_",
+]
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.parametrize("host", NO_HOSTS, ids=range(len(NO_HOSTS)))
+async def test_what_is_no_host_is_refused(door: Gateway, kind: str, host: str) -> None:
+    assert (await ask(door, ADDRESSES[kind], host=host)).status == 400
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.parametrize("host", STRANGE_HOSTS)
+async def test_a_name_of_somebody_else_is_refused(door: Gateway, kind: str, host: str) -> None:
+    """A page whose name was rebound to this address still sends its own name."""
+    said = await ask(door, ADDRESSES[kind], host=host.format(port=door.port))
+
+    assert said.status == 421
+    assert "`hosts`" in said.text
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:1",
+        NAMED,
+        "Gateway.Example:443",
+        "127.0.0.1:80",
+        "10.0.0.1",
+        "[::1]:9",
+    ],
+)
+async def test_a_name_of_its_own_and_every_address_is_served(
+    door: Gateway, kind: str, host: str
+) -> None:
+    """An address cannot be rebound; and what port it is reached by, only who forwards it knows."""
+    assert (await ask(door, ADDRESSES[kind], host=host)).status == WELCOME[kind]
+
+
+@pytest.mark.parametrize("kind", ADDRESSES)
+async def test_a_request_without_a_host_or_with_two_is_refused(door: Gateway, kind: str) -> None:
+    none = await ask(door, ADDRESSES[kind], host=None)
+    old = await ask(door, ADDRESSES[kind], host=None, version="1.0")
+    two = await ask(door, ADDRESSES[kind], "Host: localhost", host="localhost")
+
+    assert [none.status, old.status, two.status] == [400, 400, 400]
+
+
+@pytest.mark.parametrize("path", ADDRESSES.values(), ids=ADDRESSES)
+async def test_the_request_line_and_the_host_must_agree(door: Gateway, path: str) -> None:
+    """Where they differ, one in front of us may have looked at the other one."""
+    for target, host, status in [
+        ("http://evil.example", "localhost", 400),
+        ("http://localhost", "evil.example", 400),
+        ("http://evil.example", "evil.example", 421),
+        ("http://user@localhost", "localhost", 400),
+        ("http://localhost:80", "localhost", 400),
+        ("http://localhost.", "localhost", 400),
+    ]:
+        assert (await ask(door, target + path, host=host)).status == status, (target, host)
+    assert (await ask(door, f"http://LocalHost{path}", host="localhost")).status in {101, 200}
+
+
+async def test_without_names_loopback_is_only_called_localhost(gateway: Gateway) -> None:
+    """With its defaults the gateway is nobody else's: defence against DNS rebinding."""
+    assert (await ask(gateway, "/ws", host="gateway.example")).status == 421
+    assert (await ask(gateway, "/ws", host="localhost")).status == 101
+
+
+async def test_beyond_loopback_any_name_is_served_unless_some_are_given(launch: Launch) -> None:
+    """Who serves a network knows its names, or leaves that to what is in front."""
+    public = {"host": "0.0.0.0", "insecure_allow_remote": "true"}
+    any_name = await launch(settings=public)
+    named = await launch(settings={**public, "hosts": NAMED})
+
+    assert (await ask(any_name, "/ws", host="whatever.example")).status == 101
+    assert (await ask(any_name, "/ws", host="what ever")).status == 400
+    assert (await ask(named, "/ws", host="whatever.example")).status == 421
+    assert (await ask(named, "/ws", host=NAMED)).status == 101
+
+
+# -- where a client is ----------------------------------------------------------------------------
+
+PROXIES = {"proxies": "127.0.0.0/8,10.0.0.0/8,2001:db8:1::/48"}
+
+FORWARDED = {
+    "198.51.100.7": "198.51.100.7",
+    "203.0.113.9, 198.51.100.7": "198.51.100.7",
+    "1.1.1.1, 203.0.113.9, 10.0.0.3, 10.0.0.2": "203.0.113.9",
+    " 203.0.113.9 ,10.1.1.1": "203.0.113.9",
+    "2001:db8:2::5": "2001:db8:2::5",
+    "2001:DB8:2:0::5, 2001:db8:1::9": "2001:db8:2::5",
+    "::ffff:198.51.100.7": "198.51.100.7",
+    "10.0.0.3, 10.0.0.2": "10.0.0.3",
+    "garbage, 198.51.100.7": "198.51.100.7",
+    # What is malformed says nothing:
+    "198.51.100.7, garbage": "127.0.0.1",
+    "198.51.100.7,": "127.0.0.1",
+    "": "127.0.0.1",
+    "198.51.100.7:80": "127.0.0.1",
+    "unknown": "127.0.0.1",
+    "198.51.100": "127.0.0.1",
+    "0x7f.1": "127.0.0.1",
+    "127.0.0.1\t198.51.100.7": "127.0.0.1",
+}
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[Gateway]:
+    """A gateway that trusts a proxy on this machine."""
+    with Gateway(settings={**PROXIES, "clients.per_address_max": 3}) as gateway:
+        yield gateway
+
+
+async def _addresses(gateway: Gateway) -> list[str]:
+    return [client["address"] for client in (await gateway.status())["clients"]]
+
+
+@pytest.mark.parametrize("said", FORWARDED, ids=range(len(FORWARDED)))
+async def test_a_trusted_proxy_says_where_a_client_is(
+    behind: Gateway, raw: OpenRaw, said: str
+) -> None:
+    """The nearest address that is no proxy's: whatever stands before it may be made up."""
+    peer = await raw(to=behind, upgrade=False)
+    status, _ = await peer.upgrade(X_Forwarded_For=said)
+    await peer.expect("connected")
+
+    assert status == 101
+    assert await _addresses(behind) == [FORWARDED[said]]
+    peer.close()
+    await eventually(lambda: _nobody(behind))
+
+
+async def _nobody(gateway: Gateway) -> bool:
+    return not await _addresses(gateway)
+
+
+async def test_nobody_else_says_where_a_client_is(launch: Launch, raw: OpenRaw) -> None:
+    """Without trusted proxies, and from one that is none of them, the header is anybody's."""
+    for settings in ({}, {"proxies": "10.0.0.0/8"}):
+        gateway = await launch(settings=settings)
+        peer = await raw(to=gateway, upgrade=False)
+        await peer.upgrade(X_Forwarded_For="198.51.100.7", X_Forwarded_Proto="https")
+        await peer.expect("connected")
+        origin = await ask(
+            gateway,
+            "/ws",
+            "Origin: https://localhost",
+            "X-Forwarded-Proto: https",
+            host="localhost",
+        )
+
+        assert await _addresses(gateway) == ["127.0.0.1"]
+        assert origin.status == 403
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "origin", "status"),
+    [
+        ("https", "https://localhost", 101),
+        ("HTTPS", "https://localhost:443", 101),
+        ("wss", "https://localhost", 101),
+        ("http, https", "https://localhost", 101),
+        ("https, http", "https://localhost", 403),
+        ("https", "http://localhost", 403),
+        ("http", "https://localhost", 403),
+        ("gopher", "http://localhost", 101),
+        ("gopher", "gopher://localhost", 403),
+    ],
+)
+async def test_a_trusted_proxy_says_how_a_client_came(
+    behind: Gateway, forwarded: str, origin: str, status: int
+) -> None:
+    """The gateway's own origin is https where a proxy in front speaks TLS."""
+    said = await ask(
+        behind, "/ws", f"X-Forwarded-Proto: {forwarded}", f"Origin: {origin}", host="localhost"
+    )
+
+    assert said.status == status
+
+
+# -- how many from one address --------------------------------------------------------------------
+
+
+async def _arrive(gateway: Gateway, raw: OpenRaw, address: str) -> int | None:
+    """Connect from an address; the code that it is closed with, None if it is welcome."""
+    peer = await raw(to=gateway, upgrade=False)
+    status, _ = await peer.upgrade(X_Forwarded_For=address)
+    assert status == 101
+    first = await peer.read_message()
+    return None if first["type"] == "connected" else int(first["code"])
+
+
+async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: OpenRaw) -> None:
+    """Told on the open connection to try later; others are not affected, and room is given again."""
+    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 3})
+    codes = [await _arrive(gateway, raw, "198.51.100.7") for _ in range(5)]
+    other = await _arrive(gateway, raw, "198.51.100.8")
+    stream = await gateway.request(
+        "GET", "/events?channels=metrics", headers={"X-Forwarded-For": "198.51.100.7"}
+    )
+
+    assert codes == [None, None, None, 1013, 1013]
+    assert other is None
+    assert "event: closing" in stream.text
+    assert "1013" in stream.text
+    assert await gateway.metric("gateway_connections_refused_total", reason="address") == 3
+
+
+async def test_a_place_is_given_back(launch: Launch, raw: OpenRaw) -> None:
+    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 1})
+    peer = await raw(to=gateway, upgrade=False)
+    await peer.upgrade(X_Forwarded_For="198.51.100.7")
+    await peer.expect("connected")
+    assert await _arrive(gateway, raw, "198.51.100.7") == 1013
+    peer.close()
+
+    async def welcome() -> bool:
+        return await _arrive(gateway, raw, "198.51.100.7") is None
+
+    await eventually(welcome)
+
+
+async def test_an_ipv6_network_counts_as_one_address(launch: Launch, raw: OpenRaw) -> None:
+    """One customer has a whole /64 to pick addresses from."""
+    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 2})
+    codes = [await _arrive(gateway, raw, f"2001:db8:2::{n}") for n in range(1, 5)]
+
+    assert codes == [None, None, 1013, 1013]
+    assert await _arrive(gateway, raw, "2001:db8:2:1::1") is None
+
+
+async def test_clients_of_this_machine_are_not_counted(launch: Launch, connect: Connect) -> None:
+    """They all have one address."""
+    gateway = await launch(settings={"clients.per_address_max": 1})
+    for _ in range(3):
+        await connect(to=gateway)
+
+    assert (await gateway.status())["connections"] == 3
+
+
+# -- heads of requests ----------------------------------------------------------------------------
+
+LONG_HEADS = {
+    "one long header": ["X-A: " + "a" * 9000],
+    "many headers": [f"X-{n}: a" for n in range(200)],
+    "all together": [f"X-{n}: " + "a" * 6000 for n in range(10)],
+}
+
+
+@pytest.mark.parametrize("fields", LONG_HEADS.values(), ids=LONG_HEADS)
+async def test_a_head_that_is_too_long_is_told_so(gateway: Gateway, fields: list[str]) -> None:
+    said = await ask(gateway, "/healthz", *fields)
+
+    assert said.status == 431
+    assert "32768 bytes" in said.text
+
+
+async def test_a_head_without_an_end_is_cut_off(gateway: Gateway, raw: OpenRaw) -> None:
+    """Not only when it is whole, or it would be kept until then."""
+    peer = await raw(to=gateway, upgrade=False)
+    await peer.send_bytes(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+    for n in range(8):
+        await peer.send_bytes(b"X-%d: %b\r\n" % (n, b"a" * 5000))
+
+    assert b" 431 " in (await peer.read_to_end()).splitlines()[0]
+
+
+async def test_each_head_of_a_connection_has_the_whole_limit(gateway: Gateway) -> None:
+    """And no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    begin = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    fields = [b"X-%d: %b\r\n" % (n, b"a" * 7000) for n in range(6)]
+    async with asyncio.timeout(scaled(15)):
+        for _ in range(3):
+            writer.write(begin + b"".join(fields[:4]) + b"\r\n")
+            assert b" 200 " in await reader.readuntil(b'{"status":"ok"}')
+        writer.write(begin + b"".join(fields))
+        answer = await reader.read()
+    writer.close()
+
+    assert b" 431 " in answer.splitlines()[0]
+
+
+async def test_many_requests_at_once_are_answered_in_turn(gateway: Gateway, raw: OpenRaw) -> None:
+    """More than are kept at a time."""
+    peer = await raw(to=gateway, upgrade=False)
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    last = one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    await peer.send_bytes(one * 499 + last)
+
+    assert (await peer.read_to_end()).count(b"HTTP/1.1 200 ") == 500
