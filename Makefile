@@ -21,7 +21,7 @@ demo: .venv/run ## the same, and print the events that a WebSocket client receiv
 	@$(BIN)/python ops/run.py --port $(PORT) --demo
 
 test: .venv/dev ## run all tests
-	@$(BIN)/pytest -rs
+	@$(BIN)/pytest -rs --numprocesses logical --maxprocesses 4 --dist worksteal
 	@ops/typescript.sh
 
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
