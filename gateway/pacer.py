@@ -1,8 +1,8 @@
 """When what is ready is written: at once as long as that is cheap, in larger parts when it is not.
 
-A write costs the same for one event as for many, so a pause between two of them, in which events
-gather, saves what the second would have cost. An adaptive pause is as long as the writes before it
-took: then writing takes at most half of the loop's time, and an event that comes alone never waits.
+A write costs nearly the same for one event as for many, so a pause between two of them, in which
+events gather, saves what the second would have cost. An adaptive pause is as long as the write before
+it took: then writing takes at most half of the loop's time, and an event that comes alone never waits.
 """
 
 import asyncio
@@ -12,6 +12,9 @@ from collections.abc import Callable
 from gateway.config.model import Fanout as Settings
 from gateway.core.fanout import Fanout
 
+
+PENDING_MAX = 2_000
+"""Entries that may gather; then they are written, however soon that is."""
 
 _PAUSE_SECONDS_MIN = 0.0005
 """Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
@@ -43,24 +46,30 @@ class Pacer:
                 timer.cancel()
 
     def _ready(self) -> None:
-        if self._pause is not None:
-            return
-        if self._settings.pace == "fixed" and self._settings.flush_seconds:
-            self._pause = self._loop.call_later(self._settings.flush_seconds, self._go_on)
-        else:
-            self._write()
+        """Write what is pending, unless it is to wait for more."""
+        if len(self._fanout.pending) < PENDING_MAX:
+            if self._pause is None and self._settings.pace == "fixed":
+                self._rest(self._settings.flush_seconds)
+            if self._pause is not None:
+                return
+        self._write()
 
     def _write(self) -> None:
         """Write what is pending, then let some more gather if that took its time."""
         received_ns = self._fanout.pending[0].received_ns
         began = time.perf_counter()
-        self._fanout.write()
+        self._fanout.write(now_ns=time.time_ns())
         took = time.perf_counter() - began
         self._on_written(max(time.time_ns() - received_ns, 0) / 1e9)
         if self._settings.pace == "adaptive":
-            pause = min(took, self._settings.flush_seconds)
-            if pause >= _PAUSE_SECONDS_MIN:
-                self._pause = self._loop.call_later(pause, self._go_on)
+            self._rest(min(took, self._settings.flush_seconds))
+
+    def _rest(self, seconds: float) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if seconds >= _PAUSE_SECONDS_MIN:
+            self._pause = self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self._pause = None

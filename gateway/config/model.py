@@ -198,7 +198,13 @@ class Fanout(Struct, frozen=True, kw_only=True):
         ),
     ] = "adaptive"
     flush_seconds: Annotated[
-        float, _seconds("For how long events may gather to be written at once; 0 = not at all.")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="For how long events may gather to be written at once; 0 = not at all.",
+            extra={"unit": "seconds"},
+        ),
     ] = 0.01
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard
-from gateway.core.cohorts import Cohort, Verdicts
+from gateway.core.cohorts import Cohort, Verdicts, join
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
@@ -72,11 +72,12 @@ class Fanout:
         self.pending += entries
         self.ready()
 
-    def write(self) -> None:
-        """Write what is pending to every live reader."""
+    def write(self, *, now_ns: int = 0) -> None:
+        """Write what is pending to every live reader; `now_ns` if it was received before now."""
         entries, self.pending = self.pending, []
         if not entries:
             return
+        now_ns = max(now_ns, entries[-1].received_ns)
         by_channel: dict[str, list[Entry]] = {}
         for entry in entries:
             by_channel.setdefault(entry.channel, []).append(entry)
@@ -87,11 +88,11 @@ class Fanout:
             if not key:
                 continue
             if not cohort.plain:
-                self._deliver_view(cohort, key, entries, by_channel, verdicts)
+                self._deliver_view(cohort, key, entries, by_channel, verdicts, now_ns=now_ns)
                 continue
             part = joined.get(key)
             if part is None:
-                part = joined[key] = _join(entries, by_channel, key)
+                part = joined[key] = join(entries, by_channel, key)
             self._write(cohort, *part, first=by_channel)
         self.tally.filter_errors += verdicts.errors
         for reader in list(self.waiting):
@@ -104,6 +105,8 @@ class Fanout:
         entries: list[Entry],
         by_channel: Mapping[str, list[Entry]],
         verdicts: Verdicts,
+        *,
+        now_ns: int,
     ) -> None:
         """Write what a view with conditions lets through, and hold back what its rates do."""
         entries = [entry for entry in entries if entry.channel in key]
@@ -111,7 +114,7 @@ class Fanout:
         if parts:
             self._write(cohort, b"".join(parts), events, first=by_channel)
         if cohort.held_back:
-            self._flush(cohort, now_ns=entries[-1].received_ns)
+            self._flush(cohort, now_ns=now_ns)
             if cohort.held_back:
                 self._paced.add(cohort)
                 self.wake()
@@ -216,6 +219,11 @@ class Fanout:
         if not self.catch_up(reader) and reader not in self.lagging:
             self.lagging.add(reader)
             reader.on_lag()
+
+    def hurry(self, reader: Reader) -> None:
+        """Write what is pending to one reader ahead of the others; not if it lags."""
+        if self.pending and reader not in self.lagging:
+            self.follow(reader, reader.view, {})
 
     def remove(self, reader: Reader) -> None:
         """Forget a reader."""
@@ -389,12 +397,3 @@ class Fanout:
         if not cohort.members:
             del self._cohorts[reader.view]
             self._paced.discard(cohort)
-
-
-def _join(
-    entries: list[Entry], by_channel: Mapping[str, list[Entry]], key: tuple[str, ...]
-) -> tuple[bytes, int]:
-    if len(key) < len(by_channel):
-        wanted = frozenset(key)
-        entries = [entry for entry in entries if entry.channel in wanted]
-    return b"".join([e.frame for e in entries]), sum([e.is_event for e in entries])
