@@ -171,9 +171,10 @@ class Metrics:
             histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
         self._deliveries()
 
-    def written(self, seconds: float) -> None:
-        """Count a write to all clients, `seconds` after the oldest of its events was received."""
+    def fanned_out(self, seconds: float) -> None:
+        """Count a write to all clients, so long after the oldest of its events was received."""
         self._histograms["fanout_latency_seconds"].observe(seconds)
+        self._deliveries()
 
     def opened(self) -> None:
         """Count a connection."""

@@ -84,7 +84,7 @@ class Service:
             app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
-        self._pacer = Pacer(self.hub.fanout, config.fanout, on_written=self.metrics.written)
+        self._pacer = Pacer(self.hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
 
     async def start(self) -> None:
         """Open the bus, then the door.

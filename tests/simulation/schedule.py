@@ -42,7 +42,7 @@ def receive(world: World) -> None:
 
 
 def write(world: World) -> None:
-    world.random.choice(world.gateways).hub.fanout.write()
+    world.random.choice(world.gateways).write()
 
 
 def wait(world: World) -> None:
@@ -91,7 +91,7 @@ def come(world: World) -> None:
 def go(world: World) -> None:
     client = world.random.choice(world.clients)
     if client.gateway is not None:
-        client.disconnect()
+        client.disconnect(sent_away=world.random.random() < 0.5)
 
 
 def subscribe(world: World) -> None:
@@ -158,7 +158,8 @@ def settle(world: World) -> None:
         world.now_ns += SECOND
         for gateway in world.gateways:
             gateway.expire()
-            gateway.hub.fanout.write()
+            gateway.write()
+            gateway.flush()
         for client in world.clients:
             while client.writing_paused:
                 client.read_on()

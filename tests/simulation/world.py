@@ -129,13 +129,21 @@ class Gateway:
     def _ready(self) -> None:
         """Write at once, or let it wait for more."""
         if self.world.random.random() >= self.world.patience:
-            self.hub.fanout.write()
+            self.write()
 
     def expire(self) -> None:
-        self.hub.fanout.write()
+        acts = [self.write, self.flush]
+        self.world.random.shuffle(acts)
+        acts[0]()
         self.hub.expire(now_ns=self.world.now_ns)
-        self.hub.fanout.flush(now_ns=self.world.now_ns)
+        acts[1]()
         self._ask()
+
+    def write(self) -> None:
+        self.hub.fanout.write(now_ns=self.world.now_ns)
+
+    def flush(self) -> None:
+        self.hub.fanout.flush(now_ns=self.world.now_ns)
 
     def _ask(self) -> None:
         for ask in self.hub.ingest.joiner.take_asks():
@@ -182,8 +190,10 @@ class Client:
         now_ns = self.world.now_ns
         self.session = gateway.hub.arrive(arrival, self._reader, now_ns=now_ns)
 
-    def disconnect(self) -> None:
+    def disconnect(self, *, sent_away: bool = False) -> None:
         assert self.gateway is not None
+        if sent_away:
+            self.gateway.hub.fanout.hurry(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
             self.gateway.hub.depart(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
         self.gateway = None
@@ -233,11 +243,11 @@ class Client:
                 account = self._account(channel)
                 if not message["recovered"].get(channel, True):
                     account.refuse(position, self.world.truth[channel])
+                elif channel not in message["recovered"] and channel not in self.positions:
+                    account.begin(position, self.world.truth[channel])
                 elif self._moved and self.world.is_shared(channel):
                     # A position tells of one publisher; here nobody knows yet that there are two.
                     account.refuse(Position("", 1), self.world.truth[channel])
-                elif channel not in message["recovered"] and channel not in self.positions:
-                    account.begin(position, self.world.truth[channel])
                 self.positions[channel] = position
 
     def _take(self, message: dict[str, Any]) -> None:
