@@ -13,8 +13,8 @@ def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
     return Meta(ge=least, le=_INT_MAX, description=doc, extra={"unit": unit})
 
 
-def _seconds(doc: str, *, least: float = 0.0) -> Meta:
-    return Meta(ge=least, le=_SECONDS_MAX, description=doc, extra={"unit": "seconds"})
+def _seconds(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
+    return Meta(ge=least, le=most, description=doc, extra={"unit": "seconds"})
 
 
 def _rate(doc: str) -> Meta:
@@ -199,12 +199,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     ] = "adaptive"
     flush_seconds: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1,
-            description="For how long events may gather to be written at once; 0 = not at all.",
-            extra={"unit": "seconds"},
-        ),
+        _seconds("For how long events may gather to be written at once; 0 = not at all.", most=1),
     ] = 0.01
 
 
