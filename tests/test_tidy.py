@@ -18,7 +18,7 @@ PACKAGE = ROOT / "gateway"
 FLOORS = [
     {"core"},
     {"config", "logs", "metrics"},
-    {"auth", "assembly"},
+    {"auth", "assembly", "pacer"},
     {"bus", "web"},
     {"service"},
     {"cli"},
