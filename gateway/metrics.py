@@ -59,6 +59,8 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
     "bus_received_bytes_total": ("Bytes of bus messages, frames joined.", (), None),
     "events_delivered_total": ("Events handed to clients' sockets.", (), None),
     "delivered_bytes_total": ("Bytes handed to clients' sockets.", (), None),
+    "messages_compressed_total": ("Messages compressed, each for all who take them so.", (), None),
+    "compression_saved_bytes_total": ("By how much that made them shorter.", (), None),
     "writes_total": ("Writes to clients' sockets; one may hold many events.", (), None),
     "events_conflated_total": ("Events left out for newer ones, as a client asked.", (), None),
     "filter_errors_total": ("Events that a client's filter could not decide on.", (), None),
@@ -175,6 +177,11 @@ class Metrics:
         """Count a write to all clients, so long after the oldest of its events was received."""
         self._histograms["fanout_latency_seconds"].observe(seconds)
         self._deliveries()
+
+    def compressed(self, saved_bytes: int) -> None:
+        """Count a message that was compressed, for however many clients."""
+        self._counters["messages_compressed_total"].inc()
+        self._counters["compression_saved_bytes_total"].inc(saved_bytes)
 
     def opened(self) -> None:
         """Count a connection."""

@@ -6,7 +6,7 @@ compressed event is the same for everybody, and no connection has a compressor o
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.core.frames import Violation, packed_frame, text_frame, text_payloads
 
@@ -84,13 +84,13 @@ def inflate(data: bytes, bytes_max: int) -> bytes:
 
 
 class Compressor:
-    """Compresses messages of `bytes_min` bytes and more; remembers the newest, for whom they are for."""
+    """Compresses messages of `bytes_min` bytes and more; remembers the newest, for whoever is next.
 
-    def __init__(self, bytes_min: int) -> None:
-        self.messages = 0
-        """How many were compressed."""
-        self.bytes_saved = 0
-        """How much shorter they have become; what each client then did not get counts once."""
+    `on_packed` is called for each message, with the number of bytes by which it became shorter.
+    """
+
+    def __init__(self, bytes_min: int, *, on_packed: Callable[[int], object]) -> None:
+        self._on_packed = on_packed
         self._bytes_min = bytes_min
         self._encoders: dict[int, Encoder] = {}
         self._kept: dict[tuple[bytes, int], bytes] = {}
@@ -122,11 +122,8 @@ class Compressor:
         packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -bits)
         packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
         packed = packed.removesuffix(_TAIL)
-        self.messages += 1
-        if len(packed) >= len(payload):
-            return text_frame(payload)
-        self.bytes_saved += len(payload) - len(packed)
-        return packed_frame(packed)
+        self._on_packed(max(len(payload) - len(packed), 0))
+        return packed_frame(packed) if len(packed) < len(payload) else text_frame(payload)
 
 
 class Encoder:

@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.config.model import Clients
 from gateway.core import messages
 from gateway.core.errors import CloseCode, RequestError
-from gateway.core.frames import Violation, close_frame, pong_frame, text_frame
+from gateway.core.frames import close_frame, pong_frame, text_frame
 from gateway.core.hub import Hub
 from gateway.core.inbound import Message, Opcode
 from gateway.core.readers import Cursors, Reader
@@ -288,8 +288,8 @@ class Connection:
         if self._writable is not None:
             self._writable.set()
 
-    def _violated(self, violation: Violation) -> None:
-        self.end(CloseCode(violation.code))
+    def _violated(self, code: int) -> None:
+        self.end(CloseCode(code))
 
     def _stall(self) -> None:
         self._pulse.stalled(self, now=self._loop.time())

@@ -65,7 +65,9 @@ class Context:
     """Who compresses messages for those who take them so."""
 
     def __post_init__(self) -> None:
-        self.compressor = Compressor(self.config.clients.compressed_bytes_min)
+        self.compressor = Compressor(
+            self.config.clients.compressed_bytes_min, on_packed=self.metrics.compressed
+        )
         self.places = Places(self.config.clients.per_address_max)
 
 

@@ -34,9 +34,9 @@ class Inbox:
     )
 
     def __init__(self, protocol: Protocol, parser: Parser) -> None:
-        self.on_violation: Callable[[Violation], object] | None = None
-        self.violation: Violation | None = None
-        """What the client did wrong; nothing that it sends after that is looked at."""
+        self.on_violation: Callable[[int], object] | None = None
+        self.violation: int | None = None
+        """The close code for what the client did wrong; nothing that it sends after that is looked at."""
         self._bytes = 0
         self._ended = False
         self._messages: list[Message] = []
@@ -64,9 +64,9 @@ class Inbox:
                     self._messages.append(message)
                     self._bytes += len(message.data) + _MESSAGE_BYTES
             except Violation as violation:
-                self.violation = violation
+                self.violation = violation.code  # not itself: it holds all that was being read
                 if self.on_violation is not None:
-                    self.on_violation(violation)
+                    self.on_violation(violation.code)
             if self._bytes > UNTAKEN_BYTES_MAX and not self._paused:
                 self._paused = True
                 self._flow("pause_reading")

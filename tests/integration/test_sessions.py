@@ -10,14 +10,6 @@ from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.publisher import Publisher
 from tests.support.raw import CLOSE, PING, PONG
 from tests.support.waiting import eventually
-from tests.support.ws import Client
-
-
-async def _cut(client: Client) -> None:
-    """Lose the connection without a word."""
-    transport = client._ws._writer.transport
-    transport.abort()
-    await client.closed()
 
 
 async def test_a_session_brings_back_identity_and_subscriptions(
@@ -26,7 +18,7 @@ async def test_a_session_brings_back_identity_and_subscriptions(
     """Same client id and user, `resumed` is true, and `subscribed` names what was followed."""
     first = await connect(channel, "test.w.*", user_id="ada")
     await first.expect("subscribed")
-    await _cut(first)
+    await first.lose()
     second = await connect(session=first.session)
     answer = await second.expect("subscribed")
     bus.send(channel, {"n": 1})
@@ -48,7 +40,7 @@ async def test_what_was_published_meanwhile_is_delivered(
     await witness.expect("subscribed")
     bus.send_numbered(channel, range(1, 11))
     await first.events(channel, 10)
-    await _cut(first)
+    await first.lose()
     bus.send_numbered(channel, range(11, 31))
     await witness.events(channel, 30)
     second = await connect(session=first.session)
@@ -72,7 +64,7 @@ async def test_a_session_with_since_goes_on_exactly_there(
     bus.send_numbered(channel, range(1, 11))
     await first.events(channel, 10)
     position = (await first.ping())["positions"][channel]
-    await _cut(first)
+    await first.lose()
     bus.send_numbered(channel, range(11, 21))
     second = await connect(session=first.session, since={channel: position})
     answer = await second.expect("subscribed")
@@ -129,7 +121,7 @@ async def test_evicted_events_are_a_gap_for_a_session_too(
     bus.send_numbered("away", range(1, 11))
     await first.events("away", 10)
     position = (await first.ping())["positions"]["away"]
-    await _cut(first)
+    await first.lose()
     bus.send_numbered("away", range(11, 101))
     await witness.events("away", 100)
     second = await connect(to=gateway, session=first.session, since={"away": position})
@@ -147,7 +139,7 @@ async def test_personal_messages_wait(launch: Launch, connect: Connect) -> None:
     """What was sent to an absent client, its user or everyone is there when it returns, in order."""
     gateway = await launch()
     first = await connect(to=gateway, user_id="ada")
-    await _cut(first)
+    await first.lose()
     for n in range(10):
         target = {"client_id": first.client_id} if n % 2 else {"user_id": "ada"}
         await gateway.broadcast({**target, "event": {"event_type": "t", "data": {"n": n}}})
@@ -166,7 +158,7 @@ async def test_personal_messages_that_wait_are_bounded(launch: Launch, connect: 
     """The newest 1000 wait (here 20); those that made room are named by a gap."""
     gateway = await launch(settings={"sessions.messages_max": 20})
     first = await connect(to=gateway)
-    await _cut(first)
+    await first.lose()
     for n in range(1, 51):
         await gateway.broadcast({"client_id": first.client_id, "event": {"n": n}})
     second = await connect(to=gateway, session=first.session)
@@ -187,7 +179,7 @@ async def test_personal_messages_that_were_received_do_not_come_again(
         await gateway.broadcast({"client_id": first.client_id, "event": {"n": n}})
     await first.events("$personal", 5)
     position = (await first.ping())["positions"]["$personal"]
-    await _cut(first)
+    await first.lose()
     await gateway.broadcast({"client_id": first.client_id, "event": {"n": 6}})
     second = await connect(to=gateway, session=first.session, since={"$personal": position})
     await second.events("$personal", 1)
@@ -199,9 +191,9 @@ async def test_personal_messages_that_were_received_do_not_come_again(
 async def test_the_secret_is_rotated(connect: Connect) -> None:
     """Each connection has a fresh secret; the one before opens nothing any more."""
     first = await connect("metrics")
-    await _cut(first)
+    await first.lose()
     second = await connect(session=first.session)
-    await _cut(second)
+    await second.lose()
     stale = await connect(session=first.session)
     third = await connect(session=second.session)
 
@@ -266,7 +258,7 @@ async def test_a_session_expires(launch: Launch, connect: Connect) -> None:
     """After its time to live a session is forgotten, with all that it held."""
     gateway = await launch(settings={"sessions.ttl_seconds": 0.3})
     first = await connect("metrics", to=gateway)
-    await _cut(first)
+    await first.lose()
 
     async def gone() -> bool:
         answer = await gateway.request(
@@ -288,7 +280,7 @@ async def test_remembered_sessions_are_bounded(launch: Launch, connect: Connect)
     lost = []
     for _ in range(5):
         client = await connect(to=gateway)
-        await _cut(client)
+        await client.lose()
 
         async def alone() -> bool:
             return bool((await gateway.status())["connections"] == 0)
@@ -316,7 +308,7 @@ async def test_unsubscribed_channels_stay_unsubscribed(
     first = await connect(channel, channel + "b")
     await first.expect("subscribed")
     await first.ask({"type": "unsubscribe", "channels": [channel]}, "unsubscribed")
-    await _cut(first)
+    await first.lose()
     second = await connect(session=first.session)
 
     assert [channel + "b"] == (await second.expect("subscribed"))["channels"]
@@ -365,7 +357,7 @@ async def test_resuming_under_full_load_misses_nothing(
     for _ in range(10):
         await client.events("load", 50)
         position = (await client.ping())["positions"]["load"]
-        await _cut(client)
+        await client.lose()
         seen += client.channel("load").offsets
         last = {**position, "offset": seen[-1]}
         client = await connect(to=gateway, session=client.session, since={"load": last})

@@ -46,6 +46,11 @@ class Client:
         return str(self.hello["session"])
 
     @property
+    def compressed(self) -> bool:
+        """Whether compression was agreed on."""
+        return bool(self._ws.compress)
+
+    @property
     def protocol(self) -> str | None:
         """The subprotocol that the gateway chose."""
         return self._ws.protocol
@@ -124,6 +129,11 @@ class Client:
             await asyncio.shield(self._reading)
         return self.close_code
 
+    async def lose(self) -> None:
+        """Lose the connection without a word."""
+        self._ws._writer.transport.abort()
+        await self.closed()
+
     async def close(self) -> None:
         """Leave in peace; harmless if the connection is closed already."""
         await self._ws.close()
@@ -177,18 +187,25 @@ async def connect(
     *channels: str,
     headers: Mapping[str, str] | None = None,
     protocols: Sequence[str] = (),
+    compress: int = 0,
     **query: Any,
 ) -> Client:
     """Connect to the gateway at `url`, subscribing to `channels` on the way; returns once connected.
 
     With `channels` it returns when they are subscribed: all published from then on is owed to it.
+    `compress` is the base-2 logarithm of the window for which compression is offered; 0 = it is not.
     """
     if channels:
         query["channels"] = ",".join(channels)
     http = aiohttp.ClientSession()
     try:
         ws = await http.ws_connect(
-            address(url, query), max_msg_size=0, autoping=True, headers=headers, protocols=protocols
+            address(url, query),
+            max_msg_size=0,
+            autoping=True,
+            headers=headers,
+            protocols=protocols,
+            compress=compress,
         )
     except BaseException:
         await http.close()
