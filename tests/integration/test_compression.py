@@ -102,10 +102,11 @@ async def test_who_comes_back_goes_on_compressed(
     one = await connect(channel, to=packing, compress=15)
     bus.send_numbered(channel, range(5))
     await one.events(channel, 5)
+    position = (await one.ping())["positions"][channel]
     await one.lose()
     for n in range(5, 10):
         bus.send(channel, {"n": n, "pad": PAD})
-    again = await connect(to=packing, compress=15, session=one.session)
+    again = await connect(to=packing, compress=15, session=one.session, since={channel: position})
     await again.events(channel, 5)
 
     assert again.hello["resumed"] is True
