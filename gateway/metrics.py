@@ -28,8 +28,8 @@ from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
 from gateway.core.events import STANDARD
 from gateway.core.frames import is_close_code
-from gateway.core.hub import Hub, Tick
-from gateway.core.ingest import Reason
+from gateway.core.hub import Hub
+from gateway.core.ingest import Reason, Tick
 
 
 Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]

@@ -21,7 +21,7 @@ from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
 from gateway.core.errors import CloseCode
-from gateway.core.hub import Tick
+from gateway.core.ingest import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics

@@ -60,6 +60,7 @@ class Session:
         self.secret = ""
         self.subscriptions: dict[str, Selection] = {}
         """What the client follows, by pattern."""
+        self.known: Cursors = {}
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
         self.excessive = False
@@ -68,7 +69,6 @@ class Session:
         self._fanout = fanout
         self._allowed = allowed
         self._quota = Quota(allowed.rates)
-        self._known: Cursors = {}
         self._pinged: tuple[bytes, Cursors] | None = None
 
     @property
@@ -101,7 +101,7 @@ class Session:
             kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in followed if name in kept}}
 
-        self._known = begun(self._known)
+        self.known = begun(self.known)
         if self._pinged is not None:
             payload, places = self._pinged
             self._pinged = (payload, begun(places))
@@ -125,7 +125,7 @@ class Session:
                 plan.recover(log, since[log.name])
             else:
                 new = log.newest if log is everyone else ORIGIN
-                plan.start(log, self._known.get(log.name, new))
+                plan.start(log, self.known.get(log.name, new))
         return plan
 
     def _restore(self, plan: Plan, since: Mapping[str, Position]) -> None:
@@ -134,7 +134,7 @@ class Session:
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
-                plan.resume(log, self._known.get(log.name, ORIGIN))
+                plan.resume(log, self.known.get(log.name, ORIGIN))
 
     # -- identity ------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Session:
     def ponged(self, payload: bytes) -> None:
         """Take a pong: everything written before its ping has arrived."""
         if self._pinged is not None and self._pinged[0] == payload:
-            self._known = self._pinged[1]
+            self.known = self._pinged[1]
             self._pinged = None
 
     # -- messages ------------------------------------------------------------------------------

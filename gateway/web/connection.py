@@ -247,7 +247,7 @@ class Connection:
                 outcome = self._hub.receive(session, message.data, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
             case WSMsgType.PONG if session is not None:
-                session.ponged(bytes(message.data))
+                self._hub.ponged(session, bytes(message.data))
             case WSMsgType.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._transport.write(pong_frame(bytes(message.data)))
