@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
@@ -99,6 +100,18 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
+"""A metric's type and name, that of a sample, its labels in order."""
+Extra = Mapping[str, Mapping[Key, float]]
+"""What other processes add, by metric."""
+
+_SUMS = frozenset(
+    f"gateway_{name}" for name in ("clients_lagging", "write_buffer_bytes", "event_loop_tasks")
+) | {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
+MOSTS = frozenset({"gauge gateway_write_buffer_max_bytes"})
+"""Of these the most of all processes counts; of others that each process has the sum."""
+
+
 class Link(Protocol):
     """A bus endpoint's figures."""
 
@@ -120,7 +133,10 @@ class Metrics:
         links: Callable[[], Iterable[Link]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
+        self.others: Callable[[], Extra] = dict
+        """Asked for what other processes count for the same gateway."""
         self._hub = hub
+        self._buffers = buffers
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -141,9 +157,11 @@ class Metrics:
             self._counters["connections_refused_total"].labels(reason)
         self._counters["events_lost_total"].labels("evicted")
         self._registry.register(_Asked(hub, self.label, links, buffers))
-        ProcessCollector(registry=self._registry)
+        self._process = [
+            ProcessCollector(registry=self._registry),
+            GCCollector(registry=self._registry),
+        ]
         PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
 
     def label(self, channel: str) -> str:
         """Return a channel's label: its name, or ``other`` once there are too many."""
@@ -154,8 +172,11 @@ class Metrics:
             return channel
         return OTHER
 
-    def tick(self, tick: Tick, *, now_ns: int, seconds: float) -> None:
-        """Count what one wake-up brought; `seconds` is what it took from receipt to last write."""
+    def tick(self, tick: Tick, *, now_ns: int, seconds: float | None) -> None:
+        """Count what one wake-up brought; `seconds` is what it took from receipt to last write.
+
+        None if other processes write it.
+        """
         counters, histograms = self._counters, self._histograms
         for channel, count in Tally([event.channel for event in tick.events]).items():
             counters["events_received_total"].labels(self.label(channel)).inc(count)
@@ -163,10 +184,16 @@ class Metrics:
             counters["events_rejected_total"].labels(rejection.reason).inc()
         counters["bus_received_bytes_total"].inc(tick.bytes)
         histograms["tick_events"].observe(len(tick.events))
-        histograms["fanout_latency_seconds"].observe(seconds)
+        if seconds is not None:
+            histograms["fanout_latency_seconds"].observe(seconds)
         sent = [event.sent_ns for event in tick.events if event.sent_ns]
         if sent:
             histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
+        self._deliveries()
+
+    def fanned_out(self, seconds: float) -> None:
+        """Count a tick that another process took in, so long ago."""
+        self._histograms["fanout_latency_seconds"].observe(max(seconds, 0.0))
         self._deliveries()
 
     def opened(self) -> None:
@@ -190,7 +217,26 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, see `CONTENT_TYPE`."""
         self._deliveries()
-        return generate_latest(self._registry)
+        return generate_latest(_Whole(self._registry, self.others()))
+
+    def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
+        """Return what this process adds to the whole: metric, sample, labels, value."""
+        self._deliveries()
+        buffers = list(self._buffers())
+        found = [
+            ("gateway_clients_lagging", len(self._hub.fanout.lagging)),
+            ("gateway_write_buffer_bytes", sum(buffers)),
+            ("gateway_write_buffer_max_bytes", max(buffers, default=0)),
+            ("gateway_event_loop_tasks", len(asyncio.all_tasks())),
+        ]
+        collectors = [*self._counters.values(), *self._histograms.values(), *self._process]
+        return [(f"gauge {name}", name, {}, float(value)) for name, value in found] + [
+            (_kind(metric), sample.name, dict(sample.labels), sample.value)
+            for collector in collectors
+            for metric in collector.collect()
+            if metric.type in {"counter", "histogram"} or metric.name in _SUMS
+            for sample in metric.samples
+        ]
 
     def _deliveries(self) -> None:
         """Take over what the fan-out has tallied since the last time."""
@@ -203,6 +249,37 @@ class Metrics:
         counters["filter_errors_total"].inc(tally.filter_errors)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+
+
+class _Whole(Collector):
+    """This process's metrics, and what others add to them."""
+
+    def __init__(self, registry: CollectorRegistry, extra: Extra) -> None:
+        self._registry = registry
+        self._extra = extra
+
+    def collect(self) -> Iterator[Metric]:
+        """Hand out a family per metric."""
+        for metric in self._registry.collect():
+            extra = dict(self._extra.get(_kind(metric), {}))
+            for at, sample in enumerate(metric.samples):
+                more = extra.pop(_key(metric, sample), None)
+                if more is not None:
+                    most = _kind(metric) in MOSTS
+                    value = max(sample.value, more) if most else sample.value + more
+                    metric.samples[at] = sample._replace(value=value)
+            for (_, name, labels), value in extra.items():
+                metric.add_sample(name, dict(labels), value)
+            yield metric
+
+
+def _key(metric: Metric, sample: Sample) -> Key:
+    return _kind(metric), sample.name, tuple(sorted(sample.labels.items()))
+
+
+def _kind(metric: Metric) -> str:
+    # The name alone would not do: that of a counter lacks its `_total`, and a gauge may have it.
+    return f"{metric.type} {metric.name}"
 
 
 class _Asked(Collector):

@@ -5,9 +5,11 @@ import contextlib
 import functools
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Protocol
 
 import zmq
 from aiohttp import web
@@ -27,7 +29,7 @@ from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
-from gateway.web.listener import Listener, listen
+from gateway.web.listener import Listener, listener_of
 from gateway.web.pulse import Pulse
 from gateway.web.tls import Certificate
 
@@ -41,12 +43,29 @@ _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
 
-class Service:
-    """One gateway in this process. Needs a running event loop from `start` to `stop`."""
+class Crew(Protocol):
+    """Other processes that hold the clients."""
 
-    def __init__(self, config: Config) -> None:
+    async def start(self, runner: web.AppRunner) -> None: ...
+    def take(self, accepted: socket.socket) -> None: ...
+    def unready(self) -> list[str]: ...
+    def tidy(self, now_ns: int) -> None: ...
+    async def drain(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+MakeCrew = Callable[[Config, Context, web.Application], Crew]
+
+
+class Service:
+    """One gateway in this process, or all but its clients' sockets, which a crew may hold.
+
+    Needs a running event loop from `start` to `stop`.
+    """
+
+    def __init__(self, config: Config, make_crew: MakeCrew | None = None) -> None:
         self.config = config
-        self.hub = build_hub(config)
+        self.hub = build_hub(config, fan_out=make_crew is None)
         self._verifier = verifier(config.auth)
         self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.url = ""
@@ -57,6 +76,7 @@ class Service:
         self._began = self._loop.time()
         self._refilled = False
         self._certificate = Certificate(config.tls)
+        self._listener: Listener | None = None
         self._server: Listener | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
@@ -74,8 +94,10 @@ class Service:
             verifier=self._verifier,
             refilling=lambda: bool(self._refilling()),
         )
+        application = app.build(self._context)
+        self._crew = make_crew(config, self._context, application) if make_crew else None
         self._runner = web.AppRunner(
-            app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS
+            application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
         self._flush: asyncio.TimerHandle | None = None
@@ -86,7 +108,7 @@ class Service:
 
         Raises:
             BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound.
+            OSError: The HTTP address cannot be bound, or the crew does not start.
         """
         config = self.config
         endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
@@ -109,13 +131,20 @@ class Service:
         if self._verifier is not None:
             self._verifier.start()
         await self._runner.setup()
-        self._server = await listen(
+        server = listener_of(
             self._runner,
             config,
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        host, port = self._server.address
+        self._listener = server
+        if self._crew is not None:
+            server.take = self._crew.take
+        await server.open(config.host, config.port)
+        if self._crew is not None:
+            await self._crew.start(self._runner)
+        self._server = server
+        host, port = server.address
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._timers = [
@@ -126,6 +155,8 @@ class Service:
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
         self._context.draining = True
+        if self._crew is not None:
+            await self._crew.drain()
         await arrivals.close_all(self._context, CloseCode.RESTART)
 
     async def stop(self) -> None:
@@ -139,8 +170,10 @@ class Service:
         self._asker.close()
         if self._verifier is not None:
             await self._verifier.close()
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._crew is not None:
+            await self._crew.stop()
         await self._runner.cleanup()
         self._zmq.destroy(linger=0)
 
@@ -152,7 +185,9 @@ class Service:
         reasons += self._refilling()
         if self._context.draining:
             reasons.append("draining")
-        if len(self._context.connections) >= self.config.clients.connections_max:
+        if self._crew is not None:
+            reasons += self._crew.unready()
+        if len(self.hub.sessions) >= self.config.clients.connections_max:
             reasons.append("clients.connections_max is reached")
         return reasons
 
@@ -206,7 +241,8 @@ class Service:
     def _took(self, tick: Tick, began: float, now_ns: int) -> None:
         """Count what a tick brought, log what it refused, send what it asks for."""
         if tick.bytes or tick.events or tick.rejections:
-            self.metrics.tick(tick, now_ns=now_ns, seconds=time.perf_counter() - began)
+            seconds = None if self._crew else time.perf_counter() - began
+            self.metrics.tick(tick, now_ns=now_ns, seconds=seconds)
         for rejection in tick.rejections:
             suppressed = self._rejections.admit(rejection.reason, now=self._loop.time())
             if suppressed is not None:
@@ -288,13 +324,15 @@ class Service:
         self._asker.touch()
         began, now_ns = time.perf_counter(), time.time_ns()
         self._unwatch(now_ns)
+        if self._crew is not None:
+            self._crew.tidy(now_ns)
         self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Service]:
+async def running(config: Config, make_crew: MakeCrew | None = None) -> AsyncIterator[Service]:
     """Run a gateway for the length of a block."""
-    service = Service(config)
+    service = Service(config, make_crew)
     try:
         await service.start()
         yield service
@@ -302,20 +340,20 @@ async def running(config: Config) -> AsyncIterator[Service]:
         await service.stop()
 
 
-def run(config: Config) -> int:
+def run(config: Config, make_crew: MakeCrew | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
-    _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config))
+    allow_many_files()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_serve(config, make_crew))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, make_crew: MakeCrew | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(config) as service:
+        async with running(config, make_crew) as service:
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
@@ -339,7 +377,8 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None for Python's own."""
     if sys.platform == "win32":
         return None
     import uvloop  # there is none for Windows
@@ -347,7 +386,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _raise_descriptor_limit() -> None:
+def allow_many_files() -> None:
     """Allow as many sockets as this user may have: each client is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):

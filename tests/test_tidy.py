@@ -20,6 +20,7 @@ FLOORS = [
     {"auth", "assembly"},
     {"bus", "web"},
     {"service"},
+    {"workers"},
     {"cli"},
     {"__main__"},
 ]
@@ -50,7 +51,7 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus", "service"],
-    "aiohttp": ["auth", "web", "service"],
+    "aiohttp": ["auth", "web", "service", "workers"],
     "jwt": ["auth"],
     "cryptography": ["auth"],
     "prometheus_client": ["metrics"],

@@ -325,6 +325,14 @@ class Config(Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="Port that they are served on; 0 = any that is free.")
     ] = 8000
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that clients are spread over; 1 = the gateway is one process.",
+        ),
+    ] = 1
     connect: Annotated[
         tuple[str, ...], Meta(description="Endpoints of publishers that bind (tcp:// or ipc://).")
     ] = ("tcp://127.0.0.1:5555",)

@@ -146,7 +146,7 @@ class Session:
         Raises:
             RequestError: The identity is that of another user.
         """
-        if not self.identity.is_anonymous and identity.user_id != self.user_id:
+        if not self.identity.may_become(identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN, "this client is another user's; connect anew to change users"
             )

@@ -61,7 +61,6 @@ class Connection:
         "_protocol",
         "_pulse",
         "_socket",
-        "_spread_seconds",
         "_transport",
         "_writable",
         "address",
@@ -69,6 +68,7 @@ class Connection:
         "connected_ns",
         "heard",
         "session",
+        "spread_seconds",
         "terms",
     )
 
@@ -101,7 +101,7 @@ class Connection:
         self._pulse = pulse
         self._socket = spoken if isinstance(spoken, Socket) else None
         self._format = None if isinstance(spoken, Socket) else spoken
-        self._spread_seconds = spread_seconds
+        self.spread_seconds = spread_seconds
         self._transport = transport
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
@@ -120,6 +120,11 @@ class Connection:
     def ending(self) -> bool:
         """Whether this side has begun to close."""
         return self._abort is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._transport.is_closing()
 
     @property
     def client_id(self) -> str:
@@ -305,7 +310,7 @@ class Connection:
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return what tells the client why, and when to come back."""
-        spread_ms = self._spread_seconds * 1000
+        spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(
             code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms

@@ -97,6 +97,8 @@ class Listener:
         on_refused: Callable[[Refused], None],
     ) -> None:
         self.on_refused = on_refused
+        self.take: Callable[[socket.socket], object] = self.admit
+        """Called with each connection that is accepted."""
         self.seats: set[Seat] = set()
         self.waiting: dict[Seat, None] = {}
         """Who waits for a request, longest first."""
@@ -156,7 +158,7 @@ class Listener:
             except OSError as error:  # no more files or memory
                 self._pause(listening, error)
                 return
-            self._admit(accepted)
+            self.take(accepted)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """Leave them in the kernel's queue until there may be room."""
@@ -171,7 +173,7 @@ class Listener:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening, self._accept, listening)
 
-    def _admit(self, accepted: socket.socket) -> None:
+    def admit(self, accepted: socket.socket) -> None:
         """Give a socket its place: at the limit that of who has waited longest for a request."""
         if len(self.seats) >= self._sockets_max:
             self.on_refused("sockets")
@@ -207,19 +209,16 @@ class Listener:
             log.debug("no tls", reason=str(error))
 
 
-async def listen(
+def listener_of(
     runner: web.AppRunner,
     config: Config,
     *,
     tls: Callable[[], ssl.SSLContext | None],
     on_refused: Callable[[Refused], None],
 ) -> Listener:
-    """Accept connections for a set-up runner; the caller closes the listener, then the runner.
+    """Return what accepts connections for a set-up runner once it is opened.
 
-    `tls` is asked at every connection; None stands for none.
-
-    Raises:
-        OSError: The address cannot be bound.
+    The caller closes it, then the runner. `tls` is asked at every connection; None stands for none.
     """
     loop = asyncio.get_running_loop()
     server = runner.server
@@ -241,16 +240,10 @@ async def listen(
             auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
         )
 
-    listener = Listener(
+    return Listener(
         protocol,
         sockets_max=sockets_max,
         handshake_seconds=clients.handshake_seconds,
         tls=tls,
         on_refused=on_refused,
     )
-    try:
-        await listener.open(config.host, config.port)
-    except OSError:
-        listener.close()
-        raise
-    return listener
