@@ -105,11 +105,10 @@ Key = tuple[str, str, tuple[tuple[str, str], ...]]
 Extra = Mapping[str, Mapping[Key, float]]
 """What other processes add, by metric."""
 
-_SUMS = frozenset(
-    f"gateway_{name}" for name in ("clients_lagging", "write_buffer_bytes", "event_loop_tasks")
-) | {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
+_SUMS = {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
+"""Gauges of a process that several have the sum of."""
 MOSTS = frozenset({"gauge gateway_write_buffer_max_bytes"})
-"""Of these the most of all processes counts; of others that each process has the sum."""
+"""Of these the most of all processes counts, of the others the sum."""
 
 
 class Link(Protocol):

@@ -41,7 +41,8 @@ STOREYS_OF_CORE = [
         "requests",
         "views",
     },
-    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
+    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"}
+    | {"portable"},
 ]
 
 CORE_MAY_IMPORT = {

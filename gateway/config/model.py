@@ -331,6 +331,7 @@ class Config(Struct, frozen=True, kw_only=True):
             ge=1,
             le=64,
             description="Processes that clients are spread over; 1 = the gateway is one process.",
+            extra={"unit": "processes"},
         ),
     ] = 1
     connect: Annotated[

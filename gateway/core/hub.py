@@ -31,11 +31,7 @@ from gateway.core.views import names as names_of
 
 
 class Hub:
-    """Engine, fan-out and sessions, put together.
-
-    Where clients and bus are in several processes, each has a hub; what is to be known elsewhere is
-    handed to `announce`, `confirm` and `hand`. One without `fan_out` has no clients of its own.
-    """
+    """Engine, fan-out and sessions, put together; without `fan_out` the clients are elsewhere."""
 
     def __init__(
         self,

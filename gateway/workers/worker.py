@@ -1,16 +1,10 @@
-"""One worker: replicated logs, and the clients that it holds."""
+"""One worker: replicated logs, and the sockets of the clients that it holds."""
 
 import asyncio
 import contextlib
-import itertools
-import os
-import select
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 
 import msgspec
 from aiohttp import web
@@ -18,18 +12,11 @@ from aiohttp import web
 from gateway import logs
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
-from gateway.core import portable
-from gateway.core.arrival import Arrival
 from gateway.core.errors import CloseCode
-from gateway.core.events import Notice
 from gateway.core.log import Entry
 from gateway.core.numbering import Lives
-from gateway.core.rights import Identity
-from gateway.core.session import Session
 from gateway.metrics import Metrics
-from gateway.service import allow_many_files, loop_factory
 from gateway.web import app, arrivals
-from gateway.web.connection import Connection
 from gateway.web.context import Context
 from gateway.web.listener import listener_of
 from gateway.web.pulse import Pulse
@@ -37,17 +24,14 @@ from gateway.web.tls import Certificate
 from gateway.workers import wire
 from gateway.workers.forward import Forward
 from gateway.workers.link import Link
+from gateway.workers.lobby import Lobby
 
 
 log = logs.logger("gateway.workers")
 
 _TIDY_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
-_ORPHAN_SECONDS = 3.0
-"""How long a worker without a parent may take to end."""
 _HANDED_MAX = 64
-
-_decoder: msgspec.msgpack.Decoder[wire.ToWorker] = msgspec.msgpack.Decoder(wire.ToWorker)
 
 
 class Worker:
@@ -64,8 +48,6 @@ class Worker:
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
         hub.deny = arrivals.denied
-        hub.announce = self._did
-        hub.confirm = self._confirm
         self._verifier = verifier(config.auth)
         self._metrics = Metrics(hub, links=list, buffers=self._buffers)
         self._pulse = Pulse(hub, config.clients)
@@ -80,8 +62,8 @@ class Worker:
             unready=list,
             policy=build_policy(config),
             verifier=self._verifier,
-            registry=self,
         )
+        self._lobby = Lobby(self._context, link)
         self._forward = Forward(begin.rest, body_seconds=config.clients.handshake_seconds)
         self._runner = web.AppRunner(
             app.build(self._context, forward=self._forward.handle),
@@ -91,9 +73,6 @@ class Worker:
         self._certificate = Certificate(config.tls)
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
-        self._numbers = itertools.count(1)
-        self._asked: dict[int, Callable[[wire.Admitted | wire.Refused | wire.Renamed], object]] = {}
-        self._confirmed: dict[Session, None] = {}
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         hub.fanout.wake = self._arm
@@ -189,26 +168,19 @@ class Worker:
             case wire.Bus():
                 self._hub.told = message.state
             case wire.Admitted() | wire.Refused() | wire.Renamed():
-                self._asked.pop(message.number)(message)
+                self._lobby.answered(message)
             case wire.Personal():
                 session = self._hub.sessions.get(message.client_id)
                 if session is not None:  # else it goes just now, and the parent keeps the message
                     self._hub.take_personal(session, message.entry)
             case wire.Release():
-                self._release(message)
+                self._lobby.release(message)
             case wire.Report():
                 self._report(message.number)
             case wire.Drain():
                 self._begin(self._drain(message.number))
             case _:
                 raise AssertionError(f"{message} is for nobody here")
-
-    def _release(self, message: wire.Release) -> None:
-        old = self._context.connections.get(message.client_id)
-        if old is not None:
-            old.end(CloseCode.SESSION_TAKEN_OVER)
-            arrivals.leave(self._context, old)
-        self._link.send(wire.Released(message.number))
 
     def _report(self, number: int) -> None:
         behind = {
@@ -223,94 +195,6 @@ class Worker:
         self._context.draining = True
         await arrivals.close_all(self._context, CloseCode.RESTART)
         self._link.send(wire.Drained(number))
-
-    # -- clients -------------------------------------------------------------------------------
-
-    async def arrive(self, connection: Connection, arrival: Arrival) -> bool:
-        """Ask the parent whether a client may come in, and let it in."""
-        done: asyncio.Future[bool] = self._loop.create_future()
-
-        def go_on(answer: wire.Admitted | wire.Refused | wire.Renamed) -> None:
-            # At once: what the parent says of this client next may be in the same segment.
-            entered = isinstance(answer, wire.Admitted) and self._enter(connection, arrival, answer)
-            if isinstance(answer, wire.Refused):
-                connection.spread_seconds = answer.spread_seconds
-                connection.end(answer.code)
-                self._metrics.closed(answer.code, 0)
-            if not done.done():
-                done.set_result(entered)
-
-        number = self._ask(go_on)
-        self._link.send(
-            wire.Arrive(
-                number,
-                arrival.client_id,
-                arrival.secret,
-                arrival.identity,
-                arrival.session,
-                connection.address,
-            )
-        )
-        return await done
-
-    def _enter(self, connection: Connection, arrival: Arrival, answer: wire.Admitted) -> bool:
-        state = answer.session
-        if state is None:
-            arrival = replace(arrival, session=None)
-            session = None
-        else:
-            assert arrival.session is not None
-            session = self._hub.session(state.client_id, state.identity)
-            session.subscriptions = dict(portable.subscriptions(state.followed))
-            session.known = state.known
-            if state.personal is not None:
-                self._hub.mailbox.log_of(session).replace(state.personal)
-        if connection.ending or connection.lost or self._context.draining:
-            # It went while it was asked for; its session, as it was, waits on.
-            session = session or self._hub.session(arrival.client_id, arrival.identity)
-            code = CloseCode.RESTART if self._context.draining else connection.code
-            self._did(session, Notice("client.disconnected", code=code, seconds=0.0), 0)
-            connection.end(CloseCode.RESTART)
-            return False
-        if session is not None:
-            self._hub.mailbox.add(session, arrival.session or "")
-        arrivals.enter(self._context, connection, arrival)
-        return True
-
-    async def may_become(self, session: Session, identity: Identity) -> bool:
-        """Ask the parent whether a client's user may have it among its clients."""
-        done: asyncio.Future[bool] = self._loop.create_future()
-
-        def go_on(answer: wire.Admitted | wire.Refused | wire.Renamed) -> None:
-            if not done.done():
-                done.set_result(isinstance(answer, wire.Renamed) and answer.allowed)
-
-        self._link.send(wire.Rename(self._ask(go_on), session.client_id, identity))
-        return await done
-
-    def _ask(self, go_on: Callable[[wire.Admitted | wire.Refused | wire.Renamed], object]) -> int:
-        number = next(self._numbers)
-        self._asked[number] = go_on
-        return number
-
-    def _did(self, session: Session, notice: Notice, _: int) -> None:
-        """Tell the parent what a client did."""
-        followed, known = portable.followed(session), portable.known(session)
-        self._link.send(wire.Did(session.client_id, notice, followed, known))
-
-    def _confirm(self, session: Session) -> None:
-        self._confirmed[session] = None
-
-    def _tell_known(self) -> None:
-        """Tell the parent what clients have confirmed; those that got the same share one message."""
-        groups: dict[int, list[Session]] = {}
-        for session in self._confirmed:
-            if session.client_id in self._hub.sessions:
-                groups.setdefault(id(session.known), []).append(session)
-        self._confirmed.clear()
-        for sessions in groups.values():
-            names = [session.client_id for session in sessions]
-            self._link.send(wire.Known(names, dict(sessions[0].known)))
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -329,7 +213,7 @@ class Worker:
 
     def _tidy(self) -> None:
         self._certificate.refresh()
-        self._tell_known()
+        self._lobby.tell_known()
 
     def _arm(self) -> None:
         """Set the timer for what rates hold back."""
@@ -350,53 +234,3 @@ class Worker:
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self._context.connections.values()]
-
-
-def run(link: int, door: int) -> int:
-    """Be a worker until the parent ends; return the process's exit status."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the parent says when clients are sent away
-    threading.Thread(target=_follow, args=(link,), daemon=True).start()
-    allow_many_files()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(socket.socket(fileno=link), socket.socket(fileno=door)))
-
-
-def _follow(link: int) -> None:
-    """End with the parent, also if the loop does not turn: nobody else would end this process."""
-    hung_up = select.poll()
-    hung_up.register(link, 0)
-    hung_up.poll()
-    time.sleep(_ORPHAN_SECONDS)
-    os._exit(1)
-
-
-async def _serve(pair: socket.socket, door: socket.socket) -> int:
-    ended, begun = asyncio.Event(), asyncio.Event()
-    waiting: list[wire.ToWorker] = []
-
-    def heard(messages: list[wire.ToWorker]) -> None:
-        waiting.extend(messages)
-        begun.set()
-
-    def lost() -> None:
-        begun.set()
-        ended.set()
-
-    link: Link[wire.ToWorker] = Link(_decoder, on_messages=heard, on_lost=lost)
-    await link.open(pair)
-    await begun.wait()
-    if ended.is_set():
-        return 1
-    begin = waiting.pop(0)
-    assert isinstance(begin, wire.Begin)
-    logs.set_up(begin.config.logging.level, begin.config.logging.format)
-    worker = Worker(begin, link, door)
-    try:
-        await worker.start()
-        worker.heard(waiting)
-        link.on_messages = worker.heard
-        await ended.wait()
-    finally:
-        await worker.stop()
-    return 0
