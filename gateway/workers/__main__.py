@@ -3,11 +3,13 @@
 import asyncio
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -44,6 +46,7 @@ def _follow(link: int) -> None:
 
 
 async def _serve(pair: socket.socket, door: socket.socket) -> int:
+    parent = os.getppid()
     ended, begun = asyncio.Event(), asyncio.Event()
     waiting: list[wire.ToWorker] = []
 
@@ -71,6 +74,8 @@ async def _serve(pair: socket.socket, door: socket.socket) -> int:
         await ended.wait()
     finally:
         await worker.stop()
+        if os.getppid() != parent:  # it was killed, and nobody else would tidy up behind it
+            shutil.rmtree(Path(begin.rest).parent, ignore_errors=True)
     return 0
 
 
