@@ -5,7 +5,6 @@ import contextlib
 import functools
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -46,8 +45,7 @@ _CLEANUP_SECONDS = 1.0
 class Crew(Protocol):
     """Other processes that hold the clients."""
 
-    async def start(self, runner: web.AppRunner) -> None: ...
-    def take(self, accepted: socket.socket) -> None: ...
+    async def start(self, runner: web.AppRunner, listener: Listener) -> None: ...
     def unready(self) -> list[str]: ...
     def tidy(self, now_ns: int) -> None: ...
     async def drain(self) -> None: ...
@@ -138,11 +136,9 @@ class Service:
             on_refused=self.metrics.refused,
         )
         self._listener = server
-        if self._crew is not None:
-            server.take = self._crew.take
         await server.open(config.host, config.port)
         if self._crew is not None:
-            await self._crew.start(self._runner)
+            await self._crew.start(self._runner, server)
         self._server = server
         host, port = server.address
         scheme = "https" if config.tls.cert_file else "http"

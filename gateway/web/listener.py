@@ -135,10 +135,20 @@ class Listener:
         for one in self._listening:
             self._loop.add_reader(one, self._accept, one)
 
-    def close(self) -> None:
-        """Accept nobody more."""
+    def hold(self) -> None:
+        """Leave who comes now in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
+
+    def go_on(self) -> None:
+        """Accept again."""
+        for one in self._listening:
+            self._resume(one)
+
+    def close(self) -> None:
+        """Accept nobody more."""
+        self.hold()
+        for one in self._listening:
             one.close()
         for task in self._handshakes:
             task.cancel()

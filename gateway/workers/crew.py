@@ -16,6 +16,7 @@ from gateway.core.messages import BusState
 from gateway.core.numbering import Lives
 from gateway.logs import logger
 from gateway.web.context import Context
+from gateway.web.listener import Listener
 from gateway.workers import wire
 from gateway.workers.forward import forwarded
 from gateway.workers.link import UNREAD_BYTES_MAX, framed
@@ -35,8 +36,8 @@ _SILENT_SECONDS_MAX = 10.0
 """A worker that reports nothing for so long is stuck: it is killed, and replaced."""
 _ANSWER_SECONDS = 1.0
 """How long who asks for figures waits for reports; later ones count the next time."""
-_HELD_MAX = 1_000
-"""Connections that wait while there is no worker."""
+_AGAIN_SECONDS = 0.01
+"""After this it is tried again to hand over a connection that no worker could take."""
 
 
 def make(config: Config, context: Context, application: web.Application) -> "Crew":
@@ -71,12 +72,16 @@ class Crew:
 
     # -- its life ------------------------------------------------------------------------------
 
-    async def start(self, runner: web.AppRunner) -> None:
+    async def start(self, runner: web.AppRunner, listener: Listener) -> None:
         """Start the workers, whose REST requests `runner` answers; returns when all are ready.
+
+        They share what the listener accepts.
 
         Raises:
             OSError: They do not start.
         """
+        self._listener = listener
+        listener.take = self._take
         await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
@@ -106,8 +111,9 @@ class Crew:
         for one in self._processes:
             one.close()
         await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._processes])
-        while self._held:
-            self._held.popleft().close()
+        for accepted in self._held:
+            accepted.close()
+        self._held.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def tidy(self, now_ns: int) -> None:
@@ -194,16 +200,26 @@ class Crew:
 
     # -- to the workers ------------------------------------------------------------------------
 
-    def take(self, accepted: socket.socket) -> None:
-        """Hand a connection to the worker that has fewest; it waits here while there is none."""
-        for process in sorted(self._processes, key=lambda one: one.load):
-            if process.ready and process.hand(accepted):
-                return
-        if len(self._held) >= _HELD_MAX:
-            self._context.metrics.refused("sockets")
-            accepted.close()
-            return
-        self._held.append(accepted)
+    def _take(self, accepted: socket.socket) -> None:
+        """Hand a connection on; it waits here while no worker takes any, and others in the kernel."""
+        if self._held or not self._hand(accepted):
+            if not self._held:
+                self._listener.hold()
+                asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
+            self._held.append(accepted)
+
+    def _hand_held(self) -> None:
+        while self._held and self._hand(self._held[0]):
+            self._held.popleft()
+        if self._held:
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
+        else:
+            self._listener.go_on()
+
+    def _hand(self, accepted: socket.socket) -> bool:
+        """Hand a connection to the worker that has fewest and can take it."""
+        by_load = sorted(self._processes, key=lambda one: one.load)
+        return any(process.ready and process.hand(accepted) for process in by_load)
 
     def _ship(self, entries: list[Entry]) -> None:
         self._tell_bus()
@@ -252,6 +268,3 @@ class Crew:
         if sum(one.ready for one in self._processes) == self._config.workers:
             self._complete.set()
         log.info("worker ready", pid=process.pid)
-        held, self._held = self._held, deque()
-        for accepted in held:
-            self.take(accepted)
