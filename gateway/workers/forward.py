@@ -19,7 +19,7 @@ _ADDRESS, _SCHEME = "X-Gateway-Address", "X-Gateway-Scheme"
 _LEFT_OUT = frozenset(
     {
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
-        *("content-length", "date", "server", "vary", "x-content-type-options"),
+        *("content-length", "content-encoding", "date", "server", "vary", "x-content-type-options"),
         *("access-control-allow-origin", "x-forwarded-for", "x-forwarded-proto"),
         *(_ADDRESS.lower(), _SCHEME.lower()),
     }
