@@ -131,6 +131,8 @@ class Crew:
             unread_bytes_max=self._unread_bytes_max, on_messages=self._heard, on_lost=self._lost
         )
         await process.start()
+        if process.gone:
+            raise OSError("a worker ended at once")
         self._processes.append(process)
         begin = wire.Begin(self._config, self._hub.engine.epoch, str(self._folder / "rest"))
         process.link.send(begin)
@@ -151,10 +153,8 @@ class Crew:
     def _lost(self, process: Process) -> None:
         """Do without a worker that has ended, and start another."""
         process.kill()
-        if process not in self._processes:
-            return
         self._begin(self._bury(process))
-        if self._stopping:
+        if self._stopping or process not in self._processes:
             return
         log.error("worker lost", pid=process.pid, ready=process.ready)
         self._processes.remove(process)
@@ -178,12 +178,14 @@ class Crew:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             for process in self._processes:
-                if process.ready and not process.asking:
+                if process.ready and not process.checking:
                     self._begin(self._check(process))
 
     async def _check(self, process: Process) -> None:
+        process.checking = True
         if not await self._report(process, within=_SILENT_SECONDS_MAX):
             process.kill()
+        process.checking = False
 
     async def _report(self, process: Process, *, within: float) -> bool:
         answer = await process.ask(wire.Report, within=within)

@@ -29,6 +29,10 @@ class Process:
         on_lost: Callable[["Process"], object],
     ) -> None:
         self.ready = False
+        self.gone = False
+        """Whether its end of the link is closed."""
+        self.checking = False
+        """Whether it is being found out if it still answers."""
         self.load = 0
         """About how many sockets it has: those that it told of, and those handed to it since."""
         self.report: wire.Reported | None = None
@@ -48,11 +52,6 @@ class Process:
         """Its process id, 0 before it was started."""
         return self._started.pid if self._started else 0
 
-    @property
-    def asking(self) -> bool:
-        """Whether an answer of it is waited for."""
-        return bool(self._asked)
-
     async def start(self) -> None:
         """Start it.
 
@@ -62,9 +61,13 @@ class Process:
         ours, theirs = socket.socketpair()
         self._door, far_door = socket.socketpair()
         self._door.setblocking(False)
-        with theirs, far_door:
-            ends = (theirs.fileno(), far_door.fileno())
-            self._started = _spawn(ends)
+        try:
+            with theirs, far_door:
+                self._started = _spawn((theirs.fileno(), far_door.fileno()))
+        except OSError:
+            ours.close()
+            self._door.close()
+            raise
         await self.link.open(ours)
 
     def hand(self, accepted: socket.socket) -> bool:
@@ -102,6 +105,7 @@ class Process:
             waiting.set_result(answer)
 
     def _lost(self, on_lost: Callable[["Process"], object]) -> None:
+        self.gone = True
         for waiting in self._asked.values():
             if not waiting.done():
                 waiting.set_result(None)

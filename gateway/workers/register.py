@@ -15,6 +15,7 @@ from gateway.core.errors import CloseCode
 from gateway.core.events import Notice
 from gateway.core.log import ChannelLog, Entry
 from gateway.core.readers import Reader
+from gateway.core.rights import Identity
 from gateway.core.session import Session
 from gateway.web import arrivals
 from gateway.web.context import Context
@@ -116,27 +117,30 @@ class Register:
         process.link.send(wire.Admitted(who.number, portable.pack(session) if resumed else None))
 
     async def _take_over(self, guest: Guest, process: Process, who: wire.Arrive) -> None:
-        released = await guest.process.ask(
+        await guest.process.ask(
             lambda number: wire.Release(number, guest.client_id), within=_RELEASE_SECONDS
         )
-        if released is None and self._guests.get(guest.client_id) is guest:
-            self._lose(guest)  # it does not answer, and will hear of it when it does
+        if self._guests.get(guest.client_id) is guest:
+            self._lose(guest)  # its worker does not answer, and will hear of it when it does
         self.arrive(process, who)
 
     def rename(self, process: Process, who: wire.Rename) -> None:
         """Give a client the identity of its token, unless its user has too many clients already."""
         guest = self._guests.get(who.client_id)
-        if guest is None or guest.process is not process:
-            return
-        session, identity = guest.session, who.identity
-        allowed = True
-        if session.identity.may_become(identity):  # else its worker refuses it
-            before = session.user_id
-            allowed = before == identity.user_id or not arrivals.too_many(self._context, identity)
-            if allowed:
-                session.identity = identity
-                self._hub.mailbox.named(session, before)
+        allowed = guest is not None and guest.process is process
+        if guest is not None and allowed:
+            allowed = self._become(guest.session, who.identity)
         process.link.send(wire.Renamed(who.number, allowed))
+
+    def _become(self, session: Session, identity: Identity) -> bool:
+        if not session.identity.may_become(identity):
+            return True  # its worker refuses it, and says why
+        before = session.user_id
+        if before != identity.user_id and arrivals.too_many(self._context, identity):
+            return False
+        session.identity = identity
+        self._hub.mailbox.named(session, before)
+        return True
 
     def did(self, process: Process, what: wire.Did) -> None:
         """Take over what a client did, and announce it."""

@@ -117,11 +117,13 @@ class Worker:
         with contextlib.suppress(BlockingIOError):
             for _ in range(_HANDED_MAX):
                 data, found, _, _ = socket.recv_fds(self._door, 1, 1, flags)
-                for one in found:
-                    self._listener.admit(socket.socket(fileno=one))
                 if not data:
                     self._loop.remove_reader(self._door)
                     return
+                for one in found:
+                    self._listener.admit(socket.socket(fileno=one))
+                if not found:  # the kernel closed it, as this process may open no more
+                    self._metrics.refused("files")
 
     # -- from the parent -----------------------------------------------------------------------
 
@@ -131,19 +133,13 @@ class Worker:
         lives: dict[str, Lives] = {}
         for message in messages:
             if isinstance(message, wire.Entries):
-                if not (lives.keys() & message.lives.keys()):
-                    entries += message.entries
-                    lives |= message.lives
-                    continue
-                self._append(entries, lives)
-                entries, lives = message.entries, message.lives
+                entries += message.entries
+                lives |= message.lives
                 continue
-            if entries:
-                self._append(entries, lives)
-                entries, lives = [], {}
-            self._obey(message)
-        if entries:
             self._append(entries, lives)
+            entries, lives = [], {}
+            self._obey(message)
+        self._append(entries, lives)
 
     def _append(self, entries: list[Entry], lives: dict[str, Lives]) -> None:
         filling = self._filling
