@@ -8,7 +8,7 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos unit typescript lint format types models picture lock build clean
+.PHONY: help run demo test simulate chaos fuzz unit typescript lint format types models picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -29,6 +29,9 @@ simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or o
 
 chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7) and account for every event
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
+
+fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7) beside a client that must not notice
+	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED))
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit

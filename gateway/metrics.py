@@ -86,6 +86,7 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "write_buffer_bytes": ("Bytes that wait for clients' sockets, in all.", ()),
     "write_buffer_max_bytes": ("Bytes that wait for the slowest client's socket.", ()),
     "bus_peers": ("Publishers connected, by endpoint.", ("endpoint",)),
+    "bus_refused_total": ("Handshakes that failed: wrong keys, and strangers.", ("endpoint",)),
     "bus_reopened_total": ("Sockets replaced after a link ended for good.", ("endpoint",)),
     "bus_lost_total": ("Events that were published and did not come, by their numbers.", ()),
     "bus_duplicates_total": ("Messages that came again, and went no further.", ()),
@@ -120,6 +121,8 @@ class Link(Protocol):
     def peers(self) -> int: ...
     @property
     def reopened(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
 
 
 class Metrics:
@@ -338,6 +341,7 @@ class _Asked(Collector):
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},
+            "bus_refused_total": {link.endpoint: link.refused for link in links},
             "bus_reopened_total": {link.endpoint: link.reopened for link in links},
             "bus_lost_total": {"": sequences.lost},
             "bus_duplicates_total": {"": sequences.duplicates},

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import functools
-import resource
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol
@@ -16,6 +14,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
+from gateway.bus.curve import Curve
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
 from gateway.config.checks import is_loopback
@@ -26,6 +25,7 @@ from gateway.core.ingest import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
+from gateway.process import allow_many_files, loop_factory
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
 from gateway.web.listener import Listener, listener_of
@@ -37,6 +37,8 @@ log = logger("gateway")
 
 _REPEATED_LOG_SECONDS = 1.0
 """How often one reason for rejections, or one change of a link, is logged; all are counted."""
+_REFUSED_LOG_SECONDS = 10.0
+"""The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
 _HOUSEKEEPING_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -47,6 +49,7 @@ class Crew(Protocol):
 
     async def start(self, runner: web.AppRunner, listener: Listener) -> None: ...
     def unready(self) -> list[str]: ...
+    def reload(self) -> None: ...
     def tidy(self, now_ns: int) -> None: ...
     async def drain(self) -> None: ...
     async def stop(self) -> None: ...
@@ -69,8 +72,9 @@ class Service:
         self.url = ""
         self._loop = asyncio.get_running_loop()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._curve = Curve(self._zmq, config.bus)
         self._links: list[Link] = []
-        self._asker = Asker(self._zmq, config.bus, on_replies=self._replayed)
+        self._asker = Asker(self._zmq, config.bus, self._curve, on_replies=self._replayed)
         self._began = self._loop.time()
         self._refilled = False
         self._certificate = Certificate(config.tls)
@@ -78,6 +82,7 @@ class Service:
         self._server: Listener | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
+        self._refusals_log = RateLimit(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
         self._pulse = Pulse(self.hub, config.clients)
         self._context = Context(
             config=config,
@@ -120,6 +125,7 @@ class Service:
                 endpoint,
                 mode,
                 config.bus,
+                self._curve,
                 on_messages=functools.partial(self._tick, len(self._links)),
                 on_change=self._link_changed,
             )
@@ -129,13 +135,12 @@ class Service:
         if self._verifier is not None:
             self._verifier.start()
         await self._runner.setup()
-        server = listener_of(
+        server = self._listener = listener_of(
             self._runner,
             config,
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        self._listener = server
         await server.open(config.host, config.port)
         if self._crew is not None:
             await self._crew.start(self._runner, server)
@@ -147,6 +152,19 @@ class Service:
             self._loop.create_task(self._every(self._pulse.interval, self._beat)),
             self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
         ]
+
+    def reload(self) -> None:
+        """Read keys again from their files; what cannot be used leaves the old one."""
+        if self._crew is not None:
+            self._crew.reload()
+        if self._verifier is None:
+            return
+        try:
+            self._verifier.reload()
+        except ConfigError as error:
+            log.error("not reloaded", reason=str(error))
+        else:
+            log.info("reloaded")
 
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
@@ -164,6 +182,7 @@ class Service:
         for link in self._links:
             link.close()
         self._asker.close()
+        self._curve.close()
         if self._verifier is not None:
             await self._verifier.close()
         if self._listener is not None:
@@ -210,6 +229,8 @@ class Service:
                 peers=link.peers,
                 received=link.received,
                 reopened=link.reopened,
+                refused=link.refused,
+                problem=link.problem,
                 last_event_seconds=None if link.last_message is None else now - link.last_message,
             )
             for link in self._links
@@ -289,14 +310,18 @@ class Service:
         self._arm()
 
     def _link_changed(self, link: Link, change: str) -> None:
-        suppressed = self._links_log.admit(f"{link.endpoint} {change}", now=self._loop.time())
+        refused = "refused" in {change, link.state}
+        limit = self._refusals_log if refused else self._links_log
+        key = f"{link.endpoint} {change} {link.problem if refused else ''}"
+        suppressed = limit.admit(key, now=self._loop.time())
         if suppressed is not None:
-            log.info(
+            (log.warning if refused else log.info)(
                 "bus_link",
                 endpoint=link.endpoint,
                 change=change,
                 peers=link.peers,
                 suppressed=suppressed,
+                **({"problem": link.problem} if refused else {}),
             )
 
     async def _every(self, seconds: float, act: Callable[[], None]) -> None:
@@ -318,6 +343,7 @@ class Service:
         for link in self._links:
             link.touch()
         self._asker.touch()
+        self._curve.touch()
         began, now_ns = time.perf_counter(), time.time_ns()
         self._unwatch(now_ns)
         if self._crew is not None:
@@ -350,6 +376,7 @@ async def _serve(config: Config, make_crew: MakeCrew | None) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         async with running(config, make_crew) as service:
+            loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
@@ -366,24 +393,8 @@ async def _serve(config: Config, make_crew: MakeCrew | None) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain cut short", seconds=config.shutdown.seconds_max)
-    except (BusError, ConfigError, OSError) as error:
+    except (BusError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
     return 0
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop; None for Python's own."""
-    if sys.platform == "win32":
-        return None
-    import uvloop  # there is none for Windows
-
-    return uvloop.new_event_loop
-
-
-def allow_many_files() -> None:
-    """Allow as many sockets as this user may have: each client is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gateway"
 
 FLOORS = [
     {"core"},
-    {"config", "logs", "metrics"},
+    {"config", "logs", "metrics", "process"},
     {"auth", "assembly"},
     {"bus", "web"},
     {"service"},
@@ -54,9 +54,9 @@ HOMES = {
     "zmq": ["bus", "service"],
     "aiohttp": ["auth", "web", "service", "workers"],
     "jwt": ["auth"],
-    "cryptography": ["auth"],
+    "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
-    "uvloop": ["service"],
+    "uvloop": ["process"],
     "structlog": ["logs"],
     "click": ["cli"],
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import zmq
 
+from gateway.bus.curve import Curve
 from gateway.bus.subscriber import Frames
 from gateway.config.model import Bus
 from gateway.core.ingest import REPLAY
@@ -24,6 +25,7 @@ DEAD_SECONDS = 2.0
 for good, in silence, when a reply breaks its rules, as an oversize message does."""
 
 _Socket = zmq.Socket[bytes]
+_Place = tuple[str, str | None]  # endpoint, and the CURVE key that its publisher announced
 
 
 class Asker:
@@ -33,29 +35,31 @@ class Asker:
         self,
         context: zmq.Context[_Socket],
         config: Bus,
+        curve: Curve,
         *,
         on_replies: Callable[[list[Frames]], None],
     ) -> None:
         self._context = context
         self._config = config
+        self._curve = curve
         self._on_replies = on_replies
         self._loop = asyncio.get_running_loop()
-        self._sockets: OrderedDict[str, _Socket] = OrderedDict()
-        self._used: dict[str, float] = {}
-        self._unanswered: dict[str, float] = {}
+        self._sockets: OrderedDict[_Place, _Socket] = OrderedDict()
+        self._used: dict[_Place, float] = {}
+        self._unanswered: dict[_Place, float] = {}
         """When the first request was sent that nothing has been heard since."""
 
     def ask(self, ask: Ask) -> None:
         """Send a request; where that cannot be done it will be missed like one that is not answered."""
-        now = self._loop.time()
-        if now - self._unanswered.get(ask.endpoint, now) > DEAD_SECONDS:
-            self._close(ask.endpoint)
-        socket = self._sockets.get(ask.endpoint) or self._open(ask.endpoint)
+        now, place = self._loop.time(), (ask.endpoint, ask.key)
+        if now - self._unanswered.get(place, now) > DEAD_SECONDS:
+            self._close(place)
+        socket = self._sockets.get(place) or self._open(place)
         if socket is None:
             return
-        self._sockets.move_to_end(ask.endpoint)
-        self._used[ask.endpoint] = now
-        self._unanswered.setdefault(ask.endpoint, now)
+        self._sockets.move_to_end(place)
+        self._used[place] = now
+        self._unanswered.setdefault(place, now)
         wanted = ask.first.to_bytes(8) + ask.last.to_bytes(8)
         try:
             socket.send_multipart(
@@ -63,23 +67,23 @@ class Asker:
             )
         except zmq.ZMQError:
             return
-        self._loop.call_soon(self._drain, ask.endpoint, socket)  # sending may have spent the edge
+        self._loop.call_soon(self._drain, place, socket)  # sending may have spent the edge
 
     def touch(self) -> None:
         """Look at all sockets though nothing woke us, and close those that are idle."""
         idle = self._loop.time() - IDLE_SECONDS
-        for endpoint, socket in list(self._sockets.items()):
-            self._drain(endpoint, socket)
-            if self._used[endpoint] < idle:
-                self._close(endpoint)
+        for place, socket in list(self._sockets.items()):
+            self._drain(place, socket)
+            if self._used[place] < idle:
+                self._close(place)
 
     def close(self) -> None:
         """Close all sockets."""
-        for endpoint in list(self._sockets):
-            self._close(endpoint)
+        for place in list(self._sockets):
+            self._close(place)
 
-    def _open(self, endpoint: str) -> _Socket | None:
-        config = self._config
+    def _open(self, place: _Place) -> _Socket | None:
+        config, (endpoint, key) = self._config, place
         try:
             socket = self._context.socket(zmq.DEALER)
         except zmq.ZMQError:  # out of file descriptors, say
@@ -89,24 +93,28 @@ class Asker:
         socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
         try:
-            socket.connect(endpoint)
+            trusted = self._curve.approach(socket, key)
+            if trusted:
+                socket.connect(endpoint)
         except zmq.ZMQError:  # the publisher announces what is no endpoint here
+            trusted = False
+        if not trusted:
             socket.close(linger=0)
             return None
         if len(self._sockets) >= ENDPOINTS_MAX:
             self._close(next(iter(self._sockets)))
-        self._sockets[endpoint] = socket
-        self._loop.add_reader(socket.FD, self._drain, endpoint, socket)
+        self._sockets[place] = socket
+        self._loop.add_reader(socket.FD, self._drain, place, socket)
         return socket
 
-    def _close(self, endpoint: str) -> None:
-        socket = self._sockets.pop(endpoint)
-        del self._used[endpoint]
-        self._unanswered.pop(endpoint, None)
+    def _close(self, place: _Place) -> None:
+        socket = self._sockets.pop(place)
+        del self._used[place]
+        self._unanswered.pop(place, None)
         self._loop.remove_reader(socket.FD)
         socket.close(linger=0)
 
-    def _drain(self, endpoint: str, socket: _Socket) -> None:
+    def _drain(self, place: _Place, socket: _Socket) -> None:
         """Read all that is there; requests are few, so it is little."""
         replies: list[Frames] = []
         while not socket.closed:
@@ -115,5 +123,5 @@ class Asker:
             except zmq.ZMQError:
                 break
         if replies:
-            self._unanswered.pop(endpoint, None)
+            self._unanswered.pop(place, None)
             self._on_replies(replies)

@@ -16,6 +16,7 @@ from typing import Literal
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from gateway.bus.curve import Curve
 from gateway.config.model import Bus
 
 
@@ -60,7 +61,8 @@ class Link:
     """One endpoint's socket and what is known of it.
 
     `on_messages` is called with all that one wake-up brought, `on_change` with the link when a peer
-    came or went (``up``, ``down``) or its socket was replaced (``reopened``). Needs a running event loop from `open` to `close`.
+    came or went (``up``, ``down``), failed to shake hands (``refused``), or its socket was replaced
+    (``stalled``, ``reopened``). Needs a running event loop from `open` to `close`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Link:
         endpoint: str,
         mode: Mode,
         config: Bus,
+        curve: Curve,
         *,
         on_messages: Callable[[list[Frames]], None],
         on_change: Callable[["Link", str], None],
@@ -78,28 +81,36 @@ class Link:
         self.peers = 0
         self.received = 0
         self.reopened = 0
+        self.refused = 0
+        """Handshakes that failed."""
+        self.problem = ""
+        """Why the last handshake failed; empty once one succeeded."""
         self.last_message: float | None = None
         """Loop time of the last message."""
         self.due_seconds = 0.0
         """A silence above this means that the link is dead, whatever TCP says; 0 = none does."""
         self._context = context
         self._config = config
+        self._curve = curve
         self._on_messages = on_messages
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._stranger = False
+        self._strangers = 0
+        """Those whose handshake failed, and whose end was not told yet."""
         self._reopen: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
 
     @property
     def state(self) -> str:
-        """``connected`` with at least one peer, else ``connecting`` or ``listening``."""
+        """``connected`` with at least one peer, else ``listening``, or ``connecting`` or ``refused``."""
         if self.peers:
             return "connected"
-        return "listening" if self.mode == "bind" else "connecting"
+        if self.mode == "bind":
+            return "listening"
+        return "refused" if self.problem else "connecting"
 
     def open(self) -> None:
         """Open the socket and begin to read.
@@ -114,8 +125,9 @@ class Link:
             for prefix in self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
+                self._curve.serve(socket)
                 socket.bind(self.endpoint)
-            else:
+            elif self._curve.approach(socket):
                 socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             socket.disable_monitor()
@@ -140,8 +152,9 @@ class Link:
             self._loop.remove_reader(socket.FD)
             self._loop.remove_reader(monitor.FD)
             socket.disable_monitor()
+            monitor.close(linger=0)
             socket.close(linger=0)
-        self.peers = 0
+        self.peers = self._strangers = 0
 
     def fetch(self, prefixes: frozenset[str]) -> None:
         """Subscribe to topics with these prefixes, and no others."""
@@ -196,22 +209,26 @@ class Link:
             return
         try:
             while True:
-                event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))["event"]
-                self._note(event)
+                told = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+                self._note(told["event"], told["value"])
         except zmq.Again:
             return
 
-    def _note(self, event: int) -> None:
+    def _note(self, event: int, value: int) -> None:
         if event == _UP:
             self.peers += 1
+            self.problem = ""
             self._on_change(self, "up")
         elif event & _FAILED:
-            # Its end is the next event: who never shook hands was no peer, and takes none away.
-            self._stranger = True
+            # Who never shook hands was no peer, and takes none away when its end is told.
+            self._strangers += 1
+            self.refused += 1
+            self.problem = self._curve.explain(event, value, bound=self.mode == "bind")
+            self._on_change(self, "refused")
             return
         elif event == zmq.Event.DISCONNECTED:
-            if self._stranger:
-                self._stranger = False
+            if self._strangers:
+                self._strangers -= 1
             else:
                 self.peers = max(self.peers - 1, 0)
                 self._on_change(self, "down")

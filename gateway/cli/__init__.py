@@ -4,7 +4,12 @@ import click
 
 from gateway import __version__
 from gateway.cli.check import check
+from gateway.cli.completion import completion
+from gateway.cli.keys import keys
+from gateway.cli.publish import publish
 from gateway.cli.serve import serve
+from gateway.cli.status import status
+from gateway.cli.tail import tail
 from gateway.cli.token import token
 from gateway.cli.version import version
 
@@ -15,7 +20,5 @@ def main() -> None:
     """Events from a ZeroMQ bus to WebSocket clients."""
 
 
-main.add_command(serve)
-main.add_command(check)
-main.add_command(token)
-main.add_command(version)
+for command in (serve, check, tail, publish, status, token, keys, completion, version):
+    main.add_command(command)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from gateway.auth import verifier
 from gateway.cli.options import configured
-from gateway.config import Config, ConfigError, Log, example
-from gateway.config.model import Tls
+from gateway.config import Config, Log, example
 
 
 FILES_RESERVED = 64 + 256
@@ -38,9 +38,11 @@ def check(config: Config) -> None:
 
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
+    verifier(config.auth)  # reads the key that it verifies with
+    about_keys = [*_about_keys(config), *_about_certificate(config)]
     for line in described(config):
         click.echo(line)
-    for warning in warnings(config):
+    for warning in (*warnings(config), *about_keys):
         click.echo(f"warning: {warning}", err=True)
 
 
@@ -51,10 +53,13 @@ def described(config: Config) -> Iterator[str]:
     at = f"{host}:{config.port or '<any free port>'}"
     s = "s" if config.tls.cert_file else ""
     yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
+    yield f"let in      {_let_in(config)}"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
         yield f"bind        {config.bind}, where publishers connect"
+    if config.bus.curve_key_file:
+        yield f"CURVE       with the key in {config.bus.curve_key_file}"
     yield f"keep        {_kept(config.log)} per channel, {config.ingest.channels_max} channels at most"
     for name, log in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(log)}"
@@ -68,6 +73,18 @@ def described(config: Config) -> Iterator[str]:
     )
     yield f"shutdown    within {end.seconds_max:g} s; clients come back over {end.spread_seconds:g} s"
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
+
+
+def _let_in(config: Config) -> str:
+    auth = config.auth
+    if not auth.required:
+        return f"everybody, as {auth.open_role}"
+    source = next(
+        name
+        for name in ("secret", "secret_file", "public_key_file", "jwks_url")
+        if getattr(auth, name)
+    )
+    return f"who brings a token for auth.{source}; others as anonymous"
 
 
 def _kept(log: Log) -> str:
@@ -87,8 +104,6 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{key}: there is no folder {folder} for {endpoint}"
-    if config.tls.cert_file:
-        yield from _tls(config.tls)
     _, files = resource.getrlimit(
         resource.RLIMIT_NOFILE
     )  # `serve` raises its limit to the hard one
@@ -105,16 +120,24 @@ def warnings(config: Config) -> Iterator[str]:
         )
 
 
-def _tls(settings: Tls) -> Iterator[str]:
-    # Here, so that who has no certificate does not wait for what reads one.
+def _about_keys(config: Config) -> list[str]:
+    """What is hardly meant of the bus's keys; ConfigError if one cannot be used."""
+    if not config.bus.curve_key_file:
+        return []
+    from gateway.bus import keys  # here, so that who uses no keys needs no zmq
+
+    keys.read(config.bus)
+    return list(keys.warnings(config.bus))
+
+
+def _about_certificate(config: Config) -> list[str]:
+    """What clients will not like about the certificate; ConfigError if it cannot be served."""
+    if not config.tls.cert_file:
+        return []
     from gateway.web import tls
 
-    try:
-        tls.context(settings)
-    except ConfigError as error:
-        yield str(error)
-    if warning := tls.expired(settings):
-        yield warning
+    tls.context(config.tls)
+    return list(tls.warnings(config.tls))
 
 
 def _unavailable(host: str, port: int) -> str:

@@ -251,6 +251,10 @@ class Auth(Struct, frozen=True, kw_only=True):
         float, _seconds("How long before its token expires a client is told.")
     ] = 30.0
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        return f"Auth({shown | {'secret': '***' if self.secret else ''}})"
+
     @property
     def required(self) -> bool:
         """Whether clients need a token to be somebody."""

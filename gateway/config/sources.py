@@ -11,6 +11,8 @@ from gateway.config.settings import settings
 
 
 FILE_VARIABLE = "GATEWAY_CONFIG"
+_OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
+"""What commands that talk to a gateway take from the environment."""
 
 # What Kubernetes sets in every pod beside a service named "gateway": not ours, and no mistake.
 _SERVICE_LINK = re.compile(
@@ -61,7 +63,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
-        and name != FILE_VARIABLE
+        and name not in {FILE_VARIABLE, *_OF_COMMANDS}
         and not _SERVICE_LINK.fullmatch(name)
     }
 

@@ -63,6 +63,7 @@ class Hub:
         """Called with a personal message, already in its log."""
         self._greeting = greeting
         self._allowed = allowed
+        self._bus = lambda: self.bus
         if fan_out:
             engine.follow(self.fanout.deliver)
 
@@ -240,7 +241,7 @@ class Hub:
             identity=identity,
             fanout=self.fanout,
             allowed=self._allowed,
-            bus=lambda: self.bus,
+            bus=self._bus,
         )
 
     def attached(self, arrival: Arrival, *, now_ns: int) -> Session | None:

@@ -38,11 +38,15 @@ _BEATS = 1  # flag of an envelope: its publisher sends heartbeats
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`."""
+    """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
+
+    `key` is the public CURVE key that it announced.
+    """
 
     number: int
     incarnation: int
     endpoint: str
+    key: str | None
     topic: str
     first: int
     last: int
@@ -324,8 +328,8 @@ class Joiner:
         gate.until_ns = now_ns + ANSWER_NS
         self._asked[gate.asked] = stream
         assert publisher.replay is not None
-        wanted = (stream.topic, gate.first, gate.last)
-        self._asks.append(Ask(gate.asked, stream.incarnation, publisher.replay, *wanted))
+        who = (stream.incarnation, publisher.replay, publisher.replay_key)
+        self._asks.append(Ask(gate.asked, *who, stream.topic, gate.first, gate.last))
 
     def _answered(self, stream: Stream, now_ns: int) -> Publisher | None:
         """Make room for the next request to a publisher."""

@@ -31,6 +31,7 @@ class Heartbeat(Struct):
     sequences: dict[str, Annotated[int, Meta(ge=0)]] = {}
     name: Annotated[str, Meta(max_length=64)] = ""
     replay: Annotated[str, Meta(max_length=256)] | None = None
+    replay_key: Annotated[str, Meta(max_length=40)] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +43,8 @@ class Publisher:
     interval_ns: int = 0
     replay: str | None = None
     """Where it can be asked for what was missed."""
+    replay_key: str | None = None
+    """Its public CURVE key there."""
     last_ns: int = 0
     stale: bool = False
     cool_until_ns: int = 0
@@ -130,7 +133,7 @@ class Publishers:
         self._known.move_to_end(incarnation)
         publisher.name = beat.name
         publisher.interval_ns = round(beat.interval * 1e9)
-        publisher.replay = beat.replay
+        publisher.replay, publisher.replay_key = beat.replay, beat.replay_key
         publisher.last_ns = now_ns
         if not publisher.interval_ns:
             del self._known[incarnation]

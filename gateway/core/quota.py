@@ -28,13 +28,17 @@ class Allowed:
 
 
 class Quota:
-    """One client's buckets; they are full before the first use."""
+    """One client's buckets; they are full before the first use.
 
-    __slots__ = ("_levels", "_rates")
+    Of each is kept when it will be full again (the generic cell rate algorithm of ATM): there is one
+    per client, so it is small.
+    """
+
+    __slots__ = ("_rates", "messages", "pings", "subscribes")
 
     def __init__(self, rates: Mapping[Kind, Allowance]) -> None:
         self._rates = rates
-        self._levels: dict[Kind, tuple[float, int]] = {}
+        self.messages = self.pings = self.subscribes = 0
 
     def take(self, kind: Kind, *, now_ns: int) -> None:
         """Take one.
@@ -43,13 +47,13 @@ class Quota:
             RequestError: There is none left; it says when there will be.
         """
         allowance = self._rates[kind]
-        left, at_ns = self._levels.get(kind, (float(allowance.burst), now_ns))
-        filled = max(now_ns - at_ns, 0) / 1e9 * allowance.per_second
-        left = min(left + filled, float(allowance.burst))
-        self._levels[kind] = (left - 1 if left >= 1 else left, now_ns)
-        if left < 1:
+        one_ns = round(1e9 / allowance.per_second)
+        full_ns = max(getattr(self, kind), now_ns) + one_ns
+        wait_ns = full_ns - now_ns - allowance.burst * one_ns
+        if wait_ns > 0:
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
                 f"too many {kind} in a short time",
-                retry_after=round((1 - left) / allowance.per_second, 3),
+                retry_after=round(wait_ns / 1e9, 3),
             )
+        setattr(self, kind, full_ns)

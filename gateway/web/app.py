@@ -2,16 +2,16 @@
 
 import re
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.core.errors import ErrorCode, RequestError
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Refused
 from gateway.web import page, rest, schemas
 from gateway.web.context import CONTEXT, Context
-from gateway.web.door import Door, head_bytes
+from gateway.web.door import Door, check_framing, head_bytes
 from gateway.web.identity import admin, identified, subscriber
-from gateway.web.problems import SERVER, Handler, problems
+from gateway.web.problems import SERVER, Handler, problem, problems
 from gateway.web.sse import events
 from gateway.web.transport import HEAD_BYTES_MAX, HEADERS_ADVICE
 from gateway.web.websocket import websocket
@@ -75,18 +75,20 @@ def build(context: Context, *, forward: Handler | None = None) -> web.Applicatio
 async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in whom the door lets in; behind it `remote` and `scheme` are the client's own."""
     door, headers = request.app[_DOOR], request.headers
-    if head_bytes(request.raw_path, request.raw_headers) > HEAD_BYTES_MAX:
-        raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
     peer, scheme = request.remote or "", request.scheme
-    caller = door.caller(
-        peer, scheme, headers.getall("X-Forwarded-For", ()), headers.getall("X-Forwarded-Proto", ())
-    )
+
+    def header(name: str) -> list[str]:
+        return headers.getall(name, [])
+
+    caller = door.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
-        host = door.check_host(headers.getall("Host", ()), _authority(request.raw_path))
-        origin = door.check_origin(headers.getall("Origin", ()), scheme=caller.scheme, host=host)
+        if head_bytes(request.raw_path, request.raw_headers) > HEAD_BYTES_MAX:
+            raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
+        check_framing(request.method, request.version >= HttpVersion11, header)
+        host = door.check_host(header("Host"), _authority(request.raw_path))
+        origin = door.check_origin(header("Origin"), scheme=caller.scheme, host=host)
     except RequestError as refused:
-        _refused(request, refused, caller.address)
-        raise
+        return _refused(request, refused, caller.address)
     if origin is not None:
         request[_ORIGIN] = origin
         missed = request.match_info.http_exception
@@ -105,15 +107,17 @@ def _authority(target: str) -> str | None:
     return found[1] if found else target
 
 
-def _refused(request: web.Request, refused: RequestError, address: str) -> None:
+def _refused(request: web.Request, refused: RequestError, address: str) -> web.Response:
+    """Answer whom the door does not let in, and end the connection: nothing more is read from it."""
     reason = _COUNTED.get(refused.code)
-    if reason is None:
-        return
-    request.app[CONTEXT].metrics.refused(reason)
-    loop = request.loop
-    suppressed = request.app[_LOGGED].admit(reason, now=loop.time())
-    if suppressed is not None:
-        log.info("refused", reason=refused.message, address=address, suppressed=suppressed)
+    if reason is not None:
+        request.app[CONTEXT].metrics.refused(reason)
+        suppressed = request.app[_LOGGED].admit(reason, now=request.loop.time())
+        if suppressed is not None:
+            log.info("refused", reason=refused.message, address=address, suppressed=suppressed)
+    response = problem(refused.code, refused.message)
+    response.force_close()
+    return response
 
 
 def _is_preflight(request: web.Request) -> bool:
@@ -131,9 +135,13 @@ def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    if response.status == 101:  # it is kept for as long as the connection lasts
+        return
     headers = response.headers
     headers["Server"] = SERVER
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
+    if "Upgrade" in request.headers:
+        response.force_close()  # one in front of us may take the rest for something else
     if _ORIGIN in request:
         headers["Access-Control-Allow-Origin"] = request[_ORIGIN]

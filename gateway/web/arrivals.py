@@ -61,15 +61,19 @@ async def close_all(context: Context, code: CloseCode) -> None:
 async def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
     """Give a connection its session: a new one, or the one that its secret opens.
 
-    False if its user has too many clients already; then it is sent away.
+    False if its user, its address or everybody has too many clients already; then it is sent away.
     """
     if context.registry is not None:
         return await context.registry.arrive(connection, arrival)
     held = context.hub.attached(arrival, now_ns=context.now_ns())
-    if held is None and too_many(context, arrival.identity):
-        connection.end(CloseCode.USER_LIMIT)
-        context.metrics.closed(CloseCode.USER_LIMIT, 0)
-        return False
+    if held is None:
+        full = too_many(context, arrival.identity)
+        # Asked again: others may have come while its token was looked at.
+        refused = CloseCode.USER_LIMIT if full else refusal(context, connection.address)
+        if refused is not None:
+            connection.end(refused)
+            context.metrics.closed(refused, 0)
+            return False
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)

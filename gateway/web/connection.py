@@ -7,7 +7,6 @@ Readers write WebSocket frames, encoded once for all. What else a connection may
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -105,9 +104,6 @@ class Connection:
         self._transport = transport
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
-        if limits.send_buffer_bytes:
-            raw: socket.socket = transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
         if self._socket is not None:
             self._socket.on_close = self._closed_by_aiohttp
         protocol.on_writable = self._resume

@@ -26,13 +26,17 @@ class BusLink:
     mode: str
     """``connect`` or ``bind``."""
     state: str
-    """``connecting``, ``connected``, ``listening``."""
+    """``connecting``, ``connected``, ``listening``, ``refused``."""
     peers: int
     received: int
     reopened: int
     """How often the socket was replaced after the link ended for good."""
     last_event_seconds: float | None
     """How long ago the last message came; None before the first."""
+    refused: int = 0
+    """Handshakes that failed."""
+    problem: str = ""
+    """Why the last one did; empty once one succeeded."""
 
 
 class Present(Protocol):

@@ -5,7 +5,7 @@ Decisions alone; `gateway.web.app` puts them before every handler.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -150,6 +150,27 @@ class Places:
             self._taken[key] -= 1
             if self._taken[key] <= 0:
                 del self._taken[key]
+
+
+def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequence[str]]) -> None:
+    """Refuse what this gateway and one in front of it might read in two ways.
+
+    `has_chunks` is whether the request's version of HTTP knows chunks, that is 1.1 or later;
+    `header` returns the values of a header.
+
+    Raises:
+        RequestError: Where the request ends, and what follows it, is open to doubt.
+    """
+    codings = [one.lower() for one in header("Transfer-Encoding")]
+    wrong = ""
+    if method == "CONNECT":
+        wrong = "CONNECT: this is no proxy"
+    elif codings and not (has_chunks and codings == ["chunked"]):
+        wrong = "Transfer-Encoding: chunked alone is understood, and from HTTP/1.1 on"
+    elif header("Upgrade") and (codings or {*header("Content-Length")} - {"0"}):
+        wrong = "Upgrade: a request for another protocol has no body"
+    if wrong:
+        raise RequestError(ErrorCode.INVALID_FIELD, wrong)
 
 
 def shown(text: str) -> str:

@@ -28,7 +28,7 @@ SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and for those who are not in yet."""
 FILES_RESERVED = 64
 """Open files that sockets leave to the rest of the process."""
-UNREAD_BYTES_MAX = 33_554_432
+UNREAD_BYTES_MAX = 16_777_216
 """What answers may wait for, in all, for peers that do not read them."""
 _ACCEPTS_PER_WAKE_UP = 64
 _PAUSE_SECONDS = 0.25
@@ -49,10 +49,9 @@ class Seat:
 
     def busy(self) -> None:
         """Take note that a whole head of a request has come."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        self._listener.waiting.pop(self, None)
+        if self in self._listener.waiting:
+            del self._listener.waiting[self]
+            self._in_time()
 
     def idle(self) -> None:
         """Take note that a request has been answered."""
@@ -60,16 +59,18 @@ class Seat:
 
     def stalled(self, unread_bytes: int) -> None:
         """Take note that the peer does not read an answer."""
-        self._listener.stalled(self, unread_bytes)
+        self._deadline = self._listener.stalled(self, unread_bytes)
 
     def flows(self) -> None:
         """Take note that it does again."""
-        self._listener.unread.pop(self, None)
+        if self._listener.unread.pop(self, None) is not None:
+            self._in_time()
 
     def leave(self) -> None:
         """Give the place back."""
         self.busy()
         self.flows()
+        self._in_time()
         self._listener.seats.discard(self)
 
     def cut(self) -> None:
@@ -78,6 +79,11 @@ class Seat:
         self.flows()
         with contextlib.suppress(OSError):  # the peer was faster
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _late(self) -> None:
         self._listener.on_refused("handshake")
@@ -93,6 +99,8 @@ class Listener:
         *,
         sockets_max: int,
         handshake_seconds: float,
+        stall_seconds: float,
+        send_buffer_bytes: int,
         tls: Callable[[], ssl.SSLContext | None],
         on_refused: Callable[[Refused], None],
     ) -> None:
@@ -107,6 +115,8 @@ class Listener:
         self._protocol = protocol
         self._sockets_max = sockets_max
         self._handshake_seconds = handshake_seconds
+        self._stall_seconds = stall_seconds
+        self._send_buffer_bytes = send_buffer_bytes
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
@@ -153,11 +163,15 @@ class Listener:
         for task in self._handshakes:
             task.cancel()
 
-    def stalled(self, seat: Seat, unread_bytes: int) -> None:
-        """Note what waits for a peer that does not read; if it is too much, the longest ends."""
+    def stalled(self, seat: Seat, unread_bytes: int) -> asyncio.TimerHandle:
+        """Note what waits for a peer that does not read; if it is too much, the longest ends.
+
+        Returns what ends this one if it goes on so.
+        """
         self.unread[seat] = unread_bytes
         while sum(self.unread.values()) > UNREAD_BYTES_MAX:
             next(iter(self.unread)).cut()
+        return self._loop.call_later(self._stall_seconds, seat.cut)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_WAKE_UP):
@@ -184,17 +198,20 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def admit(self, accepted: socket.socket) -> None:
-        """Give a socket its place: at the limit that of who has waited longest for a request."""
+        """Give a socket its place: at the limit that of one which has long done nothing."""
         if len(self.seats) >= self._sockets_max:
             self.on_refused("sockets")
             suppressed = self._logged.admit("sockets", now=self._loop.time())
             if suppressed is not None:
                 log.warning("too many sockets", open=len(self.seats), suppressed=suppressed)
-            if not self.waiting:
+            useless = next(iter(self.waiting or self.unread), None)
+            if useless is None:
                 accepted.close()
                 return
-            next(iter(self.waiting)).cut()
+            useless.cut()
         accepted.setblocking(False)
+        if self._send_buffer_bytes:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
         seat = Seat(self, accepted, self._handshake_seconds)
         self.seats.add(seat)
         self.waiting[seat] = None
@@ -254,6 +271,8 @@ def listener_of(
         protocol,
         sockets_max=sockets_max,
         handshake_seconds=clients.handshake_seconds,
+        stall_seconds=clients.stall_seconds_max,
+        send_buffer_bytes=clients.send_buffer_bytes,
         tls=tls,
         on_refused=on_refused,
     )

@@ -79,6 +79,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
         )
         return response
+    except UnicodeEncodeError:
+        return problem(ErrorCode.INVALID_FIELD, "the request's head has more than ASCII in it")
     except (web.RequestPayloadError, ConnectionError):
         return problem(ErrorCode.INVALID_JSON, "the body broke off before its end")
     except Exception:

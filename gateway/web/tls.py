@@ -1,6 +1,7 @@
 """The gateway's certificate, read again when its files change."""
 
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,9 +28,7 @@ class Certificate:
         """
         self._settings = settings
         self._stamp = _stamp(settings)
-        self.context = context(settings) if settings.cert_file else None
-        if self.context is not None and (warning := expired(settings)):
-            log.warning("certificate", reason=warning)
+        self.context = _read_all(settings) if settings.cert_file else None
 
     def refresh(self) -> None:
         """Read the files again if they have changed; if they cannot be served the old ones stay."""
@@ -40,13 +39,11 @@ class Certificate:
             return
         self._stamp = stamp  # so that each state of the files is spoken of once
         try:
-            self.context = context(self._settings)
+            self.context = _read_all(self._settings)
         except ConfigError as error:
             log.warning("certificate not replaced", reason=str(error))
-            return
-        log.info("certificate replaced", file=self._settings.cert_file)
-        if warning := expired(self._settings):
-            log.warning("certificate", reason=warning)
+        else:
+            log.info("certificate replaced", file=self._settings.cert_file)
 
 
 def context(settings: Tls) -> ssl.SSLContext:
@@ -79,18 +76,24 @@ def context(settings: Tls) -> ssl.SSLContext:
     return made
 
 
-def expired(settings: Tls) -> str:
-    """Say that the certificate is not valid now; empty if it is. Clients will refuse it."""
+def warnings(settings: Tls) -> Iterator[str]:
+    """Why clients will refuse a certificate that can be served."""
     try:
         leaf = x509.load_pem_x509_certificate(Path(settings.cert_file).read_bytes())
     except (OSError, ValueError):
-        return ""  # what OpenSSL makes of it is known, and decides
-    now = datetime.now(UTC)
+        return  # what can be served is for OpenSSL to say
+    now, key = datetime.now(UTC), f"tls.cert_file: {settings.cert_file}"
     if now >= leaf.not_valid_after_utc:
-        return f"tls.cert_file: {settings.cert_file} expired at {leaf.not_valid_after_utc}"
+        yield f"{key} expired at {leaf.not_valid_after_utc}"
     if now < leaf.not_valid_before_utc:
-        return f"tls.cert_file: {settings.cert_file} is valid from {leaf.not_valid_before_utc} on"
-    return ""
+        yield f"{key} is valid from {leaf.not_valid_before_utc} on"
+
+
+def _read_all(settings: Tls) -> ssl.SSLContext:
+    made = context(settings)
+    for warning in warnings(settings):
+        log.warning("certificate", reason=warning)
+    return made
 
 
 def _read(setting: str, path: str) -> str:

@@ -88,7 +88,8 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         if self.on_lost is not None:
             self.on_lost()
         self._seat.leave()
-        super().connection_lost(exc)
+        # Not the error: with it a cycle holds an unread answer until the collector comes by.
+        super().connection_lost(None)
 
     def handle_error(
         self,

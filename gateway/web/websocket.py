@@ -25,6 +25,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     ws = Socket(
         message_bytes_max=context.config.clients.message_bytes_max, protocol=identity.SUBPROTOCOL
     )
+    if not request.headers.get("Sec-WebSocket-Key", "").isascii():  # which aiohttp takes for given
+        raise web.HTTPBadRequest(text="Sec-WebSocket-Key is no base64")
     if not ws.can_prepare(request):
         raise web.HTTPUpgradeRequired(
             text="this address speaks WebSocket", headers={"Upgrade": "websocket"}

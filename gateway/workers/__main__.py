@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from gateway import logs
-from gateway.service import allow_many_files, loop_factory
+from gateway.process import allow_many_files, loop_factory
 from gateway.workers import wire
 from gateway.workers.link import Link
 from gateway.workers.worker import Worker

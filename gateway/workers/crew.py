@@ -116,6 +116,10 @@ class Crew:
         self._held.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def reload(self) -> None:
+        """Let the workers read keys again."""
+        self._tell(framed(wire.Reload()))
+
     def tidy(self, now_ns: int) -> None:
         """Let the workers drop what is too old, right before it is dropped here."""
         self._tell(framed(wire.Evict(now_ns)))

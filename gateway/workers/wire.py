@@ -95,6 +95,10 @@ class Report(Struct, array_like=True, tag=True):
     number: int
 
 
+class Reload(Struct, array_like=True, tag=True):
+    """Read keys again from their files."""
+
+
 class Drain(Struct, array_like=True, tag=True):
     """Send every client away; answer with `Drained`."""
 
@@ -114,6 +118,7 @@ ToWorker = (
     | Release
     | Renamed
     | Report
+    | Reload
     | Drain
 )
 

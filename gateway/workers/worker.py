@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway import logs
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
+from gateway.config.errors import ConfigError
 from gateway.core.errors import CloseCode
 from gateway.core.log import Entry
 from gateway.core.numbering import Lives
@@ -173,6 +174,8 @@ class Worker:
                 self._lobby.release(message)
             case wire.Report():
                 self._report(message.number)
+            case wire.Reload():
+                self._reload()
             case wire.Drain():
                 self._begin(self._drain(message.number))
             case _:
@@ -186,6 +189,11 @@ class Worker:
         }
         sockets = len(self._listener.seats)
         self._link.send(wire.Reported(number, sockets, self._metrics.samples(), behind))
+
+    def _reload(self) -> None:
+        if self._verifier is not None:
+            with contextlib.suppress(ConfigError):  # the parent finds the same, and says it
+                self._verifier.reload()
 
     async def _drain(self, number: int) -> None:
         self._context.draining = True

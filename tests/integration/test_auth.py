@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -488,3 +490,27 @@ async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> Non
     assert any(r["event"] == "nobody is authenticated" for r in gateway.records)
     assert status["authentication"] == "none"
     assert json.dumps(status)
+
+
+async def test_a_new_secret_in_the_file_counts_after_a_hangup_signal(
+    launch: Launch, connect: Connect, tmp_path: Path
+) -> None:
+    """Those who are connected stay; a file that is of no use changes nothing."""
+    file = tmp_path / "secret"
+    file.write_text("an older secret of the tests, long enough")
+    gateway = await launch(settings={"auth.secret_file": file})
+    gateway.errors_expected = True
+    stranger = await connect("metrics", to=gateway)
+    for content, event in (("short", "not reloaded"), (SECRET, "reloaded")):
+        file.write_text(content)
+        gateway.process.send_signal(signal.SIGHUP)
+        await said(gateway, event)
+    client = await connect("metrics", to=gateway, headers=bearer(token("bot")))
+
+    assert await stranger.ping()
+    assert ["bot"] == client.hello["roles"]
+
+
+async def said(gateway: Gateway, event: str) -> None:
+    """Wait until the gateway's log has an event."""
+    await eventually(lambda: any(r["event"] == event for r in gateway.records), saying=event)

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,10 @@ class Gateway:
         settings: Mapping[str, object] | None = None,
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
+        self.trust = trust
+        """What https connections to it are made with."""
         self.folder = Path(tempfile.mkdtemp(prefix="ng-"))
         self.bus_in = ipc(self.folder, "in") if bind is None else bind
         self.bus_out = ipc(self.folder, "out")
@@ -218,6 +222,7 @@ class Gateway:
                 self.url + path,
                 headers={**kind, **self._authorization, **(headers or {})},
                 data=None if data is None else io.BytesIO(data),
+                ssl=self.trust or True,
             ) as answer:
                 return Answer(answer.status, dict(answer.headers), await answer.text())
 
@@ -281,7 +286,7 @@ class Gateway:
         ends = time.monotonic() + scaled(START_SECONDS)
         while time.monotonic() < ends:
             try:
-                with urlopen(self.url + "/readyz", timeout=scaled(5)) as answer:
+                with urlopen(self.url + "/readyz", timeout=scaled(5), context=self.trust) as answer:
                     if answer.status == 200:
                         return
             except URLError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -20,17 +21,24 @@ class Bus:
     """A gateway's side of the bus: binds a SUB, or connects one, and reads."""
 
     def __init__(
-        self, *, connect: str = "", high_water_mark: int = 100_000, subscribe: bytes | None = b""
+        self,
+        *,
+        connect: str = "",
+        bind: str = "tcp://127.0.0.1:*",
+        high_water_mark: int = 100_000,
+        subscribe: bytes | None = b"",
+        prepare: Callable[[zmq.Socket[bytes]], None] = lambda _: None,
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.SUB)
         self.socket.rcvhwm = high_water_mark
         if subscribe is not None:
             self.socket.subscribe(subscribe)
+        prepare(self.socket)
         if connect:
             self.socket.connect(connect)
         else:
-            self.socket.bind("tcp://127.0.0.1:*")
+            self.socket.bind(bind)
         self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def frames(self, *, within_ms: int = WITHIN_MS) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -24,11 +24,18 @@ EVERYTHING = (1, 2**64 - 1)
 class Asker:
     """A gateway's side of replay."""
 
-    def __init__(self, publisher: Publisher, *, high_water_mark: int = 1000) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        high_water_mark: int = 1000,
+        prepare: Callable[[zmq.Socket[bytes]], None] = lambda _: None,
+    ) -> None:
         assert publisher.replay_address is not None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.rcvhwm = high_water_mark
+        prepare(self.socket)
         self.socket.connect(publisher.replay_address)
         self._incarnation = struct.pack(">Q", publisher.incarnation)
         self._number = 0

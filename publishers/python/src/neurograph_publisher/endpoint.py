@@ -1,19 +1,29 @@
 """One endpoint of a publisher: the queue towards it, and who subscribes there to what."""
 
+import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from neurograph_publisher.checks import PublisherError
+from neurograph_publisher.curve import Keys
 
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
 
 _SUBSCRIPTIONS_PER_CALL = 1000
+_MEND_SECONDS = 1.0
+_FAILED = (
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
+_MONITORED = _FAILED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.CONNECTED
 # As plain numbers, and frame by frame below: publishing spends most of its time in these calls.
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -34,12 +44,18 @@ class Endpoint:
         bind: bool,
         high_water_mark: int,
         linger_seconds: float,
+        keys: Keys | None,
     ) -> None:
         self.subscribed: set[bytes] = set()
         """What is subscribed to; only changed under the lock, and read without it."""
         self.greeting_due = False
         """Whether somebody subscribed since this was last made False."""
+        self.refused = 0
+        """Handshakes that failed; of those that connect here, not counted."""
         self._inbox: deque[bytes] = deque()
+        self._asked = address
+        self._given_up: float | None = None
+        """Since when ZeroMQ has not tried to connect again, in monotonic seconds."""
         self._socket = context.socket(zmq.XPUB)
         self._socket.sndhwm = high_water_mark
         self._socket.linger = round(linger_seconds * 1000)
@@ -47,6 +63,9 @@ class Endpoint:
         # same, or the first one back again, is noticed, too.
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        if keys is not None:
+            (keys.serve if bind else keys.approach)(self._socket)
+        self._monitor = None if bind else self._socket.get_monitor_socket(int(_MONITORED))
         try:
             (self._socket.bind if bind else self._socket.connect)(address)
         except zmq.ZMQError as error:
@@ -93,6 +112,28 @@ class Endpoint:
         """Whether anybody subscribes to this topic, or to a prefix of it."""
         return any(topic[:length] in self.subscribed for length in range(len(topic) + 1))
 
+    def mend(self) -> None:
+        """Connect again where ZeroMQ has given up for good: it does when the other end refuses a
+        handshake, or breaks the protocol, as one with CURVE does for one without.
+        """
+        if self._monitor is None:
+            return
+        now = time.monotonic()
+        with suppress(zmq.Again):
+            while True:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
+                self.refused += bool(event & _FAILED)
+                self._given_up = now if event == zmq.Event.DISCONNECTED else None
+        if self._given_up is not None and now - self._given_up >= _MEND_SECONDS:
+            self._given_up = None
+            with suppress(zmq.ZMQError):
+                self._socket.disconnect(self._asked)
+            with suppress(zmq.ZMQError):  # a name that cannot be resolved now
+                self._socket.connect(self._asked)
+
     def close(self) -> None:
         """Send what is queued, in the background and for as long as the linger allows."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
         self._socket.close()

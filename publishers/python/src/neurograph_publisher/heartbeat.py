@@ -23,12 +23,13 @@ def payloads(
     name: str,
     interval: float,
     replay: str | None,
+    replay_key: str | None,
     sequences: Mapping[str, int],
 ) -> list[bytes]:
     """Return the second frames of one heartbeat, in order: one message for every 1,000 topics.
 
     `interval` is the seconds until the next at the latest, 0 in a farewell; `replay` is where missed
-    messages can be asked for; `sequences` has the newest number of each topic.
+    messages can be asked for, `replay_key` the public CURVE key there; `sequences` has the newest number of each topic.
     """
     topics = iter(sequences.items())
     left = len(sequences)
@@ -40,6 +41,7 @@ def payloads(
             "name": name,
             "interval": interval,
             "replay": replay,
+            **({"replay_key": replay_key} if replay_key else {}),
             "sequences": dict(islice(topics, _TOPICS_PER_MESSAGE)),
         }
         if left > 0:

@@ -19,6 +19,7 @@ import zmq
 
 from neurograph_publisher import envelope, events, heartbeat
 from neurograph_publisher.checks import PublisherError, check_name, check_topic, check_within
+from neurograph_publisher.curve import Curve, Door, Keys
 from neurograph_publisher.endpoint import Context, Endpoint
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
@@ -58,12 +59,14 @@ class Publisher(events.StandardChannels):
     where that is not the endpoint bound. 16 MiB are kept of a topic, and 128 MiB of 10,000 topics;
     the topic that was published on least recently goes first.
 
+    With `curve` all of it is encrypted, and both ends prove who they are: see `Curve`.
+
     Closing waits up to `linger_seconds` for what is queued, and is done when the interpreter exits
     if not before. Do not share one over a fork.
 
     Raises:
-        PublisherError: Neither or both of `connect` and `bind`, or an endpoint, a number or a name
-            that cannot be used.
+        PublisherError: Neither or both of `connect` and `bind`, or an endpoint, a number, a name
+            or a key that cannot be used.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Publisher(events.StandardChannels):
         replay: int = 0,
         replay_endpoint: str = "tcp://127.0.0.1:*",
         replay_address: str | None = None,
+        curve: Curve | None = None,
     ) -> None:
         if bool(connect) == bool(bind):
             raise PublisherError("give either connect=… or bind=…")
@@ -103,9 +107,11 @@ class Publisher(events.StandardChannels):
         self._heartbeat_seconds = heartbeat_seconds
         self._flags = envelope.HEARTBEATS if heartbeat_seconds else 0
         self._store = Store(replay) if replay else None
+        self._keys = keys = Keys(curve) if curve else None
         self._context: Context = zmq.Context()
         given = connect or bind
         try:
+            self._door = Door(self._context, keys) if keys else None
             self._endpoints = [
                 Endpoint(
                     self._context,
@@ -113,6 +119,7 @@ class Publisher(events.StandardChannels):
                     bind=bool(bind),
                     high_water_mark=high_water_mark,
                     linger_seconds=linger_seconds,
+                    keys=keys,
                 )
                 for address in ([given] if isinstance(given, str) else given)
             ]
@@ -122,6 +129,7 @@ class Publisher(events.StandardChannels):
                     replay_endpoint,
                     incarnation=self.incarnation,
                     linger_seconds=linger_seconds,
+                    keys=keys,
                     read=self._read,
                 )
                 if replay
@@ -163,6 +171,15 @@ class Publisher(events.StandardChannels):
     def bad_requests(self) -> int:
         """Messages to the replay endpoint that were no requests."""
         return self._replier.bad_requests if self._replier else 0
+
+    @property
+    def refused(self) -> int:
+        """Handshakes with a gateway that failed: wrong keys, or CURVE at one end alone.
+
+        Of gateways that connect here those count whose key is not known.
+        """
+        refused = sum(endpoint.refused for endpoint in self._endpoints)
+        return refused + (self._door.refused if self._door else 0)
 
     def publish(
         self,
@@ -343,6 +360,7 @@ class Publisher(events.StandardChannels):
             name=self._name,
             interval=interval,
             replay=self.replay_address,
+            replay_key=self._keys.public.decode() if self._keys and self._replier else None,
             sequences=self._sequences,
         )
         for endpoint in endpoints:
@@ -361,13 +379,19 @@ class Publisher(events.StandardChannels):
             poller.register(endpoint.descriptor, zmq.POLLIN)
         if self._replier:
             poller.register(self._replier.socket, zmq.POLLIN)
+        if self._door:
+            poller.register(self._door.socket, zmq.POLLIN)
         interval = self._heartbeat_seconds or math.inf
         due, longest = time.monotonic() + interval, _ATTEND_SECONDS
         with suppress(PublisherError):  # closed
             while True:
                 seconds = min(due - time.monotonic(), longest)
                 poller.poll(max(0, math.ceil(seconds * 1000)))
+                if self._door:
+                    self._door.serve()
                 with self._exclusive():
+                    for endpoint in self._endpoints:
+                        endpoint.mend()
                     if time.monotonic() >= due:
                         self._beat(self._endpoints, interval=interval)
                         due = max(due + interval, time.monotonic())
@@ -385,6 +409,8 @@ class Publisher(events.StandardChannels):
                 endpoint.close()
         if self._replier:
             self._replier.socket.close()
+        if self._door:
+            self._door.socket.close()
         self._woken.close()
         self._waker.close()
         self._context.term()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import zmq
 
 from neurograph_publisher.checks import PublisherError
+from neurograph_publisher.curve import Keys
 from neurograph_publisher.endpoint import Context
 from neurograph_publisher.replay import Request, parse, reply
 
@@ -39,6 +40,7 @@ class Replier:
         *,
         incarnation: int,
         linger_seconds: float,
+        keys: Keys | None,
         read: Callable[[bytes, int, int], list[bytes]],
     ) -> None:
         self.replayed = 0
@@ -53,6 +55,8 @@ class Replier:
         self.socket.setsockopt(zmq.MAXMSGSIZE, _FRAME_BYTES_MAX)
         # Without this a ROUTER drops in silence what it cannot queue.
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if keys is not None:
+            keys.serve(self.socket)
         try:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from neurograph_publisher.checks import PublisherError
+from neurograph_publisher.curve import Curve
 from neurograph_publisher.publisher import Publisher
 
 
@@ -95,6 +96,12 @@ def main() -> int:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--connect", default="tcp://127.0.0.1:5556", help="the gateway's endpoint")
     where.add_argument("--bind", help="an endpoint that gateways connect to")
+    parser.add_argument(
+        "--curve",
+        nargs=2,
+        metavar=("KEY_FILE", "GATEWAYS"),
+        help="encrypt: the own .key_secret; the gateway's .key, or a folder of those that may connect",
+    )
     arguments = parser.parse_args()
     if not 0 < arguments.interval <= _INTERVAL_SECONDS_MAX:
         parser.error(f"--interval: seconds, above 0 and at most {_INTERVAL_SECONDS_MAX}")
@@ -105,7 +112,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     way = {"bind": arguments.bind} if arguments.bind else {"connect": arguments.connect}
     try:
-        with Publisher(**way, name=parser.prog, replay=_REPLAY) as publisher:
+        curve = Curve(*arguments.curve) if arguments.curve else None
+        with Publisher(**way, name=parser.prog, replay=_REPLAY, curve=curve) as publisher:
             run(publisher, interval=arguments.interval, count=arguments.count, stop=stop)
     except PublisherError as error:
         print(f"neurograph-system-metrics: {error}", file=sys.stderr)

@@ -1,0 +1,37 @@
+"""`gateway keys`: a pair of CURVE keys for the bus."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--name", default="gateway", show_default=True, help="What the files are called.")
+def keys(folder: Path, name: str) -> None:
+    """Make a pair of CURVE keys for the bus: DIR/NAME.key is public, DIR/NAME.key_secret is not.
+
+    Existing files are never overwritten. Each publisher needs a pair, and each gateway.
+    """
+    # Here, so that the other commands start without zmq.
+    from gateway.bus.keys import make_pair
+
+    if not name or name.startswith(".") or not name.isprintable() or set(name) & {"/", "\\"}:
+        raise click.BadParameter(f"{name!r} is no file's name", param_hint="--name")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        public, secret = make_pair(folder.resolve(), name)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    own = json.dumps(str(secret), ensure_ascii=False)  # as TOML and Python write it, too
+    click.echo(
+        f"""\
+{public} is for everybody who talks to {name}; {secret.name} stays on its machine.
+
+A gateway, under [bus]:  curve_key_file = {own}
+                         curve_clients = "FOLDER with the .key of each publisher"   # for bind
+                         curve_server_file = "the .key of the publisher"            # for connect
+A publisher, to connect: Publisher(connect=…, curve=Curve({own}, "the .key of the gateway"))
+             to bind:    Publisher(bind=…, curve=Curve({own}, "FOLDER with the .key of each gateway"))"""
+    )

@@ -1,0 +1,215 @@
+"""CURVE: a publisher proves who it is, and gives nothing to those who cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+from neurograph_publisher import Curve, Publisher, PublisherError
+from zmq.auth.thread import ThreadAuthenticator
+
+from tests.support.addresses import free_tcp
+from tests.support.curve import Ring
+from tests.support.waiting import eventually
+
+from .bus import Bus
+from .test_replay import EVERYTHING, Asker
+
+
+Prepare = Callable[[zmq.Socket[bytes]], None]
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Ring:
+    return Ring(tmp_path)
+
+
+@contextmanager
+def gateway(**how: object) -> Iterator[Bus]:
+    bus = Bus(**how)  # type: ignore[arg-type]  # as given
+    try:
+        yield bus
+    finally:
+        bus.close()
+
+
+def server(ring: Ring, name: str) -> Prepare:
+    """Make a socket a server with this key, which lets everybody in."""
+
+    def prepare(socket: zmq.Socket[bytes]) -> None:
+        socket.curve_server = 1
+        socket.curve_secretkey = ring.texts(name)[1].encode()
+
+    return prepare
+
+
+def client(ring: Ring, name: str, to: str = "core") -> Prepare:
+    return lambda socket: ring.approach(socket, name, to)
+
+
+def heard(bus: Bus, publisher: Publisher) -> bool:
+    """An event gets through."""
+    bus.await_publisher(publisher)
+    publisher.publish("robots", {"n": 1})
+    return bus.read()[1] == {"n": 1}
+
+
+def test_a_publisher_that_connects_is_heard_and_says_with_which_key_it_replays(ring: Ring) -> None:
+    with (
+        gateway(prepare=server(ring, "gateway")) as bus,
+        Publisher(bus.endpoint, replay=10, curve=ring.curve("core", "gateway")) as publisher,
+    ):
+        assert heard(bus, publisher)
+        publisher.close()
+        beat = bus.heartbeat()
+        assert beat["replay_key"] == ring.texts("core")[0]
+        assert publisher.refused == 0
+
+
+async def test_a_gateway_with_another_key_is_none(ring: Ring) -> None:
+    with (
+        gateway(prepare=server(ring, "impostor")) as bus,
+        Publisher(bus.endpoint, curve=ring.curve("core", "gateway")) as publisher,
+    ):
+        await eventually(lambda: publisher.refused)
+        publisher.publish("robots", {"n": 1})
+        assert not bus.socket.poll(0)
+        assert not publisher.wait_for_subscriber(0)
+
+
+@pytest.mark.parametrize("careful", ["publisher", "gateway"])
+async def test_it_is_heard_once_both_ends_use_curve(careful: str, ring: Ring) -> None:
+    """libzmq gives up for good where one end uses CURVE and the other does not."""
+    endpoint = free_tcp()
+    curve = ring.curve("core", "gateway") if careful == "publisher" else None
+    secured = server(ring, "gateway")
+    before = {} if curve else {"prepare": secured}
+    after = {"prepare": secured} if curve else {}
+    with Publisher(endpoint, curve=curve) as publisher:
+        with gateway(bind=endpoint, **before):
+            await eventually(lambda: publisher.refused >= 2)
+        with gateway(bind=endpoint, **after) as bus:
+            assert heard(bus, publisher)
+
+
+async def test_after_a_final_refusal_it_tries_again(ring: Ring) -> None:
+    """A gateway of somebody else's making says 400, after which libzmq does not."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    door = ThreadAuthenticator(context)
+    door.start()
+    try:
+        trusted = ring.listing("trusted", "somebody")
+        door.configure_curve(location=str(trusted))
+        socket = context.socket(zmq.SUB)
+        server(ring, "gateway")(socket)
+        socket.subscribe(b"")
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        with Publisher(f"tcp://127.0.0.1:{port}", curve=ring.curve("core", "gateway")) as publisher:
+            await eventually(lambda: publisher.refused)
+            ring.add("trusted", "core")
+            door.configure_curve(location=str(trusted))
+            await eventually(lambda: (socket.get(zmq.EVENTS), publisher.wait_for_subscriber(0))[1])
+            publisher.publish("robots", {"n": 1})
+            assert socket.poll(10_000)
+    finally:
+        door.stop()
+        context.destroy(linger=0)
+
+
+async def test_a_publisher_that_binds_lets_in_who_is_on_its_list(ring: Ring) -> None:
+    ring.listing("gateways", "gateway")
+    with Publisher(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways")) as publisher:
+        with gateway(connect=publisher.endpoint, prepare=client(ring, "stranger")):
+            await eventually(lambda: publisher.refused)
+            assert not publisher.wait_for_subscriber(0)
+        with gateway(connect=publisher.endpoint, prepare=client(ring, "gateway")) as bus:
+            assert heard(bus, publisher)
+        with gateway(connect=publisher.endpoint) as bus:
+            bus.socket.get(zmq.EVENTS)
+            publisher.publish("robots", {"n": 1})
+            assert not bus.socket.poll(200)
+
+
+async def test_its_list_may_change(ring: Ring) -> None:
+    ring.listing("gateways")
+    with Publisher(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways")) as publisher:
+        with gateway(connect=publisher.endpoint, prepare=client(ring, "gateway")):
+            await eventually(lambda: publisher.refused)
+        ring.add("gateways", "gateway")
+
+        def let_in() -> bool:
+            with gateway(connect=publisher.endpoint, prepare=client(ring, "gateway")) as bus:
+                bus.socket.get(zmq.EVENTS)
+                return publisher.wait_for_subscriber(0.3)
+
+        await eventually(let_in)
+        ring.remove("gateways", "gateway")
+        refused = publisher.refused
+        with gateway(connect=publisher.endpoint, prepare=client(ring, "gateway")):
+            await eventually(lambda: publisher.refused > refused)
+
+
+@pytest.mark.parametrize("layout", ["connects", "binds"])
+async def test_replay_is_for_those_who_have_the_key(layout: str, ring: Ring) -> None:
+    ring.listing("gateways", "gateway")
+    way = {"bind": "tcp://127.0.0.1:*"} if layout == "binds" else {"connect": free_tcp()}
+    curve = ring.curve("core", "gateways" if layout == "binds" else "gateway")
+    with Publisher(**way, replay=10, linger_seconds=0, curve=curve) as publisher:
+        publisher.publish("robots", {"n": 1})
+        stranger = Asker(publisher, prepare=client(ring, "stranger"))
+        plain = Asker(publisher)
+        asker = Asker(publisher, prepare=client(ring, "gateway"))
+        try:
+            for one in (stranger, plain):
+                one.request("robots", *EVERYTHING)
+            await eventually(lambda: publisher.refused)
+            assert asker.numbers("robots", *EVERYTHING) == [1]
+            assert publisher.replayed == 1
+            assert not stranger.socket.poll(0)
+            assert not plain.socket.poll(0)
+        finally:
+            for one in (stranger, plain, asker):
+                one.close()
+
+
+def test_system_metrics_come_encrypted(ring: Ring) -> None:
+    command = [sys.executable, "-m", "neurograph_publisher.system_metrics", "--count", "1"]
+    with gateway(prepare=server(ring, "gateway")) as bus:
+        keys = [str(ring.secret("core")), str(ring.public("gateway"))]
+        with subprocess.Popen([*command, "--connect", bus.endpoint, "--curve", *keys]) as one:
+            assert bus.read()[0] == "metrics"
+            assert one.wait(10) == 0
+
+
+def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:
+    garbage = ring.folder / "garbage"
+    garbage.write_text("public-key = 'hush'\nsecret-key = 'hush'\n")
+    own, other = ring.secret("core"), ring.public("gateway")
+    folder = ring.listing("gateways")
+    for curve, wrong in (
+        (Curve(ring.folder / "nowhere", other), "nowhere holds no CURVE key"),
+        (Curve(garbage, other), "garbage holds no CURVE key"),
+        (Curve(ring.public("core"), other), "core.key has a public key alone"),
+        (Curve(own, garbage), "garbage holds no CURVE key"),
+        (Curve(own, ring.folder / "nowhere"), "nowhere holds no CURVE key"),
+        (Curve(own, folder), "gateways is a folder: to connect, name one gateway's .key"),
+    ):
+        with pytest.raises(PublisherError, match=wrong) as raised:
+            Publisher("tcp://127.0.0.1:1", curve=curve)
+        assert "hush" not in str(raised.value)
+
+
+def test_an_address_that_cannot_be_used_with_curve_leaves_nothing_behind(ring: Ring) -> None:
+    """Its sockets are closed, the one that answers at the door too."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(PublisherError):
+            Publisher("no address", curve=ring.curve("core", "gateway"))
+
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -1,0 +1,1 @@
+"""Malformed frames and messages by the thousand, beside a client that must not notice."""
