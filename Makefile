@@ -30,8 +30,8 @@ simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or o
 chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7) and account for every event
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
-fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7) beside a client that must not notice
-	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED))
+fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42) beside a client that must not notice
+	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit

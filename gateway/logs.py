@@ -22,6 +22,9 @@ Logger = structlog.stdlib.BoundLogger
 _SECRETS = "token|secret|session|password|authorization"
 _SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(rf"([?&](?:\w*_)?(?:{_SECRETS})=)[^&\s\"']+", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
+)  # a JWT, also where nobody expects it
 _REDACTED = "[redacted]"
 _DEPTH_MAX = 4
 _TEXT_MAX = 4096
@@ -127,7 +130,7 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
         case str():
             more = len(value) - _TEXT_MAX if key != "exception" else 0
             shown = value[:_TEXT_MAX] + f"… ({more} more)" if more > 0 else value
-            return _SECRET_IN_URL.sub(rf"\1{_REDACTED}", shown)
+            return _SECRET_IN_URL.sub(rf"\1{_REDACTED}", _TOKEN.sub(_REDACTED, shown))
         case Mapping() if depth:
             return {str(k): _without_secrets(k, v, depth - 1) for k, v in value.items()}
         case list() | tuple() if depth:

@@ -103,7 +103,8 @@ class Service:
             application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
-        self._flush: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Handle | None = None
+        self._flush_at = 0.0
         self.hub.fanout.wake = self._arm
 
     async def start(self) -> None:
@@ -299,9 +300,10 @@ class Service:
             return
         at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
         if self._flush is not None:
-            if self._flush.when() <= at:
+            if self._flush_at <= at:
                 return
             self._flush.cancel()
+        self._flush_at = at  # uvloop's handle does not say, if that is now
         self._flush = self._loop.call_at(at, self._flush_due)
 
     def _flush_due(self) -> None:

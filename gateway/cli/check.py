@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from gateway.auth import verifier
 from gateway.cli.options import configured
 from gateway.config import Config, Log, example
 
@@ -38,7 +37,7 @@ def check(config: Config) -> None:
 
     The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
     """
-    verifier(config.auth)  # reads the key that it verifies with
+    _try_key(config)
     about_keys = [*_about_keys(config), *_about_certificate(config)]
     for line in described(config):
         click.echo(line)
@@ -118,6 +117,13 @@ def warnings(config: Config) -> Iterator[str]:
             "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
             f"({config.bus.message_bytes_max}) never arrive"
         )
+
+
+def _try_key(config: Config) -> None:
+    """Read the key that tokens are verified with; ConfigError if it cannot be used."""
+    from gateway.auth import verifier  # here, so that other commands start without it
+
+    verifier(config.auth)
 
 
 def _about_keys(config: Config) -> list[str]:

@@ -1,44 +1,54 @@
-"""`gateway publish`: events onto the bus, from a shell."""
+"""`gateway publish`: events onto the bus from a shell."""
 
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import click
 
-from gateway.cli.remote import fail, need
+from gateway.cli.remote import complete_channel, needing
+from gateway.cli.terminal import ending_well
+from gateway.core.channels import is_name
 
-
-if TYPE_CHECKING:
-    from neurograph_publisher import Publisher
 
 BUS = "tcp://127.0.0.1:5556"
-_LINGER_SECONDS = 5.0
-_NAME = "gateway publish"
+BUS_VARIABLE = "GATEWAY_BUS"
+
+
+def _channel(_: click.Context, __: click.Parameter, name: str) -> str:
+    if not is_name(name):
+        raise click.BadParameter(
+            f"{name!r} is no channel's name: segments of [A-Za-z0-9_-] joined by dots"
+        )
+    return name
 
 
 @click.command()
-@click.argument("channel")
+@click.argument("channel", callback=_channel, shell_complete=complete_channel)
 @click.argument("data", default="-")
-@click.option("--type", "event_type", help="Make it an event object of this event_type.")
-@click.option("--text", is_flag=True, help="DATA, or each line, is a text and not JSON.")
+@click.option("--type", "event_type", metavar="TYPE", help="Make DATA the data of such an event.")
+@click.option("--text", is_flag=True, help="DATA is text, and goes as a JSON string.")
 @click.option(
     "--bus",
+    envvar=BUS_VARIABLE,
     default=BUS,
-    envvar="GATEWAY_BUS",
     show_default=True,
     show_envvar=True,
     help="The endpoint that the gateway binds.",
 )
+@click.option("--bind", help="Bind here instead, for gateways that connect.")
 @click.option(
     "--curve",
     nargs=2,
-    metavar="KEY GATEWAY",
-    help="Files with your secret key and the gateway's public one, as `gateway keys` makes them.",
+    type=click.Path(path_type=Path),
+    metavar="KEY_FILE GATEWAYS",
+    help="Encrypt: the own .key_secret, and the gateway's .key (with --bind, a folder of them).",
 )
 @click.option(
-    "--wait", default=10.0, show_default=True, help="How long to wait for the gateway, in seconds."
+    "--wait",
+    "seconds",
+    type=click.FloatRange(min=0, max=3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for a gateway at most: to be there, and to take what is sent.",
 )
 def publish(
     channel: str,
@@ -46,58 +56,31 @@ def publish(
     event_type: str | None,
     text: bool,
     bus: str,
-    curve: tuple[str, str] | None,
-    wait: float,
+    bind: str | None,
+    curve: tuple[Path, Path] | None,
+    seconds: float,
 ) -> None:
-    """Put DATA on the bus as an event of CHANNEL; with - or nothing, every line of standard input.
+    """Put events on the bus: DATA, which is JSON, or each line of standard input if it is - or missing.
 
-    Each is checked as the gateway does before it is sent, and only sent once the gateway listens.
-    The exit status is 2 if one is not an event, and 1 if nobody listens.
+    It waits until a gateway has subscribed, so that nothing is lost, and refuses what the gateway
+    would reject. Blank lines are passed over. The last line on standard error says how many were
+    published.
+
+    Ends with 0; with 1 if no gateway is there or an event was refused, with 2 if CHANNEL or DATA on
+    the command line is wrong, with 130 on Ctrl-C.
+
+    \b
+    gateway publish robots.r2 '{"x": 1.5}'
+    gateway publish logs '{"level": "info", "message": "hello"}' --type log.info
+    ping -i 5 localhost | gateway publish --text pings
     """
-    need("neurograph_publisher", "publishers/python")
-    from neurograph_publisher import Curve, Publisher, PublisherError
-
-    lines = sys.stdin if data == "-" else [data]
-    events = _checked(channel, lines, event_type, text=text)
-    try:
-        keys = Curve(*curve) if curve else None
-        with Publisher(connect=bus, curve=keys, linger_seconds=_LINGER_SECONDS, name=_NAME) as out:
-            if not out.wait_for_subscriber(wait):
-                fail(f"nobody listens at {bus}; is it what the gateway binds?")
-            count = sum(_send(out, channel, one, event_type) for one in events)
-    except PublisherError as error:
-        fail(str(error), status=2)
-    if data == "-":
-        click.echo(f"{count} published on {channel}", err=True)
-
-
-def _send(out: "Publisher", channel: str, data: Any, event_type: str | None) -> bool:
-    """Send one event, when there is room for it."""
-    while not out.publish(channel, data, event_type):
-        time.sleep(0.01)
-    return True
-
-
-def _checked(
-    channel: str, lines: Iterable[str], event_type: str | None, *, text: bool
-) -> Iterator[Any]:
-    """Read lines, and end where the gateway would refuse one."""
-    import orjson
-
-    from gateway.assembly import build_hub
-    from gateway.config import Config
-
-    ingest = build_hub(Config()).ingest
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            data = line.rstrip("\n") if text else orjson.loads(line)
-            event = data if event_type is None else {"event_type": event_type, "data": data}
-            ingest.read_event(channel, orjson.dumps(event), now_ns=time.time_ns())
-        except orjson.JSONDecodeError as error:
-            fail(f"{channel}, line {number}: no JSON ({error}); --text takes it as it is", status=2)
-        except ValueError as error:
-            hint = "; is there a --type missing?" if event_type is None else ""
-            fail(f"{channel}, line {number}: {error}{hint}", status=2)
-        yield data
+    with ending_well():
+        with needing("neurograph-publisher"):
+            # Here, so that the other commands start without it.
+            from gateway.cli import publishing
+        form = publishing.Form(channel, event_type, text=text)
+        to = publishing.Bus(bind or bus, bool(bind), curve, seconds)
+        if data == "-":
+            publishing.publish_lines(form, to)
+        else:
+            publishing.publish_one(form, data, to)

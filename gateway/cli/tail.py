@@ -1,183 +1,80 @@
-"""`gateway tail`: a gateway's events, as they come."""
+"""`gateway tail`: what comes, as it comes."""
 
-import asyncio
-import contextlib
-import os
-import shutil
-import sys
-import zlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+import re
 
 import click
 
-from gateway.cli.remote import Remote, fail, need, printable, remote
+from gateway.cli.remote import Remote, complete_channel, needing, remote
+from gateway.cli.terminal import ending_well
 
 
-if TYPE_CHECKING:  # what takes time to import is imported when it is used
-    from neurograph_client import Client, Event, Gap, Position
+EVERYTHING = (">", "$everyone")
+"""What is followed unless channels are named."""
 
-_COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green")
-_INTERRUPTED = 130  # as a shell has it for SIGINT
+Places = dict[str, tuple[str, int]]
+
+_PLACE = re.compile(r"(?:([^=,:]+)=)?([0-9A-Za-z_-]+):(\d{1,19})")
+
+
+def _places(_: click.Context, __: click.Parameter, given: str | None) -> Places | None:
+    """Read ``metrics=EPOCH:12,logs=EPOCH:7``, or ``EPOCH:12``, which is under the name ``""``."""
+    if given is None:
+        return None
+    found: Places = {}
+    for part in given.split(","):
+        match = _PLACE.fullmatch(part)
+        if match is None:
+            raise click.BadParameter(f"{part!r} is not CHANNEL=EPOCH:OFFSET, nor EPOCH:OFFSET")
+        found[match[1] or ""] = match[2], int(match[3])
+    if "" in found and len(found) > 1:
+        raise click.BadParameter("with several positions, each needs its channel: CHANNEL=…")
+    return found
 
 
 @click.command()
-@click.argument("channels", nargs=-1)
+@click.argument("channels", nargs=-1, shell_complete=complete_channel)
+@click.option("--last", type=int, metavar="N", help="Begin with the newest N events that are held.")
 @click.option(
-    "--last", type=click.IntRange(0), help="Begin with the newest so many of each channel."
+    "--since",
+    metavar="POSITION",
+    callback=_places,
+    help="Go on behind EPOCH:OFFSET, or behind CHANNEL=EPOCH:OFFSET,…: as events have them in JSON.",
 )
-@click.option("--since", metavar="EPOCH:OFFSET", help="Begin after this position, in one channel.")
-@click.option("--filter", "condition", help="Only events that meet a condition, in CEL.")
-@click.option("--rate", type=float, help="Events per second and key at most; the newest wins.")
-@click.option("-n", "--count", type=click.IntRange(1), help="End after so many events.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, as when piped.")
+@click.option("--filter", metavar="CEL", help="Leave out what does not meet a condition.")
+@click.option("--rate", type=float, metavar="N", help="At most N events per second; newest wins.")
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after so many events."
+)
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON each, also on a terminal.")
 @remote
 def tail(
-    to: Remote,
+    gateway: Remote,
     channels: tuple[str, ...],
     last: int | None,
-    since: str | None,
-    condition: str | None,
+    since: Places | None,
+    filter: str | None,
     rate: float | None,
     count: int | None,
     as_json: bool,
 ) -> None:
-    """Print the events of CHANNELS, which may have wildcards; of all that you may follow by default.
+    """Print the events of CHANNELS as they come: of all of them, unless some are named.
 
-    A lost connection is made again, and nothing is printed twice; what is missing is said. The exit
-    status is 2 if the gateway does not understand what was asked for, 1 if it does not want it.
+    Names may be patterns: 'robots.*' for one segment, 'robots.>' for the rest; mind the quotes. A
+    lost connection is made again, and goes on where it was. What is missing is told as a gap.
+
+    On a terminal each event is a line for people; else, or with --json, a line of JSON as in the
+    gateway's protocol, a gap with "type": "gap". Notices go to standard error. Ctrl-C ends it, with
+    130; it ends with 0 after --count, or when nobody reads on, with 2 if the gateway finds a channel
+    or an option wrong, with 1 if it refuses for another reason.
+
+    \b
+    gateway tail logs --last 20 --filter "data.level == 'error'"
+    gateway tail 'robots.*' --rate 2
+    gateway tail metrics -n 1 --last 1 | jq .data.cpu_percent
     """
-    need("neurograph_client", "clients/python")
-    options = {"last": last, "since": _position(since), "filter": condition, "rate": rate}
-    if since is not None and len(channels) != 1:
-        fail("--since: a position is one channel's; name it", status=2)
-    printer = Printer(plain=as_json or not sys.stdout.isatty(), count=count)
-    try:
-        asyncio.run(_follow(to, channels or (">",), options, printer))
-    except KeyboardInterrupt:
-        raise SystemExit(_INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read it has gone; nothing may be flushed to it at the end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _position(text: str | None) -> "Position | None":
-    if text is None:
-        return None
-    from neurograph_client import Position
-
-    epoch, _, offset = text.rpartition(":")
-    if not (epoch and offset.isascii() and offset.isdigit()):
-        fail(f"--since: {text!r} is not EPOCH:OFFSET, as each event has them", status=2)
-    return Position(epoch, int(offset))
-
-
-async def _follow(
-    to: Remote, channels: tuple[str, ...], options: dict[str, Any], printer: "Printer"
-) -> None:
-    from neurograph_client import Client, ClientError, RequestRefused
-
-    waiting = False
-
-    def on_state(state: str) -> None:
-        nonlocal waiting
-        if state == "waiting" and not waiting and client.last_end is not None:
-            click.echo(f"waiting for {to.url}: {printable(client.last_end.reason)}", err=True)
-        elif state == "connected" and waiting:
-            click.echo("connected", err=True)
-        waiting = state == "waiting" or (waiting and state == "connecting")
-
-    try:
-        client = Client(to.url, token=to.token, on_state=on_state)
-        async with _running(client):
-            async for item in client.subscribe(*channels, **options):
-                if printer.show(item):
-                    return
-    except RequestRefused as error:
-        fail(str(error), status=2 if error.status == 400 else 1)
-    except (ClientError, ValueError) as error:
-        fail(str(error))
-
-
-@contextlib.asynccontextmanager
-async def _running(client: "Client") -> AsyncIterator[None]:
-    """Keep a client up, however long its first connection takes."""
-    forever = asyncio.create_task(client.run_forever())
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        await client.close()
-        forever.cancel()
-        await asyncio.gather(forever, return_exceptions=True)
-
-
-class Printer:
-    """Writes items to standard output: for people, or `plain` for programs."""
-
-    def __init__(self, *, plain: bool, count: int | None) -> None:
-        self._plain = plain
-        self._left = count
-
-    def show(self, item: "Event[Any] | Gap") -> bool:
-        """Print one item; returns whether that was the last one wanted."""
-        from neurograph_client import Event
-
-        is_event = isinstance(item, Event)
-        line = self._json(item) if self._plain else self._line(item)
-        click.echo(line)  # flushes: whoever reads the pipe sees it now
-        if is_event and self._left is not None:
-            self._left -= 1
-        return self._left == 0
-
-    def _json(self, item: "Event[Any] | Gap") -> str:
-        import orjson
-        from neurograph_client import Event
-
-        if isinstance(item, Event):
-            found = item.message | {"epoch": item.epoch}
-        else:
-            found = {
-                "type": "gap",
-                "channel": item.channel,
-                "epoch": item.epoch,
-                "from": item.from_,
-                "to": item.to,
-                "count": item.count,
-                "reason": item.reason,
-            }
-        text = orjson.dumps(found).decode()
-        return _escaped(text) if sys.stdout.isatty() else text
-
-    def _line(self, item: "Event[Any] | Gap") -> str:
-        import orjson
-        from neurograph_client import Event
-
-        name = printable(item.channel)
-        if not isinstance(item, Event):
-            count = "some" if item.count is None else item.count
-            return click.style(f"{name}: {count} events are missing ({item.reason})", fg="red")
-        colour = _COLOURS[zlib.crc32(item.channel.encode()) % len(_COLOURS)]
-        time, kind = printable(item.timestamp[11:23]), printable(item.event_type or "")
-        head = f"{time}  {name} #{item.offset}  {kind}".rstrip()
-        room = shutil.get_terminal_size().columns - len(head) - 3
-        data = _escaped(orjson.dumps(item.data).decode())
-        shown = data if len(data) <= room else data[: max(room, 10)] + "…"
-        return (
-            f"{click.style(time, dim=True)}  {click.style(name, fg=colour, bold=True)} "
-            f"{click.style(f'#{item.offset}', dim=True)}  {f'{kind}  ' if kind else ''}{shown}"
-        )
-
-
-def _escaped(json: str) -> str:
-    """Return JSON with what is not printable escaped, as JSON has it."""
-    if json.isprintable():
-        return json
-    return "".join(
-        c if c.isprintable() else "".join(f"\\u{unit:04x}" for unit in _units(c)) for c in json
-    )
-
-
-def _units(character: str) -> list[int]:
-    data = character.encode("utf-16-be", "surrogatepass")
-    return [int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2)]
+    with ending_well():
+        with needing("neurograph-client"):
+            # Here, so that the other commands start without it.
+            from gateway.cli import following
+        wanted = following.Wanted(channels or EVERYTHING, last, since, filter, rate)
+        following.follow(gateway, wanted, count=count, as_json=as_json)

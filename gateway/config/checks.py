@@ -157,7 +157,7 @@ def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
     if auth.jwks_url and not auth.jwks_url.startswith(schemes):
         yield (
             "auth.jwks_url",
-            f"{auth.jwks_url!r} is not https",
+            "is not https",  # without the URL: it may hold a password
             "use https, or set auth.insecure_jwks = true on a network that you trust",
         )
     if auth.open_role not in config.roles:

@@ -82,6 +82,7 @@ class Session:
         """Bind the session to a new connection; one that was lost goes on where it stood."""
         reader.personal = self.personal
         self.reader = reader
+        self._quota = Quota(self._allowed.rates)
         plan = self._start_own(since or {})
         plan.denied = self._judge()  # what was followed before says nothing of what may be now
         if self.subscriptions:

@@ -99,9 +99,10 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP without an error of ours in the log."""
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):  # who has gone needs no answer
             return super().handle_error(request, status, exc, message)
-        log.debug("not http", address=request.remote, reason=message)
+        # Not the parser's own words: they quote what came, and that may be a token.
+        log.debug("not http", address=request.remote, reason=type(exc).__name__)
         if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             response = problem(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         else:

@@ -1,148 +1,195 @@
-"""An attack on one gateway, and what must be as before when it is over."""
+"""Connections that send what nobody should, and an account of what they were told."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import random
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import psutil
+import msgspec
 
-from tests.fuzz.mutations import Strange
-from tests.support.gateway import Gateway
-from tests.support.publisher import Publisher
-from tests.support.waiting import eventually, scaled
-from tests.support.ws import connect
+from gateway.core import messages
+from gateway.core.messages import ServerMessage
+from tests.fuzz import wire
+from tests.fuzz.spoilt import spoilt
+from tests.support.raw import CLOSE, TEXT
+from tests.support.waiting import scaled
 
 
-BLOBS = 10
-"""What is sent on each connection."""
-_AT_ONCE = 40
-_MOMENT_SECONDS = 0.1
-_BYTES_MAX = 50_000
-_MEMORY_GROWTH_MAX = 64 * 1024 * 1024
+_ANSWERS = (
+    messages.Error
+    | messages.Subscribed
+    | messages.Unsubscribed
+    | messages.Subscriptions
+    | messages.Pong
+    | messages.Authenticated
+)
+_SECONDS_MAX = 30.0
+_PATIENCE_SECONDS = 0.2
+"""For how long a request that may be whole or not is waited for."""
+_FLOOD = 75
+"""More messages than a client may send at once."""
+
+_decode: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
 
 @dataclass
-class Outcome:
-    """What came of an attack."""
+class Account:
+    """What became of all connections."""
 
+    connections: int = 0
     sent: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
-    """What was answered, by type and error code."""
+    """Requests, messages and frames that were mutated."""
+    heard: Counter[str] = field(default_factory=Counter)
+    """What the gateway said: messages by type, errors and ends by code, HTTP by status."""
     faults: list[str] = field(default_factory=list)
+    """What it must never do, each with the number of the connection."""
 
 
-async def attack(gateway: Gateway, *, connections: int, seed: int) -> Outcome:
-    """Send strange things on so many connections while somebody follows events; say what went wrong."""
-    outcome = Outcome()
-    publisher = await Publisher(gateway.bus_in).subscribed()
-    healthy = await connect(gateway.url, "healthy")
-    await healthy.expect("subscribed")
-    for warm in range(20):  # what is made once for all is there before the look at what is there
-        await _stranger(gateway, Strange(-1 - warm), Outcome())
-    before = await _standing(gateway)
-    publishing = asyncio.create_task(_publish(publisher))
-    limit = asyncio.Semaphore(_AT_ONCE)
+class Attack:
+    """Connections made from a seed: what number `n` sends depends on the seed and `n` alone.
 
-    async def one(number: int) -> None:
-        async with limit:
-            await _stranger(gateway, Strange(seed * 1_000_003 + number), outcome)
+    Only the secrets of sessions are those that connections before it were given.
+    """
 
-    await asyncio.gather(*map(one, range(connections)))
-    publishing.cancel()
-    published = publisher.sequences["healthy"]
-    await healthy.events("healthy", published, within=20)
-    offsets = [event["offset"] for event in healthy.channel("healthy").events]
-    if offsets != list(range(1, published + 1)) or healthy.channel("healthy").gaps:
-        outcome.faults.append("the healthy client has missed something")
-    await _settled(gateway, before, outcome)
-    if outcome.answers["error internal"] or await gateway.metric(
-        "gateway_connections_closed_total", code="1011"
-    ):
-        outcome.faults.append("the gateway found a fault of its own")
-    await healthy.close()
-    publisher.close()
-    return outcome
+    def __init__(self, port: int, seed: int, *, size: int = 11) -> None:
+        self.account = Account()
+        self._port = port
+        self._seed = seed
+        self._size = size
+        self._secret = ""
 
+    async def run(self, numbers: Iterable[int], *, at_once: int = 50) -> None:
+        """Make these connections, so many at once; each sends `size` mutated things."""
+        left = iter(numbers)
 
-async def _publish(publisher: Publisher) -> None:
-    while True:
-        publisher.send("healthy", {"n": publisher.sequences["healthy"]}, enveloped=True)
-        await asyncio.sleep(0.01)
+        async def work() -> None:
+            for n in left:
+                await self._connect(n)
 
+        await asyncio.gather(*(work() for _ in range(at_once)))
 
-async def _stranger(gateway: Gateway, strange: Strange, outcome: Outcome) -> None:
-    """Connect, say strange things, and hang up in one way or another."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    try:
-        writer.write(strange.head() + b"".join(strange.blob() for _ in range(BLOBS)))
-        outcome.sent += BLOBS
-        await writer.drain()
-        if strange.rng.random() < 0.5:
+    async def _connect(self, n: int) -> None:
+        rng = random.Random(f"{self._seed}/{n}")
+        self.account.connections += 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            async with asyncio.timeout(scaled(_SECONDS_MAX)):
+                behave = self._knock if rng.random() < 0.1 else self._talk
+                await behave(rng, reader, writer)
+        except ConnectionError:
+            self.account.heard["reset"] += 1  # a socket closed with bytes unread is reset
+        except Exception as error:
+            self.account.faults.append(f"connection {n}: {type(error).__name__}: {error}"[:1_000])
+        finally:
+            writer.transport.abort()
+
+    async def _knock(
+        self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send a request that is none, maybe with something behind it, and see what it is worth."""
+        more = wire.broken(rng) if rng.random() < 0.5 else b""
+        self.account.sent += 1 + bool(more)
+        await _write(rng, writer, wire.broken_head(rng) + more)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                answer = await reader.readline()
+        except TimeoutError:
+            answer = b""
+        if not answer:
+            self.account.heard["no answer"] += 1
             return
-        _note(await _all(reader), outcome)
-    except ConnectionError:
-        pass
-    finally:
-        writer.transport.abort()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        status = int(answer.split(b" ", 2)[1])
+        self.account.heard[f"HTTP {status}"] += 1
+        assert status < 500, answer[:300]
+
+    async def _talk(
+        self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Open a WebSocket, say much that is wrong, and in the end something that is no frame."""
+        writer.write(wire.head(rng, self._secret))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101 "), answer[:300]
+        self.account.sent += 1
+        hello = await self._read(reader)
+        if not isinstance(hello, messages.Connected):
+            await self._to_end(reader, writer)
+            return
+        await self._answers(rng, reader, writer, [])  # to the wishes in the address
+        count = _FLOOD if rng.random() < 0.01 else self._size - 1
+        said = [spoilt(rng) for _ in range(count)]
+        answers = await self._answers(rng, reader, writer, said)
+        self.account.sent += count + 1
+        assert answers == count, f"{answers} answers to {count} messages"
+        self._secret = hello.session  # not before, or whoever takes it up ends this connection
+        writer.write(wire.broken(rng))
+        if rng.random() < 0.7:  # else it is cut
+            await self._to_end(reader, writer)
+
+    async def _answers(
+        self,
+        rng: random.Random,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        said: list[bytes],
+    ) -> int:
+        """Send messages and a ping; return how many answers come before the ping's."""
+        mark = rng.randrange(2**60, 2**61)
+        ping = b'{"type":"ping","id":%d}' % mark
+        sent = [*(wire.text(rng, one) for one in said), wire.frame(rng, TEXT, ping)]
+        await _write(rng, writer, b"".join(sent))
+        count = 0
+        while True:
+            heard = await self._read(reader)
+            assert heard is not None, "it ended before all was answered"
+            assert not isinstance(heard, messages.ClosingMessage), "it ended over a message"
+            if isinstance(heard, _ANSWERS):
+                if heard.id == mark:
+                    return count
+                count += 1
+
+    async def _to_end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that nothing more comes, and read what does."""
+        writer.write_eof()
+        while await self._read(reader) is not None:
+            pass
+
+    async def _read(self, reader: asyncio.StreamReader) -> ServerMessage | None:
+        """Return the next message, None at the end; it must be one that the protocol has."""
+        while True:
+            try:
+                first, size = await reader.readexactly(2)
+                if size >= 126:
+                    size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
+                payload = await reader.readexactly(size)
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise ValueError("half a frame") from None
+                return None
+            if first & 0x0F == CLOSE:
+                self._count(f"closed {int.from_bytes(payload[:2])}", bad="closed 1011")
+            elif first & 0x0F == TEXT:
+                return self._judge(payload)
+
+    def _judge(self, payload: bytes) -> ServerMessage:
+        message = _decode.decode(payload)
+        self._count(type(message).__name__)
+        if isinstance(message, messages.Error):
+            self._count(f"error {message.code}", bad="error internal")
+        return message
+
+    def _count(self, what: str, *, bad: str = "") -> None:
+        self.account.heard[what] += 1
+        assert what != bad, f"the gateway failed: {what}"
 
 
-async def _all(reader: asyncio.StreamReader) -> bytes:
-    """Read until nothing more comes for a moment; who follows everything hears no end of it."""
-    data = b""
-    with suppress(TimeoutError):
-        while len(data) < _BYTES_MAX:
-            async with asyncio.timeout(scaled(_MOMENT_SECONDS)):
-                part = await reader.read(65_536)
-            if not part:
-                break
-            data += part
-    return data
-
-
-def _note(data: bytes, outcome: Outcome) -> None:
-    """Count what was answered; whatever looks like JSON must be."""
-    if not data.startswith(b"HTTP/1.1 101"):
-        outcome.answers[data[9:12].decode(errors="replace") or "nothing"] += 1
-        if data.startswith(b"HTTP/1.1 5"):
-            outcome.faults.append(data[:500].decode(errors="replace"))
-        return
-    data = data.partition(b"\r\n\r\n")[2]
-    while len(data) >= 2:
-        opcode, size, at = data[0] & 15, data[1], 2
-        if size == 126:
-            size, at = int.from_bytes(data[2:4]), 4
-        elif size == 127:
-            size, at = int.from_bytes(data[2:10]), 10
-        payload, data = data[at : at + size], data[at + size :]
-        if opcode == 1 and len(payload) == size:
-            message = json.loads(payload)
-            outcome.answers[f"{message['type']} {message.get('code', '')}".strip()] += 1
-
-
-async def _standing(gateway: Gateway) -> tuple[float, int, int]:
-    """Tasks, open files and memory of a gateway."""
-    process = psutil.Process(gateway.process.pid)
-    return await gateway.metric("gateway_event_loop_tasks"), process.num_fds(), gateway.rss()
-
-
-async def _settled(gateway: Gateway, before: tuple[float, int, int], outcome: Outcome) -> None:
-    """Wait until nothing is left of the strangers."""
-    now = before
-
-    async def as_before() -> bool:
-        nonlocal now
-        now = await _standing(gateway)
-        return now[0] <= before[0] and now[1] <= before[1]
-
-    try:
-        await eventually(as_before, within=30, every=0.2)
-    except AssertionError:
-        outcome.faults.append(f"tasks, files and memory were {before} and are {now}")
-    if now[2] - before[2] > _MEMORY_GROWTH_MAX:
-        outcome.faults.append(f"memory has grown by {(now[2] - before[2]) >> 20} MiB")
+async def _write(rng: random.Random, writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write all at once, or in pieces."""
+    cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randint(1, 8)))
+    if rng.random() < 0.8:
+        cuts = []
+    for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        writer.write(data[a:b])
+        await writer.drain()

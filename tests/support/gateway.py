@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -35,6 +36,8 @@ START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 WORKERS = os.environ.get("TEST_WORKERS", "")
 """With how many workers the tests' gateways run, unless they say it themselves."""
+
+_URL = re.compile(r"https?://[^\s\"]+")
 
 Json = Any  # what a JSON document holds is for each test to say
 
@@ -276,7 +279,8 @@ class Gateway:
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
                     if not self.url and "listening" in line:
-                        self.url = str((_record(line) or {}).get("url") or "").rstrip("/")
+                        found = _URL.search(line)
+                        self.url = found[0].rstrip("/") if found else ""
                     self._changed.notify_all()
         self.process.wait()
         with self._changed:

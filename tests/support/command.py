@@ -1,0 +1,182 @@
+"""The command `gateway` as a process of its own, on pipes or on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from tests.support.waiting import eventually, scaled
+
+
+_END_SECONDS = 15.0
+_PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
+
+
+class Command:
+    """A running `gateway ARGUMENTS`; what it writes is kept. Use `command` to start one.
+
+    With `terminal` its standard output is a terminal of 200 columns and 50 rows.
+    """
+
+    def __init__(
+        self, *arguments: str, terminal: bool = False, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self._output, self._errors = bytearray(), bytearray()
+        ours, theirs = pty.openpty() if terminal else os.pipe()
+        if terminal:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env=environment(variables),
+        )
+        os.close(theirs)
+        self._reading_end: int | None = ours
+        assert self.process.stderr is not None
+        errors = self.process.stderr.fileno()
+        self._threads = [
+            threading.Thread(target=_collect, args=each, daemon=True)
+            for each in ((ours, self._output), (errors, self._errors))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- what it says --------------------------------------------------------------------------
+
+    @property
+    def output(self) -> str:
+        """What it has written to standard output so far."""
+        return self._output.decode(errors="replace")
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self._errors.decode(errors="replace")
+
+    @property
+    def lines(self) -> list[str]:
+        """The complete lines on standard output so far."""
+        return self.output.split("\n")[:-1]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The lines of JSON on standard output so far."""
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The ``data.n`` of the events on standard output so far."""
+        return [one["data"]["n"] for one in self.messages if one["type"] == "event"]
+
+    async def until(self, condition: Callable[[Command], object]) -> None:
+        """Wait until something is so of what it has said."""
+        await eventually(lambda: condition(self), within=20, saying=self._said)
+
+    def _said(self) -> str:
+        return f"output: {self.output[-2000:]!r}\nerrors: {self.errors[-2000:]!r}"
+
+    # -- what is done with it ------------------------------------------------------------------
+
+    def type(self, text: str | bytes) -> None:
+        """Write to its standard input."""
+        stdin = self._stdin()
+        stdin.write(text.encode() if isinstance(text, str) else text)
+        stdin.flush()
+
+    def end_of_input(self) -> None:
+        """Close its standard input."""
+        self._stdin().close()
+
+    def interrupt(self) -> None:
+        """Send what Ctrl-C sends."""
+        self.process.send_signal(signal.SIGINT)
+
+    async def exited(self) -> int:
+        """Wait until it has ended, and all that it wrote is here; its exit status."""
+        try:
+            status = await asyncio.to_thread(self.process.wait, scaled(_END_SECONDS))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end\n{self._said()}") from None
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, scaled(_END_SECONDS))
+        return status
+
+    def stop(self) -> None:
+        """End it, however it is."""
+        self.process.kill()
+        self.process.wait()
+        for thread in self._threads:
+            thread.join(scaled(_END_SECONDS))
+        for stream in (self.process.stdin, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self._reading_end is not None:
+            os.close(self._reading_end)
+
+    def _stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+
+@asynccontextmanager
+async def command(
+    *arguments: str, terminal: bool = False, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[Command]:
+    """Start `gateway ARGUMENTS`; it is ended with the block if it runs on until then."""
+    started = Command(*arguments, terminal=terminal, variables=variables)
+    try:
+        yield started
+    finally:
+        await asyncio.to_thread(started.stop)
+
+
+async def run(
+    *arguments: str, given: str | bytes = "", variables: Mapping[str, str] | None = None
+) -> tuple[int, Command]:
+    """Run `gateway ARGUMENTS` with this on its standard input; its exit status, and what it said."""
+    async with command(*arguments, variables=variables) as started:
+        started.type(given)
+        started.end_of_input()
+        return await started.exited(), started
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without the gateway's variables, and with its packages to be found."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    inherited |= {"PYTHONPATH": os.pathsep.join(map(_root, _PACKAGES)), "TERM": "xterm"}
+    inherited.pop("NO_COLOR", None)
+    return {**inherited, **(extra or {})}
+
+
+def _root(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"the package {package} cannot be found")
+    return str(Path(next(iter(spec.submodule_search_locations))).resolve().parent)
+
+
+def _collect(descriptor: int, into: bytearray) -> None:
+    while True:
+        try:
+            data = os.read(descriptor, 65536)
+        except OSError:  # a terminal whose other end is closed
+            return
+        if not data:
+            return
+        into += data

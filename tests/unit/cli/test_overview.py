@@ -1,0 +1,90 @@
+"""The tables of `gateway status`, from documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.cli.overview import page
+
+
+def document(*, time: float, offset: int, epoch: str = "e1", **status: Any) -> dict[str, Any]:
+    channel = {
+        "name": "notes",
+        "events": 1500,
+        "bytes": 5 * 1024 * 1024,
+        "subscribers": 2,
+        "position": {"epoch": epoch, "offset": offset},
+    }
+    publisher = {"incarnation": "ab", "name": "core", "stale": True, "silent_seconds": 90061.0}
+    return {
+        "time": time,
+        "status": {
+            "version": "1.0",
+            "ready": True,
+            "uptime_seconds": 3725.0,
+            "bus_state": "stale",
+            "bus": [],
+            "connections": 1,
+            "lagging": 0,
+            "subscriptions": 3,
+            "sessions_remembered": 0,
+            "rejected": {},
+            "clients": [],
+            **status,
+        },
+        "channels": {"channels": [channel]},
+        "publishers": {
+            "publishers": [publisher],
+            "topics": [{"incarnation": "ab", "lost": 3}, {"incarnation": "cd", "lost": 5}],
+        },
+    }
+
+
+def test_a_page_says_how_the_gateway_is() -> None:
+    text = page(document(time=0, offset=7, rejected={"oversized": 2}), None, colour=False)
+
+    assert "gateway 1.0  ready  up 1 h 2 min  bus stale" in text
+    assert "1 client, 0 lagging, 3 subscriptions, 0 remembered sessions" in text
+    assert "rejected 2: oversized 2" in text
+
+
+def test_columns_line_up() -> None:
+    lines = page(document(time=0, offset=7), None, colour=False).splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("CHANNEL"))
+
+    assert "CHANNEL  EVENTS     SIZE  SUBSCRIBERS  POSITION" == lines[head]
+    assert "notes     1,500  5.0 MiB            2  e1:7" == lines[head + 1]
+
+
+def test_a_publisher_that_fell_silent_is_stale_and_its_losses_are_counted() -> None:
+    lines = page(document(time=0, offset=7), None, colour=False).splitlines()
+
+    assert ["core", "stale", "1", "d", "1", "h", "ago", "1", "3"] in [one.split() for one in lines]
+
+
+def test_rates_are_what_came_since_the_last_look() -> None:
+    before = document(time=0, offset=7)
+
+    assert "2.5/s" in page(document(time=4, offset=17), before, colour=False)
+    assert "/s" not in page(document(time=4, offset=17, epoch="e2"), before, colour=False)
+
+
+def test_a_long_table_says_how_much_more_there_is() -> None:
+    client = {
+        "client_id": "c",
+        "user_id": None,
+        "address": "127.0.0.1",
+        "connected_seconds": 1,
+        "lag": 0,
+        "channels": ["x" * 1000],
+    }
+    text = page(document(time=0, offset=7, clients=[client] * 100), None, colour=False)
+
+    assert "… and 70 more" in text
+    assert all(len(line) < 200 for line in text.splitlines())
+
+
+def test_what_a_token_may_not_see_is_left_out() -> None:
+    found = {**document(time=0, offset=7), "channels": None, "publishers": None}
+
+    assert "CHANNEL" not in page(found, None, colour=False)
