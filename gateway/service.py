@@ -25,7 +25,7 @@ from gateway.core.ingest import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
-from gateway.process import allow_many_files, loop_factory
+from gateway.process import allow_many_files, every, loop_factory
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
 from gateway.web.listener import Listener, listener_of
@@ -149,9 +149,10 @@ class Service:
         host, port = server.address
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        late = self.metrics.loop_lag
         self._timers = [
-            self._loop.create_task(self._every(self._pulse.interval, self._beat)),
-            self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
+            self._loop.create_task(every(self._pulse.interval, self._beat, on_late=late)),
+            self._loop.create_task(every(_HOUSEKEEPING_SECONDS, self._tidy, on_late=late)),
         ]
 
     def reload(self) -> None:
@@ -325,16 +326,6 @@ class Service:
                 suppressed=suppressed,
                 **({"problem": link.problem} if refused else {}),
             )
-
-    async def _every(self, seconds: float, act: Callable[[], None]) -> None:
-        while True:
-            due = self._loop.time() + seconds
-            await asyncio.sleep(seconds)
-            self.metrics.loop_lag(max(self._loop.time() - due, 0.0))
-            try:
-                act()
-            except Exception:
-                log.exception("a timer failed")
 
     def _beat(self) -> None:
         self._pulse.beat(now=self._loop.time())

@@ -58,13 +58,14 @@ async def close_all(context: Context, code: CloseCode) -> None:
     await asyncio.gather(*(connection.gone() for connection in connections))
 
 
-async def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
+async def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
     """Give a connection its session: a new one, or the one that its secret opens.
 
-    False if its user, its address or everybody has too many clients already; then it is sent away.
+    It is sent away if its user, its address or everybody has too many clients already.
     """
     if context.registry is not None:
-        return await context.registry.arrive(connection, arrival)
+        await context.registry.arrive(connection, arrival)
+        return
     held = context.hub.attached(arrival, now_ns=context.now_ns())
     if held is None:
         full = too_many(context, arrival.identity)
@@ -73,13 +74,12 @@ async def arrive(context: Context, connection: Connection, arrival: Arrival) -> 
         if refused is not None:
             connection.end(refused)
             context.metrics.closed(refused, 0)
-            return False
+            return
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
         leave(context, old)
     enter(context, connection, arrival)
-    return True
 
 
 def enter(context: Context, connection: Connection, arrival: Arrival) -> None:

@@ -63,8 +63,8 @@ class Present(Protocol):
 class Registry(Protocol):
     """Who knows all clients, where this process does not."""
 
-    async def arrive(self, connection: Connection, arrival: Arrival) -> bool:
-        """Let a client in; False if it is sent away."""
+    async def arrive(self, connection: Connection, arrival: Arrival) -> None:
+        """Let a client in, or send it away."""
         ...
 
     async def may_become(self, session: Session, identity: Identity) -> bool:

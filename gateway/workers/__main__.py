@@ -14,11 +14,14 @@ from pathlib import Path
 import msgspec
 
 from gateway import logs
+from gateway.config.errors import ConfigError
 from gateway.process import allow_many_files, loop_factory
 from gateway.workers import wire
 from gateway.workers.link import Link
 from gateway.workers.worker import Worker
 
+
+log = logs.logger("gateway.workers")
 
 _ORPHAN_SECONDS = 3.0
 """How long a worker without a parent may take to end."""
@@ -66,7 +69,11 @@ async def _serve(pair: socket.socket, door: socket.socket) -> int:
     begin = waiting.pop(0)
     assert isinstance(begin, wire.Begin)
     logs.set_up(begin.config.logging.level, begin.config.logging.format)
-    worker = Worker(begin, link, door)
+    try:
+        worker = Worker(begin, link, door)
+    except ConfigError as error:  # a file that could be read when the parent started
+        log.error("cannot start", reason=str(error))
+        return 1
     try:
         await worker.start()
         worker.heard(waiting)

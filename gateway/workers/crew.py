@@ -33,7 +33,10 @@ _RESTART_SECONDS = 1.0
 """How long after one that did not even get ready the next is tried."""
 _REPORT_SECONDS = 2.0
 _SILENT_SECONDS_MAX = 10.0
-"""A worker that reports nothing for so long is stuck: it is killed, and replaced."""
+"""A worker that reports nothing for so long is stuck: it is killed, and replaced.
+
+One that starts may take `_START_SECONDS`.
+"""
 _ANSWER_SECONDS = 1.0
 """How long who asks for figures waits for reports; later ones count the next time."""
 _AGAIN_SECONDS = 0.01
@@ -182,12 +185,13 @@ class Crew:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             for process in self._processes:
-                if process.ready and not process.checking:
+                if not process.checking:
                     self._begin(self._check(process))
 
     async def _check(self, process: Process) -> None:
         process.checking = True
-        if not await self._report(process, within=_SILENT_SECONDS_MAX):
+        within = _SILENT_SECONDS_MAX if process.ready else _START_SECONDS
+        if not await self._report(process, within=within):
             process.kill()
         process.checking = False
 

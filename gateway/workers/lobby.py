@@ -35,19 +35,19 @@ class Lobby:
         self._hub.announce = self._did
         self._hub.confirm = self._confirm
 
-    async def arrive(self, connection: Connection, arrival: Arrival) -> bool:
+    async def arrive(self, connection: Connection, arrival: Arrival) -> None:
         """Ask the parent whether a client may come in, and let it in."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done = asyncio.Event()
 
         def go_on(answer: Answer) -> None:
             # At once: what the parent says of this client next may be in the same segment.
-            entered = isinstance(answer, wire.Admitted) and self._enter(connection, arrival, answer)
-            if isinstance(answer, wire.Refused):
+            if isinstance(answer, wire.Admitted):
+                self._enter(connection, arrival, answer)
+            elif isinstance(answer, wire.Refused):
                 connection.spread_seconds = answer.spread_seconds
                 connection.end(answer.code)
                 self._context.metrics.closed(answer.code, 0)
-            if not done.done():
-                done.set_result(entered)
+            done.set()
 
         number = self._ask(go_on)
         self._link.send(
@@ -60,9 +60,9 @@ class Lobby:
                 connection.address,
             )
         )
-        return await done
+        await done.wait()
 
-    def _enter(self, connection: Connection, arrival: Arrival, answer: wire.Admitted) -> bool:
+    def _enter(self, connection: Connection, arrival: Arrival, answer: wire.Admitted) -> None:
         state = answer.session
         if state is None:
             arrival = replace(arrival, session=None)
@@ -80,11 +80,10 @@ class Lobby:
             code = CloseCode.RESTART if self._context.draining else connection.code
             self._did(session, Notice("client.disconnected", code=code, seconds=0.0), 0)
             connection.end(CloseCode.RESTART)
-            return False
+            return
         if session is not None:
             self._hub.mailbox.add(session, arrival.session or "")
         arrivals.enter(self._context, connection, arrival)
-        return True
 
     async def may_become(self, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have it among its clients."""

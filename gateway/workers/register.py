@@ -122,7 +122,8 @@ class Register:
         )
         if self._guests.get(guest.client_id) is guest:
             self._lose(guest)  # its worker does not answer, and will hear of it when it does
-        self.arrive(process, who)
+        if not process.gone:
+            self.arrive(process, who)
 
     def rename(self, process: Process, who: wire.Rename) -> None:
         """Give a client the identity of its token, unless its user has too many clients already."""

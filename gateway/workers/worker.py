@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,7 @@ from gateway.core.errors import CloseCode
 from gateway.core.log import Entry
 from gateway.core.numbering import Lives
 from gateway.metrics import Metrics
+from gateway.process import every
 from gateway.web import app, arrivals
 from gateway.web.context import Context
 from gateway.web.listener import listener_of
@@ -89,8 +90,9 @@ class Worker:
             tls=lambda: self._certificate.context,
             on_refused=self._metrics.refused,
         )
-        self._begin(self._every(self._pulse.interval, self._beat))
-        self._begin(self._every(_TIDY_SECONDS, self._tidy))
+        late = self._metrics.loop_lag
+        self._begin(every(self._pulse.interval, self._beat, on_late=late))
+        self._begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
         self._door.setblocking(False)
         self._loop.add_reader(self._door, self._take)
 
@@ -201,16 +203,6 @@ class Worker:
         self._link.send(wire.Drained(number))
 
     # -- time ----------------------------------------------------------------------------------
-
-    async def _every(self, seconds: float, act: Callable[[], None]) -> None:
-        while True:
-            due = self._loop.time() + seconds
-            await asyncio.sleep(seconds)
-            self._metrics.loop_lag(max(self._loop.time() - due, 0.0))
-            try:
-                act()
-            except Exception:
-                log.exception("a timer failed")
 
     def _beat(self) -> None:
         self._pulse.beat(now=self._loop.time())
