@@ -83,9 +83,12 @@ class Process:
         return True
 
     async def ask(
-        self, question: Callable[[int], msgspec.Struct], *, within: float
+        self, question: Callable[[int], msgspec.Struct], *, within: float | None
     ) -> wire.Answer | None:
-        """Ask it something that has this number; None if it does not answer in time, or has ended."""
+        """Ask it something that has this number; None if it does not answer in time, or has ended.
+
+        `within` None, it has until it ends.
+        """
         number = next(self._numbers)
         answer: asyncio.Future[wire.Answer | None] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer

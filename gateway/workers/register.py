@@ -117,9 +117,10 @@ class Register:
         process.link.send(wire.Admitted(who.number, portable.pack(session) if resumed else None))
 
     async def _take_over(self, guest: Guest, process: Process, who: wire.Arrive) -> None:
-        await guest.process.ask(
-            lambda number: wire.Release(number, guest.client_id), within=_RELEASE_SECONDS
-        )
+        # Its own worker gets all the time until it is replaced: what that tells of the old connection
+        # must not be taken for word of the new one.
+        within = None if guest.process is process else _RELEASE_SECONDS
+        await guest.process.ask(lambda number: wire.Release(number, guest.client_id), within=within)
         if self._guests.get(guest.client_id) is guest:
             self._lose(guest)  # its worker does not answer, and will hear of it when it does
         if not process.gone:
