@@ -16,8 +16,8 @@ PACKAGE = ROOT / "gateway"
 
 FLOORS = [
     {"core"},
-    {"config", "logs", "metrics", "process"},
-    {"auth", "assembly"},
+    {"config", "logs", "metrics"},
+    {"auth", "assembly", "process"},
     {"bus", "web"},
     {"service"},
     {"workers"},
