@@ -75,7 +75,8 @@ class Worker:
         self._certificate = Certificate(config.tls)
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
-        self._flush: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Handle | None = None
+        self._flush_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         hub.fanout.wake = self._arm
 
@@ -218,9 +219,10 @@ class Worker:
             return
         at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
         if self._flush is not None:
-            if self._flush.when() <= at:
+            if self._flush_at <= at:
                 return
             self._flush.cancel()
+        self._flush_at = at  # uvloop's handle does not say, if that is now
         self._flush = self._loop.call_at(at, self._flush_due)
 
     def _flush_due(self) -> None:
