@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -29,13 +29,9 @@ def served(tmp_path: Path) -> Files:
     return tls.make(tmp_path)
 
 
-async def _launch(
-    launch: Launch, files: Files, *, flags: Sequence[str] = (), **settings: object
-) -> Gateway:
+async def _launch(launch: Launch, files: Files, **settings: object) -> Gateway:
     """A gateway that serves a certificate; its own requests trust it, and nothing else."""
-    return await launch(
-        settings={**files.settings, **settings}, flags=flags, trust=tls.trusting(files)
-    )
+    return await launch(settings={**files.settings, **settings}, trust=tls.trusting(files))
 
 
 @pytest.fixture
@@ -260,7 +256,8 @@ async def test_a_broken_new_certificate_changes_nothing(
     launch: Launch, tmp_path: Path, served: Files
 ) -> None:
     """It is said once, the old one stays, and a good one is taken afterwards."""
-    gateway = await _launch(launch, served, flags=["--workers", "1"])  # each process says it
+    one = ["--workers", "1"]  # each process says it
+    gateway = await launch(flags=one, settings=served.settings, trust=tls.trusting(served))
     good = served.cert.read_bytes(), served.key.read_bytes()
     other = tls.make(tmp_path, "other")
 
