@@ -275,7 +275,7 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is given longer than one that served already, and not for ever."""
-    config = Config(host="127.0.0.1", port=0, connect=(), workers=2)
+    config = Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)
     async with running(config, crew_module.make):
         monkeypatch.setattr(crew_module, "_START_SECONDS", 1.0)
         children = psutil.Process().children
