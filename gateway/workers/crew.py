@@ -103,7 +103,8 @@ class Crew:
         """Let every worker send its clients away."""
         self._stopping = True
         limit = self._config.shutdown.seconds_max
-        await asyncio.gather(*[one.ask(wire.Drain, within=limit) for one in self._processes])
+        holding = [one for one in self._processes if one.ready]
+        await asyncio.gather(*[one.ask(wire.Drain, within=limit) for one in holding])
 
     async def stop(self) -> None:
         """End all workers."""

@@ -37,10 +37,16 @@ _HANDED_MAX = 64
 
 
 class Worker:
-    """What a process holds once it has been told how the gateway is. Needs a running event loop."""
+    """What a process holds once it has been told how the gateway is. Needs a running event loop.
+
+    Raises:
+        ConfigError: A key or certificate cannot be used any more.
+    """
 
     def __init__(self, begin: wire.Begin, link: Link[wire.ToWorker], door: socket.socket) -> None:
         self.config = config = begin.config
+        self._verifier = verifier(config.auth)
+        self._certificate = Certificate(config.tls)
         self._link = link
         self._door = door
         self._loop = asyncio.get_running_loop()
@@ -50,7 +56,6 @@ class Worker:
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
         hub.deny = arrivals.denied
-        self._verifier = verifier(config.auth)
         self._metrics = Metrics(hub, links=list, buffers=self._buffers)
         self._pulse = Pulse(hub, config.clients)
         self._context = Context(
@@ -72,7 +77,6 @@ class Worker:
             access_log=None,
             shutdown_timeout=_CLEANUP_SECONDS,
         )
-        self._certificate = Certificate(config.tls)
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
         self._flush: asyncio.Handle | None = None

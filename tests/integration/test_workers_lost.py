@@ -235,7 +235,7 @@ async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
     for task in asking:
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
-    await eventually(functools.partial(started, crew, 4), within=30)
+    await eventually(functools.partial(started, crew, 4), within=40)
 
     async def nobody() -> bool:
         return bool((await crew.status())["connections"] == 0)
@@ -330,6 +330,26 @@ async def test_all_workers_drain(crew: Gateway, pair: Pair) -> None:
     assert all(c.closing is not None and c.closing["reconnect"] for c in clients)
     assert 0 == status
     assert [] == psutil.wait_procs(children, timeout=5)[1]
+
+
+async def test_a_worker_that_only_starts_holds_up_no_drain(crew: Gateway, pair: Pair) -> None:
+    """Nobody is there to be sent away."""
+    crew.errors_expected = True
+    one, other = await pair("metrics")
+    before = {worker.pid for worker in workers(crew)}
+    holder(crew, one).kill()
+
+    def new() -> list[psutil.Process]:
+        return [worker for worker in workers(crew) if worker.pid not in before]
+
+    [starts] = await eventually(new, every=0.001)
+    starts.suspend()
+    crew.kill(signal.SIGTERM)
+    code, status = await other.closed(), await crew.exited()
+
+    assert (1012, 0) == (code, status)
+    assert not any("cut short" in line for line in crew.lines)
+    assert not starts.is_running()
 
 
 async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
