@@ -99,7 +99,7 @@ class Notice(Struct, frozen=True):
     """What a client did, for the ``connections`` channel."""
 
     event_type: str
-    channels: list[str] | None = None
+    channels: tuple[str, ...] = ()
     code: int | None = None
     seconds: float | None = None
     remember: bool = True

@@ -196,12 +196,6 @@ class Fanout:
         reader.brief = {name: limit for name, limit in limits.items() if name in wanted}
         self._go_on(reader)
 
-    def register(self, reader: Reader, view: View) -> None:
-        """Count a reader as live that gets its events elsewhere, from a replica of these logs."""
-        self._leave_cohort(reader)
-        reader.view = view
-        self._join_cohort(reader)
-
     def _go_on(self, reader: Reader) -> None:
         self.waiting.discard(reader)
         if not self.catch_up(reader) and reader not in self.lagging:

@@ -308,18 +308,16 @@ class Hub:
             self.deny(session, changed.denied)
         if changed.subscribed:
             self.watch(changed.subscribed)
-            names = list(changed.subscribed)
-            self.announce(session, Notice("client.subscribed", names), now_ns)
+            self.announce(session, Notice("client.subscribed", changed.subscribed), now_ns)
         if changed.unsubscribed:
-            names = list(changed.unsubscribed)
-            self.announce(session, Notice("client.unsubscribed", names), now_ns)
+            self.announce(session, Notice("client.unsubscribed", changed.unsubscribed), now_ns)
 
     def _announce(self, session: Session, notice: Notice, now_ns: int) -> None:
         data = Connection(
             client_id=session.client_id,
             user_id=session.user_id,
             total_connections=len(self.sessions),
-            channels=notice.channels,
+            channels=list(notice.channels) or None,
             code=notice.code,
             seconds=notice.seconds,
         )

@@ -157,7 +157,7 @@ class Register:
             return
         self._count(session)
         if notice.event_type == "client.subscribed":
-            self._hub.watch(notice.channels or ())
+            self._hub.watch(notice.channels)
         self._hub.announce(session, notice, now_ns)
 
     def known(self, process: Process, what: wire.Known) -> None:
@@ -195,9 +195,10 @@ class Register:
         )
 
     def _count(self, session: Session) -> None:
-        """Count a client with all that it follows now."""
+        """Count a client with all that it follows now, as one that has all there is."""
         assert session.reader is not None
-        self._hub.fanout.register(session.reader, frozenset(session.subscriptions.values()))
+        view = frozenset(session.subscriptions.values())
+        self._hub.fanout.follow(session.reader, view, self._hub.heads())
 
     def _hand(self, session: Session, _: ChannelLog, entry: Entry) -> None:
         guest = self._guests.get(session.client_id)
