@@ -71,7 +71,7 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
         (),
         _LATENCY,
     ),
-    "fanout_latency_seconds": ("Time from receipt to the last write, per tick.", (), _LATENCY),
+    "fanout_latency_seconds": ("Time from receipt to the last write.", (), _LATENCY),
     "loop_lag_seconds": ("How late the event loop ran a timer.", (), _LATENCY),
 }
 
@@ -174,11 +174,8 @@ class Metrics:
             return channel
         return OTHER
 
-    def tick(self, tick: Tick, *, now_ns: int, seconds: float | None) -> None:
-        """Count what one wake-up brought; `seconds` is what it took from receipt to last write.
-
-        None if other processes write it.
-        """
+    def tick(self, tick: Tick, *, now_ns: int) -> None:
+        """Count what one wake-up brought."""
         counters, histograms = self._counters, self._histograms
         for channel, count in Tally([event.channel for event in tick.events]).items():
             counters["events_received_total"].labels(self.label(channel)).inc(count)
@@ -186,16 +183,14 @@ class Metrics:
             counters["events_rejected_total"].labels(rejection.reason).inc()
         counters["bus_received_bytes_total"].inc(tick.bytes)
         histograms["tick_events"].observe(len(tick.events))
-        if seconds is not None:
-            histograms["fanout_latency_seconds"].observe(seconds)
         sent = [event.sent_ns for event in tick.events if event.sent_ns]
         if sent:
             histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
         self._deliveries()
 
     def fanned_out(self, seconds: float) -> None:
-        """Count a tick that another process took in, so long ago."""
-        self._histograms["fanout_latency_seconds"].observe(max(seconds, 0.0))
+        """Count a write to all clients, so long after the oldest of its events was received."""
+        self._histograms["fanout_latency_seconds"].observe(seconds)
         self._deliveries()
 
     def opened(self) -> None:

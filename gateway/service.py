@@ -25,6 +25,7 @@ from gateway.core.ingest import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.process import allow_many_files, every, loop_factory
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
@@ -103,9 +104,7 @@ class Service:
             application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
-        self._flush: asyncio.Handle | None = None
-        self._flush_at = 0.0
-        self.hub.fanout.wake = self._arm
+        self._pacer = Pacer(self.hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
 
     async def start(self) -> None:
         """Open the bus, then the door.
@@ -179,8 +178,7 @@ class Service:
         """Release everything."""
         for timer in self._timers:
             timer.cancel()
-        if self._flush is not None:
-            self._flush.cancel()
+        self._pacer.close()
         for link in self._links:
             link.close()
         self._asker.close()
@@ -242,26 +240,23 @@ class Service:
         return [connection.buffered for connection in self._context.connections.values()]
 
     def _tick(self, link: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought, through to the last write."""
-        began = time.perf_counter()
+        """Take in all that one wake-up of a bus socket brought."""
         now_ns = time.time_ns()
         publishers = self.hub.ingest.joiner.publishers
         beats = publishers.beats
-        self._took(self.hub.tick(batch, now_ns=now_ns), began, now_ns)
+        self._took(self.hub.tick(batch, now_ns=now_ns), now_ns)
         if publishers.beats != beats:
             self._links[link].due_seconds = SILENCES * publishers.interval_ns / 1e9
 
     def _replayed(self, replies: Sequence[Frames]) -> None:
         """Take in what publishers sent again."""
-        began = time.perf_counter()
         now_ns = time.time_ns()
-        self._took(self.hub.replayed(replies, now_ns=now_ns), began, now_ns)
+        self._took(self.hub.replayed(replies, now_ns=now_ns), now_ns)
 
-    def _took(self, tick: Tick, began: float, now_ns: int) -> None:
+    def _took(self, tick: Tick, now_ns: int) -> None:
         """Count what a tick brought, log what it refused, send what it asks for."""
         if tick.bytes or tick.events or tick.rejections:
-            seconds = None if self._crew else time.perf_counter() - began
-            self.metrics.tick(tick, now_ns=now_ns, seconds=seconds)
+            self.metrics.tick(tick, now_ns=now_ns)
         for rejection in tick.rejections:
             suppressed = self._rejections.admit(rejection.reason, now=self._loop.time())
             if suppressed is not None:
@@ -294,24 +289,6 @@ class Service:
         for link in self._links:
             link.fetch(self.hub.ingest.joiner.interest.prefixes)
 
-    def _arm(self) -> None:
-        """Set the timer for what rates hold back."""
-        due_ns = self.hub.fanout.due_ns
-        if due_ns is None:
-            return
-        at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
-        if self._flush is not None:
-            if self._flush_at <= at:
-                return
-            self._flush.cancel()
-        self._flush_at = at  # uvloop's handle does not say, if that is now
-        self._flush = self._loop.call_at(at, self._flush_due)
-
-    def _flush_due(self) -> None:
-        self._flush = None
-        self.hub.fanout.flush(now_ns=time.time_ns())
-        self._arm()
-
     def _link_changed(self, link: Link, change: str) -> None:
         refused = "refused" in {change, link.state}
         limit = self._refusals_log if refused else self._links_log
@@ -337,11 +314,11 @@ class Service:
             link.touch()
         self._asker.touch()
         self._curve.touch()
-        began, now_ns = time.perf_counter(), time.time_ns()
+        now_ns = time.time_ns()
         self._unwatch(now_ns)
         if self._crew is not None:
             self._crew.tidy(now_ns)
-        self._took(self.hub.expire(now_ns=now_ns), began, now_ns)
+        self._took(self.hub.expire(now_ns=now_ns), now_ns)
 
 
 @contextlib.asynccontextmanager

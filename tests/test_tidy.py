@@ -18,7 +18,7 @@ PACKAGE = ROOT / "gateway"
 FLOORS = [
     {"core"},
     {"config", "logs", "metrics"},
-    {"auth", "assembly", "process"},
+    {"auth", "assembly", "pacer", "process"},
     {"bus", "web"},
     {"service"},
     {"workers"},

@@ -13,8 +13,8 @@ def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
     return Meta(ge=least, le=_INT_MAX, description=doc, extra={"unit": unit})
 
 
-def _seconds(doc: str, *, least: float = 0.0) -> Meta:
-    return Meta(ge=least, le=_SECONDS_MAX, description=doc, extra={"unit": "seconds"})
+def _seconds(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
+    return Meta(ge=least, le=most, description=doc, extra={"unit": "seconds"})
 
 
 def _rate(doc: str) -> Meta:
@@ -185,6 +185,22 @@ class Clients(Struct, frozen=True, kw_only=True):
     subscribes_per_second: Annotated[float, _rate("The same beyond that burst.")] = 1.0
     pings_burst: Annotated[int, _of("messages", "Pings, of either kind.", least=1)] = 120
     pings_per_second: Annotated[float, _rate("The same beyond that burst.")] = 2.0
+
+
+class Fanout(Struct, frozen=True, kw_only=True):
+    """How events are written to clients."""
+
+    pace: Annotated[
+        Literal["adaptive", "fixed"],
+        Meta(
+            description="adaptive = an event that comes alone is written at once, others gather "
+            "while writing keeps the gateway busy; fixed = they always gather."
+        ),
+    ] = "adaptive"
+    flush_seconds: Annotated[
+        float,
+        _seconds("For how long events may gather to be written at once; 0 = not at all.", most=1),
+    ] = 0.01
 
 
 class Sessions(Struct, frozen=True, kw_only=True):
@@ -378,6 +394,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ingest: Ingest = Ingest()
     log: Log = Log()
     channels: dict[str, Log] = {}
+    fanout: Fanout = Fanout()
     clients: Clients = Clients()
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()

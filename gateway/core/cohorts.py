@@ -1,6 +1,6 @@
 """Live readers with the same view, and what their view lets through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -124,3 +124,13 @@ class Cohort(Generic[Member]):
                 events += count
                 replaced += without
         return parts, events, replaced
+
+
+def join(
+    entries: Sequence[Entry], channels: Collection[str], wanted: Collection[str]
+) -> tuple[bytes, int]:
+    """Return the frames of a tick's entries in the `wanted` of its channels, and how many events."""
+    if len(wanted) < len(channels):
+        chosen = frozenset(wanted)
+        entries = [entry for entry in entries if entry.channel in chosen]
+    return b"".join([e.frame for e in entries]), sum([e.is_event for e in entries])

@@ -5,15 +5,16 @@ each gets one write. A reader whose socket does not drain leaves its cohort and 
 cursors; it reads on from the logs as its socket allows, and returns at the head. So there is no
 queue per reader, and what is held for a lagging one does not grow.
 
-Everything here happens within one call; between calls, all live readers have been handed all that
-the logs hold, less what the rate of their view holds back.
+Between calls all live readers have been handed all that the logs hold, less what is `pending` and
+what the rate of their view holds back. Who reads from the logs meanwhile has what is pending already
+and joins its cohort behind it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard
-from gateway.core.cohorts import Cohort, Verdicts
+from gateway.core.cohorts import Cohort, Verdicts, join
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
@@ -21,9 +22,10 @@ from gateway.core.views import CLEAR, Selection, View, lens
 
 
 class Fanout:
-    """Hands each tick's entries to all readers; knows who lags and what they are owed.
+    """Hands new entries to all readers; knows who lags and what they are owed.
 
-    `wake` is called when something begins to wait for its time: see `due_ns` and `flush`.
+    `ready` is called when there is something to `write`, which may be done at once or later, and
+    `wake` when something begins to wait for its time: see `due_ns` and `flush`.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
@@ -33,7 +35,10 @@ class Fanout:
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
         """Readers that have all there is and are not live yet: they are ahead of a log, as they came
-        from a gateway that had heard more, or their cohort is held back by its rate."""
+        from a gateway that had heard more, or their cohort is to get something that they have."""
+        self.pending: list[Entry] = []
+        """Entries in their logs that no live reader was handed yet."""
+        self.ready: Callable[[], object] = self.write
         self.wake: Callable[[], object] = lambda: None
         self._logs = logs
         self._cohorts: dict[View, Cohort[Reader]] = {}
@@ -63,7 +68,16 @@ class Fanout:
     # -- live ----------------------------------------------------------------------------------
 
     def deliver(self, entries: list[Entry]) -> None:
-        """Write a tick's new entries, already in their logs, to every live reader."""
+        """Take new entries, already in their logs, for every live reader."""
+        self.pending += entries
+        self.ready()
+
+    def write(self, *, now_ns: int = 0) -> None:
+        """Write what is pending to every live reader; `now_ns` if it was received before now."""
+        entries, self.pending = self.pending, []
+        if not entries:
+            return
+        now_ns = max(now_ns, entries[-1].received_ns)
         by_channel: dict[str, list[Entry]] = {}
         for entry in entries:
             by_channel.setdefault(entry.channel, []).append(entry)
@@ -74,11 +88,11 @@ class Fanout:
             if not key:
                 continue
             if not cohort.plain:
-                self._deliver_view(cohort, key, entries, by_channel, verdicts)
+                self._deliver_view(cohort, key, entries, by_channel, verdicts, now_ns=now_ns)
                 continue
             part = joined.get(key)
             if part is None:
-                part = joined[key] = _join(entries, by_channel, key)
+                part = joined[key] = join(entries, by_channel, key)
             self._write(cohort, *part, first=by_channel)
         self.tally.filter_errors += verdicts.errors
         for reader in list(self.waiting):
@@ -91,6 +105,8 @@ class Fanout:
         entries: list[Entry],
         by_channel: Mapping[str, list[Entry]],
         verdicts: Verdicts,
+        *,
+        now_ns: int,
     ) -> None:
         """Write what a view with conditions lets through, and hold back what its rates do."""
         entries = [entry for entry in entries if entry.channel in key]
@@ -98,7 +114,7 @@ class Fanout:
         if parts:
             self._write(cohort, b"".join(parts), events, first=by_channel)
         if cohort.held_back:
-            self._flush(cohort, now_ns=entries[-1].received_ns)
+            self._flush(cohort, now_ns=now_ns)
             if cohort.held_back:
                 self._paced.add(cohort)
                 self.wake()
@@ -152,9 +168,11 @@ class Fanout:
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
         """Write an entry of a reader's own log."""
-        if reader.cursors is not None:
+        if reader in self.waiting:
+            self._go_on(reader)
+        elif reader.cursors is not None:
             return
-        if reader.flow.writing_paused:
+        elif reader.flow.writing_paused:
             self._lag(reader, before={PERSONAL: entry.before})
         else:
             reader.write(entry.frame)
@@ -202,6 +220,11 @@ class Fanout:
             self.lagging.add(reader)
             reader.on_lag()
 
+    def hurry(self, reader: Reader) -> None:
+        """Write what is pending to one reader ahead of the others; not if it lags."""
+        if self.pending and reader not in self.lagging:
+            self.follow(reader, reader.view, {})
+
     def remove(self, reader: Reader) -> None:
         """Forget a reader."""
         if reader.cursors is None:
@@ -219,7 +242,7 @@ class Fanout:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
                 self.lagging.discard(reader)
-                if self._held_back(reader) or self._is_ahead(reader):
+                if self.pending or self._held_back(reader) or self._is_ahead(reader):
                     self.waiting.add(reader)
                 else:
                     self._join_cohort(reader)
@@ -286,11 +309,17 @@ class Fanout:
 
     def heads(self, reader: Reader) -> dict[str, Cursor]:
         """Return where a live reader stands in every log that it follows."""
-        heads = {log.name: log.newest for log in self.logs_of(reader)}
+        logs, unwritten = self.logs_of(reader), self.unwritten
+        heads = {log.name: unwritten.get(log.name, log.newest) for log in logs}
         return heads | self._held_back(reader)
 
+    @property
+    def unwritten(self) -> dict[str, Cursor]:
+        """Where live readers stand in channels of which something is pending."""
+        return {entry.channel: entry.before for entry in reversed(self.pending)}
+
     def is_at_head(self, reader: Reader) -> bool:
-        """Tell whether a reader has been handed all there is of what it follows."""
+        """Tell whether a reader stands where all live readers do, in all that it follows."""
         return reader.cursors is None and self._cohorts[reader.view].plain
 
     def _held_back(self, reader: Reader) -> dict[str, Cursor]:
@@ -368,12 +397,3 @@ class Fanout:
         if not cohort.members:
             del self._cohorts[reader.view]
             self._paced.discard(cohort)
-
-
-def _join(
-    entries: list[Entry], by_channel: Mapping[str, list[Entry]], key: tuple[str, ...]
-) -> tuple[bytes, int]:
-    if len(key) < len(by_channel):
-        wanted = frozenset(key)
-        entries = [entry for entry in entries if entry.channel in wanted]
-    return b"".join([e.frame for e in entries]), sum([e.is_event for e in entries])

@@ -377,8 +377,9 @@ class Hub:
         return "live" if self._heard else "waiting"
 
     def heads(self) -> dict[str, Cursor]:
-        """Return every log's newest place: where all live readers stand."""
-        return {name: log.newest for name, log in self.engine.logs.items()}
+        """Return where all live readers stand: every log's newest place, less what is pending."""
+        newest = {name: log.newest for name, log in self.engine.logs.items()}
+        return newest | self.fanout.unwritten
 
     def followers(self) -> Counter[str]:
         """Count the clients that follow each open channel."""

@@ -195,6 +195,8 @@ class Connection:
             self._writable.set()
         self._pulse.remove(self)
         if self.session is not None:
+            if self.session.reader is not None:
+                self._hub.fanout.hurry(self.session.reader)  # what is pending came before
             self.session.detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
             self._transport.write(self._farewell(code))

@@ -17,6 +17,7 @@ from gateway.core.errors import CloseCode
 from gateway.core.log import Entry
 from gateway.core.numbering import Lives
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.process import every
 from gateway.web import app, arrivals
 from gateway.web.context import Context
@@ -79,10 +80,8 @@ class Worker:
         )
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
-        self._flush: asyncio.Handle | None = None
-        self._flush_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        hub.fanout.wake = self._arm
+        self._pacer = Pacer(hub.fanout, config.fanout, on_written=self._metrics.fanned_out)
 
     async def start(self) -> None:
         """Be ready for connections; none comes before the logs are filled."""
@@ -106,8 +105,7 @@ class Worker:
         self._loop.remove_reader(self._door)
         for task in self._tasks:
             task.cancel()
-        if self._flush is not None:
-            self._flush.cancel()
+        self._pacer.close()
         if self._verifier is not None:
             await self._verifier.close()
         self._listener.close()
@@ -156,7 +154,6 @@ class Worker:
             lives = {name: known for name, known in lives.items() if name in filling}
         if entries:
             self._hub.engine.take(entries, lives)
-            self._metrics.fanned_out((time.time_ns() - entries[0].received_ns) / 1e9)
 
     def _obey(self, message: wire.ToWorker) -> None:
         match message:
@@ -215,24 +212,6 @@ class Worker:
     def _tidy(self) -> None:
         self._certificate.refresh()
         self._lobby.tell_known()
-
-    def _arm(self) -> None:
-        """Set the timer for what rates hold back."""
-        due_ns = self._hub.fanout.due_ns
-        if due_ns is None:
-            return
-        at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
-        if self._flush is not None:
-            if self._flush_at <= at:
-                return
-            self._flush.cancel()
-        self._flush_at = at  # uvloop's handle does not say, if that is now
-        self._flush = self._loop.call_at(at, self._flush_due)
-
-    def _flush_due(self) -> None:
-        self._flush = None
-        self._hub.fanout.flush(now_ns=time.time_ns())
-        self._arm()
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self._context.connections.values()]

@@ -41,6 +41,10 @@ def receive(world: World) -> None:
     world.random.choice(world.gateways).receive(world.random.randint(1, 10))
 
 
+def write(world: World) -> None:
+    world.random.choice(world.gateways).write()
+
+
 def wait(world: World) -> None:
     world.now_ns += round(world.random.choice([0.01, 0.1, 0.6, 3.0]) * SECOND)
     for gateway in world.gateways:
@@ -87,7 +91,7 @@ def come(world: World) -> None:
 def go(world: World) -> None:
     client = world.random.choice(world.clients)
     if client.gateway is not None:
-        client.disconnect()
+        client.disconnect(sent_away=world.random.random() < 0.5)
 
 
 def subscribe(world: World) -> None:
@@ -118,6 +122,7 @@ def read_on(world: World) -> None:
 ACTS: list[tuple[Callable[[World], None], int]] = [
     (publish, 20),
     (receive, 20),
+    (write, 6),
     (wait, 8),
     (beat, 8),
     (come, 6),
@@ -153,6 +158,8 @@ def settle(world: World) -> None:
         world.now_ns += SECOND
         for gateway in world.gateways:
             gateway.expire()
+            gateway.write()
+            gateway.flush()
         for client in world.clients:
             while client.writing_paused:
                 client.read_on()
@@ -165,6 +172,7 @@ def check(world: World) -> None:
         joiner = gateway.hub.ingest.joiner
         assert joiner.joining == joiner.held == 0, "something still waits"
         assert not gateway.hub.fanout.lagging
+        assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:
             assert gateway.hub.fanout._is_ahead(reader), "it has no reason to wait"
     for client in world.clients:

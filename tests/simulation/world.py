@@ -103,6 +103,7 @@ class Gateway:
             remembered_max=1000,
             started_ns=self.world.now_ns,
         )
+        self.hub.fanout.ready = self._ready
         self.arriving: deque[list[bytes]] = deque()
         self.replies: deque[list[bytes]] = deque()
 
@@ -125,10 +126,24 @@ class Gateway:
             beat = json.loads(frames[1])
             self.known |= {(topic, int(beat["incarnation"], 16)) for topic in beat["sequences"]}
 
+    def _ready(self) -> None:
+        """Write at once, or let it wait for more."""
+        if self.world.random.random() >= self.world.patience:
+            self.write()
+
     def expire(self) -> None:
+        acts = [self.write, self.flush]
+        self.world.random.shuffle(acts)
+        acts[0]()
         self.hub.expire(now_ns=self.world.now_ns)
-        self.hub.fanout.flush(now_ns=self.world.now_ns)
+        acts[1]()
         self._ask()
+
+    def write(self) -> None:
+        self.hub.fanout.write(now_ns=self.world.now_ns)
+
+    def flush(self) -> None:
+        self.hub.fanout.flush(now_ns=self.world.now_ns)
 
     def _ask(self) -> None:
         for ask in self.hub.ingest.joiner.take_asks():
@@ -175,8 +190,10 @@ class Client:
         now_ns = self.world.now_ns
         self.session = gateway.hub.arrive(arrival, self._reader, now_ns=now_ns)
 
-    def disconnect(self) -> None:
+    def disconnect(self, *, sent_away: bool = False) -> None:
         assert self.gateway is not None
+        if sent_away:
+            self.gateway.hub.fanout.hurry(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
             self.gateway.hub.depart(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
         self.gateway = None
@@ -226,11 +243,11 @@ class Client:
                 account = self._account(channel)
                 if not message["recovered"].get(channel, True):
                     account.refuse(position, self.world.truth[channel])
+                elif channel not in message["recovered"] and channel not in self.positions:
+                    account.begin(position, self.world.truth[channel])
                 elif self._moved and self.world.is_shared(channel):
                     # A position tells of one publisher; here nobody knows yet that there are two.
                     account.refuse(Position("", 1), self.world.truth[channel])
-                elif channel not in message["recovered"] and channel not in self.positions:
-                    account.begin(position, self.world.truth[channel])
                 self.positions[channel] = position
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -285,6 +302,7 @@ class World:
         self.now_ns = 100 * SECOND
         self.keep = pick.choice([3, 20, 1000])
         self.events_max = pick.choice([4, 20, 1000])
+        self.patience = pick.choice([0.0, 0.5, 1.0])
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""
         self.trace: list[str] = []

@@ -1,0 +1,95 @@
+"""When what is ready is written: at once as long as that is cheap, in larger parts when it is not.
+
+A write costs nearly the same for one event as for many, so a pause between two of them, in which
+events gather, saves what the second would have cost. An adaptive pause is as long as the write before
+it took: then writing takes at most half of the loop's time, and an event that comes alone never waits.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway.config.model import Fanout as Settings
+from gateway.core.fanout import Fanout
+
+
+PENDING_MAX = 2_000
+"""Entries that may gather; then they are written, however soon that is."""
+
+_PAUSE_SECONDS_MIN = 0.0005
+"""Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
+
+
+class Pacer:
+    """Writes what a fan-out has ready or held back; needs a running event loop.
+
+    `on_written` is called with the seconds from the receipt of the oldest event to its last write.
+    """
+
+    def __init__(
+        self, fanout: Fanout, settings: Settings, *, on_written: Callable[[float], object]
+    ) -> None:
+        self._fanout = fanout
+        self._settings = settings
+        self._on_written = on_written
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.Handle | None = None
+        self._due: asyncio.Handle | None = None
+        self._due_at = 0.0
+        fanout.ready = self._ready
+        fanout.wake = self._arm
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        for timer in (self._pause, self._due):
+            if timer is not None:
+                timer.cancel()
+
+    def _ready(self) -> None:
+        """Write what is pending, unless it is to wait for more."""
+        if len(self._fanout.pending) < PENDING_MAX:
+            if self._pause is None and self._settings.pace == "fixed":
+                self._rest(self._settings.flush_seconds)
+            if self._pause is not None:
+                return
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is pending, then let some more gather if that took its time."""
+        received_ns = self._fanout.pending[0].received_ns
+        began = time.perf_counter()
+        self._fanout.write(now_ns=time.time_ns())
+        took = time.perf_counter() - began
+        self._on_written(max(time.time_ns() - received_ns, 0) / 1e9)
+        if self._settings.pace == "adaptive":
+            self._rest(min(took, self._settings.flush_seconds))
+
+    def _rest(self, seconds: float) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if seconds >= _PAUSE_SECONDS_MIN:
+            self._pause = self._loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if self._fanout.pending:
+            self._write()
+
+    def _arm(self) -> None:
+        """Set the timer for what rates hold back."""
+        due_ns = self._fanout.due_ns
+        if due_ns is None:
+            return
+        at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
+        if self._due is not None:
+            if self._due_at <= at:
+                return
+            self._due.cancel()
+        self._due_at = at  # uvloop's handle does not say, if that is now
+        self._due = self._loop.call_at(at, self._flush)
+
+    def _flush(self) -> None:
+        self._due = None
+        self._fanout.flush(now_ns=time.time_ns())
+        self._arm()

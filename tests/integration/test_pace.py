@@ -1,0 +1,57 @@
+"""Events that gather before they are written."""
+
+from __future__ import annotations
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.waiting import eventually
+
+
+async def test_events_gather_while_the_bus_goes_on_being_read(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
+    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    bus = await publisher(gateway.bus_in)
+    live = await connect("robots", to=gateway)
+    await live.until("subscribed")
+    writes = await gateway.metric("gateway_fanout_latency_seconds_count")
+    for n in range(1, 501):
+        bus.send_numbered("robots", range(n, n + 1))
+
+    async def held() -> bool:
+        answer = await gateway.request("GET", "/api/v1/websocket/channels/robots")
+        return answer.status == 200 and answer.json["position"]["offset"] == 500
+
+    await eventually(held)
+    late = await connect("robots", to=gateway, last=100)
+    await live.events("robots", 500)
+    await late.events("robots", 100)
+    bus.send_numbered("robots", range(501, 502))
+    await live.events("robots", 501)
+    await late.events("robots", 101)
+
+    assert live.channel("robots").numbers == list(range(1, 502))
+    assert late.channel("robots").numbers == list(range(401, 502))
+    assert await gateway.metric("gateway_events_received_total", channel="robots") == 501
+    assert await gateway.metric("gateway_fanout_latency_seconds_count") - writes < 20
+
+
+async def test_what_is_pending_is_written_before_a_client_is_sent_away(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    bus = await publisher(gateway.bus_in)
+    client = await connect("robots", to=gateway)
+    await client.until("subscribed")
+    bus.send_numbered("robots", range(1, 11))
+
+    async def held() -> bool:
+        answer = await gateway.request("GET", "/api/v1/websocket/channels/robots")
+        return answer.status == 200 and answer.json["position"]["offset"] == 10
+
+    await eventually(held)
+    gateway.kill(15)
+    code = await client.closed()
+
+    assert code == 1012
+    assert client.channel("robots").numbers == list(range(1, 11))

@@ -1,0 +1,167 @@
+"""When the pacer writes: counted, on a real event loop; how long anything takes is no matter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.config.model import Fanout as Settings
+from gateway.core.arrival import Arrival
+from gateway.core.hub import Hub
+from gateway.core.readers import Reader
+from gateway.pacer import PENDING_MAX, Pacer
+from tests.support.core import make_hub, publish, somebody
+from tests.support.waiting import eventually
+
+
+NEVER = 1.0
+"""As long a pause as there can be; no test here lasts until its end."""
+
+
+class Slow:
+    """A socket to which a write takes time, and that counts writes and frames."""
+
+    writing_paused = False
+
+    def __init__(self, hub: Hub, *, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.sizes: list[int] = []
+        arrival = Arrival(client_id="c", secret="c", identity=somebody(), channels=["robots"])
+        self.session = hub.arrive(arrival, self._reader, now_ns=0)
+        hub.fanout.write()
+        self.sizes.clear()
+
+    def _reader(self) -> Reader:
+        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+
+    def _write(self, data: bytes) -> None:
+        self.sizes.append(data.count(b'"channel":"robots"'))
+        time.sleep(self.seconds)
+
+
+def paced(hub: Hub, pace: str, flush_seconds: float) -> tuple[Pacer, list[float]]:
+    """A pacer, and what it says of its writes."""
+    written: list[float] = []
+    settings = Settings(pace=pace, flush_seconds=flush_seconds)  # type: ignore[arg-type]
+    return Pacer(hub.fanout, settings, on_written=written.append), written
+
+
+async def test_an_event_that_comes_alone_is_written_at_once() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, written = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    pacer.close()
+
+    assert socket.sizes == [1]
+    assert len(written) == 1
+
+
+async def test_after_a_write_that_took_its_time_events_gather() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.05)
+    pacer, written = paced(hub, "adaptive", NEVER)
+    for _ in range(20):
+        publish(hub, "robots")
+    assert socket.sizes == [1], "the others wait"
+    await eventually(lambda: len(socket.sizes) == 2)
+    pacer.close()
+
+    assert socket.sizes == [1, 19]
+    assert len(written) == 2
+
+
+async def test_once_a_pause_is_over_and_nothing_came_the_next_event_is_written_at_once() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.005)
+    pacer, _ = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    await eventually(lambda: pacer._pause is None)
+    publish(hub, "robots")
+    pacer.close()
+
+    assert socket.sizes == [1, 1]
+
+
+async def test_a_fixed_pace_gathers_from_the_first_event_on() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, written = paced(hub, "fixed", 0.02)
+    publish(hub, "robots")
+    publish(hub, "robots", 2)
+    assert socket.sizes == []
+    await eventually(lambda: socket.sizes)
+    publish(hub, "robots")
+    assert socket.sizes == [3], "it gathers again"
+    await eventually(lambda: len(socket.sizes) == 2)
+    pacer.close()
+
+    assert socket.sizes == [3, 1]
+    assert len(written) == 2
+
+
+async def test_without_a_flush_time_nothing_gathers() -> None:
+    for pace in ("fixed", "adaptive"):
+        hub = make_hub()
+        socket = Slow(hub, seconds=0.002)
+        pacer, _ = paced(hub, pace, 0.0)
+        for _ in range(5):
+            publish(hub, "robots")
+        pacer.close()
+
+        assert socket.sizes == [1] * 5, pace
+
+
+async def test_a_flush_time_below_the_timers_resolution_holds_nothing_up() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, _ = paced(hub, "fixed", 0.0001)
+    publish(hub, "robots")
+    pacer.close()
+
+    assert socket.sizes == [1]
+
+
+async def test_what_gathers_is_bounded() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, _ = paced(hub, "fixed", NEVER)
+    for _ in range(PENDING_MAX + 10):
+        publish(hub, "robots")
+    pending = len(hub.fanout.pending)
+    pacer.close()
+
+    assert socket.sizes == [PENDING_MAX]
+    assert pending == 10
+
+
+async def test_nothing_is_written_once_it_is_closed() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, _ = paced(hub, "fixed", 0.001)
+    publish(hub, "robots")
+    pacer.close()
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.002, later.set)
+    await later.wait()
+
+    assert socket.sizes == []
+
+
+async def test_what_a_rate_holds_back_is_written_when_it_is_due() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    pacer, _ = paced(hub, "adaptive", 0.0)
+    hub.receive(
+        socket.session,
+        '{"type":"subscribe","channels":["robots"],"rate":4}',
+        now_ns=time.time_ns(),
+    )
+    socket.sizes.clear()
+    for _ in range(3):
+        publish(hub, "robots", now_ns=time.time_ns())
+    assert socket.sizes == [1], "the first comes at once"
+    await eventually(lambda: len(socket.sizes) == 2)
+    pacer.close()
+
+    assert hub.fanout.due_ns is None
