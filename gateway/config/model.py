@@ -9,8 +9,8 @@ _INT_MAX = 2**31 - 1  # what ZeroMQ and the kernel's socket options can hold
 _SECONDS_MAX = 1_000_000.0  # as milliseconds still within _INT_MAX
 
 
-def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
-    return Meta(ge=least, le=_INT_MAX, description=doc, extra={"unit": unit})
+def _of(unit: str, doc: str, *, least: int = 0, most: int = _INT_MAX) -> Meta:
+    return Meta(ge=least, le=most, description=doc, extra={"unit": unit})
 
 
 def _seconds(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
@@ -347,12 +347,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = 8000
     workers: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=64,
-            description="Processes that clients are spread over; 1 = the gateway is one process.",
-            extra={"unit": "processes"},
-        ),
+        _of("processes", "How many hold the clients; 1 = the gateway itself.", least=1, most=64),
     ] = 1
     connect: Annotated[
         tuple[str, ...], Meta(description="Endpoints of publishers that bind (tcp:// or ipc://).")
