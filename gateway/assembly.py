@@ -19,9 +19,12 @@ from gateway.core.rights import Grants, Policy
 from gateway.core.sequences import Sequences
 
 
-def build_hub(config: Config) -> Hub:
-    """Put the core together as configured, with an epoch of its own."""
-    epoch = secrets.token_hex(4)
+def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True) -> Hub:
+    """Put the core together as configured, with an epoch of its own unless one is given.
+
+    Without `fan_out` another process holds the clients.
+    """
+    epoch = epoch or secrets.token_hex(4)
     engine = Engine(
         epoch=epoch,
         channels_max=config.ingest.channels_max,
@@ -61,6 +64,7 @@ def build_hub(config: Config) -> Hub:
         mailbox=mailbox,
         greeting=greeting,
         allowed=_allowed(config.clients),
+        fan_out=fan_out,
     )
 
 

@@ -23,13 +23,14 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
 from gateway.core.events import STANDARD
 from gateway.core.frames import is_close_code
-from gateway.core.hub import Hub, Tick
-from gateway.core.ingest import Reason
+from gateway.core.hub import Hub
+from gateway.core.ingest import Reason, Tick
 
 
 Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
@@ -102,6 +103,17 @@ _ASKED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
+"""A metric's type and name, that of a sample, its labels in order."""
+Extra = Mapping[str, Mapping[Key, float]]
+"""What other processes add, by metric."""
+
+_SUMS = {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
+"""Gauges of a process that several have the sum of."""
+MOSTS = frozenset({"gauge gateway_write_buffer_max_bytes"})
+"""Of these the most of all processes counts, of the others the sum."""
+
+
 class Link(Protocol):
     """A bus endpoint's figures."""
 
@@ -125,7 +137,10 @@ class Metrics:
         links: Callable[[], Iterable[Link]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
+        self.others: Callable[[], Extra] = dict
+        """Asked for what other processes count for the same gateway."""
         self._hub = hub
+        self._buffers = buffers
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -146,9 +161,11 @@ class Metrics:
             self._counters["connections_refused_total"].labels(reason)
         self._counters["events_lost_total"].labels("evicted")
         self._registry.register(_Asked(hub, self.label, links, buffers))
-        ProcessCollector(registry=self._registry)
+        self._process = [
+            ProcessCollector(registry=self._registry),
+            GCCollector(registry=self._registry),
+        ]
         PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
 
     def label(self, channel: str) -> str:
         """Return a channel's label: its name, or ``other`` once there are too many."""
@@ -204,7 +221,26 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, see `CONTENT_TYPE`."""
         self._deliveries()
-        return generate_latest(self._registry)
+        return generate_latest(_Whole(self._registry, self.others()))
+
+    def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
+        """Return what this process adds to the whole: metric, sample, labels, value."""
+        self._deliveries()
+        buffers = list(self._buffers())
+        found = [
+            ("gateway_clients_lagging", len(self._hub.fanout.lagging)),
+            ("gateway_write_buffer_bytes", sum(buffers)),
+            ("gateway_write_buffer_max_bytes", max(buffers, default=0)),
+            ("gateway_event_loop_tasks", len(asyncio.all_tasks())),
+        ]
+        collectors = [*self._counters.values(), *self._histograms.values(), *self._process]
+        return [(f"gauge {name}", name, {}, float(value)) for name, value in found] + [
+            (_kind(metric), sample.name, dict(sample.labels), sample.value)
+            for collector in collectors
+            for metric in collector.collect()
+            if metric.type in {"counter", "histogram"} or metric.name in _SUMS
+            for sample in metric.samples
+        ]
 
     def _deliveries(self) -> None:
         """Take over what the fan-out has tallied since the last time."""
@@ -217,6 +253,37 @@ class Metrics:
         counters["filter_errors_total"].inc(tally.filter_errors)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+
+
+class _Whole(Collector):
+    """This process's metrics, and what others add to them."""
+
+    def __init__(self, registry: CollectorRegistry, extra: Extra) -> None:
+        self._registry = registry
+        self._extra = extra
+
+    def collect(self) -> Iterator[Metric]:
+        """Hand out a family per metric."""
+        for metric in self._registry.collect():
+            extra = dict(self._extra.get(_kind(metric), {}))
+            for at, sample in enumerate(metric.samples):
+                more = extra.pop(_key(metric, sample), None)
+                if more is not None:
+                    most = _kind(metric) in MOSTS
+                    value = max(sample.value, more) if most else sample.value + more
+                    metric.samples[at] = sample._replace(value=value)
+            for (_, name, labels), value in extra.items():
+                metric.add_sample(name, dict(labels), value)
+            yield metric
+
+
+def _key(metric: Metric, sample: Sample) -> Key:
+    return _kind(metric), sample.name, tuple(sorted(sample.labels.items()))
+
+
+def _kind(metric: Metric) -> str:
+    # The name alone would not do: that of a counter lacks its `_total`, and a gauge may have it.
+    return f"{metric.type} {metric.name}"
 
 
 class _Asked(Collector):

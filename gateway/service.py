@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import functools
-import resource
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Protocol
 
 import zmq
 from aiohttp import web
@@ -22,14 +21,15 @@ from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
 from gateway.core.errors import CloseCode
-from gateway.core.hub import Tick
+from gateway.core.ingest import Tick
 from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
+from gateway.process import allow_many_files, every, loop_factory
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
-from gateway.web.listener import Listener, listen
+from gateway.web.listener import Listener, listener_of
 from gateway.web.pulse import Pulse
 from gateway.web.tls import Certificate
 
@@ -45,12 +45,29 @@ _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
 
-class Service:
-    """One gateway in this process. Needs a running event loop from `start` to `stop`."""
+class Crew(Protocol):
+    """Other processes that hold the clients."""
 
-    def __init__(self, config: Config) -> None:
+    async def start(self, runner: web.AppRunner, listener: Listener) -> None: ...
+    def unready(self) -> list[str]: ...
+    def reload(self) -> None: ...
+    def tidy(self, now_ns: int) -> None: ...
+    async def drain(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+MakeCrew = Callable[[Config, Context, web.Application], Crew]
+
+
+class Service:
+    """One gateway in this process, or all but its clients' sockets, which a crew may hold.
+
+    Needs a running event loop from `start` to `stop`.
+    """
+
+    def __init__(self, config: Config, make_crew: MakeCrew | None = None) -> None:
         self.config = config
-        self.hub = build_hub(config)
+        self.hub = build_hub(config, fan_out=make_crew is None)
         self._verifier = verifier(config.auth)
         self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.url = ""
@@ -62,6 +79,7 @@ class Service:
         self._began = self._loop.time()
         self._refilled = False
         self._certificate = Certificate(config.tls)
+        self._listener: Listener | None = None
         self._server: Listener | None = None
         self._rejections = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._links_log = RateLimit(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
@@ -80,8 +98,10 @@ class Service:
             verifier=self._verifier,
             refilling=lambda: bool(self._refilling()),
         )
+        application = app.build(self._context)
+        self._crew = make_crew(config, self._context, application) if make_crew else None
         self._runner = web.AppRunner(
-            app.build(self._context), access_log=None, shutdown_timeout=_CLEANUP_SECONDS
+            application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._timers: list[asyncio.Task[None]] = []
         self._pacer = Pacer(self.hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
@@ -91,7 +111,7 @@ class Service:
 
         Raises:
             BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound.
+            OSError: The HTTP address cannot be bound, or the crew does not start.
         """
         config = self.config
         endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
@@ -115,22 +135,29 @@ class Service:
         if self._verifier is not None:
             self._verifier.start()
         await self._runner.setup()
-        self._server = await listen(
+        server = self._listener = listener_of(
             self._runner,
             config,
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        host, port = self._server.address
+        await server.open(config.host, config.port)
+        if self._crew is not None:
+            await self._crew.start(self._runner, server)
+        self._server = server
+        host, port = server.address
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        late = self.metrics.loop_lag
         self._timers = [
-            self._loop.create_task(self._every(self._pulse.interval, self._beat)),
-            self._loop.create_task(self._every(_HOUSEKEEPING_SECONDS, self._tidy)),
+            self._loop.create_task(every(self._pulse.interval, self._beat, on_late=late)),
+            self._loop.create_task(every(_HOUSEKEEPING_SECONDS, self._tidy, on_late=late)),
         ]
 
     def reload(self) -> None:
         """Read keys again from their files; what cannot be used leaves the old one."""
+        if self._crew is not None:
+            self._crew.reload()
         if self._verifier is None:
             return
         try:
@@ -143,6 +170,8 @@ class Service:
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
         self._context.draining = True
+        if self._crew is not None:
+            await self._crew.drain()
         await arrivals.close_all(self._context, CloseCode.RESTART)
 
     async def stop(self) -> None:
@@ -156,8 +185,10 @@ class Service:
         self._curve.close()
         if self._verifier is not None:
             await self._verifier.close()
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._crew is not None:
+            await self._crew.stop()
         await self._runner.cleanup()
         self._zmq.destroy(linger=0)
 
@@ -169,7 +200,9 @@ class Service:
         reasons += self._refilling()
         if self._context.draining:
             reasons.append("draining")
-        if len(self._context.connections) >= self.config.clients.connections_max:
+        if self._crew is not None:
+            reasons += self._crew.unready()
+        if len(self.hub.sessions) >= self.config.clients.connections_max:
             reasons.append("clients.connections_max is reached")
         return reasons
 
@@ -271,16 +304,6 @@ class Service:
                 **({"problem": link.problem} if refused else {}),
             )
 
-    async def _every(self, seconds: float, act: Callable[[], None]) -> None:
-        while True:
-            due = self._loop.time() + seconds
-            await asyncio.sleep(seconds)
-            self.metrics.loop_lag(max(self._loop.time() - due, 0.0))
-            try:
-                act()
-            except Exception:
-                log.exception("a timer failed")
-
     def _beat(self) -> None:
         self._pulse.beat(now=self._loop.time())
 
@@ -293,13 +316,15 @@ class Service:
         self._curve.touch()
         now_ns = time.time_ns()
         self._unwatch(now_ns)
+        if self._crew is not None:
+            self._crew.tidy(now_ns)
         self._took(self.hub.expire(now_ns=now_ns), now_ns)
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Service]:
+async def running(config: Config, make_crew: MakeCrew | None = None) -> AsyncIterator[Service]:
     """Run a gateway for the length of a block."""
-    service = Service(config)
+    service = Service(config, make_crew)
     try:
         await service.start()
         yield service
@@ -307,20 +332,20 @@ async def running(config: Config) -> AsyncIterator[Service]:
         await service.stop()
 
 
-def run(config: Config) -> int:
+def run(config: Config, make_crew: MakeCrew | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
-    _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config))
+    allow_many_files()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_serve(config, make_crew))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, make_crew: MakeCrew | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(config) as service:
+        async with running(config, make_crew) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
@@ -343,18 +368,3 @@ async def _serve(config: Config) -> int:
         return 1
     log.info("stopped")
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # there is none for Windows
-
-    return uvloop.new_event_loop
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many sockets as this user may have: each client is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -18,9 +18,10 @@ PACKAGE = ROOT / "gateway"
 FLOORS = [
     {"core"},
     {"config", "logs", "metrics"},
-    {"auth", "assembly", "pacer"},
+    {"auth", "assembly", "pacer", "process"},
     {"bus", "web"},
     {"service"},
+    {"workers"},
     {"cli"},
     {"__main__"},
 ]
@@ -43,7 +44,8 @@ STOREYS_OF_CORE = [
         "inbound",
         "deflate",
     },
-    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"},
+    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"}
+    | {"portable"},
 ]
 
 CORE_MAY_IMPORT = {
@@ -53,11 +55,11 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus", "service"],
-    "aiohttp": ["auth", "web", "service"],
+    "aiohttp": ["auth", "web", "service", "workers"],
     "jwt": ["auth"],
     "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
-    "uvloop": ["service"],
+    "uvloop": ["process"],
     "structlog": ["logs"],
     "click": ["cli"],
 }

@@ -66,6 +66,8 @@ def described(config: Config) -> Iterator[str]:
         f"clients     {clients.connections_max} at most, each with {clients.subscriptions_max} "
         f"subscriptions; pinged every {clients.heartbeat_seconds:g} s"
     )
+    if config.workers > 1:
+        yield f"workers     {config.workers} processes hold them; another takes in the events"
     yield (
         f"sessions    {sessions.remembered_max} lost ones are remembered for {sessions.ttl_seconds:g} s, "
         f"each with {sessions.messages_max} personal messages"

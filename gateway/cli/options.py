@@ -21,6 +21,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
 
     @click.option("--host", help=_DOCS["host"])
     @click.option("--port", help=_DOCS["port"])
+    @click.option("--workers", help=_DOCS["workers"])
     @click.option("--connect", multiple=True, help=_DOCS["connect"] + "  Repeatable.")
     @click.option("--bind", help=_DOCS["bind"])
     @click.option("--insecure-allow-remote", is_flag=True, help=_DOCS["insecure_allow_remote"])
@@ -40,6 +41,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
     def wrapper(
         host: str | None,
         port: str | None,
+        workers: str | None,
         connect: tuple[str, ...],
         bind: str | None,
         insecure_allow_remote: bool,
@@ -48,7 +50,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        given = {"host": host, "port": port, "bind": bind}
+        given = {"host": host, "port": port, "workers": workers, "bind": bind}
         flags: dict[str, str | list[str]] = _assigned(assignments)
         flags |= {key: value for key, value in given.items() if value is not None}
         if connect:

@@ -1,6 +1,7 @@
 """What one value cannot know about another, and which addresses are safe to use."""
 
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
@@ -27,6 +28,7 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
     return [
         Problem(key, reason, remedy, origins.get(key, ""))
         for key, reason, remedy in (
+            *_workers(config),
             *_addresses(config),
             *_bus(config, origins),
             *_curve(config),
@@ -41,6 +43,11 @@ def without_own_bind(config: Config) -> Config:
     """The same without the default `bind` if that is one of the endpoints to connect to."""
     taken = _same(config.bind) in map(_same, config.connect)
     return structs.replace(config, bind="") if taken else config
+
+
+def _workers(config: Config) -> Iterator[tuple[str, str, str]]:
+    if config.workers > 1 and not hasattr(socket, "SCM_RIGHTS"):
+        yield "workers", "processes cannot hand each other connections here", "leave it at 1"
 
 
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:

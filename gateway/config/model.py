@@ -4,54 +4,42 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-
-_INT_MAX = 2**31 - 1  # what ZeroMQ and the kernel's socket options can hold
-_SECONDS_MAX = 1_000_000.0  # as milliseconds still within _INT_MAX
-
-
-def _of(unit: str, doc: str, *, least: int = 0) -> Meta:
-    return Meta(ge=least, le=_INT_MAX, description=doc, extra={"unit": unit})
-
-
-def _seconds(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
-    return Meta(ge=least, le=most, description=doc, extra={"unit": "seconds"})
-
-
-def _rate(doc: str) -> Meta:
-    return Meta(ge=0.01, le=_SECONDS_MAX, description=doc, extra={"unit": "per second"})
+from gateway.config.units import number, rate, seconds
 
 
 class Bus(Struct, frozen=True, kw_only=True):
     """The ZeroMQ side."""
 
     receive_hwm: Annotated[
-        int, _of("messages", "High-water mark of the receiving socket, per publisher.", least=1)
+        int, number("messages", "High-water mark of the receiving socket, per publisher.", least=1)
     ] = 100_000
     message_bytes_max: Annotated[
         int,
-        _of("bytes", "Larger messages are refused and their publisher is reconnected.", least=64),
+        number(
+            "bytes", "Larger messages are refused and their publisher is reconnected.", least=64
+        ),
     ] = 16_777_216
     heartbeat_seconds: Annotated[
-        float, _seconds("How often a quiet connection is asked for a sign of life.", least=0.01)
+        float, seconds("How often a quiet connection is asked for a sign of life.", least=0.01)
     ] = 5.0
     heartbeat_timeout_seconds: Annotated[
-        float, _seconds("A connection silent for so long is made anew.", least=0.02)
+        float, seconds("A connection silent for so long is made anew.", least=0.02)
     ] = 15.0
     reconnect_seconds: Annotated[
-        float, _seconds("First pause before a lost endpoint is tried again.", least=0.001)
+        float, seconds("First pause before a lost endpoint is tried again.", least=0.001)
     ] = 0.1
     reconnect_seconds_max: Annotated[
-        float, _seconds("The pause doubles up to this.", least=0.001)
+        float, seconds("The pause doubles up to this.", least=0.001)
     ] = 5.0
     start_seconds: Annotated[
         float,
-        _seconds("Publishers that are there have so long to be heard before the gateway is ready."),
+        seconds("Publishers that are there have so long to be heard before the gateway is ready."),
     ] = 0.5
     linger_seconds: Annotated[
-        float, _seconds("For how long a channel on demand is fetched after its last follower.")
+        float, seconds("For how long a channel on demand is fetched after its last follower.")
     ] = 30.0
     drain_messages_max: Annotated[
-        int, _of("messages", "At most so many are taken per tick and endpoint.", least=1)
+        int, number("messages", "At most so many are taken per tick and endpoint.", least=1)
     ] = 2_000
     curve_key_file: Annotated[
         str,
@@ -73,35 +61,38 @@ class Ingest(Struct, frozen=True, kw_only=True):
     """What is accepted from publishers."""
 
     payload_bytes_max: Annotated[
-        int, _of("bytes", "Events with a larger payload are rejected.", least=2)
+        int, number("bytes", "Events with a larger payload are rejected.", least=2)
     ] = 1_048_576
     channels_max: Annotated[
         int,
-        _of("channels", "Channels that topics may create; events beyond it are rejected.", least=1),
+        number(
+            "channels", "Channels that topics may create; events beyond it are rejected.", least=1
+        ),
     ] = 1_000
     streams_max: Annotated[
         int,
-        _of(
+        number(
             "streams",
             "Topics of publishers whose numbering is followed; the longest silent are forgotten.",
             least=1,
         ),
     ] = 10_000
     rejections_kept: Annotated[
-        int, _of("rejections", "The newest rejections kept for inspection over HTTP.")
+        int, number("rejections", "The newest rejections kept for inspection over HTTP.")
     ] = 100
 
 
 class Log(Struct, frozen=True, kw_only=True):
     """What a channel keeps for late and slow readers; [channels.<name>] overrides it for one channel."""
 
-    events_max: Annotated[int, _of("events", "The newest events kept per channel.", least=1)] = (
+    events_max: Annotated[int, number("events", "The newest events kept per channel.", least=1)] = (
         1_000
     )
     bytes_max: Annotated[
-        int, _of("bytes", "Encoded bytes kept per channel; the newest event always stays.", least=1)
+        int,
+        number("bytes", "Encoded bytes kept per channel; the newest event always stays.", least=1),
     ] = 16_777_216
-    age_seconds_max: Annotated[float, _seconds("Older events are dropped; 0 = no limit.")] = 0.0
+    age_seconds_max: Annotated[float, seconds("Older events are dropped; 0 = no limit.")] = 0.0
     key: Annotated[
         str,
         Meta(
@@ -111,7 +102,7 @@ class Log(Struct, frozen=True, kw_only=True):
     ] = ""
     keys_max: Annotated[
         int,
-        _of("keys", "Current values kept per channel; those changed longest ago go.", least=1),
+        number("keys", "Current values kept per channel; those changed longest ago go.", least=1),
     ] = 1_000
     on_demand: Annotated[
         bool,
@@ -125,70 +116,72 @@ class Clients(Struct, frozen=True, kw_only=True):
     """WebSocket clients and their limits."""
 
     connections_max: Annotated[
-        int, _of("clients", "Further ones are told to try again later (1013).", least=1)
+        int, number("clients", "Further ones are told to try again later (1013).", least=1)
     ] = 10_000
     subscriptions_max: Annotated[
-        int, _of("subscriptions", "Channels and patterns one client may follow.", least=1)
+        int, number("subscriptions", "Channels and patterns one client may follow.", least=1)
     ] = 128
     message_bytes_max: Annotated[
-        int, _of("bytes", "A client's larger message closes its connection (1009).", least=128)
+        int, number("bytes", "A client's larger message closes its connection (1009).", least=128)
     ] = 65_536
     compressed_bytes_min: Annotated[
         int,
-        _of("bytes", "From this size on messages are compressed for who offers it; 0 = none are."),
+        number(
+            "bytes", "From this size on messages are compressed for who offers it; 0 = none are."
+        ),
     ] = 0
     heartbeat_seconds: Annotated[
-        float, _seconds("How often a quiet client is pinged.", least=0.01)
+        float, seconds("How often a quiet client is pinged.", least=0.01)
     ] = 30.0
     heartbeat_grace_seconds: Annotated[
         float,
-        _seconds(
-            "A client that leaves a ping unanswered for so long is closed (4001).", least=0.01
-        ),
+        seconds("A client that leaves a ping unanswered for so long is closed (4001).", least=0.01),
     ] = 10.0
     handshake_seconds: Annotated[
-        float, _seconds("Time for a connection to send its HTTP request.", least=0.01)
+        float, seconds("Time for a connection to send its HTTP request.", least=0.01)
     ] = 10.0
     buffer_bytes_max: Annotated[
         int,
-        _of("bytes", "Unsent bytes above which a client lags and reads on from the log.", least=1),
+        number(
+            "bytes", "Unsent bytes above which a client lags and reads on from the log.", least=1
+        ),
     ] = 65_536
     send_buffer_bytes: Annotated[
-        int, _of("bytes", "The kernel's buffer per client (SO_SNDBUF); 0 = the kernel's choice.")
+        int, number("bytes", "The kernel's buffer per client (SO_SNDBUF); 0 = the kernel's choice.")
     ] = 262_144
     stall_seconds_max: Annotated[
         float,
-        _seconds("A lagging client that takes nothing for so long is closed (4000).", least=0.01),
+        seconds("A lagging client that takes nothing for so long is closed (4000).", least=0.01),
     ] = 120.0
     lag_events_max: Annotated[
-        int, _of("events", "A client further behind is closed (4000); 0 = no limit.")
+        int, number("events", "A client further behind is closed (4000); 0 = no limit.")
     ] = 0
     wildcards_max: Annotated[
-        int, _of("subscriptions", "Of its subscriptions so many may have wildcards.", least=0)
+        int, number("subscriptions", "Of its subscriptions so many may have wildcards.", least=0)
     ] = 32
     per_address_max: Annotated[
         int,
-        _of(
+        number(
             "clients",
             "From one address; those of this machine count only if a proxy names them.",
             least=1,
         ),
     ] = 1_000
     per_user_max: Annotated[
-        int, _of("clients", "With one user's tokens; further ones are refused (4503).", least=1)
+        int, number("clients", "With one user's tokens; further ones are refused (4503).", least=1)
     ] = 100
     messages_burst: Annotated[
-        int, _of("messages", "What one client may send at once; then as below.", least=1)
+        int, number("messages", "What one client may send at once; then as below.", least=1)
     ] = 60
     messages_per_second: Annotated[
-        float, _rate("Messages of a client beyond its burst; more get an error.")
+        float, rate("Messages of a client beyond its burst; more get an error.")
     ] = 10.0
     subscribes_burst: Annotated[
-        int, _of("messages", "Of them to subscribe or unsubscribe.", least=1)
+        int, number("messages", "Of them to subscribe or unsubscribe.", least=1)
     ] = 30
-    subscribes_per_second: Annotated[float, _rate("The same beyond that burst.")] = 1.0
-    pings_burst: Annotated[int, _of("messages", "Pings, of either kind.", least=1)] = 120
-    pings_per_second: Annotated[float, _rate("The same beyond that burst.")] = 2.0
+    subscribes_per_second: Annotated[float, rate("The same beyond that burst.")] = 1.0
+    pings_burst: Annotated[int, number("messages", "Pings, of either kind.", least=1)] = 120
+    pings_per_second: Annotated[float, rate("The same beyond that burst.")] = 2.0
 
 
 class Fanout(Struct, frozen=True, kw_only=True):
@@ -203,7 +196,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     ] = "adaptive"
     flush_seconds: Annotated[
         float,
-        _seconds("For how long events may gather to be written at once; 0 = not at all.", most=1),
+        seconds("For how long events may gather to be written at once; 0 = not at all.", most=1),
     ] = 0.01
 
 
@@ -211,13 +204,13 @@ class Sessions(Struct, frozen=True, kw_only=True):
     """Lost connections that may come back."""
 
     ttl_seconds: Annotated[
-        float, _seconds("For how long a lost session can be taken up again; 0 = not at all.")
+        float, seconds("For how long a lost session can be taken up again; 0 = not at all.")
     ] = 300.0
     messages_max: Annotated[
-        int, _of("messages", "Personal messages that wait for its return; the oldest make room.")
+        int, number("messages", "Personal messages that wait for its return; the oldest make room.")
     ] = 1_000
     remembered_max: Annotated[
-        int, _of("sessions", "Lost sessions remembered; the oldest make room.")
+        int, number("sessions", "Lost sessions remembered; the oldest make room.")
     ] = 10_000
 
 
@@ -242,7 +235,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     jwks_url: Annotated[
         str, Meta(description="Tokens are signed for one of the public keys at this https URL.")
     ] = ""
-    jwks_seconds: Annotated[float, _seconds("For how long those keys are good.", least=10)] = 300.0
+    jwks_seconds: Annotated[float, seconds("For how long those keys are good.", least=10)] = 300.0
     insecure_jwks: Annotated[
         bool, Meta(description="Fetch them over plain http, where anybody on the way may put his.")
     ] = False
@@ -251,7 +244,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = ""
     issuer: Annotated[str, Meta(description='What its `iss` must be; "" = anything.')] = ""
     leeway_seconds: Annotated[
-        float, _seconds("How far the clocks of issuer and gateway may be apart.")
+        float, seconds("How far the clocks of issuer and gateway may be apart.")
     ] = 5.0
     query_token: Annotated[
         bool,
@@ -262,13 +255,13 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = "admin"
     seconds: Annotated[
         float,
-        _seconds("A client without token that follows nothing is closed after this.", least=0.01),
+        seconds("A client without token that follows nothing is closed after this.", least=0.01),
     ] = 10.0
     anonymous_seconds_max: Annotated[
-        float, _seconds("A client without token is closed after this; 0 = never.")
+        float, seconds("A client without token is closed after this; 0 = never.")
     ] = 0.0
     warn_seconds: Annotated[
-        float, _seconds("How long before its token expires a client is told.")
+        float, seconds("How long before its token expires a client is told.")
     ] = 30.0
 
     def __repr__(self) -> str:
@@ -320,10 +313,10 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     """How the gateway ends at SIGTERM or SIGINT."""
 
     seconds_max: Annotated[
-        float, _seconds("It has ended after this, whatever happens.", least=0.01)
+        float, seconds("It has ended after this, whatever happens.", least=0.01)
     ] = 10.0
     spread_seconds: Annotated[
-        float, _seconds("Clients are told to come back after a random part of this.")
+        float, seconds("Clients are told to come back after a random part of this.")
     ] = 5.0
 
 
@@ -349,6 +342,10 @@ class Config(Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="Port that they are served on; 0 = any that is free.")
     ] = 8000
+    workers: Annotated[
+        int,
+        number("processes", "How many hold the clients; 1 = the gateway itself.", least=1, most=64),
+    ] = 1
     connect: Annotated[
         tuple[str, ...], Meta(description="Endpoints of publishers that bind (tcp:// or ipc://).")
     ] = ("tcp://127.0.0.1:5555",)

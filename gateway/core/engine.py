@@ -1,7 +1,8 @@
 """The seam between ingest and fan-out: append events, read from a position, follow the head.
 
 This is the embedded engine, where all three are function calls on logs in this process. What is
-appended always comes back through `follow`, so what stands above sees one path.
+appended always comes back through `follow`, so what stands above sees one path. An engine may also
+be the replica of one in another process: then nothing is appended here, but `take`n over.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +10,8 @@ from types import MappingProxyType
 
 from gateway.core.channels import EVERYONE
 from gateway.core.events import STANDARD, Event, Hole
-from gateway.core.log import ChannelLog, Entry, Retention
+from gateway.core.log import ChannelLog, Entry, LogState, Retention
+from gateway.core.numbering import Lives
 
 
 Follower = Callable[[list[Entry]], None]
@@ -71,6 +73,27 @@ class Engine:
             entries += logs[event.channel].append(event)
         self._tell(entries)
         return entries
+
+    def replace(self, state: LogState) -> None:
+        """Take over a whole log from the engine that this one is a replica of."""
+        if state.name not in self._logs:
+            self._open(state.name)
+        self._logs[state.name].replace(state)
+
+    def take(self, entries: list[Entry], lives: Mapping[str, Lives]) -> None:
+        """Hold what was appended there, in order; tell the followers.
+
+        `lives` are those of channels where one began with these entries.
+        """
+        logs = self._logs
+        for name in dict.fromkeys(entry.channel for entry in entries):
+            if name not in logs:
+                self._open(name)
+        for name, known in lives.items():
+            logs[name].numbering.replace(known)
+        for entry in entries:
+            logs[entry.channel].hold(entry)
+        self._tell(entries)
 
     def skip(self, channel: str, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> None:
         """Tell of a publisher's losses on a channel that no event has shown yet."""

@@ -95,6 +95,17 @@ class Connection(Struct):
     name: str | None = None
 
 
+class Notice(Struct, frozen=True):
+    """What a client did, for the ``connections`` channel."""
+
+    event_type: str
+    channels: tuple[str, ...] = ()
+    code: int | None = None
+    seconds: float | None = None
+    remember: bool = True
+    """Whether the session of one that went may be taken up again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StandardChannel:
     """One of the six channels whose events have a typed `data`."""

@@ -6,7 +6,7 @@ want. Everything is synchronous, so nothing can come between an event's number a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -15,9 +15,10 @@ from gateway.core.arrival import Arrival, Greeting
 from gateway.core.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.engine import Engine
 from gateway.core.errors import ErrorCode, RequestError
-from gateway.core.events import BusStatus, Connection, Event
+from gateway.core.events import BusStatus, Connection, Event, Notice
 from gateway.core.fanout import Fanout
-from gateway.core.ingest import Ingest, Rejection, timestamp
+from gateway.core.ingest import Ingest, Tick, timestamp
+from gateway.core.log import ChannelLog, Entry
 from gateway.core.mailbox import Mailbox
 from gateway.core.numbering import Cursor
 from gateway.core.publishers import Change
@@ -29,24 +30,8 @@ from gateway.core.views import lens
 from gateway.core.views import names as names_of
 
 
-@dataclass(slots=True)
-class Tick:
-    """What one drain of the bus brought, for the metrics."""
-
-    events: list[Event]
-    rejections: list[Rejection]
-    bytes: int
-
-    def add(self, taken: Event | Rejection) -> None:
-        """Add what became of a message."""
-        if isinstance(taken, Event):
-            self.events.append(taken)
-        else:
-            self.rejections.append(taken)
-
-
 class Hub:
-    """Engine, fan-out and sessions, put together."""
+    """Engine, fan-out and sessions, put together; without `fan_out` the clients are elsewhere."""
 
     def __init__(
         self,
@@ -56,21 +41,31 @@ class Hub:
         mailbox: Mailbox,
         greeting: Greeting,
         allowed: Allowed,
+        fan_out: bool = True,
     ) -> None:
         self.engine = engine
         self.ingest = ingest
         self.mailbox = mailbox
         self.fanout = Fanout(engine.logs, epoch=engine.epoch)
         self.sessions: dict[str, Session] = {}
+        self.told: messages.BusState | None = None
+        """How the bus is, if another process listens to it."""
         self._heard = False
         self.watch: Callable[[Iterable[str]], object] = lambda patterns: None
         """Called with what a client begins to follow."""
         self.deny: Callable[[Session, Sequence[str]], object] = lambda session, channels: None
         """Called with what a client asked for and may not follow."""
+        self.announce: Callable[[Session, Notice, int], object] = self._announce
+        """Called with what a client did, and when."""
+        self.confirm: Callable[[Session], object] = lambda session: None
+        """Called when more is known to have arrived."""
+        self.hand: Callable[[Session, ChannelLog, Entry], object] = self._hand
+        """Called with a personal message, already in its log."""
         self._greeting = greeting
         self._allowed = allowed
         self._bus = lambda: self.bus
-        engine.follow(self.fanout.deliver)
+        if fan_out:
+            engine.follow(self.fanout.deliver)
 
     # -- events in -----------------------------------------------------------------------------
 
@@ -176,7 +171,7 @@ class Hub:
             sessions = [session]
         event = self._event(PERSONAL, bytes(message.event), now_ns)
         for session in sessions:
-            self._to_session(session, event)
+            self.hand(session, *self.mailbox.post(session, event))
         return messages.BroadcastResult(len(sessions), PERSONAL, None)
 
     def _to_channel(self, name: str, payload: bytes, now_ns: int) -> messages.BroadcastResult:
@@ -193,8 +188,13 @@ class Hub:
         except ValueError as error:
             raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
 
-    def _to_session(self, session: Session, event: Event) -> None:
-        log, entry = self.mailbox.post(session, event)
+    def take_personal(self, session: Session, entry: Entry) -> None:
+        """Hand over a personal message that was numbered elsewhere."""
+        log = self.mailbox.log_of(session)
+        log.hold(entry)
+        self._hand(session, log, entry)
+
+    def _hand(self, session: Session, log: ChannelLog, entry: Entry) -> None:
         reader = session.reader
         if reader is not None:
             reader.personal = log
@@ -210,30 +210,39 @@ class Hub:
         A session that is still attached must `depart` from its old connection first: see
         `attached`.
         """
-        session = self._opened(arrival, now_ns)
-        resumed = session is not None
-        if session is None:
-            session = Session(
-                client_id=arrival.client_id,
-                identity=arrival.identity,
-                fanout=self.fanout,
-                allowed=self._allowed,
-                bus=self._bus,
-            )
-        elif arrival.identity.expires_ns is not None:
-            session.identity = arrival.identity  # the same user's, with the rights of today
-        self.mailbox.add(session, arrival.secret)
-        self.sessions[session.client_id] = session
+        session, resumed = self.enter(arrival, now_ns=now_ns)
         reader = make_reader()
         session.reader = reader
         session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
         session.attach(reader, since=arrival.since, now_ns=now_ns)
-        self._announce("client.connected", session, now_ns)
+        self.announce(session, Notice("client.connected"), now_ns)
         new = [name for name in arrival.channels if name not in session.subscriptions]
         if new:
             changed = session.open(replace(arrival, channels=new).subscribe, now_ns=now_ns)
             self.announce_change(session, changed, now_ns=now_ns)
         return session
+
+    def enter(self, arrival: Arrival, *, now_ns: int) -> tuple[Session, bool]:
+        """Count a client in; return its session, and whether that is one that was lost."""
+        session = self._opened(arrival, now_ns)
+        resumed = session is not None
+        if session is None:
+            session = self.session(arrival.client_id, arrival.identity)
+        elif arrival.identity.expires_ns is not None:
+            session.identity = arrival.identity  # the same user's, with the rights of today
+        self.mailbox.add(session, arrival.secret)
+        self.sessions[session.client_id] = session
+        return session, resumed
+
+    def session(self, client_id: str, identity: Identity) -> Session:
+        """Make a session."""
+        return Session(
+            client_id=client_id,
+            identity=identity,
+            fanout=self.fanout,
+            allowed=self._allowed,
+            bus=self._bus,
+        )
 
     def attached(self, arrival: Arrival, *, now_ns: int) -> Session | None:
         """Return the session that an arrival opens, if a connection still holds it."""
@@ -272,7 +281,15 @@ class Hub:
             self.mailbox.remember(session, now_ns=now_ns)
         else:
             self.mailbox.forget(session)
-        self._announce("client.disconnected", session, now_ns, code=code, seconds=seconds)
+        notice = Notice("client.disconnected", code=code, seconds=seconds, remember=remember)
+        self.announce(session, notice, now_ns)
+
+    def ponged(self, session: Session, payload: bytes) -> None:
+        """Take a client's pong."""
+        before = session.known
+        session.ponged(payload)
+        if session.known is not before:
+            self.confirm(session)
 
     def receive(
         self, session: Session, text: str, *, now_ns: int
@@ -291,31 +308,20 @@ class Hub:
             self.deny(session, changed.denied)
         if changed.subscribed:
             self.watch(changed.subscribed)
-            names = list(changed.subscribed)
-            self._announce("client.subscribed", session, now_ns, channels=names)
+            self.announce(session, Notice("client.subscribed", changed.subscribed), now_ns)
         if changed.unsubscribed:
-            names = list(changed.unsubscribed)
-            self._announce("client.unsubscribed", session, now_ns, channels=names)
+            self.announce(session, Notice("client.unsubscribed", changed.unsubscribed), now_ns)
 
-    def _announce(
-        self,
-        event_type: str,
-        session: Session,
-        now_ns: int,
-        *,
-        channels: list[str] | None = None,
-        code: int | None = None,
-        seconds: float | None = None,
-    ) -> None:
+    def _announce(self, session: Session, notice: Notice, now_ns: int) -> None:
         data = Connection(
             client_id=session.client_id,
             user_id=session.user_id,
             total_connections=len(self.sessions),
-            channels=channels,
-            code=code,
-            seconds=seconds,
+            channels=list(notice.channels) or None,
+            code=notice.code,
+            seconds=notice.seconds,
         )
-        self._publish("connections", event_type, data, now_ns)
+        self._publish("connections", notice.event_type, data, now_ns)
 
     def _publish(self, channel: str, event_type: str, data: msgspec.Struct, now_ns: int) -> None:
         fields = b'"event_type":"%b","timestamp":"%b","data":%b' % (
@@ -363,6 +369,8 @@ class Hub:
     @property
     def bus(self) -> messages.BusState:
         """``waiting`` until anything was heard, ``stale`` while all are silent that should not be."""
+        if self.told is not None:
+            return self.told
         state = self.ingest.joiner.publishers.state
         if state != "unknown":
             return state

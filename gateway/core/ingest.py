@@ -57,6 +57,22 @@ class Rejection:
     received_ns: int
 
 
+@dataclass(slots=True)
+class Tick:
+    """What one drain of the bus brought, for the metrics."""
+
+    events: list[Event]
+    rejections: list[Rejection]
+    bytes: int
+
+    def add(self, taken: Event | Rejection) -> None:
+        """Add what became of a message."""
+        if isinstance(taken, Event):
+            self.events.append(taken)
+        else:
+            self.rejections.append(taken)
+
+
 class _Reject(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)

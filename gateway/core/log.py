@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.core.events import Event, Hole
 from gateway.core.frames import text_frame, text_payload
 from gateway.core.messages import Gap, GapReason, Position
-from gateway.core.numbering import ORIGIN, OWN, Cursor, Numbering, Turn
+from gateway.core.numbering import ORIGIN, OWN, Cursor, Lives, Numbering, Turn
 
 
 _READ_MAX = 4096
@@ -34,7 +34,7 @@ class Retention:
     keys_max: int = 1000
 
 
-class Entry(Struct, frozen=True, gc=False):
+class Entry(Struct, frozen=True, gc=False, array_like=True):
     """An event in its log, or a gap: `frame` is what clients get.
 
     Its places are `before` it and, behind it, `at`.
@@ -68,6 +68,17 @@ class Missing(NamedTuple):
     def amount(self) -> int | None:
         """How many there are, if that is known."""
         return None if self.first is None else self.last - self.first + 1
+
+
+class LogState(Struct, frozen=True, array_like=True):
+    """All that readers can see of a log, for a replica in another process."""
+
+    name: str
+    lives: Lives
+    newest: Cursor
+    floor: Cursor
+    entries: list[Entry]
+    current: list[Entry]
 
 
 class ChannelLog:
@@ -132,6 +143,28 @@ class ChannelLog:
         oldest = self._entries[self._head]
         assert oldest is not None
         return oldest.before
+
+    # -- replicas ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> LogState:
+        """The log as it is now."""
+        held, current = self.held(ORIGIN), list(self._current.values())
+        return LogState(self.name, self.numbering.lives, self.newest, self.floor, held, current)
+
+    def replace(self, state: LogState) -> None:
+        """Hold what another log of the same retention holds."""
+        self.numbering.replace(state.lives)
+        self.numbering.newest = state.newest
+        self.floor = state.floor
+        self._entries, self._head = list(state.entries), 0
+        self.bytes = sum(len(entry.frame) for entry in state.entries)
+        self._current = OrderedDict((entry.key, entry) for entry in state.current)
+
+    def hold(self, entry: Entry) -> None:
+        """Hold an entry that was numbered elsewhere, and evict what exceeds the retention."""
+        self.numbering.newest = entry.at
+        self._hold(entry)
 
     # -- append --------------------------------------------------------------------------------
 

@@ -87,10 +87,15 @@ class Mailbox:
 
     def post(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
         """Put a personal message into a session's own log."""
+        log = self.log_of(session)
+        [entry] = log.append(event)
+        return log, entry
+
+    def log_of(self, session: Session) -> ChannelLog:
+        """Return a session's own log, which begins with its first message."""
         if session.personal is None:
             session.personal = ChannelLog(PERSONAL, epoch=self._epoch, retention=self._retention)
-        [entry] = session.personal.append(event)
-        return session.personal, entry
+        return session.personal
 
     def _drop(self, session: Session) -> None:
         del self._lost[session]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from gateway.core.messages import Position
 
 
@@ -58,6 +60,13 @@ class Life:
     last: int | None = None
 
 
+class Lives(Struct, frozen=True):
+    """A numbering for another process: `source` as there, the lives that are known by number."""
+
+    source: int | None
+    known: dict[int, Life]
+
+
 class Numbering:
     """One channel's lives and the newest place in them; `epoch` is the gateway's own."""
 
@@ -75,6 +84,16 @@ class Numbering:
     def life(self) -> Life:
         """The present life."""
         return self._lives[self.newest.life]
+
+    @property
+    def lives(self) -> Lives:
+        """What a replica must know beside the newest place; it changes where a life begins."""
+        return Lives(self.source, dict(self._lives))
+
+    def replace(self, lives: Lives) -> None:
+        """Take over the lives that are known where the events are numbered."""
+        self.source = lives.source
+        self._lives = OrderedDict(lives.known)
 
     def knows(self, incarnation: int) -> bool:
         """Tell whether a publisher numbers this channel, or has done so."""

@@ -91,6 +91,10 @@ class Identity:
             return True
         return self.user_id == other.user_id and self.is_anonymous == other.is_anonymous
 
+    def may_become(self, other: "Identity") -> bool:
+        """Tell whether a client that is one may go on as the other: as the same user, or from nobody."""
+        return self.is_anonymous or other.user_id == self.user_id
+
     def require(self, action: Action, channel: str) -> None:
         """Insist on a right.
 

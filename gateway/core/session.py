@@ -60,6 +60,7 @@ class Session:
         self.secret = ""
         self.subscriptions: dict[str, Selection] = {}
         """What the client follows, by pattern."""
+        self.known: Cursors = {}
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
         self.excessive = False
@@ -68,7 +69,6 @@ class Session:
         self._fanout = fanout
         self._allowed = allowed
         self._quota = Quota(allowed.rates)
-        self._known: Cursors = {}
         self._pinged: tuple[bytes, Cursors] | None = None
 
     @property
@@ -102,7 +102,7 @@ class Session:
             kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in followed if name in kept}}
 
-        self._known = begun(self._known)
+        self.known = begun(self.known)
         if self._pinged is not None:
             payload, places = self._pinged
             self._pinged = (payload, begun(places))
@@ -126,7 +126,7 @@ class Session:
                 plan.recover(log, since[log.name])
             else:
                 new = log.newest if log is everyone else ORIGIN
-                plan.start(log, self._known.get(log.name, new))
+                plan.start(log, self.known.get(log.name, new))
         return plan
 
     def _restore(self, plan: Plan, since: Mapping[str, Position]) -> None:
@@ -135,7 +135,7 @@ class Session:
             if log.name in since:
                 plan.recover(log, since[log.name])
             else:
-                plan.resume(log, self._known.get(log.name, ORIGIN))
+                plan.resume(log, self.known.get(log.name, ORIGIN))
 
     # -- identity ------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Session:
         Raises:
             RequestError: The identity is that of another user.
         """
-        if not self.identity.is_anonymous and identity.user_id != self.user_id:
+        if not self.identity.may_become(identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN, "this client is another user's; connect anew to change users"
             )
@@ -216,7 +216,7 @@ class Session:
     def ponged(self, payload: bytes) -> None:
         """Take a pong: everything written before its ping has arrived."""
         if self._pinged is not None and self._pinged[0] == payload:
-            self._known = self._pinged[1]
+            self.known = self._pinged[1]
             self._pinged = None
 
     # -- messages ------------------------------------------------------------------------------

@@ -36,8 +36,12 @@ _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
 """The origin of the page that makes a request, if it may."""
 
 
-def build(context: Context) -> web.Application:
-    """Put the application together."""
+def build(context: Context, *, forward: Handler | None = None) -> web.Application:
+    """Put the application together; `forward` answers REST, where another process knows more."""
+
+    def whole(handler: Handler) -> Handler:
+        return handler if forward is None else forward
+
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
     app = web.Application(middlewares=[problems, _knock], client_max_size=body_bytes_max)
     app[CONTEXT] = context
@@ -49,17 +53,17 @@ def build(context: Context) -> web.Application:
             web.get("/", page.page),
             web.get("/ws", websocket, allow_head=False),
             web.get("/events", identified(events), allow_head=False),
-            web.get(f"{API}/status", admin(rest.status)),
-            web.get(f"{API}/channels", identified(rest.channels)),
-            web.get(f"{API}/channels/{{channel}}", subscriber(rest.channel)),
-            web.get(f"{API}/channels/{{channel}}/events", subscriber(rest.history)),
-            web.get(f"{API}/channels/{{channel}}/presence", subscriber(rest.presence)),
-            web.get(f"{API}/rejections", admin(rest.rejections)),
-            web.get(f"{API}/publishers", admin(rest.publishers)),
-            web.post(f"{API}/broadcast", identified(rest.broadcast)),
-            web.get("/metrics", admin(rest.metrics)),
-            web.get("/healthz", rest.health),
-            web.get("/readyz", rest.readiness),
+            web.get(f"{API}/status", whole(admin(rest.status))),
+            web.get(f"{API}/channels", whole(identified(rest.channels))),
+            web.get(f"{API}/channels/{{channel}}", whole(subscriber(rest.channel))),
+            web.get(f"{API}/channels/{{channel}}/events", whole(subscriber(rest.history))),
+            web.get(f"{API}/channels/{{channel}}/presence", whole(subscriber(rest.presence))),
+            web.get(f"{API}/rejections", whole(admin(rest.rejections))),
+            web.get(f"{API}/publishers", whole(admin(rest.publishers))),
+            web.post(f"{API}/broadcast", whole(identified(rest.broadcast))),
+            web.get("/metrics", whole(admin(rest.metrics))),
+            web.get("/healthz", whole(rest.health)),
+            web.get("/readyz", whole(rest.readiness)),
             web.get("/openapi.json", schemas.openapi),
             web.get("/asyncapi.json", schemas.asyncapi),
         ]

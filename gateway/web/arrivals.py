@@ -36,7 +36,7 @@ def refusal(context: Context, address: str) -> CloseCode | None:
         return CloseCode.RESTART
     if context.refilling():
         return CloseCode.TRY_LATER
-    if len(context.connections) >= context.config.clients.connections_max:
+    if len(context.hub.sessions) >= context.config.clients.connections_max:
         context.metrics.refused("clients")
         return CloseCode.TRY_LATER
     if context.places.full(address):
@@ -58,13 +58,15 @@ async def close_all(context: Context, code: CloseCode) -> None:
     await asyncio.gather(*(connection.gone() for connection in connections))
 
 
-def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
+async def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
     """Give a connection its session: a new one, or the one that its secret opens.
 
-    False if its user, its address or everybody has too many clients already; then it is sent away.
+    It is sent away if its user, its address or everybody has too many clients already.
     """
-    hub, now_ns = context.hub, context.now_ns()
-    held = hub.attached(arrival, now_ns=now_ns)
+    if context.registry is not None:
+        await context.registry.arrive(connection, arrival)
+        return
+    held = context.hub.attached(arrival, now_ns=context.now_ns())
     if held is None:
         full = too_many(context, arrival.identity)
         # Asked again: others may have come while its token was looked at.
@@ -72,12 +74,17 @@ def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
         if refused is not None:
             connection.end(refused)
             context.metrics.closed(refused, 0)
-            return False
+            return
     if held is not None:
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
         leave(context, old)
-    session = hub.arrive(arrival, connection.reader, now_ns=now_ns)
+    enter(context, connection, arrival)
+
+
+def enter(context: Context, connection: Connection, arrival: Arrival) -> None:
+    """Greet a client that may come in; nothing else holds its session."""
+    session = context.hub.arrive(arrival, connection.reader, now_ns=context.now_ns())
     connection.session = session
     context.connections[session.client_id] = connection
     context.places.take(connection.address)
@@ -89,7 +96,6 @@ def arrive(context: Context, connection: Connection, arrival: Arrival) -> bool:
     # With an open door it is anybody, and what anybody does fills logs.
     log = audit.debug if context.verifier is None else audit.info
     log("connected", address=connection.address, **_who(session))
-    return True
 
 
 def too_many(context: Context, identity: Identity) -> bool:
@@ -110,8 +116,10 @@ async def authenticate(context: Context, connection: Connection, message: messag
         identity = await of_token(context, message.token, address=connection.address)
         if session is None or session is not connection.session:
             return  # it went meanwhile
-        if session.user_id != identity.user_id and too_many(context, identity):
+        if not await _may_become(context, session, identity):
             raise RequestError(ErrorCode.FORBIDDEN, "this user has too many clients already")
+        if session is not connection.session:
+            return
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
     except RequestError as error:
         if session is not None:
@@ -120,6 +128,12 @@ async def authenticate(context: Context, connection: Connection, message: messag
     audit.info("authenticated", address=connection.address, **_who(session))
     if connection.terms is not None:
         connection.terms.settle()
+
+
+async def _may_become(context: Context, session: Session, identity: Identity) -> bool:
+    if context.registry is not None:
+        return await context.registry.may_become(session, identity)
+    return session.user_id == identity.user_id or not too_many(context, identity)
 
 
 def denied(session: Session, channels: Sequence[str]) -> None:

@@ -71,7 +71,6 @@ class Connection:
         "_loop",
         "_protocol",
         "_pulse",
-        "_spread_seconds",
         "_transport",
         "_writable",
         "address",
@@ -79,6 +78,7 @@ class Connection:
         "connected_ns",
         "heard",
         "session",
+        "spread_seconds",
         "terms",
     )
 
@@ -112,7 +112,7 @@ class Connection:
         self._encode = spoken.encode
         self._inbox = spoken.inbox if isinstance(spoken, Frames) else None
         self._format = None if isinstance(spoken, Frames) else spoken
-        self._spread_seconds = spread_seconds
+        self.spread_seconds = spread_seconds
         self._transport = transport
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
@@ -127,6 +127,11 @@ class Connection:
     def ending(self) -> bool:
         """Whether this side has begun to close."""
         return self._abort is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._transport.is_closing()
 
     @property
     def client_id(self) -> str:
@@ -254,7 +259,7 @@ class Connection:
                 outcome = self._hub.receive(session, message.text, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
             case Opcode.PONG if session is not None:
-                session.ponged(message.data)
+                self._hub.ponged(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._transport.write(pong_frame(message.data))
@@ -307,7 +312,7 @@ class Connection:
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return what tells the client why, and when to come back."""
-        spread_ms = self._spread_seconds * 1000
+        spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(
             code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms

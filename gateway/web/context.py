@@ -1,15 +1,18 @@
 """What every handler needs, handed in by the service under one key."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
+from gateway.core.arrival import Arrival
 from gateway.core.deflate import Compressor
 from gateway.core.hub import Hub
-from gateway.core.rights import Policy
+from gateway.core.rights import Identity, Policy
+from gateway.core.session import Session
 from gateway.metrics import Metrics
 from gateway.web.connection import Connection
 from gateway.web.door import Places
@@ -37,6 +40,43 @@ class BusLink:
     """Why the last one did; empty once one succeeded."""
 
 
+class Present(Protocol):
+    """A client that is connected, to whichever process."""
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def session(self) -> Session | None: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def connected_ns(self) -> int: ...
+    @property
+    def lagging(self) -> bool: ...
+    @property
+    def lag(self) -> int: ...
+    @property
+    def buffered(self) -> int: ...
+
+
+class Registry(Protocol):
+    """Who knows all clients, where this process does not."""
+
+    async def arrive(self, connection: Connection, arrival: Arrival) -> None:
+        """Let a client in, or send it away."""
+        ...
+
+    async def may_become(self, session: Session, identity: Identity) -> bool:
+        """Tell whether a user may have this client among its clients, and count it."""
+        ...
+
+
+async def _nothing() -> None:
+    """Figures of this process are always those of now."""
+
+
 @dataclass(slots=True)
 class Context:
     """One gateway as its handlers see it; `now_ns` is unix time."""
@@ -59,6 +99,12 @@ class Context:
     """Whether clients are being sent away."""
     connections: dict[str, Connection] = field(default_factory=dict)
     """Open WebSocket connections by client id."""
+    registry: Registry | None = None
+    """Who knows all clients, if that is another process."""
+    present: Callable[[], Sequence[Present]] = field(init=False)
+    """All clients that are connected, to whichever process."""
+    refresh: Callable[[], Awaitable[None]] = _nothing
+    """Waits for figures of now from other processes."""
     places: Places = field(init=False)
     """How many of them each address has."""
     compressor: Compressor = field(init=False)
@@ -69,6 +115,7 @@ class Context:
             self.config.clients.compressed_bytes_min, on_packed=self.metrics.compressed
         )
         self.places = Places(self.config.clients.per_address_max)
+        self.present = lambda: list(self.connections.values())
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

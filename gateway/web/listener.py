@@ -105,6 +105,8 @@ class Listener:
         on_refused: Callable[[Refused], None],
     ) -> None:
         self.on_refused = on_refused
+        self.take: Callable[[socket.socket], object] = self.admit
+        """Called with each connection that is accepted."""
         self.seats: set[Seat] = set()
         self.waiting: dict[Seat, None] = {}
         """Who waits for a request, longest first."""
@@ -143,10 +145,20 @@ class Listener:
         for one in self._listening:
             self._loop.add_reader(one, self._accept, one)
 
-    def close(self) -> None:
-        """Accept nobody more."""
+    def hold(self) -> None:
+        """Leave who comes now in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
+
+    def go_on(self) -> None:
+        """Accept again."""
+        for one in self._listening:
+            self._resume(one)
+
+    def close(self) -> None:
+        """Accept nobody more."""
+        self.hold()
+        for one in self._listening:
             one.close()
         for task in self._handshakes:
             task.cancel()
@@ -170,7 +182,7 @@ class Listener:
             except OSError as error:  # no more files or memory
                 self._pause(listening, error)
                 return
-            self._admit(accepted)
+            self.take(accepted)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """Leave them in the kernel's queue until there may be room."""
@@ -185,7 +197,7 @@ class Listener:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening, self._accept, listening)
 
-    def _admit(self, accepted: socket.socket) -> None:
+    def admit(self, accepted: socket.socket) -> None:
         """Give a socket its place: at the limit that of one which has long done nothing."""
         if len(self.seats) >= self._sockets_max:
             self.on_refused("sockets")
@@ -224,19 +236,16 @@ class Listener:
             log.debug("no tls", reason=str(error))
 
 
-async def listen(
+def listener_of(
     runner: web.AppRunner,
     config: Config,
     *,
     tls: Callable[[], ssl.SSLContext | None],
     on_refused: Callable[[Refused], None],
 ) -> Listener:
-    """Accept connections for a set-up runner; the caller closes the listener, then the runner.
+    """Return what accepts connections for a set-up runner once it is opened.
 
-    `tls` is asked at every connection; None stands for none.
-
-    Raises:
-        OSError: The address cannot be bound.
+    The caller closes it, then the runner. `tls` is asked at every connection; None stands for none.
     """
     loop = asyncio.get_running_loop()
     server = runner.server
@@ -258,7 +267,7 @@ async def listen(
             auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
         )
 
-    listener = Listener(
+    return Listener(
         protocol,
         sockets_max=sockets_max,
         handshake_seconds=clients.handshake_seconds,
@@ -267,9 +276,3 @@ async def listen(
         tls=tls,
         on_refused=on_refused,
     )
-    try:
-        await listener.open(config.host, config.port)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -18,8 +18,7 @@ from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.rights import Action
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web import answers
-from gateway.web.connection import Connection
-from gateway.web.context import CONTEXT, Context
+from gateway.web.context import CONTEXT, Context, Present
 from gateway.web.identity import IDENTITY, audit
 from gateway.web.problems import RETRY_AFTER_SECONDS
 
@@ -46,9 +45,10 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Answer with counts, bus links and a page of the clients."""
     context = request.app[CONTEXT]
-    hub, now_ns = context.hub, context.now_ns()
     offset, limit = _page(request.query)
-    connections = list(context.connections.values())
+    await context.refresh()
+    hub, now_ns = context.hub, context.now_ns()
+    connections = context.present()
     return answer(
         answers.GatewayStatus(
             version=__version__,
@@ -58,7 +58,7 @@ async def status(request: web.Request) -> web.Response:
             connections=len(connections),
             sessions_remembered=hub.mailbox.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
-            lagging=len(hub.fanout.lagging),
+            lagging=sum(one.lagging for one in connections),
             channels=sum(map(is_name, hub.engine.logs)),
             bus_state=hub.bus,
             bus=context.bus(),
@@ -69,7 +69,7 @@ async def status(request: web.Request) -> web.Response:
     )
 
 
-def _client(connection: Connection, now_ns: int) -> answers.Client:
+def _client(connection: Present, now_ns: int) -> answers.Client:
     session = connection.session
     return answers.Client(
         client_id=connection.client_id,
@@ -305,7 +305,9 @@ async def readiness(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Answer with all metrics, for Prometheus."""
-    body = request.app[CONTEXT].metrics.render()
+    context = request.app[CONTEXT]
+    await context.refresh()
+    body = context.metrics.render()
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
 

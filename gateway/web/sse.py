@@ -151,7 +151,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         context.metrics.closed(refused, 0)
         return response
     try:
-        arrivals.arrive(context, connection, arrival)
+        await arrivals.arrive(context, connection, arrival)
         await connection.gone()
     except Exception:
         log.exception("stream failed", client_id=connection.client_id)

@@ -50,7 +50,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     try:
         who = await _identify(context, connection, request)
         if who is not None:
-            _arrive(context, connection, request, who)
+            await _arrive(context, connection, request, who)
         connection.settle()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
@@ -78,12 +78,14 @@ async def _identify(
         return None
 
 
-def _arrive(context: Context, connection: Connection, request: web.Request, who: Identity) -> None:
+async def _arrive(
+    context: Context, connection: Connection, request: web.Request, who: Identity
+) -> None:
     """Let a client in; what is wrong with its wishes is told, and it may still ask for others."""
     try:
         arrival, error = arrivals.read(request.query, who), None
     except RequestError as wrong:
         arrival, error = arrivals.read({}, who), wrong
-    arrivals.arrive(context, connection, arrival)
+    await arrivals.arrive(context, connection, arrival)
     if error is not None and connection.session is not None:
         connection.session.refuse(error)

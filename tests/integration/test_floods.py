@@ -133,7 +133,8 @@ async def test_with_all_places_taken_the_gateway_still_answers(
     launch: Launch, raw: OpenRaw, connect: Connect
 ) -> None:
     """Sockets that wait for nothing make room for one more: health, metrics, and clients."""
-    gateway = await launch(settings={"clients.connections_max": 20})
+    one = ["--workers", "1"]  # each process has places of its own
+    gateway = await launch(flags=one, settings={"clients.connections_max": 20})
     for _ in range(19):
         await raw(to=gateway)
     idle = [await raw(to=gateway, upgrade=False) for _ in range(400)]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
 
 from tests.conftest import Launch, NewPublisher
 from tests.support import tls
@@ -62,18 +61,6 @@ def greeted(peers: Peers, served: Files) -> Greeted:
         return peer
 
     return make
-
-
-async def _name(gateway: Gateway, *trusted: Files) -> str:
-    """The name in the certificate that a new connection gets."""
-    peer = TlsPeer(gateway.port, tls.trusting(*trusted))
-    try:
-        await peer.handshake()
-        der = peer.tls.getpeercert(binary_form=True)
-    finally:
-        peer.close()
-    assert der is not None
-    return x509.load_der_x509_certificate(der).subject.rfc4514_string().removeprefix("CN=")
 
 
 async def test_everything_is_served_over_tls(
@@ -257,7 +244,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
     served.take(other)
 
     async def renewed() -> bool:
-        return await _name(gateway, before, other) == "renewed"
+        return await tls.served_name(gateway.port, before, other) == "renewed"
 
     await eventually(renewed)
     await peer.send_json({"type": "ping"})
@@ -269,7 +256,8 @@ async def test_a_broken_new_certificate_changes_nothing(
     launch: Launch, tmp_path: Path, served: Files
 ) -> None:
     """It is said once, the old one stays, and a good one is taken afterwards."""
-    gateway = await _launch(launch, served)
+    one = ["--workers", "1"]  # each process says it
+    gateway = await launch(flags=one, settings=served.settings, trust=tls.trusting(served))
     good = served.cert.read_bytes(), served.key.read_bytes()
     other = tls.make(tmp_path, "other")
 
@@ -284,13 +272,13 @@ async def test_a_broken_new_certificate_changes_nothing(
     served.key.write_bytes(other.key.read_bytes())
 
     async def taken() -> bool:
-        return await _name(gateway, other, _kept(good[0], tmp_path)) == "other"
+        return await tls.served_name(gateway.port, other, _kept(good[0], tmp_path)) == "other"
 
     await eventually(taken)
     assert warned(2)
     served.cert.unlink()
     await eventually(lambda: warned(3))
-    assert await _name(gateway, other) == "other"
+    assert await tls.served_name(gateway.port, other) == "other"
 
 
 def _kept(certificate: bytes, folder: Path) -> Files:
@@ -300,7 +288,7 @@ def _kept(certificate: bytes, folder: Path) -> Files:
 
 
 async def _name_of(gateway: Gateway, certificate: bytes, folder: Path) -> str:
-    return await _name(gateway, _kept(certificate, folder))
+    return await tls.served_name(gateway.port, _kept(certificate, folder))
 
 
 def _mismatched(folder: Path) -> Files:

@@ -34,6 +34,8 @@ from tests.support.waiting import scaled
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
+WORKERS = os.environ.get("TEST_WORKERS", "")
+"""With how many workers the tests' gateways run, unless they say it themselves."""
 
 _URL = re.compile(r"https?://[^\s\"]+")
 
@@ -99,6 +101,8 @@ class Gateway:
         self.arguments += ["--bind", self.bus_in]
         for key, value in {"bus.start_seconds": 0, **(settings or {})}.items():
             self.arguments += ["--set", f"{key}={value}"]
+        if WORKERS:
+            self.arguments += ["--workers", WORKERS]
         self.arguments += flags
         self.environment = dict(environment or {})
         self.lines: list[str] = []

@@ -120,3 +120,15 @@ class TlsPeer(RawPeer):
                 raise Ended from None
             except ssl.SSLWantReadError:
                 self._incoming.write(await super()._receive(within))
+
+
+async def served_name(port: int, *trusted: Files) -> str:
+    """Return the name in the certificate that a new connection gets."""
+    peer = TlsPeer(port, trusting(*trusted))
+    try:
+        await peer.handshake()
+        der = peer.tls.getpeercert(binary_form=True)
+    finally:
+        peer.close()
+    assert der is not None
+    return x509.load_der_x509_certificate(der).subject.rfc4514_string().removeprefix("CN=")

@@ -37,6 +37,14 @@ def test_check_says_where_the_gateway_would_serve_and_what_from() -> None:
     assert "tcp://127.0.0.1:5556, where publishers connect" in result.stdout
 
 
+def test_check_says_how_many_processes_hold_the_clients() -> None:
+    several = invoke("check", "--port", "0", "--workers", "3")
+    one = invoke("check", "--port", "0")
+
+    assert "workers     3 processes hold them; another takes in the events\n" in several.stdout
+    assert "workers" not in one.stdout
+
+
 def test_check_takes_all_other_settings_by_key() -> None:
     result = invoke("check", "--set", "log.events_max=7", "--set", "channels.a.b.events_max=9")
 

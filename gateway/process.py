@@ -1,0 +1,43 @@
+"""What every process of the gateway needs: an event loop, room for files, timers."""
+
+import asyncio
+import contextlib
+import resource
+import sys
+from collections.abc import Callable
+
+from gateway.logs import logger
+
+
+log = logger("gateway")
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None for Python's own."""
+    if sys.platform == "win32":
+        return None
+    import uvloop  # there is none for Windows
+
+    return uvloop.new_event_loop
+
+
+async def every(
+    seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]
+) -> None:
+    """Do something again and again, also if it fails; `on_late` is told by how many seconds too late."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + seconds
+        await asyncio.sleep(seconds)
+        on_late(max(loop.time() - due, 0.0))
+        try:
+            act()
+        except Exception:
+            log.exception("a timer failed")
+
+
+def allow_many_files() -> None:
+    """Allow as many sockets as this user may have: each client is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

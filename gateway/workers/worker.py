@@ -1,0 +1,217 @@
+"""One worker: replicated logs, and the sockets of the clients that it holds."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Coroutine
+
+import msgspec
+from aiohttp import web
+
+from gateway import logs
+from gateway.assembly import build_hub, build_policy
+from gateway.auth import verifier
+from gateway.config.errors import ConfigError
+from gateway.core.errors import CloseCode
+from gateway.core.log import Entry
+from gateway.core.numbering import Lives
+from gateway.metrics import Metrics
+from gateway.pacer import Pacer
+from gateway.process import every
+from gateway.web import app, arrivals
+from gateway.web.context import Context
+from gateway.web.listener import listener_of
+from gateway.web.pulse import Pulse
+from gateway.web.tls import Certificate
+from gateway.workers import wire
+from gateway.workers.forward import Forward
+from gateway.workers.link import Link
+from gateway.workers.lobby import Lobby
+
+
+log = logs.logger("gateway.workers")
+
+_TIDY_SECONDS = 1.0
+_CLEANUP_SECONDS = 1.0
+_HANDED_MAX = 64
+
+
+class Worker:
+    """What a process holds once it has been told how the gateway is. Needs a running event loop.
+
+    Raises:
+        ConfigError: A key or certificate cannot be used any more.
+    """
+
+    def __init__(self, begin: wire.Begin, link: Link[wire.ToWorker], door: socket.socket) -> None:
+        self.config = config = begin.config
+        self._verifier = verifier(config.auth)
+        self._certificate = Certificate(config.tls)
+        self._link = link
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        # Lost sessions are remembered by the parent.
+        sessions = msgspec.structs.replace(config.sessions, remembered_max=0)
+        self._hub = hub = build_hub(
+            msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
+        )
+        hub.deny = arrivals.denied
+        self._metrics = Metrics(hub, links=list, buffers=self._buffers)
+        self._pulse = Pulse(hub, config.clients)
+        self._context = Context(
+            config=config,
+            hub=hub,
+            metrics=self._metrics,
+            now_ns=time.time_ns,
+            started_ns=time.time_ns(),
+            pulse=self._pulse,
+            bus=list,
+            unready=list,
+            policy=build_policy(config),
+            verifier=self._verifier,
+        )
+        self._lobby = Lobby(self._context, link)
+        self._forward = Forward(begin.rest, body_seconds=config.clients.handshake_seconds)
+        self._runner = web.AppRunner(
+            app.build(self._context, forward=self._forward.handle),
+            access_log=None,
+            shutdown_timeout=_CLEANUP_SECONDS,
+        )
+        self._filling: set[str] | None = set()
+        """The logs that are here already; None once all are."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pacer = Pacer(hub.fanout, config.fanout, on_written=self._metrics.fanned_out)
+
+    async def start(self) -> None:
+        """Be ready for connections; none comes before the logs are filled."""
+        if self._verifier is not None:
+            self._verifier.start()
+        await self._runner.setup()
+        self._listener = listener_of(
+            self._runner,
+            self.config,
+            tls=lambda: self._certificate.context,
+            on_refused=self._metrics.refused,
+        )
+        late = self._metrics.loop_lag
+        self._begin(every(self._pulse.interval, self._beat, on_late=late))
+        self._begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
+        self._door.setblocking(False)
+        self._loop.add_reader(self._door, self._take)
+
+    async def stop(self) -> None:
+        """Release everything."""
+        self._loop.remove_reader(self._door)
+        for task in self._tasks:
+            task.cancel()
+        self._pacer.close()
+        if self._verifier is not None:
+            await self._verifier.close()
+        self._listener.close()
+        await self._runner.cleanup()
+        await self._forward.close()
+
+    def _begin(self, what: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self) -> None:
+        """Take the connections that the parent accepted."""
+        flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_HANDED_MAX):
+                data, found, _, _ = socket.recv_fds(self._door, 1, 1, flags)
+                if not data:
+                    self._loop.remove_reader(self._door)
+                    return
+                for one in found:
+                    self._listener.admit(socket.socket(fileno=one))
+                if not found:  # the kernel closed it, as this process may open no more
+                    self._metrics.refused("files")
+
+    # -- from the parent -----------------------------------------------------------------------
+
+    def heard(self, messages: list[wire.ToWorker]) -> None:
+        """Take in what one wake-up brought; what was appended is written as one tick."""
+        entries: list[Entry] = []
+        lives: dict[str, Lives] = {}
+        for message in messages:
+            if isinstance(message, wire.Entries):
+                entries += message.entries
+                lives |= message.lives
+                continue
+            self._append(entries, lives)
+            entries, lives = [], {}
+            self._obey(message)
+        self._append(entries, lives)
+
+    def _append(self, entries: list[Entry], lives: dict[str, Lives]) -> None:
+        filling = self._filling
+        if filling is not None:  # what is not here yet comes with all that it holds
+            entries = [entry for entry in entries if entry.channel in filling]
+            lives = {name: known for name, known in lives.items() if name in filling}
+        if entries:
+            self._hub.engine.take(entries, lives)
+
+    def _obey(self, message: wire.ToWorker) -> None:
+        match message:
+            case wire.Log():
+                assert self._filling is not None
+                self._hub.engine.replace(message.state)
+                self._filling.add(message.state.name)
+            case wire.Filled():
+                self._filling = None
+                self._link.send(wire.Ready())
+            case wire.Evict():
+                self._hub.engine.evict(now_ns=message.now_ns)
+            case wire.Bus():
+                self._hub.told = message.state
+            case wire.Admitted() | wire.Refused() | wire.Renamed():
+                self._lobby.answered(message)
+            case wire.Personal():
+                session = self._hub.sessions.get(message.client_id)
+                if session is not None:  # else it goes just now, and the parent keeps the message
+                    self._hub.take_personal(session, message.entry)
+            case wire.Release():
+                self._lobby.release(message)
+            case wire.Report():
+                self._report(message.number)
+            case wire.Reload():
+                self._reload()
+            case wire.Drain():
+                self._begin(self._drain(message.number))
+            case _:
+                raise AssertionError(f"{message} is for nobody here")
+
+    def _report(self, number: int) -> None:
+        behind = {
+            one.client_id: wire.Behind(one.lagging, one.lag, one.buffered)
+            for one in self._context.connections.values()
+            if one.lagging or one.buffered
+        }
+        sockets = len(self._listener.seats)
+        self._link.send(wire.Reported(number, sockets, self._metrics.samples(), behind))
+
+    def _reload(self) -> None:
+        if self._verifier is not None:
+            with contextlib.suppress(ConfigError):  # the parent finds the same, and says it
+                self._verifier.reload()
+
+    async def _drain(self, number: int) -> None:
+        self._context.draining = True
+        await arrivals.close_all(self._context, CloseCode.RESTART)
+        self._link.send(wire.Drained(number))
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._pulse.beat(now=self._loop.time())
+
+    def _tidy(self) -> None:
+        self._certificate.refresh()
+        self._lobby.tell_known()
+
+    def _buffers(self) -> list[int]:
+        return [connection.buffered for connection in self._context.connections.values()]

@@ -1,0 +1,41 @@
+"""A gateway in several processes, and clients of different ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support import ws
+from tests.support.crew import elsewhere, holder
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+
+
+Pair = Callable[..., Awaitable[tuple[ws.Client, ws.Client]]]
+
+
+@pytest.fixture
+async def crew(launch: Launch) -> Gateway:
+    """A gateway with two workers."""
+    return await launch(flags=["--workers", "2"])
+
+
+@pytest.fixture
+async def crew_bus(crew: Gateway, publisher: NewPublisher) -> Publisher:
+    """A publisher to which it has subscribed."""
+    return await publisher(crew.bus_in)
+
+
+@pytest.fixture
+async def pair(crew: Gateway, connect: Connect) -> Pair:
+    """Connect two clients alike, to two different workers."""
+
+    async def make(*channels: str, to: Gateway | None = None, **query: Any) -> Any:
+        first = await connect(*channels, to=to or crew, **query)
+        there = holder(to or crew, first)
+        return first, await elsewhere(to or crew, connect, there, *channels, **query)
+
+    return make

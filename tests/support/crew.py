@@ -1,0 +1,73 @@
+"""The workers of a gateway: which one holds whom, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.conftest import Connect
+from tests.support import ws
+from tests.support.gateway import Gateway
+from tests.support.waiting import eventually
+
+
+def workers(gateway: Gateway) -> list[psutil.Process]:
+    return psutil.Process(gateway.process.pid).children()
+
+
+def holder(gateway: Gateway, client: ws.Client) -> psutil.Process:
+    """The worker that has the other end of a client's socket."""
+    port = client._ws.get_extra_info("sockname")[1]
+    for worker in workers(gateway):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if port in [one.raddr[1] for one in worker.net_connections("tcp") if len(one.raddr)]:
+                return worker
+    raise AssertionError("no worker holds this client")
+
+
+async def elsewhere(
+    gateway: Gateway, connect: Connect, than: psutil.Process, *channels: str, **query: Any
+) -> ws.Client:
+    """Connect a client that another worker holds than a certain one."""
+    for _ in range(20):
+        client: ws.Client = await connect(*channels, to=gateway, **query)
+        if holder(gateway, client).pid != than.pid:
+            return client
+        if "session" in query:
+            query["session"] = client.session
+        await client.close()
+    raise AssertionError("all clients go to one worker")
+
+
+async def cut(client: ws.Client) -> None:
+    """Lose the connection without a word."""
+    client._ws._writer.transport.abort()
+    await client.closed()
+
+
+def started(gateway: Gateway, count: int) -> bool:
+    """Whether so many workers have been ready, in all."""
+    return sum("worker ready" in line for line in gateway.lines) >= count
+
+
+async def replaced(gateway: Gateway, victim: psutil.Process) -> None:
+    """Wait until another worker is in the place of one that was killed."""
+    gateway.errors_expected = True
+
+    async def whole() -> bool:
+        pids = [one.pid for one in workers(gateway) if one.status() != psutil.STATUS_ZOMBIE]
+        return victim.pid not in pids and len(pids) == 2 and started(gateway, 3)
+
+    await eventually(whole, within=20)
+
+
+def runtime_folder(gateway: Gateway) -> Path:
+    paths = [
+        Path(str(one.laddr)).parent
+        for one in psutil.Process(gateway.process.pid).net_connections("unix")
+        if str(one.laddr).endswith("/rest")
+    ]
+    return paths[0]

@@ -1,0 +1,140 @@
+"""A replica that joins at any moment holds what the log holds, and says the same of every place."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.engine import Engine
+from gateway.core.events import Event, Hole
+from gateway.core.log import ChannelLog, Entry, Retention
+from gateway.core.messages import Position
+from gateway.core.numbering import Lives
+from gateway.workers import wire
+
+
+CHANNELS = ("a", "b", "metrics")
+RETENTIONS = {
+    "a": Retention(events_max=5),
+    "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2),
+}
+
+_decode = msgspec.msgpack.Decoder(wire.ToWorker).decode
+
+
+def engine() -> Engine:
+    return Engine(epoch="e1", channels_max=10, retention=Retention(4), retentions=RETENTIONS)
+
+
+class Pair:
+    """An engine, and one that is told over the wire what is appended there."""
+
+    def __init__(self) -> None:
+        self.original, self.replica = engine(), engine()
+        self.original.follow(self._tell)
+        self.told: list[Entry] = []
+        self.replica.follow(self.told.extend)
+        self.now = self.joined = 0
+        self.shipped: dict[str, tuple[int | None, int]] = {}
+        self.sequences: dict[tuple[str, int], int] = {}
+
+    def join(self) -> None:
+        self.joined = 1
+        for log in self.original.logs.values():
+            message = _decode(msgspec.msgpack.encode(wire.Log(log.state)))
+            assert isinstance(message, wire.Log)
+            self.replica.replace(message.state)
+
+    def _tell(self, entries: list[Entry]) -> None:
+        lives: dict[str, Lives] = {}
+        for name in {entry.channel for entry in entries}:
+            numbering = self.original.logs[name].numbering
+            present = (numbering.source, numbering.newest.life)
+            if self.shipped.get(name) != present:
+                self.shipped[name] = present
+                lives[name] = numbering.lives
+        message = _decode(msgspec.msgpack.encode(wire.Entries(entries, lives)))
+        assert isinstance(message, wire.Entries)
+        if self.joined:
+            self.replica.take(message.entries, message.lives)
+
+    def publish(self, channel: str, incarnation: int | None, lost: int) -> None:
+        self.now += 1
+        self.original.admit(channel)
+        fields = b'"data":{"k":%d}' % (self.now % 3)
+        if incarnation is None:
+            event = Event(channel, fields, self.now)
+        else:
+            before = self.sequences.get((channel, incarnation), 0)
+            number = before + lost + 1
+            self.sequences[channel, incarnation] = number
+            holes = (Hole(before + 1, number - 1, "bus_loss"),) if lost else ()
+            event = Event(channel, fields, self.now, 0, incarnation, number, holes)
+        self.original.append([event])
+
+    def evict(self) -> None:
+        self.now += 5
+        self.original.evict(now_ns=self.now)
+        if self.joined:
+            self.replica.evict(now_ns=self.now)
+
+
+def seen(log: ChannelLog) -> object:
+    """All that readers can ask of a log."""
+    places = [(position, log.numbering.find(position, ahead_max=3)) for position in positions(log)]
+    return (
+        log.newest,
+        log.floor,
+        log.start,
+        log.bytes,
+        len(log),
+        [log.missing(place) for _, place in places if place is not None],
+        places,
+        [log.numbering.is_astray(place) for _, place in places if place is not None],
+        [[entry.frame for entry in log.held(place)] for _, place in places if place is not None],
+        [entry.frame for entry in log.current(log.start)],
+        log.back(3),
+    )
+
+
+def positions(log: ChannelLog) -> list[Position]:
+    epochs = {life.epoch for life in log.numbering.lives.known.values()} | {"nobody's"}
+    return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
+
+
+publications = st.tuples(
+    st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2]), st.sampled_from([0, 0, 0, 2])
+)
+steps = st.lists(st.one_of(publications, st.sampled_from(["join", "evict"])), max_size=40)
+
+
+@given(before=steps, after=steps)
+def test_a_replica_is_what_it_is_a_replica_of(
+    before: list[str | tuple[str, int | None, int]], after: list[str | tuple[str, int | None, int]]
+) -> None:
+    """Whatever the publishers do, before and after it joins: the same entries, places and gaps."""
+    pair = Pair()
+    for step in [*before, "join", *after]:
+        match step:
+            case "join":
+                pair.join()
+            case "evict":
+                pair.evict()
+            case (channel, incarnation, lost):
+                pair.publish(channel, incarnation, lost)
+
+    assert pair.original.logs.keys() == pair.replica.logs.keys()
+    for name, log in pair.original.logs.items():
+        assert seen(log) == seen(pair.replica.logs[name])
+
+
+def test_followers_of_a_replica_hear_what_is_appended() -> None:
+    """They see one path, as with the engine itself."""
+    pair = Pair()
+    pair.publish("a", 1, 0)
+    pair.join()
+    pair.publish("a", 1, 2)
+
+    assert ["a", "a"] == [entry.channel for entry in pair.told]
+    assert [(False, 3), (True, 4)] == [(one.is_event, one.at.offset) for one in pair.told]
