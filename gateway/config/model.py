@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from gateway.config.units import number, rate, seconds
+from gateway.config.units import duration, number, rate
 
 
 class Bus(Struct, frozen=True, kw_only=True):
@@ -20,23 +20,23 @@ class Bus(Struct, frozen=True, kw_only=True):
         ),
     ] = 16_777_216
     heartbeat_seconds: Annotated[
-        float, seconds("How often a quiet connection is asked for a sign of life.", least=0.01)
+        float, duration("How often a quiet connection is asked for a sign of life.", least=0.01)
     ] = 5.0
     heartbeat_timeout_seconds: Annotated[
-        float, seconds("A connection silent for so long is made anew.", least=0.02)
+        float, duration("A connection silent for so long is made anew.", least=0.02)
     ] = 15.0
     reconnect_seconds: Annotated[
-        float, seconds("First pause before a lost endpoint is tried again.", least=0.001)
+        float, duration("First pause before a lost endpoint is tried again.", least=0.001)
     ] = 0.1
     reconnect_seconds_max: Annotated[
-        float, seconds("The pause doubles up to this.", least=0.001)
+        float, duration("The pause doubles up to this.", least=0.001)
     ] = 5.0
     start_seconds: Annotated[
         float,
-        seconds("Publishers that are there have so long to be heard before the gateway is ready."),
+        duration("Publishers that are there have so long to be heard before the gateway is ready."),
     ] = 0.5
     linger_seconds: Annotated[
-        float, seconds("For how long a channel on demand is fetched after its last follower.")
+        float, duration("For how long a channel on demand is fetched after its last follower.")
     ] = 30.0
     drain_messages_max: Annotated[
         int, number("messages", "At most so many are taken per tick and endpoint.", least=1)
@@ -92,7 +92,7 @@ class Log(Struct, frozen=True, kw_only=True):
         int,
         number("bytes", "Encoded bytes kept per channel; the newest event always stays.", least=1),
     ] = 16_777_216
-    age_seconds_max: Annotated[float, seconds("Older events are dropped; 0 = no limit.")] = 0.0
+    age_seconds_max: Annotated[float, duration("Older events are dropped; 0 = no limit.")] = 0.0
     key: Annotated[
         str,
         Meta(
@@ -131,14 +131,16 @@ class Clients(Struct, frozen=True, kw_only=True):
         ),
     ] = 0
     heartbeat_seconds: Annotated[
-        float, seconds("How often a quiet client is pinged.", least=0.01)
+        float, duration("How often a quiet client is pinged.", least=0.01)
     ] = 30.0
     heartbeat_grace_seconds: Annotated[
         float,
-        seconds("A client that leaves a ping unanswered for so long is closed (4001).", least=0.01),
+        duration(
+            "A client that leaves a ping unanswered for so long is closed (4001).", least=0.01
+        ),
     ] = 10.0
     handshake_seconds: Annotated[
-        float, seconds("Time for a connection to send its HTTP request.", least=0.01)
+        float, duration("Time for a connection to send its HTTP request.", least=0.01)
     ] = 10.0
     buffer_bytes_max: Annotated[
         int,
@@ -151,7 +153,7 @@ class Clients(Struct, frozen=True, kw_only=True):
     ] = 262_144
     stall_seconds_max: Annotated[
         float,
-        seconds("A lagging client that takes nothing for so long is closed (4000).", least=0.01),
+        duration("A lagging client that takes nothing for so long is closed (4000).", least=0.01),
     ] = 120.0
     lag_events_max: Annotated[
         int, number("events", "A client further behind is closed (4000); 0 = no limit.")
@@ -196,7 +198,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     ] = "adaptive"
     flush_seconds: Annotated[
         float,
-        seconds("For how long events may gather to be written at once; 0 = not at all.", most=1),
+        duration("For how long events may gather to be written at once; 0 = not at all.", most=1),
     ] = 0.01
 
 
@@ -204,7 +206,7 @@ class Sessions(Struct, frozen=True, kw_only=True):
     """Lost connections that may come back."""
 
     ttl_seconds: Annotated[
-        float, seconds("For how long a lost session can be taken up again; 0 = not at all.")
+        float, duration("For how long a lost session can be taken up again; 0 = not at all.")
     ] = 300.0
     messages_max: Annotated[
         int, number("messages", "Personal messages that wait for its return; the oldest make room.")
@@ -235,7 +237,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     jwks_url: Annotated[
         str, Meta(description="Tokens are signed for one of the public keys at this https URL.")
     ] = ""
-    jwks_seconds: Annotated[float, seconds("For how long those keys are good.", least=10)] = 300.0
+    jwks_seconds: Annotated[float, duration("For how long those keys are good.", least=10)] = 300.0
     insecure_jwks: Annotated[
         bool, Meta(description="Fetch them over plain http, where anybody on the way may put his.")
     ] = False
@@ -244,7 +246,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = ""
     issuer: Annotated[str, Meta(description='What its `iss` must be; "" = anything.')] = ""
     leeway_seconds: Annotated[
-        float, seconds("How far the clocks of issuer and gateway may be apart.")
+        float, duration("How far the clocks of issuer and gateway may be apart.")
     ] = 5.0
     query_token: Annotated[
         bool,
@@ -255,13 +257,13 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = "admin"
     seconds: Annotated[
         float,
-        seconds("A client without token that follows nothing is closed after this.", least=0.01),
+        duration("A client without token that follows nothing is closed after this.", least=0.01),
     ] = 10.0
     anonymous_seconds_max: Annotated[
-        float, seconds("A client without token is closed after this; 0 = never.")
+        float, duration("A client without token is closed after this; 0 = never.")
     ] = 0.0
     warn_seconds: Annotated[
-        float, seconds("How long before its token expires a client is told.")
+        float, duration("How long before its token expires a client is told.")
     ] = 30.0
 
     def __repr__(self) -> str:
@@ -313,10 +315,10 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     """How the gateway ends at SIGTERM or SIGINT."""
 
     seconds_max: Annotated[
-        float, seconds("It has ended after this, whatever happens.", least=0.01)
+        float, duration("It has ended after this, whatever happens.", least=0.01)
     ] = 10.0
     spread_seconds: Annotated[
-        float, seconds("Clients are told to come back after a random part of this.")
+        float, duration("Clients are told to come back after a random part of this.")
     ] = 5.0
 
 

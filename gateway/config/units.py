@@ -12,7 +12,7 @@ def number(unit: str, doc: str, *, least: int = 0, most: int = _INT_MAX) -> Meta
     return Meta(ge=least, le=most, description=doc, extra={"unit": unit})
 
 
-def seconds(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
+def duration(doc: str, *, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
     """Describe a time."""
     return Meta(ge=least, le=most, description=doc, extra={"unit": "seconds"})
 
