@@ -1,0 +1,263 @@
+"""One server with its publisher and its load: started, measured, ended."""
+
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from ops.benchmarks.machine import cpu_seconds, cpus, free_port, is_open, memory_bytes, pinned
+from ops.benchmarks.programs import ROOT, program
+from ops.benchmarks.servers import Server
+
+
+START_SECONDS = 20.0
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+
+
+class Failed(Exception):
+    """A server did not do its part; the text says which."""
+
+
+class Connected(msgspec.Struct):
+    """What the load says of clients that it connected; times until the upgrade is answered."""
+
+    open: int
+    failed: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Taken(msgspec.Struct):
+    """What the load says of events; latencies count from when an event was due at the publisher.
+
+    `missing` did not come, `faults` came where another was next; `last_client_ms` is how long an
+    event took to the last of its clients, the median of all.
+    """
+
+    clients: int
+    events: int
+    missing: int
+    faults: int
+    closed: int
+    bytes: int
+    reads: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    last_client_ms: float
+    cpu_s: float
+    groups: list[tuple[int, int]] = []
+
+
+class Published(msgspec.Struct):
+    """What the publisher says of a run."""
+
+    published: int
+    rate: float
+    late_ms: float
+    cpu_s: float
+
+
+class Run(msgspec.Struct):
+    """One measurement, at a rate of events per second."""
+
+    rate: float
+    taken: Taken
+    published: Published
+    server_cpu_s: float
+
+    @property
+    def cpu_per_million(self) -> float:
+        """CPU seconds of the server per million deliveries."""
+        return self.server_cpu_s / max(self.taken.events, 1) * 1e6
+
+    @property
+    def complete(self) -> bool:
+        """Whether every client got every event, in order."""
+        taken = self.taken
+        return not (taken.missing or taken.faults or taken.closed)
+
+    @property
+    def on_time(self) -> bool:
+        """Whether events were published as fast as asked for."""
+        return self.published.rate > 0.97 * self.rate
+
+
+Answer = TypeVar("Answer")
+
+
+class Talker:
+    """A program that takes commands and answers each with a line of JSON."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        self.hear(object)
+
+    def tell(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+
+    def hear(self, kind: type[Answer]) -> Answer:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.process.args!r} ended")
+        return msgspec.json.decode(line, type=kind)
+
+    def ask(self, command: str, kind: type[Answer]) -> Answer:
+        self.tell(command)
+        return self.hear(kind)
+
+    def has_answered(self) -> bool:
+        """Tell whether `hear` would return at once."""
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Stage:
+    """A context manager: the server on one CPU, publisher and load on another.
+
+    `publish` and `load` are further arguments for those two.
+    """
+
+    def __init__(self, server: Server, *, publish: Sequence[str] = (), load: Sequence[str] = ()):
+        self.server = server
+        self._publish = publish
+        self._load = load
+        self._others: list[Talker] = []
+
+    def __enter__(self) -> "Stage":
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        names = ("port", "bus", "second")
+        self._places = {f"{{{name}}}": str(free_port()) for name in names}
+        self._places["{folder}"] = str(self._folder)
+        for name, text in self.server.files.items():
+            (self._folder / name).write_text(self._fill(text))
+        binds = self.server.publish[0] == "zmtp"
+        if binds:  # a server that fetches from the publisher finds it; any other is found by it
+            self.publisher = self._talker("publish", *self.server.publish, *self._publish)
+        self._start()
+        try:
+            if not binds:
+                self.publisher = self._talker("publish", *self.server.publish, *self._publish)
+            self.load = self.crowd()
+        except BaseException:
+            self._end()
+            raise
+        self.memory_before = self.memory_bytes()
+        return self
+
+    def _fill(self, text: str) -> str:
+        for name, value in self._places.items():
+            text = text.replace(name, value)
+        return text
+
+    def _talker(self, name: str, *arguments: str) -> Talker:
+        one = Talker([program(name), *map(self._fill, arguments)])
+        self._others.append(one)
+        return one
+
+    def crowd(self) -> Talker:
+        """Return a load, at first without clients."""
+        return self._talker("load", self._places["{port}"], *self.server.load, *self._load)
+
+    def _start(self) -> None:
+        environment = {**_ENVIRONMENT, "PYTHONPATH": str(ROOT), **self.server.environment}
+        self._log = (self._folder / "log").open("w+")
+        with pinned(cpus()[0]):
+            self.process = subprocess.Popen(
+                [self._fill(word) for word in self.server.command],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                env={name: self._fill(value) for name, value in environment.items()},
+                cwd=self._folder,
+            )
+        ends = time.monotonic() + START_SECONDS
+        while not is_open(int(self._places["{port}"])):
+            if self.process.poll() is not None or time.monotonic() > ends:
+                said = self._said()
+                self._end()
+                raise Failed(f"{self.server.name} does not start: {said}")
+            time.sleep(0.02)
+
+    def _said(self) -> str:
+        self._log.seek(0)
+        return self._log.read()[-500:].strip()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for one in self._others:
+            one.end()
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- what is done on it ------------------------------------------------------------------------
+
+    def connect(self, clients: int, *, parallel: int = 64, events: bool = True) -> Connected:
+        """Connect clients, and wait until events reach all of them, unless told not to.
+
+        Raises:
+            Failed: They don't.
+        """
+        done = self.load.ask(f"connect {clients} {parallel}", Connected)
+        if done.failed:
+            raise Failed(f"{self.server.name}: {done.failed} of {clients} clients not connected")
+        for _ in range(20 if events else 0):
+            self.load.ask("reset", object)
+            self.publisher.ask("run 1000 40", object)
+            taken = self.load.ask("wait 40 500 5000", Taken)
+            if all(least for least, _ in taken.groups) if taken.groups else not taken.missing:
+                break
+        else:
+            if events:
+                raise Failed(f"{self.server.name}: events do not reach all of {clients} clients")
+        return done
+
+    def nap(self, microseconds: int) -> None:
+        """Let the load read less often: it gets cheaper, and latencies that much longer."""
+        self.load.ask(f"nap {microseconds}", object)
+
+    def measure(
+        self, rate: float, count: int, *, quiet_ms: int = 1500, max_ms: int = 5000
+    ) -> Run:
+        """Publish so many events at a rate per second; wait until all have come or no more do."""
+        self.load.ask("reset", object)
+        before = self.cpu_seconds()
+        published = self.publisher.ask(f"run {rate} {count}", Published)
+        taken = self.load.ask(f"wait {count} {quiet_ms} {max_ms}", Taken)
+        return Run(rate, taken, published, self.cpu_seconds() - before)
+
+    def cpu_seconds(self) -> float:
+        """Return what the server used so far."""
+        return cpu_seconds(self.process.pid)
+
+    def memory_bytes(self) -> int:
+        """Return what the server holds."""
+        return memory_bytes(self.process.pid)
