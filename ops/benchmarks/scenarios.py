@@ -1,15 +1,15 @@
 """What is measured: each scenario takes a server and returns its figures."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from ops.benchmarks.search import Search
-from ops.benchmarks.servers import Server, gateway
+from ops.benchmarks.servers import Server, gateway, subscribe_to
 from ops.benchmarks.stage import Connected, Published, Run, Stage, Taken
 
 
 Figures = dict[str, float]
+Measure = Callable[[Server], Figures]
 
 NAP = 500
 """Microseconds that the load sleeps between rounds, unless latency itself is measured."""
@@ -17,24 +17,14 @@ NAP_AT_THE_EDGE = 2000
 """The same where the highest rate is looked for; the bound on latency is far above."""
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """One measurement; `labels` say what each of its figures is, in the order of the table."""
-
-    title: str
-    measure: Callable[[Server], Figures]
-    labels: Mapping[str, str]
-    higher_is_better: frozenset[str] = frozenset()
-
-
-def steady(clients: int, rate: float, seconds: float, size: int = 200) -> Callable[[Server], Figures]:
+def steady(clients: int, rate: float, seconds: float, size: int = 200) -> Measure:
     """Events at a fixed rate to all clients."""
 
     def measure(server: Server) -> Figures:
         with Stage(server, publish=("--size", str(size))) as stage:
             stage.connect(clients)
             stage.nap(NAP)
-            return figures(stage.measure(rate, round(rate * seconds)))
+            return figures(stage.calm(rate, round(rate * seconds)))
 
     return measure
 
@@ -47,11 +37,11 @@ def figures(run: Run) -> Figures:
         "p99": run.taken.p99_ms,
         "missing": run.taken.missing + run.taken.faults,
         "load_cpu": run.taken.cpu_s / max(run.taken.events, 1) * 1e6,
-        "deliveries": run.taken.events / max(run.taken.seconds, 1e-9),
+        "others": run.others * 100,
     }
 
 
-def highest(clients: int, seconds: float, *, start: float) -> Callable[[Server], Figures]:
+def highest(clients: int, seconds: float, *, start: float) -> Measure:
     """The highest rate that reaches all clients, with p99 below 200 ms and below 50 ms."""
 
     def prepare(stage: Stage) -> None:
@@ -79,7 +69,7 @@ def _edges(search: Search, start: float, deliveries: Callable[[Run], float]) -> 
         "events": slack.rate,
         "deliveries_50": deliveries(tight) if tight else 0.0,
         "cpu": slack.cpu_per_million,
-        "p99": slack.taken.p99_ms,
+        "others": slack.others * 100,
     }
 
 
@@ -96,8 +86,8 @@ def topics_of(number: int) -> list[int]:
 
 def subscription(number: int) -> str:
     """Return how a set is subscribed to: plain, with a filter or with a rate, in turn."""
-    names = ",".join(f'"views.{topic}"' for topic in topics_of(number))
-    return f'{{"type":"subscribe","channels":[{names}]{_CONDITIONS[number % 3]}}}'
+    names = (f"views.{topic}" for topic in topics_of(number))
+    return subscribe_to(*names, options=_CONDITIONS[number % 3])
 
 
 def views_are_complete(run: Run) -> bool:
@@ -112,7 +102,7 @@ def views_are_complete(run: Run) -> bool:
     return True
 
 
-def many_views(seconds: float, *, start: float) -> Callable[[Server], Figures]:
+def many_views(seconds: float, *, start: float) -> Measure:
     """1,000 clients over 100 different sets of channels; a third with filters, a third with rates."""
 
     def open_stage(server: Server) -> Stage:
@@ -143,7 +133,7 @@ def many_views(seconds: float, *, start: float) -> Callable[[Server], Figures]:
 # -- crowds ----------------------------------------------------------------------------------------
 
 
-def crowd(clients: int, idle_seconds: float) -> Callable[[Server], Figures]:
+def crowd(clients: int, idle_seconds: float) -> Measure:
     """What clients hold and use while nothing happens, and how soon one event is with all."""
 
     def measure(server: Server) -> Figures:
@@ -153,7 +143,7 @@ def crowd(clients: int, idle_seconds: float) -> Callable[[Server], Figures]:
             used = stage.cpu_seconds()
             time.sleep(idle_seconds)
             used = stage.cpu_seconds() - used
-            run = stage.measure(2, 20, quiet_ms=3000)
+            run = stage.calm(4, 20, quiet_ms=3000)
             return {
                 "kilobytes": held / clients / 1024,
                 "idle_cpu": used / idle_seconds * 100,
@@ -165,13 +155,13 @@ def crowd(clients: int, idle_seconds: float) -> Callable[[Server], Figures]:
     return measure
 
 
-def arriving(clients: int, there: int, rate: int) -> Callable[[Server], Figures]:
-    """Many clients at once, while events flow to those that are there."""
+def arriving(clients: int, there: int, rate: int) -> Measure:
+    """Many clients that follow a quiet channel come at once, while events flow to those there."""
 
     def measure(server: Server) -> Figures:
         with Stage(server) as stage:
             stage.connect(there)
-            others = stage.crowd()
+            others = stage.crowd("--text", subscribe_to("status"))
             stage.load.ask("reset", object)
             others.tell(f"connect {clients} 64")
             published = 0
@@ -191,13 +181,13 @@ def arriving(clients: int, there: int, rate: int) -> Callable[[Server], Figures]
     return measure
 
 
-def quiet(clients: int, rate: int, seconds: float) -> Callable[[Server], Figures]:
+def quiet(clients: int, rate: int, seconds: float) -> Measure:
     """Latency while there is little to do: of events, and of clients that connect one by one."""
 
     def measure(server: Server) -> Figures:
         with Stage(server) as stage:
             stage.connect(clients)
-            run = stage.measure(rate, round(rate * seconds))
+            run = stage.calm(rate, round(rate * seconds))
             one_by_one = stage.crowd().ask("connect 300 1", Connected)
             return {
                 "p50": run.taken.p50_ms,

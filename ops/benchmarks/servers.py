@@ -9,8 +9,6 @@ from ops.benchmarks.programs import program
 
 Words = tuple[str, ...]
 
-SUBSCRIBE = '{"type":"subscribe","channels":["metrics"]}'
-
 
 @dataclass(frozen=True)
 class Server:
@@ -29,16 +27,25 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def subscribe_to(*channels: str, options: str = "") -> str:
+    """Return the message that subscribes to channels; `options` are further members."""
+    names = ",".join(f'"{name}"' for name in channels)
+    return f'{{"type":"subscribe","channels":[{names}]{options}}}'
+
+
 def limit(kind: str) -> Server:
     """Return the loop in C: one send per `event` and client, or per `tick` and client."""
     return Server(f"C, a send per {kind}", (program("limit"), "{port}", "{bus}", kind))
 
 
-def gateway(*settings: str, name: str = "gateway", subscribe: Words = (SUBSCRIBE,)) -> Server:
-    """Return this project's gateway, all features on; `settings` as for ``--set``."""
+def gateway(*settings: str, name: str = "gateway", subscribe: Words = ()) -> Server:
+    """Return this project's gateway, all features on.
+
+    `settings` are as for ``--set``; each client sends one of the messages in `subscribe`, in turn.
+    """
     command = [sys.executable, "-m", "gateway", "serve", "--port", "{port}", "--bind", ""]
     command += ["--connect", "tcp://127.0.0.1:{bus}", "--set", "logging.level=warning"]
     for one in ("bus.start_seconds=0", "clients.connections_max=20000", *settings):
         command += ["--set", one]
-    texts = [word for text in subscribe for word in ("--text", text)]
+    texts = [word for text in subscribe or (subscribe_to("metrics"),) for word in ("--text", text)]
     return Server(name, tuple(command), load=tuple(texts))
