@@ -118,14 +118,14 @@ static int hear(Peer *one) {
     return 1;
 }
 
-// Looks after connections until there is a command, or once if `until` is 0.
+// Looks after connections: once, or until there is a command.
 static void attend(int milliseconds, int until_command) {
-    for (;;) {
+    int heard = kind[0] == 'h' ? 0 : peers;  // answers to posts are read where the next is sent
+    for (;; heard = kind[0] == 'h' ? 0 : peers) {
         struct pollfd at[PEERS_MAX + 2] = {{until_command ? 0 : -1, POLLIN, 0}, {listener, POLLIN, 0}};
-        for (int i = 0; i < peers; i++) at[i + 2] = (struct pollfd){peer[i].fd, POLLIN, 0};
-        int known = peers;
-        poll(at, known + 2, milliseconds);
-        for (int i = known - 1; i >= 0; i--)
+        for (int i = 0; i < heard; i++) at[i + 2] = (struct pollfd){peer[i].fd, POLLIN, 0};
+        poll(at, heard + 2, milliseconds);
+        for (int i = heard - 1; i >= 0; i--)
             if (at[i + 2].revents && !hear(&peer[i])) drop(i);
         if (at[1].revents && peers < PEERS_MAX) {
             int fd = accept(listener, NULL, NULL);

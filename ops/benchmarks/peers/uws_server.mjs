@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 
 const require = createRequire(process.env.PEERS_NODE + "/");
-const uws = require("@btc-vision/uwebsockets.js/uws.js");
+const uws = require("@btc-vision/uwebsockets.js");
 const zmq = require("zeromq");
 
 const [port, bus] = process.argv.slice(2);
