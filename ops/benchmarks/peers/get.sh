@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install those peers that need no administrator, into build/benchmarks: get.sh FOLDER
+# Install the profiler, and those peers that need no administrator: get.sh FOLDER
 set -euo pipefail
 folder="$1"
 mkdir -p "$folder"
 if [ ! -d "$folder/venv" ]; then
     "${PYTHON:-python3}" -m venv "$folder/venv"
-    "$folder/venv/bin/pip" install --quiet fastapi==0.165.0 uvicorn==0.54.0 uvloop websockets httptools pyzmq ||
-        { rm -rf "$folder/venv"; echo "FastAPI could not be installed." >&2; }
+    "$folder/venv/bin/pip" install --quiet fastapi==0.165.0 uvicorn==0.54.0 uvloop websockets httptools pyzmq py-spy ||
+        { rm -rf "$folder/venv"; echo "The Python packages could not be installed." >&2; }
 fi
 if [ ! -d "$folder/node" ] && command -v npm >/dev/null; then
     mkdir -p "$folder/node"
