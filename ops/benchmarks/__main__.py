@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios, as in s1,s3; growth is one")
     parser.add_argument("--write", action="store_true", help="put tables and plot into docs/")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
     try:
         os.sched_setaffinity(0, {cpus()[1]})
         scenarios = peers_plan() if given.peers else plan(quick=given.quick)

@@ -137,7 +137,7 @@ def draw(stacks: Stacks) -> str:
     for depth, x, width, node in bars:
         y = height - ROW * (depth + 1) - 5
         share = 100 * node.samples / root.samples
-        name = node.name[: max(int(width / 6.5), 0)]
+        name = node.name[: max(int(width / 7), 0)]
         parts.append(
             f'<g><title>{escape(node.name)}: {share:.1f} %</title><rect x="{x:.1f}" y="{y}"'
             f' width="{max(width - 0.5, 0.5):.1f}" height="{ROW - 1}" rx="1" fill="{_colour(node)}"/>'

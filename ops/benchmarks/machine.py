@@ -34,11 +34,12 @@ _ALLOWED = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(
 @contextmanager
 def pinned(cpu: int) -> Iterator[None]:
     """Let what is started meanwhile run on one CPU only."""
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, {cpus()[1]})
+        os.sched_setaffinity(0, before)
 
 
 def free_port() -> int:

@@ -121,7 +121,8 @@ class Talker:
 
     def __init__(self, command: Sequence[str]) -> None:
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        with pinned(cpus()[1]):
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
         self.hear(object)
 
     def tell(self, command: str) -> None:
