@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -55,10 +56,13 @@ def show(scenario: Scenario, results: Results) -> None:
 def markdown(plan: Sequence[Scenario], results: Results, *, rounds: int) -> str:
     """Return all tables as Markdown."""
     machine = description()
+    taken = [one.figures["others"] for one in results.all if "others" in one.figures]
+    others = median(taken) if taken else 0.0
+    often = "measured once" if rounds == 1 else f"medians of {rounds} rounds"
     parts = [
-        f"Measured {machine['date']} on {machine['cpus']} CPUs ({machine['cpu']}), Linux"
-        f" {machine['kernel']}, Python {machine['python']}; medians of {rounds}. In brackets:"
-        " relative to the first line, the median of the ratios of each round."
+        f"{machine['date']}, {machine['cpus']} CPUs ({machine['cpu']}), Linux {machine['kernel']},"
+        f" Python {machine['python']}; {often}, while others took {others:.0f} % of the CPUs. In"
+        " brackets: relative to the first line, as the median of each round's ratio."
     ]
     for scenario in plan:
         if not results.servers(scenario.name):
