@@ -8,7 +8,7 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models picture lock build clean
+.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -21,7 +21,7 @@ demo: .venv/run ## the same, and print the events that a WebSocket client receiv
 	@$(BIN)/python ops/run.py --port $(PORT) --demo
 
 test: .venv/dev ## run all tests
-	@$(BIN)/pytest -rs
+	@$(BIN)/pytest -rs --numprocesses logical --maxprocesses 4 --dist worksteal
 	@ops/typescript.sh
 
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
@@ -61,6 +61,9 @@ types: .venv/dev ## check the types
 
 models: .venv/dev ## write the clients' models of events from the gateway's
 	@PYTHONPATH=. $(BIN)/python clients/python/generate_models.py
+
+audit: .venv/dev ## look at the licences and known vulnerabilities of what this depends on
+	@$(BIN)/python ops/audit.py
 
 picture: .venv/dev ## draw docs/demo.svg from a run of the demo
 	@$(BIN)/python ops/picture.py

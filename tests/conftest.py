@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,6 +27,12 @@ OpenRaw = Callable[..., Awaitable[RawPeer]]
 NewPublisher = Callable[..., Awaitable[Publisher]]
 
 _names = itertools.count(1)
+
+# How fast the machine is just now fails no test.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

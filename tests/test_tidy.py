@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,3 +199,13 @@ def test_every_metric_is_in_the_documentation() -> None:
     text = (ROOT / "docs/operations.md").read_text()
 
     assert [] == [name for name in names() if f"`gateway_{name}`" not in text]
+
+
+def test_what_the_security_document_says_is_tested_is() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(\w+(?:/\w+)*\.py)::(\w+)`", text)
+
+    assert len(named) > 20
+    assert [] == [
+        (path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()
+    ]

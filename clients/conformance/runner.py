@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import aiohttp
 
 from clients.conformance.proxy import Proxy
+from clients.conformance.replaying import Replaying
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.tokens import SETTINGS, token
@@ -123,6 +124,7 @@ class Stage:
         )
         if self.tokens:
             self.gateway.token = token("admin", user="the runner")
+        self.replays: bool = case.get("replays", False)
         self.driver = Driver(command)
         self.published: dict[str, int] = defaultdict(int)
 
@@ -211,7 +213,9 @@ class Stage:
         await self._bind()
 
     async def _bind(self) -> None:
-        self.publisher = await Publisher(self.gateway.bus_out, bind=True).subscribed()
+        endpoint = self.gateway.bus_out
+        publisher = Replaying(endpoint) if self.replays else Publisher(endpoint, bind=True)
+        self.publisher = await publisher.subscribed()
 
     async def _do_cut(self) -> None:
         self.proxy.cut()
@@ -362,7 +366,8 @@ def cases() -> list[Message]:
 def main() -> int:
     """Play what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", action="append", help="play this one alone")
+    names = [case["name"] for case in cases()]
+    parser.add_argument("--case", action="append", choices=names, help="play this one alone")
     parser.add_argument("driver", nargs="+", help="the command that starts a driver, after --")
     arguments = parser.parse_args()
     failures = 0

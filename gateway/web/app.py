@@ -78,7 +78,7 @@ async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
 
     caller = door.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
-        if head_bytes(request.raw_path, request.raw_headers) > HEAD_BYTES_MAX:
+        if head_bytes(request.raw_path, headers.items()) > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
         host = door.check_host(header("Host"), _authority(request.raw_path))

@@ -144,6 +144,10 @@ class Connection:
         reader = self.session.reader if self.session else None
         return reader in self._hub.fanout.lagging
 
+    def settle(self) -> None:
+        """Hold no more than it takes to stay: the request is not looked at any more."""
+        self._protocol.forget_head()
+
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
         write = self._transport.write if self._format is None else self._write_formatted

@@ -178,8 +178,8 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
 
 
-def head_bytes(target: str, headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return about how long the head of a request was."""
+def head_bytes(target: str, headers: Iterable[tuple[str, str]]) -> int:
+    """Return about how long the head of a request was: exactly, if it is ASCII."""
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import ErrorCode
 from gateway.core.frames import Inspector, Violation
@@ -59,12 +60,13 @@ class Seat(Interface):
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
     """One connection to a client: aiohttp's, with inspected frames and a call when writable."""
 
-    __slots__ = ("_seat", "on_lost", "on_violation", "on_writable", "violation")
+    __slots__ = ("_heads", "_seat", "on_lost", "on_violation", "on_writable", "violation")
 
     def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:  # Any: passed to aiohttp
         super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
         self._seat = seat
-        self._parser = _Heads(self._parser, seat.busy)  # type: ignore[assignment]  # same methods
+        self._heads = _Heads(self._parser, seat.busy)
+        self._parser = self._heads  # type: ignore[assignment]  # same methods
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
         self.on_violation: Callable[[], object] | None = None
@@ -76,6 +78,10 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         self.violation = violation
         if self.on_violation is not None:
             self.on_violation()
+
+    def forget_head(self) -> None:
+        """Let go of the head of the request, and of what parsed it: a WebSocket stays for long."""
+        self._heads.forget()
 
     def set_parser(
         self, parser: Any, data_received_cb: Callable[[], None] | None = None
@@ -135,15 +141,21 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
 
 
 class _Heads:
-    """A parser of requests that is fed no endless head."""
+    """A parser of requests that is fed no endless head, and may forget that of an upgrade."""
 
-    __slots__ = ("_body", "_left", "_on_head", "_parser")
+    __slots__ = ("_body", "_headers", "_left", "_on_head", "_parser")
 
     def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
         self._parser = parser
         self._on_head = on_head
         self._body: Any = None  # Any: aiohttp's StreamReader
+        self._headers: CIMultiDict[str] = CIMultiDict()
         self._left = HEAD_BYTES_MAX
+
+    def forget(self) -> None:
+        """Drop the head of an upgrade; only for one that was accepted."""
+        self._headers.clear()
+        self._parser = None
 
     def __getattr__(self, name: str) -> Any:  # Any: whatever else the parser can do
         return getattr(self._parser, name)
@@ -154,7 +166,11 @@ class _Heads:
         between = self._body is None or self._body.is_eof()
         found = self._parser.feed_data(data)
         if found[0]:
-            self._body = found[0][-1][1]
+            message, self._body = found[0][-1]
+            if message.upgrade:  # aiohttp keeps its message for as long as the connection
+                self._headers = CIMultiDict(message.headers)
+                message = message._replace(headers=CIMultiDictProxy(self._headers), raw_headers=())
+                found[0][-1] = message, self._body
             self._left = HEAD_BYTES_MAX
             self._on_head()
         elif between:

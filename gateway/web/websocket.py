@@ -55,6 +55,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         who = await _identify(context, connection, request)
         if who is not None:
             _arrive(context, connection, request, who)
+        connection.settle()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
         log.exception("connection failed", client_id=connection.client_id)

@@ -15,7 +15,7 @@ from ops.benchmarks.peers import peers_plan
 from ops.benchmarks.plan import Scenario, plan
 from ops.benchmarks.programs import MADE, NotHere
 from ops.benchmarks.results import Result, Results
-from ops.benchmarks.stage import Failed
+from ops.benchmarks.talkers import Failed
 
 
 def main() -> int:

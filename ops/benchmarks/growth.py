@@ -8,7 +8,7 @@ from ops.benchmarks.plot import Line, Panel, draw
 from ops.benchmarks.programs import ROOT
 from ops.benchmarks.scenarios import steady
 from ops.benchmarks.servers import Server, gateway, limit, subscribe_to
-from ops.benchmarks.stage import Failed
+from ops.benchmarks.talkers import Failed
 
 
 PICTURE = ROOT / "docs/performance.svg"

@@ -1,5 +1,6 @@
 """The C programs, compiled when they are needed."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,8 +30,10 @@ def program(name: str) -> str:
     if compiler is None:
         raise NotHere("There is no C compiler (cc). On Debian: apt-get install gcc libc6-dev")
     MADE.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), str(sources[0])]
+    fresh = target.with_suffix(f".{os.getpid()}")  # another process may do the same
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(fresh), str(sources[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotHere(f"{compiler} does not compile {sources[0]}:\n{done.stderr}")
+    fresh.replace(target)
     return str(target)

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from ops.benchmarks.search import Search
 from ops.benchmarks.servers import Server, gateway, subscribe_to
-from ops.benchmarks.stage import Connected, Published, Run, Stage, Taken
+from ops.benchmarks.stage import Run, Stage
+from ops.benchmarks.talkers import Connected, Published, Taken
 
 
 Figures = dict[str, float]

@@ -25,7 +25,8 @@ def read_records(folder: Path) -> dict[str, dict[int, int]]:
     """What was published, or just about to be, by topic and incarnation."""
     truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
     for file in folder.iterdir():
-        counts = _COUNTS.unpack(file.read_bytes())
+        # One that is just made is empty.
+        counts = _COUNTS.unpack(file.read_bytes() or bytes(_COUNTS.size))
         for topic, count in zip(TOPICS, counts, strict=True):
             if count:
                 truth[topic][int(file.name, 16)] = count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -43,14 +44,22 @@ class Figures:
     bytes: int
 
     @classmethod
-    async def of(cls, gateway: Gateway) -> Figures:
-        """Measure, once all who were there have gone and are forgotten."""
+    async def of(cls, gateway: Gateway, *, tasks_max: float = math.inf) -> Figures:
+        """Measure, once all who were there have gone and are forgotten.
+
+        A task may end later than what it was for: more than `tasks_max` are waited for a while.
+        """
 
         async def at_rest() -> bool:
             status = await gateway.status()
             return bool(status["connections"] == 1 and status["sessions_remembered"] == 0)
 
+        async def few() -> bool:
+            return (await cls._now(gateway))[0] <= tasks_max
+
         await eventually(at_rest, within=30, every=0.1, saying="all have gone")
+        with contextlib.suppress(AssertionError):
+            await eventually(few, every=0.1)
         # The least of several: a question of our own may not be closed yet.
         looks = [await cls._now(gateway) for _ in range(_LOOKS)]
         return cls(*(min(figures) for figures in zip(*looks, strict=True)))
@@ -86,7 +95,7 @@ async def siege(seed: int, numbers: range, *, at_once: int = 50) -> Outcome:
         record = client.channel(CHANNEL)
         with contextlib.suppress(AssertionError):  # told below, as what is missing
             await client.events(CHANNEL, published[0], within=20)
-        after = await Figures.of(gateway)
+        after = await Figures.of(gateway, tasks_max=before.tasks)
         closed = await gateway.metric("gateway_connections_closed_total", code="1011")
         faults = [*attack.account.faults, *gateway.alarms()]
         if record.numbers != list(range(published[0])) or record.gaps or record.faults():

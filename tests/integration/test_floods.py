@@ -469,7 +469,7 @@ async def test_a_hundred_thousand_names_leave_no_trace(
 
     await eventually(taken, within=30)
     assert await _series(gateway) == before
-    assert _memory(gateway) - memory < 32 * MB
+    assert _memory(gateway) - memory < 64 * MB  # what was sent waits at the gateway for its turn
 
 
 async def _series(gateway: Gateway) -> int:

@@ -14,7 +14,7 @@ import { type SubscribeOptions, Subscription } from "./subscription.js";
 import { onWake } from "./wake.js";
 
 const PROTOCOL = "neurograph";
-const BUFFER = 1000;
+const BUFFER = 10_000;
 const BACKOFF_MS = [500, 20_000] as const;
 /** A connection that is not greeted for so long is given up. */
 const CONNECT_MS = 10_000;

@@ -29,7 +29,7 @@ export interface ClientOptions {
   token?: () => string | Promise<string>;
   /** The longest first pause before a new try, and the longest of all: [500, 20_000]. */
   backoffMs?: readonly [number, number];
-  /** Items of one subscription that may wait to be iterated: 1000. */
+  /** Items of one subscription that may wait to be iterated: 10 000. What comes beyond is asked for again. */
   buffer?: number;
   /** Where there is no global WebSocket, as in Node 20. */
   WebSocket?: NewSocket;

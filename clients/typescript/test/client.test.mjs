@@ -179,7 +179,7 @@ for (const session of ["held", "forgotten"]) {
   test(`after a lost connection each event comes once (session ${session})`, async (t) => {
     const gateway = await Gateway.start(t, session === "held" ? {} : { "sessions.ttl_seconds": 0 });
     const relay = await Relay.start(t, gateway);
-    const { client, told } = follow(t, relay.url);
+    const { client, told } = follow(t, relay.url, { backoffMs: [5, 50] });
     const wild = numbers(client, "t.*");
     const named = numbers(client, "t.b");
     await client.connect();
@@ -205,7 +205,7 @@ for (const seed of [1, 2, 3]) {
   test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
     let drawn = seed;
     const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
-    const gateway = await Gateway.start(t, { "log.events_max": 10_000 });
+    const gateway = await Gateway.start(t, { "log.events_max": 10_000, "clients.subscribes_per_second": 1000 });
     const relay = await Relay.start(t, gateway);
     const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
     const wild = [];

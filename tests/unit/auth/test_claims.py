@@ -79,7 +79,7 @@ async def test_an_expired_token_is_taken_within_the_leeway_and_expires_at_its_en
     assert (now + 55) * 10**9 == found.expires_ns
 
 
-@pytest.mark.parametrize("exp", [LATER + 0.75, float(LATER)])
+@pytest.mark.parametrize("exp", [LATER + 0.75, float(LATER)], ids=["a fraction", "none"])
 async def test_times_may_have_fractions(exp: float) -> None:
     found = await made(leeway_seconds=0).verify(ISSUER.token(exp=exp, iat=0.5, nbf=-1.5))
 

@@ -1,0 +1,40 @@
+"""The publisher of cases whose events outlive the gateway."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from neurograph_publisher import Publisher
+
+from tests.support.waiting import eventually
+
+
+_KEPT = 10_000
+_ANY = "a"
+
+
+class Replaying:
+    """Keeps its newest messages for gateways that ask; to be used like the plain one."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.sequences: dict[str, int] = defaultdict(int)
+        self._publisher = Publisher(bind=endpoint, replay=_KEPT, heartbeat_seconds=0.1)
+
+    def send(self, channel: str, data: Any, *, enveloped: bool) -> None:
+        """Publish an event; an envelope it always has."""
+        assert enveloped
+        self.sequences[channel] += 1
+        self._publisher.publish(channel, data, event_type="test.event")
+
+    async def subscribed(self) -> Replaying:
+        """Wait for a gateway."""
+        await eventually(lambda: self._publisher.watched(_ANY), saying="somebody subscribes")
+        return self
+
+    async def unsubscribed(self) -> None:
+        """Wait for none: whoever comes asks for what it has missed."""
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._publisher.close()

@@ -1,0 +1,144 @@
+"""Audit what this project depends on: licences, and known vulnerabilities where they can be asked for.
+
+Licences are those that installed packages declare, held against a list here. Vulnerabilities are
+asked of pip-audit and npm, which need a network; where that is not possible it is said, not guessed.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+
+ROOT = Path(__file__).parent.parent
+LOCK = ROOT / "requirements-dev.lock"
+"""Everything: what runs is a part of it."""
+NPM = ROOT / "clients" / "typescript"
+ASK_SECONDS_MAX = 120
+
+ALLOWED = frozenset(
+    {
+        *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0"),
+        *("MPL-2.0", "PSF-2.0", "Unlicense"),
+    }
+)
+"""SPDX identifiers; MPL-2.0 asks nothing of who only uses a package."""
+SPDX: Mapping[str, str] = {
+    "apache 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "bsd": "BSD-3-Clause",
+    "bsd license": "BSD-3-Clause",
+    "mit license": "MIT",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
+    "python software foundation license": "PSF-2.0",
+}
+"""What packages say that do not use the identifiers."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A locked package and the licence that it declares; None where none is known."""
+
+    name: str
+    version: str
+    licence: str | None
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether its licence can be met with allowed ones."""
+        left = self.licence or "unknown"
+        while inner := re.search(r"\(([^()]*)\)", left):
+            left = left.replace(inner[0], "MIT" if _is_met(inner[1]) else "refused")
+        return _is_met(left)
+
+
+def _is_met(expression: str) -> bool:
+    """Tell whether one of the alternatives, without parentheses, has only allowed licences."""
+    alternatives = re.split(r"\s+OR\s+", expression.strip())
+    return any(ALLOWED.issuperset(re.split(r"\s+AND\s+", one)) for one in alternatives)
+
+
+def packages() -> Iterator[Package]:
+    """Return what the lock files name for this platform."""
+    for line in re.findall(r"^\S+==[^\\\n]+", LOCK.read_text(), re.MULTILINE):
+        locked = Requirement(line)
+        if locked.marker is None or locked.marker.evaluate():
+            version = str(locked.specifier).removeprefix("==")
+            yield Package(locked.name, version, licence(locked.name))
+    for path, package in json.loads((NPM / "package-lock.json").read_text())["packages"].items():
+        if path:
+            name = path.rpartition("node_modules/")[2]
+            yield Package(name, package["version"], package.get("license"))
+
+
+def licence(name: str) -> str | None:
+    """Return the licence that an installed package declares, as an SPDX expression if possible."""
+    try:
+        about = metadata.metadata(name)
+    except metadata.PackageNotFoundError:
+        return None
+    prefix = "License :: OSI Approved :: "
+    classifiers = about.get_all("Classifier") or []
+    named = [one.removeprefix(prefix) for one in classifiers if one.startswith(prefix)]
+    fields = [*(about.get_all("License-Expression") or []), *(about.get_all("License") or [])]
+    declared = [*fields, " AND ".join(map(spdx, named))]
+    found = [spdx(one) for one in declared if one and "\n" not in one]
+    return found[0] if found else None
+
+
+def spdx(said: str) -> str:
+    """Return the identifier of a licence that is called otherwise."""
+    return SPDX.get(said.lower(), said)
+
+
+def vulnerable() -> Iterator[tuple[str, str, bool]]:
+    """Ask who knows of vulnerabilities; yields who, what was said, and whether there is one."""
+    pip_audit = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json"]
+    answer = _ask([*pip_audit, "--no-deps", "--disable-pip", f"--requirement={LOCK}"])
+    if "dependencies" in answer:
+        named = [one["name"] for one in answer["dependencies"] if one.get("vulns")]
+        yield "pip-audit", ", ".join(named) or "none known", bool(named)
+    else:
+        yield "pip-audit", "left out: needs `.venv/bin/pip install pip-audit`, and a network", False
+    answer = _ask(["npm", "audit", "--json"])
+    if "vulnerabilities" in answer:
+        named = list(answer["vulnerabilities"])
+        yield "npm audit", ", ".join(named) or "none known", bool(named)
+    else:
+        yield "npm audit", "left out: needs npm, and a network", False
+
+
+def _ask(command: list[str]) -> Any:  # Any: JSON
+    """Return what a command answers; {} if it cannot."""
+    try:
+        asked = subprocess.run(
+            command, cwd=NPM, capture_output=True, text=True, timeout=ASK_SECONDS_MAX, check=False
+        )
+        return json.loads(asked.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return {}
+
+
+def main() -> int:
+    """Print what was found; the exit status is 1 if something has to be done."""
+    found = sorted(packages(), key=lambda one: one.name)
+    for package in found:
+        mark = "  " if package.is_allowed else "! "
+        print(f"{mark}{package.name:<28} {package.version:<16} {package.licence or 'unknown'}")
+    refused = [package.name for package in found if not package.is_allowed]
+    print(f"licences: {len(found)} packages, not allowed: {', '.join(refused) or 'none'}")
+    vulnerabilities = list(vulnerable())
+    for who, what, _ in vulnerabilities:
+        print(f"vulnerabilities, {who}: {what}")
+    return int(bool(refused) or any(found for _, _, found in vulnerabilities))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
