@@ -144,7 +144,7 @@ def crowd(clients: int, idle_seconds: float) -> Measure:
             used = stage.cpu_seconds()
             time.sleep(idle_seconds)
             used = stage.cpu_seconds() - used
-            run = stage.calm(4, 20, quiet_ms=3000)
+            run = stage.calm(4, 20)
             return {
                 "kilobytes": held / clients / 1024,
                 "idle_cpu": used / idle_seconds * 100,

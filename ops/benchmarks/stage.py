@@ -195,15 +195,12 @@ class Stage:
         others = [after - was - own for after, was, own in zip(_busy(), busy, ours, strict=True)]
         return Run(rate, taken, published, used, max(*others, 0.0) / seconds)
 
-    def calm(self, rate: float, count: int, *, quiet_ms: int = 1500) -> Run:
+    def calm(self, rate: float, count: int) -> Run:
         """Measure until others left the CPUs to it, TRIES times at most; return the calmest run."""
-        calmest = self.measure(rate, count, quiet_ms=quiet_ms)
-        for _ in range(TRIES - 1):
-            if calmest.others < OTHERS_MAX:
-                break
-            run = self.measure(rate, count, quiet_ms=quiet_ms)
-            calmest = min(calmest, run, key=lambda one: one.others)
-        return calmest
+        runs: list[Run] = []
+        while len(runs) < TRIES and all(run.others > OTHERS_MAX for run in runs):
+            runs.append(self.measure(rate, count, quiet_ms=5000, max_ms=20_000))
+        return min(runs, key=lambda run: run.others)
 
     def cpu_seconds(self) -> float:
         """Return what the server used so far."""

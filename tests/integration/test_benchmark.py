@@ -60,7 +60,7 @@ def test_the_load_notices_what_is_missing() -> None:
     command = (sys.executable, "-c", FORGETFUL, "{port}", "{bus}", "10")
     with Stage(Server("forgetful", command)) as stage:
         stage.connect(3)
-        run = stage.measure(500, 200, quiet_ms=1000)
+        run = stage.measure(500, 200, quiet_ms=5000, max_ms=30_000)
 
     assert run.taken.missing == 20
     assert run.taken.faults in {19, 20}  # where the last one is missing, none comes behind it
@@ -70,7 +70,7 @@ def test_the_load_notices_what_is_missing() -> None:
 def test_a_larger_event_is_that_much_larger() -> None:
     with Stage(limit("tick"), publish=("--size", "70000")) as stage:
         stage.connect(2)
-        run = stage.measure(100, 20)
+        run = stage.measure(100, 20, quiet_ms=20_000, max_ms=30_000)
 
     assert run.complete
     assert run.taken.bytes == 2 * 20 * (70_000 + 10)
