@@ -44,7 +44,7 @@ def questions() -> list[Question]:
     views: dict[str, Views] = {"sets of channels": _sets, "filters": _filters}
 
     def cost(server: Server, clients: int, rate: float, size: int = 200) -> float:
-        return steady(clients, rate, SECONDS, size)(server)["cpu"]
+        return steady(clients, rate, SECONDS, size=size)(server, 1)["cpu"]
 
     return [
         Question("events per second, to 1,000 clients", (20, 50, 100, 200, 500, 1000, 2000, 4000),

@@ -1,4 +1,7 @@
-"""What is measured: each scenario takes a server and returns its figures."""
+"""What is measured: each scenario takes a server and returns its figures.
+
+The other argument says how often a measurement is tried where others have the CPUs.
+"""
 
 import time
 from collections.abc import Callable
@@ -10,7 +13,7 @@ from ops.benchmarks.talkers import Connected, Published, Taken
 
 
 Figures = dict[str, float]
-Measure = Callable[[Server], Figures]
+Measure = Callable[[Server, int], Figures]
 
 NAP = 500
 """Microseconds that the load sleeps between rounds, unless latency itself is measured."""
@@ -18,14 +21,16 @@ NAP_AT_THE_EDGE = 2000
 """The same where the highest rate is looked for; the bound on latency is far above."""
 
 
-def steady(clients: int, rate: float, seconds: float, size: int = 200) -> Measure:
+def steady(
+    clients: int, rate: float, seconds: float, *, size: int = 200
+) -> Measure:
     """Events at a fixed rate to all clients."""
 
-    def measure(server: Server) -> Figures:
+    def measure(server: Server, tries: int) -> Figures:
         with Stage(server, publish=("--size", str(size))) as stage:
             stage.connect(clients)
             stage.nap(NAP)
-            return figures(stage.calm(rate, round(rate * seconds)))
+            return figures(stage.calm(rate, round(rate * seconds), tries=tries))
 
     return measure
 
@@ -49,8 +54,8 @@ def highest(clients: int, seconds: float, *, start: float) -> Measure:
         stage.connect(clients)
         stage.nap(NAP_AT_THE_EDGE)
 
-    def measure(server: Server) -> Figures:
-        search = Search(server, prepare, seconds=seconds)
+    def measure(server: Server, tries: int) -> Figures:
+        search = Search(server, prepare, seconds=seconds, tries=tries)
         try:
             return _edges(search, start, lambda run: run.rate * clients)
         finally:
@@ -114,11 +119,12 @@ def many_views(seconds: float, *, start: float) -> Measure:
         stage.connect(SETS * PER_SET)
         stage.nap(NAP_AT_THE_EDGE)
 
-    def measure(server: Server) -> Figures:
+    def measure(server: Server, tries: int) -> Figures:
         search = Search(
             gateway(name=server.name, subscribe=tuple(map(subscription, range(SETS)))),
             prepare,
             seconds=seconds,
+            tries=tries,
             open_stage=open_stage,
             count=lambda events: max(round(events / (2 * TOPICS)), 1) * 2 * TOPICS,
             complete=views_are_complete,
@@ -134,17 +140,17 @@ def many_views(seconds: float, *, start: float) -> Measure:
 # -- crowds ----------------------------------------------------------------------------------------
 
 
-def crowd(clients: int, idle_seconds: float) -> Measure:
+def crowd(clients: int, idle_seconds: float, *) -> Measure:
     """What clients hold and use while nothing happens, and how soon one event is with all."""
 
-    def measure(server: Server) -> Figures:
+    def measure(server: Server, tries: int) -> Figures:
         with Stage(server) as stage:
             connected = stage.connect(clients)
             held = stage.memory_bytes() - stage.memory_before
             used = stage.cpu_seconds()
             time.sleep(idle_seconds)
             used = stage.cpu_seconds() - used
-            run = stage.calm(4, 20)
+            run = stage.calm(4, 20, tries=tries)
             return {
                 "kilobytes": held / clients / 1024,
                 "idle_cpu": used / idle_seconds * 100,
@@ -159,7 +165,8 @@ def crowd(clients: int, idle_seconds: float) -> Measure:
 def arriving(clients: int, there: int, rate: int) -> Measure:
     """Many clients that follow a quiet channel come at once, while events flow to those there."""
 
-    def measure(server: Server) -> Figures:
+    def measure(server: Server, tries: int) -> Figures:
+        del tries  # a crowd comes once
         with Stage(server) as stage:
             stage.connect(there)
             others = stage.crowd("--text", subscribe_to("status"))
@@ -182,13 +189,13 @@ def arriving(clients: int, there: int, rate: int) -> Measure:
     return measure
 
 
-def quiet(clients: int, rate: int, seconds: float) -> Measure:
+def quiet(clients: int, rate: int, seconds: float, *) -> Measure:
     """Latency while there is little to do: of events, and of clients that connect one by one."""
 
-    def measure(server: Server) -> Figures:
+    def measure(server: Server, tries: int) -> Figures:
         with Stage(server) as stage:
             stage.connect(clients)
-            run = stage.calm(rate, round(rate * seconds))
+            run = stage.calm(rate, round(rate * seconds), tries=tries)
             one_by_one = stage.crowd().ask("connect 300 1", Connected)
             return {
                 "p50": run.taken.p50_ms,

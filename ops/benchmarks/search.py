@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ops.benchmarks.servers import Server
-from ops.benchmarks.stage import OTHERS_MAX, TRIES, Run, Stage
+from ops.benchmarks.stage import OTHERS_MAX, Run, Stage
 
 
 STEP = 1.1
@@ -18,7 +18,8 @@ class Search:
     """Looks for the highest rate at which all events come, with latencies below a bound.
 
     `prepare` readies a stage and `count` says how many events a rate and seconds make. A rate at which
-    something is missing leaves a server with a backlog: the next is tried on a new one.
+    something is missing leaves a server with a backlog: the next is tried on a new one. A rate at which
+    others had the CPUs is tried again, `tries` times in all.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Search:
         prepare: Callable[[Stage], object],
         *,
         seconds: float,
+        tries: int,
         open_stage: Callable[[Server], Stage] = Stage,
         count: Callable[[float], int] = round,
         complete: Judge = lambda run: run.complete,
@@ -34,6 +36,7 @@ class Search:
         self._server = server
         self._prepare = prepare
         self._seconds = seconds
+        self._tries = tries
         self._open_stage = open_stage
         self._count = count
         self._complete = complete
@@ -68,7 +71,7 @@ class Search:
 
     def _holds(self, exponent: int, p99_ms: float) -> bool:
         run = self._runs.get(exponent)
-        for _ in range(TRIES):
+        for _ in range(self._tries):
             if run is None:
                 run = self._runs[exponent] = self._run(STEP**exponent)
             if self._is_good(run, p99_ms):

@@ -27,8 +27,7 @@ from ops.benchmarks.talkers import Connected, Failed, Published, Taken, Talker
 
 START_SECONDS = 20.0
 OTHERS_MAX = 0.05
-"""Where others took a larger share of a CPU, it is measured again, TRIES times in all."""
-TRIES = 3
+"""Where others took a larger share of a CPU, it is measured again."""
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
 
 
@@ -195,10 +194,10 @@ class Stage:
         others = [after - was - own for after, was, own in zip(_busy(), busy, ours, strict=True)]
         return Run(rate, taken, published, used, max(*others, 0.0) / seconds)
 
-    def calm(self, rate: float, count: int) -> Run:
-        """Measure until others left the CPUs to it, TRIES times at most; return the calmest run."""
+    def calm(self, rate: float, count: int, *, tries: int) -> Run:
+        """Measure until others left the CPUs to it, so often at most; return the calmest run."""
         runs: list[Run] = []
-        while len(runs) < TRIES and all(run.others > OTHERS_MAX for run in runs):
+        while len(runs) < tries and all(run.others > OTHERS_MAX for run in runs):
             runs.append(self.measure(rate, count, quiet_ms=5000, max_ms=20_000))
         return min(runs, key=lambda run: run.others)
 

@@ -49,7 +49,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("name", ["tick", "event", "gateway"])
 def test_all_events_reach_all_clients(name: str) -> None:
-    figures = steady(20, 500, 0.4)(gateway() if name == "gateway" else limit(name))
+    figures = steady(20, 500, 0.4)(gateway() if name == "gateway" else limit(name), 1)
 
     assert figures["missing"] == 0
     assert 0 < figures["p50"] <= figures["p99"]
