@@ -21,9 +21,7 @@ NAP_AT_THE_EDGE = 2000
 """The same where the highest rate is looked for; the bound on latency is far above."""
 
 
-def steady(
-    clients: int, rate: float, seconds: float, *, size: int = 200
-) -> Measure:
+def steady(clients: int, rate: float, seconds: float, *, size: int = 200) -> Measure:
     """Events at a fixed rate to all clients."""
 
     def measure(server: Server, tries: int) -> Figures:
@@ -140,7 +138,7 @@ def many_views(seconds: float, *, start: float) -> Measure:
 # -- crowds ----------------------------------------------------------------------------------------
 
 
-def crowd(clients: int, idle_seconds: float, *) -> Measure:
+def crowd(clients: int, idle_seconds: float) -> Measure:
     """What clients hold and use while nothing happens, and how soon one event is with all."""
 
     def measure(server: Server, tries: int) -> Figures:
@@ -189,7 +187,7 @@ def arriving(clients: int, there: int, rate: int) -> Measure:
     return measure
 
 
-def quiet(clients: int, rate: int, seconds: float, *) -> Measure:
+def quiet(clients: int, rate: int, seconds: float) -> Measure:
     """Latency while there is little to do: of events, and of clients that connect one by one."""
 
     def measure(server: Server, tries: int) -> Figures:
