@@ -114,7 +114,7 @@ def many_views(seconds: float, *, start: float) -> Measure:
         return Stage(server, publish=topics, load=("--partial",))
 
     def prepare(stage: Stage) -> None:
-        stage.connect(SETS * PER_SET)
+        stage.connect(SETS * PER_SET, probe=2 * TOPICS)
         stage.nap(NAP_AT_THE_EDGE)
 
     def measure(server: Server, tries: int) -> Figures:

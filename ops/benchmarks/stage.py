@@ -26,6 +26,7 @@ from ops.benchmarks.talkers import Connected, Failed, Published, Taken, Talker
 
 
 START_SECONDS = 20.0
+PROBES = 20
 OTHERS_MAX = 0.05
 """Where others took a larger share of a CPU, it is measured again."""
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
@@ -159,25 +160,22 @@ class Stage:
 
     # -- what is done on it ------------------------------------------------------------------------
 
-    def connect(self, clients: int, *, parallel: int = 64, events: bool = True) -> Connected:
-        """Connect clients, and wait until events reach all of them, unless told not to.
+    def connect(self, clients: int, *, probe: int = 1) -> Connected:
+        """Connect clients, and wait until events reach all of them: `probe` at a time.
 
         Raises:
             Failed: They don't.
         """
-        done = self.load.ask(f"connect {clients} {parallel}", Connected)
+        done = self.load.ask(f"connect {clients} 64", Connected)
         if done.failed:
             raise Failed(f"{self.server.name}: {done.failed} of {clients} clients not connected")
-        for _ in range(20 if events else 0):
+        for _ in range(PROBES):
             self.load.ask("reset", object)
-            self.publisher.ask("run 1000 40", object)
-            taken = self.load.ask("wait 40 500 5000", Taken)
+            self.publisher.ask(f"run 1000 {probe}", object)
+            taken = self.load.ask(f"wait {probe} 1000 5000", Taken)
             if all(least for least, _ in taken.groups) if taken.groups else not taken.missing:
-                break
-        else:
-            if events:
-                raise Failed(f"{self.server.name}: events do not reach all of {clients} clients")
-        return done
+                return done
+        raise Failed(f"{self.server.name}: events do not reach all of {clients} clients")
 
     def nap(self, microseconds: int) -> None:
         """Let the load read less often: it gets cheaper, and latencies that much longer."""
