@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from ops.benchmarks import report
+from ops.benchmarks import peers, report
 from ops.benchmarks.growth import grow
 from ops.benchmarks.machine import cpus, description
-from ops.benchmarks.peers import peers_plan
 from ops.benchmarks.plan import Scenario, plan
 from ops.benchmarks.programs import MADE, NotHere
 from ops.benchmarks.results import Result, Results
@@ -33,7 +32,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
     try:
         os.sched_setaffinity(0, {cpus()[1]})
-        scenarios = peers_plan() if given.peers else plan(quick=given.quick)
+        scenarios = peers.peers_plan() if given.peers else plan(quick=given.quick)
         wanted = given.only.split(",") if given.only else []
         scenarios = [one for one in scenarios if not wanted or one.name in wanted]
         results = Results()
@@ -49,6 +48,8 @@ def main() -> int:
     save(name, results)
     if given.write and not wanted:
         report.write(name, report.markdown(scenarios, results, rounds=given.rounds))
+        if given.peers:
+            peers.PICTURE.write_text(peers.picture(results))
     if not given.peers and not given.quick and (not wanted or "growth" in wanted):
         grow(write=given.write)
     return 0

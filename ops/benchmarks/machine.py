@@ -86,7 +86,11 @@ def busy_seconds(cpu: int) -> float:
 
 def memory_bytes(pid: int) -> int:
     """Return the resident memory of a process and its children."""
-    return sum(int(one.memory_info().rss) for one in family(pid))
+    used = 0
+    for one in family(pid):
+        with suppress(psutil.NoSuchProcess):
+            used += int(one.memory_info().rss)
+    return used
 
 
 def description() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Curves as a picture (SVG): both axes logarithmic, one panel beside the other."""
+"""Curves and bars as pictures (SVG), on logarithmic scales."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,22 +29,43 @@ class Panel:
     lines: Sequence[Line]
 
 
+def bars(title: str, values: Sequence[tuple[str, float]]) -> str:
+    """Return a picture of named values above 0; the gateway's has a colour of its own."""
+    low = math.floor(math.log10(min(value for _, value in values)))
+    high = math.log10(max(value for _, value in values))
+    width, height = 2 * WIDTH, 44 + 26 * len(values)
+    left, room = 190, 2 * WIDTH - 190 - 90
+    parts = [*_sheet(width, height, title)]
+    for number, (name, value) in enumerate(values):
+        y = 38 + 26 * number
+        length = room * (math.log10(value) - low) / max(high - low, 1e-9)
+        colour = COLOURS[1] if name == "gateway" else COLOURS[0]
+        parts.append(_text(left - 8, y + 14, name, "", "end"))
+        parts.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="18" fill="{colour}"/>')
+        parts.append(_text(left + length + 6, y + 14, _short(value), "scale", "start"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def draw(panels: Sequence[Panel], unit: str) -> str:
     """Return a picture of all panels; `unit` is what is drawn upwards."""
     rows = math.ceil(len(panels) / COLUMNS)
     width, height = WIDTH * COLUMNS, HEIGHT * rows + 30
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        f' width="{width}" height="{height}" role="img"><title>{escape(unit)}</title>',
-        f"<style>{_STYLE}</style>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text class="title" x="16" y="22">{escape(unit)}</text>',
-    ]
+    parts = [*_sheet(width, height, unit)]
     values = [y for panel in panels for line in panel.lines for _, y in line.points]
     for number, panel in enumerate(panels):
         x, y = WIDTH * (number % COLUMNS), 30 + HEIGHT * (number // COLUMNS)
         parts += [f'<g transform="translate({x},{y})">', *_panel(panel, values), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _sheet(width: int, height: int, title: str) -> Iterator[str]:
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        f' width="{width}" height="{height}" role="img"><title>{escape(title)}</title>'
+    )
+    yield f"<style>{_STYLE}</style>"
+    yield f'<rect width="{width}" height="{height}" fill="#ffffff"/>'
+    yield f'<text class="title" x="16" y="22">{escape(title)}</text>'
 
 
 def _panel(panel: Panel, values: Sequence[float]) -> Iterator[str]:
@@ -87,4 +108,6 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    if value >= 1_000_000:
+        return f"{value / 1e6:.3g}M"
+    return f"{value / 1000:.3g}k" if value >= 1000 else f"{value:.3g}"

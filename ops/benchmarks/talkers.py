@@ -69,7 +69,10 @@ class Talker:
 
     def tell(self, command: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
+        try:
+            self.process.stdin.write(command + "\n")
+        except BrokenPipeError as gone:
+            raise Failed(f"{self.process.args!r} ended") from gone
 
     def hear(self, kind: type[Answer]) -> Answer:
         assert self.process.stdout is not None
