@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ops.benchmarks.plan import paced
 from ops.benchmarks.plot import Line, Panel, draw
 from ops.benchmarks.programs import ROOT
 from ops.benchmarks.scenarios import steady
@@ -19,12 +20,12 @@ Views = Callable[[int], Server]
 
 @dataclass(frozen=True)
 class Question:
-    """What is varied. `cost` says what a delivery costs a server, for one value of it."""
+    """What is varied. `point` says where a server stands, for one value of it: x and its cost."""
 
     title: str
     values: Sequence[int]
     servers: Sequence[str]
-    cost: Callable[[str, int], float]
+    point: Callable[[str, int], tuple[float, float]]
 
 
 def grow(*, write: bool) -> None:
@@ -33,7 +34,7 @@ def grow(*, write: bool) -> None:
     for panel in panels:
         print(panel.title)
         for line in panel.lines:
-            print(f"  {line.name:26}", *(f"{x:,}: {y:.2f}" for x, y in line.points), sep="  ")
+            print(f"  {line.name:26}", *(f"{x:,g}: {y:.2f}" for x, y in line.points), sep="  ")
     if write:
         PICTURE.write_text(draw(panels, "CPU microseconds of the server per delivery"))
 
@@ -46,15 +47,21 @@ def questions() -> list[Question]:
     def cost(server: Server, clients: int, rate: float, size: int = 200) -> float:
         return steady(clients, rate, SECONDS, size=size)(server, 1)["cpu"]
 
+    def latency_and_cost(pace: str, milliseconds: int) -> tuple[float, float]:
+        found = steady(1000, 200, SECONDS)(paced(pace, milliseconds), 1)
+        return found["p50"], found["cpu"]
+
     return [
         Question("events per second, to 1,000 clients", (20, 50, 100, 200, 500, 1000, 2000, 4000),
-                 list(plain), lambda name, n: cost(plain[name], 1000, n)),
+                 list(plain), lambda name, n: (n, cost(plain[name], 1000, n))),
         Question("clients, at 100 events per second", (1, 10, 100, 1000, 2000, 5000),
-                 list(plain), lambda name, n: cost(plain[name], n, 100)),
+                 list(plain), lambda name, n: (n, cost(plain[name], n, 100))),
         Question("bytes of an event, 100 per second to 500 clients", (200, 500, 1000, 2000, 5000, 20_000),
-                 list(plain), lambda name, n: cost(plain[name], 500, 100, n)),
+                 list(plain), lambda name, n: (n, cost(plain[name], 500, 100, n))),
         Question("different views of 1,000 clients, 100 events per second", (1, 10, 100, 1000),
-                 list(views), lambda name, n: cost(views[name](n), 1000, 100)),
+                 list(views), lambda name, n: (n, cost(views[name](n), 1000, 100))),
+        Question("median latency in ms where events gather for 0 to 20 ms; as S1", (0, 2, 5, 10, 20),
+                 ("fixed", "adaptive"), latency_and_cost),
     ]  # fmt: skip
 
 
@@ -76,7 +83,7 @@ def _lines(question: Question) -> Iterator[Line]:
         points = []
         for value in question.values:
             try:
-                points.append((value, question.cost(name, value)))
+                points.append(question.point(name, value))
             except Failed as why:
                 print(why, file=sys.stderr)
         yield Line(name, points)

@@ -5,6 +5,7 @@
 //   --path /ws      --protocol NAME (Sec-WebSocket-Protocol)
 //   --text MESSAGE  sent after the upgrade; given N times, client i sends the one numbered i mod N
 //   --hex BYTES     sent as one binary message instead
+//   --extensions OFFER (Sec-WebSocket-Extensions); what comes compressed counts as an event, unread
 //   --inside        a message may hold several events, or more than an event's JSON
 //   --partial       clients don't get every event: their sequence is not checked
 //
@@ -42,7 +43,7 @@ typedef struct {
 } Histogram;
 
 static int port, epoll, inside, partial, text_count, count, opened, closed, failed, nap;
-static const char *path = "/ws", *protocol, *texts[TEXTS_MAX], *hex;
+static const char *path = "/ws", *protocol, *extensions, *texts[TEXTS_MAX], *hex;
 static Client *clients;
 static uint8_t *buffer;
 static Histogram latency, handshake;
@@ -95,6 +96,11 @@ static void take_event(Client *client, const uint8_t *at, int64_t now) {
     if (late > tracked_last[nth]) tracked_last[nth] = late;
 }
 
+static void take_compressed(Client *client, int64_t now) {
+    client->events++;
+    if (!events++) first_at = now;
+}
+
 static void take_message(Client *client, const uint8_t *at, size_t size, int64_t now) {
     static const char mark[] = "\"seq\":";
     const uint8_t *end = at + size, *found = end - 2 - SEQ_DIGITS - 6;
@@ -130,7 +136,10 @@ static size_t take_messages(Client *client, const uint8_t *at, size_t have, int6
         }
         if ((size_t)(end - at) < head + size) break;
         int opcode = at[0] & 15;
-        if (opcode < 8) take_message(client, at + head, size, now);
+        if (opcode < 8 && at[0] & 0x40)
+            take_compressed(client, now);
+        else if (opcode < 8)
+            take_message(client, at + head, size, now);
         if (opcode == 9) send_frame(client->fd, 10, at + head, size);
         at += head + size;
     }
@@ -171,13 +180,16 @@ static void begin(int i) {
 
 static void upgrade(int i) {
     Client *client = &clients[i];
-    char request[1024];
-    int size = snprintf(request, sizeof request,
-                        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+    char request[2048];
+    int size = snprintf(request, 1024,
+                        "GET %.500s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s%s\r\n", path, port,
-                        protocol ? "Sec-WebSocket-Protocol: " : "", protocol ? protocol : "",
-                        protocol ? "\r\n" : "");
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", path, port);
+    if (protocol)
+        size += sprintf(request + size, "Sec-WebSocket-Protocol: %.200s\r\n", protocol);
+    if (extensions)
+        size += sprintf(request + size, "Sec-WebSocket-Extensions: %.200s\r\n", extensions);
+    size += sprintf(request + size, "\r\n");
     int error = 0;
     socklen_t length = sizeof error;
     getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &length);
@@ -357,6 +369,8 @@ int main(int argc, char **argv) {
             path = argv[++i];
         else if (!strcmp(argv[i], "--protocol"))
             protocol = argv[++i];
+        else if (!strcmp(argv[i], "--extensions"))
+            extensions = argv[++i];
         else if (!strcmp(argv[i], "--hex"))
             hex = argv[++i];
         else if (!strcmp(argv[i], "--text") && text_count < TEXTS_MAX)

@@ -32,10 +32,10 @@ _ALLOWED = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(
 
 
 @contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """Let what is started meanwhile run on one CPU only."""
+def pinned(*wanted: int) -> Iterator[None]:
+    """Let what is started meanwhile run on these CPUs only."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, wanted)
     try:
         yield
     finally:

@@ -44,6 +44,24 @@ QUIET = {
 }
 
 
+def paced(pace: str, milliseconds: float) -> Server:
+    """Return the gateway with events that may gather for so long."""
+    settings = (f"fanout.pace={pace}", f"fanout.flush_seconds={milliseconds / 1000}")
+    return gateway(*settings, name=f"gateway, {pace}, {milliseconds:g} ms")
+
+
+def sharing(workers: int) -> Server:
+    """Return the gateway with so many workers, on the CPUs of the load too."""
+    name = f"gateway, {workers} worker" + "s" * (workers > 1)
+    return gateway(f"workers={workers}", name=name, alone=False)
+
+
+PACES = (
+    *(paced("fixed", milliseconds) for milliseconds in (0, 2, 5, 10, 20)),
+    *(paced("adaptive", milliseconds) for milliseconds in (5, 10)),
+)
+
+
 def plan(*, quick: bool) -> list[Scenario]:
     """Return the scenarios of `make bench`, or those of `make bench-quick`."""
     tick, event, ours = limit("tick"), limit("event"), gateway()
@@ -75,6 +93,10 @@ def plan(*, quick: bool) -> list[Scenario]:
                  scenarios.many_views(seconds, start=6000), (ours,), HIGHEST, frozenset()),
         Scenario("s4", "S4: 10,000 clients and nothing to do", scenarios.crowd(10_000, 10),
                  (tick, ours), CROWD, last),
+        Scenario("pacing", "Pacing: 1,000 clients, 200 events/s", scenarios.steady(1000, 200, 5),
+                 (tick, *PACES), STEADY, cost),
+        Scenario("workers", "Workers: 1,000 clients, the highest rate held on two CPUs, load included",
+                 high(1000, seconds, start=3000), (sharing(1), sharing(2)), HIGHEST, rate),
         Scenario("arriving", "10,000 clients come while 100 follow 100 events/s",
                  scenarios.arriving(9_900, 100, 100), (ours,), ARRIVING, frozenset()),
     ]  # fmt: skip

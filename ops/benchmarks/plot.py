@@ -71,6 +71,7 @@ def _sheet(width: int, height: int, title: str) -> Iterator[str]:
 def _panel(panel: Panel, values: Sequence[float]) -> Iterator[str]:
     across = [x for line in panel.lines for x, _ in line.points]
     if not across:
+        yield _text(LEFT, 16, f"{panel.title}: not measured", "title", "start")
         return
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     left, right = math.log10(min(across)), math.log10(max(across))
@@ -88,7 +89,7 @@ def _panel(panel: Panel, values: Sequence[float]) -> Iterator[str]:
         _, y = place(10**left, 10**power)
         yield f'<path class="axis" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
         yield _text(LEFT - 6, y + 4, f"{10.0**power:g}", "scale", "end")
-    for x in sorted(set(across)):
+    for x in _marks(min(across), max(across)):
         yield _text(place(x, 10**low)[0], HEIGHT - BOTTOM + 18, _short(x), "scale", "middle")
     for number, line in enumerate(panel.lines):
         colour = COLOURS[number % len(COLOURS)]
@@ -99,6 +100,13 @@ def _panel(panel: Panel, values: Sequence[float]) -> Iterator[str]:
         at = LEFT + 170 * number
         yield f'<path class="line" stroke="{colour}" d="M{at} 31h18"/>'
         yield _text(at + 24, 35, line.name, "", "start")
+
+
+def _marks(least: float, most: float) -> list[float]:
+    """Return the round numbers (1, 2, 5, 10, …) of a range, or of many only the powers of 10."""
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    found = [n * 10.0**p for p in powers for n in (1, 2, 5) if least <= n * 10.0**p <= most]
+    return found if len(found) < 9 else [x for x in found if f"{x:e}"[0] == "1"]
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

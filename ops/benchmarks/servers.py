@@ -16,7 +16,8 @@ class Server:
 
     In all that follows, ``{port}`` stands for its port, ``{bus}`` for the publisher's, ``{second}`` for a
     second one of its own, and ``{folder}`` for one of its own with its `files`. `publish` are the
-    arguments of the publisher, `load` those of the load.
+    arguments of the publisher, `load` those of the load. It has a CPU to itself if it is `alone`, else
+    it shares both with the load.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Server:
     load: Words = ()
     files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = True
 
 
 def subscribe_to(*channels: str, options: str = "") -> str:
@@ -38,7 +40,9 @@ def limit(kind: str) -> Server:
     return Server(f"C, a send per {kind}", (program("limit"), "{port}", "{bus}", kind))
 
 
-def gateway(*settings: str, name: str = "gateway", subscribe: Words = ()) -> Server:
+def gateway(
+    *settings: str, name: str = "gateway", subscribe: Words = (), alone: bool = True
+) -> Server:
     """Return this project's gateway, all features on.
 
     `settings` are as for ``--set``; each client sends one of the messages in `subscribe`, in turn.
@@ -48,4 +52,4 @@ def gateway(*settings: str, name: str = "gateway", subscribe: Words = ()) -> Ser
     for one in ("bus.start_seconds=0", "clients.connections_max=20000", *settings):
         command += ["--set", one]
     texts = [word for text in subscribe or (subscribe_to("metrics"),) for word in ("--text", text)]
-    return Server(name, tuple(command), load=tuple(texts))
+    return Server(name, tuple(command), load=tuple(texts), alone=alone)

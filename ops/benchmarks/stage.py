@@ -117,7 +117,7 @@ class Stage:
     def _start(self) -> None:
         environment = {**_ENVIRONMENT, "PYTHONPATH": str(ROOT), **self.server.environment}
         self._log = (self._folder / "log").open("w+")
-        with pinned(cpus()[0]):
+        with pinned(*cpus()[: 1 if self.server.alone else 2]):
             self.process = subprocess.Popen(
                 [self._fill(word) for word in self.server.command],
                 stdin=subprocess.DEVNULL,
