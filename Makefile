@@ -8,11 +8,11 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz unit typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C ends both
 	@$(BIN)/python ops/run.py --port $(PORT)
@@ -32,6 +32,15 @@ chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7
 
 fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42) beside a client that must not notice
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+bench: .venv/dev ## measure the gateway beside a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
+	@$(BIN)/python -m ops.benchmarks --rounds $(or $(ROUNDS),3) --write
+
+bench-quick: .venv/dev ## the main ratios, in under 2 minutes
+	@$(BIN)/python -m ops.benchmarks --quick
+
+bench-peers: .venv/dev ## the gateway beside other servers, as far as they are there (ROUNDS=3)
+	@$(BIN)/python -m ops.benchmarks --peers --rounds $(or $(ROUNDS),3) --write
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit

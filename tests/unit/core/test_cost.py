@@ -1,0 +1,136 @@
+"""What an event and a delivery cost, counted in function calls: a number that no machine changes.
+
+Calls of Python and of C functions are counted alike. The bounds are what the code needs today with
+little to spare: who has to raise one should know why.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+
+from gateway.core.arrival import Arrival
+from gateway.core.envelope import Envelope
+from gateway.core.hub import Hub
+from gateway.core.readers import Reader
+from tests.support.core import make_hub, somebody
+
+
+PAYLOAD = (
+    b'{"event_type":"system_metrics","timestamp":"2026-01-01T00:00:00Z",'
+    b'"data":{"cpu_percent":12.5,"memory_mb":2048.0}}'
+)
+
+
+Message = Mapping[str, object]
+PLAIN: Message = {"channels": ["metrics"]}
+
+
+def plain(other: str) -> Message:
+    """Return a view of its own that sees the same."""
+    return {"channels": ["metrics", other]}
+
+
+def filtered(number: int) -> Message:
+    """Return a view of its own whose filter lets everything pass."""
+    return {**PLAIN, "filter": f"data.cpu_percent > {number / 1000}"}
+
+
+def calls(action: Callable[[], object]) -> int:
+    """Count the function calls that an action makes."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+class Sink:
+    """A socket that takes everything and keeps what it was handed."""
+
+    writing_paused = False
+
+    def __init__(self, hub: Hub, number: int, subscribe: Message) -> None:
+        self.writes: list[bytes] = []
+        arrival = Arrival(client_id=f"c{number}", secret=f"c{number}", identity=somebody())
+        session = hub.arrive(arrival, self._reader, now_ns=0)
+        hub.receive(session, json.dumps({"type": "subscribe", **subscribe}), now_ns=0)
+        self.writes.clear()
+
+    def _reader(self) -> Reader:
+        return Reader(write=self.writes.append, flow=self, on_lag=lambda: None)
+
+
+class Bus:
+    """Ticks of numbered, typed events."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.sent = 0
+
+    def tick(self, events: int) -> int:
+        """Bring so many events in one tick; return the calls that it took."""
+        numbers = range(self.sent + 1, self.sent + events + 1)
+        self.sent += events
+        batch = [[b"metrics", PAYLOAD, Envelope(7, number, number).pack()] for number in numbers]
+        return calls(lambda: self.hub.tick(batch, now_ns=1))
+
+
+def cost(*, readers: int, events: int, views: Sequence[Message] = (PLAIN,)) -> int:
+    """Return the calls of a tick; readers have one of the views each, in turn."""
+    hub = make_hub()
+    sinks = [Sink(hub, number, views[number % len(views)]) for number in range(readers)]
+    bus = Bus(hub)
+    bus.tick(1)
+    count = bus.tick(events)
+    assert {len(sink.writes) for sink in sinks} == {2}
+    return count
+
+
+def test_a_further_reader_costs_one_write_a_tick_and_nothing_else() -> None:
+    for events in (1, 50):
+        few, many = (cost(readers=readers, events=events) for readers in (100, 200))
+        assert 100 == many - few
+
+
+def test_a_further_event_costs_the_same_however_many_readers_there_are() -> None:
+    alone, many = (
+        cost(readers=readers, events=200) - cost(readers=readers, events=100)
+        for readers in (1, 200)
+    )
+    assert alone == many
+    assert alone / 100 <= 40
+
+
+def test_a_further_view_costs_a_few_calls_a_tick_and_none_for_an_event() -> None:
+    def further(events: int) -> float:
+        few, many = (
+            cost(readers=100, events=events, views=[plain(f"o{n}") for n in range(count)])
+            for count in (10, 100)
+        )
+        return (many - few) / 90
+
+    assert further(events=10) == further(events=100) <= 8
+
+
+def test_a_reader_with_a_filter_costs_a_write_too_and_the_filter_is_asked_once() -> None:
+    few, many = (cost(readers=count, events=50, views=[filtered(0)]) for count in (100, 200))
+    assert 100 == many - few
+
+
+def test_a_further_filter_costs_a_few_calls_an_event() -> None:
+    def with_filters(count: int, events: int) -> int:
+        return cost(readers=20, events=events, views=[filtered(n) for n in range(count)])
+
+    each = with_filters(20, events=100) - with_filters(10, events=100)
+    assert each / 10 / 100 <= 20
