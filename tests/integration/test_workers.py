@@ -362,10 +362,10 @@ async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_p
 
     async def everywhere() -> bool:
         """Whether new connections, some to each worker, all get the new one."""
-        names = {await tls.served_name(gateway.port, old, renewed) for _ in range(10)}
+        names = {await tls.served_name(gateway.port, old, renewed) for _ in range(4)}
         return names == {"renewed"}
 
-    await eventually(everywhere)
+    await eventually(everywhere, within=20)
     assert (await gateway.get_json("/readyz"))["ready"]
 
 
