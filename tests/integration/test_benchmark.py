@@ -6,10 +6,16 @@ import sys
 
 import pytest
 
+from ops.benchmarks.programs import NotHere, program
 from ops.benchmarks.scenarios import steady
 from ops.benchmarks.servers import Server, gateway, limit
 from ops.benchmarks.stage import Stage
 
+
+try:
+    program("load")
+except NotHere as missing:
+    pytest.skip(str(missing), allow_module_level=True)
 
 FORGETFUL = """
 import sys, zmq, zmq.asyncio, asyncio
