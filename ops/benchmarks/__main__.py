@@ -44,6 +44,7 @@ def main() -> int:
         return 1
     for scenario in scenarios:
         report.show(scenario, results)
+    print(report.remark(results, rounds=given.rounds))
     name = "peers" if given.peers else "quick" if given.quick else "figures"
     save(name, results)
     if given.write and not wanted:

@@ -53,17 +53,22 @@ def show(scenario: Scenario, results: Results) -> None:
     Console().print(table)
 
 
-def markdown(plan: Sequence[Scenario], results: Results, *, rounds: int) -> str:
-    """Return all tables as Markdown."""
+def remark(results: Results, *, rounds: int) -> str:
+    """Say what the figures depend on: machine, rounds, and how busy others kept it."""
     machine = description()
     taken = [one.figures["others"] for one in results.all if "others" in one.figures]
     others = median(taken) if taken else 0.0
     often = "measured once" if rounds == 1 else f"medians of {rounds} rounds"
-    parts = [
+    return (
         f"{machine['date']}, {machine['cpus']} CPUs ({machine['cpu']}), Linux {machine['kernel']},"
         f" Python {machine['python']}; {often}, while others took {others:.0f} % of the CPUs. In"
         " brackets: relative to the first line, as the median of each round's ratio."
-    ]
+    )
+
+
+def markdown(plan: Sequence[Scenario], results: Results, *, rounds: int) -> str:
+    """Return all tables as Markdown."""
+    parts = [remark(results, rounds=rounds)]
     for scenario in plan:
         if not results.servers(scenario.name):
             continue

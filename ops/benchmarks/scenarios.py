@@ -155,6 +155,7 @@ def crowd(clients: int, idle_seconds: float) -> Measure:
                 "connect": connected.seconds,
                 "last_client": run.taken.last_client_ms,
                 "missing": run.taken.missing + run.taken.faults,
+                "others": run.others * 100,
             }
 
     return measure
@@ -201,6 +202,7 @@ def quiet(clients: int, rate: int, seconds: float) -> Measure:
                 "connect_p50": one_by_one.p50_ms,
                 "connect_p99": one_by_one.p99_ms,
                 "missing": run.taken.missing + run.taken.faults,
+                "others": run.others * 100,
             }
 
     return measure
