@@ -1,11 +1,16 @@
 """When what is ready is written: at once as long as that is cheap, in larger parts when it is not.
 
 A write costs nearly the same for one event as for many, so a pause between two of them, in which
-events gather, saves what the second would have cost. An adaptive pause is as long as the write before
-it took: then writing takes at most half of the loop's time, and an event that comes alone never waits.
+events gather, saves what the second would have cost. An adaptive pause lasts half as long as the write
+before it took, so writing takes at most two thirds of the loop's time. The next event to come after it
+is written together with what has gathered: that one has not waited, as it would if a timer decided. What
+has gathered waits for such an event a while, as long as that write took, and no longer.
+
+An event that comes alone is thus written at once.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -33,7 +38,8 @@ class Pacer:
         self._settings = settings
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.Handle | None = None
+        self._gathering_until = 0.0
+        self._end: asyncio.Handle | None = None
         self._due: asyncio.Handle | None = None
         self._due_at = 0.0
         fanout.ready = self._ready
@@ -41,16 +47,16 @@ class Pacer:
 
     def close(self) -> None:
         """Write nothing any more."""
-        for timer in (self._pause, self._due):
+        for timer in (self._end, self._due):
             if timer is not None:
                 timer.cancel()
 
     def _ready(self) -> None:
         """Write what is pending, unless it is to wait for more."""
         if len(self._fanout.pending) < PENDING_MAX:
-            if self._pause is None and self._settings.pace == "fixed":
-                self._rest(self._settings.flush_seconds)
-            if self._pause is not None:
+            if self._end is None and self._settings.pace == "fixed":
+                self._gather(math.inf, self._settings.flush_seconds)
+            if self._end is not None and time.perf_counter() < self._gathering_until:
                 return
         self._write()
 
@@ -62,17 +68,20 @@ class Pacer:
         took = time.perf_counter() - began
         self._on_written(max(time.time_ns() - received_ns, 0) / 1e9)
         if self._settings.pace == "adaptive":
-            self._rest(min(took, self._settings.flush_seconds))
+            self._gather(took / 2, took * 1.5)
 
-    def _rest(self, seconds: float) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        if seconds >= _PAUSE_SECONDS_MIN:
-            self._pause = self._loop.call_later(seconds, self._go_on)
+    def _gather(self, least: float, most: float) -> None:
+        """Let events gather for so many seconds, then wait for one more to come until `most` are over."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        most = min(most, self._settings.flush_seconds)
+        if most >= _PAUSE_SECONDS_MIN:
+            self._gathering_until = time.perf_counter() + least
+            self._end = self._loop.call_later(most, self._go_on)
 
     def _go_on(self) -> None:
-        self._pause = None
+        self._end = None
         if self._fanout.pending:
             self._write()
 

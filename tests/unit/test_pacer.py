@@ -59,7 +59,7 @@ async def test_an_event_that_comes_alone_is_written_at_once() -> None:
 
 async def test_after_a_write_that_took_its_time_events_gather() -> None:
     hub = make_hub()
-    socket = Slow(hub, seconds=0.05)
+    socket = Slow(hub, seconds=0.3)
     pacer, written = paced(hub, "adaptive", NEVER)
     for _ in range(20):
         publish(hub, "robots")
@@ -71,12 +71,31 @@ async def test_after_a_write_that_took_its_time_events_gather() -> None:
     assert len(written) == 2
 
 
+async def test_who_comes_late_in_a_pause_takes_along_those_that_wait() -> None:
+    """The first half of what the write took is for gathering, then the next event ends the pause."""
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.4)
+    pacer, _ = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    ends = pacer._end
+    publish(hub, "robots", 2)
+    assert socket.sizes == [1]
+    while time.perf_counter() < pacer._gathering_until:
+        pass  # and the loop does not turn: no timer can end the pause
+    publish(hub, "robots")
+    assert socket.sizes == [1, 3]
+    pacer.close()
+
+    assert ends is not None
+    assert ends.cancelled()
+
+
 async def test_once_a_pause_is_over_and_nothing_came_the_next_event_is_written_at_once() -> None:
     hub = make_hub()
     socket = Slow(hub, seconds=0.005)
     pacer, _ = paced(hub, "adaptive", NEVER)
     publish(hub, "robots")
-    await eventually(lambda: pacer._pause is None)
+    await eventually(lambda: pacer._end is None)
     publish(hub, "robots")
     pacer.close()
 
