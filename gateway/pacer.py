@@ -2,11 +2,10 @@
 
 A write costs nearly the same for one event as for many, so a pause between two of them, in which
 events gather, saves what the second would have cost. An adaptive pause lasts half as long as the write
-before it took, so writing takes at most two thirds of the loop's time. The next event to come after it
-is written together with what has gathered: that one has not waited, as it would if a timer decided. What
-has gathered waits for such an event a while, as long as that write took, and no longer.
-
-An event that comes alone is thus written at once.
+before it took. The next event to come is written together with what has gathered: it has not waited,
+as it would if a timer decided. If none comes, that is not waited for longer than the write took. So
+writing takes at most two thirds of the loop's time, or the pause is as long as it may be; and an
+event that comes alone is written at once.
 """
 
 import asyncio
