@@ -6,6 +6,7 @@ little to spare: who has to raise one should know why.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -47,11 +48,13 @@ def calls(action: Callable[[], object]) -> int:
         count += event in {"call", "c_call"}
 
     before = sys.getprofile()
+    gc.disable()  # whoever watches the collector would be counted
     sys.setprofile(note)
     try:
         action()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 
