@@ -276,15 +276,18 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
 ) -> None:
     """It is given longer than one that served already, and not for ever."""
     config = Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)
+    children = psutil.Process().children
+    known = {child.pid for child in children()}
+
+    def new() -> list[psutil.Process]:
+        return [child for child in children() if child.pid not in known]
+
     async with running(config, crew_module.make):
         monkeypatch.setattr(crew_module, "_START_SECONDS", 1.0)
-        children = psutil.Process().children
-        served = {child.pid for child in children()}
-        for child in children():
+        served = new()
+        known |= {child.pid for child in served}
+        for child in served:
             child.kill()
-
-        def new() -> list[psutil.Process]:
-            return [child for child in children() if child.pid not in served]
 
         await eventually(lambda: len(new()) == 2, every=0.001)
         hangs = new()
