@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
@@ -88,3 +89,20 @@ print(client.publish({channel!r}, 1))
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channel: str) -> None:
+    """At whichever moment: an answer, or word that the client was closed; nobody waits for ever."""
+
+    def ask_on(client: BlockingClient, asking: threading.Event) -> None:
+        with contextlib.suppress(RuntimeError, NotConnected):
+            while True:
+                asking.set()
+                client.subscriptions()
+
+    for _ in range(20):
+        client, asking = await asyncio.to_thread(connect, gateway.url), threading.Event()
+        asked = asyncio.create_task(asyncio.to_thread(ask_on, client, asking))
+        await asyncio.to_thread(asking.wait)
+        await asyncio.to_thread(client.close)
+        await asyncio.wait_for(asked, scaled(10))

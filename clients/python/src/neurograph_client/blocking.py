@@ -1,9 +1,10 @@
 """The client without asyncio, for scripts and notebooks."""
 
 import asyncio
+import concurrent.futures
 import threading
 import weakref
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -34,13 +35,9 @@ class BlockingClient:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="neurograph-client", daemon=True
-        )
-        self._thread.start()
+        self._thread = _Thread(client)
         # Also at the interpreter's exit, while threads still run.
-        self._end = weakref.finalize(self, _end, client, self._loop, self._thread)
+        self._end = weakref.finalize(self, self._thread.end)
         try:
             self._call(client.__aenter__())
         except BaseException:
@@ -85,12 +82,11 @@ class BlockingClient:
             while True:
                 try:
                     items = self._call(subscription.take_all())
-                except StopAsyncIteration:
+                except (StopAsyncIteration, _Closed):
                     return
                 yield from items
         finally:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(subscription.close)
+            self._thread.soon(subscription.close)
 
     def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
         """Publish on a channel; see `Client.publish`."""
@@ -137,22 +133,69 @@ class BlockingClient:
         self.close()
 
     def _call(self, doing: Coroutine[Any, Any, Result]) -> Result:
-        if self._loop.is_closed():
-            doing.close()
-            raise RuntimeError("this client was closed")
-        future = asyncio.run_coroutine_threadsafe(doing, self._loop)
+        return self._thread.call(doing)
+
+
+class _Closed(RuntimeError):
+    """Nothing can be asked of a client that was closed."""
+
+
+class _Thread:
+    """A loop on a thread of its own, on which a client lives."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._ended = False
+        self._lock = threading.Lock()
+        """Held by who hands something to the loop: none may come once it ends."""
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="neurograph-client", daemon=True
+        )
+        self._thread.start()
+
+    def call(self, doing: Coroutine[Any, Any, Result]) -> Result:
+        """Do something on the loop, and wait for what comes of it.
+
+        Raises:
+            RuntimeError: The client was closed, be it meanwhile.
+        """
+        with self._lock:
+            if self._ended:
+                doing.close()
+                raise _Closed("this client was closed")
+            future = asyncio.run_coroutine_threadsafe(doing, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise _Closed("this client was closed") from None
         except BaseException:  # Ctrl-C: let nothing run on
             future.cancel()
             raise
 
+    def soon(self, act: Callable[[], object]) -> None:
+        """Do something on the loop without waiting for it, unless it has ended."""
+        with self._lock:
+            if not self._ended:
+                self._loop.call_soon_threadsafe(act)
 
-def _end(client: Client, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    if threading.current_thread() is thread:  # the collector runs in any thread
-        threading.Thread(target=_end, args=(client, loop, thread)).start()
-        return
-    asyncio.run_coroutine_threadsafe(client.close(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    def end(self) -> None:
+        """Leave, and end the thread; what is still waited for ends as well."""
+        if threading.current_thread() is self._thread:  # the collector runs in any thread
+            threading.Thread(target=self.end).start()
+            return
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _leave(self) -> None:
+        await self._client.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
