@@ -131,10 +131,6 @@ class ChannelLog:
         """The same as clients know it."""
         return self.numbering.position(self.numbering.newest)
 
-    def epoch_at(self, place: Cursor) -> str:
-        """Return the epoch that a place is in."""
-        return self.numbering.position(place).epoch
-
     @property
     def start(self) -> Cursor:
         """The place before the oldest entry held."""

@@ -5,7 +5,6 @@ them. A channel that is named itself is seen as it was asked for; otherwise thro
 that selects it: an event passes if any of them lets it, at the fastest of their rates.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from gateway.core.channels import EVERYONE, is_wildcard, matches
@@ -40,18 +39,8 @@ class Lens(NamedTuple):
     filters: tuple[Filter, ...] = ()
     rate: float | None = None
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether every event passes at once."""
-        return not self.filters and self.rate is None
-
 
 CLEAR = Lens()
-
-
-def view_of(patterns: Iterable[str]) -> View:
-    """Return the view that selects patterns without conditions."""
-    return frozenset(map(Selection, patterns))
 
 
 def names(view: View) -> list[str]:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from gateway.config.checks import is_loopback
 from gateway.config.model import Config
@@ -15,7 +15,6 @@ from gateway.core.errors import ErrorCode, RequestError
 
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _SHOWN_CHARS = 80
