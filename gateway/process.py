@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from gateway.logs import logger
 
@@ -19,6 +19,24 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop  # there is none for Windows
 
     return uvloop.new_event_loop
+
+
+class Tasks:
+    """What goes on beside, held until it has ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, what: Coroutine[None, None, None]) -> None:
+        """Begin something; needs a running event loop."""
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """End all of it."""
+        for task in self._tasks:
+            task.cancel()
 
 
 async def every(

@@ -5,7 +5,6 @@ import shutil
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Coroutine
 from pathlib import Path
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from gateway.core.log import Entry
 from gateway.core.messages import BusState
 from gateway.core.numbering import Lives
 from gateway.logs import logger
+from gateway.process import Tasks
 from gateway.web.context import Context
 from gateway.web.listener import Listener
 from gateway.workers import wire
@@ -61,7 +61,7 @@ class Crew:
         self._register = Register(context)
         self._totals = Totals()
         self._held: deque[socket.socket] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._complete = asyncio.Event()
         self._stopping = False
         self._lives: dict[str, tuple[int | None, int]] = {}
@@ -93,7 +93,7 @@ class Crew:
                 await self._complete.wait()
         except TimeoutError as error:
             raise OSError(f"the workers are not ready within {_START_SECONDS:g} s") from error
-        self._begin(self._watch())
+        self._tasks.begin(self._watch())
 
     def unready(self) -> list[str]:
         """Say why no client should be sent here."""
@@ -110,8 +110,7 @@ class Crew:
         """End all workers."""
         self._stopping = True
         self._register.close()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         for one in self._processes:
             one.close()
         await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._processes])
@@ -129,11 +128,6 @@ class Crew:
         self._tell(framed(wire.Evict(now_ns)))
         self._tell_bus()
 
-    def _begin(self, what: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _launch(self) -> None:
         process = Process(
             unread_bytes_max=self._unread_bytes_max, on_messages=self._heard, on_lost=self._lost
@@ -144,7 +138,7 @@ class Crew:
         self._processes.append(process)
         begin = wire.Begin(self._config, self._hub.engine.epoch, str(self._folder / "rest"))
         process.link.send(begin)
-        self._begin(self._fill(process))
+        self._tasks.begin(self._fill(process))
 
     async def _fill(self, process: Process) -> None:
         """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
@@ -161,14 +155,14 @@ class Crew:
     def _lost(self, process: Process) -> None:
         """Do without a worker that has ended, and start another."""
         process.kill()
-        self._begin(self._bury(process))
+        self._tasks.begin(self._bury(process))
         if self._stopping or process not in self._processes:
             return
         log.error("worker lost", pid=process.pid, ready=process.ready)
         self._processes.remove(process)
         self._totals.retire(process)
         self._register.lost(process)
-        self._begin(self._replace(0.0 if process.ready else _RESTART_SECONDS))
+        self._tasks.begin(self._replace(0.0 if process.ready else _RESTART_SECONDS))
 
     async def _bury(self, process: Process) -> None:
         process.close()
@@ -180,14 +174,14 @@ class Crew:
             await self._launch()
         except OSError as error:
             log.error("cannot start a worker", reason=str(error))
-            self._begin(self._replace(_RESTART_SECONDS))
+            self._tasks.begin(self._replace(_RESTART_SECONDS))
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             for process in self._processes:
                 if not process.checking:
-                    self._begin(self._check(process))
+                    self._tasks.begin(self._check(process))
 
     async def _check(self, process: Process) -> None:
         process.checking = True

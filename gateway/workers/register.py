@@ -5,7 +5,6 @@ is counted with what it follows, and nothing is written to it. So what the hub t
 whole, and a session outlives the worker that held it.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from gateway.core.log import ChannelLog, Entry
 from gateway.core.readers import Reader
 from gateway.core.rights import Identity
 from gateway.core.session import Session
+from gateway.process import Tasks
 from gateway.web import arrivals
 from gateway.web.context import Context
 from gateway.workers import wire
@@ -82,7 +82,7 @@ class Register:
         self._context = context
         self._hub = context.hub
         self._guests: dict[str, Guest] = {}
-        self._takeovers: set[asyncio.Task[None]] = set()
+        self._takeovers = Tasks()
         self._hub.hand = self._hand
 
     @property
@@ -97,11 +97,7 @@ class Register:
         refused = arrivals.refusal(context, who.address)
         held = self._hub.attached(arrival, now_ns=now_ns)
         if refused is None and held is not None:
-            task = asyncio.get_running_loop().create_task(
-                self._take_over(self._guests[held.client_id], process, who)
-            )
-            self._takeovers.add(task)
-            task.add_done_callback(self._takeovers.discard)
+            self._takeovers.begin(self._take_over(self._guests[held.client_id], process, who))
             return
         if refused is None and arrivals.too_many(context, who.identity):
             refused = CloseCode.USER_LIMIT
@@ -175,8 +171,7 @@ class Register:
 
     def close(self) -> None:
         """Wait for nobody any more."""
-        for task in self._takeovers:
-            task.cancel()
+        self._takeovers.cancel()
 
     def _lose(self, guest: Guest) -> None:
         seconds = (time.time_ns() - guest.connected_ns) / 1e9

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Coroutine
 
 import msgspec
 from aiohttp import web
@@ -18,7 +17,7 @@ from gateway.core.log import Entry
 from gateway.core.numbering import Lives
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
-from gateway.process import every
+from gateway.process import Tasks, every
 from gateway.web import app, arrivals
 from gateway.web.context import Context
 from gateway.web.listener import listener_of
@@ -80,7 +79,7 @@ class Worker:
         )
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._pacer = Pacer(hub.fanout, config.fanout, on_written=self._metrics.fanned_out)
 
     async def start(self) -> None:
@@ -95,27 +94,21 @@ class Worker:
             on_refused=self._metrics.refused,
         )
         late = self._metrics.loop_lag
-        self._begin(every(self._pulse.interval, self._beat, on_late=late))
-        self._begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
+        self._tasks.begin(every(self._pulse.interval, self._beat, on_late=late))
+        self._tasks.begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
         self._door.setblocking(False)
         self._loop.add_reader(self._door, self._take)
 
     async def stop(self) -> None:
         """Release everything."""
         self._loop.remove_reader(self._door)
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._pacer.close()
         if self._verifier is not None:
             await self._verifier.close()
         self._listener.close()
         await self._runner.cleanup()
         await self._forward.close()
-
-    def _begin(self, what: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _take(self) -> None:
         """Take the connections that the parent accepted."""
@@ -181,7 +174,7 @@ class Worker:
             case wire.Reload():
                 self._reload()
             case wire.Drain():
-                self._begin(self._drain(message.number))
+                self._tasks.begin(self._drain(message.number))
             case _:
                 raise AssertionError(f"{message} is for nobody here")
 
