@@ -25,7 +25,7 @@ from clients.conformance.replaying import Replaying
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.tokens import SETTINGS, token
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import scaled
 
 
 Message = dict[str, Any]
@@ -196,13 +196,7 @@ class Stage:
 
     async def _held(self, channel: str) -> None:
         """Wait until the gateway has all that was published."""
-        newest = self.publisher.sequences[channel]
-
-        async def held() -> bool:
-            answer = await self.gateway.request("GET", f"/api/v1/websocket/channels/{channel}")
-            return answer.status == 200 and answer.json["position"]["offset"] >= newest
-
-        await eventually(held, within=WITHIN_SECONDS, saying=f"the gateway has {channel} {newest}")
+        await self.gateway.holds(channel, self.publisher.sequences[channel])
 
     async def _do_lose(self, channel: str, count: int) -> None:
         self.published[channel] += count

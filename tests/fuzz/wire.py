@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from tests.fuzz.spoilt import ODD_VALUES, good, spoilt
-from tests.support.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from tests.support.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode_frame
 
 
 _CONTROLS = [CLOSE, PING, PONG]
@@ -41,25 +41,10 @@ def frame(
     length: int | None = None,
 ) -> bytes:
     """A frame's bytes; `length` is what it says of its payload, true or not."""
-    size = len(payload) if length is None else length
-    head = bytes([(0x80 if fin else 0) | reserved << 4 | opcode])
-    bit = 0x80 if masked else 0
-    if size < 126:
-        head += bytes([bit | size])
-    elif size < 1 << 16:
-        head += struct.pack(">BH", bit | 126, size)
-    else:
-        head += struct.pack(">BQ", bit | 127, size)
-    if not masked:
-        return head + payload
-    key = rng.randbytes(4)
-    return head + key + _mask(payload, key)
-
-
-def _mask(payload: bytes, key: bytes) -> bytes:
-    size = len(payload)
-    cover = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload) ^ int.from_bytes(cover)).to_bytes(size)
+    key = rng.randbytes(4) if masked else None
+    return encode_frame(
+        opcode, payload, fin=fin, reserved=reserved, masked=masked, length=length, key=key
+    )
 
 
 def text(rng: random.Random, payload: bytes) -> bytes:

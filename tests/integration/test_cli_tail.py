@@ -35,16 +35,6 @@ async def following(gateway: Gateway, channel: str) -> None:
     await eventually(subscribed)
 
 
-async def held(gateway: Gateway, channel: str, offset: int) -> None:
-    """Wait until a channel has come so far."""
-
-    async def there() -> bool:
-        answer = await gateway.request("GET", f"/api/v1/websocket/channels/{channel}")
-        return answer.status == 200 and answer.json["position"]["offset"] >= offset
-
-    await eventually(there, saying=f"{offset} events of {channel}")
-
-
 def show(gateway: Gateway, *arguments: str) -> list[str]:
     return ["tail", "--url", gateway.url, *arguments]
 
@@ -56,7 +46,7 @@ async def test_in_a_pipe_each_event_is_the_gateways_message_on_a_line_of_json(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send(channel, {"n": 1, "text": "ä"}, event_type="some.type", extra=[1])
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     status, tail = await run(*show(gateway, channel, "--last", "1", "-n", "1"))
 
     [message] = tail.messages
@@ -73,7 +63,7 @@ async def test_on_a_terminal_an_event_is_a_coloured_line_for_people(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send(channel, {"x": 1.5, "of": {"a": [1]}, "said": "ä b", "none": None})
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     async with command(*show(gateway, channel, "--last", "1", "-n", "1"), terminal=True) as tail:
         assert 0 == await tail.exited()
 
@@ -89,7 +79,7 @@ async def test_there_is_no_colour_where_none_is_wanted(
     gateway: Gateway, bus: Publisher, channel: str, variables: dict[str, str]
 ) -> None:
     bus.send(channel)
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     arguments = show(gateway, channel, "--last", "1", "-n", "1")
     async with command(*arguments, terminal=True, variables=variables) as tail:
         await tail.exited()
@@ -102,7 +92,7 @@ async def test_json_on_a_terminal_is_as_in_a_pipe(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send(channel, {"n": 1})
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     arguments = show(gateway, channel, "--last", "1", "-n", "1", "--json")
     async with command(*arguments, terminal=True) as tail:
         await tail.exited()
@@ -120,7 +110,7 @@ async def test_control_characters_never_reach_a_terminal_raw(
     data = {NASTY: NASTY, "list": [NASTY], "n": 1}
     bus.send(channel, data, event_type=NASTY)
     bus.send(channel, NASTY)
-    await held(gateway, channel, 2)
+    await gateway.holds(channel, 2)
     arguments = show(gateway, channel, "--last", "2", "-n", "2", *form)
     quiet = {"NO_COLOR": "1"}
     async with command(*arguments, terminal=True, variables=quiet) as tail:
@@ -138,7 +128,7 @@ async def test_long_values_are_shortened_for_people_alone(
 ) -> None:
     data = {"long": "x" * 100_000, "many": list(range(10_000)), "n": 1}
     bus.send(channel, data)
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     arguments = show(gateway, channel, "--last", "1", "-n", "1")
     async with command(*arguments, terminal=True) as tail:
         await tail.exited()
@@ -172,7 +162,7 @@ async def test_a_filter_leaves_out_what_does_not_meet_it(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send_numbered(channel, range(10))
-    await held(gateway, channel, 10)
+    await gateway.holds(channel, 10)
     filtered = ["--last", "10", "--filter", "data.n >= 7", "-n", "3"]
     _, tail = await run(*show(gateway, channel, *filtered))
 
@@ -183,7 +173,7 @@ async def test_a_count_ends_it_in_the_middle(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send_numbered(channel, range(10))
-    await held(gateway, channel, 10)
+    await gateway.holds(channel, 10)
     status, tail = await run(*show(gateway, channel, "--last", "5", "--count", "2"))
 
     assert (0, [5, 6]) == (status, tail.numbers)
@@ -193,7 +183,7 @@ async def test_it_goes_on_behind_a_position_that_an_event_had(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send_numbered(channel, range(10), enveloped=True)
-    await held(gateway, channel, 10)
+    await gateway.holds(channel, 10)
     _, first = await run(*show(gateway, channel, "--last", "10", "-n", "4"))
     last = first.messages[-1]
     place = f"{last['epoch']}:{last['offset']}"
@@ -210,7 +200,7 @@ async def test_a_gap_is_a_line_like_the_others(
     gateway = await launch(settings={"log.events_max": 5})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered(channel, range(1, 21), enveloped=True)
-    await held(gateway, channel, 20)
+    await gateway.holds(channel, 20)
     place = f"{bus.incarnation:016x}:3"
     arguments = show(gateway, channel, "--since", place, "-n", "5")
     _, tail = await run(*arguments)
@@ -236,7 +226,7 @@ async def test_a_loss_on_the_bus_is_told_where_it_happened(
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
     bus.send(channel, {"n": 1}, enveloped=True)
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     async with command(*show(gateway, channel, "--last", "1", "-n", "2")) as tail:
         await tail.until(lambda tail: tail.lines)
         bus.sequences[channel] += 3
@@ -278,7 +268,7 @@ async def test_a_connection_that_is_cut_goes_on_where_it_was(
     async with Proxy(gateway.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         bus.send_numbered(channel, range(1))
-        await held(gateway, channel, 1)
+        await gateway.holds(channel, 1)
         async with command("tail", "--url", url, channel, "--last", "1") as tail:
             await tail.until(lambda tail: tail.lines)
             for cut in range(3):
@@ -302,7 +292,7 @@ async def test_ctrl_c_ends_it_with_130_and_a_proper_farewell(
     watcher = await connect("connections", to=gateway)
     bus = await publisher(gateway.bus_in)
     bus.send(channel, {"n": 1})
-    await held(gateway, channel, 1)
+    await gateway.holds(channel, 1)
     async with command(*show(gateway, channel, "--last", "1")) as tail:
         await tail.until(lambda tail: tail.lines)
         tail.interrupt()
@@ -346,7 +336,7 @@ async def test_it_ends_well_when_nobody_reads_on(
 ) -> None:
     """With a single event nothing more would be written, and it ends all the same."""
     bus.send_numbered(channel, range(count))
-    await held(gateway, channel, count)
+    await gateway.holds(channel, count)
     ended = await asyncio.to_thread(piped_to_head, gateway, channel, "--last", str(count))
 
     assert (0, "") == (ended.returncode, ended.stderr)
@@ -388,7 +378,7 @@ async def test_a_token_lets_in_from_the_environment_or_a_file(
     bus = await publisher(gateway.bus_in)
     bus.send("logs", {"level": "info", "message": "hello"})
     gateway.token = tokens.token("admin")
-    await held(gateway, "logs", 1)
+    await gateway.holds("logs", 1)
     file = tmp_path / "token"
     file.write_text(tokens.token("developer") + "\n")
     arguments = show(gateway, "logs", "--last", "1", "-n", "1")
@@ -423,7 +413,7 @@ async def test_a_token_in_a_file_is_read_anew_for_every_connection(
     bus = await publisher(gateway.bus_in)
     bus.send("logs", {"level": "info", "message": "one"})
     gateway.token = tokens.token("admin")
-    await held(gateway, "logs", 1)
+    await gateway.holds("logs", 1)
     file = tmp_path / "token"
     file.write_text(tokens.token("developer"))
     async with Proxy(gateway.port) as proxy:

@@ -68,15 +68,11 @@ async def test_an_id_holds_on_another_gateway_of_the_same_bus(
         for bus in buses:
             bus.send_numbered("shared", numbers, enveloped=True)
 
-    async def holds_all() -> bool:
-        answer = await second.request("GET", "/api/v1/websocket/channels/shared")
-        return answer.status == 200 and answer.json["position"]["offset"] == 10
-
     async with EventSource(first.url, "channels=shared") as source:
         await source.next("subscribed")
         send(range(10))
         await source.messages(7)
-    await eventually(holds_all, saying="the other one has heard all")
+    await second.holds("shared", 10)
     async with EventSource(second.url, "channels=shared", last_id=source.last_id) as source:
         subscribed = await source.next("subscribed")
         rest = await source.messages(3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.waiting import eventually
 
 
 async def test_events_gather_while_the_bus_goes_on_being_read(
@@ -18,11 +17,7 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
     for n in range(1, 501):
         bus.send_numbered("robots", range(n, n + 1))
 
-    async def held() -> bool:
-        answer = await gateway.request("GET", "/api/v1/websocket/channels/robots")
-        return answer.status == 200 and answer.json["position"]["offset"] == 500
-
-    await eventually(held)
+    await gateway.holds("robots", 500)
     late = await connect("robots", to=gateway, last=100)
     await live.events("robots", 500)
     await late.events("robots", 100)
@@ -45,11 +40,7 @@ async def test_what_is_pending_is_written_before_a_client_is_sent_away(
     await client.until("subscribed")
     bus.send_numbered("robots", range(1, 11))
 
-    async def held() -> bool:
-        answer = await gateway.request("GET", "/api/v1/websocket/channels/robots")
-        return answer.status == 200 and answer.json["position"]["offset"] == 10
-
-    await eventually(held)
+    await gateway.holds("robots", 10)
     gateway.kill(15)
     code = await client.closed()
 

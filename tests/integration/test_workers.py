@@ -14,7 +14,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
 from tests.support.command import run
-from tests.support.crew import cut, elsewhere, holder
+from tests.support.crew import elsewhere, holder
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.sse import EventSource
@@ -55,7 +55,7 @@ async def test_positions_mean_the_same_on_every_worker(
     crew_bus.send_numbered("own.numbers", range(11, 21))
     await witness.events("load", 20)
     there = holder(crew, first)
-    await cut(first)
+    await first.lose()
     second = await elsewhere(crew, connect, there, "load", "own.numbers", since=since)
     answer = await second.expect("subscribed")
     await second.events("load", 10)
@@ -80,7 +80,7 @@ async def test_a_session_is_taken_up_at_another_worker(
     await crew.broadcast({"client_id": first.client_id, "event": EVENT})
     await first.events("$personal", 1)
     positions = (await first.ping())["positions"]
-    await cut(first)
+    await first.lose()
     await crew.broadcast({"client_id": first.client_id, "event": EVENT})
     crew_bus.send_numbered("load", range(1, 11))
     second = await elsewhere(crew, connect, there, session=first.session, since=positions)
@@ -110,7 +110,7 @@ async def test_what_a_client_confirmed_is_known_to_every_worker(
     async def told() -> bool:
         nonlocal first
         there = holder(gateway, first)
-        await cut(first)
+        await first.lose()
         first = await elsewhere(gateway, connect, there, session=first.session)
         answer = await first.expect("subscribed")
         await asyncio.sleep(1)  # for pings and what is told of them
@@ -162,7 +162,7 @@ async def test_who_comes_and_goes_is_told_with_true_totals(
     """One order of events on ``connections``, the same for all."""
     witness, other = await pair("connections")
     third = await connect("metrics", to=crew)
-    await cut(third)
+    await third.lose()
 
     def of_third(client: ws.Client) -> list[tuple[str, int]]:
         return [

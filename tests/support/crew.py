@@ -42,12 +42,6 @@ async def elsewhere(
     raise AssertionError("all clients go to one worker")
 
 
-async def cut(client: ws.Client) -> None:
-    """Lose the connection without a word."""
-    client._ws._writer.transport.abort()
-    await client.closed()
-
-
 def started(gateway: Gateway, count: int) -> bool:
     """Whether so many workers have been ready, in all."""
     return sum("worker ready" in line for line in gateway.lines) >= count

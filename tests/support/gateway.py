@@ -29,7 +29,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.addresses import ipc
-from tests.support.waiting import scaled
+from tests.support.waiting import eventually, scaled
 
 
 START_SECONDS = 20.0
@@ -265,6 +265,15 @@ class Gateway:
         """The sum of the samples of this name that carry these labels; 0 if there are none."""
         wanted = labels.items()
         return sum(value for have, value in await self.samples(name) if wanted <= have.items())
+
+    async def holds(self, channel: str, offset: int) -> None:
+        """Wait until a channel has come so far."""
+
+        async def there() -> bool:
+            answer = await self.request("GET", f"/api/v1/websocket/channels/{channel}")
+            return answer.status == 200 and answer.json["position"]["offset"] >= offset
+
+        await eventually(there, within=20, saying=f"{channel} stands at {offset}")
 
     def rss(self) -> int:
         """Its resident memory in bytes."""

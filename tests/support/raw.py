@@ -59,8 +59,9 @@ def encode_frame(
     reserved: int = 0,
     masked: bool = True,
     length: int | None = None,
+    key: bytes | None = None,
 ) -> bytes:
-    """A frame's bytes. `length` lies about the payload's; `reserved` is 0 to 7."""
+    """A frame's bytes. `length` lies about the payload's; `reserved` is 0 to 7; `key` masks it."""
     size = len(payload) if length is None else length
     head = bytes([(0x80 if fin else 0) | reserved << 4 | opcode])
     mask_bit = 0x80 if masked else 0
@@ -72,8 +73,9 @@ def encode_frame(
         head += struct.pack(">BQ", mask_bit | 127, size)
     if not masked:
         return head + payload
-    key = os.urandom(4)
-    return head + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+    key = key or os.urandom(4)
+    cover = (key * (len(payload) // 4 + 1))[: len(payload)]
+    return head + key + (int.from_bytes(payload) ^ int.from_bytes(cover)).to_bytes(len(payload))
 
 
 class RawPeer:

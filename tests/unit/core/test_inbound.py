@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.core.deflate import inflate
 from gateway.core.frames import Violation
 from gateway.core.inbound import Message, Opcode, Parser
+from tests.support.raw import encode_frame
 
 
 MAX = 100_000
@@ -20,14 +21,8 @@ MAX = 100_000
 
 def masked(first: int, payload: bytes = b"", *, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
     """Return a frame as a client sends it."""
-    size = len(payload)
-    if size < 126:
-        header = bytes((first, 0x80 | size))
-    elif size < 65536:
-        header = struct.pack("!BBH", first, 0x80 | 126, size)
-    else:
-        header = struct.pack("!BBQ", first, 0x80 | 127, size)
-    return header + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+    fin, reserved = bool(first & 0x80), first >> 4 & 0x7
+    return encode_frame(first & 0xF, payload, fin=fin, reserved=reserved, key=mask)
 
 
 def feed_all(parser: Parser, pieces: Iterable[bytes]) -> list[Message]:
