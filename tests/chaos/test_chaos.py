@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -103,23 +103,24 @@ async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) ->
         assert named > 0 or mark > 1_000
 
 
-_numbers = itertools.count()
-
-
 class Cable:
     """Two network namespaces' ends of a link that can be taken down: bytes vanish, nobody is told."""
 
     def __init__(self) -> None:
-        self.name = f"ng{os.getpid() % 100_000}{next(_numbers)}"
+        # Its own name and network each time: a killed run leaves its link behind, which would take
+        # the packets of another in the same network. RFC 2544 sets these aside for tests.
+        self.name = f"ng{secrets.token_hex(4)}"
+        network = f"198.{18 + secrets.randbelow(2)}.{secrets.randbelow(256)}"
+        self.near, self.far = f"{network}.1", f"{network}.2"
 
     def __enter__(self) -> Cable:
         _ip("netns", "add", self.name)
         _ip("link", "add", f"{self.name}a", "type", "veth", "peer", "name", f"{self.name}b")
         _ip("link", "set", f"{self.name}b", "netns", self.name)
-        _ip("addr", "add", "10.213.77.1/24", "dev", f"{self.name}a")
+        _ip("addr", "add", f"{self.near}/24", "dev", f"{self.name}a")
         _ip("link", "set", f"{self.name}a", "up")
         for command in (
-            ("addr", "add", "10.213.77.2/24", "dev", f"{self.name}b"),
+            ("addr", "add", f"{self.far}/24", "dev", f"{self.name}b"),
             ("link", "set", f"{self.name}b", "up"),
             ("link", "set", "lo", "up"),
         ):
@@ -171,19 +172,19 @@ async def test_a_publisher_behind_a_dead_link_is_heard_again(cable: Cable, secon
     """No reset comes: heartbeats find the link dead, and replay repairs what it swallowed."""
     gateway = Gateway(
         connect=[],
-        bind="tcp://10.213.77.1:5599",
+        bind=f"tcp://{cable.near}:5599",
         settings={"bus.heartbeat_seconds": 1, "bus.heartbeat_timeout_seconds": 3},
         flags=["--insecure-allow-remote"],
     )
-    command = """
+    command = f"""
 import sys, time
 from neurograph_publisher import Publisher
-with Publisher(connect="tcp://10.213.77.1:5599", replay=100_000, heartbeat_seconds=0.5,
-               replay_endpoint="tcp://10.213.77.2:5598") as publisher:
+with Publisher(connect="tcp://{cable.near}:5599", replay=100_000, heartbeat_seconds=0.5,
+               replay_endpoint="tcp://{cable.far}:5598") as publisher:
     n = 0
     while True:
         n += 1
-        publisher.publish("far", {"n": n}, "far")
+        publisher.publish("far", {{"n": n}}, "far")
         time.sleep(0.01)
 """
     async with gateway:
