@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import compress
 
-from gateway.core.cohorts import Verdicts
 from gateway.core.log import ChannelLog, Entry, gap_frame, notice
 from gateway.core.numbering import Cursor
 from gateway.core.pacing import conflated, in_order, with_epochs
+from gateway.core.sieve import Verdicts
 from gateway.core.views import Lens
 
 
@@ -42,9 +43,9 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
     if not seen.filters:
         part.add(entries)
         return part
-    verdicts = Verdicts()
-    for entry in entries:
-        if _passes(entry, seen, verdicts):
+    verdicts = Verdicts(entries)
+    for entry, passes in zip(entries, verdicts.of(seen.filters), strict=True):
+        if passes:
             part.add([entry])
         elif entry.begins:
             part.frames.append(notice(log, entry, "filtered").frame)
@@ -59,12 +60,13 @@ def newest(
 
     Up to the place `until`, or all there is.
     """
-    verdicts = Verdicts()
     until = until or log.newest
-    held = [entry for entry in log.held(after) if entry.at <= until]
     current = [entry for entry in log.current(after) if entry.at <= until]
-    passing = [entry for entry in held if _passes(entry, seen, verdicts)]
-    chosen = {e.key: e for e in current if _passes(e, seen, verdicts)}
+    held = [entry for entry in log.held(after) if entry.at <= until]
+    verdicts = Verdicts([*current, *held])
+    passes = verdicts.of(seen.filters)
+    chosen = {entry.key: entry for entry in compress(current, passes)}
+    passing = list(compress(held, passes[len(current) :]))
     chosen.update({entry.key: entry for entry in passing if entry.is_event})
     entries = in_order((*chosen.values(), *[e for e in passing if not e.is_event]))
     size = 0
@@ -86,7 +88,3 @@ def newest(
     part.frames += conflated(log, after, reached, known)
     part.filter_errors = verdicts.errors
     return part
-
-
-def _passes(entry: Entry, seen: Lens, verdicts: Verdicts) -> bool:
-    return not entry.is_event or verdicts.passes(seen.filters, entry)

@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard
-from gateway.core.cohorts import Cohort, Verdicts, join
+from gateway.core.cohorts import Cohort
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
-from gateway.core.views import CLEAR, Selection, View, lens
+from gateway.core.sieve import Sieve
+from gateway.core.views import CLEAR, Selection, Sight, View, lens
 
 
 class Fanout:
@@ -78,41 +79,28 @@ class Fanout:
         if not entries:
             return
         now_ns = max(now_ns, entries[-1].received_ns)
-        by_channel: dict[str, list[Entry]] = {}
-        for entry in entries:
-            by_channel.setdefault(entry.channel, []).append(entry)
-        verdicts = Verdicts()
-        joined: dict[tuple[str, ...], tuple[bytes, int]] = {}
+        sieve = Sieve(entries, self._logs)
         for cohort in list(self._cohorts.values()):
-            key = tuple([name for name in by_channel if cohort.wants(name)])
-            if not key:
-                continue
-            if not cohort.plain:
-                self._deliver_view(cohort, key, entries, by_channel, verdicts, now_ns=now_ns)
-                continue
-            part = joined.get(key)
-            if part is None:
-                part = joined[key] = join(entries, by_channel, key)
-            self._write(cohort, *part, first=by_channel)
-        self.tally.filter_errors += verdicts.errors
+            sights = cohort.sees(sieve.channels)
+            if sights and cohort.paced:
+                self._write_paced(cohort, sights, sieve, now_ns=now_ns)
+            elif sights:
+                self._write(cohort, *sieve.joined(sights), before=sieve.starts)
+        self.tally.filter_errors += sieve.errors
         for reader in list(self.waiting):
             self._go_on(reader)
 
-    def _deliver_view(
-        self,
-        cohort: Cohort[Reader],
-        key: tuple[str, ...],
-        entries: list[Entry],
-        by_channel: Mapping[str, list[Entry]],
-        verdicts: Verdicts,
-        *,
-        now_ns: int,
+    def _write_paced(
+        self, cohort: Cohort[Reader], sights: tuple[Sight, ...], sieve: Sieve, *, now_ns: int
     ) -> None:
-        """Write what a view with conditions lets through, and hold back what its rates do."""
-        entries = [entry for entry in entries if entry.channel in key]
-        parts, events = cohort.sift(entries, self._logs, verdicts)
-        if parts:
-            self._write(cohort, b"".join(parts), events, first=by_channel)
+        """Write what a view with rates lets through at once, and hold back the rest."""
+        at_once = tuple([sight for sight in sights if sight[1].rate is None])
+        if at_once:
+            self._write(cohort, *sieve.joined(at_once), before=sieve.starts)
+        for channel, seen in sights:
+            gathered = sieve.gathered(channel, seen.filters) if seen.rate is not None else None
+            if gathered is not None and seen.rate is not None:
+                cohort.hold_back(self._logs[channel], seen.rate, gathered)
         if cohort.held_back:
             self._flush(cohort, now_ns=now_ns)
             if cohort.held_back:
@@ -125,11 +113,11 @@ class Fanout:
             self._flush(cohort, now_ns=now_ns)
 
     def _flush(self, cohort: Cohort[Reader], *, now_ns: int) -> None:
-        before = cohort.places
+        places = cohort.places
         parts, events, left_out = cohort.flush(now_ns=now_ns)
         if not parts:
             return
-        written = self._write(cohort, b"".join(parts), events, before=before)
+        written = self._write(cohort, b"".join(parts), events, before=lambda: places)
         self.tally.conflated += left_out * written
         if not cohort.held_back:
             self._paced.discard(cohort)
@@ -137,15 +125,11 @@ class Fanout:
                 self._go_on(reader)
 
     def _write(
-        self,
-        cohort: Cohort[Reader],
-        data: bytes,
-        count: int,
-        *,
-        first: Mapping[str, list[Entry]] | None = None,
-        before: Cursors | None = None,
+        self, cohort: Cohort[Reader], data: bytes, count: int, *, before: Callable[[], Cursors]
     ) -> int:
         """Hand the same bytes to all members; returns how many took them, the others lag."""
+        if not data:
+            return 0
         behind = []
         for reader in cohort.members:
             if reader.flow.writing_paused:
@@ -155,15 +139,13 @@ class Fanout:
                 reader.write(data)
             except Exception:  # one socket's fault must not cost the others their tick: it lags
                 behind.append(reader)
-        written = len(cohort.members) - len(behind)
+        written = len(cohort.members) - (len(behind) if behind else 0)
         tally = self.tally
         tally.events += count * written
         tally.bytes += len(data) * written
         tally.writes += written
-        if behind and before is None:
-            before = {name: unwritten[0].before for name, unwritten in (first or {}).items()}
         for reader in behind:
-            self._lag(reader, before=before or {})
+            self._lag(reader, before=before())
         return written
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:

@@ -387,7 +387,7 @@ class Hub:
         for cohort in self.fanout.cohorts:
             names = self.engine.logs if cohort.wildcards else (EVERYONE, *names_of(cohort.view))
             for name in names:
-                if name in self.engine.logs and cohort.wants(name):
+                if name in self.engine.logs and cohort.lens(name) is not None:
                     counts[name] += len(cohort.members)
         for reader in self.fanout.apart:
             counts.update(log.name for log in self.fanout.logs_of(reader))
@@ -395,5 +395,5 @@ class Hub:
 
     def subscribers(self, channel: str) -> int:
         """Count the clients that follow a channel."""
-        live = sum(len(c.members) for c in self.fanout.cohorts if c.wants(channel))
+        live = sum(len(c.members) for c in self.fanout.cohorts if c.lens(channel) is not None)
         return live + sum(lens(reader.view, channel) is not None for reader in self.fanout.apart)

@@ -5,10 +5,35 @@ What was left out is counted, and told with a gap behind those that came through
 everything up to its end.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from gateway.core.log import ChannelLog, Entry, gap_frame, notice
 from gateway.core.numbering import Cursor
+
+
+class Gathered(NamedTuple):
+    """What comes of some of a channel's entries if of each key only the newest event is wanted."""
+
+    before: Cursor
+    newest: dict[str, Entry]
+    gaps: list[Entry]
+    left_out: int
+
+
+def gather(log: ChannelLog, entries: Sequence[Entry]) -> Gathered:
+    """Keep the newest event of each key, and every gap; there is at least one entry."""
+    events = [entry for entry in entries if entry.is_event]
+    newest = {entry.key: entry for entry in events}
+    gaps = [entry for entry in entries if not entry.is_event]
+    for entry in [one for one in events if one.begins and newest[one.key] is not one]:
+        gaps += _instead(log, entry)
+    return Gathered(entries[0].before, newest, gaps, len(events) - len(newest))
+
+
+def _instead(log: ChannelLog, replaced: Entry) -> list[Entry]:
+    """Return what is told in place of an event that is left out: the epoch, if it names one."""
+    return [notice(log, replaced, "conflated")] if replaced.begins else []
 
 
 class Pace:
@@ -27,19 +52,18 @@ class Pace:
         self.due_ns = 0
         """When the next flush may be."""
 
-    def offer(self, entry: Entry) -> None:
-        """Take in an event or a gap."""
+    def offer(self, gathered: Gathered) -> None:
+        """Take in events and gaps."""
         if self.before is None:
-            self.before = entry.before
-        if not entry.is_event:
-            self._gaps.append(entry)
-            return
-        replaced = self._chosen.pop(entry.key, None)
-        if replaced is not None:
-            self._left_out += 1
-            if replaced.begins:
-                self._gaps.append(notice(self._log, replaced, "conflated"))
-        self._chosen[entry.key] = entry
+            self.before = gathered.before
+        self._gaps += gathered.gaps
+        self._left_out += gathered.left_out
+        chosen = self._chosen
+        for key, entry in gathered.newest.items():
+            if key in chosen:
+                self._left_out += 1
+                self._gaps += _instead(self._log, chosen[key])
+            chosen[key] = entry
 
     def is_due(self, now_ns: int) -> bool:
         """Tell whether what waits may go out; a clock that was set back holds nothing up."""

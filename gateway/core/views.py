@@ -42,6 +42,9 @@ class Lens(NamedTuple):
 
 CLEAR = Lens()
 
+Sight = tuple[str, Lens]
+"""A channel and how it is seen."""
+
 
 def names(view: View) -> list[str]:
     """Return a view's patterns."""
