@@ -5,7 +5,8 @@ magic ``NGE1`` | flags u32 | publisher incarnation u64 | sequence u64 | unix tim
 """
 
 import struct
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
 MAGIC = b"NGE1"
@@ -13,7 +14,7 @@ _LAYOUT = struct.Struct(">4sIQQQ")
 SIZE = _LAYOUT.size
 
 
-class Envelope(NamedTuple):
+class Envelope(Struct, frozen=True, gc=False):
     """One message's place in its publisher's stream.
 
     `incarnation` is random per start of the publisher, `sequence` counts from 1 per incarnation

@@ -7,6 +7,7 @@ rebuilt from the model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -125,17 +126,28 @@ STANDARD: Mapping[str, StandardChannel] = {
 }
 
 
-class EventObject(Struct):
-    """An event as publishers write it; `data` is left as the bytes it came in."""
+class EventFields(Struct):
+    """What publishers write of an event but its time; `data` is left as the bytes it came in."""
 
     event_type: EventType
     data: Raw
-    timestamp: Timestamp | UnsetType | None = UNSET
     # Names that the gateway adds to what it forwards, and which an event may not bring along.
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
+
+
+class EventObject(EventFields):
+    """An event as publishers write it."""
+
+    timestamp: Timestamp | UnsetType | None = UNSET
+
+
+class DatedEventObject(EventFields):
+    """One whose time is a date that there is, which is quicker to tell than a pattern."""
+
+    timestamp: datetime | UnsetType | None = UNSET
 
 
 class Hole(NamedTuple):

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 
 
+_MIDDLING, _LARGE = struct.Struct("!BBH"), struct.Struct("!BBQ")
 _TEXT, _PACKED_TEXT, _CLOSE, _PING, _PONG = 0x81, 0xC1, 0x88, 0x89, 0x8A
 
 
@@ -22,13 +23,14 @@ def _data_frame(first: int, payload: bytes) -> bytes:
     if length < 126:
         return bytes((first, length)) + payload
     if length < 65536:
-        return struct.pack("!BBH", first, 126, length) + payload
-    return struct.pack("!BBQ", first, 127, length) + payload
+        return _MIDDLING.pack(first, 126, length) + payload
+    return _LARGE.pack(first, 127, length) + payload
 
 
 def text_payload(frame: bytes) -> bytes:
     """Return what `text_frame` was given."""
-    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+    size = frame[1]
+    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
 
 
 def text_payloads(frames: bytes) -> Iterator[bytes]:

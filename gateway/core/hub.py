@@ -7,6 +7,7 @@ want. Everything is synchronous, so nothing can come between an event's number a
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import msgspec
 
@@ -69,7 +70,7 @@ class Hub:
 
     # -- events in -----------------------------------------------------------------------------
 
-    def tick(self, batch: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
+    def tick(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
         """Take in what one wake-up of the bus brought, and deliver it."""
         tick = Tick([], [], 0)
         accept, events = self.ingest.accept, tick.events
@@ -81,7 +82,7 @@ class Hub:
                 self._let_go(tick, now_ns)
             else:
                 tick.add(taken)
-            tick.bytes += sum(map(len, frames))
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._heard = True
         self._settle(tick, now_ns)
         return tick

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.core import channels, publishers
 from gateway.core.envelope import Envelope, unpack
-from gateway.core.events import STANDARD, Event, EventObject, Hole
+from gateway.core.events import STANDARD, DatedEventObject, Event, EventObject, Hole
 from gateway.core.joiner import Joiner
 from gateway.core.sequences import Stream
 
@@ -39,7 +39,8 @@ _KEPT_BYTES_MAX = 1024
 REPLAY = b"NGR1"
 """What requests to publishers and their replies begin with."""
 
-_decode_object = msgspec.json.Decoder(EventObject).decode
+_decode_dated = msgspec.json.Decoder(DatedEventObject).decode
+_decode_patterned = msgspec.json.Decoder(EventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
     name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
@@ -78,6 +79,14 @@ class _Reject(Exception):
         super().__init__(detail)
         self.reason: Reason = reason
         self.detail = detail
+
+
+def _decode(payload: bytes) -> EventObject | DatedEventObject:
+    """Check an event against its model; reading a date takes a third of the time of its pattern."""
+    try:
+        return _decode_dated(payload)
+    except msgspec.ValidationError:
+        return _decode_patterned(payload)  # it says what is wrong, and knows leap seconds
 
 
 def timestamp(ns: int) -> str:
@@ -178,7 +187,7 @@ class Ingest:
 
     def _numbered(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> Event:
         name = stream.topic
-        incarnation, sequence, sent_ns, _ = envelope
+        incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
             self._open(name)
@@ -186,7 +195,7 @@ class Ingest:
             stream.miss(Hole(sequence, sequence, "rejected"))
             raise
         holes = stream.take_untold() if stream.untold else ()
-        return Event(name, fields, now_ns, sent_ns, incarnation, sequence, holes)
+        return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, holes)
 
     def _hear(self, payload: bytes, now_ns: int) -> None:
         try:
@@ -236,7 +245,7 @@ class Ingest:
             decode_data = _DATA_DECODERS.get(channel)
             if decode_data is None:
                 return self._untyped(payload, now_ns)
-            event = _decode_object(payload)
+            event = _decode(payload)
             decode_data(event.data)
             return self._event_fields(event, payload, now_ns)
         except msgspec.ValidationError as error:
@@ -247,7 +256,7 @@ class Ingest:
     def _untyped(self, payload: bytes, now_ns: int) -> bytes:
         if b'"event_type"' in payload:
             try:
-                event = _decode_object(payload)
+                event = _decode(payload)
             except msgspec.ValidationError:
                 pass  # valid JSON of another shape: data as a whole
             else:
@@ -255,7 +264,9 @@ class Ingest:
         _decode_any(payload)
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
-    def _event_fields(self, event: EventObject, payload: bytes, now_ns: int) -> bytes:
+    def _event_fields(
+        self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int
+    ) -> bytes:
         unset = msgspec.UNSET
         if not (
             event.type is unset

@@ -64,12 +64,14 @@ class Sieve:
         self._passing: dict[tuple[str, Filters], list[Placed]] = {}
         self._gathered: dict[tuple[str, Filters], Gathered | None] = {}
         self._joined: dict[tuple[Sight, ...], tuple[bytes, int]] = {}
+        self._events_only = all(e.is_event and not e.begins for e in entries)
+        channels = self.channels
         for placed in enumerate(entries):
             channel = placed[1].channel
-            if channel in self.channels:
-                self.channels[channel].append(placed)
+            if channel in channels:
+                channels[channel].append(placed)
             else:
-                self.channels[channel] = [placed]
+                channels[channel] = [placed]
 
     @property
     def errors(self) -> int:
@@ -87,7 +89,12 @@ class Sieve:
             parts = [self._pass(channel, seen.filters) for channel, seen in sights]
             placed = parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts))
             frames = b"".join([entry.frame for _, entry in placed])
-            joined = self._joined[sights] = frames, sum([entry.is_event for _, entry in placed])
+            count = len(placed)
+            if (
+                not self._events_only
+            ):  # gaps are no events, nor are notices in place of those that begin
+                count = sum([entry.is_event for _, entry in placed])
+            joined = self._joined[sights] = frames, count
         return joined
 
     def gathered(self, channel: str, filters: Filters) -> Gathered | None:
