@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol
 
-import zmq
 from aiohttp import web
 
 from gateway import __version__
 from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
+from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.replay import Asker
 from gateway.bus.subscriber import BusError, Frames, Link, Mode
@@ -72,7 +72,7 @@ class Service:
         self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.url = ""
         self._loop = asyncio.get_running_loop()
-        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._links: list[Link] = []
         self._asker = Asker(self._zmq, config.bus, self._curve, on_replies=self._replayed)

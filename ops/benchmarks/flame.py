@@ -31,7 +31,7 @@ Stacks = Mapping[tuple[str, ...], int]
 PHASES: Mapping[str, Sequence[str]] = {
     "the kernel's send": ("__libc_send", "send (libc", "write (libc", "writev (libc", "sendmsg"),
     "uvloop, around it": ("UVStream", "write (loop.c"),
-    "fan-out": ("Fanout.", "Cohort."),
+    "fan-out": ("Fanout.", "Cohort.", "Sieve."),
     "validation of events": ("Ingest._fields",),
     "log and numbering": ("Engine.", "ChannelLog."),
     "envelopes, order, repair": ("Ingest.", "Joiner."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -377,3 +378,20 @@ async def test_strangers_on_the_bound_port_take_no_peer_away(
         return bool((link["received"], link["peers"], link["state"]) == (1, 1, "connected"))
 
     await eventually(arrived)
+
+
+def policies(pid: int) -> dict[str, int]:
+    """Return how each thread of a process is scheduled, by its name."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return {
+        (one / "comm").read_text().strip(): os.sched_getscheduler(int(one.name)) for one in threads
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have other policies elsewhere")
+async def test_what_reads_the_bus_waits_for_its_turn_on_a_busy_cpu() -> None:
+    async with Gateway() as gateway:
+        found = policies(gateway.process.pid)
+
+        assert found["ZMQbg/IO/0"] == os.SCHED_BATCH
+        assert os.sched_getscheduler(gateway.process.pid) == os.SCHED_OTHER
