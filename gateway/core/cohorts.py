@@ -64,6 +64,10 @@ class Cohort(Generic[Member]):
             pace = self._paces[log.name] = Pace(log, rate)
         pace.offer(gathered)
 
+    def is_due(self, now_ns: int) -> bool:
+        """Tell whether some of what waits may go out."""
+        return any(pace.is_due(now_ns) for pace in self._paces.values())
+
     def flush(self, *, now_ns: int) -> tuple[list[bytes], int, int]:
         """Return the frames that are due, the events in them, and how many were left out."""
         parts: list[bytes] = []

@@ -89,6 +89,8 @@ class Fanout:
         self.tally.filter_errors += sieve.errors
         for reader in list(self.waiting):
             self._go_on(reader)
+        if self._paced:
+            self.wake()
 
     def _write_paced(
         self, cohort: Cohort[Reader], sights: tuple[Sight, ...], sieve: Sieve, *, now_ns: int
@@ -101,11 +103,9 @@ class Fanout:
             gathered = sieve.gathered(channel, seen.filters) if seen.rate is not None else None
             if gathered is not None and seen.rate is not None:
                 cohort.hold_back(self._logs[channel], seen.rate, gathered)
+        self._flush(cohort, now_ns=now_ns)
         if cohort.held_back:
-            self._flush(cohort, now_ns=now_ns)
-            if cohort.held_back:
-                self._paced.add(cohort)
-                self.wake()
+            self._paced.add(cohort)
 
     def flush(self, *, now_ns: int) -> None:
         """Write what was held back and is due."""
@@ -113,10 +113,10 @@ class Fanout:
             self._flush(cohort, now_ns=now_ns)
 
     def _flush(self, cohort: Cohort[Reader], *, now_ns: int) -> None:
+        if not cohort.is_due(now_ns):
+            return
         places = cohort.places
         parts, events, left_out = cohort.flush(now_ns=now_ns)
-        if not parts:
-            return
         written = self._write(cohort, b"".join(parts), events, before=lambda: places)
         self.tally.conflated += left_out * written
         if not cohort.held_back:
