@@ -176,7 +176,8 @@ class Ingest:
             name = self._name(topic)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
-            self._open(name)
+            if name not in self._admitted:
+                self._open(name)
             return Event(name, fields, now_ns)
         try:
             envelope = unpack(frames[2])
@@ -190,7 +191,8 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-            self._open(name)
+            if name not in self._admitted:
+                self._open(name)
         except _Reject:
             stream.miss(Hole(sequence, sequence, "rejected"))
             raise
@@ -226,8 +228,6 @@ class Ingest:
         return name
 
     def _open(self, name: str) -> None:
-        if name in self._admitted:
-            return
         if not self._admit(name):
             raise _Reject("too_many_channels", "no room for another channel: ingest.channels_max")
         self._admitted.add(name)

@@ -224,11 +224,11 @@ class ChannelLog:
         for first, last, reason in holes:
             before = entries[-1].at if entries else before
             count = last - first + 1
-            life, newest = self.newest
+            newest = self.newest
             if self.numbering.source == OWN:
                 # A loss of what the gateway numbers takes one offset, however much was lost.
-                first = last = newest + 1
-            self.numbering.newest = Cursor(life, last)
+                first = last = newest.offset + 1
+            self.numbering.newest = Cursor(newest.life, last)
             entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
         return entries
 

@@ -11,7 +11,6 @@ A channel thus has lives, one after the other, and places in it are ordered by l
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -28,7 +27,7 @@ OWN = -1
 _FORGOTTEN = Position("_", 0)
 
 
-class Cursor(NamedTuple):
+class Cursor(Struct, frozen=True, order=True, gc=False, array_like=True):
     """A place in a channel: behind the entry with this offset, in this life of its numbering."""
 
     life: int
@@ -161,8 +160,8 @@ class Numbering:
         return 0 if life is None else life.base
 
     def _begin(self, life: Life) -> None:
-        number, last = self.newest
-        self._lives[number].last = last
+        number = self.newest.life
+        self._lives[number].last = self.newest.offset
         self._lives[number + 1] = life
         self.newest = Cursor(number + 1, life.base)
         if len(self._lives) > LIVES_MAX:

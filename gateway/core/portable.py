@@ -56,7 +56,7 @@ def known(session: Session) -> dict[str, Cursor]:
     """Return how far a session is known to have come in what it follows."""
     own, selections = {EVERYONE, PERSONAL}, session.subscriptions.values()
     return {
-        name: Cursor(*place)
+        name: place
         for name, place in session.known.items()
         if name in own or any(one.selects(name) for one in selections)
     }
