@@ -15,8 +15,9 @@ from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
+from gateway.bus.framing import Frames
 from gateway.bus.replay import Asker
-from gateway.bus.subscriber import BusError, Frames, Link, Mode
+from gateway.bus.subscriber import BusError, Link, Mode
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import zmq
 
 from gateway.bus.curve import Curve
-from gateway.bus.subscriber import Frames
+from gateway.bus.framing import Frames
 from gateway.config.model import Bus
 from gateway.core.ingest import REPLAY
 from gateway.core.joiner import Ask

@@ -17,13 +17,11 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from gateway.bus.curve import Curve
+from gateway.bus.framing import Frames, read
 from gateway.config.model import Bus
 
 
 Mode = Literal["connect", "bind"]
-Frames = list[bytes]
-
-_NOBLOCK = int(zmq.NOBLOCK)
 
 REOPEN_AFTER_SECONDS = 1.0
 
@@ -57,16 +55,6 @@ def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
     socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
-
-
-def _receive(receive: "Callable[[int, Literal[False]], zmq.Frame]") -> Frames:
-    """Return the next message; `recv_multipart` takes half as long again."""
-    frame = receive(_NOBLOCK, False)
-    parts = [frame.bytes]
-    while frame.more:
-        frame = receive(_NOBLOCK, False)
-        parts.append(frame.bytes)
-    return parts
 
 
 class Link:
@@ -200,15 +188,8 @@ class Link:
         if self._again is not None:  # one pending call, however often we are woken
             self._again.cancel()
             self._again = None
-        batch: list[Frames] = []
-        append, receive = batch.append, socket.recv
-        try:
-            for _ in range(self._config.drain_messages_max):
-                append(_receive(receive))
-        except zmq.Again:
-            pass
-        else:
-            # The edge is spent: nothing would wake us for what is left.
+        batch, more = read(socket, self._config.drain_messages_max)
+        if more:  # the edge is spent: nothing would wake us for what is left
             self._again = self._loop.call_soon(self._drain)
         if batch:
             self.received += len(batch)

@@ -31,6 +31,11 @@ class Envelope(Struct, frozen=True, gc=False):
         return _LAYOUT.pack(MAGIC, self.flags, self.incarnation, self.sequence, self.sent_ns)
 
 
+def is_envelope(frame: bytes) -> bool:
+    """Tell whether a frame is an envelope rather than a topic or JSON: these hold no zero byte."""
+    return len(frame) == SIZE and frame.startswith(MAGIC) and b"\0" in frame
+
+
 def unpack(frame: bytes) -> Envelope:
     """Read an envelope.
 
