@@ -56,13 +56,15 @@ def read(socket: "zmq.Socket[bytes]", messages_max: int) -> tuple[list[Frames], 
 def _told_apart(frames: Frames, third: zmq.Frame, receive: _Receive) -> list[Frames]:
     """Return the messages that three frames and those behind them are, and last what begins the next."""
     topic, payload, last = frames
-    enveloped = is_envelope(last)
-    if third.more and not enveloped and (not _is_topic(payload) or _is_topic(last)):
+    enveloped, rubbish = is_envelope(last), _is_topic(payload)
+    if third.more and not enveloped and not rubbish:
         return [[topic, payload], [last]]
     if third.more:
         frames = _to_the_end(frames, receive)
-    if _is_topic(payload) and not enveloped and len(frames) <= 4:
-        return [[topic], frames[1:], []]
+    if rubbish and not enveloped:
+        for start in (1, 2):
+            if _is_message(frames[start:]):
+                return [frames[:start], frames[start:], []]
     return [frames, []]
 
 
@@ -74,6 +76,15 @@ def _to_the_end(frames: Frames, receive: _Receive) -> Frames:
         frames.append(frame.bytes)
         more = bool(frame.more)
     return frames
+
+
+def _is_message(frames: Frames) -> bool:
+    return (
+        2 <= len(frames) <= 3
+        and _is_topic(frames[0])
+        and not _is_topic(frames[1])
+        and all(map(is_envelope, frames[2:]))
+    )
 
 
 def _is_topic(frame: bytes) -> bool:

@@ -95,6 +95,7 @@ def test_messages_of_one_frame_cost_no_numbered_event(pipe: Pipe, messages: list
         [b"metrics", b"{}", Envelope(1, 1, 1).pack(), b"and", b"more"],
         [b"no topic", b"{}", Envelope(1, 1, 1).pack()],
         [b"", b"", b""],
+        [b"t"] * 300,
     ],
 )
 def test_what_is_no_event_comes_as_it_is_to_be_rejected(pipe: Pipe, message: Frames) -> None:
