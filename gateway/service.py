@@ -27,7 +27,7 @@ from gateway.core.publishers import SILENCES
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
-from gateway.process import allow_many_files, every, loop_factory
+from gateway.process import allow_many_files, collect_rarely, every, loop_factory
 from gateway.web import app, arrivals
 from gateway.web.context import BusLink, Context
 from gateway.web.listener import Listener, listener_of
@@ -336,6 +336,7 @@ async def running(config: Config, make_crew: MakeCrew | None = None) -> AsyncIte
 def run(config: Config, make_crew: MakeCrew | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
     allow_many_files()
+    collect_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, make_crew))
 

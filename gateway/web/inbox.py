@@ -76,6 +76,7 @@ class Inbox:
     def feed_eof(self) -> None:
         """Take note that nothing comes any more (aiohttp's side)."""
         self._ended = True
+        self.on_violation = None  # it leads to who holds this
         self._wake()
 
     def _wake(self) -> None:

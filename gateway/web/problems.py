@@ -73,6 +73,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
+        error.__traceback__ = None  # aiohttp keeps the error, and its frames hold the connection
         code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
         response = problem(code, _detail(request, error), status=error.status)
         response.headers.update(

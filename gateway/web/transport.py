@@ -79,6 +79,8 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         self._seat.leave()
         # Not the error: with it a cycle holds an unread answer until the collector comes by.
         super().connection_lost(None)
+        self.on_lost = self.on_writable = None  # nor any other cycle
+        self._heads.forget()
 
     def handle_error(
         self,
@@ -136,9 +138,9 @@ class _Heads:
         self._left = HEAD_BYTES_MAX
 
     def forget(self) -> None:
-        """Drop the head of an upgrade; only for one that was accepted."""
+        """Drop the head of an upgrade that was accepted, or of whatever came last."""
         self._headers.clear()
-        self._parser = None
+        self._body = self._parser = None
 
     def __getattr__(self, name: str) -> Any:  # Any: whatever else the parser can do
         return getattr(self._parser, name)

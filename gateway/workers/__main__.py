@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.process import allow_many_files, loop_factory
+from gateway.process import allow_many_files, collect_rarely, loop_factory
 from gateway.workers import wire
 from gateway.workers.link import Link
 from gateway.workers.worker import Worker
@@ -35,6 +35,7 @@ def run(link: int, door: int) -> int:
         signal.signal(number, signal.SIG_IGN)  # the parent says when clients are sent away
     threading.Thread(target=_follow, args=(link,), daemon=True).start()
     allow_many_files()
+    collect_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(socket.socket(fileno=link), socket.socket(fileno=door)))
 

@@ -1,0 +1,73 @@
+"""What the gateway lets go of is gone at once: the collector of garbage, which stops it, finds nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import psutil
+
+from tests.support.gateway import Gateway
+from tests.support.waiting import eventually
+from tests.support.ws import connect
+
+
+SITE = """
+import collections, gc, json, os, signal
+
+def told(*_):
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    kinds = collections.Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.garbage)
+    with open(f"{os.path.dirname(__file__)}/{os.getpid()}.tmp", "w") as file:
+        json.dump(kinds, file)
+    os.rename(file.name, file.name.replace(".tmp", ".json"))
+
+gc.disable()
+signal.signal(signal.SIGUSR2, told)
+"""
+
+
+async def garbage(gateway: Gateway, folder: Path) -> dict[str, int]:
+    """Return what only the collector would free in a gateway and its workers, by type."""
+    process = psutil.Process(gateway.process.pid)
+    found: dict[str, int] = {}
+    for one in (process, *process.children()):
+        one.send_signal(signal.SIGUSR2)
+        file = folder / f"{one.pid}.json"
+        await eventually(file.exists)
+        found |= msgspec.json.decode(file.read_bytes(), type=dict[str, int])
+    return found
+
+
+async def test_who_went_leaves_no_garbage(tmp_path: Path) -> None:
+    """However they went, and whatever they asked for."""
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    async with Gateway(environment={"PYTHONPATH": paths}) as gateway:
+        for number in range(20):
+            client = await connect(gateway.url, "metrics", "logs")
+            await client.send({"type": "nonsense"})
+            await client.expect("error")
+            await (client.close() if number % 2 else client.lose())
+        async with aiohttp.ClientSession() as http:
+            for _ in range(20):
+                for path in ("/healthz", "/api/v1/websocket/status", "/no/such/place"):
+                    await (await http.get(gateway.url + path)).read()
+                stream = await http.get(gateway.url + "/events?channels=metrics")
+                await stream.content.readline()
+                stream.close()
+        await eventually(lambda: connections(gateway, 0))
+        found = await garbage(gateway, tmp_path)
+
+    ours = {kind: count for kind, count in found.items() if kind.startswith("gateway.")}
+    assert {kind: count for kind, count in ours.items() if count >= 10} == {}
+
+
+async def connections(gateway: Gateway, count: int) -> bool:
+    await asyncio.sleep(0)
+    return bool((await gateway.status())["connections"] == count)
