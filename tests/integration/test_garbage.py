@@ -53,7 +53,9 @@ async def test_who_went_leaves_no_garbage(tmp_path: Path) -> None:
             client = await connect(gateway.url, "metrics", "logs")
             await client.send({"type": "nonsense"})
             await client.expect("error")
-            await (client.close() if number % 2 else client.lose())
+            if number % 2:
+                await client.lose()
+            await client.close()
         async with aiohttp.ClientSession() as http:
             for _ in range(20):
                 for path in ("/healthz", "/api/v1/websocket/status", "/no/such/place"):
