@@ -44,7 +44,18 @@ STOREYS_OF_CORE = [
         "inbound",
         "deflate",
     },
-    {"pacing", "plans", "readers", "cohorts", "backlog", "fanout", "session", "mailbox", "hub"}
+    {
+        "pacing",
+        "plans",
+        "readers",
+        "sieve",
+        "cohorts",
+        "backlog",
+        "fanout",
+        "session",
+        "mailbox",
+        "hub",
+    }
     | {"portable"},
 ]
 
@@ -54,7 +65,7 @@ CORE_MAY_IMPORT = {
 }
 
 HOMES = {
-    "zmq": ["bus", "service"],
+    "zmq": ["bus"],
     "aiohttp": ["auth", "web", "service", "workers"],
     "jwt": ["auth"],
     "cryptography": ["auth", "web"],
