@@ -1,11 +1,15 @@
 """Where a bus message ends, without asking each of its frames.
 
 pyzmq takes three times as long for a frame that can be asked whether more follow as for its bytes. So
-only the third is asked. If it is an envelope the message ends with it; any other is the next
-message's topic, for a message is a topic, a payload and perhaps an envelope, and none of these can
-be taken for another. Whatever else a publisher sends is told apart as well as can be; the messages
-of others stay as they are, but for one: an event without an envelope, if a message of a single frame
-follows it at once, is rejected together with that.
+behind a message that ended with an envelope only the third frame is asked: if it is an envelope, too, the
+message ends with it. If not, what has been read is told apart by what stands where: a topic, a payload
+and an envelope cannot be taken for one another. From then on each frame is asked, until a message ends
+with an envelope again.
+
+So rubbish costs nobody else's event, a message of a single frame among it, such as a port scanner's
+(libzmq takes what it does not understand for its first protocol). Two things only frames that are asked
+could tell: rubbish that begins with an envelope is taken for the end of an event without one, and on a
+channel that is named like a number an event can be lost with a single frame before it.
 """
 
 from collections.abc import Callable
@@ -16,69 +20,76 @@ import zmq
 
 from gateway.core import publishers
 from gateway.core.channels import is_name
-from gateway.core.envelope import is_envelope
+from gateway.core.envelope import MAGIC, is_envelope
 
 
 Frames = list[bytes]
 
 _NOBLOCK = int(zmq.NOBLOCK)
+_ATTEMPT = MAGIC[:-1]
+"""What begins so was meant to be an envelope."""
 
-_Receive = Callable[[int, Literal[False]], zmq.Frame]
 
+class Reader:
+    """Reads the messages of one socket."""
 
-def read(socket: "zmq.Socket[bytes]", messages_max: int) -> tuple[list[Frames], bool]:
-    """Read what is there, but stop at so many messages; True if there may be more."""
-    receive = socket.recv
-    batch: list[Frames] = []
-    frames: Frames = []
-    try:
-        while len(batch) < messages_max:
-            if not frames:
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._receive: Callable[[int], bytes] = socket.recv
+        self._ask: Callable[[int, Literal[False]], zmq.Frame] = socket.recv
+        self._enveloped = False
+        """Whether the last message ended with an envelope."""
+
+    def read(self, messages_max: int) -> tuple[list[Frames], bool]:
+        """Read what is there, but stop at so many messages; True if there may be more."""
+        receive, ask = self._receive, self._ask
+        batch: list[Frames] = []
+        frames: Frames = []
+        try:
+            while len(batch) < messages_max:
+                if not self._enveloped:
+                    batch.append(self._to_the_end([], ask(_NOBLOCK, False)))
+                    self._enveloped = len(batch[-1]) == 3 and is_envelope(batch[-1][2])
+                    continue
+                frames = [receive(_NOBLOCK)]
                 frames.append(receive(_NOBLOCK))
-            frames.append(receive(_NOBLOCK))
-            third = receive(_NOBLOCK, False)
-            frames.append(third.bytes)
-            if is_envelope(frames[2]) and not third.more:
-                batch.append(frames)
+                third = ask(_NOBLOCK, False)
+                last = third.bytes
+                if is_envelope(last) and not third.more:
+                    frames.append(last)
+                    batch.append(frames)
+                else:
+                    self._enveloped = False
+                    batch += self._told_apart(frames, third)
                 frames = []
-            else:
-                *whole, frames = _told_apart(frames, third, receive)
-                batch += whole
-        if frames:  # the topic of a message that goes on
-            batch.append(_to_the_end(frames, receive))
-    except zmq.Again:  # a message arrives as a whole, so one that was begun has ended
-        if frames:
-            batch.append(frames)
-        return batch, False
-    return batch, True
+        except zmq.Again:  # a message arrives as a whole, so one that was begun has ended
+            if frames:
+                batch.append(frames)
+                self._enveloped = False
+            return batch, False
+        return batch, True
 
-
-def _told_apart(frames: Frames, third: zmq.Frame, receive: _Receive) -> list[Frames]:
-    """Return the messages that three frames and those behind them are, and last what begins the next."""
-    topic, payload, last = frames
-    enveloped, rubbish = is_envelope(last), _is_topic(payload)
-    if third.more and not enveloped and not rubbish:
-        return [[topic, payload], [last]]
-    if third.more:
-        frames = _to_the_end(frames, receive)
-    if rubbish and not enveloped:
+    def _told_apart(self, two: Frames, third: zmq.Frame) -> list[Frames]:
+        """Return the messages that two frames are, a third, and those behind it."""
+        if third.bytes.startswith(_ATTEMPT) and not _is_topic(third.bytes):
+            return [self._to_the_end(two, third)]
+        if not _is_topic(two[1]):
+            return [two, self._to_the_end([], third)]
+        frames = self._to_the_end(two, third)
         for start in (1, 2):
-            if _is_message(frames[start:]):
-                return [frames[:start], frames[start:], []]
-    return [frames, []]
+            if _is_event(frames[start:]):
+                return [frames[:start], frames[start:]]
+        return [frames]
 
-
-def _to_the_end(frames: Frames, receive: _Receive) -> Frames:
-    """Read the rest of a message of which more follows."""
-    more = True
-    while more:
-        frame = receive(_NOBLOCK, False)
+    def _to_the_end(self, frames: Frames, frame: zmq.Frame) -> Frames:
+        """Return a message of which this frame and those before it have been read."""
         frames.append(frame.bytes)
-        more = bool(frame.more)
-    return frames
+        while frame.more:
+            frame = self._ask(_NOBLOCK, False)
+            frames.append(frame.bytes)
+        return frames
 
 
-def _is_message(frames: Frames) -> bool:
+def _is_event(frames: Frames) -> bool:
     return (
         2 <= len(frames) <= 3
         and _is_topic(frames[0])

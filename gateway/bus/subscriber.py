@@ -17,7 +17,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from gateway.bus.curve import Curve
-from gateway.bus.framing import Frames, read
+from gateway.bus.framing import Frames, Reader
 from gateway.config.model import Bus
 
 
@@ -97,6 +97,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
+        self._reader: Reader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._strangers = 0
         """Those whose handshake failed, and whose end was not told yet."""
@@ -133,7 +134,7 @@ class Link:
             socket.disable_monitor()
             socket.close(linger=0)
             raise BusError(self._explain(error)) from error
-        self._socket, self._monitor = socket, monitor
+        self._socket, self._monitor, self._reader = socket, monitor, Reader(socket)
         self._loop.add_reader(socket.FD, self._drain)
         self._loop.add_reader(monitor.FD, self._watch)
         self._drain()
@@ -147,7 +148,7 @@ class Link:
                 handle.cancel()
         self._reopen = self._again = None
         socket, monitor = self._socket, self._monitor
-        self._socket = self._monitor = None
+        self._socket = self._monitor = self._reader = None
         if socket is not None and monitor is not None:
             self._loop.remove_reader(socket.FD)
             self._loop.remove_reader(monitor.FD)
@@ -182,13 +183,13 @@ class Link:
 
     def _drain(self) -> None:
         """Read all that is there, up to the budget, and hand it on."""
-        socket = self._socket
-        if socket is None:
+        reader = self._reader
+        if reader is None:
             return
         if self._again is not None:  # one pending call, however often we are woken
             self._again.cancel()
             self._again = None
-        batch, more = read(socket, self._config.drain_messages_max)
+        batch, more = reader.read(self._config.drain_messages_max)
         if more:  # the edge is spent: nothing would wake us for what is left
             self._again = self._loop.call_soon(self._drain)
         if batch:
