@@ -100,8 +100,10 @@ class Fanout:
         if at_once:
             self._write(cohort, *sieve.joined(at_once), before=sieve.starts)
         for channel, seen in sights:
-            gathered = sieve.gathered(channel, seen.filters) if seen.rate is not None else None
-            if gathered is not None and seen.rate is not None:
+            if seen.rate is None:
+                continue
+            gathered = sieve.gathered(channel, seen.filters)
+            if gathered is not None:
                 cohort.hold_back(self._logs[channel], seen.rate, gathered)
         self._flush(cohort, now_ns=now_ns)
         if cohort.held_back:
