@@ -90,9 +90,7 @@ class Sieve:
             placed = parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts))
             frames = b"".join([entry.frame for _, entry in placed])
             count = len(placed)
-            if (
-                not self._events_only
-            ):  # gaps are no events, nor are notices in place of those that begin
+            if not self._events_only:  # gaps do not count, nor notices in place of events
                 count = sum([entry.is_event for _, entry in placed])
             joined = self._joined[sights] = frames, count
         return joined
