@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,6 +34,13 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_left_unclosed_is_told_here() -> Iterator[None]:
+    """Not in whichever test the collector happens to run."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

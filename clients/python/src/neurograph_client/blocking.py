@@ -188,10 +188,12 @@ class _Thread:
             if self._ended:
                 return
             self._ended = True
-        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+        finally:  # Ctrl-C: the thread ends none the less
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     async def _leave(self) -> None:
         await self._client.close()

@@ -370,6 +370,13 @@ class Publisher(events.StandardChannels):
 
     def _attend(self) -> None:
         """Be this publisher's thread: heartbeats and answers, until it is closed."""
+        try:
+            with suppress(PublisherError):  # closed
+                self._serve()
+        finally:
+            self._release()
+
+    def _serve(self) -> None:
         # Other threads publish on the sockets meanwhile, so this one waits without touching them: for
         # the descriptors by which ZeroMQ says that something came. A message that is sent can take
         # that sign away unseen; the next call, or this loop within a second, looks for itself.
@@ -383,21 +390,19 @@ class Publisher(events.StandardChannels):
             poller.register(self._door.socket, zmq.POLLIN)
         interval = self._heartbeat_seconds or math.inf
         due, longest = time.monotonic() + interval, _ATTEND_SECONDS
-        with suppress(PublisherError):  # closed
-            while True:
-                seconds = min(due - time.monotonic(), longest)
-                poller.poll(max(0, math.ceil(seconds * 1000)))
-                if self._door:
-                    self._door.serve()
-                with self._exclusive():
-                    for endpoint in self._endpoints:
-                        endpoint.mend()
-                    if time.monotonic() >= due:
-                        self._beat(self._endpoints, interval=interval)
-                        due = max(due + interval, time.monotonic())
-                if self._replier:
-                    longest = _RETRY_SECONDS if self._replier.serve() else _ATTEND_SECONDS
-        self._release()
+        while True:
+            seconds = min(due - time.monotonic(), longest)
+            poller.poll(max(0, math.ceil(seconds * 1000)))
+            if self._door:
+                self._door.serve()
+            with self._exclusive():
+                for endpoint in self._endpoints:
+                    endpoint.mend()
+                if time.monotonic() >= due:
+                    self._beat(self._endpoints, interval=interval)
+                    due = max(due + interval, time.monotonic())
+            if self._replier:
+                longest = _RETRY_SECONDS if self._replier.serve() else _ATTEND_SECONDS
 
     def _read(self, topic: bytes, first: int, last: int) -> list[bytes]:
         with self._exclusive():
@@ -405,6 +410,7 @@ class Publisher(events.StandardChannels):
 
     def _release(self) -> None:
         with self._holding():  # by now, who closes has said farewell
+            self._closed = True
             for endpoint in self._endpoints:
                 endpoint.close()
         if self._replier:
