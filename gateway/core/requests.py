@@ -24,6 +24,9 @@ class _OnlyId(msgspec.Struct):
 
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
+# What msgspec raises; of a text with half a character in it, what encoding that raises.
+_NOT_JSON = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+
 
 def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> messages.Error:
     """Return what tells a client about its mistake."""
@@ -54,7 +57,7 @@ def parse(text: str | bytes) -> messages.ClientMessage:
                 "`type` is one of subscribe, unsubscribe, get_subscriptions, ping, auth",
             ) from error
         raise RequestError(ErrorCode.INVALID_FIELD, word) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _NOT_JSON as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
 
 
@@ -62,7 +65,7 @@ def id_of(text: str | bytes) -> messages.OptionalId:
     """Return the id of a message that is otherwise wrong, so that the error can echo it."""
     try:
         return _decode_id(text).id
-    except (msgspec.DecodeError, RecursionError):
+    except _NOT_JSON:
         return msgspec.UNSET
 
 

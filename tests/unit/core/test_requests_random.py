@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core import messages, requests
@@ -65,6 +65,7 @@ def written(value: object) -> str:
 
 
 @given(st.one_of(_texts, _any.map(written), _messages.map(written), st.binary(max_size=50)))
+@example("\ud800")
 def test_a_message_is_read_or_refused_by_an_error_that_can_be_sent(text: str | bytes) -> None:
     try:
         message = requests.parse(text)
