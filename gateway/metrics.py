@@ -1,13 +1,17 @@
 """Every metric, in one table; the only home of prometheus_client.
 
-What happens often is counted in bulk, once per tick. What can be asked is asked when Prometheus
-asks. Labels are bounded: channels beyond `CHANNEL_LABELS_MAX` and close codes that nobody knows
-share the label ``other``.
+What happens with every tick is counted in plain numbers, which Prometheus' counters take over when it
+asks: they cost more than the rest of a tick. Other things are counted where they happen, or asked for
+then. Labels are bounded: channels beyond `CHANNEL_LABELS_MAX` and close codes that nobody knows share
+the label ``other``.
 """
 
 import asyncio
+import math
+from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final, Literal, Protocol, get_args
 
 from prometheus_client import (
@@ -15,15 +19,20 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 from gateway.core.channels import is_name
 from gateway.core.errors import CloseCode
@@ -143,7 +152,9 @@ class Metrics:
         self._buffers = buffers
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._histograms: dict[str, _Histogram] = {}
+        self._received: Tally[str] = Tally()
+        self._received_bytes = 0
         # The standard channels keep their labels, whoever opens how many others first.
         self._channels = set(STANDARD)
         for name, (text, labels, buckets) in _COUNTED.items():
@@ -151,9 +162,8 @@ class Metrics:
             if buckets is None:
                 self._counters[name] = Counter(full, text, labels, registry=self._registry)
             else:
-                self._histograms[name] = Histogram(
-                    full, text, labels, buckets=buckets, registry=self._registry
-                )
+                self._histograms[name] = _Histogram(full, text, buckets)
+                self._registry.register(self._histograms[name])
         # From 0 on, or Prometheus would not see the first one as an increase.
         for reason in get_args(Reason):
             self._counters["events_rejected_total"].labels(reason)
@@ -178,22 +188,19 @@ class Metrics:
 
     def tick(self, tick: Tick, *, now_ns: int) -> None:
         """Count what one wake-up brought."""
-        counters, histograms = self._counters, self._histograms
-        for channel, count in Tally([event.channel for event in tick.events]).items():
-            counters["events_received_total"].labels(self.label(channel)).inc(count)
+        histograms, events = self._histograms, tick.events
+        self._received.update([event.channel for event in events])
+        self._received_bytes += tick.bytes
         for rejection in tick.rejections:
-            counters["events_rejected_total"].labels(rejection.reason).inc()
-        counters["bus_received_bytes_total"].inc(tick.bytes)
-        histograms["tick_events"].observe(len(tick.events))
-        sent = [event.sent_ns for event in tick.events if event.sent_ns]
+            self._counters["events_rejected_total"].labels(rejection.reason).inc()
+        histograms["tick_events"].observe(len(events))
+        sent = [event.sent_ns for event in events if event.sent_ns]
         if sent:
             histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
-        self._deliveries()
 
     def fanned_out(self, seconds: float) -> None:
         """Count a write to all clients, so long after the oldest of its events was received."""
         self._histograms["fanout_latency_seconds"].observe(seconds)
-        self._deliveries()
 
     def compressed(self, saved_bytes: int) -> None:
         """Count a message that was compressed, for however many clients."""
@@ -220,12 +227,12 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, see `CONTENT_TYPE`."""
-        self._deliveries()
+        self._take_over()
         return generate_latest(_Whole(self._registry, self.others()))
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
         """Return what this process adds to the whole: metric, sample, labels, value."""
-        self._deliveries()
+        self._take_over()
         buffers = list(self._buffers())
         found = [
             ("gateway_clients_lagging", len(self._hub.fanout.lagging)),
@@ -242,9 +249,14 @@ class Metrics:
             for sample in metric.samples
         ]
 
-    def _deliveries(self) -> None:
-        """Take over what the fan-out has tallied since the last time."""
+    def _take_over(self) -> None:
+        """Add to the counters what has come and what was delivered since the last time."""
         tally, counters = self._hub.fanout.take_tally(), self._counters
+        received, self._received = self._received, Tally()
+        for channel, count in received.items():
+            counters["events_received_total"].labels(self.label(channel)).inc(count)
+        counters["bus_received_bytes_total"].inc(self._received_bytes)
+        self._received_bytes = 0
         counters["events_delivered_total"].inc(tally.events)
         counters["delivered_bytes_total"].inc(tally.bytes)
         counters["writes_total"].inc(tally.writes)
@@ -253,6 +265,29 @@ class Metrics:
         counters["filter_errors_total"].inc(tally.filter_errors)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+
+
+class _Histogram(Collector):
+    """How values are distributed over buckets; those of the library cost a lock for each value."""
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        self._name = name
+        self._text = text
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value in the first bucket whose bound is not below it."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[Metric]:
+        """Hand out the buckets, each with those below it."""
+        bounds = (*self._bounds, math.inf)
+        names = [floatToGoString(one) for one in bounds]  # type: ignore[no-untyped-call]  # no annotations
+        buckets = list(zip(names, accumulate(self._counts), strict=True))
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
 class _Whole(Collector):
