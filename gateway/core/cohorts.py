@@ -1,6 +1,6 @@
 """Live readers with the same view, and what their view lets through."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from gateway.core.channels import EVERYONE, is_wildcard
@@ -16,11 +16,24 @@ Member = TypeVar("Member")
 class Cohort(Generic[Member]):
     """The live readers of one view, what it selects, and what its rates hold back."""
 
-    __slots__ = ("_lenses", "_names", "_paces", "members", "paced", "plain", "view", "wildcards")
+    __slots__ = (
+        "_lenses",
+        "_names",
+        "_paces",
+        "members",
+        "paced",
+        "plain",
+        "view",
+        "ways",
+        "wildcards",
+    )
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.members: dict[Member, None] = {}
+        self.members: dict[Member, Callable[[bytes], object]] = {}
+        """The members, and the way to each one's socket."""
+        self.ways = self.members.values()
+        """All that is touched of a member for a write: the rest of it need not be in a cache."""
         self.plain = is_plain(view)
         self.paced = any(one.rate is not None for one in view)
         self.wildcards = any(map(is_wildcard, names(view)))

@@ -33,6 +33,8 @@ class Fanout:
         self.epoch = epoch
         """The epoch that channels open with."""
         self.tally = Tally()
+        self.full: set[Reader] = set()
+        """Readers whose sockets' buffers are above their marks, as the shell says: nothing is written."""
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
         """Readers that have all there is and are not live yet: they are ahead of a log, as they came
@@ -132,23 +134,27 @@ class Fanout:
         """Hand the same bytes to all members; returns how many took them, the others lag."""
         if not data:
             return 0
-        behind = []
-        for reader in cohort.members:
-            if reader.flow.writing_paused:
-                behind.append(reader)
-                continue
+        if self.full:
+            self._leave_behind([one for one in self.full if one in cohort.members], before)
+        failed = []
+        for write in cohort.ways:
             try:
-                reader.write(data)
+                write(data)
             except Exception:  # one socket's fault must not cost the others their tick: it lags
-                behind.append(reader)
-        written = len(cohort.members) - (len(behind) if behind else 0)
+                failed.append(write)
+        if failed:
+            found = cohort.members.items()
+            self._leave_behind([one for one, way in found if way in failed], before)
+        written = len(cohort.members)
         tally = self.tally
         tally.events += count * written
         tally.bytes += len(data) * written
         tally.writes += written
-        for reader in behind:
-            self._lag(reader, before=before())
         return written
+
+    def _leave_behind(self, readers: Iterable[Reader], before: Callable[[], Cursors]) -> None:
+        for reader in readers:
+            self._lag(reader, before=before())
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
         """Write an entry of a reader's own log."""
@@ -156,7 +162,7 @@ class Fanout:
             self._go_on(reader)
         elif reader.cursors is not None:
             return
-        elif reader.flow.writing_paused:
+        elif reader in self.full:
             self._lag(reader, before={PERSONAL: entry.before})
         else:
             reader.write(entry.frame)
@@ -214,15 +220,15 @@ class Fanout:
         if reader.cursors is None:
             reader.cursors = self.heads(reader)
             self._leave(reader)
-        self.lagging.discard(reader)
-        self.waiting.discard(reader)
+        for some in (self.full, self.lagging, self.waiting):
+            some.discard(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what a lagging reader is owed, while its socket takes it.
 
         Returns True once it has all there is; if False, call again when its socket has drained.
         """
-        while not reader.flow.writing_paused:
+        while reader not in self.full:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
                 self.lagging.discard(reader)
@@ -363,7 +369,7 @@ class Fanout:
         cohort = self._cohorts.get(reader.view)
         if cohort is None:
             cohort = self._cohorts[reader.view] = Cohort(reader.view)
-        cohort.members[reader] = None
+        cohort.members[reader] = reader.write
         reader.view = cohort.view  # one object for all, not one each
         reader.cursors = None
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway.core.log import ChannelLog
 from gateway.core.numbering import Cursor
@@ -11,13 +10,6 @@ from gateway.core.views import View
 
 Cursors = Mapping[str, Cursor]
 """The place reached, by channel."""
-
-
-class Flow(Protocol):
-    """Tells whether a socket's write buffer is above its mark."""
-
-    @property
-    def writing_paused(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -41,18 +33,16 @@ class Reader:
     channel in `brief` only the current values are owed, up to the place there.
     """
 
-    __slots__ = ("brief", "cursors", "flow", "on_lag", "personal", "served", "view", "write")
+    __slots__ = ("brief", "cursors", "on_lag", "personal", "served", "view", "write")
 
     def __init__(
         self,
         *,
         write: Callable[[bytes], object],
-        flow: Flow,
         on_lag: Callable[[], object],
         personal: ChannelLog | None = None,
     ) -> None:
         self.write = write
-        self.flow = flow
         self.on_lag = on_lag
         self.personal = personal
         self.view: View = frozenset()

@@ -71,6 +71,7 @@ class Connection:
         "_loop",
         "_protocol",
         "_pulse",
+        "_reader",
         "_transport",
         "_writable",
         "address",
@@ -109,6 +110,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._pulse = pulse
+        self._reader: Reader | None = None
+        """Who writes to the socket, until this side or the other ends it."""
         self._encode = spoken.encode
         self._inbox = spoken.inbox if isinstance(spoken, Frames) else None
         self._format = None if isinstance(spoken, Frames) else spoken
@@ -116,6 +119,7 @@ class Connection:
         self._transport = transport
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
+        protocol.on_full = self._fill
         protocol.on_writable = self._resume
         protocol.on_lost = self._lost
         if self._inbox is not None:
@@ -151,14 +155,12 @@ class Connection:
     @property
     def lag(self) -> int:
         """How many events the client is behind."""
-        reader = self.session.reader if self.session else None
-        return 0 if reader is None else self._hub.fanout.lag(reader)
+        return 0 if self._reader is None else self._hub.fanout.lag(self._reader)
 
     @property
     def lagging(self) -> bool:
         """Whether the client is behind and reads on from the log."""
-        reader = self.session.reader if self.session else None
-        return reader in self._hub.fanout.lagging
+        return self._reader in self._hub.fanout.lagging
 
     def settle(self) -> None:
         """Hold no more than it takes to stay: the request is not looked at any more."""
@@ -167,7 +169,10 @@ class Connection:
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
         write = self._transport.write if self._encode is None else self._write_encoded
-        return Reader(write=write, flow=self._protocol, on_lag=self._stall)
+        self._reader = Reader(write=write, on_lag=self._stall)
+        if self._protocol.writing_paused:
+            self._fill()
+        return self._reader
 
     def _write_encoded(self, frames: bytes) -> None:
         assert self._encode is not None
@@ -205,10 +210,9 @@ class Connection:
         if self._writable is not None:
             self._writable.set()
         self._pulse.remove(self)
-        if self.session is not None:
-            if self.session.reader is not None:
-                self._hub.fanout.hurry(self.session.reader)  # what is pending came before
-            self.session.detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
+        if self._reader is not None:
+            self._hub.fanout.hurry(self._reader)  # what is pending came before
+        self._detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
             self._transport.write(self._farewell(code))
             if self._format is not None:  # the response is aiohttp's to end
@@ -272,8 +276,7 @@ class Connection:
         if self._abort is not None:
             return  # it is the answer to ours
         self.code = code or 1005
-        if self.session is not None:
-            self.session.detach()
+        self._detach()
         if not self._transport.is_closing():
             self._transport.write(close_frame(code or 1000))
 
@@ -288,10 +291,14 @@ class Connection:
             self._abort.cancel()
         if self._gone is not None:
             self._gone.set()
-        if self.session is not None:
-            self.session.detach()
+        self._detach()
         if self._writable is not None:
             self._writable.set()
+
+    def _detach(self) -> None:
+        self._reader = None
+        if self.session is not None:
+            self.session.detach()
 
     def _violated(self, code: int) -> None:
         self.end(CloseCode(code))
@@ -299,16 +306,24 @@ class Connection:
     def _stall(self) -> None:
         self._pulse.stalled(self, now=self._loop.time())
 
+    def _fill(self) -> None:
+        """Take note that the socket's buffer is above its mark."""
+        if self._reader is not None:
+            self._hub.fanout.full.add(self._reader)
+
     def _resume(self) -> None:
         """Go on where the socket stopped taking data."""
+        if self._protocol.writing_paused:
+            return  # again: it will be told anew
         if self._writable is not None:
             self._writable.set()
-        reader = self.session.reader if self.session else None
-        fanout = self._hub.fanout
-        if reader is not None and reader in fanout.lagging and not fanout.catch_up(reader):
-            self._stall()
-        else:
-            self._pulse.flows(self)
+        reader, fanout = self._reader, self._hub.fanout
+        if reader is not None:
+            fanout.full.discard(reader)
+            if reader in fanout.lagging and not fanout.catch_up(reader):
+                self._stall()
+                return
+        self._pulse.flows(self)
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return what tells the client why, and when to come back."""

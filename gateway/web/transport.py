@@ -56,15 +56,16 @@ class Seat(Interface):
 
 
 class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
-    """One connection to a client: aiohttp's, with a call when it is writable or lost."""
+    """One connection to a client: aiohttp's, with a call when it is full, writable again, or lost."""
 
-    __slots__ = ("_heads", "_seat", "on_lost", "on_writable")
+    __slots__ = ("_heads", "_seat", "on_full", "on_lost", "on_writable")
 
     def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:  # Any: passed to aiohttp
         super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
         self._seat = seat
         self._heads = _Heads(self._parser, seat.busy)
         self._parser = self._heads  # type: ignore[assignment]  # same methods
+        self.on_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
 
@@ -79,7 +80,7 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         self._seat.leave()
         # Not the error: with it a cycle holds an unread answer until the collector comes by.
         super().connection_lost(None)
-        self.on_lost = self.on_writable = None  # nor any other cycle
+        self.on_full = self.on_lost = self.on_writable = None  # nor any other cycle
         self._heads.forget()
 
     def handle_error(
@@ -113,7 +114,9 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
     def pause_writing(self) -> None:
         """Note that the peer does not read; streams have a log to read on from, answers do not."""
         super().pause_writing()
-        if self.on_writable is None and self.transport is not None:
+        if self.on_full is not None:
+            self.on_full()
+        elif self.transport is not None:
             self._seat.stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:

@@ -28,12 +28,6 @@ _RELEASE_SECONDS = 2.0
 _LOST = 1006
 
 
-class _Elsewhere:
-    """The socket of a client, which is in a worker."""
-
-    writing_paused = False
-
-
 @dataclass(slots=True)
 class Guest:
     """A connected client, and which worker holds it."""
@@ -106,7 +100,7 @@ class Register:
             process.link.send(wire.Refused(who.number, refused, spread))
             return
         session, resumed = self._hub.enter(arrival, now_ns=now_ns)
-        session.reader = Reader(write=_nothing, flow=_Elsewhere(), on_lag=_nothing)
+        session.reader = Reader(write=_nothing, on_lag=_nothing)
         self._count(session)
         self._guests[session.client_id] = Guest(session, process, who.address, now_ns)
         context.places.take(who.address)

@@ -20,7 +20,7 @@ from gateway.core.joiner import Ask
 from gateway.core.messages import Position
 from gateway.core.readers import Reader
 from tests.simulation.account import Account
-from tests.support.core import SECOND, make_hub, somebody
+from tests.support.core import SECOND, make_hub, mark, somebody
 
 
 TOPICS = ["alpha", "beta"]
@@ -160,7 +160,8 @@ class Client:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.writing_paused = False
+        self._full = False
+        self._made: Reader | None = None
         self.gateway: Gateway | None = None
         self.session: Any = None
         self.life = 0
@@ -171,6 +172,17 @@ class Client:
         self._moved = False
         self.seen: dict[tuple[str, str], int] = {}
         self.accounts: dict[str, Account] = {}
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether its socket is full."""
+        return self._full
+
+    @writing_paused.setter
+    def writing_paused(self, full: bool) -> None:
+        self._full = full
+        if self.gateway is not None:
+            mark(self.gateway.hub, self._made, full=full)
 
     def connect(self, gateway: Gateway) -> None:
         """Arrive with the positions reached, on whichever gateway."""
@@ -214,7 +226,10 @@ class Client:
             self.gateway.hub.fanout.catch_up(reader, bytes_max=500)
 
     def _reader(self) -> Reader:
-        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+        assert self.gateway is not None
+        self._made = Reader(write=self._write, on_lag=lambda: None)
+        mark(self.gateway.hub, self._made, full=self._full)
+        return self._made
 
     def _write(self, data: bytes) -> None:
         for payload in text_payloads(data):

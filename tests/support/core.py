@@ -82,16 +82,33 @@ def somebody(user_id: str | None = None) -> Identity:
     return replace(Policy({"all": _ALL}, "all").anonymous, user_id=user_id)
 
 
+def mark(hub: Hub, reader: Reader | None, *, full: bool) -> None:
+    """Say whether a reader's socket takes data."""
+    if reader is not None:
+        (hub.fanout.full.add if full else hub.fanout.full.discard)(reader)
+
+
 class Peer:
     """The far end of a connection: takes frames apart, unless told not to read."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub = hub
         self.name = name
-        self.writing_paused = False
+        self._full = False
+        self._made: Reader | None = None
         self.received: list[dict[str, Any]] = []
         self.session: Session | None = None
         self._ids = itertools.count(1)
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether its socket is full."""
+        return self._full
+
+    @writing_paused.setter
+    def writing_paused(self, full: bool) -> None:
+        self._full = full
+        mark(self.hub, self._made, full=full)
 
     def connect(
         self,
@@ -143,7 +160,9 @@ class Peer:
         return taken
 
     def _reader(self) -> Reader:
-        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+        self._made = Reader(write=self._write, on_lag=lambda: None)
+        mark(self.hub, self._made, full=self._full)
+        return self._made
 
     def _write(self, data: bytes) -> None:
         while data:

@@ -61,8 +61,6 @@ def calls(action: Callable[[], object]) -> int:
 class Sink:
     """A socket that takes everything and keeps what it was handed."""
 
-    writing_paused = False
-
     def __init__(self, hub: Hub, number: int, subscribe: Message) -> None:
         self.writes: list[bytes] = []
         arrival = Arrival(client_id=f"c{number}", secret=f"c{number}", identity=somebody())
@@ -71,7 +69,7 @@ class Sink:
         self.writes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(write=self.writes.append, flow=self, on_lag=lambda: None)
+        return Reader(write=self.writes.append, on_lag=lambda: None)
 
 
 class Bus:

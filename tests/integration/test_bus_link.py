@@ -1,0 +1,53 @@
+"""A link of the bus that rests between two looks at its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import zmq
+
+from gateway.bus.context import make_context
+from gateway.bus.curve import Curve
+from gateway.bus.framing import Frames
+from gateway.bus.subscriber import Link
+from gateway.config.model import Bus
+from tests.support.addresses import ipc
+from tests.support.waiting import eventually
+
+
+async def test_a_link_that_rests_takes_in_everything_in_fewer_looks(tmp_path: Path) -> None:
+    context, endpoint = make_context(), ipc(tmp_path, "bus")
+    batches: list[list[Frames]] = []
+    link = Link(
+        context,
+        endpoint,
+        "bind",
+        Bus(),
+        Curve(context, Bus()),
+        on_messages=batches.append,
+        on_change=lambda *_: None,
+        rest=lambda read: 0.05 if read else 0.0,
+    )
+    link.open()
+    with zmq.Context() as others, others.socket(zmq.PUB) as publisher:
+        publisher.linger = publisher.sndhwm = 0
+        publisher.connect(endpoint)
+        await eventually(lambda: link.peers)
+        sent = 0
+        while len(batches) < 5:  # one by one, while the link looks now and then
+            publisher.send_multipart([b"robots", b"%d" % sent])
+            sent += 1
+            await asyncio.sleep(0)
+        for _ in range(3):  # each after a rest, when nothing is left that could wake it
+            taken = len(batches)
+            publisher.send_multipart([b"robots", b"%d" % sent])
+            sent += 1
+            await eventually(lambda: len(batches) > taken)  # noqa: B023  # awaited at once
+        await eventually(lambda: sum(map(len, batches)) == sent)
+    link.close()
+    context.destroy(linger=0)
+
+    numbers = [int(payload) for batch in batches for _, payload in batch]
+    assert numbers == list(range(sent))
+    assert len(batches) < sent, "some were taken in together"
