@@ -1,11 +1,13 @@
-"""When what is ready is written: at once as long as that is cheap, in larger parts when it is not.
+"""When the loop rests, so that events gather: on the bus, and in the logs before they are written.
 
-A write costs nearly the same for one event as for many, so a pause between two of them, in which
-events gather, saves what the second would have cost. An adaptive pause lasts half as long as the write
-before it took. The next event to come is written together with what has gathered: it has not waited,
-as it would if a timer decided. If none comes, that is not waited for longer than the write took. So
-writing takes at most two thirds of the loop's time, or the pause is as long as it may be; and an
-event that comes alone is written at once.
+To be woken costs nearly the same for one event as for many, and so does a write to a client. So the loop
+rests as long as it has worked, or less if many events shared that cost already, and never longer than
+it may. What is too short for a timer adds up until it is not. An event that comes to a rested loop is
+written at once.
+
+To write nothing has two ends. From the first one on, the next event to come is written together with what
+has gathered: it has not waited, as it would if a timer decided. If none comes, that is not waited for
+longer than the last write took.
 """
 
 import asyncio
@@ -19,7 +21,11 @@ from gateway.core.fanout import Fanout
 
 PENDING_MAX = 2_000
 """Entries that may gather; then they are written, however soon that is."""
+UNREAD_SECONDS_MAX = 0.002
+"""The bus is read at least so often, or what a publisher sends while it reconnects would be lost."""
 
+_ALIKE = 32
+"""So many events cost about as much by themselves as the wake-up and the writes that they share."""
 _PAUSE_SECONDS_MIN = 0.0005
 """Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
 
@@ -37,6 +43,8 @@ class Pacer:
         self._settings = settings
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
+        self._worked = time.thread_time()
+        self._rest_until = 0.0
         self._gathering_until = 0.0
         self._end: asyncio.Handle | None = None
         self._due: asyncio.Handle | None = None
@@ -50,34 +58,53 @@ class Pacer:
             if timer is not None:
                 timer.cancel()
 
+    def rest(self, events: int) -> float:
+        """Return for how many seconds to leave the bus alone, after so many events were taken in."""
+        until = self._gathering_until if self._end is not None else 0.0
+        if self._settings.pace == "adaptive":
+            until = max(until, self._rested(events))
+        rest = min(until - time.perf_counter(), UNREAD_SECONDS_MAX)
+        return rest if rest >= _PAUSE_SECONDS_MIN else 0.0
+
+    def _rested(self, events: int) -> float:
+        """Return when the loop has rested enough for what it has worked, on so many events at once."""
+        now, worked = time.perf_counter(), time.thread_time()
+        since, self._worked = worked - self._worked, worked
+        rest = since * _ALIKE / (_ALIKE + events)
+        until = max(self._rest_until, now - since) + since + rest
+        self._rest_until = min(until, now + self._settings.flush_seconds)
+        return self._rest_until
+
     def _ready(self) -> None:
         """Write what is pending, unless it is to wait for more."""
         if len(self._fanout.pending) < PENDING_MAX:
+            now = time.perf_counter()
             if self._end is None and self._settings.pace == "fixed":
-                self._gather(math.inf, self._settings.flush_seconds)
-            if self._end is not None and time.perf_counter() < self._gathering_until:
+                self._gather(now + self._settings.flush_seconds, math.inf)
+            if self._end is not None and now < self._gathering_until - _PAUSE_SECONDS_MIN:
                 return
         self._write()
 
     def _write(self) -> None:
-        """Write what is pending, then let some more gather if that took its time."""
-        received_ns = self._fanout.pending[0].received_ns
-        began = time.perf_counter()
+        """Write what is pending, then let some more gather if the loop has worked enough."""
+        pending = self._fanout.pending
+        began = time.thread_time()
         self._fanout.write(now_ns=time.time_ns())
-        took = time.perf_counter() - began
-        self._on_written(max(time.time_ns() - received_ns, 0) / 1e9)
+        self._on_written(max(time.time_ns() - pending[0].received_ns, 0) / 1e9)
         if self._settings.pace == "adaptive":
-            self._gather(took / 2, took * 1.5)
+            took = time.thread_time() - began
+            self._gather(self._rested(len(pending)), took)
 
-    def _gather(self, least: float, most: float) -> None:
-        """Let events gather for so many seconds, then wait for one more to come until `most` are over."""
+    def _gather(self, until: float, longer: float) -> None:
+        """Let events gather until a time, then for so much longer, unless another comes."""
         if self._end is not None:
             self._end.cancel()
             self._end = None
-        most = min(most, self._settings.flush_seconds)
-        if most >= _PAUSE_SECONDS_MIN:
-            self._gathering_until = time.perf_counter() + least
-            self._end = self._loop.call_later(most, self._go_on)
+        now = time.perf_counter()
+        pause = min(until - now + longer, self._settings.flush_seconds)
+        if pause >= _PAUSE_SECONDS_MIN:
+            self._gathering_until = min(until, now + pause)
+            self._end = self._loop.call_later(pause, self._go_on)
 
     def _go_on(self) -> None:
         self._end = None

@@ -129,6 +129,7 @@ class Service:
                 self._curve,
                 on_messages=functools.partial(self._tick, len(self._links)),
                 on_change=self._link_changed,
+                rest=self._pacer.rest,
             )
             self._links.append(link)
             link.fetch(self.hub.ingest.joiner.interest.prefixes)

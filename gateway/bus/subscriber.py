@@ -62,7 +62,8 @@ class Link:
 
     `on_messages` is called with all that one wake-up brought, `on_change` with the link when a peer
     came or went (``up``, ``down``), failed to shake hands (``refused``), or its socket was replaced
-    (``stalled``, ``reopened``). Needs a running event loop from `open` to `close`.
+    (``stalled``, ``reopened``). `rest` is asked after each batch of so many messages for how many seconds
+    to let the next one gather. Needs a running event loop from `open` to `close`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Link:
         *,
         on_messages: Callable[[list[Frames]], None],
         on_change: Callable[["Link", str], None],
+        rest: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
@@ -94,6 +96,7 @@ class Link:
         self._curve = curve
         self._on_messages = on_messages
         self._on_change = on_change
+        self._rest = rest
         self._loop = asyncio.get_running_loop()
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
@@ -103,6 +106,7 @@ class Link:
         """Those whose handshake failed, and whose end was not told yet."""
         self._reopen: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
+        self._listening = False
 
     @property
     def state(self) -> str:
@@ -135,7 +139,6 @@ class Link:
             socket.close(linger=0)
             raise BusError(self._explain(error)) from error
         self._socket, self._monitor, self._reader = socket, monitor, Reader(socket)
-        self._loop.add_reader(socket.FD, self._drain)
         self._loop.add_reader(monitor.FD, self._watch)
         self._drain()
         self._watch()
@@ -147,10 +150,10 @@ class Link:
             if handle is not None:
                 handle.cancel()
         self._reopen = self._again = None
+        self._listen(False)
         socket, monitor = self._socket, self._monitor
         self._socket = self._monitor = self._reader = None
         if socket is not None and monitor is not None:
-            self._loop.remove_reader(socket.FD)
             self._loop.remove_reader(monitor.FD)
             socket.disable_monitor()
             monitor.close(linger=0)
@@ -181,21 +184,43 @@ class Link:
                 self._on_change(self, "stalled")
                 self._replace()
 
-    def _drain(self) -> None:
-        """Read all that is there, up to the budget, and hand it on."""
+    def _drain(self) -> bool:
+        """Read all that is there, up to the budget, and hand it on; True if there may be more."""
         reader = self._reader
         if reader is None:
-            return
+            return False
         if self._again is not None:  # one pending call, however often we are woken
             self._again.cancel()
             self._again = None
         batch, more = reader.read(self._config.drain_messages_max)
+        try:
+            if batch:
+                self.received += len(batch)
+                self.last_message = self._loop.time()
+                self._on_messages(batch)
+        finally:
+            if reader is self._reader:
+                self._go_on(len(batch), more)
+        return more
+
+    def _go_on(self, read: int, more: bool) -> None:
+        """Come back for what is left, after a rest, or when there is something."""
         if more:  # the edge is spent: nothing would wake us for what is left
             self._again = self._loop.call_soon(self._drain)
-        if batch:
-            self.received += len(batch)
-            self.last_message = self._loop.time()
-            self._on_messages(batch)
+            return
+        rest = self._rest(read)
+        if rest:
+            self._again = self._loop.call_later(rest, self._drain)
+        self._listen(not rest)
+
+    def _listen(self, on: bool) -> None:
+        """Be woken when there is something, or not."""
+        if self._socket is not None and on is not self._listening:
+            self._listening = on
+            if on:
+                self._loop.add_reader(self._socket.FD, self._drain)
+            else:
+                self._loop.remove_reader(self._socket.FD)
 
     def _watch(self) -> None:
         monitor = self._monitor
@@ -236,9 +261,8 @@ class Link:
     def _replace(self) -> None:
         """Open a fresh socket where libzmq has given up, once the old one is read to its end."""
         self._reopen = None
-        self._drain()
-        while self._again is not None:
-            self._drain()
+        while self._drain():
+            pass
         self.close()
         self.reopened += 1
         self._on_change(self, "reopened")

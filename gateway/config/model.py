@@ -193,7 +193,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
         Literal["adaptive", "fixed"],
         Meta(
             description="adaptive = an event that comes alone is written at once, others gather "
-            "while writing keeps the gateway busy; fixed = they always gather."
+            "while the gateway is busy; fixed = they always gather."
         ),
     ] = "adaptive"
     flush_seconds: Annotated[

@@ -9,7 +9,7 @@ from gateway.config.model import Fanout as Settings
 from gateway.core.arrival import Arrival
 from gateway.core.hub import Hub
 from gateway.core.readers import Reader
-from gateway.pacer import PENDING_MAX, Pacer
+from gateway.pacer import PENDING_MAX, UNREAD_SECONDS_MAX, Pacer
 from tests.support.core import make_hub, publish, somebody
 from tests.support.waiting import eventually
 
@@ -19,9 +19,7 @@ NEVER = 1.0
 
 
 class Slow:
-    """A socket to which a write takes time, and that counts writes and frames."""
-
-    writing_paused = False
+    """A socket to which a write is work for a while, and that counts writes and frames."""
 
     def __init__(self, hub: Hub, *, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -32,11 +30,18 @@ class Slow:
         self.sizes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(write=self._write, flow=self, on_lag=lambda: None)
+        return Reader(write=self._write, on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.sizes.append(data.count(b'"channel":"robots"'))
-        time.sleep(self.seconds)
+        work(self.seconds)
+
+
+def work(seconds: float) -> None:
+    """Keep this thread busy, however long others keep it from that."""
+    done = time.thread_time() + seconds
+    while time.thread_time() < done:
+        pass
 
 
 def paced(hub: Hub, pace: str, flush_seconds: float) -> tuple[Pacer, list[float]]:
@@ -71,8 +76,60 @@ async def test_after_a_write_that_took_its_time_events_gather() -> None:
     assert len(written) == 2
 
 
+async def test_work_too_short_for_a_timer_adds_up_to_a_pause() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.0002)
+    pacer, _ = paced(hub, "adaptive", NEVER)
+    for _ in range(10_000):  # others on this machine may give it rest enough, but not always
+        publish(hub, "robots")
+        if hub.fanout.pending:
+            break
+    pending = len(hub.fanout.pending)
+    pacer.close()
+
+    assert pending == 1
+    assert len(socket.sizes) > 1, "the first were written at once"
+
+
+async def test_the_bus_rests_as_long_as_the_loop_has_worked_but_is_looked_at_again_soon() -> None:
+    pacer, _ = paced(make_hub(), "adaptive", NEVER)
+    assert pacer.rest(1) == 0
+    work(0.3)
+    assert pacer.rest(1) == UNREAD_SECONDS_MAX
+    pacer.close()
+
+
+async def test_the_bus_does_not_rest_if_many_events_were_taken_in_at_once() -> None:
+    """To have been woken once for so many costs each of them little."""
+    pacer, _ = paced(make_hub(), "adaptive", NEVER)
+    pacer.rest(1)
+    work(0.02)
+
+    assert pacer.rest(10_000) == 0
+    pacer.close()
+
+
+async def test_the_bus_never_rests_without_a_flush_time() -> None:
+    pacer, _ = paced(make_hub(), "adaptive", 0.0)
+    work(0.02)
+
+    assert pacer.rest(1) == 0
+    pacer.close()
+
+
+async def test_the_bus_rests_while_events_gather_at_a_fixed_pace() -> None:
+    hub = make_hub()
+    Slow(hub)
+    pacer, _ = paced(hub, "fixed", NEVER)
+    work(0.02)
+    assert pacer.rest(1) == 0
+    publish(hub, "robots")
+    assert pacer.rest(1) == UNREAD_SECONDS_MAX
+    pacer.close()
+
+
 async def test_who_comes_late_in_a_pause_takes_along_those_that_wait() -> None:
-    """The first half of what the write took is for gathering, then the next event ends the pause."""
+    """As long as was worked is for gathering, then the next event ends the pause."""
     hub = make_hub()
     socket = Slow(hub, seconds=0.4)
     pacer, _ = paced(hub, "adaptive", NEVER)
