@@ -6,6 +6,7 @@ channels and conditions, however many views and readers there are.
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 
 import msgspec
 
@@ -21,6 +22,7 @@ Placed = tuple[int, Entry]
 """An entry and its place in the tick; so entries of several channels sort as they came."""
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
+_number = itemgetter(0)
 
 
 class Verdicts:
@@ -87,7 +89,7 @@ class Sieve:
         joined = self._joined.get(sights)
         if joined is None:
             parts = [self._pass(channel, seen.filters) for channel, seen in sights]
-            placed = parts[0] if len(parts) == 1 else sorted(chain.from_iterable(parts))
+            placed = parts[0] if len(parts) == 1 else sorted(chain(*parts), key=_number)
             frames = b"".join([entry.frame for _, entry in placed])
             count = len(placed)
             if not self._events_only:  # gaps do not count, nor notices in place of events
