@@ -33,8 +33,6 @@ class Fanout:
         self.epoch = epoch
         """The epoch that channels open with."""
         self.tally = Tally()
-        self.full: set[Reader] = set()
-        """Readers whose sockets' buffers are above their marks, as the shell says: nothing is written."""
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
         """Readers that have all there is and are not live yet: they are ahead of a log, as they came
@@ -46,6 +44,8 @@ class Fanout:
         self._logs = logs
         self._cohorts: dict[View, Cohort[Reader]] = {}
         self._paced: set[Cohort[Reader]] = set()
+        self._leaving: set[Reader] = set()
+        """Live readers that are full: they leave their cohorts before the next write."""
 
     @property
     def cohorts(self) -> Iterable[Cohort[Reader]]:
@@ -134,8 +134,8 @@ class Fanout:
         """Hand the same bytes to all members; returns how many took them, the others lag."""
         if not data:
             return 0
-        if self.full:
-            self._leave_behind([one for one in self.full if one in cohort.members], before)
+        if self._leaving:
+            self._lag([one for one in self._leaving if one in cohort.members], before=before())
         failed = []
         for write in cohort.ways:
             try:
@@ -144,7 +144,7 @@ class Fanout:
                 failed.append(write)
         if failed:
             found = cohort.members.items()
-            self._leave_behind([one for one, way in found if way in failed], before)
+            self._lag([one for one, way in found if way in failed], before=before())
         written = len(cohort.members)
         tally = self.tally
         tally.events += count * written
@@ -152,35 +152,32 @@ class Fanout:
         tally.writes += written
         return written
 
-    def _leave_behind(self, readers: Iterable[Reader], before: Callable[[], Cursors]) -> None:
-        for reader in readers:
-            self._lag(reader, before=before())
-
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
         """Write an entry of a reader's own log."""
         if reader in self.waiting:
             self._go_on(reader)
         elif reader.cursors is not None:
             return
-        elif reader in self.full:
-            self._lag(reader, before={PERSONAL: entry.before})
+        elif reader.full:
+            self._lag([reader], before={PERSONAL: entry.before})
         else:
             reader.write(entry.frame)
             self.tally.events += 1
             self.tally.writes += 1
             self.tally.bytes += len(entry.frame)
 
-    def _lag(self, reader: Reader, *, before: Cursors) -> None:
-        """Turn a live reader into cursors that stand before what was not written."""
-        cursors = self.heads(reader)
-        for name, place in before.items():
-            if name in cursors:
-                cursors[name] = min(place, cursors[name])
-        self._leave_cohort(reader)
-        reader.cursors = cursors
-        self.lagging.add(reader)
-        self.tally.lagged += 1
-        reader.on_lag()
+    def _lag(self, readers: Iterable[Reader], *, before: Cursors) -> None:
+        """Turn live readers into cursors that stand before what was not written."""
+        for reader in readers:
+            cursors = self.heads(reader)
+            for name, place in before.items():
+                if name in cursors:
+                    cursors[name] = min(place, cursors[name])
+            self._leave_cohort(reader)
+            reader.cursors = cursors
+            self.lagging.add(reader)
+            self.tally.lagged += 1
+            reader.on_lag()
 
     # -- behind --------------------------------------------------------------------------------
 
@@ -220,15 +217,26 @@ class Fanout:
         if reader.cursors is None:
             reader.cursors = self.heads(reader)
             self._leave(reader)
-        for some in (self.full, self.lagging, self.waiting):
-            some.discard(reader)
+        self.lagging.discard(reader)
+        self.waiting.discard(reader)
+
+    def fill(self, reader: Reader) -> None:
+        """Take note that a reader's socket takes no more."""
+        reader.full = True
+        if reader.cursors is None:
+            self._leaving.add(reader)
+
+    def drain(self, reader: Reader) -> None:
+        """Take note that it takes data again; see `catch_up` if it lags."""
+        reader.full = False
+        self._leaving.discard(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what a lagging reader is owed, while its socket takes it.
 
         Returns True once it has all there is; if False, call again when its socket has drained.
         """
-        while reader not in self.full:
+        while not reader.full:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
                 self.lagging.discard(reader)
@@ -383,6 +391,7 @@ class Fanout:
 
     def _leave(self, reader: Reader) -> None:
         cohort = self._cohorts[reader.view]
+        self._leaving.discard(reader)
         del cohort.members[reader]
         if not cohort.members:
             del self._cohorts[reader.view]

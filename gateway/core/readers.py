@@ -30,10 +30,11 @@ class Reader:
 
     `cursors` is None while the reader is live; while it lags it holds the place reached in each
     channel. A channel missing there has opened since, so it is owed from its beginning. Of a
-    channel in `brief` only the current values are owed, up to the place there.
+    channel in `brief` only the current values are owed, up to the place there. While it is `full`,
+    its socket's buffer is above its mark.
     """
 
-    __slots__ = ("brief", "cursors", "on_lag", "personal", "served", "view", "write")
+    __slots__ = ("brief", "cursors", "full", "on_lag", "personal", "served", "view", "write")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Reader:
         self.write = write
         self.on_lag = on_lag
         self.personal = personal
+        self.full = False
         self.view: View = frozenset()
         self.cursors: dict[str, Cursor] | None = {}
         self.brief: dict[str, Cursor] = {}

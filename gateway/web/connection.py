@@ -309,7 +309,7 @@ class Connection:
     def _fill(self) -> None:
         """Take note that the socket's buffer is above its mark."""
         if self._reader is not None:
-            self._hub.fanout.full.add(self._reader)
+            self._hub.fanout.fill(self._reader)
 
     def _resume(self) -> None:
         """Go on where the socket stopped taking data."""
@@ -319,7 +319,7 @@ class Connection:
             self._writable.set()
         reader, fanout = self._reader, self._hub.fanout
         if reader is not None:
-            fanout.full.discard(reader)
+            fanout.drain(reader)
             if reader in fanout.lagging and not fanout.catch_up(reader):
                 self._stall()
                 return

@@ -85,7 +85,7 @@ def somebody(user_id: str | None = None) -> Identity:
 def mark(hub: Hub, reader: Reader | None, *, full: bool) -> None:
     """Say whether a reader's socket takes data."""
     if reader is not None:
-        (hub.fanout.full.add if full else hub.fanout.full.discard)(reader)
+        (hub.fanout.fill if full else hub.fanout.drain)(reader)
 
 
 class Peer:
