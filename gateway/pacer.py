@@ -43,7 +43,8 @@ class Pacer:
         self._settings = settings
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
-        self._worked = time.thread_time()
+        self._worked = 0.0
+        self._in_tick = False
         self._rest_until = 0.0
         self._gathering_until = 0.0
         self._end: asyncio.Handle | None = None
@@ -58,16 +59,21 @@ class Pacer:
             if timer is not None:
                 timer.cancel()
 
+    def begin(self) -> None:
+        """Take note that the loop begins to work on what the bus brought: what it did before does not count."""
+        self._worked, self._in_tick = time.thread_time(), True
+
     def rest(self, events: int) -> float:
         """Return for how many seconds to leave the bus alone, after so many events were taken in."""
         until = self._gathering_until if self._end is not None else 0.0
         if self._settings.pace == "adaptive":
-            until = max(until, self._rested(events))
+            until = max(until, self._rested(events) if self._in_tick else self._rest_until)
+        self._in_tick = False
         rest = min(until - time.perf_counter(), UNREAD_SECONDS_MAX)
         return rest if rest >= _PAUSE_SECONDS_MIN else 0.0
 
     def _rested(self, events: int) -> float:
-        """Return when the loop has rested enough for what it has worked, on so many events at once."""
+        """Return when the loop has rested enough for its work on so many events at once."""
         now, worked = time.perf_counter(), time.thread_time()
         since, self._worked = worked - self._worked, worked
         rest = since * _ALIKE / (_ALIKE + events)
@@ -89,6 +95,8 @@ class Pacer:
         """Write what is pending, then let some more gather if the loop has worked enough."""
         pending = self._fanout.pending
         began = time.thread_time()
+        if not self._in_tick:
+            self._worked = began
         self._fanout.write(now_ns=time.time_ns())
         self._on_written(max(time.time_ns() - pending[0].received_ns, 0) / 1e9)
         if self._settings.pace == "adaptive":

@@ -243,6 +243,7 @@ class Service:
 
     def _tick(self, link: int, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought."""
+        self._pacer.begin()
         now_ns = time.time_ns()
         publishers = self.hub.ingest.joiner.publishers
         beats = publishers.beats
