@@ -20,7 +20,7 @@ from gateway.core.joiner import Ask
 from gateway.core.messages import Position
 from gateway.core.readers import Reader
 from tests.simulation.account import Account
-from tests.support.core import SECOND, make_hub, mark, somebody
+from tests.support.core import SECOND, Socket, make_hub, somebody
 
 
 TOPICS = ["alpha", "beta"]
@@ -154,14 +154,12 @@ class Gateway:
                         self.replies.append(reply)
 
 
-class Client:
+class Client(Socket):
     """A client that keeps positions as docs/protocol.md says, and an account of what it got."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self._full = False
-        self._made: Reader | None = None
         self.gateway: Gateway | None = None
         self.session: Any = None
         self.life = 0
@@ -172,17 +170,6 @@ class Client:
         self._moved = False
         self.seen: dict[tuple[str, str], int] = {}
         self.accounts: dict[str, Account] = {}
-
-    @property
-    def writing_paused(self) -> bool:
-        """Whether its socket is full."""
-        return self._full
-
-    @writing_paused.setter
-    def writing_paused(self, full: bool) -> None:
-        self._full = full
-        if self.gateway is not None:
-            mark(self.gateway.hub, self._made, full=full)
 
     def connect(self, gateway: Gateway) -> None:
         """Arrive with the positions reached, on whichever gateway."""
@@ -227,9 +214,7 @@ class Client:
 
     def _reader(self) -> Reader:
         assert self.gateway is not None
-        self._made = Reader(write=self._write, on_lag=lambda: None)
-        mark(self.gateway.hub, self._made, full=self._full)
-        return self._made
+        return self.make_reader(self.gateway.hub.fanout, self._write)
 
     def _write(self, data: bytes) -> None:
         for payload in text_payloads(data):

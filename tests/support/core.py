@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from gateway.core import messages
 from gateway.core.arrival import Arrival, Greeting
 from gateway.core.channels import EVERYONE, PERSONAL
 from gateway.core.engine import Engine
+from gateway.core.fanout import Fanout
 from gateway.core.hub import Hub
 from gateway.core.ingest import Ingest
 from gateway.core.joiner import JOIN_NS, Joiner
@@ -82,33 +83,41 @@ def somebody(user_id: str | None = None) -> Identity:
     return replace(Policy({"all": _ALL}, "all").anonymous, user_id=user_id)
 
 
-def mark(hub: Hub, reader: Reader | None, *, full: bool) -> None:
-    """Say whether a reader's socket takes data."""
-    if reader is not None:
-        (hub.fanout.fill if full else hub.fanout.drain)(reader)
+class Socket:
+    """What a client's reader writes to, connection after connection; full while `writing_paused`."""
 
-
-class Peer:
-    """The far end of a connection: takes frames apart, unless told not to read."""
-
-    def __init__(self, hub: Hub, name: str) -> None:
-        self.hub = hub
-        self.name = name
-        self._full = False
-        self._made: Reader | None = None
-        self.received: list[dict[str, Any]] = []
-        self.session: Session | None = None
-        self._ids = itertools.count(1)
+    _full = False
+    _made: tuple[Fanout, Reader] | None = None
 
     @property
     def writing_paused(self) -> bool:
-        """Whether its socket is full."""
+        """Whether it takes no data."""
         return self._full
 
     @writing_paused.setter
     def writing_paused(self, full: bool) -> None:
         self._full = full
-        mark(self.hub, self._made, full=full)
+        if self._made is not None:
+            fanout, reader = self._made
+            (fanout.fill if full else fanout.drain)(reader)
+
+    def make_reader(self, fanout: Fanout, write: Callable[[bytes], object]) -> Reader:
+        """Return the reader of the next connection; the socket stays as full as it is."""
+        reader = Reader(write=write, on_lag=lambda: None)
+        self._made = fanout, reader
+        self.writing_paused = self._full
+        return reader
+
+
+class Peer(Socket):
+    """The far end of a connection: takes frames apart, unless told not to read."""
+
+    def __init__(self, hub: Hub, name: str) -> None:
+        self.hub = hub
+        self.name = name
+        self.received: list[dict[str, Any]] = []
+        self.session: Session | None = None
+        self._ids = itertools.count(1)
 
     def connect(
         self,
@@ -160,9 +169,7 @@ class Peer:
         return taken
 
     def _reader(self) -> Reader:
-        self._made = Reader(write=self._write, on_lag=lambda: None)
-        mark(self.hub, self._made, full=self._full)
-        return self._made
+        return self.make_reader(self.hub.fanout, self._write)
 
     def _write(self, data: bytes) -> None:
         while data:
