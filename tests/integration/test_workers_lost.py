@@ -20,7 +20,15 @@ from gateway.workers import crew as crew_module
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
-from tests.support.crew import elsewhere, holder, replaced, runtime_folder, started, workers
+from tests.support.crew import (
+    elsewhere,
+    holder,
+    lost,
+    replaced,
+    runtime_folder,
+    started,
+    workers,
+)
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.record import Record
@@ -184,6 +192,8 @@ async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(
     crew.errors_expected = True
     for worker in workers(crew):
         worker.kill()
+    # What a dying one was just handed is cut with it: come when none is left.
+    await eventually(functools.partial(lost, crew, 2))
     client = await connect("metrics", to=crew)
 
     assert client.hello["type"] == "connected"

@@ -47,6 +47,11 @@ def started(gateway: Gateway, count: int) -> bool:
     return sum("worker ready" in line for line in gateway.lines) >= count
 
 
+def lost(gateway: Gateway, count: int) -> bool:
+    """Whether the gateway has noticed that so many workers ended, in all."""
+    return sum("worker lost" in line for line in gateway.lines) >= count
+
+
 async def replaced(gateway: Gateway, victim: psutil.Process) -> None:
     """Wait until another worker is in the place of one that was killed."""
     gateway.errors_expected = True
