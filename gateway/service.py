@@ -192,6 +192,7 @@ class Service:
         if self._crew is not None:
             await self._crew.stop()
         await self._runner.cleanup()
+        self._context.sockets.close()
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:

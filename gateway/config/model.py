@@ -191,15 +191,15 @@ class Fanout(Struct, frozen=True, kw_only=True):
 
     pace: Annotated[
         Literal["adaptive", "fixed"],
-        Meta(
-            description="adaptive = an event that comes alone is written at once, others gather "
-            "while the gateway is busy; fixed = they always gather."
-        ),
+        Meta(description="adaptive = events gather only while it is busy; fixed = always."),
     ] = "adaptive"
     flush_seconds: Annotated[
         float,
         duration("For how long events may gather to be written at once; 0 = not at all.", most=1),
     ] = 0.01
+    io_uring: Annotated[
+        bool, Meta(description="Write to many clients with one system call, where Linux lets us.")
+    ] = True
 
 
 class Sessions(Struct, frozen=True, kw_only=True):

@@ -1,19 +1,58 @@
 """Live readers with the same view, and what their view lets through."""
 
-from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
 
 from gateway.core.channels import EVERYONE, is_wildcard
 from gateway.core.log import ChannelLog
 from gateway.core.numbering import Cursor
 from gateway.core.pacing import Gathered, Pace
+from gateway.core.readers import Reader, Way
 from gateway.core.views import Lens, Sight, View, is_plain, lens, names
 
 
-Member = TypeVar("Member")
+class Ways(Protocol):
+    """The ways to all that get the same bytes."""
+
+    def add(self, way: Way) -> None:
+        """Write to this one too, behind what it has got by itself."""
+        ...
+
+    def discard(self, way: Way) -> None:
+        """Write to it no more."""
+        ...
+
+    def write(self, data: bytes) -> Collection[Way]:
+        """Write to all, and return those with which that failed."""
+        ...
 
 
-class Cohort(Generic[Member]):
+class Each:
+    """Ways that are written to one after the other."""
+
+    def __init__(self) -> None:
+        self._writes: dict[Way, Callable[[bytes], object]] = {}
+
+    def add(self, way: Way) -> None:
+        """Write to this one too."""
+        self._writes[way] = way.write
+
+    def discard(self, way: Way) -> None:
+        """Write to it no more."""
+        del self._writes[way]
+
+    def write(self, data: bytes) -> Collection[Way]:
+        """Write to all, and return those with which that failed."""
+        failed = []
+        for way, write in self._writes.items():
+            try:
+                write(data)
+            except Exception:  # one socket's fault must not cost the others their tick
+                failed.append(way)
+        return failed
+
+
+class Cohort:
     """The live readers of one view, what it selects, and what its rates hold back."""
 
     __slots__ = (
@@ -28,11 +67,10 @@ class Cohort(Generic[Member]):
         "wildcards",
     )
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, ways: Ways) -> None:
         self.view = view
-        self.members: dict[Member, Callable[[bytes], object]] = {}
-        """The members, and the way to each one's socket."""
-        self.ways = self.members.values()
+        self.members: dict[Reader, None] = {}
+        self.ways = ways
         """All that is touched of a member for a write: the rest of it need not be in a cache."""
         self.plain = is_plain(view)
         self.paced = any(one.rate is not None for one in view)
@@ -41,6 +79,16 @@ class Cohort(Generic[Member]):
         # Names that are no pattern's are not remembered: there may be many, and none is wanted.
         self._lenses: dict[str, Lens | None] = {}
         self._paces: dict[str, Pace] = {}
+
+    def add(self, reader: Reader) -> None:
+        """Take a reader in, which has all that was written."""
+        self.members[reader] = None
+        self.ways.add(reader.way)
+
+    def remove(self, reader: Reader) -> None:
+        """Let a member go."""
+        del self.members[reader]
+        self.ways.discard(reader.way)
 
     def lens(self, channel: str) -> Lens | None:
         """Return how the view sees a channel, None if not at all."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.backlog import Part, everything, newest
 from gateway.core.channels import EVERYONE, PERSONAL, is_wildcard
-from gateway.core.cohorts import Cohort
+from gateway.core.cohorts import Cohort, Each, Ways
 from gateway.core.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.numbering import ORIGIN, Cursor
 from gateway.core.readers import Cursors, Reader, Tally
@@ -25,8 +25,9 @@ from gateway.core.views import CLEAR, Selection, Sight, View, lens
 class Fanout:
     """Hands new entries to all readers; knows who lags and what they are owed.
 
-    `ready` is called when there is something to `write`, which may be done at once or later, and
-    `wake` when something begins to wait for its time: see `due_ns` and `flush`.
+    `ways` makes what writes to a cohort. `ready` is called when there is something to `write`, which
+    may be done at once or later, and `wake` when something begins to wait for its time: see `due_ns`
+    and `flush`.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
@@ -39,16 +40,17 @@ class Fanout:
         from a gateway that had heard more, or their cohort is to get something that they have."""
         self.pending: list[Entry] = []
         """Entries in their logs that no live reader was handed yet."""
+        self.ways: Callable[[], Ways] = Each
         self.ready: Callable[[], object] = self.write
         self.wake: Callable[[], object] = lambda: None
         self._logs = logs
-        self._cohorts: dict[View, Cohort[Reader]] = {}
-        self._paced: set[Cohort[Reader]] = set()
+        self._cohorts: dict[View, Cohort] = {}
+        self._paced: set[Cohort] = set()
         self._leaving: set[Reader] = set()
         """Live readers that are full: they leave their cohorts before the next write."""
 
     @property
-    def cohorts(self) -> Iterable[Cohort[Reader]]:
+    def cohorts(self) -> Iterable[Cohort]:
         """The cohorts that have members."""
         return self._cohorts.values()
 
@@ -95,7 +97,7 @@ class Fanout:
             self.wake()
 
     def _write_paced(
-        self, cohort: Cohort[Reader], sights: tuple[Sight, ...], sieve: Sieve, *, now_ns: int
+        self, cohort: Cohort, sights: tuple[Sight, ...], sieve: Sieve, *, now_ns: int
     ) -> None:
         """Write what a view with rates lets through at once, and hold back the rest."""
         at_once = tuple([sight for sight in sights if sight[1].rate is None])
@@ -116,7 +118,7 @@ class Fanout:
         for cohort in list(self._paced):
             self._flush(cohort, now_ns=now_ns)
 
-    def _flush(self, cohort: Cohort[Reader], *, now_ns: int) -> None:
+    def _flush(self, cohort: Cohort, *, now_ns: int) -> None:
         if not cohort.is_due(now_ns):
             return
         places = cohort.places
@@ -129,22 +131,16 @@ class Fanout:
                 self._go_on(reader)
 
     def _write(
-        self, cohort: Cohort[Reader], data: bytes, count: int, *, before: Callable[[], Cursors]
+        self, cohort: Cohort, data: bytes, count: int, *, before: Callable[[], Cursors]
     ) -> int:
         """Hand the same bytes to all members; returns how many took them, the others lag."""
         if not data:
             return 0
         if self._leaving:
             self._lag([one for one in self._leaving if one in cohort.members], before=before())
-        failed = []
-        for write in cohort.ways:
-            try:
-                write(data)
-            except Exception:  # one socket's fault must not cost the others their tick: it lags
-                failed.append(write)
+        failed = cohort.ways.write(data)
         if failed:
-            found = cohort.members.items()
-            self._lag([one for one, way in found if way in failed], before=before())
+            self._lag([one for one in cohort.members if one.way in failed], before=before())
         written = len(cohort.members)
         tally = self.tally
         tally.events += count * written
@@ -161,7 +157,7 @@ class Fanout:
         elif reader.full:
             self._lag([reader], before={PERSONAL: entry.before})
         else:
-            reader.write(entry.frame)
+            reader.way.write(entry.frame)
             self.tally.events += 1
             self.tally.writes += 1
             self.tally.bytes += len(entry.frame)
@@ -245,7 +241,7 @@ class Fanout:
                 else:
                     self._join_cohort(reader)
                 return True
-            reader.write(data)
+            reader.way.write(data)
             self.tally.events += count
             self.tally.writes += 1
             self.tally.bytes += len(data)
@@ -376,8 +372,8 @@ class Fanout:
     def _join_cohort(self, reader: Reader) -> None:
         cohort = self._cohorts.get(reader.view)
         if cohort is None:
-            cohort = self._cohorts[reader.view] = Cohort(reader.view)
-        cohort.members[reader] = reader.write
+            cohort = self._cohorts[reader.view] = Cohort(reader.view, self.ways())
+        cohort.add(reader)
         reader.view = cohort.view  # one object for all, not one each
         reader.cursors = None
 
@@ -392,7 +388,7 @@ class Fanout:
     def _leave(self, reader: Reader) -> None:
         cohort = self._cohorts[reader.view]
         self._leaving.discard(reader)
-        del cohort.members[reader]
+        cohort.remove(reader)
         if not cohort.members:
             del self._cohorts[reader.view]
             self._paced.discard(cohort)

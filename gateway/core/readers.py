@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.core.log import ChannelLog
 from gateway.core.numbering import Cursor
@@ -10,6 +11,14 @@ from gateway.core.views import View
 
 Cursors = Mapping[str, Cursor]
 """The place reached, by channel."""
+
+
+class Way(Protocol):
+    """The way to one client's socket."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take frames to be sent behind those before."""
+        ...
 
 
 @dataclass(slots=True)
@@ -34,16 +43,16 @@ class Reader:
     its socket's buffer is above its mark.
     """
 
-    __slots__ = ("brief", "cursors", "full", "on_lag", "personal", "served", "view", "write")
+    __slots__ = ("brief", "cursors", "full", "on_lag", "personal", "served", "view", "way")
 
     def __init__(
         self,
         *,
-        write: Callable[[bytes], object],
+        way: Way,
         on_lag: Callable[[], object],
         personal: ChannelLog | None = None,
     ) -> None:
-        self.write = write
+        self.way = way
         self.on_lag = on_lag
         self.personal = personal
         self.full = False

@@ -298,7 +298,7 @@ class Session:
     def send(self, message: messages.ServerMessage) -> None:
         """Write a message to the client, if it is there."""
         if self.reader is not None:
-            self.reader.write(text_frame(_encode(message)))
+            self.reader.way.write(text_frame(_encode(message)))
 
     def positions(self) -> dict[str, Position]:
         """Return where the client stands in every log that it follows."""
@@ -373,7 +373,7 @@ class Session:
         for log in plan.lost.values():
             if self.reader is not None:
                 epoch, offset = msgspec.structs.astuple(log.numbering.position(log.start))
-                self.reader.write(gap_frame(log.name, epoch, "epoch", last=offset))
+                self.reader.way.write(gap_frame(log.name, epoch, "epoch", last=offset))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {

@@ -23,6 +23,7 @@ from gateway.core.readers import Cursors, Reader
 from gateway.core.requests import error_message
 from gateway.core.session import Session
 from gateway.web import transport as transport_
+from gateway.web.batch import Sockets
 from gateway.web.inbox import Inbox
 from gateway.web.pulse import Pulse
 from gateway.web.terms import Terms
@@ -73,6 +74,7 @@ class Connection:
         "_pulse",
         "_reader",
         "_transport",
+        "_way",
         "_writable",
         "address",
         "code",
@@ -90,6 +92,7 @@ class Connection:
         *,
         hub: Hub,
         pulse: Pulse,
+        sockets: Sockets,
         limits: Clients,
         spread_seconds: float,
         now_ns: int,
@@ -117,6 +120,7 @@ class Connection:
         self._format = None if isinstance(spoken, Frames) else spoken
         self.spread_seconds = spread_seconds
         self._transport = transport
+        self._way = sockets.way(transport)
         self._writable: asyncio.Event | None = None
         transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
         protocol.on_full = self._fill
@@ -168,33 +172,33 @@ class Connection:
 
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
-        write = self._transport.write if self._encode is None else self._write_encoded
-        self._reader = Reader(write=write, on_lag=self._stall)
+        self._reader = Reader(way=self._way if self._encode is None else self, on_lag=self._stall)
         if self._protocol.writing_paused:
             self._fill()
         return self._reader
 
-    def _write_encoded(self, frames: bytes) -> None:
+    def write(self, frames: bytes, /) -> None:
+        """Write what its reader is to get, if that looks different for this connection."""
         assert self._encode is not None
         if not self._transport.is_closing():
-            self._transport.write(self._encode(frames))
+            self._way.write(self._encode(frames))
 
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Ask for a sign of life."""
         if self._transport.is_closing():
             return
         if self._format is not None:
-            self._transport.write(self._format.ping())
+            self._way.write(self._format.ping())
             return
         self.heard = False
         if self.session is not None:
             self.session.pinged(payload, heads)
-        self._transport.write(frame)
+        self._way.write(frame)
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
         """Say what is wrong, and close."""
         if self._abort is None and self._format is None:
-            self._transport.write(text_frame(msgspec.json.encode(error_message(error))))
+            self._way.write(text_frame(msgspec.json.encode(error_message(error))))
         self.end(code)
 
     def end(self, code: CloseCode) -> None:
@@ -214,7 +218,7 @@ class Connection:
             self._hub.fanout.hurry(self._reader)  # what is pending came before
         self._detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._transport.write(self._farewell(code))
+            self._way.write(self._farewell(code))
             if self._format is not None:  # the response is aiohttp's to end
                 self._gone = self._gone or asyncio.Event()
                 self._gone.set()
@@ -266,7 +270,7 @@ class Connection:
                 self._hub.ponged(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
-                    self._transport.write(pong_frame(message.data))
+                    self._way.write(pong_frame(message.data))
             case Opcode.BINARY:
                 self.end(CloseCode.BINARY)
         return None
@@ -278,7 +282,7 @@ class Connection:
         self.code = code or 1005
         self._detach()
         if not self._transport.is_closing():
-            self._transport.write(close_frame(code or 1000))
+            self._way.write(close_frame(code or 1000))
 
     async def _until_writable(self) -> None:
         self._pulse.stalled(self, now=self._loop.time())

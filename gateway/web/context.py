@@ -14,6 +14,7 @@ from gateway.core.hub import Hub
 from gateway.core.rights import Identity, Policy
 from gateway.core.session import Session
 from gateway.metrics import Metrics
+from gateway.web.batch import Sockets
 from gateway.web.connection import Connection
 from gateway.web.door import Places
 from gateway.web.pulse import Pulse
@@ -107,6 +108,8 @@ class Context:
     """Waits for figures of now from other processes."""
     places: Places = field(init=False)
     """How many of them each address has."""
+    sockets: Sockets = field(init=False)
+    """How they are written to."""
     compressor: Compressor = field(init=False)
     """Who compresses messages for those who take them so."""
 
@@ -114,6 +117,7 @@ class Context:
         self.compressor = Compressor(
             self.config.clients.compressed_bytes_min, on_packed=self.metrics.compressed
         )
+        self.sockets = Sockets(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.places = Places(self.config.clients.per_address_max)
         self.present = lambda: list(self.connections.values())
 

@@ -141,6 +141,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         EventStream(),
         hub=context.hub,
         pulse=context.pulse,
+        sockets=context.sockets,
         limits=context.config.clients,
         spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),

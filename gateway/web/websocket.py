@@ -35,6 +35,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         Frames(inbox, None if window_bits is None else context.compressor.encoder(window_bits)),
         hub=context.hub,
         pulse=context.pulse,
+        sockets=context.sockets,
         limits=limits,
         spread_seconds=arrivals.spread_seconds(context),
         now_ns=context.now_ns(),

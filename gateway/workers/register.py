@@ -100,7 +100,7 @@ class Register:
             process.link.send(wire.Refused(who.number, refused, spread))
             return
         session, resumed = self._hub.enter(arrival, now_ns=now_ns)
-        session.reader = Reader(write=_nothing, on_lag=_nothing)
+        session.reader = Reader(way=_Elsewhere(), on_lag=_nothing)
         self._count(session)
         self._guests[session.client_id] = Guest(session, process, who.address, now_ns)
         context.places.take(who.address)
@@ -195,5 +195,12 @@ class Register:
             guest.process.link.send(wire.Personal(session.client_id, entry))
 
 
-def _nothing(*_: object) -> None:
-    """What is written to a client is written by its worker."""
+class _Elsewhere:
+    """The way of a client to which its worker writes."""
+
+    def write(self, data: bytes, /) -> None:
+        """Leave it to the worker."""
+
+
+def _nothing() -> None:
+    """Leave that to the worker too."""

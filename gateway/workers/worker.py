@@ -108,6 +108,7 @@ class Worker:
             await self._verifier.close()
         self._listener.close()
         await self._runner.cleanup()
+        self._context.sockets.close()
         await self._forward.close()
 
     def _take(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.core import messages
@@ -83,6 +83,13 @@ def somebody(user_id: str | None = None) -> Identity:
     return replace(Policy({"all": _ALL}, "all").anonymous, user_id=user_id)
 
 
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way to somewhere."""
+
+    write: Callable[[bytes], object]
+
+
 class Socket:
     """What a client's reader writes to, connection after connection; full while `writing_paused`."""
 
@@ -103,7 +110,7 @@ class Socket:
 
     def make_reader(self, fanout: Fanout, write: Callable[[bytes], object]) -> Reader:
         """Return the reader of the next connection; the socket stays as full as it is."""
-        reader = Reader(write=write, on_lag=lambda: None)
+        reader = Reader(way=Way(write), on_lag=lambda: None)
         self._made = fanout, reader
         self.writing_paused = self._full
         return reader

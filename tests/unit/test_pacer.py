@@ -10,7 +10,7 @@ from gateway.core.arrival import Arrival
 from gateway.core.hub import Hub
 from gateway.core.readers import Reader
 from gateway.pacer import PENDING_MAX, UNREAD_SECONDS_MAX, Pacer
-from tests.support.core import make_hub, publish, somebody
+from tests.support.core import Way, make_hub, publish, somebody
 from tests.support.waiting import eventually
 
 
@@ -30,7 +30,7 @@ class Slow:
         self.sizes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(write=self._write, on_lag=lambda: None)
+        return Reader(way=Way(self._write), on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.sizes.append(data.count(b'"channel":"robots"'))

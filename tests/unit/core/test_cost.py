@@ -16,7 +16,7 @@ from gateway.core.arrival import Arrival
 from gateway.core.envelope import Envelope
 from gateway.core.hub import Hub
 from gateway.core.readers import Reader
-from tests.support.core import make_hub, somebody
+from tests.support.core import Way, make_hub, somebody
 
 
 PAYLOAD = (
@@ -69,7 +69,7 @@ class Sink:
         self.writes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(write=self.writes.append, on_lag=lambda: None)
+        return Reader(way=Way(self.writes.append), on_lag=lambda: None)
 
 
 class Bus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.arrival import Arrival
 from gateway.core.hub import Hub
 from gateway.core.readers import Reader
-from tests.support.core import Peer, make_hub, publish, somebody
+from tests.support.core import Peer, Way, make_hub, publish, somebody
 
 
 class Sink:
@@ -18,7 +18,7 @@ class Sink:
         self.written.clear()
 
     def _reader(self) -> Reader:
-        return Reader(write=self._write, on_lag=lambda: None)
+        return Reader(way=Way(self._write), on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.written.append(data)
