@@ -16,7 +16,7 @@ from gateway.web.ring import Ring
 
 log = logger("gateway.http")
 
-_FEW = 4
+_FEW = 6
 """Below this a system call for all costs more than one for each."""
 
 

@@ -46,7 +46,8 @@ class Ring:
         self._syscall.argtypes = [ctypes.c_long] * 7
         params = ctypes.create_string_buffer(_PARAMS_BYTES)
         struct.pack_into("@I", params, 8, _SUBMIT_ALL)
-        self._descriptor = self._call(_SETUP, REQUESTS_MAX, ctypes.addressof(params))
+        at = ctypes.addressof(params)
+        self._descriptor = self._syscall(_SETUP, REQUESTS_MAX, at, 0, 0, 0, 0)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         try:
@@ -67,20 +68,19 @@ class Ring:
         Returns those that did not take all of it: the index of each, and how many bytes it took; below
         zero that is for which error (errno) it took none.
         """
-        size = len(data)
-        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-        self._addresses[:] = array("Q", [address]) * REQUESTS_MAX
-        self._sizes[:] = array("I", [size]) * REQUESTS_MAX
-        short = []
-        start = 0
+        size, start, short = len(data), 0, []
+        address = ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
         while start < len(sockets):
             # Not beyond the end of the queue, so that neither it nor that of results is ever split.
             at = self._words[self._tail] % REQUESTS_MAX
             part = sockets[start : start + REQUESTS_MAX - at]
-            self._sockets[at : at + len(part)] = part
-            results = self._submit(len(part), size)
+            count = len(part)
+            self._sockets[at : at + count] = part
+            self._addresses[at : at + count] = array("Q", (address,)) * count
+            self._sizes[at : at + count] = array("I", (size,)) * count
+            results = self._submit(count, size)
             short += [(start + n, taken) for n, taken in results if taken != size]
-            start += len(part)
+            start += count
         return short
 
     def _submit(self, count: int, size: int) -> list[tuple[int, int]]:
@@ -91,26 +91,28 @@ class Ring:
         self._enter(count)
         words[self._tail] = words[self._head]  # what it did not come to is not asked for any more
         words[self._results_head] = words[self._results_tail]
-        at = result % self._results_max
-        if self._taken[at : at + count].tobytes() == size.to_bytes(4, sys.byteorder) * count:
-            return []
         done = (words[self._results_tail] - result) & 0xFFFFFFFF
+        at = result % self._results_max
+        taken = self._taken[at : at + done].tobytes()
+        if taken == size.to_bytes(4, sys.byteorder) * count:
+            return []
         found = [_RESULT.unpack_from(self._results, _RESULT.size * (at + n)) for n in range(done)]
-        taken = {place: taken for place, taken, _ in found}
+        by_place = {place: taken for place, taken, _ in found}
         places = range(first % REQUESTS_MAX, first % REQUESTS_MAX + count)
-        return [(n, taken.get(place, -errno.EAGAIN)) for n, place in enumerate(places)]
+        return [(n, by_place.get(place, -errno.EAGAIN)) for n, place in enumerate(places)]
 
     def _enter(self, count: int) -> None:
         """Have so many requests done, or fewer if the kernel takes no more."""
         words, taken = self._words, 0
         until = words[self._results_tail]
         while taken < count:
-            more = self._call(_ENTER, self._descriptor, count - taken, count - taken, _GET_EVENTS)
+            left = count - taken
+            more = self._syscall(_ENTER, self._descriptor, left, left, _GET_EVENTS, 0, 0)
             if more == 0 or (more < 0 and ctypes.get_errno() != errno.EINTR):
                 break
             taken += max(more, 0)
-        while (left := (until + taken - words[self._results_tail]) & 0xFFFFFFFF) > 0:
-            self._call(_ENTER, self._descriptor, 0, left, _GET_EVENTS)
+        while left := (until + taken - words[self._results_tail]) & 0xFFFFFFFF:
+            self._syscall(_ENTER, self._descriptor, 0, left, _GET_EVENTS, 0, 0)
 
     def _map(self, params: bytes) -> None:
         """Find the queues where the kernel has put them."""
@@ -143,7 +145,3 @@ class Ring:
             far.setblocking(False)
             if self.send(array("i", [near.fileno()]), b"?") or far.recv(2) != b"?":
                 raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    def _call(self, *arguments: int) -> int:
-        """Make a system call."""
-        return int(self._syscall(*arguments, *[0] * (7 - len(arguments))))

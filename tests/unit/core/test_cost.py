@@ -121,7 +121,7 @@ def test_a_further_view_costs_a_few_calls_a_tick_and_none_for_an_event() -> None
         )
         return (many - few) / 90
 
-    assert further(events=10) == further(events=100) <= 8
+    assert further(events=10) == further(events=100) <= 10
 
 
 def test_a_reader_with_a_filter_costs_a_write_too_and_the_filter_is_asked_once() -> None:
