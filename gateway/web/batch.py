@@ -7,6 +7,7 @@ not take its transport gets: all that happens then, also to one that is broken, 
 from array import array
 from asyncio import Transport
 from collections.abc import Callable, Collection
+from typing import Any
 
 from gateway.core.fanout import Fanout
 from gateway.core.readers import Way
@@ -24,10 +25,10 @@ class Sockets:
     """The ways to all clients of a fan-out: together where io_uring is to be used and there is one."""
 
     def __init__(self, fanout: Fanout, *, io_uring: bool) -> None:
-        self.ring: Ring | None = None
+        self._ring: Ring | None = None
         if io_uring:
             try:
-                self.ring = ring = Ring()
+                self._ring = ring = Ring()
             except OSError as error:
                 log.info("no io_uring", reason=str(error))
             else:
@@ -35,14 +36,14 @@ class Sockets:
 
     def way(self, transport: Transport) -> Way:
         """Return the way to one client."""
-        if self.ring is None or transport.get_extra_info("sslcontext") is not None:
+        if self._ring is None or transport.get_extra_info("sslcontext") is not None:
             return transport
         return Direct(transport)
 
     def close(self) -> None:
         """Write to each client by itself from now on."""
-        if self.ring is not None:
-            self.ring.close()
+        if self._ring is not None:
+            self._ring.close()
 
 
 class Direct:
@@ -59,9 +60,19 @@ class Direct:
 
     def write(self, data: bytes, /) -> None:
         """Write to this client alone."""
+        self.set_aside()
+        self.transport.write(data)
+
+    def set_aside(self) -> None:
+        """Ask its transport first before it is gone past again; once that closes it never is."""
         if self.place >= 0 and self.batch is not None:
             self.batch.set_aside(self)
-        self.transport.write(data)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its transport holds nothing, and will keep its socket for now."""
+        transport = self.transport
+        return not (transport.get_write_buffer_size() or transport.is_closing())
 
 
 class Batch:
@@ -113,13 +124,13 @@ class Batch:
             short = self._ring.send(self._sockets, data)
             for way, taken in [(self._ways[place], taken) for place, taken in short]:
                 self.set_aside(way)
-                if not _try(way.transport.write, data[max(taken, 0) :]):
+                if not _try(way.transport.write, memoryview(data)[max(taken, 0) :]):
                     failed.append(way)
         return failed
 
     def _bring_back(self) -> None:
         """Go past the transports that hold nothing any more."""
-        idle = [way for way in self._aside if not way.transport.get_write_buffer_size()]
+        idle = [way for way in self._aside if way.is_idle]
         if len(idle) + len(self._ways) >= _FEW:
             for way in idle:
                 del self._aside[way]
@@ -128,7 +139,7 @@ class Batch:
                 self._sockets.append(way.socket)
 
 
-def _try(write: Callable[[bytes], object], data: bytes) -> bool:
+def _try(write: Callable[[Any], object], data: bytes | memoryview) -> bool:  # Any: either
     """Write, unless that fails: one socket's fault must not cost the others their tick."""
     try:
         write(data)

@@ -228,6 +228,20 @@ async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
     assert slow.way.place >= 0
 
 
+async def test_nothing_goes_past_a_transport_that_closes(ring: Ring, new_peer: NewPeer) -> None:
+    """Its descriptor is another's soon."""
+    batch = Batch(ring)
+    peers = await peers_of(new_peer, batch, 8)
+    batch.write(b"first")
+    gone = peers[3].way
+    gone.set_aside()  # as its connection does when it is lost
+    gone.transport.abort()
+    batch.write(b"second")
+
+    assert [-1] == [peer.way.place for peer in peers if peer.way.place < 0]
+    assert gone.place == -1
+
+
 async def test_few_are_written_to_one_by_one(ring: Ring, new_peer: NewPeer) -> None:
     batch = Batch(ring)
     peers = await peers_of(new_peer, batch, 2)

@@ -1,0 +1,78 @@
+"""Many clients that follow the same, written to with one system call or with one each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
+from tests.support.gateway import Gateway
+from tests.support.record import Record
+from tests.support.waiting import eventually
+
+
+CLIENTS = 20
+EVENTS = 2_000
+SMALL = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
+
+
+def rings(gateway: Gateway) -> int:
+    """Count descriptors of such; the event loop has some of its own."""
+    folder = Path(f"/proc/{gateway.process.pid}/fd")
+    return sum("io_uring" in os.readlink(one) for one in folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
+async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(launch: Launch) -> None:
+    uses, does_not = [
+        await launch(settings={"fanout.io_uring": wanted, "logging.level": "info"})
+        for wanted in (True, False)
+    ]
+    told = any("no io_uring" in line for line in uses.lines)
+
+    assert told is not (rings(uses) > rings(does_not))
+    assert not any("no io_uring" in line for line in does_not.lines)
+
+
+@pytest.mark.parametrize("io_uring", [True, False])
+async def test_all_get_everything_whatever_else_they_are_told_meanwhile(
+    launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw, io_uring: bool
+) -> None:
+    """Answers, and one client that does not read: nothing is lost or mixed up."""
+    gateway = await launch(
+        settings={"fanout.io_uring": io_uring, "clients.pings_burst": 10_000, **SMALL}
+    )
+    bus = await publisher(gateway.bus_in)
+    slow = await raw("/ws?channels=load", to=gateway, receive_buffer=8192)
+    await slow.expect("subscribed")
+    clients = [await connect("load", to=gateway) for _ in range(CLIENTS)]
+    for client in clients:
+        await client.expect("subscribed")
+    for first in range(1, EVENTS + 1, 20):
+        for n in range(first, first + 20):
+            bus.send("load", {"n": n, "padding": "x" * 1000})
+        pings = [client.ping() for client in clients[: first % 7]]
+        await asyncio.gather(*pings)
+        if first % 400 == 1:  # nobody is further behind than that
+            await asyncio.gather(*[client.events("load", first) for client in clients])
+    await asyncio.gather(*[client.events("load", EVENTS) for client in clients])
+
+    numbers = list(range(1, EVENTS + 1))
+    assert [numbers] * CLIENTS == [client.channel("load").numbers for client in clients]
+    record = Record()
+    while not record.offsets or record.offsets[-1] < EVENTS:
+        message = await slow.read_message()
+        if message["type"] in {"event", "gap"}:
+            record.add(message)
+    assert [] == record.faults(after=0, until=EVENTS)
+
+    async def caught_up() -> bool:
+        return not any(one["lagging"] for one in (await gateway.status())["clients"])
+
+    await eventually(caught_up)
+    bus.send("load", {"n": EVENTS + 1})
+    await asyncio.gather(*[client.events("load", EVENTS + 1) for client in clients])
