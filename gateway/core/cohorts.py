@@ -41,7 +41,7 @@ class Each:
         """Write to it no more."""
         del self._writes[way]
 
-    def write(self, data: bytes) -> Collection[Way]:
+    def write(self, data: bytes) -> list[Way]:
         """Write to all, and return those with which that failed."""
         failed = []
         for way, write in self._writes.items():

@@ -138,7 +138,7 @@ class Fanout:
             return 0
         if self._leaving:
             self._lag([one for one in self._leaving if one in cohort.members], before=before())
-        failed = cohort.ways.write(data)
+        failed = set(cohort.ways.write(data))
         if failed:
             self._lag([one for one in cohort.members if one.way in failed], before=before())
         written = len(cohort.members)

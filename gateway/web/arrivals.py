@@ -66,6 +66,8 @@ async def arrive(context: Context, connection: Connection, arrival: Arrival) -> 
     if context.registry is not None:
         await context.registry.arrive(connection, arrival)
         return
+    if connection.ending or connection.lost:
+        return  # it went while its token was looked at
     held = context.hub.attached(arrival, now_ns=context.now_ns())
     if held is None:
         full = too_many(context, arrival.identity)

@@ -2,13 +2,16 @@
 
 That goes past their transports, and so only while these hold nothing themselves. What a socket does
 not take its transport gets: all that happens then, also to one that is broken, happens there.
+
+A descriptor is used until its client has left its cohort, which is when the connection is lost at the
+latest; transports close theirs only after that.
 """
 
 from array import array
 from asyncio import Transport
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
+from gateway.core.cohorts import Each, Ways
 from gateway.core.fanout import Fanout
 from gateway.core.readers import Way
 from gateway.logs import logger
@@ -22,20 +25,17 @@ _FEW = 6
 
 
 class Sockets:
-    """The ways to all clients of a fan-out: together where io_uring is to be used and there is one."""
+    """The ways to the clients of a fan-out: together where io_uring is to be used, and can be."""
 
     def __init__(self, fanout: Fanout, *, io_uring: bool) -> None:
+        self._wanted = io_uring
         self._ring: Ring | None = None
-        if io_uring:
-            try:
-                self._ring = ring = Ring()
-            except OSError as error:
-                log.info("no io_uring", reason=str(error))
-            else:
-                fanout.ways = lambda: Batch(ring)
+        fanout.ways = self._ways
 
     def way(self, transport: Transport) -> Way:
         """Return the way to one client."""
+        if self._wanted and self._ring is None:
+            self._open()
         if self._ring is None or transport.get_extra_info("sslcontext") is not None:
             return transport
         return Direct(transport)
@@ -44,6 +44,17 @@ class Sockets:
         """Write to each client by itself from now on."""
         if self._ring is not None:
             self._ring.close()
+
+    def _open(self) -> None:
+        """Open a ring; with the first client, as a process without any needs none."""
+        try:
+            self._ring = Ring()
+        except OSError as error:
+            log.info("no io_uring", reason=str(error))
+            self._wanted = False
+
+    def _ways(self) -> Ways:
+        return Each() if self._ring is None else Batch(self._ring)
 
 
 class Direct:
@@ -60,19 +71,28 @@ class Direct:
 
     def write(self, data: bytes, /) -> None:
         """Write to this client alone."""
-        self.set_aside()
-        self.transport.write(data)
-
-    def set_aside(self) -> None:
-        """Ask its transport first before it is gone past again; once that closes it never is."""
-        if self.place >= 0 and self.batch is not None:
+        if self.batch is not None and self.place >= 0:
             self.batch.set_aside(self)
+        self.transport.write(data)
 
     @property
     def is_idle(self) -> bool:
-        """Whether its transport holds nothing, and will keep its socket for now."""
+        """Whether its transport holds nothing, and is not about to close."""
         transport = self.transport
         return not (transport.get_write_buffer_size() or transport.is_closing())
+
+    def finish(self, data: memoryview, *, begun: bool) -> bool:
+        """Let its transport have what its socket did not take; False if that fails.
+
+        What was `begun` cannot be taken back: a client that has a part gets the rest, or nothing more.
+        """
+        try:
+            self.transport.write(data)
+        except Exception:
+            if begun:
+                self.transport.abort()
+            return False
+        return True
 
 
 class Batch:
@@ -83,17 +103,17 @@ class Batch:
         self._ways: list[Direct] = []
         self._sockets = array("i")
         """Theirs, at the same places."""
+        self._singly = Each()
+        """The others, each written to by itself."""
         self._aside: dict[Direct, None] = {}
-        """Ways whose transports may hold something."""
-        self._others: dict[Way, None] = {}
+        """Those of the others that may come back."""
 
     def add(self, way: Way) -> None:
         """Write to this one too, behind what it has got by itself."""
+        self._singly.add(way)
         if isinstance(way, Direct):
             way.batch = self
             self._aside[way] = None
-        else:
-            self._others[way] = None
 
     def discard(self, way: Way) -> None:
         """Write to it no more."""
@@ -101,48 +121,41 @@ class Batch:
             self.set_aside(way)
             del self._aside[way]
             way.batch = None
-        else:
-            del self._others[way]
+        self._singly.discard(way)
 
     def set_aside(self, way: Direct) -> None:
         """Let its transport have what comes next, until that holds nothing."""
-        if way.place >= 0:
-            last, socket = self._ways.pop(), self._sockets.pop()
-            if last is not way:
-                self._ways[way.place], self._sockets[way.place] = last, socket
-                last.place = way.place
-            way.place = -1
-            self._aside[way] = None
+        if way.place < 0:
+            return
+        last, socket = self._ways.pop(), self._sockets.pop()
+        if last is not way:
+            self._ways[way.place], self._sockets[way.place] = last, socket
+            last.place = way.place
+        way.place = -1
+        self._aside[way] = None
+        self._singly.add(way)
 
     def write(self, data: bytes) -> Collection[Way]:
         """Write to all, and return those with which that failed."""
-        if self._aside:
+        if self._aside and len(self._aside) + len(self._ways) >= _FEW:
             self._bring_back()
-        failed = [way for way in self._others if not _try(way.write, data)]
-        failed += [way for way in self._aside if not _try(way.transport.write, data)]
+        failed = self._singly.write(data)
         if self._sockets:
             short = self._ring.send(self._sockets, data)
             for way, taken in [(self._ways[place], taken) for place, taken in short]:
                 self.set_aside(way)
-                if not _try(way.transport.write, memoryview(data)[max(taken, 0) :]):
+                rest = memoryview(data)[max(taken, 0) :]
+                if not way.finish(rest, begun=taken > 0):
                     failed.append(way)
         return failed
 
     def _bring_back(self) -> None:
         """Go past the transports that hold nothing any more."""
-        idle = [way for way in self._aside if way.is_idle]
-        if len(idle) + len(self._ways) >= _FEW:
-            for way in idle:
-                del self._aside[way]
-                way.place = len(self._ways)
-                self._ways.append(way)
-                self._sockets.append(way.socket)
-
-
-def _try(write: Callable[[Any], object], data: bytes | memoryview) -> bool:  # Any: either
-    """Write, unless that fails: one socket's fault must not cost the others their tick."""
-    try:
-        write(data)
-    except Exception:
-        return False
-    return True
+        if self._ring.closed:
+            return
+        for way in [way for way in self._aside if way.is_idle]:
+            del self._aside[way]
+            self._singly.discard(way)
+            way.place = len(self._ways)
+            self._ways.append(way)
+            self._sockets.append(way.socket)

@@ -23,7 +23,7 @@ from gateway.core.readers import Cursors, Reader
 from gateway.core.requests import error_message
 from gateway.core.session import Session
 from gateway.web import transport as transport_
-from gateway.web.batch import Direct, Sockets
+from gateway.web.batch import Sockets
 from gateway.web.inbox import Inbox
 from gateway.web.pulse import Pulse
 from gateway.web.terms import Terms
@@ -291,8 +291,6 @@ class Connection:
 
     def _lost(self) -> None:
         """Write nothing more: the socket is gone, though its handler may not know yet."""
-        if isinstance(self._way, Direct):
-            self._way.set_aside()  # whatever else happens: its descriptor is another's soon
         if self._abort is not None:
             self._abort.cancel()
         if self._gone is not None:
@@ -302,7 +300,9 @@ class Connection:
             self._writable.set()
 
     def _detach(self) -> None:
-        self._reader = None
+        if self._reader is not None:  # also if its session never came to be
+            self._hub.fanout.remove(self._reader)
+            self._reader = None
         if self.session is not None:
             self.session.detach()
 

@@ -15,6 +15,10 @@ import struct
 import sys
 from array import array
 
+from gateway.logs import logger
+
+
+log = logger("gateway.http")
 
 REQUESTS_MAX = 128
 """So many sends to a system call: what belongs to more has left the caches by its end."""
@@ -38,6 +42,8 @@ class Ring:
         OSError: There is no io_uring, or this process may not use it.
     """
 
+    _descriptor = -1
+
     def __init__(self) -> None:
         if sys.platform != "linux":
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -47,9 +53,10 @@ class Ring:
         params = ctypes.create_string_buffer(_PARAMS_BYTES)
         struct.pack_into("@I", params, 8, _SUBMIT_ALL)
         at = ctypes.addressof(params)
-        self._descriptor = self._syscall(_SETUP, REQUESTS_MAX, at, 0, 0, 0, 0)
-        if self._descriptor < 0:
+        descriptor = self._syscall(_SETUP, REQUESTS_MAX, at, 0, 0, 0, 0)
+        if descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._descriptor = descriptor
         try:
             self._map(params.raw)
             self._try()
@@ -57,10 +64,19 @@ class Ring:
             self.close()
             raise
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is sent any more: it was closed, or the kernel did not do as it was asked."""
+        return self._descriptor < 0
+
     def close(self) -> None:
         """Send nothing any more: from now on each socket has taken nothing."""
-        os.close(self._descriptor)
-        self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
     def send(self, sockets: "array[int]", data: bytes) -> list[tuple[int, int]]:
         """Send data to each of some sockets, given by their descriptors.
@@ -85,6 +101,8 @@ class Ring:
 
     def _submit(self, count: int, size: int) -> list[tuple[int, int]]:
         """Let the kernel go through requests; their results, unless all took so many bytes."""
+        if self.closed:
+            return [(n, -errno.EAGAIN) for n in range(count)]
         words = self._words
         first, result = words[self._tail], words[self._results_head]
         words[self._tail] = (first + count) & 0xFFFFFFFF
@@ -102,17 +120,19 @@ class Ring:
         return [(n, by_place.get(place, -errno.EAGAIN)) for n, place in enumerate(places)]
 
     def _enter(self, count: int) -> None:
-        """Have so many requests done, or fewer if the kernel takes no more."""
+        """Have so many requests done. A kernel that does not is not asked again."""
         words, taken = self._words, 0
-        until = words[self._results_tail]
-        while taken < count:
+        until = (words[self._results_tail] + count) & 0xFFFFFFFF
+        while taken < count or words[self._results_tail] != until:
             left = count - taken
-            more = self._syscall(_ENTER, self._descriptor, left, left, _GET_EVENTS, 0, 0)
-            if more == 0 or (more < 0 and ctypes.get_errno() != errno.EINTR):
-                break
-            taken += max(more, 0)
-        while left := (until + taken - words[self._results_tail]) & 0xFFFFFFFF:
-            self._syscall(_ENTER, self._descriptor, 0, left, _GET_EVENTS, 0, 0)
+            more = self._syscall(_ENTER, self._descriptor, left, count, _GET_EVENTS, 0, 0)
+            if more > 0:
+                taken += more
+            elif more == 0 or ctypes.get_errno() != errno.EINTR:
+                why = os.strerror(ctypes.get_errno()) if more else "nothing is done"
+                log.warning("io_uring fails", reason=why)
+                self.close()
+                return
 
     def _map(self, params: bytes) -> None:
         """Find the queues where the kernel has put them."""

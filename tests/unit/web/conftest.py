@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,20 @@ from gateway.assembly import build_policy
 from gateway.config.model import Config
 from gateway.core.hub import Hub
 from gateway.metrics import Metrics
+from gateway.process import loop_factory
 from gateway.web import app
 from gateway.web.context import BusLink, Context
 from gateway.web.pulse import Pulse
 from tests.support.core import SECOND, make_hub, publish
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    """What writes to transports is held against those of both loops."""
+    if item.path.name != "test_batch.py":
+        return None
+    return {"asyncio": asyncio.new_event_loop, "uvloop": loop_factory() or asyncio.new_event_loop}
 
 
 API = "/api/v1/websocket"
