@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
 from tests.support.issuer import es256
-from tests.support.keyserver import KeyServer, hangs
+from tests.support.keyserver import KeyServer, hangs, has
 from tests.support.publisher import Publisher
 from tests.support.raw import CONTINUATION, TEXT, RawPeer, encode_frame
 from tests.support.tokens import bearer
@@ -440,6 +440,41 @@ async def test_a_key_server_that_hangs_holds_up_nobody(
 
         assert statuses == {503}
         assert 1 <= server.requests <= 1 + (time.monotonic() - began) // 10
+
+
+async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
+    launch: Launch, raw: OpenRaw
+) -> None:
+    """It would be counted for ever, and take a place from others."""
+    issuer = es256(kid="ours")
+    go_on = asyncio.Event()
+
+    async def answers_late(writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        await has([issuer.jwk])(writer)
+
+    async with KeyServer(answers_late) as server:
+        settings = {"auth.jwks_url": server.url, "auth.insecure_jwks": "true"}
+        gateway = await launch(settings=settings)
+        peers = [await raw(to=gateway, upgrade=False) for _ in range(5)]
+        for peer in peers:
+            protocols = f"neurograph, bearer.{issuer.token()}"
+            status, _ = await peer.upgrade(
+                "/ws?channels=a", **{"Sec-WebSocket-Protocol": protocols}
+            )
+            assert status == 101
+        await eventually(lambda: server.requests)
+        for peer in peers:
+            peer.close()
+        await asyncio.sleep(0.1)  # until the gateway has noticed
+        go_on.set()
+
+        async def nobody() -> bool:
+            async with aiohttp.ClientSession(headers=bearer(issuer.token())) as http:
+                answer = await http.get(f"{gateway.url}/api/v1/websocket/status")
+                return bool((await answer.json())["connections"] == 0)
+
+        await eventually(nobody)
 
 
 # -- clients --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
 from tests.support.record import Record
+from tests.support.sse import EventSource
 from tests.support.waiting import eventually
+from tests.support.ws import Client
 
 
 CLIENTS = 20
@@ -27,11 +30,16 @@ def rings(gateway: Gateway) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
-async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(launch: Launch) -> None:
+async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(
+    launch: Launch, connect: Connect
+) -> None:
+    """It is opened for the first client."""
     uses, does_not = [
         await launch(settings={"fanout.io_uring": wanted, "logging.level": "info"})
         for wanted in (True, False)
     ]
+    for gateway in (uses, does_not):
+        await connect("load", to=gateway)
     told = any("no io_uring" in line for line in uses.lines)
 
     assert told is not (rings(uses) > rings(does_not))
@@ -76,3 +84,63 @@ async def test_all_get_everything_whatever_else_they_are_told_meanwhile(
     await eventually(caught_up)
     bus.send("load", {"n": EVENTS + 1})
     await asyncio.gather(*[client.events("load", EVENTS + 1) for client in clients])
+
+
+async def test_clients_of_every_kind_get_the_same(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Plain and compressed WebSockets and event streams, side by side in one cohort."""
+    gateway = await launch(settings={"clients.compressed_bytes_min": 1})
+    bus = await publisher(gateway.bus_in)
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(EventSource(gateway.url, "channels=load"))
+            for _ in range(7)
+        ]
+        plain = [await connect("load", to=gateway) for _ in range(7)]
+        compressed = [await connect("load", to=gateway, compress=15) for _ in range(7)]
+        for stream in streams:
+            await stream.next("subscribed")
+        bus.send_numbered("load", range(1, 201))
+        for client in plain + compressed:
+            await client.events("load", 200)
+
+        numbers = list(range(1, 201))
+        assert [True] * 7 == [client.compressed for client in compressed]
+        assert [numbers] * 14 == [client.channel("load").numbers for client in plain + compressed]
+        for stream in streams:
+            assert numbers == [one["data"]["n"] for one in await stream.messages(200)]
+
+
+async def test_a_descriptor_that_is_used_again_gets_nothing_of_its_last_client(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Clients of one channel are cut in every way while those of another come in their places."""
+    gateway = await launch()
+    bus = await publisher(gateway.bus_in)
+    staying = [await connect("old", to=gateway) for _ in range(8)]
+    going = [await connect("old", to=gateway) for _ in range(24)]
+    coming: list[Client] = []
+    for sent, client in enumerate(going, start=1):
+        bus.send("old", {"n": 2 * sent - 1, "padding": "x" * 500})
+        match sent % 4:
+            case 0:
+                await client.lose()
+            case 1:
+                await client.close()
+            case 2:
+                coming.append(await connect("new", to=gateway, session=client.session))
+            case _:
+                client._ws._writer.transport.close()
+        bus.send("old", {"n": 2 * sent})
+        coming.append(await connect("new", to=gateway))
+        bus.send("new", {"n": sent})
+    for client in staying:
+        await client.events("old", 48)
+
+    assert [list(range(1, 49))] * 8 == [client.channel("old").numbers for client in staying]
+    for client in coming:
+        await eventually(lambda: 24 in client.channel("new").numbers)  # noqa: B023  # awaited
+        assert [] == client.channel("new").faults(until=24)
+        if client.hello["resumed"] is False:
+            assert [] == client.channel("old").events

@@ -63,6 +63,22 @@ def greeted(peers: Peers, served: Files) -> Greeted:
     return make
 
 
+async def test_many_clients_of_one_view_get_the_same_over_tls(
+    launch: Launch, publisher: NewPublisher, served: Files, greeted: Greeted
+) -> None:
+    """Nothing goes past what encrypts."""
+    gateway = await _launch(launch, served)
+    bus = await publisher(gateway.bus_in)
+    crowd = [await greeted(gateway, "/ws?channels=a") for _ in range(10)]
+    for peer in crowd:
+        await peer.expect("subscribed")
+    for n in range(1, 6):
+        bus.send("a", {"n": n})
+
+    for peer in crowd:
+        assert list(range(1, 6)) == [(await peer.expect("event"))["offset"] for _ in range(5)]
+
+
 async def test_everything_is_served_over_tls(
     launch: Launch, publisher: NewPublisher, served: Files, greeted: Greeted
 ) -> None:
