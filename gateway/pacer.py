@@ -1,9 +1,9 @@
 """When the loop rests, so that events gather: on the bus, and in the logs before they are written.
 
 To be woken costs nearly the same for one event as for many, and so does a write to a client. So the loop
-rests about as long as it has worked: less if that was long, and never longer than it may, and less if many
-events shared that cost already. What is too short for a timer adds up until it is not. An event that comes
-to a rested loop is written at once.
+rests about as long as it has worked; less if that was long, never longer than it may, and hardly at all if
+many events shared that cost already. What is too short for a timer adds up until it is not. An event that
+comes to a rested loop is written at once.
 
 To write nothing has two ends. From the first one on, the next event to come is written together with what
 has gathered: it has not waited, as it would if a timer decided. If none comes, that is not waited for
@@ -24,8 +24,8 @@ PENDING_MAX = 2_000
 UNREAD_SECONDS_MAX = 0.002
 """The bus is read at least so often, or what a publisher sends while it reconnects would be lost."""
 
-_ALIKE = 128
-"""So many events cost about as much by themselves as the wake-up and the writes that they share."""
+_MANY = 128
+"""Where so many events came together a rest is worth a third of what it is to one, and so on."""
 _PAUSE_SECONDS_MIN = 0.0005
 """Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
 
@@ -77,7 +77,7 @@ class Pacer:
         now, worked = time.perf_counter(), time.thread_time()
         since, self._worked = worked - self._worked, worked
         limit = self._settings.flush_seconds
-        rest = since * _ALIKE / (_ALIKE + events) * (limit / (limit + since) if limit else 0)
+        rest = since * math.exp(-events / _MANY) * (limit / (limit + since) if limit else 0)
         until = max(self._rest_until, now - since) + since + rest
         self._rest_until = min(until, now + limit)
         return self._rest_until
