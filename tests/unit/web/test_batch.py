@@ -210,7 +210,7 @@ async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> 
         batch.write(b"first")
         counts.append(calls(functools.partial(batch.write, b"second")))
 
-    assert counts[0] == counts[1]
+    assert counts[0] == counts[1] <= 20
 
 
 async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
