@@ -29,8 +29,15 @@ WIDTH, ROW, LEAST = 1180, 17, 1.5
 Stacks = Mapping[tuple[str, ...], int]
 
 PHASES: Mapping[str, Sequence[str]] = {
-    "the kernel's send": ("__libc_send", "send (libc", "write (libc", "writev (libc", "sendmsg"),
-    "uvloop, around it": ("UVStream", "write (loop.c"),
+    "the kernel's send": (
+        "syscall (libc",
+        "__libc_send",
+        "send (libc",
+        "write (libc",
+        "writev (libc",
+        "sendmsg",
+    ),
+    "io_uring and uvloop, around it": ("Ring.", "Batch.", "UVStream", "write (loop.c"),
     "fan-out": ("Fanout.", "Cohort.", "Sieve."),
     "validation of events": ("Ingest._fields",),
     "log and numbering": ("Engine.", "ChannelLog."),
