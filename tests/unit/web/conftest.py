@@ -26,11 +26,12 @@ from tests.support.core import SECOND, make_hub, publish
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What writes to transports is held against those of both loops."""
-    if item.path.name != "test_batch.py":
-        return None
-    return {"asyncio": asyncio.new_event_loop, "uvloop": loop_factory() or asyncio.new_event_loop}
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_batch.py":
+        factories["uvloop"] = loop_factory() or asyncio.new_event_loop
+    return factories
 
 
 API = "/api/v1/websocket"
