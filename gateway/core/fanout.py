@@ -138,9 +138,10 @@ class Fanout:
             return 0
         if self._leaving:
             self._lag([one for one in self._leaving if one in cohort.members], before=before())
-        failed = set(cohort.ways.write(data))
+        failed = cohort.ways.write(data)
         if failed:
-            self._lag([one for one in cohort.members if one.way in failed], before=before())
+            ways = set(failed)
+            self._lag([one for one in cohort.members if one.way in ways], before=before())
         written = len(cohort.members)
         tally = self.tally
         tally.events += count * written

@@ -466,7 +466,15 @@ async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
         await eventually(lambda: server.requests)
         for peer in peers:
             peer.close()
-        await asyncio.sleep(0.1)  # until the gateway has noticed
+        process = psutil.Process(gateway.process.pid)
+
+        def noticed() -> bool:
+            return not any(
+                len(one.raddr) and one.laddr[1] == gateway.port
+                for one in process.net_connections("tcp")
+            )
+
+        await eventually(noticed)
         go_on.set()
 
         async def nobody() -> bool:

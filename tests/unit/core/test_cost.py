@@ -6,17 +6,15 @@ little to spare: who has to raise one should know why.
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 from gateway.core.arrival import Arrival
 from gateway.core.envelope import Envelope
 from gateway.core.hub import Hub
 from gateway.core.readers import Reader
 from tests.support.core import Way, make_hub, somebody
+from tests.support.counting import calls
 
 
 PAYLOAD = (
@@ -37,25 +35,6 @@ def plain(other: str) -> Message:
 def filtered(number: int) -> Message:
     """Return a view of its own whose filter lets everything pass."""
     return {**PLAIN, "filter": f"data.cpu_percent > {number / 1000}"}
-
-
-def calls(action: Callable[[], object]) -> int:
-    """Count the function calls that an action makes."""
-    count = 0
-
-    def note(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    gc.disable()  # whoever watches the collector would be counted
-    sys.setprofile(note)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-        gc.enable()
-    return count
 
 
 class Sink:

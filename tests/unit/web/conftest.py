@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from gateway.process import loop_factory
 from gateway.web import app
 from gateway.web.context import BusLink, Context
 from gateway.web.pulse import Pulse
+from gateway.web.ring import Ring
 from tests.support.core import SECOND, make_hub, publish
 
 
@@ -76,6 +77,17 @@ class Site:
 
     def wait(self, seconds: float) -> None:
         self.now_ns += round(seconds * SECOND)
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    """io_uring, where this kernel lets us have it."""
+    try:
+        ring = Ring()
+    except OSError as error:
+        pytest.xfail(f"no io_uring here: {error}")
+    yield ring
+    ring.close()
 
 
 MakeSite = Callable[..., Awaitable[Site]]

@@ -6,8 +6,7 @@ import asyncio
 import functools
 import random
 import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -17,21 +16,12 @@ from gateway.core.cohorts import Each, Ways
 from gateway.web.batch import Batch, Direct, Sockets
 from gateway.web.ring import Ring
 from tests.support.core import make_hub
+from tests.support.counting import calls
 from tests.support.waiting import eventually
 
 
 BUFFER = 4096
 """What the kernel keeps of what a client does not read, about."""
-
-
-@pytest.fixture
-def ring() -> Iterator[Ring]:
-    try:
-        ring = Ring()
-    except OSError as error:
-        pytest.xfail(f"no io_uring here: {error}")
-    yield ring
-    ring.close()
 
 
 class Peer:
@@ -182,23 +172,6 @@ async def peers_of(new_peer: NewPeer, ways: Ways, count: int) -> list[Peer]:
     for peer in peers:
         ways.add(peer.way)
     return peers
-
-
-def calls(act: Callable[[], object]) -> int:
-    """Count the calls of functions, of Python's and of C's."""
-    count = 0
-
-    def note(_frame: object, event: str, _what: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        act()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> None:
