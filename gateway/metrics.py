@@ -34,12 +34,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from gateway.core.channels import is_name
-from gateway.core.errors import CloseCode
-from gateway.core.events import STANDARD
-from gateway.core.frames import is_close_code
-from gateway.core.hub import Hub
-from gateway.core.ingest import Reason, Tick
+from gateway.core.ingest.ingest import Reason, Tick
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.events import STANDARD
+from gateway.core.protocol.frames import is_close_code
+from gateway.core.sessions.hub import Hub
 
 
 Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]

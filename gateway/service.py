@@ -11,7 +11,6 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway import __version__
-from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
@@ -21,18 +20,19 @@ from gateway.bus.subscriber import BusError, Link, Mode
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
-from gateway.core.errors import CloseCode
-from gateway.core.ingest import Tick
-from gateway.core.publishers import SILENCES
+from gateway.core.ingest.ingest import Tick
+from gateway.core.ingest.publishers import SILENCES
+from gateway.core.protocol.errors import CloseCode
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Metrics
-from gateway.pacer import Pacer
-from gateway.process import allow_many_files, collect_rarely, every, loop_factory
-from gateway.web import app, arrivals
+from gateway.runtime import allow_many_files, collect_rarely, every, loop_factory
+from gateway.web import admission, app
 from gateway.web.context import BusLink, Context
-from gateway.web.listener import Listener, listener_of
-from gateway.web.pulse import Pulse
-from gateway.web.tls import Certificate
+from gateway.web.sockets.heartbeat import Pulse
+from gateway.web.sockets.listener import Listener, listener_of
+from gateway.web.sockets.tls import Certificate
+from gateway.wiring import build_hub, build_policy
+from gateway.write_scheduler import Pacer
 
 
 log = logger("gateway")
@@ -119,7 +119,7 @@ class Service:
         if config.bind:
             endpoints.append((config.bind, "bind"))
         self.hub.watch = self._watch
-        self.hub.deny = arrivals.denied
+        self.hub.deny = admission.denied
         for endpoint, mode in endpoints:
             link = Link(
                 self._zmq,
@@ -174,7 +174,7 @@ class Service:
         self._context.draining = True
         if self._crew is not None:
             await self._crew.drain()
-        await arrivals.close_all(self._context, CloseCode.RESTART)
+        await admission.close_all(self._context, CloseCode.RESTART)
 
     async def stop(self) -> None:
         """Release everything."""

@@ -18,9 +18,9 @@ from typing import Literal
 import msgspec
 import zmq
 
-from gateway.core import publishers
-from gateway.core.channels import is_name
-from gateway.core.envelope import MAGIC, is_envelope
+from gateway.core.ingest import publishers
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.envelope import MAGIC, is_envelope
 
 
 Frames = list[bytes]

@@ -13,8 +13,8 @@ import zmq
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.config.model import Bus
-from gateway.core.ingest import REPLAY
-from gateway.core.joiner import Ask
+from gateway.core.ingest.ingest import REPLAY
+from gateway.core.ingest.recovery import Ask
 
 
 ENDPOINTS_MAX = 64

@@ -14,10 +14,10 @@ from neurograph_publisher import Curve, Publisher, PublisherError
 
 from gateway.cli.terminal import Failure, Mistake, say
 from gateway.config import Config
-from gateway.core.events import STANDARD
-from gateway.core.ingest import Ingest
-from gateway.core.joiner import Joiner
-from gateway.core.sequences import Sequences
+from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.recovery import Joiner
+from gateway.core.ingest.streams import Sequences
+from gateway.core.protocol.events import STANDARD
 
 
 LINE_BYTES_MAX = Config().bus.message_bytes_max

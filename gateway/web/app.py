@@ -4,17 +4,17 @@ import re
 
 from aiohttp import HttpVersion11, web
 
-from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import RateLimit, logger
 from gateway.metrics import Refused
-from gateway.web import page, rest, schemas
+from gateway.web.access import Door, check_framing, head_bytes
+from gateway.web.authentication import admin, identified, subscriber
 from gateway.web.context import CONTEXT, Context
-from gateway.web.door import Door, check_framing, head_bytes
-from gateway.web.identity import admin, identified, subscriber
+from gateway.web.endpoints import page, rest, schemas
+from gateway.web.endpoints.sse import events
+from gateway.web.endpoints.websocket import websocket
 from gateway.web.problems import SERVER, Handler, problem, problems
-from gateway.web.sse import events
-from gateway.web.transport import HEAD_BYTES_MAX, HEADERS_ADVICE
-from gateway.web.websocket import websocket
+from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE
 
 
 log = logger("gateway.http")

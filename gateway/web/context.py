@@ -8,16 +8,16 @@ from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
-from gateway.core.arrival import Arrival
-from gateway.core.deflate import Compressor
-from gateway.core.hub import Hub
-from gateway.core.rights import Identity, Policy
-from gateway.core.session import Session
+from gateway.core.protocol.deflate import Compressor
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Identity, Policy
+from gateway.core.sessions.requests import Arrival
+from gateway.core.sessions.session import Session
 from gateway.metrics import Metrics
-from gateway.web.batch import Sockets
-from gateway.web.connection import Connection
-from gateway.web.door import Places
-from gateway.web.pulse import Pulse
+from gateway.web.access import Places
+from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.heartbeat import Pulse
+from gateway.web.sockets.writers import Sockets
 
 
 @dataclass(frozen=True, slots=True)

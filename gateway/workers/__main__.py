@@ -15,9 +15,9 @@ import msgspec
 
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.process import allow_many_files, collect_rarely, loop_factory
-from gateway.workers import wire
-from gateway.workers.link import Link
+from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.workers import messages
+from gateway.workers.pipe import Link
 from gateway.workers.worker import Worker
 
 
@@ -26,7 +26,7 @@ log = logs.logger("gateway.workers")
 _ORPHAN_SECONDS = 3.0
 """How long a worker without a parent may take to end."""
 
-_decoder: msgspec.msgpack.Decoder[wire.ToWorker] = msgspec.msgpack.Decoder(wire.ToWorker)
+_decoder: msgspec.msgpack.Decoder[messages.ToWorker] = msgspec.msgpack.Decoder(messages.ToWorker)
 
 
 def run(link: int, door: int) -> int:
@@ -52,9 +52,9 @@ def _follow(link: int) -> None:
 async def _serve(pair: socket.socket, door: socket.socket) -> int:
     parent = os.getppid()
     ended, begun = asyncio.Event(), asyncio.Event()
-    waiting: list[wire.ToWorker] = []
+    waiting: list[messages.ToWorker] = []
 
-    def heard(messages: list[wire.ToWorker]) -> None:
+    def heard(messages: list[messages.ToWorker]) -> None:
         waiting.extend(messages)
         begun.set()
 
@@ -62,13 +62,13 @@ async def _serve(pair: socket.socket, door: socket.socket) -> int:
         begun.set()
         ended.set()
 
-    link: Link[wire.ToWorker] = Link(_decoder, on_messages=heard, on_lost=lost)
+    link: Link[messages.ToWorker] = Link(_decoder, on_messages=heard, on_lost=lost)
     await link.open(pair)
     await begun.wait()
     if ended.is_set():
         return 1
     begin = waiting.pop(0)
-    assert isinstance(begin, wire.Begin)
+    assert isinstance(begin, messages.Begin)
     logs.set_up(begin.config.logging.level, begin.config.logging.format)
     try:
         worker = Worker(begin, link, door)

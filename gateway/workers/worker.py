@@ -9,24 +9,24 @@ import msgspec
 from aiohttp import web
 
 from gateway import logs
-from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
 from gateway.config.errors import ConfigError
-from gateway.core.errors import CloseCode
-from gateway.core.log import Entry
-from gateway.core.numbering import Lives
+from gateway.core.log.epochs import Lives
+from gateway.core.log.log import Entry
+from gateway.core.protocol.errors import CloseCode
 from gateway.metrics import Metrics
-from gateway.pacer import Pacer
-from gateway.process import Tasks, every
-from gateway.web import app, arrivals
+from gateway.runtime import Tasks, every
+from gateway.web import admission, app
 from gateway.web.context import Context
-from gateway.web.listener import listener_of
-from gateway.web.pulse import Pulse
-from gateway.web.tls import Certificate
-from gateway.workers import wire
-from gateway.workers.forward import Forward
-from gateway.workers.link import Link
-from gateway.workers.lobby import Lobby
+from gateway.web.sockets.heartbeat import Pulse
+from gateway.web.sockets.listener import listener_of
+from gateway.web.sockets.tls import Certificate
+from gateway.wiring import build_hub, build_policy
+from gateway.workers import messages
+from gateway.workers.parent import Lobby
+from gateway.workers.pipe import Link
+from gateway.workers.proxy import Forward
+from gateway.write_scheduler import Pacer
 
 
 log = logs.logger("gateway.workers")
@@ -43,7 +43,9 @@ class Worker:
         ConfigError: A key or certificate cannot be used any more.
     """
 
-    def __init__(self, begin: wire.Begin, link: Link[wire.ToWorker], door: socket.socket) -> None:
+    def __init__(
+        self, begin: messages.Begin, link: Link[messages.ToWorker], door: socket.socket
+    ) -> None:
         self.config = config = begin.config
         self._verifier = verifier(config.auth)
         self._certificate = Certificate(config.tls)
@@ -55,7 +57,7 @@ class Worker:
         self._hub = hub = build_hub(
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
-        hub.deny = arrivals.denied
+        hub.deny = admission.denied
         self._metrics = Metrics(hub, links=list, buffers=self._buffers)
         self._pulse = Pulse(hub, config.clients)
         self._context = Context(
@@ -127,12 +129,12 @@ class Worker:
 
     # -- from the parent -----------------------------------------------------------------------
 
-    def heard(self, messages: list[wire.ToWorker]) -> None:
+    def heard(self, messages: list[messages.ToWorker]) -> None:
         """Take in what one wake-up brought; what was appended is written as one tick."""
         entries: list[Entry] = []
         lives: dict[str, Lives] = {}
         for message in messages:
-            if isinstance(message, wire.Entries):
+            if isinstance(message, messages.Entries):
                 entries += message.entries
                 lives |= message.lives
                 continue
@@ -149,44 +151,44 @@ class Worker:
         if entries:
             self._hub.engine.take(entries, lives)
 
-    def _obey(self, message: wire.ToWorker) -> None:
+    def _obey(self, message: messages.ToWorker) -> None:
         match message:
-            case wire.Log():
+            case messages.Log():
                 assert self._filling is not None
                 self._hub.engine.replace(message.state)
                 self._filling.add(message.state.name)
-            case wire.Filled():
+            case messages.Filled():
                 self._filling = None
-                self._link.send(wire.Ready())
-            case wire.Evict():
+                self._link.send(messages.Ready())
+            case messages.Evict():
                 self._hub.engine.evict(now_ns=message.now_ns)
-            case wire.Bus():
+            case messages.Bus():
                 self._hub.told = message.state
-            case wire.Admitted() | wire.Refused() | wire.Renamed():
+            case messages.Admitted() | messages.Refused() | messages.Renamed():
                 self._lobby.answered(message)
-            case wire.Personal():
+            case messages.Personal():
                 session = self._hub.sessions.get(message.client_id)
                 if session is not None:  # else it goes just now, and the parent keeps the message
                     self._hub.take_personal(session, message.entry)
-            case wire.Release():
+            case messages.Release():
                 self._lobby.release(message)
-            case wire.Report():
+            case messages.Report():
                 self._report(message.number)
-            case wire.Reload():
+            case messages.Reload():
                 self._reload()
-            case wire.Drain():
+            case messages.Drain():
                 self._tasks.begin(self._drain(message.number))
             case _:
                 raise AssertionError(f"{message} is for nobody here")
 
     def _report(self, number: int) -> None:
         behind = {
-            one.client_id: wire.Behind(one.lagging, one.lag, one.buffered)
+            one.client_id: messages.Behind(one.lagging, one.lag, one.buffered)
             for one in self._context.connections.values()
             if one.lagging or one.buffered
         }
         sockets = len(self._listener.seats)
-        self._link.send(wire.Reported(number, sockets, self._metrics.samples(), behind))
+        self._link.send(messages.Reported(number, sockets, self._metrics.samples(), behind))
 
     def _reload(self) -> None:
         if self._verifier is not None:
@@ -195,8 +197,8 @@ class Worker:
 
     async def _drain(self, number: int) -> None:
         self._context.draining = True
-        await arrivals.close_all(self._context, CloseCode.RESTART)
-        self._link.send(wire.Drained(number))
+        await admission.close_all(self._context, CloseCode.RESTART)
+        self._link.send(messages.Drained(number))
 
     # -- time ----------------------------------------------------------------------------------
 

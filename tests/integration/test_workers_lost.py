@@ -16,11 +16,15 @@ import pytest
 
 from gateway.config import Config
 from gateway.service import running
-from gateway.workers import crew as crew_module
+from gateway.workers import supervisor as crew_module
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
-from tests.support.crew import (
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.record import Record
+from tests.support.waiting import eventually
+from tests.support.workers import (
     elsewhere,
     holder,
     lost,
@@ -29,10 +33,6 @@ from tests.support.crew import (
     started,
     workers,
 )
-from tests.support.gateway import Gateway
-from tests.support.publisher import Publisher
-from tests.support.record import Record
-from tests.support.waiting import eventually
 
 
 API = "/api/v1/websocket"

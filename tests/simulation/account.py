@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.messages import Position
+from gateway.core.protocol.messages import Position
 
 
 class Account:

@@ -12,13 +12,13 @@ import struct
 from collections import deque
 from typing import Any
 
-from gateway.core.arrival import Arrival
-from gateway.core.envelope import Envelope
-from gateway.core.frames import text_payloads
-from gateway.core.hub import Hub
-from gateway.core.joiner import Ask
-from gateway.core.messages import Position
-from gateway.core.readers import Reader
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.ingest.recovery import Ask
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.frames import text_payloads
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import Arrival
 from tests.simulation.account import Account
 from tests.support.core import SECOND, Socket, make_hub, somebody
 
@@ -333,7 +333,7 @@ class World:
         self.truth[topic][incarnation] = number
 
     def conditions(self, options: dict[str, Any]) -> Any:
-        from gateway.core.messages import Conditions
+        from gateway.core.protocol.messages import Conditions
 
         return Conditions(options.get("filter"), options.get("rate"))
 

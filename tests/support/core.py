@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.core import messages
-from gateway.core.arrival import Arrival, Greeting
-from gateway.core.channels import EVERYONE, PERSONAL
-from gateway.core.engine import Engine
-from gateway.core.fanout import Fanout
-from gateway.core.hub import Hub
-from gateway.core.ingest import Ingest
-from gateway.core.joiner import JOIN_NS, Joiner
-from gateway.core.log import Retention
-from gateway.core.mailbox import Mailbox
-from gateway.core.messages import Position
-from gateway.core.quota import Allowance, Allowed
-from gateway.core.readers import Reader
-from gateway.core.rights import Grants, Identity, Policy
-from gateway.core.sequences import Sequences
-from gateway.core.session import Session
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.fanout.fanout import Fanout
+from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.recovery import JOIN_NS, Joiner
+from gateway.core.ingest.streams import Sequences
+from gateway.core.log.log import Retention
+from gateway.core.log.logs import Engine
+from gateway.core.protocol import messages
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Grants, Identity, Policy
+from gateway.core.sessions.rate_limit import Allowance, Allowed
+from gateway.core.sessions.requests import Arrival, Greeting
+from gateway.core.sessions.session import Session
+from gateway.core.sessions.store import Mailbox
 
 
 SECOND = 1_000_000_000

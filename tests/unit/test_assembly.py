@@ -1,7 +1,7 @@
 """How configuration becomes a gateway."""
 
-from gateway.assembly import build_hub
 from gateway.config.model import Config, Ingest, Log, Sessions
+from gateway.wiring import build_hub
 from tests.support.core import Peer, publish
 
 

@@ -6,10 +6,10 @@ import asyncio
 import time
 
 from gateway.config.model import Fanout as Settings
-from gateway.core.arrival import Arrival
-from gateway.core.hub import Hub
-from gateway.core.readers import Reader
-from gateway.pacer import PENDING_MAX, UNREAD_SECONDS_MAX, Pacer
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import Arrival
+from gateway.write_scheduler import PENDING_MAX, UNREAD_SECONDS_MAX, Pacer
 from tests.support.core import Way, make_hub, publish, somebody
 from tests.support.waiting import eventually
 

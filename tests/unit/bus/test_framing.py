@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bus.framing import Frames, Reader
-from gateway.core.envelope import Envelope, is_envelope
+from gateway.core.protocol.envelope import Envelope, is_envelope
 
 
 NAMES = ("metrics", "logs", "a.b-c_d", "NGE1-is-a-name-of-32-characters-", "$heartbeat")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.channels import is_name, is_pattern, matches
+from gateway.core.protocol.channels import is_name, is_pattern, matches
 
 
 _segment = st.text("abcXYZ019_-", min_size=1, max_size=5)

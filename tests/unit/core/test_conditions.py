@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import Event
-from gateway.core.hub import Hub
-from gateway.core.log import Retention
+from gateway.core.log.log import Retention
+from gateway.core.protocol.events import Event
+from gateway.core.sessions.hub import Hub
 from tests.support.core import SECOND, Peer, make_hub
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gateway.core.arrival import Arrival
-from gateway.core.envelope import Envelope
-from gateway.core.hub import Hub
-from gateway.core.readers import Reader
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import Arrival
 from tests.support.core import Way, make_hub, somebody
 from tests.support.counting import calls
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.deflate import Compressor, inflate, negotiate
-from gateway.core.frames import Violation, text_frame, text_payloads
+from gateway.core.protocol.deflate import Compressor, inflate, negotiate
+from gateway.core.protocol.frames import Violation, text_frame, text_payloads
 
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"

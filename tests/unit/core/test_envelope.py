@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.envelope import SIZE, Envelope, unpack
+from gateway.core.protocol.envelope import SIZE, Envelope, unpack
 
 
 VECTORS = Path(__file__).parents[2] / "conformance/vectors/envelope.json"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.core.arrival import Arrival
-from gateway.core.hub import Hub
-from gateway.core.readers import Reader
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import Arrival
 from tests.support.core import Peer, Way, make_hub, publish, somebody
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.cel import VALUES_MAX
-from gateway.core.filters import DEPTH_MAX, NODES_MAX, TEXT_CHARS_MAX, FilterError, parse
+from gateway.core.fanout.cel import VALUES_MAX
+from gateway.core.fanout.filters import DEPTH_MAX, NODES_MAX, TEXT_CHARS_MAX, FilterError, parse
 
 
 EVENT: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.filters import DEPTH_MAX, NODES_MAX, TEXT_CHARS_MAX, FilterError, parse
+from gateway.core.fanout.filters import DEPTH_MAX, NODES_MAX, TEXT_CHARS_MAX, FilterError, parse
 
 
 Tree = tuple[Any, ...]

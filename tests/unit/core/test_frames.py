@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.frames import (
+from gateway.core.protocol.frames import (
     is_close_code,
     ping_frame,
     pong_frame,

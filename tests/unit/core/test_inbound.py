@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.deflate import inflate
-from gateway.core.frames import Violation
-from gateway.core.inbound import Message, Opcode, Parser
+from gateway.core.protocol.deflate import inflate
+from gateway.core.protocol.frames import Violation
+from gateway.core.protocol.parser import Message, Opcode, Parser
 from tests.support.raw import encode_frame
 
 

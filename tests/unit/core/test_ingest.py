@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.envelope import Envelope
-from gateway.core.events import Event
-from gateway.core.ingest import Ingest, Rejection, timestamp
-from gateway.core.joiner import JOIN_NS, Joiner
-from gateway.core.sequences import Sequences
+from gateway.core.ingest.ingest import Ingest, Rejection, timestamp
+from gateway.core.ingest.recovery import JOIN_NS, Joiner
+from gateway.core.ingest.streams import Sequences
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.events import Event
 
 
 NOW = 1_795_435_200_123_456_789

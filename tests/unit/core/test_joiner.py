@@ -6,11 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import joiner as limits
-from gateway.core.envelope import Envelope
-from gateway.core.joiner import ANSWER_NS, ASKING_MAX, COOL_NS, GREETING_NS, JOIN_NS, Joiner
-from gateway.core.publishers import Heartbeat
-from gateway.core.sequences import Sequences
+from gateway.core.ingest import recovery as limits
+from gateway.core.ingest.publishers import Heartbeat
+from gateway.core.ingest.recovery import (
+    ANSWER_NS,
+    ASKING_MAX,
+    COOL_NS,
+    GREETING_NS,
+    JOIN_NS,
+    Joiner,
+)
+from gateway.core.ingest.streams import Sequences
+from gateway.core.protocol.envelope import Envelope
 
 
 BEATS = 1

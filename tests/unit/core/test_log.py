@@ -5,10 +5,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import Event
-from gateway.core.frames import text_payload
-from gateway.core.log import ChannelLog, Retention
-from gateway.core.numbering import Cursor
+from gateway.core.log.epochs import Cursor
+from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.protocol.events import Event
+from gateway.core.protocol.frames import text_payload
 
 
 def event(size: int = 1, *, now_ns: int = 0) -> Event:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import Event, Hole
-from gateway.core.log import ChannelLog, Retention
-from gateway.core.messages import Position
-from gateway.core.numbering import LIVES_MAX, OFFSET_MAX, ORIGIN, OWN
+from gateway.core.log.epochs import LIVES_MAX, OFFSET_MAX, ORIGIN, OWN
+from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.protocol.events import Event, Hole
+from gateway.core.protocol.messages import Position
 from tests.support.core import make_hub
 
 
@@ -220,7 +220,7 @@ def test_whoever_publishes_places_only_grow_and_positions_are_never_reused(
 
 def test_two_gateways_on_one_bus_hand_out_the_same_positions() -> None:
     """With epochs of their own, at different times, and one of them with a loss."""
-    from gateway.core.envelope import Envelope
+    from gateway.core.protocol.envelope import Envelope
 
     one, other = make_hub(epoch="one"), make_hub(epoch="other")
     for sequence in range(1, 20):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway.core.hub import Hub
-from gateway.core.messages import Broadcast, Position
+from gateway.core.protocol.messages import Broadcast, Position
+from gateway.core.sessions.hub import Hub
 from tests.support.core import SECOND, Peer, make_hub, publish, somebody
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import RequestError
-from gateway.core.quota import Allowance, Kind, Quota
+from gateway.core.protocol.errors import RequestError
+from gateway.core.sessions.rate_limit import Allowance, Kind, Quota
 from tests.support.core import SECOND
 
 

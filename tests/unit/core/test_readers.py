@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from gateway.core.channels import matches
-from gateway.core.messages import Position
+from gateway.core.protocol.channels import matches
+from gateway.core.protocol.messages import Position
 from tests.support.core import Peer, make_hub, publish
 
 

@@ -9,8 +9,9 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core import messages, requests
-from gateway.core.errors import RequestError
+from gateway.core.protocol import messages
+from gateway.core.protocol.errors import RequestError
+from gateway.core.sessions import requests
 from tests.support.core import Peer, make_hub, publish
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.assembly import build_policy
 from gateway.config.model import Config
-from gateway.core.channels import matches
-from gateway.core.rights import Action, Claims, Grants, Policy, covers, overlap
-from gateway.core.views import Selection
+from gateway.core.fanout.views import Selection
+from gateway.core.protocol.channels import matches
+from gateway.core.sessions.permissions import Action, Claims, Grants, Policy, covers, overlap
+from gateway.wiring import build_policy
 
 
 SEGMENTS = ["a", "b", "c", "d"]

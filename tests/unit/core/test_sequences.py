@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.envelope import Envelope
-from gateway.core.joiner import JOIN_NS, Joiner
-from gateway.core.sequences import HOLES_MAX, UNTOLD_MAX, Sequences
+from gateway.core.ingest.recovery import JOIN_NS, Joiner
+from gateway.core.ingest.streams import HOLES_MAX, UNTOLD_MAX, Sequences
+from gateway.core.protocol.envelope import Envelope
 
 
 def make(*, started_ns: int = -JOIN_NS) -> Joiner:

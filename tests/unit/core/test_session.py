@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway.core.envelope import Envelope
-from gateway.core.messages import Broadcast, Position
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.messages import Broadcast, Position
 from tests.support.core import SECOND, Peer, make_hub, publish, somebody
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from gateway.assembly import build_policy
 from gateway.config.model import Config
-from gateway.core.errors import RequestError
-from gateway.core.hub import Hub
-from gateway.core.messages import Position
-from gateway.core.rights import Claims, Grants, Identity, Policy
-from gateway.core.session import Session
+from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
+from gateway.core.sessions.session import Session
+from gateway.wiring import build_policy
 from tests.support.core import SECOND, Peer, make_hub, publish
 
 
@@ -196,7 +196,7 @@ def test_who_comes_back_has_the_rights_of_today() -> None:
 def test_a_broadcast_needs_the_right_to() -> None:
     from msgspec import Raw
 
-    from gateway.core.messages import Broadcast
+    from gateway.core.protocol.messages import Broadcast
 
     hub = make_hub()
     event = Raw(b'{"hello":1}')

@@ -13,15 +13,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway.assembly import build_policy
 from gateway.config.model import Config
-from gateway.core.hub import Hub
+from gateway.core.sessions.hub import Hub
 from gateway.metrics import Metrics
-from gateway.process import loop_factory
+from gateway.runtime import loop_factory
 from gateway.web import app
 from gateway.web.context import BusLink, Context
-from gateway.web.pulse import Pulse
-from gateway.web.ring import Ring
+from gateway.web.sockets.heartbeat import Pulse
+from gateway.web.sockets.io_uring import Ring
+from gateway.wiring import build_policy
 from tests.support.core import SECOND, make_hub, publish
 
 

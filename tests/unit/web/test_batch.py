@@ -12,9 +12,9 @@ from typing import cast
 
 import pytest
 
-from gateway.core.cohorts import Each, Ways
-from gateway.web.batch import Batch, Direct, Sockets
-from gateway.web.ring import Ring
+from gateway.core.fanout.cohorts import Each, Ways
+from gateway.web.sockets.io_uring import Ring
+from gateway.web.sockets.writers import Batch, Direct, Sockets
 from tests.support.core import make_hub
 from tests.support.counting import calls
 from tests.support.waiting import eventually

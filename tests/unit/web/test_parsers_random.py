@@ -10,12 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.config.model import Config
-from gateway.core.errors import RequestError
-from gateway.core.frames import text_frame
-from gateway.core.messages import Position
-from gateway.web import arrivals, rest
-from gateway.web.door import Door
-from gateway.web.sse import EventStream, positions_of
+from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.frames import text_frame
+from gateway.core.protocol.messages import Position
+from gateway.web import admission
+from gateway.web.access import Door
+from gateway.web.endpoints import rest
+from gateway.web.endpoints.sse import EventStream, positions_of
 from tests.support.core import somebody
 
 
@@ -41,7 +42,7 @@ _wishes = st.dictionaries(
 @given(_wishes)
 def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> None:
     try:
-        arrival = arrivals.read(query, somebody())
+        arrival = admission.read(query, somebody())
     except RequestError:
         return
     assert arrival.last is None or arrival.last >= 0

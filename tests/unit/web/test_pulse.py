@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.config.model import Clients
-from gateway.core.errors import CloseCode
-from gateway.core.readers import Cursors
-from gateway.web.pulse import Pulse
+from gateway.core.fanout.cohorts import Cursors
+from gateway.core.protocol.errors import CloseCode
+from gateway.web.sockets.heartbeat import Pulse
 from tests.support.core import make_hub
 
 

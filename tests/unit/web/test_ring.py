@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from gateway.web.ring import REQUESTS_MAX, Ring
+from gateway.web.sockets.io_uring import REQUESTS_MAX, Ring
 
 
 Pair = tuple[socket.socket, socket.socket]

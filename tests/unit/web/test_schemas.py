@@ -13,10 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.core.errors import CloseCode, ErrorCode
-from gateway.core.events import STANDARD
-from gateway.web import schemas
+from gateway.core.protocol.errors import CloseCode, ErrorCode
+from gateway.core.protocol.events import STANDARD
 from gateway.web.context import BusLink
+from gateway.web.endpoints import schemas
 from tests.support.core import Peer
 from tests.unit.web.conftest import API, MakeSite, Site
 

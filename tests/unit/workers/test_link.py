@@ -7,8 +7,8 @@ import socket
 
 import msgspec
 
-from gateway.workers import wire
-from gateway.workers.link import Link, framed
+from gateway.workers import messages
+from gateway.workers.pipe import Link, framed
 from tests.support.waiting import eventually
 
 
@@ -16,18 +16,18 @@ class End:
     """One end of a link, and what came to it."""
 
     def __init__(self, **how: int) -> None:
-        self.heard: list[wire.ToParent] = []
+        self.heard: list[messages.ToParent] = []
         self.wake_ups = 0
         self.lost = 0
-        decoder = msgspec.msgpack.Decoder(wire.ToParent)
-        self.link: Link[wire.ToParent] = Link(
+        decoder = msgspec.msgpack.Decoder(messages.ToParent)
+        self.link: Link[messages.ToParent] = Link(
             decoder, on_messages=self._take, on_lost=self._end, **how
         )
 
-    def _take(self, messages: list[wire.ToParent]) -> None:
+    def _take(self, messages: list[messages.ToParent]) -> None:
         self.heard += messages
         self.wake_ups += 1
-        if any(isinstance(one, wire.Ready) for one in messages):
+        if any(isinstance(one, messages.Ready) for one in messages):
             raise ValueError("of no use here")
 
     def _end(self) -> None:
@@ -43,7 +43,7 @@ async def linked(**how: int) -> tuple[End, End]:
 
 async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     one, other = await linked()
-    sent = [wire.Known(["x" * size], {}) for size in (0, 1, 300, 70_000, 3_000_000, 5)]
+    sent = [messages.Known(["x" * size], {}) for size in (0, 1, 300, 70_000, 3_000_000, 5)]
     for message in sent:
         one.link.send(message)
     await eventually(lambda: len(other.heard) == len(sent))
@@ -55,16 +55,16 @@ async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
 
 async def test_a_message_may_come_in_any_pieces() -> None:
     end = End()
-    data = framed(wire.Released(7)) + framed(wire.Drained(8))
+    data = framed(messages.Released(7)) + framed(messages.Drained(8))
     for at in range(len(data)):
         end.link.data_received(data[at : at + 1])
 
-    assert [wire.Released(7), wire.Drained(8)] == end.heard
+    assert [messages.Released(7), messages.Drained(8)] == end.heard
 
 
 async def test_what_came_together_is_handed_over_together() -> None:
     end = End()
-    end.link.data_received(framed(wire.Released(1)) + framed(wire.Released(2)))
+    end.link.data_received(framed(messages.Released(1)) + framed(messages.Released(2)))
 
     assert (2, 1) == (len(end.heard), end.wake_ups)
 
@@ -75,7 +75,7 @@ async def test_who_does_not_read_is_given_up_at_the_limit() -> None:
     end = End(unread_bytes_max=1_000_000)
     await end.link.open(ours)
     for _ in range(100):
-        end.link.send(wire.Known(["x" * 100_000], {}))
+        end.link.send(messages.Known(["x" * 100_000], {}))
     await eventually(lambda: end.lost == 1)
     theirs.close()
 
@@ -84,7 +84,7 @@ async def test_who_waits_until_it_flows_goes_on_when_the_peer_reads_or_goes() ->
     ours, theirs = socket.socketpair()
     end = End()
     await end.link.open(ours)
-    end.link.send(wire.Known(["x" * 8_000_000], {}))
+    end.link.send(messages.Known(["x" * 8_000_000], {}))
     waiting = asyncio.create_task(end.link.flows())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -95,5 +95,5 @@ async def test_who_waits_until_it_flows_goes_on_when_the_peer_reads_or_goes() ->
 async def test_a_message_that_cannot_be_handled_ends_the_link() -> None:
     """What both sides hold could differ from then on."""
     one, other = await linked()
-    one.link.send(wire.Ready())
+    one.link.send(messages.Ready())
     await eventually(lambda: one.lost == other.lost == 1)

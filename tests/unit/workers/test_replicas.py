@@ -6,12 +6,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.engine import Engine
-from gateway.core.events import Event, Hole
-from gateway.core.log import ChannelLog, Entry, Retention
-from gateway.core.messages import Position
-from gateway.core.numbering import Lives
-from gateway.workers import wire
+from gateway.core.log.epochs import Lives
+from gateway.core.log.log import ChannelLog, Entry, Retention
+from gateway.core.log.logs import Engine
+from gateway.core.protocol.events import Event, Hole
+from gateway.core.protocol.messages import Position
+from gateway.workers import messages
 
 
 CHANNELS = ("a", "b", "metrics")
@@ -20,7 +20,7 @@ RETENTIONS = {
     "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2),
 }
 
-_decode = msgspec.msgpack.Decoder(wire.ToWorker).decode
+_decode = msgspec.msgpack.Decoder(messages.ToWorker).decode
 
 
 def engine() -> Engine:
@@ -42,8 +42,8 @@ class Pair:
     def join(self) -> None:
         self.joined = 1
         for log in self.original.logs.values():
-            message = _decode(msgspec.msgpack.encode(wire.Log(log.state)))
-            assert isinstance(message, wire.Log)
+            message = _decode(msgspec.msgpack.encode(messages.Log(log.state)))
+            assert isinstance(message, messages.Log)
             self.replica.replace(message.state)
 
     def _tell(self, entries: list[Entry]) -> None:
@@ -54,8 +54,8 @@ class Pair:
             if self.shipped.get(name) != present:
                 self.shipped[name] = present
                 lives[name] = numbering.lives
-        message = _decode(msgspec.msgpack.encode(wire.Entries(entries, lives)))
-        assert isinstance(message, wire.Entries)
+        message = _decode(msgspec.msgpack.encode(messages.Entries(entries, lives)))
+        assert isinstance(message, messages.Entries)
         if self.joined:
             self.replica.take(message.entries, message.lives)
 

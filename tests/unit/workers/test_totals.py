@@ -5,9 +5,9 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
-from gateway.workers import wire
-from gateway.workers.process import Process
-from gateway.workers.totals import Totals
+from gateway.workers import messages
+from gateway.workers.child import Process
+from gateway.workers.supervisor import Totals
 from tests.support.core import make_hub
 
 
@@ -17,7 +17,7 @@ def metrics(buffers: list[int]) -> Metrics:
 
 def process(of: Metrics) -> Process:
     made = Process(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
-    made.report = wire.Reported(1, 0, of.samples(), {})
+    made.report = messages.Reported(1, 0, of.samples(), {})
     return made
 
 

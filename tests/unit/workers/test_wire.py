@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from gateway.config.model import Config, Log, Role
-from gateway.core import portable
-from gateway.core.rights import Claims, Grants, Identity, Policy
-from gateway.workers import wire
+from gateway.core.sessions import store
+from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
+from gateway.workers import messages
 from tests.support.core import Peer, make_hub
 
 
-def through(message: wire.ToWorker) -> wire.ToWorker:
-    decoder: msgspec.msgpack.Decoder[wire.ToWorker] = msgspec.msgpack.Decoder(wire.ToWorker)
+def through(message: messages.ToWorker) -> messages.ToWorker:
+    decoder: msgspec.msgpack.Decoder[messages.ToWorker] = msgspec.msgpack.Decoder(messages.ToWorker)
     return decoder.decode(msgspec.msgpack.encode(message))
 
 
@@ -27,12 +27,12 @@ def test_a_configuration_stays_as_it_is() -> None:
         workers=3, channels={"a.b": Log(key="data.k")}, roles={"x": Role(subscribe=(">",))}
     )
 
-    assert wire.Begin(config, "e1", "/r") == through(wire.Begin(config, "e1", "/r"))
+    assert messages.Begin(config, "e1", "/r") == through(messages.Begin(config, "e1", "/r"))
 
 
 def test_an_identity_stays_as_it_is() -> None:
-    decoder = msgspec.msgpack.Decoder(wire.ToParent)
-    message = wire.Arrive(1, "client", "secret", identity(), None, "203.0.113.7")
+    decoder = msgspec.msgpack.Decoder(messages.ToParent)
+    message = messages.Arrive(1, "client", "secret", identity(), None, "203.0.113.7")
 
     assert message == decoder.decode(msgspec.msgpack.encode(message))
 
@@ -50,11 +50,11 @@ def test_a_session_stays_as_it_is() -> None:
         now_ns=0,
     )
     session.subscriptions["a.*"] = session.subscriptions["a.*"]._replace(within=frozenset({"a.b"}))
-    state = portable.pack(session)
-    message = through(wire.Admitted(1, state))
-    assert isinstance(message, wire.Admitted)
+    state = store.pack(session)
+    message = through(messages.Admitted(1, state))
+    assert isinstance(message, messages.Admitted)
     assert message.session == state
-    followed = portable.subscriptions(message.session.followed)
+    followed = store.subscriptions(message.session.followed)
 
     assert session.subscriptions == followed
     assert {"$everyone", "logs", "robots"} <= message.session.known.keys()
