@@ -7,16 +7,16 @@ from gateway import __version__
 from gateway.config.model import Clients, Config, Log
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.interest import Interest
-from gateway.core.ingest.recovery import Joiner
-from gateway.core.ingest.streams import Sequences
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
-from gateway.core.log.logs import Engine
+from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Grants, Policy
-from gateway.core.sessions.rate_limit import Allowance, Allowed
-from gateway.core.sessions.requests import Greeting
-from gateway.core.sessions.store import Mailbox
+from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
+from gateway.core.sessions.requests import Welcome
+from gateway.core.sessions.store import SessionStore
 
 
 def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True) -> Hub:
@@ -25,7 +25,7 @@ def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True)
     Without `fan_out` another process holds the clients.
     """
     epoch = epoch or secrets.token_hex(4)
-    engine = Engine(
+    logs = Logs(
         epoch=epoch,
         channels_max=config.ingest.channels_max,
         retention=_retention(config.log),
@@ -34,11 +34,11 @@ def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True)
     ingest = Ingest(
         payload_bytes_max=config.ingest.payload_bytes_max,
         rejections_kept=config.ingest.rejections_kept,
-        admit=engine.admit,
-        joiner=Joiner(
-            sequences=Sequences(streams_max=config.ingest.streams_max),
+        admit=logs.admit,
+        recovery=Recovery(
+            sequences=Streams(streams_max=config.ingest.streams_max),
             started_ns=time.time_ns(),
-            history=engine.history,
+            history=logs.history,
             interest=Interest(
                 everything=not config.log.on_demand,
                 always=[name for name, own in config.channels.items() if not own.on_demand],
@@ -46,36 +46,36 @@ def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True)
             ),
         ),
     )
-    mailbox = Mailbox(
+    store = SessionStore(
         epoch=epoch,
         ttl_ns=round(config.sessions.ttl_seconds * 1e9),
         messages_max=config.sessions.messages_max,
         remembered_max=config.sessions.remembered_max,
     )
-    greeting = Greeting(
+    welcome = Welcome(
         server=messages.Server("neurograph-gateway", __version__),
         heartbeat_seconds=config.clients.heartbeat_seconds,
         session_ttl_seconds=config.sessions.ttl_seconds,
         message_bytes_max=config.clients.message_bytes_max,
     )
     return Hub(
-        engine=engine,
+        logs=logs,
         ingest=ingest,
-        mailbox=mailbox,
-        greeting=greeting,
+        store=store,
+        welcome=welcome,
         allowed=_allowed(config.clients),
         fan_out=fan_out,
     )
 
 
-def _allowed(clients: Clients) -> Allowed:
-    return Allowed(
+def _allowed(clients: Clients) -> ClientLimits:
+    return ClientLimits(
         subscriptions_max=clients.subscriptions_max,
         wildcards_max=clients.wildcards_max,
         rates={
-            "messages": Allowance(clients.messages_burst, clients.messages_per_second),
-            "subscribes": Allowance(clients.subscribes_burst, clients.subscribes_per_second),
-            "pings": Allowance(clients.pings_burst, clients.pings_per_second),
+            "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
+            "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
+            "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
         },
     )
 

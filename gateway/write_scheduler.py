@@ -30,7 +30,7 @@ _PAUSE_SECONDS_MIN = 0.0005
 """Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
 
 
-class Pacer:
+class WriteScheduler:
     """Writes what a fan-out has ready or held back; needs a running event loop.
 
     `on_written` is called with the seconds from the receipt of the oldest event to its last write.

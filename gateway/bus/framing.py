@@ -30,7 +30,7 @@ _ATTEMPT = MAGIC[:-1]
 """What begins so was meant to be an envelope."""
 
 
-class Reader:
+class MessageReader:
     """Reads the messages of one socket."""
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:

@@ -15,8 +15,8 @@ from neurograph_publisher import Curve, Publisher, PublisherError
 from gateway.cli.terminal import Failure, Mistake, say
 from gateway.config import Config
 from gateway.core.ingest.ingest import Ingest
-from gateway.core.ingest.recovery import Joiner
-from gateway.core.ingest.streams import Sequences
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.events import STANDARD
 
 
@@ -47,7 +47,7 @@ class Form:
             payload_bytes_max=Config().ingest.payload_bytes_max,
             rejections_kept=1,
             admit=lambda _: True,
-            joiner=Joiner(sequences=Sequences(streams_max=1), started_ns=0, history=lambda _: 0),
+            recovery=Recovery(sequences=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
         )
 
     def read(self, given: bytes) -> orjson.Fragment:

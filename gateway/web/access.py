@@ -38,7 +38,7 @@ class Caller:
     """``http`` or ``https``, as the client sees it."""
 
 
-class Door:
+class AccessPolicy:
     """What one configuration lets in."""
 
     def __init__(self, config: Config) -> None:
@@ -122,7 +122,7 @@ class Door:
         return address is not None and any(address in network for network in self._proxies)
 
 
-class Places:
+class AddressLimit:
     """How many clients each address has, and whether one more is too many.
 
     Those of this machine are not counted: they share one address. Of IPv6 a whole /64 counts as

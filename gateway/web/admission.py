@@ -13,19 +13,19 @@ from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.permissions import Identity
-from gateway.core.sessions.requests import Arrival
+from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
-from gateway.logs import RateLimit
+from gateway.logs import Throttle
 from gateway.web.authentication import audit, of_token
 from gateway.web.context import Context
 from gateway.web.sockets.connection import Connection
-from gateway.web.sockets.token_deadline import Terms
+from gateway.web.sockets.token_deadline import TokenDeadline
 
 
 _SECRET_BYTES = 24
 _USER_CHARS_MAX = 128
 _DIGITS_MAX = 9
-_denials = RateLimit(count=5, interval_seconds=1.0)
+_denials = Throttle(count=5, interval_seconds=1.0)
 _SOON_SECONDS = 1.0
 """A gateway that has just started is soon ready."""
 
@@ -58,19 +58,19 @@ async def close_all(context: Context, code: CloseCode) -> None:
     await asyncio.gather(*(connection.gone() for connection in connections))
 
 
-async def arrive(context: Context, connection: Connection, arrival: Arrival) -> None:
+async def arrive(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
     """Give a connection its session: a new one, or the one that its secret opens.
 
     It is sent away if its user, its address or everybody has too many clients already.
     """
     if context.registry is not None:
-        await context.registry.arrive(connection, arrival)
+        await context.registry.arrive(connection, connect_request)
         return
     if connection.ending or connection.lost:
         return  # it went while its token was looked at
-    held = context.hub.attached(arrival, now_ns=context.now_ns())
+    held = context.hub.attached(connect_request, now_ns=context.now_ns())
     if held is None:
-        full = too_many(context, arrival.identity)
+        full = too_many(context, connect_request.identity)
         # Asked again: others may have come while its token was looked at.
         refused = CloseCode.USER_LIMIT if full else refusal(context, connection.address)
         if refused is not None:
@@ -81,20 +81,20 @@ async def arrive(context: Context, connection: Connection, arrival: Arrival) -> 
         old = context.connections[held.client_id]
         old.end(CloseCode.SESSION_TAKEN_OVER)
         leave(context, old)
-    enter(context, connection, arrival)
+    enter(context, connection, connect_request)
 
 
-def enter(context: Context, connection: Connection, arrival: Arrival) -> None:
+def enter(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
     """Greet a client that may come in; nothing else holds its session."""
-    session = context.hub.arrive(arrival, connection.reader, now_ns=context.now_ns())
+    session = context.hub.arrive(connect_request, connection.reader, now_ns=context.now_ns())
     connection.session = session
     context.connections[session.client_id] = connection
     context.places.take(connection.address)
     context.metrics.opened()
-    context.pulse.add(connection, now=asyncio.get_running_loop().time())
+    context.heartbeat.add(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
-        connection.terms = Terms(connection, context.config.auth, context.now_ns)
-        connection.terms.settle()
+        connection.token_deadline = TokenDeadline(connection, context.config.auth, context.now_ns)
+        connection.token_deadline.settle()
     # With an open door it is anybody, and what anybody does fills logs.
     log = audit.debug if context.verifier is None else audit.info
     log("connected", address=connection.address, **_who(session))
@@ -128,8 +128,8 @@ async def authenticate(context: Context, connection: Connection, message: messag
             session.refuse(error, message.id)
         return
     audit.info("authenticated", address=connection.address, **_who(session))
-    if connection.terms is not None:
-        connection.terms.settle()
+    if connection.token_deadline is not None:
+        connection.token_deadline.settle()
 
 
 async def _may_become(context: Context, session: Session, identity: Identity) -> bool:
@@ -163,19 +163,19 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     if session is None:
         return
     connection.session = None
-    if connection.terms is not None:
-        connection.terms.cancel()
+    if connection.token_deadline is not None:
+        connection.token_deadline.cancel()
     now_ns = context.now_ns()
     code = connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
-    context.pulse.remove(connection)
+    context.heartbeat.remove(connection)
     del context.connections[session.client_id]
     context.places.free(connection.address)
     context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 
 
-def read(query: Mapping[str, str], identity: Identity) -> Arrival:
+def read(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
     """Read what a client brings with its address; with an open door also who it says it is.
 
     Raises:
@@ -190,7 +190,7 @@ def read(query: Mapping[str, str], identity: Identity) -> Arrival:
         identity = replace(identity, user_id=user_id)
     elif user_id not in {None, identity.user_id}:
         raise RequestError(ErrorCode.INVALID_FIELD, "user_id: here a token says who it is")
-    return Arrival(
+    return ConnectRequest(
         client_id=str(uuid.uuid4()),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
         identity=identity,
@@ -202,9 +202,9 @@ def read(query: Mapping[str, str], identity: Identity) -> Arrival:
     )
 
 
-def at(arrival: Arrival, since: Mapping[str, Position]) -> Arrival:
+def at(connect_request: ConnectRequest, since: Mapping[str, Position]) -> ConnectRequest:
     """Return the same arrival at other positions."""
-    return replace(arrival, since=since)
+    return replace(connect_request, since=since)
 
 
 def _last(text: str | None) -> int | None:

@@ -13,7 +13,7 @@ from gateway.auth import TokenError
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
-from gateway.logs import RateLimit, logger
+from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
 
 
@@ -21,7 +21,7 @@ audit = logger("gateway.audit")
 
 SUBPROTOCOL = "neurograph"
 _BEARER = "bearer."
-_refusals = RateLimit(count=5, interval_seconds=1.0)
+_refusals = Throttle(count=5, interval_seconds=1.0)
 
 IDENTITY: web.RequestKey[Identity] = web.RequestKey("identity", Identity)
 """Who asks, for handlers that answer to some more than to others."""

@@ -12,21 +12,21 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.workers import messages
-from gateway.workers.pipe import Link
+from gateway.workers.pipe import Pipe
 
 
 _decoder: msgspec.msgpack.Decoder[messages.ToParent] = msgspec.msgpack.Decoder(messages.ToParent)
 
 
-class Process:
+class Child:
     """A worker that has been started. It ends by itself when its end of the link is closed."""
 
     def __init__(
         self,
         *,
         unread_bytes_max: int,
-        on_messages: Callable[["Process", list[messages.ToParent]], object],
-        on_lost: Callable[["Process"], object],
+        on_messages: Callable[["Child", list[messages.ToParent]], object],
+        on_lost: Callable[["Child"], object],
     ) -> None:
         self.ready = False
         self.gone = False
@@ -38,7 +38,7 @@ class Process:
         self.report: messages.Reported | None = None
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[messages.Answer | None]] = {}
-        self.link = Link(
+        self.pipe = Pipe(
             _decoder,
             unread_bytes_max=unread_bytes_max,
             on_messages=lambda messages: on_messages(self, messages),
@@ -68,7 +68,7 @@ class Process:
             ours.close()
             self._door.close()
             raise
-        await self.link.open(ours)
+        await self.pipe.open(ours)
 
     def hand(self, accepted: socket.socket) -> bool:
         """Give it a connection; False if its door is full, or closed."""
@@ -92,7 +92,7 @@ class Process:
         number = next(self._numbers)
         answer: asyncio.Future[messages.Answer | None] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        self.link.send(question(number))
+        self.pipe.send(question(number))
         try:
             async with asyncio.timeout(within):
                 return await answer
@@ -107,7 +107,7 @@ class Process:
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
-    def _lost(self, on_lost: Callable[["Process"], object]) -> None:
+    def _lost(self, on_lost: Callable[["Child"], object]) -> None:
         self.gone = True
         for waiting in self._asked.values():
             if not waiting.done():
@@ -116,7 +116,7 @@ class Process:
 
     def close(self) -> None:
         """Ask nothing more of it; it may end in peace."""
-        self.link.close()
+        self.pipe.close()
         if self._door is not None:
             self._door.close()
 

@@ -3,10 +3,10 @@
 from msgspec import Struct
 
 from gateway.config.model import Config
-from gateway.core.log.epochs import Cursor, Lives
+from gateway.core.log.epochs import Cursor, EpochTable
 from gateway.core.log.log import Entry, LogState
 from gateway.core.protocol.errors import CloseCode
-from gateway.core.protocol.events import Notice
+from gateway.core.protocol.events import ClientChange
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.store import Followed, SessionState
@@ -35,10 +35,10 @@ class Filled(Struct, array_like=True, tag=True):
 
 
 class Entries(Struct, array_like=True, tag=True):
-    """What was appended; `lives` of the channels where one began."""
+    """What was appended; `table` of the channels where one began."""
 
     entries: list[Entry]
-    lives: dict[str, Lives]
+    table: dict[str, EpochTable]
 
 
 class Evict(Struct, array_like=True, tag=True):
@@ -150,7 +150,7 @@ class Did(Struct, array_like=True, tag=True):
     """What a client did, what it follows now, and what it is known to have."""
 
     client_id: str
-    notice: Notice
+    notice: ClientChange
     followed: list[Followed]
     known: dict[str, Cursor]
 

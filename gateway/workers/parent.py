@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.core.protocol.errors import CloseCode
-from gateway.core.protocol.events import Notice
+from gateway.core.protocol.events import ClientChange
 from gateway.core.sessions import store
 from gateway.core.sessions.permissions import Identity
-from gateway.core.sessions.requests import Arrival
+from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.web import admission
 from gateway.web.context import Context
 from gateway.web.sockets.connection import Connection
 from gateway.workers import messages
-from gateway.workers.pipe import Link
+from gateway.workers.pipe import Pipe
 
 
 Answer = messages.Admitted | messages.Refused | messages.Renamed
 
 
-class Lobby:
+class ParentClient:
     """Asks the parent who may come in, and tells it what clients do."""
 
-    def __init__(self, context: Context, link: Link[messages.ToWorker]) -> None:
+    def __init__(self, context: Context, pipe: Pipe[messages.ToWorker]) -> None:
         self._context = context
         self._hub = context.hub
-        self._link = link
+        self._pipe = pipe
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[Answer], object]] = {}
         self._confirmed: dict[Session, None] = {}
@@ -35,14 +35,14 @@ class Lobby:
         self._hub.announce = self._did
         self._hub.confirm = self._confirm
 
-    async def arrive(self, connection: Connection, arrival: Arrival) -> None:
+    async def arrive(self, connection: Connection, connect_request: ConnectRequest) -> None:
         """Ask the parent whether a client may come in, and let it in."""
         done = asyncio.Event()
 
         def go_on(answer: Answer) -> None:
             # At once: what the parent says of this client next may be in the same segment.
             if isinstance(answer, messages.Admitted):
-                self._enter(connection, arrival, answer)
+                self._enter(connection, connect_request, answer)
             elif isinstance(answer, messages.Refused):
                 connection.spread_seconds = answer.spread_seconds
                 connection.end(answer.code)
@@ -50,40 +50,44 @@ class Lobby:
             done.set()
 
         number = self._ask(go_on)
-        self._link.send(
+        self._pipe.send(
             messages.Arrive(
                 number,
-                arrival.client_id,
-                arrival.secret,
-                arrival.identity,
-                arrival.session,
+                connect_request.client_id,
+                connect_request.secret,
+                connect_request.identity,
+                connect_request.session,
                 connection.address,
             )
         )
         await done.wait()
 
-    def _enter(self, connection: Connection, arrival: Arrival, answer: messages.Admitted) -> None:
+    def _enter(
+        self, connection: Connection, connect_request: ConnectRequest, answer: messages.Admitted
+    ) -> None:
         state = answer.session
         if state is None:
-            arrival = replace(arrival, session=None)
+            connect_request = replace(connect_request, session=None)
             session = None
         else:
-            assert arrival.session is not None
+            assert connect_request.session is not None
             session = self._hub.session(state.client_id, state.identity)
             session.subscriptions = dict(store.subscriptions(state.followed))
             session.known = state.known
             if state.personal is not None:
-                self._hub.mailbox.log_of(session).replace(state.personal)
+                self._hub.store.log_of(session).replace(state.personal)
         if connection.ending or connection.lost or self._context.draining:
             # It went while it was asked for; its session, as it was, waits on.
-            session = session or self._hub.session(arrival.client_id, arrival.identity)
+            session = session or self._hub.session(
+                connect_request.client_id, connect_request.identity
+            )
             code = CloseCode.RESTART if self._context.draining else connection.code
-            self._did(session, Notice("client.disconnected", code=code, seconds=0.0), 0)
+            self._did(session, ClientChange("client.disconnected", code=code, seconds=0.0), 0)
             connection.end(CloseCode.RESTART)
             return
         if session is not None:
-            self._hub.mailbox.add(session, arrival.session or "")
-        admission.enter(self._context, connection, arrival)
+            self._hub.store.add(session, connect_request.session or "")
+        admission.enter(self._context, connection, connect_request)
 
     async def may_become(self, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have it among its clients."""
@@ -93,7 +97,7 @@ class Lobby:
             if not done.done():
                 done.set_result(isinstance(answer, messages.Renamed) and answer.allowed)
 
-        self._link.send(messages.Rename(self._ask(go_on), session.client_id, identity))
+        self._pipe.send(messages.Rename(self._ask(go_on), session.client_id, identity))
         return await done
 
     def release(self, message: messages.Release) -> None:
@@ -102,7 +106,7 @@ class Lobby:
         if old is not None:
             old.end(CloseCode.SESSION_TAKEN_OVER)
             admission.leave(self._context, old)
-        self._link.send(messages.Released(message.number))
+        self._pipe.send(messages.Released(message.number))
 
     def answered(self, answer: Answer) -> None:
         """Go on with an answer."""
@@ -113,10 +117,10 @@ class Lobby:
         self._asked[number] = go_on
         return number
 
-    def _did(self, session: Session, notice: Notice, _: int) -> None:
+    def _did(self, session: Session, notice: ClientChange, _: int) -> None:
         """Tell the parent what a client did."""
         followed, known = store.followed(session), store.known(session)
-        self._link.send(messages.Did(session.client_id, notice, followed, known))
+        self._pipe.send(messages.Did(session.client_id, notice, followed, known))
 
     def _confirm(self, session: Session) -> None:
         self._confirmed[session] = None
@@ -130,4 +134,4 @@ class Lobby:
         self._confirmed.clear()
         for sessions in groups.values():
             names = [session.client_id for session in sessions]
-            self._link.send(messages.Known(names, dict(sessions[0].known)))
+            self._pipe.send(messages.Known(names, dict(sessions[0].known)))

@@ -30,7 +30,7 @@ def framed(message: msgspec.Struct) -> bytes:
     return len(body).to_bytes(_HEAD) + body
 
 
-class Link(asyncio.Protocol, Generic[T]):
+class Pipe(asyncio.Protocol, Generic[T]):
     """One end. `on_messages` is called with all that one wake-up brought, `on_lost` once at the end."""
 
     def __init__(

@@ -27,7 +27,7 @@ _LEFT_OUT = frozenset(
 """What belongs to one connection, or is added on both."""
 
 
-class Forward:
+class RestProxy:
     """Passes requests on to the parent at a Unix socket, each within `body_seconds` and a while."""
 
     def __init__(self, path: str, *, body_seconds: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.config.model import Config
-from gateway.core.log.epochs import Lives
+from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.logs import logger
@@ -20,29 +20,29 @@ from gateway.runtime import Tasks
 from gateway.web.context import Context
 from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
-from gateway.workers.child import Process
-from gateway.workers.clients import Register
+from gateway.workers.child import Child
+from gateway.workers.clients import Clients
 from gateway.workers.pipe import UNREAD_BYTES_MAX, framed
 from gateway.workers.proxy import forwarded
 
 
-class Totals:
+class MetricsSum:
     """Adds up what the workers report; what one has counted stays counted when it is gone."""
 
     def __init__(self) -> None:
         self._gone: defaultdict[Key, float] = defaultdict(float)
 
-    def retire(self, process: Process) -> None:
+    def retire(self, child: Child) -> None:
         """Keep the counts of a worker that has ended, as it last reported them."""
-        for key, value in _samples(process):
+        for key, value in _samples(child):
             if key[1].endswith(("_total", "_bucket", "_sum", "_count")):
                 self._gone[key] += value
 
-    def of(self, processes: Iterable[Process]) -> Extra:
+    def of(self, children: Iterable[Child]) -> Extra:
         """Return what all workers come to, by metric."""
         sums = self._gone.copy()
-        for process in processes:
-            for key, value in _samples(process):
+        for child in children:
+            for key, value in _samples(child):
                 sums[key] = max(sums[key], value) if key[0] in MOSTS else sums[key] + value
         extra: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, value in sums.items():
@@ -50,10 +50,10 @@ class Totals:
         return extra
 
 
-def _samples(process: Process) -> Iterable[tuple[Key, float]]:
-    if process.report is None:
+def _samples(child: Child) -> Iterable[tuple[Key, float]]:
+    if child.report is None:
         return
-    for metric, name, labels, value in process.report.samples:
+    for metric, name, labels, value in child.report.samples:
         yield (metric, name, tuple(sorted(labels.items()))), value
 
 
@@ -75,13 +75,13 @@ _AGAIN_SECONDS = 0.01
 """After this it is tried again to hand over a connection that no worker could take."""
 
 
-def make(config: Config, context: Context, application: web.Application) -> "Crew":
+def make(config: Config, context: Context, application: web.Application) -> "Supervisor":
     """Return the workers of a gateway, whose REST requests an application answers."""
     application.middlewares.insert(0, forwarded)
-    return Crew(config, context)
+    return Supervisor(config, context)
 
 
-class Crew:
+class Supervisor:
     """The workers of one gateway. Needs a running event loop."""
 
     def __init__(self, config: Config, context: Context) -> None:
@@ -89,21 +89,21 @@ class Crew:
         self._context = context
         self._hub = context.hub
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
-        self._processes: list[Process] = []
-        self._register = Register(context)
-        self._totals = Totals()
+        self._children: list[Child] = []
+        self._clients = Clients(context)
+        self._metrics_sum = MetricsSum()
         self._held: deque[socket.socket] = deque()
         self._tasks = Tasks()
         self._complete = asyncio.Event()
         self._stopping = False
-        self._lives: dict[str, tuple[int | None, int]] = {}
+        self._epochs: dict[str, tuple[int | None, int]] = {}
         self._bus: BusState | None = None
         largest = max(log.bytes_max for log in (config.log, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
-        self._hub.engine.follow(self._ship)
-        context.present = lambda: self._register.guests
+        self._hub.logs.follow(self._ship)
+        context.present = lambda: self._clients.clients
         context.refresh = self._refresh
-        context.metrics.others = lambda: self._totals.of(self._processes)
+        context.metrics.others = lambda: self._metrics_sum.of(self._children)
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -129,23 +129,23 @@ class Crew:
 
     def unready(self) -> list[str]:
         """Say why no client should be sent here."""
-        return [] if any(one.ready for one in self._processes) else ["no worker is ready"]
+        return [] if any(one.ready for one in self._children) else ["no worker is ready"]
 
     async def drain(self) -> None:
         """Let every worker send its clients away."""
         self._stopping = True
         limit = self._config.shutdown.seconds_max
-        holding = [one for one in self._processes if one.ready]
+        holding = [one for one in self._children if one.ready]
         await asyncio.gather(*[one.ask(messages.Drain, within=limit) for one in holding])
 
     async def stop(self) -> None:
         """End all workers."""
         self._stopping = True
-        self._register.close()
+        self._clients.close()
         self._tasks.cancel()
-        for one in self._processes:
+        for one in self._children:
             one.close()
-        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._processes])
+        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
         for accepted in self._held:
             accepted.close()
         self._held.clear()
@@ -161,44 +161,44 @@ class Crew:
         self._tell_bus()
 
     async def _launch(self) -> None:
-        process = Process(
+        child = Child(
             unread_bytes_max=self._unread_bytes_max, on_messages=self._heard, on_lost=self._lost
         )
-        await process.start()
-        if process.gone:
+        await child.start()
+        if child.gone:
             raise OSError("a worker ended at once")
-        self._processes.append(process)
-        begin = messages.Begin(self._config, self._hub.engine.epoch, str(self._folder / "rest"))
-        process.link.send(begin)
-        self._tasks.begin(self._fill(process))
+        self._children.append(child)
+        begin = messages.Begin(self._config, self._hub.logs.epoch, str(self._folder / "rest"))
+        child.pipe.send(begin)
+        self._tasks.begin(self._fill(child))
 
-    async def _fill(self, process: Process) -> None:
+    async def _fill(self, child: Child) -> None:
         """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
-        process.link.send(messages.Bus(self._hub.bus))
+        child.pipe.send(messages.Bus(self._hub.bus))
         sent: set[str] = set()
-        logs = self._hub.engine.logs
+        logs = self._hub.logs.by_name
         while missing := [name for name in logs if name not in sent]:
             for name in missing:
-                process.link.send(messages.Log(logs[name].state))
+                child.pipe.send(messages.Log(logs[name].state))
                 sent.add(name)
-                await process.link.flows()
-        process.link.send(messages.Filled())
+                await child.pipe.flows()
+        child.pipe.send(messages.Filled())
 
-    def _lost(self, process: Process) -> None:
+    def _lost(self, child: Child) -> None:
         """Do without a worker that has ended, and start another."""
-        process.kill()
-        self._tasks.begin(self._bury(process))
-        if self._stopping or process not in self._processes:
+        child.kill()
+        self._tasks.begin(self._bury(child))
+        if self._stopping or child not in self._children:
             return
-        log.error("worker lost", pid=process.pid, ready=process.ready)
-        self._processes.remove(process)
-        self._totals.retire(process)
-        self._register.lost(process)
-        self._tasks.begin(self._replace(0.0 if process.ready else _RESTART_SECONDS))
+        log.error("worker lost", pid=child.pid, ready=child.ready)
+        self._children.remove(child)
+        self._metrics_sum.retire(child)
+        self._clients.lost(child)
+        self._tasks.begin(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
-    async def _bury(self, process: Process) -> None:
-        process.close()
-        await process.ended(within=_END_SECONDS)
+    async def _bury(self, child: Child) -> None:
+        child.close()
+        await child.ended(within=_END_SECONDS)
 
     async def _replace(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -211,28 +211,28 @@ class Crew:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            for process in self._processes:
-                if not process.checking:
-                    self._tasks.begin(self._check(process))
+            for child in self._children:
+                if not child.checking:
+                    self._tasks.begin(self._check(child))
 
-    async def _check(self, process: Process) -> None:
-        process.checking = True
-        within = _SILENT_SECONDS_MAX if process.ready else _START_SECONDS
-        if not await self._report(process, within=within):
-            process.kill()
-        process.checking = False
+    async def _check(self, child: Child) -> None:
+        child.checking = True
+        within = _SILENT_SECONDS_MAX if child.ready else _START_SECONDS
+        if not await self._report(child, within=within):
+            child.kill()
+        child.checking = False
 
-    async def _report(self, process: Process, *, within: float) -> bool:
-        answer = await process.ask(messages.Report, within=within)
+    async def _report(self, child: Child, *, within: float) -> bool:
+        answer = await child.ask(messages.Report, within=within)
         if not isinstance(answer, messages.Reported):
             return False
-        process.report = answer
-        process.load = answer.sockets
+        child.report = answer
+        child.load = answer.sockets
         return True
 
     async def _refresh(self) -> None:
         """Have figures of now, of all who tell them soon."""
-        ready = [one for one in self._processes if one.ready]
+        ready = [one for one in self._children if one.ready]
         await asyncio.gather(*[self._report(one, within=_ANSWER_SECONDS) for one in ready])
 
     # -- to the workers ------------------------------------------------------------------------
@@ -255,22 +255,22 @@ class Crew:
 
     def _hand(self, accepted: socket.socket) -> bool:
         """Hand a connection to the worker that has fewest and can take it."""
-        by_load = sorted(self._processes, key=lambda one: one.load)
-        return any(process.ready and process.hand(accepted) for process in by_load)
+        by_load = sorted(self._children, key=lambda one: one.load)
+        return any(child.ready and child.hand(accepted) for child in by_load)
 
     def _ship(self, entries: list[Entry]) -> None:
         self._tell_bus()
         self._tell(framed(messages.Entries(entries, self._lives_begun(entries))))
 
-    def _lives_begun(self, entries: list[Entry]) -> dict[str, Lives]:
+    def _lives_begun(self, entries: list[Entry]) -> dict[str, EpochTable]:
         """Return the numbering of the channels where it is not what was told last."""
         begun = {}
         for name in dict.fromkeys([entry.channel for entry in entries]):
-            numbering = self._hub.engine.logs[name].numbering
-            present = (numbering.source, numbering.newest.life)
-            if self._lives.get(name) != present:
-                self._lives[name] = present
-                begun[name] = numbering.lives
+            epochs = self._hub.logs.by_name[name].epochs
+            present = (epochs.source, epochs.newest.epoch_number)
+            if self._epochs.get(name) != present:
+                self._epochs[name] = present
+                begun[name] = epochs.table
         return begun
 
     def _tell_bus(self) -> None:
@@ -279,29 +279,29 @@ class Crew:
             self._tell(framed(messages.Bus(self._bus)))
 
     def _tell(self, frame: bytes) -> None:
-        for process in self._processes:
-            process.link.write(frame)
+        for child in self._children:
+            child.pipe.write(frame)
 
     # -- from the workers ----------------------------------------------------------------------
 
-    def _heard(self, process: Process, messages: list[messages.ToParent]) -> None:
-        for message in messages:
+    def _heard(self, child: Child, received: list[messages.ToParent]) -> None:
+        for message in received:
             match message:
                 case messages.Ready():
-                    self._joined(process)
+                    self._joined(child)
                 case messages.Arrive():
-                    self._register.arrive(process, message)
+                    self._clients.arrive(child, message)
                 case messages.Rename():
-                    self._register.rename(process, message)
+                    self._clients.rename(child, message)
                 case messages.Did():
-                    self._register.did(process, message)
+                    self._clients.did(child, message)
                 case messages.Known():
-                    self._register.known(process, message)
+                    self._clients.known(child, message)
                 case messages.Released() | messages.Reported() | messages.Drained():
-                    process.answered(message)
+                    child.answered(message)
 
-    def _joined(self, process: Process) -> None:
-        process.ready = True
-        if sum(one.ready for one in self._processes) == self._config.workers:
+    def _joined(self, child: Child) -> None:
+        child.ready = True
+        if sum(one.ready for one in self._children) == self._config.workers:
             self._complete.set()
-        log.info("worker ready", pid=process.pid)
+        log.info("worker ready", pid=child.pid)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What readers see: views, filters, cohorts, and catching up."""

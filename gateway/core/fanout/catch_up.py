@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import compress
 
-from gateway.core.fanout.selection import Verdicts, conflated, in_order, with_epochs
-from gateway.core.fanout.views import Lens
+from gateway.core.fanout.selection import Matches, conflated, in_order, with_epochs
+from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, gap_frame, notice
 
@@ -27,7 +27,7 @@ class Part:
         self.events += sum([entry.is_event for entry in entries])
 
 
-def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) -> Part:
+def everything(log: ChannelLog, after: Cursor, seen: ChannelView, *, bytes_max: int) -> Part:
     """Take the next events behind a place, about `bytes_max` of them; a gap first if some are gone."""
     part = Part(after)
     missing = log.missing(after)
@@ -42,7 +42,7 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
     if not seen.filters:
         part.add(entries)
         return part
-    verdicts = Verdicts(entries)
+    verdicts = Matches(entries)
     for entry, passes in zip(entries, verdicts.of(seen.filters), strict=True):
         if passes:
             part.add([entry])
@@ -53,7 +53,12 @@ def everything(log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int) ->
 
 
 def newest(
-    log: ChannelLog, after: Cursor, seen: Lens, *, bytes_max: int, until: Cursor | None = None
+    log: ChannelLog,
+    after: Cursor,
+    seen: ChannelView,
+    *,
+    bytes_max: int,
+    until: Cursor | None = None,
 ) -> Part:
     """Take the newest event of each key behind a place; a gap stands for what they replace.
 
@@ -62,7 +67,7 @@ def newest(
     until = until or log.newest
     current = [entry for entry in log.current(after) if entry.at <= until]
     held = [entry for entry in log.held(after) if entry.at <= until]
-    verdicts = Verdicts([*current, *held])
+    verdicts = Matches([*current, *held])
     passes = verdicts.of(seen.filters)
     chosen = {entry.key: entry for entry in compress(current, passes)}
     passing = list(compress(held, passes[len(current) :]))
@@ -78,10 +83,10 @@ def newest(
     part.conflated = sum(e.is_event and e.at <= reached for e in passing)
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
     known = None if log.missing(after) is not None else part.conflated
-    part.frames += with_epochs(log, after.life, entries)
-    if reached.life != (entries[-1].at.life if entries else after.life):
+    part.frames += with_epochs(log, after.epoch_number, entries)
+    if reached.epoch_number != (entries[-1].at.epoch_number if entries else after.epoch_number):
         # Nothing of the present epoch was wanted, but what follows is numbered in it.
-        epoch = log.numbering.position(reached).epoch
+        epoch = log.epochs.position(reached).epoch
         part.frames.append(gap_frame(log.name, epoch, "filtered", last=reached.offset))
     part.events = sum(entry.is_event for entry in entries)
     part.frames += conflated(log, after, reached, known)

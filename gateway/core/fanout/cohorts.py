@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.fanout.selection import Gathered, Pace
-from gateway.core.fanout.views import Lens, Sight, View, is_plain, lens, names
+from gateway.core.fanout.views import ChannelView, SeenChannel, View, channel_view, is_plain, names
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol.channels import EVERYONE, is_wildcard
@@ -15,7 +15,7 @@ Cursors = Mapping[str, Cursor]
 """The place reached, by channel."""
 
 
-class Way(Protocol):
+class Writer(Protocol):
     """The way to one client's socket."""
 
     def write(self, data: bytes, /) -> object:
@@ -41,16 +41,16 @@ class Reader:
 
     `cursors` is None while the reader is live; while it lags it holds the place reached in each
     channel. A channel missing there has opened since, so it is owed from its beginning. Of a
-    channel in `brief` only the current values are owed, up to the place there. While it is `full`,
+    channel in `latest_only` only the current values are owed, up to the place there. While it is `full`,
     its socket's buffer is above its mark.
     """
 
-    __slots__ = ("brief", "cursors", "full", "on_lag", "personal", "served", "view", "way")
+    __slots__ = ("cursors", "full", "latest_only", "on_lag", "personal", "served", "view", "way")
 
     def __init__(
         self,
         *,
-        way: Way,
+        way: Writer,
         on_lag: Callable[[], object],
         personal: ChannelLog | None = None,
     ) -> None:
@@ -60,42 +60,42 @@ class Reader:
         self.full = False
         self.view: View = frozenset()
         self.cursors: dict[str, Cursor] | None = {}
-        self.brief: dict[str, Cursor] = {}
+        self.latest_only: dict[str, Cursor] = {}
         self.served: str | None = None
         """The channel that the last part of what was owed came from."""
 
 
-class Ways(Protocol):
+class CohortWriter(Protocol):
     """The ways to all that get the same bytes."""
 
-    def add(self, way: Way) -> None:
+    def add(self, way: Writer) -> None:
         """Write to this one too, behind what it has got by itself."""
         ...
 
-    def discard(self, way: Way) -> None:
+    def discard(self, way: Writer) -> None:
         """Write to it no more."""
         ...
 
-    def write(self, data: bytes) -> Collection[Way]:
+    def write(self, data: bytes) -> Collection[Writer]:
         """Write to all, and return those with which that failed."""
         ...
 
 
-class Each:
+class SequentialWriter:
     """Ways that are written to one after the other."""
 
     def __init__(self) -> None:
-        self._writes: dict[Way, Callable[[bytes], object]] = {}
+        self._writes: dict[Writer, Callable[[bytes], object]] = {}
 
-    def add(self, way: Way) -> None:
+    def add(self, way: Writer) -> None:
         """Write to this one too."""
         self._writes[way] = way.write
 
-    def discard(self, way: Way) -> None:
+    def discard(self, way: Writer) -> None:
         """Write to it no more."""
         del self._writes[way]
 
-    def write(self, data: bytes) -> list[Way]:
+    def write(self, data: bytes) -> list[Writer]:
         """Write to all, and return those with which that failed."""
         failed = []
         for way, write in self._writes.items():
@@ -110,7 +110,7 @@ class Cohort:
     """The live readers of one view, what it selects, and what its rates hold back."""
 
     __slots__ = (
-        "_lenses",
+        "_channel_views",
         "_names",
         "_paces",
         "members",
@@ -121,7 +121,7 @@ class Cohort:
         "wildcards",
     )
 
-    def __init__(self, view: View, ways: Ways) -> None:
+    def __init__(self, view: View, ways: CohortWriter) -> None:
         self.view = view
         self.members: dict[Reader, None] = {}
         self.ways = ways
@@ -131,7 +131,7 @@ class Cohort:
         self.wildcards = any(map(is_wildcard, names(view)))
         self._names = frozenset(names(view))
         # Names that are no pattern's are not remembered: there may be many, and none is wanted.
-        self._lenses: dict[str, Lens | None] = {}
+        self._channel_views: dict[str, ChannelView | None] = {}
         self._paces: dict[str, Pace] = {}
 
     def add(self, reader: Reader) -> None:
@@ -144,17 +144,17 @@ class Cohort:
         del self.members[reader]
         self.ways.discard(reader.way)
 
-    def lens(self, channel: str) -> Lens | None:
+    def channel_view(self, channel: str) -> ChannelView | None:
         """Return how the view sees a channel, None if not at all."""
         if not (self.wildcards or channel in self._names or channel == EVERYONE):
             return None
-        if channel not in self._lenses:
-            self._lenses[channel] = lens(self.view, channel)
-        return self._lenses[channel]
+        if channel not in self._channel_views:
+            self._channel_views[channel] = channel_view(self.view, channel)
+        return self._channel_views[channel]
 
-    def sees(self, channels: Iterable[str]) -> tuple[Sight, ...]:
+    def sees(self, channels: Iterable[str]) -> tuple[SeenChannel, ...]:
         """Return what the view sees of some channels."""
-        look = self.lens
+        look = self.channel_view
         return tuple([(name, seen) for name in channels if (seen := look(name)) is not None])
 
     @property

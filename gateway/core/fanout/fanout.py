@@ -13,9 +13,16 @@ and joins its cohort behind it.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.fanout.catch_up import Part, everything, newest
-from gateway.core.fanout.cohorts import Cohort, Cursors, Each, Reader, Tally, Ways
-from gateway.core.fanout.selection import Sieve
-from gateway.core.fanout.views import CLEAR, Selection, Sight, View, lens
+from gateway.core.fanout.cohorts import (
+    Cohort,
+    CohortWriter,
+    Cursors,
+    Reader,
+    SequentialWriter,
+    Tally,
+)
+from gateway.core.fanout.selection import Selection
+from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
@@ -39,7 +46,7 @@ class Fanout:
         from a gateway that had heard more, or their cohort is to get something that they have."""
         self.pending: list[Entry] = []
         """Entries in their logs that no live reader was handed yet."""
-        self.ways: Callable[[], Ways] = Each
+        self.ways: Callable[[], CohortWriter] = SequentialWriter
         self.ready: Callable[[], object] = self.write
         self.wake: Callable[[], object] = lambda: None
         self._logs = logs
@@ -54,7 +61,7 @@ class Fanout:
         return self._cohorts.values()
 
     @property
-    def apart(self) -> Iterator[Reader]:
+    def detached(self) -> Iterator[Reader]:
         """The readers that are in no cohort."""
         yield from self.lagging
         yield from self.waiting
@@ -82,30 +89,35 @@ class Fanout:
         if not entries:
             return
         now_ns = max(now_ns, entries[-1].received_ns)
-        sieve = Sieve(entries, self._logs)
+        selection = Selection(entries, self._logs)
         for cohort in list(self._cohorts.values()):
-            sights = cohort.sees(sieve.channels)
-            if sights and cohort.paced:
-                self._write_paced(cohort, sights, sieve, now_ns=now_ns)
-            elif sights:
-                self._write(cohort, *sieve.joined(sights), before=sieve.starts)
-        self.tally.filter_errors += sieve.errors
+            seen_channels = cohort.sees(selection.channels)
+            if seen_channels and cohort.paced:
+                self._write_paced(cohort, seen_channels, selection, now_ns=now_ns)
+            elif seen_channels:
+                self._write(cohort, *selection.joined(seen_channels), before=selection.starts)
+        self.tally.filter_errors += selection.errors
         for reader in list(self.waiting):
             self._go_on(reader)
         if self._paced:
             self.wake()
 
     def _write_paced(
-        self, cohort: Cohort, sights: tuple[Sight, ...], sieve: Sieve, *, now_ns: int
+        self,
+        cohort: Cohort,
+        seen_channels: tuple[SeenChannel, ...],
+        selection: Selection,
+        *,
+        now_ns: int,
     ) -> None:
         """Write what a view with rates lets through at once, and hold back the rest."""
-        at_once = tuple([sight for sight in sights if sight[1].rate is None])
+        at_once = tuple([sight for sight in seen_channels if sight[1].rate is None])
         if at_once:
-            self._write(cohort, *sieve.joined(at_once), before=sieve.starts)
-        for channel, seen in sights:
+            self._write(cohort, *selection.joined(at_once), before=selection.starts)
+        for channel, seen in seen_channels:
             if seen.rate is None:
                 continue
-            gathered = sieve.gathered(channel, seen.filters)
+            gathered = selection.gathered(channel, seen.filters)
             if gathered is not None:
                 cohort.hold_back(self._logs[channel], seen.rate, gathered)
         self._flush(cohort, now_ns=now_ns)
@@ -178,11 +190,11 @@ class Fanout:
     # -- behind --------------------------------------------------------------------------------
 
     def follow(
-        self, reader: Reader, view: View, starts: Cursors, *, brief: Collection[str] = ()
+        self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()
     ) -> None:
         """Change what a reader follows; `starts` says where newly selected channels begin.
 
-        What it followed before goes on where it stands. Of the channels in `brief` it gets the
+        What it followed before goes on where it stands. Of the channels in `latest_only` it gets the
         current values before it goes on. Write any reply first: what is owed already follows at
         once.
         """
@@ -192,9 +204,9 @@ class Fanout:
         reader.view = view
         wanted = {log.name for log in self.logs_of(reader)}
         reader.cursors = {name: place for name, place in cursors.items() if name in wanted}
-        limits = {name: limit for name, limit in reader.brief.items() if name not in starts}
-        limits |= {name: self._logs[name].newest for name in brief if name in self._logs}
-        reader.brief = {name: limit for name, limit in limits.items() if name in wanted}
+        limits = {name: limit for name, limit in reader.latest_only.items() if name not in starts}
+        limits |= {name: self._logs[name].newest for name in latest_only if name in self._logs}
+        reader.latest_only = {name: limit for name, limit in limits.items() if name in wanted}
         self._go_on(reader)
 
     def _go_on(self, reader: Reader) -> None:
@@ -203,7 +215,7 @@ class Fanout:
             self.lagging.add(reader)
             reader.on_lag()
 
-    def hurry(self, reader: Reader) -> None:
+    def flush_reader(self, reader: Reader) -> None:
         """Write what is pending to one reader ahead of the others; not if it lags."""
         if self.pending and reader not in self.lagging:
             self.follow(reader, reader.view, {})
@@ -286,16 +298,20 @@ class Fanout:
         return frames, count, bool(behind)
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
-        seen = CLEAR if log is reader.personal else lens(reader.view, log.name) or CLEAR
-        limit = reader.brief.get(log.name, ORIGIN)
+        seen = (
+            UNFILTERED
+            if log is reader.personal
+            else channel_view(reader.view, log.name) or UNFILTERED
+        )
+        limit = reader.latest_only.get(log.name, ORIGIN)
         if after < limit:
             return newest(log, after, seen, until=limit, bytes_max=bytes_max)
-        reader.brief.pop(log.name, None)
+        reader.latest_only.pop(log.name, None)
         take = everything if seen.rate is None else newest
-        if not log.numbering.is_astray(after):
+        if not log.epochs.is_beyond_end(after):
             return take(log, after, seen, bytes_max=bytes_max)
         part = take(log, log.start, seen, bytes_max=bytes_max)
-        start = log.numbering.position(log.start)
+        start = log.epochs.position(log.start)
         part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
         return part
 
@@ -338,7 +354,7 @@ class Fanout:
         """Return a channel's log, if the channel is open."""
         return self._logs.get(name)
 
-    def selected(self, view: Collection[Selection]) -> list[ChannelLog]:
+    def selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         """Return the open logs that a view selects."""
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
@@ -346,7 +362,7 @@ class Fanout:
         return [logs[one.pattern] for one in view if one.pattern in logs]
 
     def expected(
-        self, view: Collection[Selection], named: Collection[str] = ()
+        self, view: Collection[Subscription], named: Collection[str] = ()
     ) -> list[ChannelLog]:
         """Return the open logs that a view selects, and an empty one for each name not open yet.
 

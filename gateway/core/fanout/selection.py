@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.fanout.filters import Filter
-from gateway.core.fanout.views import Sight
+from gateway.core.fanout.views import SeenChannel
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, gap_frame, notice
 
@@ -91,16 +91,16 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.at)
 
 
-def with_epochs(log: ChannelLog, life: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+def with_epochs(log: ChannelLog, epoch_number: int, entries: Iterable[Entry]) -> Iterator[bytes]:
     """Return the frames of some of a log's entries, in order, for a reader that is in a life.
 
     Where the event that names an epoch was left out, a gap does.
     """
     for entry in entries:
-        if entry.is_event and not entry.begins and entry.at.life != life:
-            position = log.numbering.position(entry.at)
+        if entry.is_event and not entry.begins and entry.at.epoch_number != epoch_number:
+            position = log.epochs.position(entry.at)
             yield gap_frame(log.name, position.epoch, "conflated", last=position.offset - 1)
-        life = entry.at.life
+        epoch_number = entry.at.epoch_number
         yield entry.frame
 
 
@@ -108,8 +108,8 @@ def conflated(log: ChannelLog, after: Cursor, last: Cursor, left_out: int | None
     """Return what tells that newer events stand for others behind a place; nothing for none."""
     if left_out == 0:
         return []
-    first = after.offset + 1 if after.life == last.life else None
-    position = log.numbering.position(last)
+    first = after.offset + 1 if after.epoch_number == last.epoch_number else None
+    position = log.epochs.position(last)
     return [
         gap_frame(
             log.name, position.epoch, "conflated", first=first, last=position.offset, count=left_out
@@ -125,7 +125,7 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 _number = itemgetter(0)
 
 
-class Verdicts:
+class Matches:
     """What conditions say of some entries; of each condition, on all of them at once."""
 
     __slots__ = ("_entries", "_events", "_said", "errors")
@@ -156,16 +156,16 @@ class Verdicts:
         return said
 
 
-class Sieve:
+class Selection:
     """The entries of one tick."""
 
     def __init__(self, entries: Sequence[Entry], logs: Mapping[str, ChannelLog]) -> None:
         self.channels: dict[str, list[Placed]] = {}
         self._logs = logs
-        self._verdicts: dict[str, Verdicts] = {}
+        self._verdicts: dict[str, Matches] = {}
         self._passing: dict[tuple[str, Filters], list[Placed]] = {}
         self._gathered: dict[tuple[str, Filters], Gathered | None] = {}
-        self._joined: dict[tuple[Sight, ...], tuple[bytes, int]] = {}
+        self._joined: dict[tuple[SeenChannel, ...], tuple[bytes, int]] = {}
         self._events_only = all(e.is_event and not e.begins for e in entries)
         channels = self.channels
         for placed in enumerate(entries):
@@ -184,17 +184,17 @@ class Sieve:
         """Return the place before the first entry, by channel."""
         return {channel: placed[0][1].before for channel, placed in self.channels.items()}
 
-    def joined(self, sights: tuple[Sight, ...]) -> tuple[bytes, int]:
+    def joined(self, seen_channels: tuple[SeenChannel, ...]) -> tuple[bytes, int]:
         """Return the frames of what is seen of some channels, in order, and how many events they hold."""
-        joined = self._joined.get(sights)
+        joined = self._joined.get(seen_channels)
         if joined is None:
-            parts = [self._pass(channel, seen.filters) for channel, seen in sights]
+            parts = [self._pass(channel, seen.filters) for channel, seen in seen_channels]
             placed = parts[0] if len(parts) == 1 else sorted(chain(*parts), key=_number)
             frames = b"".join([entry.frame for _, entry in placed])
             count = len(placed)
             if not self._events_only:  # gaps do not count, nor notices in place of events
                 count = sum([entry.is_event for _, entry in placed])
-            joined = self._joined[sights] = frames, count
+            joined = self._joined[seen_channels] = frames, count
         return joined
 
     def gathered(self, channel: str, filters: Filters) -> Gathered | None:
@@ -213,7 +213,7 @@ class Sieve:
         if passing is None:
             verdicts = self._verdicts.get(channel)
             if verdicts is None:
-                verdicts = self._verdicts[channel] = Verdicts([entry for _, entry in placed])
+                verdicts = self._verdicts[channel] = Matches([entry for _, entry in placed])
             passing = self._passing[channel, filters] = []
             for one, passes in zip(placed, verdicts.of(filters), strict=True):
                 if passes:

@@ -11,7 +11,7 @@ from gateway.core.fanout.filters import Filter
 from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches
 
 
-class Selection(NamedTuple):
+class Subscription(NamedTuple):
     """One subscription; `rate` is in events per second and key, None = all of them.
 
     `within` are the patterns that its owner's rights come to, where they do not cover all of
@@ -30,19 +30,19 @@ class Selection(NamedTuple):
         )
 
 
-View = frozenset[Selection]
+View = frozenset[Subscription]
 
 
-class Lens(NamedTuple):
+class ChannelView(NamedTuple):
     """How a view sees one channel: through any of the `filters`, if there are some."""
 
     filters: tuple[Filter, ...] = ()
     rate: float | None = None
 
 
-CLEAR = Lens()
+UNFILTERED = ChannelView()
 
-Sight = tuple[str, Lens]
+SeenChannel = tuple[str, ChannelView]
 """A channel and how it is seen."""
 
 
@@ -56,10 +56,10 @@ def is_plain(view: View) -> bool:
     return all(one.filter is None and one.rate is None for one in view)
 
 
-def lens(view: View, channel: str) -> Lens | None:
+def channel_view(view: View, channel: str) -> ChannelView | None:
     """Return how a view sees a channel, None if not at all; everyone follows ``$everyone``."""
     if channel == EVERYONE:
-        return CLEAR
+        return UNFILTERED
     chosen = [one for one in view if one.pattern == channel] or [
         one for one in view if is_wildcard(one.pattern) and one.selects(channel)
     ]
@@ -67,7 +67,7 @@ def lens(view: View, channel: str) -> Lens | None:
         return None
     filters = {one.filter for one in chosen}
     rates = [one.rate for one in chosen]
-    return Lens(
+    return ChannelView(
         () if None in filters else tuple(sorted((f for f in filters if f), key=lambda f: f.text)),
         None if None in rates else max(rate for rate in rates if rate is not None),
     )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The bus side: validation, order, loss, replay."""

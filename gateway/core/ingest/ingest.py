@@ -13,11 +13,17 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.core.ingest import publishers
-from gateway.core.ingest.recovery import Joiner
+from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.envelope import Envelope, unpack
-from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, Hole
+from gateway.core.protocol.events import (
+    STANDARD,
+    DatedEventObject,
+    Event,
+    EventObject,
+    MissingRange,
+)
 
 
 Reason = Literal[
@@ -100,7 +106,7 @@ def timestamp(ns: int) -> str:
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
-    `admit` is asked once per new channel and answers whether there is room for it. `joiner` takes
+    `admit` is asked once per new channel and answers whether there is room for it. `recovery` takes
     in every envelope's number, also those of messages that are rejected.
     """
 
@@ -110,9 +116,9 @@ class Ingest:
         payload_bytes_max: int,
         rejections_kept: int,
         admit: Callable[[str], bool],
-        joiner: Joiner,
+        recovery: Recovery,
     ) -> None:
-        self.joiner = joiner
+        self.recovery = recovery
         self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
         self._payload_bytes_max = payload_bytes_max
@@ -144,11 +150,11 @@ class Ingest:
             messages = [(unpack(reply[at + 1]), reply[at]) for at in range(3, len(reply), 2)]
         except ValueError:
             return
-        self.joiner.answer(int.from_bytes(reply[1]), messages, now_ns=now_ns)
+        self.recovery.answer(int.from_bytes(reply[1]), messages, now_ns=now_ns)
 
     def released(self, *, now_ns: int) -> Iterator[Event | Rejection]:
         """Let go messages that have waited for others."""
-        for stream, envelope, payload in self.joiner.released(now_ns=now_ns):
+        for stream, envelope, payload in self.recovery.released(now_ns=now_ns):
             try:
                 yield self._numbered(stream, envelope, payload, now_ns)
             except _Reject as why:
@@ -184,7 +190,7 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
-        stream = self.joiner.take(envelope, name, payload, now_ns=now_ns)
+        stream = self.recovery.take(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
     def _numbered(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> Event:
@@ -195,14 +201,14 @@ class Ingest:
             if name not in self._admitted:
                 self._open(name)
         except _Reject:
-            stream.miss(Hole(sequence, sequence, "rejected"))
+            stream.miss(MissingRange(sequence, sequence, "rejected"))
             raise
-        holes = stream.take_untold() if stream.untold else ()
-        return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, holes)
+        missing = stream.take_unreported() if stream.unreported else ()
+        return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing)
 
     def _hear(self, payload: bytes, now_ns: int) -> None:
         try:
-            self.joiner.hear(publishers.parse(payload), now_ns=now_ns)
+            self.recovery.hear(publishers.parse(payload), now_ns=now_ns)
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 

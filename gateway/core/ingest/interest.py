@@ -44,7 +44,7 @@ class Interest:
         """Tell whether a topic is fetched now."""
         return self.everything or topic.startswith(tuple(self.prefixes))
 
-    def is_fleeting(self, topic: str) -> bool:
+    def is_on_demand(self, topic: str) -> bool:
         """Tell whether a topic is fetched only while it is watched."""
         return not self.everything and topic not in self._always
 

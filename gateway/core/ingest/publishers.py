@@ -2,7 +2,7 @@
 
 A publisher's heartbeat comes on its own connection, in order with its events, and names the newest
 number of each topic: so the loss of a topic's last messages shows, too. A publisher that is silent
-for `SILENCES` of its intervals is stale.
+for `MISSED_HEARTBEATS_MAX` of its intervals is stale.
 """
 
 from collections import OrderedDict, deque
@@ -16,7 +16,7 @@ from gateway.core.ingest.streams import Stream
 
 
 TOPIC = b"$heartbeat"
-SILENCES = 3
+MISSED_HEARTBEATS_MAX = 3
 PUBLISHERS_MAX = 1000
 """Publishers remembered; those silent for longest are forgotten."""
 
@@ -47,9 +47,9 @@ class Publisher:
     """Its public CURVE key there."""
     last_ns: int = 0
     stale: bool = False
-    cool_until_ns: int = 0
+    ask_again_ns: int = 0
     """It did not answer; it is not asked before this."""
-    asking: int = 0
+    requests_open: int = 0
     """Requests under way."""
     waiting: deque[Stream] = field(default_factory=deque)
     """Streams that have something to ask for when one of those is answered."""
@@ -85,7 +85,7 @@ class Publishers:
     def __init__(self) -> None:
         self._known: OrderedDict[int, Publisher] = OrderedDict()
         self._changes: list[Change] = []
-        self.beats = 0
+        self.heartbeats_received = 0
         """Heartbeats heard."""
         self.interval_ns = 0
         """The interval that the last one named."""
@@ -116,7 +116,7 @@ class Publishers:
 
     def hear(self, beat: Heartbeat, *, now_ns: int) -> Publisher:
         """Take in a heartbeat."""
-        self.beats += 1
+        self.heartbeats_received += 1
         self.interval_ns = round(beat.interval * 1e9)
         incarnation = int(beat.incarnation, 16)
         publisher = self._known.get(incarnation)
@@ -143,7 +143,7 @@ class Publishers:
     def expire(self, *, now_ns: int) -> None:
         """Find those that have fallen silent."""
         for publisher in self._known.values():
-            due_ns = publisher.last_ns + SILENCES * publisher.interval_ns
+            due_ns = publisher.last_ns + MISSED_HEARTBEATS_MAX * publisher.interval_ns
             if not publisher.stale and now_ns > due_ns:
                 publisher.stale = True
                 self._changes.append(Change(publisher, "stale"))

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.core.protocol.envelope import Envelope
-from gateway.core.protocol.events import Hole
+from gateway.core.protocol.events import MissingRange
 
 
-HOLES_MAX = 64
+LOST_RANGES_MAX = 64
 """Holes remembered per stream, to tell a latecomer from a duplicate; the oldest are forgotten."""
-UNTOLD_MAX = 64
+UNREPORTED_MAX = 64
 """Holes that may wait to be told with a stream's next event; beyond it, one stands for several."""
 
 
@@ -25,12 +25,12 @@ Message = tuple[Envelope, bytes]
 
 
 @dataclass(slots=True)
-class Gate:
+class Repair:
     """What a stream waits for: the messages from `first` to `last`, before those that are held."""
 
     first: int
     last: int
-    owed: bool
+    counts_as_lost: bool
     """Whether those that do not come are lost; else they are older than this gateway."""
     until_ns: int | None
     """When the wait is over; None while others are asked for."""
@@ -54,29 +54,31 @@ class Stream:
     lost: int = 0
     duplicates: int = 0
     late: int = 0
-    holes: list[tuple[int, int]] = field(default_factory=list)
-    untold: list[Hole] = field(default_factory=list)
-    gate: Gate | None = None
-    asleep: bool = False
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    unreported: list[MissingRange] = field(default_factory=list)
+    repair: Repair | None = None
+    unwatched: bool = False
     """Whether its topic is not fetched now."""
     final: int | None = None
     """The last number, once the publisher has said farewell."""
 
-    def miss(self, hole: Hole) -> None:
+    def miss(self, hole: MissingRange) -> None:
         """Note that messages will not come, for the next event to tell."""
-        untold = self.untold
+        unreported = self.unreported
         self.newest = max(self.newest, hole.last)
-        if untold and (untold[-1].reason == hole.reason or len(untold) >= UNTOLD_MAX):
-            hole = Hole(untold.pop().first, hole.last, hole.reason)
-        untold.append(hole)
+        if unreported and (
+            unreported[-1].reason == hole.reason or len(unreported) >= UNREPORTED_MAX
+        ):
+            hole = MissingRange(unreported.pop().first, hole.last, hole.reason)
+        unreported.append(hole)
 
-    def take_untold(self) -> tuple[Hole, ...]:
+    def take_unreported(self) -> tuple[MissingRange, ...]:
         """Return the holes that nobody was told of."""
-        told, self.untold = tuple(self.untold), []
+        told, self.unreported = tuple(self.unreported), []
         return told
 
 
-class Sequences:
+class Streams:
     """All streams heard lately; at most `streams_max`, the longest silent are forgotten."""
 
     def __init__(self, *, streams_max: int) -> None:
@@ -130,19 +132,19 @@ class Sequences:
 
     def lose(self, stream: Stream, first: int, last: int) -> None:
         """Give messages up."""
-        stream.miss(Hole(first, last, "bus_loss"))
-        stream.holes.append((first, last))
-        del stream.holes[:-HOLES_MAX]
+        stream.miss(MissingRange(first, last, "bus_loss"))
+        stream.missing.append((first, last))
+        del stream.missing[:-LOST_RANGES_MAX]
         stream.lost += last - first + 1
         self.lost += last - first + 1
 
     def repeat(self, stream: Stream, sequence: int) -> None:
         """Note a message that must go no further: it was let through before, or given up."""
-        for at, (first, last) in enumerate(stream.holes):
+        for at, (first, last) in enumerate(stream.missing):
             if first <= sequence <= last:
                 # It fills a part of a hole: what is left of it are up to two smaller ones.
                 parts = [(first, sequence - 1), (sequence + 1, last)]
-                stream.holes[at : at + 1] = [part for part in parts if part[0] <= part[1]]
+                stream.missing[at : at + 1] = [part for part in parts if part[0] <= part[1]]
                 stream.late += 1
                 self.late += 1
                 return

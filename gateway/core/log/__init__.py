@@ -1,1 +1,1 @@
-"""TODO."""
+"""Channels' logs: numbered, bounded, encoded once."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from gateway.core.log.epochs import ORIGIN, OWN, Cursor, Lives, Numbering, Turn
-from gateway.core.protocol.events import Event, Hole
+from gateway.core.log.epochs import ORIGIN, OWN, Cursor, Epochs, EpochTable, Transition
+from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_frame, text_payload
 from gateway.core.protocol.messages import Gap, GapReason, Position
 
@@ -74,7 +74,7 @@ class LogState(Struct, frozen=True, array_like=True):
     """All that readers can see of a log, for a replica in another process."""
 
     name: str
-    lives: Lives
+    table: EpochTable
     newest: Cursor
     floor: Cursor
     entries: list[Entry]
@@ -95,17 +95,17 @@ class ChannelLog:
         "_head",
         "_prefix",
         "bytes",
+        "epochs",
         "floor",
         "forgotten",
         "name",
-        "numbering",
         "retention",
     )
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
         self.retention = retention
-        self.numbering = Numbering(epoch)
+        self.epochs = Epochs(epoch)
         self.bytes = 0
         self.floor = ORIGIN
         self.forgotten = 0
@@ -124,12 +124,12 @@ class ChannelLog:
     @property
     def newest(self) -> Cursor:
         """The place of a reader who has seen everything."""
-        return self.numbering.newest
+        return self.epochs.newest
 
     @property
     def position(self) -> Position:
         """The same as clients know it."""
-        return self.numbering.position(self.numbering.newest)
+        return self.epochs.position(self.epochs.newest)
 
     @property
     def start(self) -> Cursor:
@@ -146,12 +146,12 @@ class ChannelLog:
     def state(self) -> LogState:
         """The log as it is now."""
         held, current = self.held(ORIGIN), list(self._current.values())
-        return LogState(self.name, self.numbering.lives, self.newest, self.floor, held, current)
+        return LogState(self.name, self.epochs.table, self.newest, self.floor, held, current)
 
     def replace(self, state: LogState) -> None:
         """Hold what another log of the same retention holds."""
-        self.numbering.replace(state.lives)
-        self.numbering.newest = state.newest
+        self.epochs.replace(state.table)
+        self.epochs.newest = state.newest
         self.floor = state.floor
         self._entries, self._head = list(state.entries), 0
         self.bytes = sum(len(entry.frame) for entry in state.entries)
@@ -159,7 +159,7 @@ class ChannelLog:
 
     def hold(self, entry: Entry) -> None:
         """Hold an entry that was numbered elsewhere, and evict what exceeds the retention."""
-        self.numbering.newest = entry.at
+        self.epochs.newest = entry.at
         self._hold(entry)
 
     # -- append --------------------------------------------------------------------------------
@@ -169,23 +169,25 @@ class ChannelLog:
 
         Returns its entry, behind those of the gaps that it shows.
         """
-        numbering = self.numbering
-        before = newest = numbering.newest
-        source = numbering.source
+        epochs = self.epochs
+        before = newest = epochs.newest
+        source = epochs.source
         entries: list[Entry] = []
         # Most events go on where the last one was: that is decided here, the rest elsewhere.
-        if event.holes or (
+        if event.missing or (
             source != OWN and (event.incarnation != source or event.sequence <= newest.offset)
         ):
-            entries = self._turn(event.incarnation, event.sequence, event.holes, event.received_ns)
-            newest, source = numbering.newest, numbering.source
+            entries = self._advance(
+                event.incarnation, event.sequence, event.missing, event.received_ns
+            )
+            newest, source = epochs.newest, epochs.source
             before = entries[-1].at if entries else before
         offset = newest.offset + 1 if source == OWN else event.sequence
-        numbering.newest = at = Cursor(newest.life, offset)
+        epochs.newest = at = Cursor(newest.epoch_number, offset)
         begins = self._fresh
         if begins:
             self._fresh = False
-            epoch = b'"epoch":"%b",' % numbering.life.epoch.encode()
+            epoch = b'"epoch":"%b",' % epochs.epoch_number.epoch.encode()
             frame = text_frame(b"%b%d,%b%b}" % (self._prefix, offset, epoch, event.fields))
         else:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
@@ -197,38 +199,40 @@ class ChannelLog:
         entries.append(entry)
         return entries
 
-    def skip(self, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> list[Entry]:
+    def skip(
+        self, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
+    ) -> list[Entry]:
         """Tell of losses that no event has shown yet; returns the gaps."""
-        holes = tuple(holes)
-        if not holes:
+        missing = tuple(missing)
+        if not missing:
             return []
-        return self._turn(incarnation, holes[-1].last + 1, holes, now_ns)
+        return self._advance(incarnation, missing[-1].last + 1, missing, now_ns)
 
     def finish(self, incarnation: int, last: int) -> None:
         """Note that a publisher has ended with this number: nothing of it is missing, if it is here."""
-        numbering = self.numbering
-        if incarnation == numbering.source and last == numbering.newest.offset:
-            self._ended = numbering.newest
+        epochs = self.epochs
+        if incarnation == epochs.source and last == epochs.newest.offset:
+            self._ended = epochs.newest
 
-    def _turn(
-        self, incarnation: int | None, sequence: int, holes: tuple[Hole, ...], now_ns: int
+    def _advance(
+        self, incarnation: int | None, sequence: int, missing: tuple[MissingRange, ...], now_ns: int
     ) -> list[Entry]:
         """Go over to another life if need be, and tell what is missing."""
         entries: list[Entry] = []
         before = self.newest
-        turn = self.numbering.turn(incarnation, holes[0].first if holes else sequence)
-        if turn is not Turn.SAME:
+        advance = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
+        if advance is not Transition.SAME:
             self._fresh = True
-        if turn is Turn.RESTARTED and before != self._ended:
+        if advance is Transition.RESTARTED and before != self._ended:
             entries.append(self._gap("epoch", before, last=self.newest.offset, now_ns=now_ns))
-        for first, last, reason in holes:
+        for first, last, reason in missing:
             before = entries[-1].at if entries else before
             count = last - first + 1
             newest = self.newest
-            if self.numbering.source == OWN:
+            if self.epochs.source == OWN:
                 # A loss of what the gateway numbers takes one offset, however much was lost.
                 first = last = newest.offset + 1
-            self.numbering.newest = Cursor(newest.life, last)
+            self.epochs.newest = Cursor(newest.epoch_number, last)
             entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
         return entries
 
@@ -242,7 +246,7 @@ class ChannelLog:
         *,
         now_ns: int,
     ) -> Entry:
-        epoch = self.numbering.life.epoch
+        epoch = self.epochs.epoch_number.epoch
         frame = gap_frame(self.name, epoch, reason, first=first, last=last, count=count)
         entry = Entry(self.name, before, self.newest, frame, now_ns, is_event=False)
         self._hold(entry)
@@ -348,11 +352,11 @@ class ChannelLog:
 
     def missing(self, after: Cursor) -> Missing | None:
         """Return what is not held behind a place, or None."""
-        floor, position = self.floor, self.numbering.position
+        floor, position = self.floor, self.epochs.position
         if after < floor:
-            first = after.offset + 1 if after.life == floor.life else None
+            first = after.offset + 1 if after.epoch_number == floor.epoch_number else None
             return Missing(position(floor).epoch, first, floor.offset)
-        base = self.numbering.base(after)
+        base = self.epochs.base(after)
         if after.offset < base:
             return Missing(position(after).epoch, after.offset + 1, base)
         return None
@@ -373,7 +377,7 @@ def _received(entry: Entry | None) -> int:
 
 def notice(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
     """Return what takes the place of a left-out event that names its epoch: a gap that does."""
-    position = log.numbering.position(entry.at)
+    position = log.epochs.position(entry.at)
     epoch, offset = position.epoch, position.offset
     first, count = (offset, 1) if reason == "filtered" else (None, None)
     frame = gap_frame(log.name, epoch, reason, first=first, last=offset, count=count)

@@ -8,16 +8,16 @@ be the replica of one in another process: then nothing is appended here, but `ta
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from gateway.core.log.epochs import Lives
+from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import ChannelLog, Entry, LogState, Retention
 from gateway.core.protocol.channels import EVERYONE
-from gateway.core.protocol.events import STANDARD, Event, Hole
+from gateway.core.protocol.events import STANDARD, Event, MissingRange
 
 
 Follower = Callable[[list[Entry]], None]
 
 
-class Engine:
+class Logs:
     """Every channel's log. Channels open with their first event and stay, up to `channels_max`.
 
     They are never closed: a channel that came back with its numbering begun anew would break the
@@ -42,7 +42,7 @@ class Engine:
             self._open(name)
 
     @property
-    def logs(self) -> Mapping[str, ChannelLog]:
+    def by_name(self) -> Mapping[str, ChannelLog]:
         """All logs by channel, the gateway's own ``$everyone`` among them."""
         return MappingProxyType(self._logs)
 
@@ -80,25 +80,27 @@ class Engine:
             self._open(state.name)
         self._logs[state.name].replace(state)
 
-    def take(self, entries: list[Entry], lives: Mapping[str, Lives]) -> None:
+    def take(self, entries: list[Entry], table: Mapping[str, EpochTable]) -> None:
         """Hold what was appended there, in order; tell the followers.
 
-        `lives` are those of channels where one began with these entries.
+        `table` are those of channels where one began with these entries.
         """
         logs = self._logs
         for name in dict.fromkeys(entry.channel for entry in entries):
             if name not in logs:
                 self._open(name)
-        for name, known in lives.items():
-            logs[name].numbering.replace(known)
+        for name, known in table.items():
+            logs[name].epochs.replace(known)
         for entry in entries:
             logs[entry.channel].hold(entry)
         self._tell(entries)
 
-    def skip(self, channel: str, incarnation: int, holes: Iterable[Hole], *, now_ns: int) -> None:
+    def skip(
+        self, channel: str, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
+    ) -> None:
         """Tell of a publisher's losses on a channel that no event has shown yet."""
         if self.admit(channel):
-            self._tell(self._logs[channel].skip(incarnation, holes, now_ns=now_ns))
+            self._tell(self._logs[channel].skip(incarnation, missing, now_ns=now_ns))
 
     def finish(self, channel: str, incarnation: int, last: int) -> None:
         """Note that a publisher has ended after this number."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The words on the wire: channels, events, messages, WebSocket frames, errors."""

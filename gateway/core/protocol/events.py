@@ -96,7 +96,7 @@ class Connection(Struct):
     name: str | None = None
 
 
-class Notice(Struct, frozen=True):
+class ClientChange(Struct, frozen=True):
     """What a client did, for the ``connections`` channel."""
 
     event_type: str
@@ -150,7 +150,7 @@ class DatedEventObject(EventFields):
     timestamp: datetime | UnsetType | None = UNSET
 
 
-class Hole(NamedTuple):
+class MissingRange(NamedTuple):
     """Numbers of a publisher's that will not come, from `first` to `last`."""
 
     first: int
@@ -163,7 +163,7 @@ class Event(Struct, frozen=True):
 
     `fields` are the members of the event's JSON object, without the surrounding braces, as they
     will be forwarded: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence`
-    are its publisher's, if it numbers; `holes` are what is missing right before it.
+    are its publisher's, if it numbers; `missing` are what is missing right before it.
     """
 
     channel: str
@@ -172,4 +172,4 @@ class Event(Struct, frozen=True):
     sent_ns: int = 0
     incarnation: int | None = None
     sequence: int = 0
-    holes: tuple[Hole, ...] = ()
+    missing: tuple[MissingRange, ...] = ()

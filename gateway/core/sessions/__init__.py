@@ -1,1 +1,1 @@
-"""TODO."""
+"""Who clients are, what they may do, and what they ask for."""

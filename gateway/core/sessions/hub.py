@@ -13,22 +13,22 @@ import msgspec
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
-from gateway.core.fanout.views import lens
+from gateway.core.fanout.views import channel_view
 from gateway.core.fanout.views import names as names_of
 from gateway.core.ingest.ingest import Ingest, Tick, timestamp
 from gateway.core.ingest.publishers import Change
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry
-from gateway.core.log.logs import Engine
+from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.events import BusStatus, Connection, Event, Notice
+from gateway.core.protocol.events import BusStatus, ClientChange, Connection, Event
 from gateway.core.sessions.permissions import Action, Identity
-from gateway.core.sessions.rate_limit import Allowed
-from gateway.core.sessions.requests import Arrival, Greeting
-from gateway.core.sessions.session import Changed, Session
-from gateway.core.sessions.store import Mailbox
+from gateway.core.sessions.rate_limit import ClientLimits
+from gateway.core.sessions.requests import ConnectRequest, Welcome
+from gateway.core.sessions.session import Session, SubscriptionChange
+from gateway.core.sessions.store import SessionStore
 
 
 class Hub:
@@ -37,17 +37,17 @@ class Hub:
     def __init__(
         self,
         *,
-        engine: Engine,
+        logs: Logs,
         ingest: Ingest,
-        mailbox: Mailbox,
-        greeting: Greeting,
-        allowed: Allowed,
+        store: SessionStore,
+        welcome: Welcome,
+        allowed: ClientLimits,
         fan_out: bool = True,
     ) -> None:
-        self.engine = engine
+        self.logs = logs
         self.ingest = ingest
-        self.mailbox = mailbox
-        self.fanout = Fanout(engine.logs, epoch=engine.epoch)
+        self.store = store
+        self.fanout = Fanout(logs.by_name, epoch=logs.epoch)
         self.sessions: dict[str, Session] = {}
         self.told: messages.BusState | None = None
         """How the bus is, if another process listens to it."""
@@ -56,17 +56,17 @@ class Hub:
         """Called with what a client begins to follow."""
         self.deny: Callable[[Session, Sequence[str]], object] = lambda session, channels: None
         """Called with what a client asked for and may not follow."""
-        self.announce: Callable[[Session, Notice, int], object] = self._announce
+        self.announce: Callable[[Session, ClientChange, int], object] = self._announce
         """Called with what a client did, and when."""
         self.confirm: Callable[[Session], object] = lambda session: None
         """Called when more is known to have arrived."""
         self.hand: Callable[[Session, ChannelLog, Entry], object] = self._hand
         """Called with a personal message, already in its log."""
-        self._greeting = greeting
+        self._welcome = welcome
         self._allowed = allowed
         self._bus = lambda: self.bus
         if fan_out:
-            engine.follow(self.fanout.deliver)
+            logs.follow(self.fanout.deliver)
 
     # -- events in -----------------------------------------------------------------------------
 
@@ -98,9 +98,9 @@ class Hub:
 
     def expire(self, *, now_ns: int) -> Tick:
         """Do what time brings about: drop what is too old, wait no longer for what does not come."""
-        self.engine.evict(now_ns=now_ns)
-        self.mailbox.expire(now_ns=now_ns)
-        self.ingest.joiner.expire(now_ns=now_ns)
+        self.logs.evict(now_ns=now_ns)
+        self.store.expire(now_ns=now_ns)
+        self.ingest.recovery.expire(now_ns=now_ns)
         tick = Tick([], [], 0)
         self._settle(tick, now_ns)
         return tick
@@ -111,21 +111,21 @@ class Hub:
 
     def _settle(self, tick: Tick, now_ns: int) -> None:
         """Deliver a tick's events and tell what no event will, in this order until nothing is left."""
-        joiner = self.ingest.joiner
+        recovery = self.ingest.recovery
         told = 0
         while True:
             self._let_go(tick, now_ns)
-            self.engine.append(tick.events[told:])
+            self.logs.append(tick.events[told:])
             told = len(tick.events)
-            untold = joiner.take_untold()
-            if not untold:
+            unreported = recovery.take_unreported()
+            if not unreported:
                 break
-            for stream in untold:
-                holes = stream.take_untold()
-                self.engine.skip(stream.topic, stream.incarnation, holes, now_ns=now_ns)
+            for stream in unreported:
+                missing = stream.take_unreported()
+                self.logs.skip(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
-                    self.engine.finish(stream.topic, stream.incarnation, stream.final)
-        for change in joiner.publishers.take_changes():
+                    self.logs.finish(stream.topic, stream.incarnation, stream.final)
+        for change in recovery.publishers.take_changes():
             self._announce_publisher(change, now_ns)
 
     def _announce_publisher(self, change: Change, now_ns: int) -> None:
@@ -161,9 +161,9 @@ class Hub:
         if message.everyone:
             return self._to_channel(EVERYONE, bytes(message.event), now_ns)
         if message.user_id is not None:
-            sessions = self.mailbox.user(message.user_id)
+            sessions = self.store.user(message.user_id)
         else:
-            session = self.mailbox.client(message.client_id or "")
+            session = self.store.client(message.client_id or "")
             if session is None:
                 raise RequestError(
                     ErrorCode.UNKNOWN_CLIENT,
@@ -172,15 +172,15 @@ class Hub:
             sessions = [session]
         event = self._event(PERSONAL, bytes(message.event), now_ns)
         for session in sessions:
-            self.hand(session, *self.mailbox.post(session, event))
+            self.hand(session, *self.store.post(session, event))
         return messages.BroadcastResult(len(sessions), PERSONAL, None)
 
     def _to_channel(self, name: str, payload: bytes, now_ns: int) -> messages.BroadcastResult:
         event = self._event(name, payload, now_ns)
-        if not self.engine.admit(name):
+        if not self.logs.admit(name):
             raise RequestError(ErrorCode.UNAVAILABLE, "no room for another channel")
-        self.engine.append([event])
-        position = self.engine.logs[name].position
+        self.logs.append([event])
+        position = self.logs.by_name[name].position
         return messages.BroadcastResult(self.subscribers(name), name, position)
 
     def _event(self, channel: str, payload: bytes, now_ns: int) -> Event:
@@ -191,7 +191,7 @@ class Hub:
 
     def take_personal(self, session: Session, entry: Entry) -> None:
         """Hand over a personal message that was numbered elsewhere."""
-        log = self.mailbox.log_of(session)
+        log = self.store.log_of(session)
         log.hold(entry)
         self._hand(session, log, entry)
 
@@ -204,34 +204,34 @@ class Hub:
     # -- clients that come and go --------------------------------------------------------------
 
     def arrive(
-        self, arrival: Arrival, make_reader: Callable[[], Reader], *, now_ns: int
+        self, connect_request: ConnectRequest, make_reader: Callable[[], Reader], *, now_ns: int
     ) -> Session:
         """Greet a client and start what it asked for with its address; return its session.
 
         A session that is still attached must `depart` from its old connection first: see
         `attached`.
         """
-        session, resumed = self.enter(arrival, now_ns=now_ns)
+        session, resumed = self.enter(connect_request, now_ns=now_ns)
         reader = make_reader()
         session.reader = reader
         session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
-        session.attach(reader, since=arrival.since, now_ns=now_ns)
-        self.announce(session, Notice("client.connected"), now_ns)
-        new = [name for name in arrival.channels if name not in session.subscriptions]
+        session.attach(reader, since=connect_request.since, now_ns=now_ns)
+        self.announce(session, ClientChange("client.connected"), now_ns)
+        new = [name for name in connect_request.channels if name not in session.subscriptions]
         if new:
-            changed = session.open(replace(arrival, channels=new).subscribe, now_ns=now_ns)
+            changed = session.open(replace(connect_request, channels=new).subscribe, now_ns=now_ns)
             self.announce_change(session, changed, now_ns=now_ns)
         return session
 
-    def enter(self, arrival: Arrival, *, now_ns: int) -> tuple[Session, bool]:
+    def enter(self, connect_request: ConnectRequest, *, now_ns: int) -> tuple[Session, bool]:
         """Count a client in; return its session, and whether that is one that was lost."""
-        session = self._opened(arrival, now_ns)
+        session = self._opened(connect_request, now_ns)
         resumed = session is not None
         if session is None:
-            session = self.session(arrival.client_id, arrival.identity)
-        elif arrival.identity.expires_ns is not None:
-            session.identity = arrival.identity  # the same user's, with the rights of today
-        self.mailbox.add(session, arrival.secret)
+            session = self.session(connect_request.client_id, connect_request.identity)
+        elif connect_request.identity.expires_ns is not None:
+            session.identity = connect_request.identity  # the same user's, with the rights of today
+        self.store.add(session, connect_request.secret)
         self.sessions[session.client_id] = session
         return session, resumed
 
@@ -245,17 +245,17 @@ class Hub:
             bus=self._bus,
         )
 
-    def attached(self, arrival: Arrival, *, now_ns: int) -> Session | None:
+    def attached(self, connect_request: ConnectRequest, *, now_ns: int) -> Session | None:
         """Return the session that an arrival opens, if a connection still holds it."""
-        session = self._opened(arrival, now_ns)
+        session = self._opened(connect_request, now_ns)
         return session if session is not None and session.client_id in self.sessions else None
 
-    def _opened(self, arrival: Arrival, now_ns: int) -> Session | None:
+    def _opened(self, connect_request: ConnectRequest, now_ns: int) -> Session | None:
         """Find the session that an arrival's secret opens; a user's is for that user only."""
-        if not arrival.session:
+        if not connect_request.session:
             return None
-        session = self.mailbox.take(arrival.session, now_ns=now_ns)
-        if session is None or not session.identity.is_same_as(arrival.identity):
+        session = self.store.take(connect_request.session, now_ns=now_ns)
+        if session is None or not session.identity.is_same_as(connect_request.identity):
             return None
         return session
 
@@ -269,7 +269,7 @@ class Hub:
         """
         before = session.user_id
         changed = session.authenticate(identity, id_, now_ns=now_ns)
-        self.mailbox.named(session, before)
+        self.store.named(session, before)
         self.announce_change(session, changed, now_ns=now_ns)
 
     def depart(
@@ -279,10 +279,10 @@ class Hub:
         session.detach()
         del self.sessions[session.client_id]
         if remember:
-            self.mailbox.remember(session, now_ns=now_ns)
+            self.store.remember(session, now_ns=now_ns)
         else:
-            self.mailbox.forget(session)
-        notice = Notice("client.disconnected", code=code, seconds=seconds, remember=remember)
+            self.store.forget(session)
+        notice = ClientChange("client.disconnected", code=code, seconds=seconds, remember=remember)
         self.announce(session, notice, now_ns)
 
     def ponged(self, session: Session, payload: bytes) -> None:
@@ -294,14 +294,16 @@ class Hub:
 
     def receive(
         self, session: Session, text: str, *, now_ns: int
-    ) -> Changed | messages.Auth | None:
+    ) -> SubscriptionChange | messages.Auth | None:
         """Handle a client's message; return what it changed, or a token to be verified."""
         outcome = session.receive(text, now_ns=now_ns)
         if not isinstance(outcome, messages.Auth):
             self.announce_change(session, outcome, now_ns=now_ns)
         return outcome
 
-    def announce_change(self, session: Session, changed: Changed | None, *, now_ns: int) -> None:
+    def announce_change(
+        self, session: Session, changed: SubscriptionChange | None, *, now_ns: int
+    ) -> None:
         """Publish a change of subscriptions on ``connections``."""
         if changed is None:
             return
@@ -309,11 +311,13 @@ class Hub:
             self.deny(session, changed.denied)
         if changed.subscribed:
             self.watch(changed.subscribed)
-            self.announce(session, Notice("client.subscribed", changed.subscribed), now_ns)
+            self.announce(session, ClientChange("client.subscribed", changed.subscribed), now_ns)
         if changed.unsubscribed:
-            self.announce(session, Notice("client.unsubscribed", changed.unsubscribed), now_ns)
+            self.announce(
+                session, ClientChange("client.unsubscribed", changed.unsubscribed), now_ns
+            )
 
-    def _announce(self, session: Session, notice: Notice, now_ns: int) -> None:
+    def _announce(self, session: Session, notice: ClientChange, now_ns: int) -> None:
         data = Connection(
             client_id=session.client_id,
             user_id=session.user_id,
@@ -330,21 +334,21 @@ class Hub:
             timestamp(now_ns).encode(),
             msgspec.json.encode(data),
         )
-        self.engine.append([Event(channel, fields, now_ns)])
+        self.logs.append([Event(channel, fields, now_ns)])
 
     def _connected(self, session: Session, *, resumed: bool, now_ns: int) -> messages.Connected:
-        greeting, identity = self._greeting, session.identity
+        welcome, identity = self._welcome, session.identity
         expires_ns = identity.expires_ns
         return messages.Connected(
             client_id=session.client_id,
             user_id=session.user_id,
             timestamp=timestamp(now_ns),
             session=session.secret,
-            session_ttl_seconds=greeting.session_ttl_seconds,
+            session_ttl_seconds=welcome.session_ttl_seconds,
             resumed=resumed,
-            server=greeting.server,
-            heartbeat_seconds=greeting.heartbeat_seconds,
-            limits=messages.Limits(greeting.message_bytes_max, self._allowed.subscriptions_max),
+            server=welcome.server,
+            heartbeat_seconds=welcome.heartbeat_seconds,
+            limits=messages.Limits(welcome.message_bytes_max, self._allowed.subscriptions_max),
             roles=list(identity.roles),
             token_expires=None if expires_ns is None else timestamp(expires_ns),
         )
@@ -353,18 +357,18 @@ class Hub:
 
     def watched(self) -> set[str]:
         """Return what is followed, by those who are there and those who may come back."""
-        return {name for session in self.mailbox.sessions for name in session.subscriptions}
+        return {name for session in self.store.sessions for name in session.subscriptions}
 
     def clients_of(self, user_id: str) -> int:
         """Count the clients that a user has connected."""
-        return sum(one.client_id in self.sessions for one in self.mailbox.user(user_id))
+        return sum(one.client_id in self.sessions for one in self.store.user(user_id))
 
     def presence(self, channel: str) -> list[Session]:
         """Return the sessions of those who follow a channel now."""
         return [
             session
             for session in self.sessions.values()
-            if session.reader is not None and lens(session.reader.view, channel) is not None
+            if session.reader is not None and channel_view(session.reader.view, channel) is not None
         ]
 
     @property
@@ -372,29 +376,33 @@ class Hub:
         """``waiting`` until anything was heard, ``stale`` while all are silent that should not be."""
         if self.told is not None:
             return self.told
-        state = self.ingest.joiner.publishers.state
+        state = self.ingest.recovery.publishers.state
         if state != "unknown":
             return state
         return "live" if self._heard else "waiting"
 
     def heads(self) -> dict[str, Cursor]:
         """Return where all live readers stand: every log's newest place, less what is pending."""
-        newest = {name: log.newest for name, log in self.engine.logs.items()}
+        newest = {name: log.newest for name, log in self.logs.by_name.items()}
         return newest | self.fanout.unwritten
 
     def followers(self) -> Counter[str]:
         """Count the clients that follow each open channel."""
         counts: Counter[str] = Counter()
         for cohort in self.fanout.cohorts:
-            names = self.engine.logs if cohort.wildcards else (EVERYONE, *names_of(cohort.view))
+            names = self.logs.by_name if cohort.wildcards else (EVERYONE, *names_of(cohort.view))
             for name in names:
-                if name in self.engine.logs and cohort.lens(name) is not None:
+                if name in self.logs.by_name and cohort.channel_view(name) is not None:
                     counts[name] += len(cohort.members)
-        for reader in self.fanout.apart:
+        for reader in self.fanout.detached:
             counts.update(log.name for log in self.fanout.logs_of(reader))
         return counts
 
     def subscribers(self, channel: str) -> int:
         """Count the clients that follow a channel."""
-        live = sum(len(c.members) for c in self.fanout.cohorts if c.lens(channel) is not None)
-        return live + sum(lens(reader.view, channel) is not None for reader in self.fanout.apart)
+        live = sum(
+            len(c.members) for c in self.fanout.cohorts if c.channel_view(channel) is not None
+        )
+        return live + sum(
+            channel_view(reader.view, channel) is not None for reader in self.fanout.detached
+        )

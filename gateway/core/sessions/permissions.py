@@ -48,7 +48,7 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
+class Permissions:
     """What somebody may do: patterns by action, and whether the gateway's own state is shown."""
 
     patterns: Mapping[Action, frozenset[str]]
@@ -70,7 +70,7 @@ class Rights:
 class Identity:
     """Somebody: a user, or nobody in particular; `expires_ns` is unix time, None = never."""
 
-    rights: Rights
+    permissions: Permissions
     user_id: str | None = None
     roles: tuple[str, ...] = ()
     expires_ns: int | None = None
@@ -101,7 +101,7 @@ class Identity:
         Raises:
             RequestError: It is not there; without a token one may help.
         """
-        if not self.rights.may(action, channel):
+        if not self.permissions.may(action, channel):
             self._refuse(f"{action.value} {channel}")
 
     def require_admin(self) -> None:
@@ -110,7 +110,7 @@ class Identity:
         Raises:
             RequestError: It is not there; without a token one may help.
         """
-        if not self.rights.admin:
+        if not self.permissions.admin:
             self._refuse("see this")
 
     def _refuse(self, what: str) -> NoReturn:
@@ -131,22 +131,24 @@ class Policy:
     def __post_init__(self) -> None:
         role = ANONYMOUS if self.open_role is None else self.open_role
         nobody = Identity(
-            rights=self._rights([role]), roles=(role,), is_anonymous=self.open_role is None
+            permissions=self._permissions([role]),
+            roles=(role,),
+            is_anonymous=self.open_role is None,
         )
         object.__setattr__(self, "anonymous", nobody)
 
     def identity(self, claims: Claims) -> Identity:
         """Return who a token makes of its bearer: its roles, as far as they exist, and its grants."""
         return Identity(
-            rights=self._rights([ANONYMOUS, *claims.roles], claims.grants),
+            permissions=self._permissions([ANONYMOUS, *claims.roles], claims.grants),
             user_id=claims.user_id,
             roles=claims.roles,
             expires_ns=claims.expires_ns,
         )
 
-    def _rights(self, roles: Iterable[str], own: Grants = Grants()) -> Rights:  # noqa: B008  # frozen
+    def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]
-        return Rights(
+        return Permissions(
             patterns={
                 Action.SUBSCRIBE: frozenset(p for one in grants for p in one.subscribe),
                 Action.PUBLISH: frozenset(p for one in grants for p in one.publish),

@@ -11,7 +11,7 @@ Kind = Literal["messages", "subscribes", "pings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateLimit:
     """So many at once, and so many per second after that."""
 
     burst: int
@@ -19,15 +19,15 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class ClientLimits:
     """What one client may have and ask for."""
 
     subscriptions_max: int
     wildcards_max: int
-    rates: Mapping[Kind, Allowance]
+    rates: Mapping[Kind, RateLimit]
 
 
-class Quota:
+class RateLimiter:
     """One client's buckets; they are full before the first use.
 
     Of each is kept when it will be full again (the generic cell rate algorithm of ATM): there is one
@@ -36,7 +36,7 @@ class Quota:
 
     __slots__ = ("_rates", "messages", "pings", "subscribes")
 
-    def __init__(self, rates: Mapping[Kind, Allowance]) -> None:
+    def __init__(self, rates: Mapping[Kind, RateLimit]) -> None:
         self._rates = rates
         self.messages = self.pings = self.subscribes = 0
 

@@ -9,7 +9,7 @@ import msgspec
 from gateway.core.fanout.cohorts import Cursors
 from gateway.core.fanout.filters import Filter, FilterError
 from gateway.core.fanout.filters import parse as parse_filter
-from gateway.core.fanout.views import Selection
+from gateway.core.fanout.views import Subscription
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol import channels, messages
@@ -76,16 +76,16 @@ def id_of(text: str | bytes) -> messages.OptionalId:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SubscribeRequest:
     """One channel or pattern of a subscribe message, with the options that hold for it."""
 
     channel: str
     since: Position | dict[str, Position] | None
     last: int | None
-    selection: Selection
+    selection: Subscription
 
 
-def split(message: messages.Subscribe) -> list[Asked]:
+def split(message: messages.Subscribe) -> list[SubscribeRequest]:
     """Give each channel of a message its options, and check them; of one named twice, the last.
 
     Raises:
@@ -96,7 +96,7 @@ def split(message: messages.Subscribe) -> list[Asked]:
         raise RequestError(
             ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
         )
-    asked: dict[str, Asked] = {}
+    asked: dict[str, SubscribeRequest] = {}
     for one in message.channels:
         own = ChannelRequest(channel=one) if isinstance(one, str) else one
         _check(own.channel)
@@ -107,7 +107,7 @@ def split(message: messages.Subscribe) -> list[Asked]:
                 f"`since` of the wildcard {own.channel!r} must name a position for each channel",
             )
         last = message.last if own.last is None else own.last
-        asked[own.channel] = Asked(own.channel, since, last, _select(own, message))
+        asked[own.channel] = SubscribeRequest(own.channel, since, last, _select(own, message))
     return list(asked.values())
 
 
@@ -127,10 +127,10 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
         raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
 
 
-def _select(own: ChannelRequest, common: messages.Options) -> Selection:
+def _select(own: ChannelRequest, common: messages.Options) -> Subscription:
     text = common.filter if own.filter is None else own.filter
     rate = common.rate if own.rate is None else own.rate
-    return Selection(own.channel, None if text is None else read_filter(text), rate)
+    return Subscription(own.channel, None if text is None else read_filter(text), rate)
 
 
 def read_filter(text: str) -> Filter:
@@ -154,10 +154,10 @@ def _check(pattern: str) -> None:
         )
 
 
-class Plan:
+class SubscriptionStarts:
     """Where channels begin for a client, and what is to be said about it."""
 
-    __slots__ = ("brief", "denied", "logs", "lost", "recovered", "starts")
+    __slots__ = ("denied", "latest_only", "logs", "lost", "recovered", "starts")
 
     def __init__(self) -> None:
         self.denied: list[messages.Denied] = []
@@ -165,7 +165,7 @@ class Plan:
         self.starts: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: dict[str, ChannelLog] = {}
-        self.brief: set[str] = set()
+        self.latest_only: set[str] = set()
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
         """Begin behind a place."""
@@ -179,7 +179,7 @@ class Plan:
 
     def recover(self, log: ChannelLog, since: Position) -> None:
         """Resume from a position that the client brings; one of another life is lost."""
-        after = log.numbering.find(since, ahead_max=log.retention.events_max)
+        after = log.epochs.find(since, ahead_max=log.retention.events_max)
         if after is not None:
             self.resume(log, after)
         else:
@@ -188,11 +188,9 @@ class Plan:
             self.lost[log.name] = log
 
     def positions(self) -> dict[str, Position]:
-        return {
-            name: self.logs[name].numbering.position(place) for name, place in self.starts.items()
-        }
+        return {name: self.logs[name].epochs.position(place) for name, place in self.starts.items()}
 
-    def ask(self, asked: Asked, logs: Iterable[ChannelLog], current: Cursors) -> None:
+    def ask(self, asked: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
         """Decide where each log that is asked for begins for a client that stands at `current`."""
         since = asked.since
         for log in logs:
@@ -210,7 +208,7 @@ class Plan:
                 first = log.newest if oldest is None else oldest.before
                 self.start(log, min(first, stands))
                 if first <= stands:  # else it lags, and is owed more than that
-                    self.brief.add(log.name)
+                    self.latest_only.add(log.name)
             elif asked.last is not None:
                 # Who lags is owed more than the last few, and gets it.
                 self.start(log, min(log.back(asked.last), stands))
@@ -228,7 +226,7 @@ def denial(channel: str, identity: Identity) -> messages.Denied:
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class Welcome:
     """What every ``connected`` message says of this gateway."""
 
     server: messages.Server
@@ -238,7 +236,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class ConnectRequest:
     """A client that connects: what it brings, and the fresh ids that it gets."""
 
     client_id: str

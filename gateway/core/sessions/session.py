@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.core.fanout.cohorts import Cursors, Reader
 from gateway.core.fanout.fanout import Fanout
-from gateway.core.fanout.views import Selection, View
+from gateway.core.fanout.views import Subscription, View
 from gateway.core.ingest.ingest import timestamp
 from gateway.core.log.epochs import ORIGIN
 from gateway.core.log.log import ChannelLog, gap_frame
@@ -27,15 +27,15 @@ from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
 from gateway.core.sessions.permissions import Identity
-from gateway.core.sessions.rate_limit import Allowed, Kind, Quota
-from gateway.core.sessions.requests import Plan, denial, error_message
+from gateway.core.sessions.rate_limit import ClientLimits, Kind, RateLimiter
+from gateway.core.sessions.requests import SubscriptionStarts, denial, error_message
 
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class SubscriptionChange:
     """What a message did to a client's subscriptions, for the ``connections`` channel."""
 
     subscribed: tuple[str, ...] = ()
@@ -52,13 +52,13 @@ class Session:
         client_id: str,
         identity: Identity,
         fanout: Fanout,
-        allowed: Allowed,
+        allowed: ClientLimits,
         bus: Callable[[], messages.BusState],
     ) -> None:
         self.client_id = client_id
         self.identity = identity
         self.secret = ""
-        self.subscriptions: dict[str, Selection] = {}
+        self.subscriptions: dict[str, Subscription] = {}
         """What the client follows, by pattern."""
         self.known: Cursors = {}
         self.personal: ChannelLog | None = None
@@ -68,7 +68,7 @@ class Session:
         self._bus = bus
         self._fanout = fanout
         self._allowed = allowed
-        self._quota = Quota(allowed.rates)
+        self._rate_limiter = RateLimiter(allowed.rates)
         self._pinged: tuple[bytes, Cursors] | None = None
 
     @property
@@ -82,7 +82,7 @@ class Session:
         """Bind the session to a new connection; one that was lost goes on where it stood."""
         reader.personal = self.personal
         self.reader = reader
-        self._quota = Quota(self._allowed.rates)
+        self._rate_limiter = RateLimiter(self._allowed.rates)
         plan = self._start_own(since or {})
         plan.denied = self._judge()  # what was followed before says nothing of what may be now
         if self.subscriptions:
@@ -114,9 +114,9 @@ class Session:
             self.reader = None
         self._pinged = None
 
-    def _start_own(self, since: Mapping[str, Position]) -> Plan:
+    def _start_own(self, since: Mapping[str, Position]) -> SubscriptionStarts:
         """Plan the channels that every client follows: everyone's, and its own."""
-        plan = Plan()
+        plan = SubscriptionStarts()
         everyone = self._fanout.log(EVERYONE)
         assert everyone is not None
         for log in (everyone, self.personal):
@@ -129,7 +129,7 @@ class Session:
                 plan.start(log, self.known.get(log.name, new))
         return plan
 
-    def _restore(self, plan: Plan, since: Mapping[str, Position]) -> None:
+    def _restore(self, plan: SubscriptionStarts, since: Mapping[str, Position]) -> None:
         """Plan the subscriptions of a session that was lost."""
         for log in self._fanout.expected(self.subscriptions.values(), since):
             if log.name in since:
@@ -141,7 +141,7 @@ class Session:
 
     def authenticate(
         self, identity: Identity, id_: messages.OptionalId, *, now_ns: int
-    ) -> Changed | None:
+    ) -> SubscriptionChange | None:
         """Go on with other rights, from this moment on for what is followed already, too.
 
         Raises:
@@ -173,13 +173,13 @@ class Session:
             )
         if self.subscriptions != before:
             self._see_anew(before, now_ns)
-        return Changed(unsubscribed=gone) if gone else None
+        return SubscriptionChange(unsubscribed=gone) if gone else None
 
     def _judge(self) -> list[messages.Denied]:
         """Hold every subscription against the rights; return those that had to go."""
         denied = []
         for name, one in list(self.subscriptions.items()):
-            within = self.identity.rights.within(name)
+            within = self.identity.permissions.within(name)
             if within is None or within:
                 self.subscriptions[name] = one._replace(within=within)
             else:
@@ -187,10 +187,10 @@ class Session:
                 denied.append(denial(name, self.identity))
         return denied
 
-    def _see_anew(self, before: Mapping[str, Selection], now_ns: int) -> None:
+    def _see_anew(self, before: Mapping[str, Subscription], now_ns: int) -> None:
         """Follow what the rights allow now; channels that come into sight begin where they stand."""
         assert self.reader is not None
-        plan = Plan()
+        plan = SubscriptionStarts()
         seen = {log.name for log in self._fanout.logs_of(self.reader)}
         for log in self._fanout.expected(self.subscriptions.values()):
             if log.name not in seen:
@@ -221,7 +221,9 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def receive(self, text: str | bytes, *, now_ns: int) -> Changed | messages.Auth | None:
+    def receive(
+        self, text: str | bytes, *, now_ns: int
+    ) -> SubscriptionChange | messages.Auth | None:
         """Handle one message; replies are written at once. A token is for `authenticate`.
 
         Never raises for what a client sends: it is told with an ``error`` message.
@@ -265,11 +267,11 @@ class Session:
                 kind = "pings"
             case _:
                 kind = "messages"
-        self._quota.take(kind, now_ns=now_ns)
+        self._rate_limiter.take(kind, now_ns=now_ns)
 
     def _refuse_unread(self, error: RequestError, text: str | bytes, now_ns: int) -> None:
         try:
-            self._quota.take("messages", now_ns=now_ns)
+            self._rate_limiter.take("messages", now_ns=now_ns)
         except RequestError as excess:
             error = excess
         self.refuse(error, requests.id_of(text))
@@ -277,7 +279,7 @@ class Session:
     def may_ping(self, *, now_ns: int) -> bool:
         """Tell whether a ping of the WebSocket protocol is answered, and count it."""
         try:
-            self._quota.take("pings", now_ns=now_ns)
+            self._rate_limiter.take("pings", now_ns=now_ns)
         except RequestError:
             self.excessive = True
         return not self.excessive
@@ -287,7 +289,7 @@ class Session:
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
         self.send(error_message(error, id_))
 
-    def open(self, message: messages.Subscribe, *, now_ns: int) -> Changed | None:
+    def open(self, message: messages.Subscribe, *, now_ns: int) -> SubscriptionChange | None:
         """Subscribe to what a client asked for with its address."""
         try:
             return self._subscribe(message, now_ns)
@@ -309,19 +311,19 @@ class Session:
             *self._fanout.logs_of(self.reader),
             *self._fanout.expected(self.subscriptions.values()),
         ]
-        return {log.name: log.numbering.position(places.get(log.name, ORIGIN)) for log in logs}
+        return {log.name: log.epochs.position(places.get(log.name, ORIGIN)) for log in logs}
 
     @property
     def _view(self) -> View:
         return frozenset(self.subscriptions.values())
 
-    def _subscribe(self, message: messages.Subscribe, now_ns: int) -> Changed:
+    def _subscribe(self, message: messages.Subscribe, now_ns: int) -> SubscriptionChange:
         reader = self.reader
         assert reader is not None
-        plan = Plan()
+        plan = SubscriptionStarts()
         asked = []
         for one in requests.split(message):
-            within = self.identity.rights.within(one.channel)
+            within = self.identity.permissions.within(one.channel)
             if within is None or within:
                 asked.append(replace(one, selection=one.selection._replace(within=within)))
             else:
@@ -336,9 +338,9 @@ class Session:
         self.subscriptions |= {one.channel: one.selection for one in asked}
         self._begin(plan.starts, followed=current)
         self._reply_subscribed(plan, names, message.id, now_ns)
-        self._fanout.follow(reader, self._view, plan.starts, brief=plan.brief)
+        self._fanout.follow(reader, self._view, plan.starts, latest_only=plan.latest_only)
         denied = tuple(one.channel for one in plan.denied)
-        return Changed(subscribed=tuple(names), denied=denied)
+        return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
     def _check_number(self, names: Collection[str]) -> None:
         new = [name for name in names if name not in self.subscriptions]
@@ -357,7 +359,11 @@ class Session:
             )
 
     def _reply_subscribed(
-        self, plan: Plan, names: Collection[str], id_: messages.OptionalId, now_ns: int
+        self,
+        plan: SubscriptionStarts,
+        names: Collection[str],
+        id_: messages.OptionalId,
+        now_ns: int,
     ) -> None:
         self.send(
             messages.Subscribed(
@@ -372,7 +378,7 @@ class Session:
         )
         for log in plan.lost.values():
             if self.reader is not None:
-                epoch, offset = msgspec.structs.astuple(log.numbering.position(log.start))
+                epoch, offset = msgspec.structs.astuple(log.epochs.position(log.start))
                 self.reader.way.write(gap_frame(log.name, epoch, "epoch", last=offset))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
@@ -390,11 +396,11 @@ class Session:
             )
         )
 
-    def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> Changed:
+    def _unsubscribe(self, message: messages.Unsubscribe, now_ns: int) -> SubscriptionChange:
         assert self.reader is not None
         gone = [name for name in dict.fromkeys(message.channels) if name in self.subscriptions]
         for name in gone:
             del self.subscriptions[name]
         self._fanout.follow(self.reader, self._view, {})
         self.send(messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns)))
-        return Changed(unsubscribed=tuple(gone))
+        return SubscriptionChange(unsubscribed=tuple(gone))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec import Struct
 
 from gateway.core.fanout.filters import parse
-from gateway.core.fanout.views import Selection
+from gateway.core.fanout.views import Subscription
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, LogState, Retention
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
@@ -64,10 +64,10 @@ def known(session: Session) -> dict[str, Cursor]:
     }
 
 
-def subscriptions(followed: Iterable[Followed]) -> Mapping[str, Selection]:
+def subscriptions(followed: Iterable[Followed]) -> Mapping[str, Subscription]:
     """Return what the same session follows in another process, by pattern."""
     return {
-        one.pattern: Selection(
+        one.pattern: Subscription(
             one.pattern, parse(one.filter) if one.filter is not None else None, one.rate, one.within
         )
         for one in followed
@@ -77,7 +77,7 @@ def subscriptions(followed: Iterable[Followed]) -> Mapping[str, Selection]:
 _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
-class Mailbox:
+class SessionStore:
     """All sessions, attached or remembered."""
 
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int) -> None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What is served at each address."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from gateway.core.protocol.messages import BusState, Position
-from gateway.web.context import BusLink
+from gateway.web.context import EndpointStatus
 
 
 class Page(Struct):
@@ -43,7 +43,7 @@ class GatewayStatus(Struct, kw_only=True):
     lagging: int
     channels: int
     bus_state: BusState
-    bus: list[BusLink]
+    bus: list[EndpointStatus]
     rejected: dict[str, int]
     clients: list[Client]
     page: Page
@@ -178,14 +178,14 @@ class KnownPublisher(Struct, kw_only=True):
 class Publishers(Struct, kw_only=True):
     """What publishers' numbering tells, in all and by topic, the latest heard first.
 
-    `repaired` counts messages that were missed and replayed; `joining` topics that wait for some.
+    `repaired` counts messages that were missed and replayed; `recovering` topics that wait for some.
     """
 
     lost: int
     duplicates: int
     late: int
     repaired: int
-    joining: int
+    recovering: int
     publishers: list[KnownPublisher]
     topics: list[PublishedTopic]
     page: Page

@@ -56,10 +56,10 @@ async def status(request: web.Request) -> web.Response:
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
             ready=not context.unready(),
             connections=len(connections),
-            sessions_remembered=hub.mailbox.remembered,
+            sessions_remembered=hub.store.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
             lagging=sum(one.lagging for one in connections),
-            channels=sum(map(is_name, hub.engine.logs)),
+            channels=sum(map(is_name, hub.logs.by_name)),
             bus_state=hub.bus,
             bus=context.bus(),
             rejected=dict(hub.ingest.rejected),
@@ -85,15 +85,15 @@ def _client(connection: Present, now_ns: int) -> resources.Client:
 
 async def channels(request: web.Request) -> web.Response:
     """Answer with the open channels that the caller may follow."""
-    hub, rights = request.app[CONTEXT].hub, request[IDENTITY].rights
+    hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
     # Asked once for all: channel by channel it would hold up everybody's events.
     followers = hub.followers()
     return answer(
         resources.Channels(
             [
                 _channel(log, subscribers=followers[name])
-                for name, log in sorted(hub.engine.logs.items())
-                if is_name(name) and rights.may(Action.SUBSCRIBE, name)
+                for name, log in sorted(hub.logs.by_name.items())
+                if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
             ]
         )
     )
@@ -128,7 +128,7 @@ async def presence(request: web.Request) -> web.Response:
     name = request.match_info["channel"]
     offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
-    known = request[IDENTITY].rights.may(Action.PRESENCE, name)
+    known = request[IDENTITY].permissions.may(Action.PRESENCE, name)
     return answer(
         resources.Presence(
             channel=name,
@@ -159,7 +159,7 @@ async def history(request: web.Request) -> web.Response:
             channel=log.name,
             epoch=log.position.epoch,
             events=[msgspec.Raw(entry.json) for entry in entries],
-            next=log.numbering.position(reached),
+            next=log.epochs.position(reached),
             gap=gap,
         )
     )
@@ -171,7 +171,7 @@ def _start(
     """Decide behind which place a page begins, and what is missing before it."""
     if since is None:
         return log.back(limit), None
-    after = log.numbering.find(since, ahead_max=log.retention.events_max)
+    after = log.epochs.find(since, ahead_max=log.retention.events_max)
     if after is None:
         return log.start, resources.MissingRange(from_=None, to=None, reason="epoch")
     missing = log.missing(after)
@@ -203,8 +203,8 @@ async def rejections(request: web.Request) -> web.Response:
 async def publishers(request: web.Request) -> web.Response:
     """Answer with what publishers' numbering tells: what was lost, what came twice."""
     context = request.app[CONTEXT]
-    joiner, now_ns = context.hub.ingest.joiner, context.now_ns()
-    sequences = joiner.sequences
+    recovery, now_ns = context.hub.ingest.recovery, context.now_ns()
+    sequences = recovery.sequences
     offset, limit = _page(request.query)
     streams = list(sequences)[::-1]
     return answer(
@@ -212,8 +212,8 @@ async def publishers(request: web.Request) -> web.Response:
             lost=sequences.lost,
             duplicates=sequences.duplicates,
             late=sequences.late,
-            repaired=joiner.repaired,
-            joining=joiner.joining,
+            repaired=recovery.repaired,
+            recovering=recovery.recovering,
             publishers=[
                 resources.KnownPublisher(
                     incarnation=f"{one.incarnation:016x}",
@@ -223,7 +223,7 @@ async def publishers(request: web.Request) -> web.Response:
                     silent_seconds=(now_ns - one.last_ns) / 1e9,
                     replay=one.replay,
                 )
-                for one in joiner.publishers.known[::-1][:PAGE_LIMIT_MAX]
+                for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
             ],
             topics=[
                 resources.PublishedTopic(
@@ -318,7 +318,7 @@ def _page(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _log(context: Context, name: str) -> ChannelLog:
-    log = context.hub.engine.logs.get(name)
+    log = context.hub.logs.by_name.get(name)
     if log is None:
         raise RequestError(
             ErrorCode.UNKNOWN_CHANNEL, f"{name!r} is not open; a channel opens with its first event"
@@ -336,7 +336,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
         position=log.position,
         events=len(log),
         bytes=log.bytes,
-        start=log.numbering.position(log.start),
+        start=log.epochs.position(log.start),
         retention=resources.RetentionInfo(
             events_max=log.retention.events_max,
             bytes_max=log.retention.bytes_max,

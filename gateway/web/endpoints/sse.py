@@ -123,14 +123,14 @@ async def events(request: web.Request) -> web.StreamResponse:
     """Serve one client at ``/events``; see docs/protocol.md, part 3."""
     context = request.app[CONTEXT]
     who = request[IDENTITY]
-    arrival = admission.read(request.query, who)
+    connect_request = admission.read(request.query, who)
     last_id = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
     if last_id:
-        arrival = admission.at(arrival, positions_of(last_id))
-    if not arrival.channels:
+        connect_request = admission.at(connect_request, positions_of(last_id))
+    if not connect_request.channels:
         raise RequestError(ErrorCode.INVALID_FIELD, "channels: name some, as in ?channels=metrics")
-    asked = [one.channel for one in requests.split(arrival.subscribe)]
-    if all(who.rights.within(name) == frozenset() for name in asked):
+    asked = [one.channel for one in requests.split(connect_request.subscribe)]
+    if all(who.permissions.within(name) == frozenset() for name in asked):
         who.require(Action.SUBSCRIBE, asked[0])  # nothing would come
     response = web.StreamResponse(headers=_HEADERS)
     response.force_close()  # the connection ends with the stream
@@ -141,7 +141,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         request,
         EventStream(),
         hub=context.hub,
-        pulse=context.pulse,
+        heartbeat=context.heartbeat,
         sockets=context.sockets,
         limits=context.config.clients,
         spread_seconds=admission.spread_seconds(context),
@@ -153,7 +153,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         context.metrics.closed(refused, 0)
         return response
     try:
-        await admission.arrive(context, connection, arrival)
+        await admission.arrive(context, connection, connect_request)
         await connection.gone()
     except Exception:
         log.exception("stream failed", client_id=connection.client_id)

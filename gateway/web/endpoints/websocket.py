@@ -23,7 +23,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if token is not None:  # no browser: it sees the status of a refusal
         await authentication.of_token(context, token, address=request.remote or "")
     limits = context.config.clients
-    answer, inbox, window_bits = await upgrade(
+    answer, receive_queue, window_bits = await upgrade(
         request,
         protocol=authentication.SUBPROTOCOL,
         message_bytes_max=limits.message_bytes_max,
@@ -33,9 +33,11 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         return answer
     connection = Connection(
         request,
-        Frames(inbox, None if window_bits is None else context.compressor.encoder(window_bits)),
+        Frames(
+            receive_queue, None if window_bits is None else context.compressor.encoder(window_bits)
+        ),
         hub=context.hub,
-        pulse=context.pulse,
+        heartbeat=context.heartbeat,
         sockets=context.sockets,
         limits=limits,
         spread_seconds=admission.spread_seconds(context),
@@ -85,9 +87,9 @@ async def _arrive(
 ) -> None:
     """Let a client in; what is wrong with its wishes is told, and it may still ask for others."""
     try:
-        arrival, error = admission.read(request.query, who), None
+        connect_request, error = admission.read(request.query, who), None
     except RequestError as wrong:
-        arrival, error = admission.read({}, who), wrong
-    await admission.arrive(context, connection, arrival)
+        connect_request, error = admission.read({}, who), wrong
+    await admission.arrive(context, connection, connect_request)
     if error is not None and connection.session is not None:
         connection.session.refuse(error)

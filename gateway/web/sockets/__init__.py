@@ -1,1 +1,1 @@
-"""TODO."""
+"""Clients' sockets: accepted, parsed, written to, closed."""

@@ -23,10 +23,10 @@ from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
 from gateway.core.sessions.session import Session
 from gateway.web.sockets import http as transport_
-from gateway.web.sockets.heartbeat import Pulse
+from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS
-from gateway.web.sockets.token_deadline import Terms
-from gateway.web.sockets.websocket import Inbox
+from gateway.web.sockets.token_deadline import TokenDeadline
+from gateway.web.sockets.websocket import ReceiveQueue
 from gateway.web.sockets.writers import Sockets
 
 
@@ -55,7 +55,7 @@ class Format(Protocol):
 class Frames:
     """A WebSocket: what its client says, and how text frames are compressed for it, if they are."""
 
-    inbox: Inbox
+    receive_queue: ReceiveQueue
     encode: Callable[[bytes], bytes] | None
 
 
@@ -67,12 +67,12 @@ class Connection:
         "_encode",
         "_format",
         "_gone",
+        "_heartbeat",
         "_hub",
-        "_inbox",
         "_loop",
         "_protocol",
-        "_pulse",
         "_reader",
+        "_receive_queue",
         "_transport",
         "_way",
         "_writable",
@@ -82,7 +82,7 @@ class Connection:
         "heard",
         "session",
         "spread_seconds",
-        "terms",
+        "token_deadline",
     )
 
     def __init__(
@@ -91,32 +91,32 @@ class Connection:
         spoken: Frames | Format,
         *,
         hub: Hub,
-        pulse: Pulse,
+        heartbeat: ClientHeartbeat,
         sockets: Sockets,
         limits: Clients,
         spread_seconds: float,
         now_ns: int,
     ) -> None:
         protocol, transport = request.protocol, request.transport
-        assert isinstance(protocol, transport_.Protocol)
+        assert isinstance(protocol, transport_.HttpProtocol)
         assert transport is not None
         self.address = request.remote or ""
         self.code = _ABNORMAL
         self.connected_ns = now_ns
         self.heard = True
         self.session: Session | None = None
-        self.terms: Terms | None = None
+        self.token_deadline: TokenDeadline | None = None
         """How long it may last, where that depends on who it is."""
         self._abort: asyncio.TimerHandle | None = None
         self._gone: asyncio.Event | None = None
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._reader: Reader | None = None
         """Who writes to the socket, until this side or the other ends it."""
         self._encode = spoken.encode
-        self._inbox = spoken.inbox if isinstance(spoken, Frames) else None
+        self._receive_queue = spoken.receive_queue if isinstance(spoken, Frames) else None
         self._format = None if isinstance(spoken, Frames) else spoken
         self.spread_seconds = spread_seconds
         self._transport = transport
@@ -126,10 +126,10 @@ class Connection:
         protocol.on_full = self._fill
         protocol.on_writable = self._resume
         protocol.on_lost = self._lost
-        if self._inbox is not None:
-            self._inbox.on_violation = self._violated
-            if self._inbox.violation is not None:  # in the same segment as the handshake
-                self._violated(self._inbox.violation)
+        if self._receive_queue is not None:
+            self._receive_queue.on_violation = self._violated
+            if self._receive_queue.violation is not None:  # in the same segment as the handshake
+                self._violated(self._receive_queue.violation)
 
     @property
     def ending(self) -> bool:
@@ -213,9 +213,9 @@ class Connection:
         self._abort = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
         if self._writable is not None:
             self._writable.set()
-        self._pulse.remove(self)
+        self._heartbeat.remove(self)
         if self._reader is not None:
-            self._hub.fanout.hurry(self._reader)  # what is pending came before
+            self._hub.fanout.flush_reader(self._reader)  # what is pending came before
         self._detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
             self._way.write(self._farewell(code))
@@ -240,8 +240,8 @@ class Connection:
 
         `authenticate` is asked for each token that comes; what comes behind it waits.
         """
-        assert self._inbox is not None
-        while taken := await self._inbox.take():
+        assert self._receive_queue is not None
+        while taken := await self._receive_queue.take():
             for message in taken:
                 self.heard = True
                 if message.opcode is Opcode.CLOSE:
@@ -285,7 +285,7 @@ class Connection:
             self._way.write(close_frame(code or 1000))
 
     async def _until_writable(self) -> None:
-        self._pulse.stalled(self, now=self._loop.time())
+        self._heartbeat.stalled(self, now=self._loop.time())
         self._writable = asyncio.Event()
         await self._writable.wait()
 
@@ -310,7 +310,7 @@ class Connection:
         self.end(CloseCode(code))
 
     def _stall(self) -> None:
-        self._pulse.stalled(self, now=self._loop.time())
+        self._heartbeat.stalled(self, now=self._loop.time())
 
     def _fill(self) -> None:
         """Take note that the socket's buffer is above its mark."""
@@ -329,7 +329,7 @@ class Connection:
             if reader in fanout.lagging and not fanout.catch_up(reader):
                 self._stall()
                 return
-        self._pulse.flows(self)
+        self._heartbeat.flows(self)
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return what tells the client why, and when to come back."""

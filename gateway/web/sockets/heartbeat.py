@@ -28,7 +28,7 @@ class Connection(Protocol):
     def end(self, code: CloseCode) -> None: ...
 
 
-class Pulse:
+class ClientHeartbeat:
     """Pings and verdicts in the order they are due; times are loop seconds."""
 
     def __init__(self, hub: Hub, limits: Clients) -> None:

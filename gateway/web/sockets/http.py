@@ -5,8 +5,7 @@ become a WebSocket; a call when a socket takes data again, and another when it i
 """
 
 from collections.abc import Callable
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -31,7 +30,7 @@ CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame."""
 
 
-class Seat(Interface):
+class Slot(Protocol):
     """Who is told what a socket does; see `gateway.web.listener`."""
 
     def busy(self) -> None:
@@ -55,15 +54,15 @@ class Seat(Interface):
         ...
 
 
-class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
+class HttpProtocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
     """One connection to a client: aiohttp's, with a call when it is full, writable again, or lost."""
 
-    __slots__ = ("_heads", "_seat", "on_full", "on_lost", "on_writable")
+    __slots__ = ("_heads", "_slot", "on_full", "on_lost", "on_writable")
 
-    def __init__(self, *args: Any, seat: Seat, **kwargs: Any) -> None:  # Any: passed to aiohttp
+    def __init__(self, *args: Any, slot: Slot, **kwargs: Any) -> None:  # Any: passed to aiohttp
         super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
-        self._seat = seat
-        self._heads = _Heads(self._parser, seat.busy)
+        self._slot = slot
+        self._heads = _Heads(self._parser, slot.busy)
         self._parser = self._heads  # type: ignore[assignment]  # same methods
         self.on_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
@@ -77,7 +76,7 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         """Note at once that nothing can be written any more: uvloop raises if it is tried."""
         if self.on_lost is not None:
             self.on_lost()
-        self._seat.leave()
+        self._slot.leave()
         # Not the error: with it a cycle holds an unread answer until the collector comes by.
         super().connection_lost(None)
         self.on_full = self.on_lost = self.on_writable = None  # nor any other cycle
@@ -108,7 +107,7 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         """Note that a request has been answered."""
         finished = await super().finish_response(*args)
         if self.transport is not None:
-            self._seat.idle()
+            self._slot.idle()
         return finished
 
     def pause_writing(self) -> None:
@@ -117,12 +116,12 @@ class Protocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # 
         if self.on_full is not None:
             self.on_full()
         elif self.transport is not None:
-            self._seat.stalled(self.transport.get_write_buffer_size())
+            self._slot.stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Note that the socket takes data again."""
         super().resume_writing()
-        self._seat.flows()
+        self._slot.flows()
         if self.on_writable is not None:
             # Not now: the transport is in the middle of its own bookkeeping.
             self._loop.call_soon(self.on_writable)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.config.model import Config
-from gateway.logs import RateLimit, logger
+from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.web.sockets.http import CLOSE_SECONDS, Protocol
+from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
 log = logger("gateway.http")
@@ -36,7 +36,7 @@ _PAUSE_SECONDS = 0.25
 _LOGGED_SECONDS = 1.0
 
 
-class Seat:
+class Slot:
     """One socket's place among all; its protocol says what it does."""
 
     __slots__ = ("_deadline", "_listener", "_socket")
@@ -72,7 +72,7 @@ class Seat:
         self.busy()
         self.flows()
         self._in_time()
-        self._listener.seats.discard(self)
+        self._listener.slots.discard(self)
 
     def cut(self) -> None:
         """End the connection, whatever stands between this socket and its protocol, as TLS."""
@@ -96,7 +96,7 @@ class Listener:
 
     def __init__(
         self,
-        protocol: Callable[[Seat], Protocol],
+        protocol: Callable[[Slot], HttpProtocol],
         *,
         sockets_max: int,
         handshake_seconds: float,
@@ -108,10 +108,10 @@ class Listener:
         self.on_refused = on_refused
         self.take: Callable[[socket.socket], object] = self.admit
         """Called with each connection that is accepted."""
-        self.seats: set[Seat] = set()
-        self.waiting: dict[Seat, None] = {}
+        self.slots: set[Slot] = set()
+        self.waiting: dict[Slot, None] = {}
         """Who waits for a request, longest first."""
-        self.unread: dict[Seat, int] = {}
+        self.unread: dict[Slot, int] = {}
         """How many bytes wait for who does not read an answer, longest first."""
         self._protocol = protocol
         self._sockets_max = sockets_max
@@ -122,7 +122,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._logged = RateLimit(count=1, interval_seconds=_LOGGED_SECONDS)
+        self._logged = Throttle(count=1, interval_seconds=_LOGGED_SECONDS)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -164,15 +164,15 @@ class Listener:
         for task in self._handshakes:
             task.cancel()
 
-    def stalled(self, seat: Seat, unread_bytes: int) -> asyncio.TimerHandle:
+    def stalled(self, slot: Slot, unread_bytes: int) -> asyncio.TimerHandle:
         """Note what waits for a peer that does not read; if it is too much, the longest ends.
 
         Returns what ends this one if it goes on so.
         """
-        self.unread[seat] = unread_bytes
+        self.unread[slot] = unread_bytes
         while sum(self.unread.values()) > UNREAD_BYTES_MAX:
             next(iter(self.unread)).cut()
-        return self._loop.call_later(self._stall_seconds, seat.cut)
+        return self._loop.call_later(self._stall_seconds, slot.cut)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_WAKE_UP):
@@ -200,11 +200,11 @@ class Listener:
 
     def admit(self, accepted: socket.socket) -> None:
         """Give a socket its place: at the limit that of one which has long done nothing."""
-        if len(self.seats) >= self._sockets_max:
+        if len(self.slots) >= self._sockets_max:
             self.on_refused("sockets")
             suppressed = self._logged.admit("sockets", now=self._loop.time())
             if suppressed is not None:
-                log.warning("too many sockets", open=len(self.seats), suppressed=suppressed)
+                log.warning("too many sockets", open=len(self.slots), suppressed=suppressed)
             useless = next(iter(self.waiting or self.unread), None)
             if useless is None:
                 accepted.close()
@@ -213,25 +213,25 @@ class Listener:
         accepted.setblocking(False)
         if self._send_buffer_bytes:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
-        seat = Seat(self, accepted, self._handshake_seconds)
-        self.seats.add(seat)
-        self.waiting[seat] = None
-        task = self._loop.create_task(self._serve(accepted, seat))
+        slot = Slot(self, accepted, self._handshake_seconds)
+        self.slots.add(slot)
+        self.waiting[slot] = None
+        task = self._loop.create_task(self._serve(accepted, slot))
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
-    async def _serve(self, accepted: socket.socket, seat: Seat) -> None:
+    async def _serve(self, accepted: socket.socket, slot: Slot) -> None:
         tls = self._tls()
         try:
             await self._loop.connect_accepted_socket(
-                functools.partial(self._protocol, seat),
+                functools.partial(self._protocol, slot),
                 accepted,
                 ssl=tls,
                 ssl_handshake_timeout=self._handshake_seconds if tls else None,
                 ssl_shutdown_timeout=CLOSE_SECONDS if tls else None,
             )
         except OSError as error:  # TLS errors are such
-            seat.leave()
+            slot.leave()
             accepted.close()
             self.on_refused("tls")
             log.debug("no tls", reason=str(error))
@@ -257,10 +257,10 @@ def listener_of(
     if files != resource.RLIM_INFINITY:
         sockets_max = min(sockets_max, max(files - FILES_RESERVED, 1))
 
-    def protocol(seat: Seat) -> Protocol:
-        return Protocol(
+    def protocol(slot: Slot) -> HttpProtocol:
+        return HttpProtocol(
             server,
-            seat=seat,
+            slot=slot,
             loop=loop,
             keepalive_timeout=clients.handshake_seconds,
             lingering_time=CLOSE_SECONDS,

@@ -15,7 +15,7 @@ _LATER_SECONDS_MAX = 3600.0
 """Timers run by another clock than tokens: a long one is looked at again."""
 
 
-class Party(Protocol):
+class ExpiringConnection(Protocol):
     """A connection, as far as its end is concerned."""
 
     session: Session | None
@@ -23,12 +23,12 @@ class Party(Protocol):
     def end(self, code: CloseCode) -> None: ...
 
 
-class Terms:
+class TokenDeadline:
     """One connection's deadline. Call `settle` when its identity is new, and `cancel` at its end."""
 
     __slots__ = ("_auth", "_began_ns", "_now_ns", "_party", "_timer", "_warned")
 
-    def __init__(self, party: Party, auth: Auth, now_ns: Callable[[], int]) -> None:
+    def __init__(self, party: ExpiringConnection, auth: Auth, now_ns: Callable[[], int]) -> None:
         self._party = party
         self._auth = auth
         self._now_ns = now_ns
@@ -80,13 +80,15 @@ class Terms:
 
     def _judge_stranger(self, session: Session) -> None:
         lived = (self._now_ns() - self._began_ns) / 1e9
-        idle, life = self._auth.seconds, self._auth.anonymous_seconds_max
-        if (life and lived >= life) or (lived >= idle and not session.subscriptions):
+        idle, epoch_number = self._auth.seconds, self._auth.anonymous_seconds_max
+        if (epoch_number and lived >= epoch_number) or (
+            lived >= idle and not session.subscriptions
+        ):
             self._party.end(CloseCode.AUTH_TIMEOUT)
         elif lived < idle:
-            self._come_again(min(idle, life or idle) - lived)
-        elif life:
-            self._come_again(life - lived)
+            self._come_again(min(idle, epoch_number or idle) - lived)
+        elif epoch_number:
+            self._come_again(epoch_number - lived)
 
     def _come_again(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

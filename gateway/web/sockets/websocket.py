@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.core.protocol import deflate
 from gateway.core.protocol.frames import Violation
 from gateway.core.protocol.parser import Message, Parser
-from gateway.web.sockets.http import Protocol
+from gateway.web.sockets.http import HttpProtocol
 
 
 UNTAKEN_BYTES_MAX = 65_536
@@ -21,7 +21,7 @@ _MESSAGE_BYTES = 100
 """What a message takes up beside its data."""
 
 
-class Inbox:
+class ReceiveQueue:
     """What a WebSocket's client has said, until it is taken; meanwhile not much more is read.
 
     It stands where aiohttp has its own parser.
@@ -39,7 +39,7 @@ class Inbox:
         "violation",
     )
 
-    def __init__(self, protocol: Protocol, parser: Parser) -> None:
+    def __init__(self, protocol: HttpProtocol, parser: Parser) -> None:
         self.on_violation: Callable[[int], object] | None = None
         self.violation: int | None = None
         """The close code for what the client did wrong; nothing that it sends after that is looked at."""
@@ -101,7 +101,7 @@ _VERSION = "13"
 
 async def upgrade(
     request: web.Request, *, protocol: str, message_bytes_max: int, compression: bool
-) -> tuple[web.StreamResponse, Inbox, int | None]:
+) -> tuple[web.StreamResponse, ReceiveQueue, int | None]:
     """Answer an opening handshake.
 
     Returns the answer, what the client says from now on, and the base-2 logarithm of the window for
@@ -120,14 +120,14 @@ async def upgrade(
     answer.force_close()
     await answer.prepare(request)
     stream = request.protocol
-    assert isinstance(stream, Protocol)
+    assert isinstance(stream, HttpProtocol)
     parser = Parser(
         message_bytes_max=message_bytes_max, inflate=deflate.inflate if agreed else None
     )
-    inbox = Inbox(stream, parser)
-    stream.set_parser(inbox)  # type: ignore[arg-type]  # of it only feed_data and feed_eof are used
+    receive_queue = ReceiveQueue(stream, parser)
+    stream.set_parser(receive_queue)  # type: ignore[arg-type]  # of it only feed_data and feed_eof are used
     stream.keep_alive(False)
-    return answer, inbox, agreed[0] if agreed else None
+    return answer, receive_queue, agreed[0] if agreed else None
 
 
 _EXTENSIONS = "Sec-WebSocket-Extensions"

@@ -11,7 +11,7 @@ from array import array
 from asyncio import Transport
 from collections.abc import Collection
 
-from gateway.core.fanout.cohorts import Each, Way, Ways
+from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter, Writer
 from gateway.core.fanout.fanout import Fanout
 from gateway.logs import logger
 from gateway.web.sockets.io_uring import Ring
@@ -31,7 +31,7 @@ class Sockets:
         self._ring: Ring | None = None
         fanout.ways = self._ways
 
-    def way(self, transport: Transport) -> Way:
+    def way(self, transport: Transport) -> Writer:
         """Return the way to one client."""
         if self._wanted and self._ring is None:
             self._open()
@@ -52,8 +52,8 @@ class Sockets:
             log.info("no io_uring", reason=str(error))
             self._wanted = False
 
-    def _ways(self) -> Ways:
-        return Each() if self._ring is None else Batch(self._ring)
+    def _ways(self) -> CohortWriter:
+        return SequentialWriter() if self._ring is None else Batch(self._ring)
 
 
 class Direct:
@@ -102,19 +102,19 @@ class Batch:
         self._ways: list[Direct] = []
         self._sockets = array("i")
         """Theirs, at the same places."""
-        self._singly = Each()
+        self._singly = SequentialWriter()
         """The others, each written to by itself."""
         self._aside: dict[Direct, None] = {}
         """Those of the others that may come back."""
 
-    def add(self, way: Way) -> None:
+    def add(self, way: Writer) -> None:
         """Write to this one too, behind what it has got by itself."""
         self._singly.add(way)
         if isinstance(way, Direct):
             way.batch = self
             self._aside[way] = None
 
-    def discard(self, way: Way) -> None:
+    def discard(self, way: Writer) -> None:
         """Write to it no more."""
         if isinstance(way, Direct):
             self.set_aside(way)
@@ -134,7 +134,7 @@ class Batch:
         self._aside[way] = None
         self._singly.add(way)
 
-    def write(self, data: bytes) -> Collection[Way]:
+    def write(self, data: bytes) -> Collection[Writer]:
         """Write to all, and return those with which that failed."""
         if self._aside and len(self._aside) + len(self._ways) >= _FEW:
             self._bring_back()

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.protocol.errors import RequestError
-from gateway.core.sessions.rate_limit import Allowance, Kind, Quota
+from gateway.core.sessions.rate_limit import Kind, RateLimit, RateLimiter
 from tests.support.core import SECOND
 
 
-def made(burst: int = 3, per_second: float = 2) -> Quota:
-    allowance = Allowance(burst, per_second)
-    return Quota({"messages": allowance, "subscribes": allowance, "pings": allowance})
+def made(burst: int = 3, per_second: float = 2) -> RateLimiter:
+    allowance = RateLimit(burst, per_second)
+    return RateLimiter({"messages": allowance, "subscribes": allowance, "pings": allowance})
 
 
-def takes(quota: Quota, now_ns: int, kind: Kind = "messages") -> bool:
+def takes(quota: RateLimiter, now_ns: int, kind: Kind = "messages") -> bool:
     try:
         quota.take(kind, now_ns=now_ns)
     except RequestError:

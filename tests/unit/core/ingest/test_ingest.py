@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.ingest.ingest import Ingest, Rejection, timestamp
-from gateway.core.ingest.recovery import JOIN_NS, Joiner
-from gateway.core.ingest.streams import Sequences
+from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event
 
@@ -23,8 +23,8 @@ def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -
         payload_bytes_max=payload_bytes_max,
         rejections_kept=kept,
         admit=lambda _name: room,
-        joiner=Joiner(
-            sequences=Sequences(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
+        recovery=Recovery(
+            sequences=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
         ),
     )
 
@@ -179,8 +179,8 @@ def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
         for payload, stamp in zip(payloads, stamps, strict=True)
     ]
 
-    holes = [[tuple(hole) for hole in one.holes] for one in taken if isinstance(one, Event)]
-    assert holes == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
+    missing = [[tuple(hole) for hole in one.missing] for one in taken if isinstance(one, Event)]
+    assert missing == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
     assert reason(taken[1]) == "invalid_json"
     assert taken[3] is None, "it came before"
 

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
-from gateway.web.context import BusLink
+from gateway.web.context import EndpointStatus
 from gateway.web.endpoints import schemas
 from tests.support.core import Peer
 from tests.unit.web.conftest import API, MakeSite, Site
@@ -115,7 +115,7 @@ def test_operations_have_names_of_their_own() -> None:
 async def test_answers_are_as_documented(make_site: MakeSite, path: str, documented: str) -> None:
     site = await make_site(events_max=3)
     site.links = lambda: [
-        BusLink("tcp://x:1", "bind", "listening", 1, 2, 0, last)  #
+        EndpointStatus("tcp://x:1", "bind", "listening", 1, 2, 0, last)  #
         for last in (None, 0.5)
     ]
     site.unready = ["draining"]

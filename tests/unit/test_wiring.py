@@ -10,8 +10,8 @@ def test_each_channel_keeps_what_is_configured_for_it() -> None:
     publish(hub, "logs.a", 9)
     publish(hub, "logs.b", 9)
 
-    assert len(hub.engine.logs["logs.a"]) == 5
-    assert len(hub.engine.logs["logs.b"]) == 2
+    assert len(hub.logs.by_name["logs.a"]) == 5
+    assert len(hub.logs.by_name["logs.b"]) == 2
 
 
 def test_no_more_channels_open_than_configured() -> None:
@@ -23,7 +23,7 @@ def test_no_more_channels_open_than_configured() -> None:
 
 
 def test_two_gateways_have_epochs_of_their_own() -> None:
-    assert build_hub(Config()).engine.epoch != build_hub(Config()).engine.epoch
+    assert build_hub(Config()).logs.epoch != build_hub(Config()).logs.epoch
 
 
 def test_a_client_is_told_the_limits_that_hold_here() -> None:

@@ -79,7 +79,7 @@ def test_a_position_opens_no_channel() -> None:
     publish(hub, "secret", 3)
     peer = Peer(hub, "p")
     peer.connect(identity=user("app.*"))
-    since = {"secret": {"epoch": hub.engine.logs["secret"].position.epoch, "offset": 0}}
+    since = {"secret": {"epoch": hub.logs.by_name["secret"].position.epoch, "offset": 0}}
     peer.take()
     peer.say(type="subscribe", channels=[">"], since=since)
     peer.say(type="subscribe", channels=[{"channel": "secret", "last": 3}])
@@ -115,7 +115,7 @@ def test_rights_that_are_gained_show_from_then_on_and_those_lost_do_so_no_more()
     publish(hub, "x.a")
     publish(hub, "x.b")
     publish(hub, "y")
-    epoch = hub.engine.logs["x.b"].position.epoch
+    epoch = hub.logs.by_name["x.b"].position.epoch
 
     assert ["authenticated", "unsubscribed", "subscribed"] == kinds(told)
     assert ["y"] == told[1]["channels"]
@@ -145,7 +145,7 @@ def test_a_stranger_becomes_a_user_and_a_user_no_other_one() -> None:
     peer = Peer(hub, "p")
     session = peer.connect("metrics", identity=NOBODY)
     authenticate(hub, session, user("x"))
-    reached = hub.mailbox.user("alice")
+    reached = hub.store.user("alice")
     with pytest.raises(RequestError, match="another user"):
         authenticate(hub, session, user(">", name="mallory"))
 
@@ -180,7 +180,7 @@ def test_who_comes_back_has_the_rights_of_today() -> None:
     publish(hub, "x")
     publish(hub, "y")
     peer.take()
-    epoch = hub.engine.logs["x"].position.epoch
+    epoch = hub.logs.by_name["x"].position.epoch
     since = {name: Position(epoch, 1) for name in ("x", "y")}
     peer.connect(session=session.secret, since=since, identity=user("y"))
     hello, subscribed, *events = peer.take()

@@ -14,7 +14,7 @@ from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Position
 from gateway.web import admission
-from gateway.web.access import Door
+from gateway.web.access import AccessPolicy
 from gateway.web.endpoints import rest
 from gateway.web.endpoints.sse import EventStream, positions_of
 from tests.support.core import somebody
@@ -42,11 +42,13 @@ _wishes = st.dictionaries(
 @given(_wishes)
 def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> None:
     try:
-        arrival = admission.read(query, somebody())
+        connect_request = admission.read(query, somebody())
     except RequestError:
         return
-    assert arrival.last is None or arrival.last >= 0
-    assert arrival.conditions.rate is None or 0.01 <= arrival.conditions.rate <= 1000
+    assert connect_request.last is None or connect_request.last >= 0
+    assert (
+        connect_request.conditions.rate is None or 0.01 <= connect_request.conditions.rate <= 1000
+    )
 
 
 @given(st.one_of(_texts, _digits.map("metrics=e:{}".format)))
@@ -90,7 +92,7 @@ def test_hosts_origins_and_forwarded_addresses_are_judged(
     hosts: list[str], origins: list[str], forwarded: list[str]
 ) -> None:
     """A Host or Origin may come or may not; the address is always one."""
-    door = Door(Config(proxies=("127.0.0.1", "10.0.0.0/8"), origins=("http://127.0.0.1",)))
+    door = AccessPolicy(Config(proxies=("127.0.0.1", "10.0.0.0/8"), origins=("http://127.0.0.1",)))
     caller = door.caller("127.0.0.1", "http", forwarded, hosts)
     with suppress(RequestError):
         host = door.check_host(hosts, None)

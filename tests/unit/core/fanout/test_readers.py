@@ -168,13 +168,13 @@ class Readers(RuleBasedStateMachine):
             session = follower.peer.session
             if session is None or session.reader is None or follower.peer.writing_paused:
                 continue
-            for channel, log in self.hub.engine.logs.items():
+            for channel, log in self.hub.logs.by_name.items():
                 if follower.follows(channel):
                     assert follower.seen.get(channel, 0) == log.newest.offset, channel
 
     @invariant()
     def nothing_is_kept_for_those_who_do_not_read(self) -> None:
-        for log in self.hub.engine.logs.values():
+        for log in self.hub.logs.by_name.values():
             assert len(log) <= log.retention.events_max
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.sessions.hub import Hub
-from gateway.core.sessions.requests import Arrival
-from tests.support.core import Peer, Way, make_hub, publish, somebody
+from gateway.core.sessions.requests import ConnectRequest
+from tests.support.core import Peer, Writer, make_hub, publish, somebody
 
 
 class Sink:
@@ -13,12 +13,14 @@ class Sink:
 
     def __init__(self, hub: Hub, name: str, *channels: str) -> None:
         self.written: list[bytes] = []
-        arrival = Arrival(client_id=name, secret=name, identity=somebody(), channels=channels)
-        self.session = hub.arrive(arrival, self._reader, now_ns=0)
+        connect_request = ConnectRequest(
+            client_id=name, secret=name, identity=somebody(), channels=channels
+        )
+        self.session = hub.arrive(connect_request, self._reader, now_ns=0)
         self.written.clear()
 
     def _reader(self) -> Reader:
-        return Reader(way=Way(self._write), on_lag=lambda: None)
+        return Reader(way=Writer(self._write), on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.written.append(data)
@@ -84,7 +86,7 @@ def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
     [cohort] = hub.fanout.cohorts
 
     assert not cohort.wildcards
-    assert not cohort._lenses
+    assert not cohort._channel_views
 
 
 def test_channels_that_are_behind_share_what_a_socket_takes() -> None:

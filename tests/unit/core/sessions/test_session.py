@@ -284,9 +284,9 @@ def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
 
     assert peer.take()[0]["resumed"] is False
     assert again is not session
-    assert hub.mailbox.client(session.client_id) is None
-    assert hub.mailbox.user("ann") == []
-    assert hub.mailbox.expired == 1
+    assert hub.store.client(session.client_id) is None
+    assert hub.store.user("ann") == []
+    assert hub.store.expired == 1
 
 
 def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
@@ -297,8 +297,8 @@ def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
         lost.append(peer.connect())
         peer.disconnect()
 
-    assert hub.mailbox.remembered == 5
-    assert [hub.mailbox.client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
+    assert hub.store.remembered == 5
+    assert [hub.store.client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
 
 
 def tell(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from gateway.core.fanout.cohorts import Each, Ways
+from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter
 from gateway.web.sockets.io_uring import Ring
 from gateway.web.sockets.writers import Batch, Direct, Sockets
 from tests.support.core import make_hub
@@ -88,7 +88,7 @@ async def new_peer(tmp_path: Path) -> AsyncIterator[NewPeer]:
 class World:
     """Clients that come, go, read and do not, and one who writes to them, together and alone."""
 
-    def __init__(self, ways: Ways, new_peer: NewPeer, seed: int) -> None:
+    def __init__(self, ways: CohortWriter, new_peer: NewPeer, seed: int) -> None:
         self.ways = ways
         self.new_peer = new_peer
         self.random = random.Random(seed)
@@ -137,11 +137,11 @@ class World:
             if self.random.random() < 0.7:
                 peer.read(self.random.choice((10, 1 << 20)))
 
-    async def turn(self) -> None:
+    async def advance(self) -> None:
         await asyncio.sleep(0)
 
     async def live(self, steps: int) -> None:
-        acts = [self.tell_all, self.tell_all, self.tell_one, self.read, self.turn]
+        acts = [self.tell_all, self.tell_all, self.tell_one, self.read, self.advance]
         for _ in range(10):
             await self.come()
             await self.join()
@@ -167,7 +167,7 @@ async def test_everyone_gets_everything_in_order(ring: Ring, new_peer: NewPeer, 
     assert world.waited > 0
 
 
-async def peers_of(new_peer: NewPeer, ways: Ways, count: int) -> list[Peer]:
+async def peers_of(new_peer: NewPeer, ways: CohortWriter, count: int) -> list[Peer]:
     peers = [await new_peer() for _ in range(count)]
     for peer in peers:
         ways.add(peer.way)
@@ -358,4 +358,4 @@ async def test_without_io_uring_a_transport_is_the_way(new_peer: NewPeer) -> Non
     transport = (await new_peer()).way.transport
 
     assert Sockets(fanout, io_uring=False).way(transport) is transport
-    assert isinstance(fanout.ways(), Each)
+    assert isinstance(fanout.ways(), SequentialWriter)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.model import Config
-from gateway.core.fanout.views import Selection
+from gateway.core.fanout.views import Subscription
 from gateway.core.protocol.channels import matches
 from gateway.core.sessions.permissions import Action, Claims, Grants, Policy, covers, overlap
 from gateway.wiring import build_policy
@@ -51,11 +51,11 @@ def test_patterns_overlap_if_there_is_a_name_that_both_select(one: str, other: s
 def test_a_wildcard_sees_what_it_selects_and_a_grant_covers_and_nothing_else(
     granted: list[str], pattern: str
 ) -> None:
-    rights = Policy({"r": Grants(subscribe=tuple(granted))}, "r").anonymous.rights
-    seen = Selection(pattern, within=rights.within(pattern))
+    permissions = Policy({"r": Grants(subscribe=tuple(granted))}, "r").anonymous.permissions
+    seen = Subscription(pattern, within=permissions.within(pattern))
 
     assert {name for name in NAMES if seen.selects(name)} == {
-        name for name in names(pattern) if rights.may(Action.SUBSCRIBE, name)
+        name for name in names(pattern) if permissions.may(Action.SUBSCRIBE, name)
     }
 
 
@@ -74,13 +74,13 @@ def test_the_roles_that_there_are_follow_what_they_did_on_the_first_server(
     role: str, follows: str
 ) -> None:
     policy = build_policy(Config())
-    rights = policy.identity(Claims(user_id="u", expires_ns=1, roles=(role,))).rights
+    permissions = policy.identity(Claims(user_id="u", expires_ns=1, roles=(role,))).permissions
     every = ["metrics", "status", "signals", "actions", "logs", "connections", "my.own"]
 
-    assert follows.split() == [name for name in every if rights.may(Action.SUBSCRIBE, name)]
-    assert (role == "admin") == rights.may(Action.PUBLISH, "metrics")
-    assert (role == "admin") == rights.may(Action.PUBLISH, "$everyone")
-    assert (role in {"admin", "monitor"}) == rights.admin
+    assert follows.split() == [name for name in every if permissions.may(Action.SUBSCRIBE, name)]
+    assert (role == "admin") == permissions.may(Action.PUBLISH, "metrics")
+    assert (role == "admin") == permissions.may(Action.PUBLISH, "$everyone")
+    assert (role in {"admin", "monitor"}) == permissions.admin
 
 
 def test_a_tokens_own_grants_come_on_top_of_its_roles() -> None:
@@ -88,17 +88,17 @@ def test_a_tokens_own_grants_come_on_top_of_its_roles() -> None:
     claims = Claims(
         user_id="u", expires_ns=1, roles=("bot",), grants=Grants(subscribe=("app.*",), admin=True)
     )
-    rights = policy.identity(claims).rights
+    permissions = policy.identity(claims).permissions
 
-    assert rights.may(Action.SUBSCRIBE, "app.x")
-    assert rights.may(Action.SUBSCRIBE, "signals")
-    assert not rights.may(Action.SUBSCRIBE, "logs")
-    assert not rights.may(Action.PUBLISH, "app.x")
-    assert rights.admin
+    assert permissions.may(Action.SUBSCRIBE, "app.x")
+    assert permissions.may(Action.SUBSCRIBE, "signals")
+    assert not permissions.may(Action.SUBSCRIBE, "logs")
+    assert not permissions.may(Action.PUBLISH, "app.x")
+    assert permissions.admin
 
 
 def test_the_gateways_own_channels_are_nobodys_by_a_wildcard() -> None:
-    rights = Policy({"r": Grants(publish=(">", "*"))}, "r").anonymous.rights
+    permissions = Policy({"r": Grants(publish=(">", "*"))}, "r").anonymous.permissions
 
-    assert not rights.may(Action.PUBLISH, "$everyone")
-    assert not rights.may(Action.PUBLISH, "$personal")
+    assert not permissions.may(Action.PUBLISH, "$everyone")
+    assert not permissions.may(Action.PUBLISH, "$personal")

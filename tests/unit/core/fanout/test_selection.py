@@ -186,7 +186,7 @@ def test_current_values_are_bounded_and_the_longest_unchanged_goes() -> None:
     hub = keyed(keys_max=3)
     for n, host in enumerate("abcda"):
         publish(hub, n, host=host)
-    log = hub.engine.logs["robots"]
+    log = hub.logs.by_name["robots"]
 
     assert [entry.key for entry in log.current(log.start)] == ['"c"', '"d"', '"a"']
     assert log.forgotten == 2
@@ -264,9 +264,9 @@ def test_conflation_accounts_for_every_event(
 
 def test_an_event_without_the_key_is_a_subject_of_its_own() -> None:
     hub = keyed()
-    hub.engine.admit("robots")
-    hub.engine.append([Event("robots", b'"data":1', 0), Event("robots", b'"data":2', 0)])
+    hub.logs.admit("robots")
+    hub.logs.append([Event("robots", b'"data":1', 0), Event("robots", b'"data":2', 0)])
     publish(hub, 3, host="a")
-    log = hub.engine.logs["robots"]
+    log = hub.logs.by_name["robots"]
 
     assert [entry.at.offset for entry in log.current(log.start)] == [2, 3]

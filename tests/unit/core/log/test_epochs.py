@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.epochs import LIVES_MAX, OFFSET_MAX, ORIGIN, OWN
+from gateway.core.log.epochs import EPOCHS_MAX, OFFSET_MAX, ORIGIN, OWN
 from gateway.core.log.log import ChannelLog, Retention
-from gateway.core.protocol.events import Event, Hole
+from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position
 from tests.support.core import make_hub
 
@@ -21,14 +21,17 @@ def make(*, events_max: int = 1000) -> ChannelLog:
 
 
 def add(
-    log: ChannelLog, incarnation: int | None, *sequences: int, holes: tuple[Hole, ...] = ()
+    log: ChannelLog,
+    incarnation: int | None,
+    *sequences: int,
+    missing: tuple[MissingRange, ...] = (),
 ) -> list[tuple[str, int, bool]]:
     """Append events; the epoch and offset of each new entry, and whether it is an event."""
     told = []
     for sequence in sequences:
-        event = Event("robots", b'"data":1', 0, 0, incarnation, sequence, holes)
+        event = Event("robots", b'"data":1', 0, 0, incarnation, sequence, missing)
         for entry in log.append(event):
-            position = log.numbering.position(entry.at)
+            position = log.epochs.position(entry.at)
             told.append((position.epoch, position.offset, entry.is_event))
     return told
 
@@ -89,13 +92,13 @@ def test_a_number_that_javascript_cannot_hold_is_not_taken_over() -> None:
 
 
 def test_a_hole_is_an_entry_and_in_an_own_epoch_takes_one_offset() -> None:
-    hole = Hole(3, 7, "bus_loss")
+    hole = MissingRange(3, 7, "bus_loss")
     derived, own = make(), make()
     add(derived, A, 1, 2)
     add(own, None, 0)
 
-    assert add(derived, A, 8, holes=(hole,)) == [(EPOCH_A, 7, False), (EPOCH_A, 8, True)]
-    assert add(own, A, 8, holes=(hole,)) == [("own", 2, False), ("own", 3, True)]
+    assert add(derived, A, 8, missing=(hole,)) == [(EPOCH_A, 7, False), (EPOCH_A, 8, True)]
+    assert add(own, A, 8, missing=(hole,)) == [("own", 2, False), ("own", 3, True)]
 
 
 def test_positions_of_every_life_lead_back_to_their_place() -> None:
@@ -106,8 +109,8 @@ def test_positions_of_every_life_lead_back_to_their_place() -> None:
         places.append(log.newest)
 
     for place in places:
-        position = log.numbering.position(place)
-        assert log.numbering.find(position, ahead_max=0) == place
+        position = log.epochs.position(place)
+        assert log.epochs.find(position, ahead_max=0) == place
 
 
 def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> None:
@@ -116,14 +119,14 @@ def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> Non
     position = log.position
     add(log, None, 0)
 
-    assert log.numbering.find(position, ahead_max=0) is None
-    assert log.numbering.find(log.position, ahead_max=0) == log.newest
+    assert log.epochs.find(position, ahead_max=0) is None
+    assert log.epochs.find(log.position, ahead_max=0) == log.newest
 
 
 def test_a_position_of_no_life_is_refused() -> None:
     log = make()
     add(log, A, 4, 5)
-    find = log.numbering.find
+    find = log.epochs.find
 
     assert find(Position("feed", 4), ahead_max=100) is None
     assert find(Position("own", 1), ahead_max=100) is None, "it never numbered anything here"
@@ -133,19 +136,19 @@ def test_a_position_of_no_life_is_refused() -> None:
 def test_a_position_from_a_gateway_that_heard_more_is_waited_for() -> None:
     log = make()
     add(log, A, 4, 5)
-    ahead = log.numbering.find(Position(EPOCH_A, 8), ahead_max=10)
+    ahead = log.epochs.find(Position(EPOCH_A, 8), ahead_max=10)
     assert ahead is not None
     add(log, A, 6, 7, 8, 9)
 
     assert [entry.at.offset for entry in log.read(ahead, bytes_max=1 << 20)] == [9]
-    assert log.numbering.find(Position(EPOCH_A, 20), ahead_max=10) is None
+    assert log.epochs.find(Position(EPOCH_A, 20), ahead_max=10) is None
 
 
 def test_the_tail_of_a_life_that_only_another_gateway_heard_is_behind() -> None:
     log = make()
     add(log, A, 1, 2)
     add(log, B, 1)
-    place = log.numbering.find(Position(EPOCH_A, 7), ahead_max=0)
+    place = log.epochs.find(Position(EPOCH_A, 7), ahead_max=0)
     assert place is not None
 
     assert [entry.at.offset for entry in log.read(place, bytes_max=1 << 20)] == [0, 1]
@@ -159,7 +162,7 @@ def test_what_is_missing_is_named_by_offset_within_a_life_and_openly_across_live
     add(log, B, *range(1, 6))
 
     assert log.missing(seen) == (EPOCH_B, None, 3)
-    assert log.missing(log.numbering.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
+    assert log.missing(log.epochs.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
         EPOCH_B,
         2,
         3,
@@ -169,7 +172,7 @@ def test_what_is_missing_is_named_by_offset_within_a_life_and_openly_across_live
 def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
     log = make()
     add(log, A, 100, 101)
-    place = log.numbering.find(Position(EPOCH_A, 50), ahead_max=0)
+    place = log.epochs.find(Position(EPOCH_A, 50), ahead_max=0)
     assert place is not None
 
     assert log.missing(place) == (EPOCH_A, 51, 99)
@@ -177,12 +180,12 @@ def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
 
 def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> None:
     log = make()
-    for incarnation in range(1, 3 * LIVES_MAX):
+    for incarnation in range(1, 3 * EPOCHS_MAX):
         add(log, incarnation, 1)
 
-    assert len(log.numbering._lives) == LIVES_MAX
-    assert log.numbering.find(Position(f"{1:016x}", 1), ahead_max=0) is None
-    assert log.numbering.position(ORIGIN).epoch == "_"
+    assert len(log.epochs._epochs) == EPOCHS_MAX
+    assert log.epochs.find(Position(f"{1:016x}", 1), ahead_max=0) is None
+    assert log.epochs.position(ORIGIN).epoch == "_"
 
 
 @given(
@@ -200,20 +203,20 @@ def test_whoever_publishes_places_only_grow_and_positions_are_never_reused(
     last = ORIGIN
     for incarnation, skip, lossy in steps:
         sequence = 0
-        holes: tuple[Hole, ...] = ()
+        missing: tuple[MissingRange, ...] = ()
         if incarnation is not None:
             first = next_sequence.get(incarnation, 1)
             sequence = first + (skip if lossy else 0)
-            holes = (Hole(first, sequence - 1, "bus_loss"),) if lossy else ()
+            missing = (MissingRange(first, sequence - 1, "bus_loss"),) if lossy else ()
             next_sequence[incarnation] = sequence + 1
-        for entry in log.append(Event("robots", b'"data":1', 0, 0, incarnation, sequence, holes)):
-            position = log.numbering.position(entry.at)
+        for entry in log.append(Event("robots", b'"data":1', 0, 0, incarnation, sequence, missing)):
+            position = log.epochs.position(entry.at)
             assert entry.before < entry.at
             assert last <= entry.before
             assert (position.epoch, position.offset) not in seen
-            found = log.numbering.find(position, ahead_max=0)
+            found = log.epochs.find(position, ahead_max=0)
             assert found in {entry.at, None}
-            assert found is not None or log.numbering.source == OWN
+            assert found is not None or log.epochs.source == OWN
             seen.add((position.epoch, position.offset))
             last = entry.at
 
@@ -229,4 +232,4 @@ def test_two_gateways_on_one_bus_hand_out_the_same_positions() -> None:
         if sequence % 5:
             other.tick([frames], now_ns=0)
 
-    assert one.engine.logs["robots"].position == other.engine.logs["robots"].position
+    assert one.logs.by_name["robots"].position == other.logs.by_name["robots"].position

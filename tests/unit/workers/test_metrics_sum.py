@@ -6,8 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
 from gateway.workers import messages
-from gateway.workers.child import Process
-from gateway.workers.supervisor import Totals
+from gateway.workers.child import Child
+from gateway.workers.supervisor import MetricsSum
 from tests.support.core import make_hub
 
 
@@ -15,8 +15,8 @@ def metrics(buffers: list[int]) -> Metrics:
     return Metrics(make_hub(), links=list, buffers=lambda: buffers)
 
 
-def process(of: Metrics) -> Process:
-    made = Process(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
+def child(of: Metrics) -> Child:
+    made = Child(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
     made.report = messages.Reported(1, 0, of.samples(), {})
     return made
 
@@ -36,8 +36,8 @@ async def test_counts_are_added_up_and_the_worst_buffer_counts() -> None:
         each.opened()
         each.closed(1001, 0.5)
     two.closed(4000, 100)
-    totals = Totals()
-    whole.others = lambda: totals.of([process(one), process(two)])
+    totals = MetricsSum()
+    whole.others = lambda: totals.of([child(one), child(two)])
 
     assert 3 == value(whole, "gateway_connections_total")
     assert 3 == value(whole, "gateway_connections_closed_total", code="1001")
@@ -54,8 +54,8 @@ async def test_what_a_worker_counted_stays_when_it_is_gone() -> None:
     whole, one, two = metrics([]), metrics([3]), metrics([4])
     one.opened()
     two.opened()
-    gone, present = process(one), process(two)
-    totals = Totals()
+    gone, present = child(one), child(two)
+    totals = MetricsSum()
     totals.retire(gone)
     whole.others = lambda: totals.of([present])
 
@@ -64,8 +64,8 @@ async def test_what_a_worker_counted_stays_when_it_is_gone() -> None:
 
 
 async def test_a_worker_that_never_reported_counts_nothing() -> None:
-    totals = Totals()
-    silent = Process(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
+    totals = MetricsSum()
+    silent = Child(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
     totals.retire(silent)
 
     assert {} == totals.of([silent])

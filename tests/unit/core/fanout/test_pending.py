@@ -113,7 +113,7 @@ def test_who_resumes_meanwhile_gets_what_is_pending_once(hub: Hub) -> None:
 def test_a_position_from_the_history_may_be_ahead_of_the_live_clients(hub: Hub) -> None:
     """What is pending is in the history already: who goes on from there does not get it again."""
     publish(hub, "robots", 2)
-    peer = follow(hub, "p", since={"robots": hub.engine.logs["robots"].position})
+    peer = follow(hub, "p", since={"robots": hub.logs.by_name["robots"].position})
     hub.fanout.write()
     publish(hub, "robots")
     hub.fanout.write()
@@ -210,7 +210,7 @@ def test_a_message_to_one_client_overtakes_and_harms_nothing(hub: Hub) -> None:
     for paused in (False, True):
         peer = settled(hub, f"p{paused}")
         assert peer.session is not None
-        at = hub.engine.logs["robots"].newest.offset
+        at = hub.logs.by_name["robots"].newest.offset
         publish(hub, "robots", 2)
         peer.writing_paused = paused
         message = Broadcast(event=Raw(b'{"hello":1}'), client_id=peer.session.client_id)
@@ -228,7 +228,7 @@ def test_who_is_sent_away_gets_what_is_pending_and_nobody_else_does(hub: Hub) ->
     assert peer.session is not None
     assert peer.session.reader is not None
     publish(hub, "robots", 2)
-    hub.fanout.hurry(peer.session.reader)
+    hub.fanout.flush_reader(peer.session.reader)
     assert came(peer) == [6, 7]
     assert came(other) == []
     hub.fanout.write()

@@ -10,13 +10,13 @@ from gateway.core.ingest import recovery as limits
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.ingest.recovery import (
     ANSWER_NS,
-    ASKING_MAX,
-    COOL_NS,
-    GREETING_NS,
+    ASK_AGAIN_NS,
+    FIRST_HEARTBEAT_NS,
     JOIN_NS,
-    Joiner,
+    REQUESTS_OPEN_MAX,
+    Recovery,
 )
-from gateway.core.ingest.streams import Sequences
+from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.envelope import Envelope
 
 
@@ -27,8 +27,8 @@ class Bench:
     """A joiner, what it lets through and what it gives up, for one topic or several."""
 
     def __init__(self, *, started_ns: int = -JOIN_NS, history: int = 100) -> None:
-        self.joiner = Joiner(
-            sequences=Sequences(streams_max=100),
+        self.recovery = Recovery(
+            sequences=Streams(streams_max=100),
             started_ns=started_ns,
             history=lambda _topic: history,
         )
@@ -39,45 +39,45 @@ class Bench:
     def live(self, *sequences: int, topic: str = "a") -> None:
         for sequence in sequences:
             envelope = Envelope(7, sequence, 0, BEATS)
-            stream = self.joiner.take(envelope, topic, b"x", now_ns=self.now_ns)
+            stream = self.recovery.take(envelope, topic, b"x", now_ns=self.now_ns)
             if stream is not None:
-                self._through(stream.take_untold(), sequence)
+                self._through(stream.take_unreported(), sequence)
             self.drain()
 
     def beat(self, newest: int, *, topics: tuple[str, ...] = ("a",), replay: bool = True) -> None:
         text = Heartbeat(
             f"{7:016x}", 1.0, dict.fromkeys(topics, newest), "p", "r" if replay else None
         )
-        self.joiner.hear(text, now_ns=self.now_ns)
+        self.recovery.hear(text, now_ns=self.now_ns)
         self.drain()
 
     def answer(self, *, holds: range, at_most: int = 100) -> bool:
         """Answer the next request from what a publisher holds; False if there is none."""
-        for ask in self.joiner.take_asks():
+        for ask in self.recovery.take_requests():
             found = [n for n in range(ask.first, ask.last + 1) if n in holds][:at_most]
             messages = [(Envelope(7, n, 0, BEATS), b"x") for n in found]
-            self.joiner.answer(ask.number, messages, now_ns=self.now_ns)
+            self.recovery.answer(ask.number, messages, now_ns=self.now_ns)
             self.drain()
             return True
         return False
 
     def wait(self, ns: int) -> None:
         self.now_ns += ns
-        self.joiner.expire(now_ns=self.now_ns)
+        self.recovery.expire(now_ns=self.now_ns)
         self.drain()
 
     def drain(self) -> None:
-        for stream, envelope, _ in self.joiner.released(now_ns=self.now_ns):
-            self._through(stream.take_untold(), envelope.sequence)
-        for stream in self.joiner.take_untold():
-            self._name(stream.take_untold())
+        for stream, envelope, _ in self.recovery.released(now_ns=self.now_ns):
+            self._through(stream.take_unreported(), envelope.sequence)
+        for stream in self.recovery.take_unreported():
+            self._name(stream.take_unreported())
 
-    def _through(self, holes: tuple[tuple[int, int, str], ...], sequence: int) -> None:
-        self._name(holes)
+    def _through(self, missing: tuple[tuple[int, int, str], ...], sequence: int) -> None:
+        self._name(missing)
         self.out.append(sequence)
 
-    def _name(self, holes: tuple[tuple[int, int, str], ...]) -> None:
-        for first, last, _ in holes:
+    def _name(self, missing: tuple[tuple[int, int, str], ...]) -> None:
+        for first, last, _ in missing:
             self.named += range(first, last + 1)
 
 
@@ -89,7 +89,7 @@ def test_what_was_missed_comes_before_what_was_held() -> None:
     bench.answer(holds=range(1, 8))
 
     assert (bench.out, bench.named) == ([1, 2, 3, 4, 5, 6, 7], [])
-    assert bench.joiner.repaired == 3
+    assert bench.recovery.repaired == 3
 
 
 def test_the_rest_is_asked_for_again() -> None:
@@ -116,24 +116,24 @@ def test_no_answer_is_waited_for_so_long_and_not_asked_for_again_at_once() -> No
     bench = Bench()
     bench.beat(0)
     bench.live(1, 4)
-    bench.joiner.take_asks()
+    bench.recovery.take_requests()
     bench.wait(ANSWER_NS)
     bench.live(8)
 
     assert (bench.out, bench.named) == ([1, 4, 8], [2, 3, 5, 6, 7])
-    assert bench.joiner.take_asks() == []
-    bench.wait(COOL_NS)
+    assert bench.recovery.take_requests() == []
+    bench.wait(ASK_AGAIN_NS)
     bench.live(10)
-    assert len(bench.joiner.take_asks()) == 1
+    assert len(bench.recovery.take_requests()) == 1
 
 
 def test_a_late_answer_changes_nothing() -> None:
     bench = Bench()
     bench.beat(0)
     bench.live(1, 3)
-    [ask] = bench.joiner.take_asks()
+    [ask] = bench.recovery.take_requests()
     bench.wait(ANSWER_NS)
-    bench.joiner.answer(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
+    bench.recovery.answer(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
     bench.drain()
 
     assert (bench.out, bench.named) == ([1, 3], [2])
@@ -152,7 +152,7 @@ def test_a_first_message_in_the_middle_waits_for_its_publishers_heartbeat() -> N
 def test_a_heartbeat_that_never_comes_holds_nothing_up() -> None:
     bench = Bench()
     bench.live(5)
-    bench.wait(GREETING_NS)
+    bench.wait(FIRST_HEARTBEAT_NS)
 
     assert (bench.out, bench.named) == ([5], [1, 2, 3, 4])
 
@@ -171,17 +171,17 @@ def test_requests_under_way_are_bounded_and_all_have_their_turn() -> None:
     topics = tuple(f"t{n}" for n in range(30))
     bench.beat(2, topics=topics)
     rounds = 0
-    while asks := bench.joiner.take_asks():
-        assert len(asks) <= ASKING_MAX
+    while asks := bench.recovery.take_requests():
+        assert len(asks) <= REQUESTS_OPEN_MAX
         rounds += 1
         for ask in asks:
             messages = [(Envelope(7, n, 0), b"x") for n in (1, 2)]
-            bench.joiner.answer(ask.number, messages, now_ns=0)
+            bench.recovery.answer(ask.number, messages, now_ns=0)
         bench.drain()
 
     assert rounds > 3
     assert len(bench.out) == 60
-    assert bench.joiner.joining == 0
+    assert bench.recovery.recovering == 0
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert bench.named == [2]
     assert bench.out == [1, *range(3, 60)]
-    assert bench.joiner.held == 0
+    assert bench.recovery.held == 0
 
 
 @given(st.data())
@@ -216,13 +216,13 @@ def test_whatever_comes_when_it_comes_out_once_in_order_or_is_named(data: st.Dat
             case "answer":
                 bench.answer(holds=range(newest - holds, newest + 1), at_most=3)
             case "wait":
-                bench.wait(data.draw(st.sampled_from([1, ANSWER_NS, COOL_NS])))
+                bench.wait(data.draw(st.sampled_from([1, ANSWER_NS, ASK_AGAIN_NS])))
     for _ in range(40):
         bench.beat(newest)
         if not bench.answer(holds=range(newest - holds, newest + 1)):
-            bench.wait(max(ANSWER_NS, GREETING_NS))
-    bench.wait(COOL_NS)
+            bench.wait(max(ANSWER_NS, FIRST_HEARTBEAT_NS))
+    bench.wait(ASK_AGAIN_NS)
 
     assert bench.out == sorted(set(bench.out))
     assert sorted(bench.out + bench.named) == list(range(1, newest + 1))
-    assert bench.joiner.joining == bench.joiner.held == 0
+    assert bench.recovery.recovering == bench.recovery.held == 0
