@@ -34,7 +34,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from gateway.core.ingest.ingest import Reason, Tick
+from gateway.core.ingest.ingest import Reason
+from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import STANDARD
@@ -123,7 +124,7 @@ MOSTS = frozenset({"gauge gateway_write_buffer_max_bytes"})
 """Of these the most of all processes counts, of the others the sum."""
 
 
-class Link(Protocol):
+class Endpoint(Protocol):
     """A bus endpoint's figures."""
 
     @property
@@ -142,8 +143,9 @@ class Metrics:
     def __init__(
         self,
         hub: Hub,
+        pipeline: Pipeline | None,
         *,
-        links: Callable[[], Iterable[Link]],
+        endpoints: Callable[[], Iterable[Endpoint]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
         self.others: Callable[[], Extra] = dict
@@ -170,7 +172,8 @@ class Metrics:
         for reason in get_args(Refused):
             self._counters["connections_refused_total"].labels(reason)
         self._counters["events_lost_total"].labels("evicted")
-        self._registry.register(_Asked(hub, self.label, links, buffers))
+        if pipeline is not None:  # else this process only adds to what its parent shows
+            self._registry.register(_Asked(hub, pipeline, self.label, endpoints, buffers))
         self._process = [
             ProcessCollector(registry=self._registry),
             GCCollector(registry=self._registry),
@@ -327,13 +330,15 @@ class _Asked(Collector):
     def __init__(
         self,
         hub: Hub,
+        pipeline: Pipeline,
         label: Callable[[str], str],
-        links: Callable[[], Iterable[Link]],
+        endpoints: Callable[[], Iterable[Endpoint]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
         self._hub = hub
+        self._pipeline = pipeline
         self._label = label
-        self._links = links
+        self._endpoints = endpoints
         self._buffers = buffers
 
     def describe(self) -> Iterable[Metric]:
@@ -355,16 +360,16 @@ class _Asked(Collector):
             yield family
 
     def _values(self) -> dict[str, Mapping[str, float]]:
-        hub, buffers, links = self._hub, list(self._buffers()), list(self._links())
+        hub, buffers, endpoints = self._hub, list(self._buffers()), list(self._endpoints())
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
-        followers, recovery = hub.followers(), hub.ingest.recovery
-        sequences, publishers = recovery.sequences, recovery.publishers.known
+        counts, recovery = hub.subscriber_counts(), self._pipeline.ingest.recovery
+        streams, publishers = recovery.streams, recovery.publishers.known
         stale = sum(publisher.stale for publisher in publishers)
         for name, log in hub.logs.by_name.items():
             label = self._label(name)
-            subscriptions[label] += followers[name]
+            subscriptions[label] += counts[name]
             events[label] += len(log)
             size[label] += log.bytes
         return {
@@ -377,18 +382,18 @@ class _Asked(Collector):
             "channels": {"": sum(map(is_name, hub.logs.by_name))},
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
-            "bus_peers": {link.endpoint: link.peers for link in links},
-            "bus_refused_total": {link.endpoint: link.refused for link in links},
-            "bus_reopened_total": {link.endpoint: link.reopened for link in links},
-            "bus_lost_total": {"": sequences.lost},
-            "bus_duplicates_total": {"": sequences.duplicates},
-            "bus_late_total": {"": sequences.late},
+            "bus_peers": {one.endpoint: one.peers for one in endpoints},
+            "bus_refused_total": {one.endpoint: one.refused for one in endpoints},
+            "bus_reopened_total": {one.endpoint: one.reopened for one in endpoints},
+            "bus_lost_total": {"": streams.lost},
+            "bus_duplicates_total": {"": streams.duplicates},
+            "bus_late_total": {"": streams.late},
             "bus_repaired_total": {"": recovery.repaired},
             "bus_replay_failed_total": {"": recovery.failed},
             "bus_joining": {"": recovery.recovering},
             "bus_held": {"": recovery.held},
             "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
-            "bus_streams_total": {"": sequences.begun},
+            "bus_streams_total": {"": streams.begun},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
 

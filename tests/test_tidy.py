@@ -30,8 +30,15 @@ FLOORS = [
 
 FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
-    "web": [{"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}]
-    + [{"endpoints"}, {"app"}],
+    "web": [
+        {"problems"},
+        {"access", "sockets"},
+        {"context"},
+        {"authentication"},
+        {"admission"},
+        {"endpoints"},
+        {"app"},
+    ],
 }
 """The same of the folders and files in a folder."""
 
@@ -42,7 +49,7 @@ CORE_MAY_IMPORT = {
 
 HOMES = {
     "zmq": ["bus"],
-    "aiohttp": ["auth", "web", "service", "workers"],
+    "aiohttp": ["auth", "web", "edge", "service", "workers"],
     "jwt": ["auth"],
     "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
@@ -52,7 +59,7 @@ HOMES = {
 }
 """Each library is used in one place; the service starts and stops them."""
 
-LINES_MAX = 400
+LINES_MAX = 500
 LONGER: dict[str, str] = {}
 """Files above the limit, each with the reason."""
 

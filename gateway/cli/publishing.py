@@ -47,7 +47,7 @@ class Form:
             payload_bytes_max=Config().ingest.payload_bytes_max,
             rejections_kept=1,
             admit=lambda _: True,
-            recovery=Recovery(sequences=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
+            recovery=Recovery(streams=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
         )
 
     def read(self, given: bytes) -> orjson.Fragment:

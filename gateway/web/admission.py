@@ -86,7 +86,7 @@ async def arrive(context: Context, connection: Connection, connect_request: Conn
 
 def enter(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
     """Greet a client that may come in; nothing else holds its session."""
-    session = context.hub.arrive(connect_request, connection.reader, now_ns=context.now_ns())
+    session = context.hub.connect(connect_request, connection.reader, now_ns=context.now_ns())
     connection.session = session
     context.connections[session.client_id] = connection
     context.places.take(connection.address)
@@ -171,7 +171,7 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     context.heartbeat.remove(connection)
     del context.connections[session.client_id]
     context.places.free(connection.address)
-    context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
+    context.hub.disconnect(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.deflate import Compressor
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
@@ -84,6 +85,8 @@ class Context:
 
     config: Config
     hub: Hub
+    pipeline: Pipeline | None
+    """From the bus to the logs; None where another process has it, and answers REST."""
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int

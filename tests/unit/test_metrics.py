@@ -9,13 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.ingest.ingest import Reason
 from gateway.core.protocol.events import STANDARD
-from gateway.core.sessions.hub import Hub
 from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
-from tests.support.core import Peer, make_hub, publish
+from tests.support.core import Core, Peer, make_hub, publish
 
 
-def make(hub: Hub) -> Metrics:
-    return Metrics(hub, links=list, buffers=lambda: [3, 5])
+def make(hub: Core) -> Metrics:
+    return Metrics(hub, hub.pipeline, endpoints=list, buffers=lambda: [3, 5])
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, str], float]:

@@ -7,10 +7,9 @@ import time
 
 from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.write_scheduler import PENDING_MAX, UNREAD_SECONDS_MAX, WriteScheduler
-from tests.support.core import Writer, make_hub, publish, somebody
+from tests.support.core import Core, Writer, make_hub, publish, somebody
 from tests.support.waiting import eventually
 
 
@@ -21,13 +20,13 @@ NEVER = 1.0
 class Slow:
     """A socket to which a write is work for a while, and that counts writes and frames."""
 
-    def __init__(self, hub: Hub, *, seconds: float = 0.0) -> None:
+    def __init__(self, hub: Core, *, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.sizes: list[int] = []
         connect_request = ConnectRequest(
             client_id="c", secret="c", identity=somebody(), channels=["robots"]
         )
-        self.session = hub.arrive(connect_request, self._reader, now_ns=0)
+        self.session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.fanout.write()
         self.sizes.clear()
 
@@ -46,7 +45,7 @@ def work(seconds: float) -> None:
         pass
 
 
-def paced(hub: Hub, pace: str, flush_seconds: float) -> tuple[WriteScheduler, list[float]]:
+def paced(hub: Core, pace: str, flush_seconds: float) -> tuple[WriteScheduler, list[float]]:
     """A pacer, and what it says of its writes."""
     written: list[float] = []
     settings = Settings(pace=pace, flush_seconds=flush_seconds)  # type: ignore[arg-type]

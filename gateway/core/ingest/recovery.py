@@ -62,12 +62,12 @@ class Recovery:
     def __init__(
         self,
         *,
-        sequences: Streams,
+        streams: Streams,
         started_ns: int,
         history: Callable[[str], int],
         interest: Interest | None = None,
     ) -> None:
-        self.sequences = sequences
+        self.streams = streams
         self.publishers = Publishers()
         self.repaired = 0
         """Messages that were missed and then replayed."""
@@ -98,13 +98,15 @@ class Recovery:
 
     # -- in ------------------------------------------------------------------------------------
 
-    def take(self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int) -> Stream | None:
+    def receive(
+        self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int
+    ) -> Stream | None:
         """Take in a message that came live.
 
         Returns its stream if it may pass at once; None if it is held, or goes no further. Whenever
         it is None, see what is `released`.
         """
-        stream = self.sequences.get(envelope.incarnation, topic)
+        stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
             stream = self._meet(envelope, topic, now_ns)
             self._queue(stream)
@@ -116,24 +118,24 @@ class Recovery:
                 stream.newest += 1
                 return stream
             if envelope.sequence <= stream.newest:
-                self.sequences.repeat(stream, envelope.sequence)
+                self.streams.repeat(stream, envelope.sequence)
                 return None
             if not self._start_repair(
                 stream, envelope.sequence - 1, counts_as_lost=True, now_ns=now_ns
             ):
-                self.sequences.lose(stream, stream.newest + 1, envelope.sequence - 1)
+                self.streams.lose(stream, stream.newest + 1, envelope.sequence - 1)
                 stream.newest += 1
                 return stream
         self._hold(stream, envelope, payload)
         return None
 
-    def hear(self, beat: Heartbeat, *, now_ns: int) -> None:
+    def on_heartbeat(self, beat: Heartbeat, *, now_ns: int) -> None:
         """Take in a heartbeat: it shows what was published and did not come."""
-        publisher = self.publishers.hear(beat, now_ns=now_ns)
+        publisher = self.publishers.on_heartbeat(beat, now_ns=now_ns)
         for topic, last in beat.sequences.items():
             if not last or not self.interest.wants(topic):
                 continue
-            stream = self.sequences.get(publisher.incarnation, topic)
+            stream = self.streams.get(publisher.incarnation, topic)
             if stream is None:
                 counts_as_lost = self._counts_as_lost(topic, now_ns)
                 stream = self._begin(
@@ -150,7 +152,7 @@ class Recovery:
                 stream.final = last
                 self._unreported[stream] = None
 
-    def answer(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
+    def on_reply(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
         """Take in what a publisher replayed, in order; nothing, if it holds no more."""
         stream = self._asked.pop(number, None)
         repair = stream.repair if stream is not None else None
@@ -224,7 +226,7 @@ class Recovery:
 
     def sleep(self) -> None:
         """Note that topics are not fetched any more: what comes meanwhile is no loss."""
-        for stream in self.sequences:
+        for stream in self.streams:
             stream.unwatched = not self.interest.wants(stream.topic)
 
     def take_unreported(self) -> list[Stream]:
@@ -270,15 +272,15 @@ class Recovery:
         """Tell whether something of an earlier life on the same topic is still to come, or be told."""
         return any(
             other.repair is not None or other in self._unreported
-            for other in self.sequences.before(stream)
+            for other in self.streams.before(stream)
         )
 
     def _counts_as_lost(self, topic: str, now_ns: int) -> bool:
         """Tell whether a stream that is heard for the first time has lost what it had before."""
         if self.interest.is_on_demand(topic):
             return False
-        joined = not self.sequences.is_known(topic) and now_ns < self._started_ns + JOIN_NS
-        return not joined and not self.sequences.forgetful
+        joined = not self.streams.is_known(topic) and now_ns < self._started_ns + JOIN_NS
+        return not joined and not self.streams.forgetful
 
     def _wake(self, stream: Stream, last: int) -> None:
         """Go on with a topic that was not fetched for a while."""
@@ -291,7 +293,7 @@ class Recovery:
         # What nobody watched is not history: who begins to watch begins with what comes.
         history = 0 if self.interest.is_on_demand(topic) else self._history(topic)
         newest = 0 if counts_as_lost else max(last - history, 0)
-        stream = self.sequences.begin(incarnation, topic, newest=newest)
+        stream = self.streams.begin(incarnation, topic, newest=newest)
         stream.first = newest + 1
         return stream
 
@@ -311,7 +313,7 @@ class Recovery:
         if last <= stream.newest:
             return
         if counts_as_lost:
-            self.sequences.lose(stream, stream.newest + 1, last)
+            self.streams.lose(stream, stream.newest + 1, last)
         stream.newest = last
 
     def _start_repair(
@@ -403,12 +405,12 @@ class Recovery:
                 if again is not None:
                     again.held = held
                     return
-                self.sequences.lose(stream, stream.newest + 1, sequence - 1)
+                self.streams.lose(stream, stream.newest + 1, sequence - 1)
             held.popleft()
             self._held -= 1
             self._held_bytes -= len(payload)
             if sequence <= stream.newest:
-                self.sequences.repeat(stream, sequence)
+                self.streams.repeat(stream, sequence)
                 continue
             stream.newest = sequence
             yield stream, envelope, payload

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.config.model import Auth
-from gateway.core.ingest.ingest import timestamp
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.events import timestamp
 from gateway.core.sessions.session import Session
 
 

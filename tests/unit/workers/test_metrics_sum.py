@@ -12,7 +12,8 @@ from tests.support.core import make_hub
 
 
 def metrics(buffers: list[int]) -> Metrics:
-    return Metrics(make_hub(), links=list, buffers=lambda: buffers)
+    hub = make_hub()
+    return Metrics(hub, hub.pipeline, endpoints=list, buffers=lambda: buffers)
 
 
 def child(of: Metrics) -> Child:
