@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conftest import Launch, NewPublisher
 from tests.support import tls
+from tests.support.command import run
 from tests.support.gateway import Gateway
 from tests.support.raw import Ended
 from tests.support.record import Record
@@ -343,15 +343,8 @@ async def _run(command: str, files: Files) -> tuple[int, str]:
     arguments = ["--port", "0", "--bind", "", "--connect", f"ipc://{files.cert.parent}/bus"]
     for key, value in files.settings.items():
         arguments += ["--set", f"{key}={value}"]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", command, *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), scaled(30))
-    return process.returncode or 0, output.decode()
+    status, ran = await run(command, *arguments)
+    return status, ran.output + ran.errors
 
 
 @pytest.mark.parametrize(("make", "words"), WRONG.values(), ids=WRONG)

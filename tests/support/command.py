@@ -106,15 +106,19 @@ class Command:
         """Send what Ctrl-C sends."""
         self.process.send_signal(signal.SIGINT)
 
-    async def exited(self) -> int:
+    def wait(self) -> int:
         """Wait until it has ended, and all that it wrote is here; its exit status."""
         try:
-            status = await asyncio.to_thread(self.process.wait, scaled(_END_SECONDS))
+            status = self.process.wait(scaled(_END_SECONDS))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it does not end\n{self._said()}") from None
         for thread in self._threads:
-            await asyncio.to_thread(thread.join, scaled(_END_SECONDS))
+            thread.join(scaled(_END_SECONDS))
         return status
+
+    async def exited(self) -> int:
+        """The same, in a coroutine."""
+        return await asyncio.to_thread(self.wait)
 
     def stop(self) -> None:
         """End it, however it is."""
@@ -148,6 +152,19 @@ async def run(
         started.type(given)
         started.end_of_input()
         return await started.exited(), started
+
+
+def run_here(
+    *arguments: object, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `gateway ARGUMENTS` with no input, and block until it has ended."""
+    started = Command(*map(str, arguments), variables=variables)
+    try:
+        started.end_of_input()
+        status = started.wait()
+        return subprocess.CompletedProcess("gateway", status, started.output, started.errors)
+    finally:
+        started.stop()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
