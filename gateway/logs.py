@@ -80,7 +80,7 @@ def logger(name: str) -> Logger:
     return cast(Logger, structlog.get_logger(name))
 
 
-class RateLimit:
+class Throttle:
     """Lets through `count` messages per interval and key, and counts the others.
 
     At most `keys_max` keys are known; the one whose interval began first is forgotten for another.

@@ -34,12 +34,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from gateway.core.channels import is_name
-from gateway.core.errors import CloseCode
-from gateway.core.events import STANDARD
-from gateway.core.frames import is_close_code
-from gateway.core.hub import Hub
-from gateway.core.ingest import Reason, Tick
+from gateway.core.ingest.ingest import Reason, Tick
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.events import STANDARD
+from gateway.core.protocol.frames import is_close_code
+from gateway.core.sessions.hub import Hub
 
 
 Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
@@ -359,22 +359,22 @@ class _Asked(Collector):
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
-        followers, joiner = hub.followers(), hub.ingest.joiner
-        sequences, publishers = joiner.sequences, joiner.publishers.known
+        followers, recovery = hub.followers(), hub.ingest.recovery
+        sequences, publishers = recovery.sequences, recovery.publishers.known
         stale = sum(publisher.stale for publisher in publishers)
-        for name, log in hub.engine.logs.items():
+        for name, log in hub.logs.by_name.items():
             label = self._label(name)
             subscriptions[label] += followers[name]
             events[label] += len(log)
             size[label] += log.bytes
         return {
             "connections": {"": len(hub.sessions)},
-            "sessions_remembered": {"": hub.mailbox.remembered},
+            "sessions_remembered": {"": hub.store.remembered},
             "subscriptions": subscriptions,
             "clients_lagging": {"": len(hub.fanout.lagging)},
             "log_events": events,
             "log_bytes": size,
-            "channels": {"": sum(map(is_name, hub.engine.logs))},
+            "channels": {"": sum(map(is_name, hub.logs.by_name))},
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
             "bus_peers": {link.endpoint: link.peers for link in links},
@@ -383,10 +383,10 @@ class _Asked(Collector):
             "bus_lost_total": {"": sequences.lost},
             "bus_duplicates_total": {"": sequences.duplicates},
             "bus_late_total": {"": sequences.late},
-            "bus_repaired_total": {"": joiner.repaired},
-            "bus_replay_failed_total": {"": joiner.failed},
-            "bus_joining": {"": joiner.joining},
-            "bus_held": {"": joiner.held},
+            "bus_repaired_total": {"": recovery.repaired},
+            "bus_replay_failed_total": {"": recovery.failed},
+            "bus_joining": {"": recovery.recovering},
+            "bus_held": {"": recovery.held},
             "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
             "bus_streams_total": {"": sequences.begun},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec import inspect as kinds
 
-from gateway.core.events import STANDARD
+from gateway.core.protocol.events import STANDARD
 
 
 TARGET = Path(__file__).parent / "src/neurograph_client/models.py"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.auth.errors import TokenError
-from gateway.core.channels import EVERYONE, PERSONAL, is_pattern
-from gateway.core.rights import Claims, Grants
+from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.sessions.permissions import Claims, Grants
 
 
 _NAME_MAX = 128

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from gateway.core.errors import GatewayError
+from gateway.core.protocol.errors import GatewayError
 
 
 Reason = Literal[

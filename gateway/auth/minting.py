@@ -11,7 +11,7 @@ from gateway.auth.keys import SigningKey, private_key_file, secret, secret_file
 from gateway.auth.verifier import verifier
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Auth
-from gateway.core.rights import Claims, Grants
+from gateway.core.sessions.permissions import Claims, Grants
 
 
 def signing_key(auth: Auth, private_key: str | None) -> SigningKey:

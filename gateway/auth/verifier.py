@@ -12,7 +12,7 @@ from gateway.auth.errors import Reason, TokenError
 from gateway.auth.jwks import Jwks
 from gateway.auth.keys import FixedKey, Key, public_key_file, secret, secret_file
 from gateway.config.model import Auth
-from gateway.core.rights import Claims
+from gateway.core.sessions.permissions import Claims
 
 
 TOKEN_BYTES_MAX = 8_192

@@ -11,7 +11,7 @@ from zmq.utils import z85
 
 from gateway.bus import keys
 from gateway.config.model import Bus
-from gateway.logs import RateLimit, logger
+from gateway.logs import Throttle, logger
 
 
 log = logger("gateway.bus")
@@ -41,7 +41,7 @@ class Curve:
     def __init__(self, context: zmq.Context[_Socket], config: Bus) -> None:
         self._keys = keys.read(config)
         self._loop = asyncio.get_running_loop()
-        self._logged = RateLimit(count=5, interval_seconds=10.0)
+        self._logged = Throttle(count=5, interval_seconds=10.0)
         self._door: _Socket | None = None
         if self._keys is not None and self._keys.clients is not None:
             self._door = context.socket(zmq.ROUTER)

@@ -18,9 +18,9 @@ from typing import Literal
 import msgspec
 import zmq
 
-from gateway.core import publishers
-from gateway.core.channels import is_name
-from gateway.core.envelope import MAGIC, is_envelope
+from gateway.core.ingest import publishers
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.envelope import MAGIC, is_envelope
 
 
 Frames = list[bytes]
@@ -30,7 +30,7 @@ _ATTEMPT = MAGIC[:-1]
 """What begins so was meant to be an envelope."""
 
 
-class Reader:
+class MessageReader:
     """Reads the messages of one socket."""
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:

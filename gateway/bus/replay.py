@@ -13,8 +13,8 @@ import zmq
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.config.model import Bus
-from gateway.core.ingest import REPLAY
-from gateway.core.joiner import Ask
+from gateway.core.ingest.ingest import REPLAY
+from gateway.core.ingest.recovery import ReplayRequest
 
 
 ENDPOINTS_MAX = 64
@@ -28,7 +28,7 @@ _Socket = zmq.Socket[bytes]
 _Place = tuple[str, str | None]  # endpoint, and the CURVE key that its publisher announced
 
 
-class Asker:
+class ReplayClient:
     """Sends requests, and hands on all replies that one wake-up brought."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Asker:
         self._unanswered: dict[_Place, float] = {}
         """When the first request was sent that nothing has been heard since."""
 
-    def ask(self, ask: Ask) -> None:
+    def ask(self, ask: ReplayRequest) -> None:
         """Send a request; where that cannot be done it will be missed like one that is not answered."""
         now, place = self._loop.time(), (ask.endpoint, ask.key)
         if now - self._unanswered.get(place, now) > DEAD_SECONDS:

@@ -17,7 +17,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from gateway.bus.curve import Curve
-from gateway.bus.framing import Frames, Reader
+from gateway.bus.framing import Frames, MessageReader
 from gateway.config.model import Bus
 
 
@@ -57,7 +57,7 @@ def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
 
 
-class Link:
+class Subscriber:
     """One endpoint's socket and what is known of it.
 
     `on_messages` is called with all that one wake-up brought, `on_change` with the link when a peer
@@ -75,7 +75,7 @@ class Link:
         curve: Curve,
         *,
         on_messages: Callable[[list[Frames]], None],
-        on_change: Callable[["Link", str], None],
+        on_change: Callable[["Subscriber", str], None],
         rest: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
         self.endpoint = endpoint
@@ -100,7 +100,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
-        self._reader: Reader | None = None
+        self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._strangers = 0
         """Those whose handshake failed, and whose end was not told yet."""
@@ -138,7 +138,7 @@ class Link:
             socket.disable_monitor()
             socket.close(linger=0)
             raise BusError(self._explain(error)) from error
-        self._socket, self._monitor, self._reader = socket, monitor, Reader(socket)
+        self._socket, self._monitor, self._reader = socket, monitor, MessageReader(socket)
         self._loop.add_reader(monitor.FD, self._watch)
         self._drain()
         self._watch()

@@ -142,7 +142,7 @@ def _about_certificate(config: Config) -> list[str]:
     """What clients will not like about the certificate; ConfigError if it cannot be served."""
     if not config.tls.cert_file:
         return []
-    from gateway.web import tls
+    from gateway.web.sockets import tls
 
     tls.context(config.tls)
     return list(tls.warnings(config.tls))

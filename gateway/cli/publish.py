@@ -6,7 +6,7 @@ import click
 
 from gateway.cli.remote import complete_channel, needing
 from gateway.cli.terminal import ending_well
-from gateway.core.channels import is_name
+from gateway.core.protocol.channels import is_name
 
 
 BUS = "tcp://127.0.0.1:5556"

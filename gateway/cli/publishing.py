@@ -14,10 +14,10 @@ from neurograph_publisher import Curve, Publisher, PublisherError
 
 from gateway.cli.terminal import Failure, Mistake, say
 from gateway.config import Config
-from gateway.core.events import STANDARD
-from gateway.core.ingest import Ingest
-from gateway.core.joiner import Joiner
-from gateway.core.sequences import Sequences
+from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.streams import Streams
+from gateway.core.protocol.events import STANDARD
 
 
 LINE_BYTES_MAX = Config().bus.message_bytes_max
@@ -47,7 +47,7 @@ class Form:
             payload_bytes_max=Config().ingest.payload_bytes_max,
             rejections_kept=1,
             admit=lambda _: True,
-            joiner=Joiner(sequences=Sequences(streams_max=1), started_ns=0, history=lambda _: 0),
+            recovery=Recovery(sequences=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
         )
 
     def read(self, given: bytes) -> orjson.Fragment:

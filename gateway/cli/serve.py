@@ -19,7 +19,7 @@ def serve(config: Config) -> None:
     """
     # Here, so that `gateway check` and --help start without all that serving needs.
     from gateway import service
-    from gateway.workers import crew
+    from gateway.workers import supervisor
 
     logs.set_up(config.logging.level, config.logging.format)
-    sys.exit(service.run(config, crew.make if config.workers > 1 else None))
+    sys.exit(service.run(config, supervisor.make if config.workers > 1 else None))

@@ -11,16 +11,16 @@ from gateway.cli.terminal import ending_well
 EVERYTHING = (">", "$everyone")
 """What is followed unless channels are named."""
 
-Places = dict[str, tuple[str, int]]
+AddressLimit = dict[str, tuple[str, int]]
 
 _PLACE = re.compile(r"(?:([^=,:]+)=)?([0-9A-Za-z_-]+):(\d{1,19})")
 
 
-def _places(_: click.Context, __: click.Parameter, given: str | None) -> Places | None:
+def _places(_: click.Context, __: click.Parameter, given: str | None) -> AddressLimit | None:
     """Read ``metrics=EPOCH:12,logs=EPOCH:7``, or ``EPOCH:12``, which is under the name ``""``."""
     if given is None:
         return None
-    found: Places = {}
+    found: AddressLimit = {}
     for part in given.split(","):
         match = _PLACE.fullmatch(part)
         if match is None:
@@ -51,7 +51,7 @@ def tail(
     gateway: Remote,
     channels: tuple[str, ...],
     last: int | None,
-    since: Places | None,
+    since: AddressLimit | None,
     filter: str | None,
     rate: float | None,
     count: int | None,

@@ -8,8 +8,8 @@ import click
 
 from gateway.cli.options import configured
 from gateway.config import Config
-from gateway.core.channels import EVERYONE, PERSONAL, is_pattern
-from gateway.core.rights import Grants
+from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.sessions.permissions import Grants
 
 
 SECONDS_MAX = 31_536_000  # a year: what lasts longer belongs to an identity provider

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from gateway.config.errors import Problem
 from gateway.config.model import Config
-from gateway.core.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
 
 
 _SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, less its final zero

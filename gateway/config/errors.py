@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.core.errors import GatewayError
+from gateway.core.protocol.errors import GatewayError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Config, Role
 from gateway.config.settings import Setting, Value, sections, settings, tables
 from gateway.config.sources import FILE_VARIABLE, Given, from_environment, from_file, from_flags
-from gateway.core.channels import is_name
+from gateway.core.protocol.channels import is_name
 
 
 _KUBERNETES = (

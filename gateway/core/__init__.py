@@ -1,9 +1,9 @@
 """The pure core: no sockets, no clock, no `async`; time, ids and secrets are arguments.
 
-Reading order: the words (errors, channels, envelope, events, messages, frames, cel, filters), then
-the machines (numbering, log; sequences, publishers, joiner, ingest; views), then what readers see
-(pacing, cohorts, backlog, fanout, session, mailbox, hub).
+Five packages, in the order in which they import each other: `protocol` (the words on the wire),
+`log` (numbered, bounded, encoded once), `ingest` (the bus side: order, loss, replay), `fanout`
+(what each reader sees), `sessions` (who clients are and what they ask for).
 
-Three laws, held by tests/test_tidy.py: the core imports only itself, msgspec and pure standard
-library; words know nothing of machines, and machines nothing of views; nothing here is `async`.
+tests/test_tidy.py holds the rules: the core imports only itself, msgspec and pure standard library,
+a package imports only those before it, and nothing here is `async`.
 """

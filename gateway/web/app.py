@@ -4,17 +4,17 @@ import re
 
 from aiohttp import HttpVersion11, web
 
-from gateway.core.errors import ErrorCode, RequestError
-from gateway.logs import RateLimit, logger
+from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.web import page, rest, schemas
+from gateway.web.access import AccessPolicy, check_framing, head_bytes
+from gateway.web.authentication import admin, identified, subscriber
 from gateway.web.context import CONTEXT, Context
-from gateway.web.door import Door, check_framing, head_bytes
-from gateway.web.identity import admin, identified, subscriber
+from gateway.web.endpoints import page, rest, schemas
+from gateway.web.endpoints.sse import events
+from gateway.web.endpoints.websocket import websocket
 from gateway.web.problems import SERVER, Handler, problem, problems
-from gateway.web.sse import events
-from gateway.web.transport import HEAD_BYTES_MAX, HEADERS_ADVICE
-from gateway.web.websocket import websocket
+from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE
 
 
 log = logger("gateway.http")
@@ -30,8 +30,8 @@ _COUNTED: dict[ErrorCode, Refused] = {
     ErrorCode.FORBIDDEN_ORIGIN: "origin",
 }
 
-_DOOR: web.AppKey[Door] = web.AppKey("door", Door)
-_LOGGED: web.AppKey[RateLimit] = web.AppKey("refusals logged", RateLimit)
+_DOOR: web.AppKey[AccessPolicy] = web.AppKey("door", AccessPolicy)
+_LOGGED: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
 _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
 """The origin of the page that makes a request, if it may."""
 
@@ -45,8 +45,8 @@ def build(context: Context, *, forward: Handler | None = None) -> web.Applicatio
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
     app = web.Application(middlewares=[problems, _knock], client_max_size=body_bytes_max)
     app[CONTEXT] = context
-    app[_DOOR] = Door(context.config)
-    app[_LOGGED] = RateLimit(count=1, interval_seconds=1.0)
+    app[_DOOR] = AccessPolicy(context.config)
+    app[_LOGGED] = Throttle(count=1, interval_seconds=1.0)
     app.on_response_prepare.append(_sign)
     app.add_routes(
         [

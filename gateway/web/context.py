@@ -8,20 +8,20 @@ from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
-from gateway.core.arrival import Arrival
-from gateway.core.deflate import Compressor
-from gateway.core.hub import Hub
-from gateway.core.rights import Identity, Policy
-from gateway.core.session import Session
+from gateway.core.protocol.deflate import Compressor
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Identity, Policy
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.session import Session
 from gateway.metrics import Metrics
-from gateway.web.batch import Sockets
-from gateway.web.connection import Connection
-from gateway.web.door import Places
-from gateway.web.pulse import Pulse
+from gateway.web.access import AddressLimit
+from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.heartbeat import ClientHeartbeat
+from gateway.web.sockets.writers import Sockets
 
 
 @dataclass(frozen=True, slots=True)
-class BusLink:
+class EndpointStatus:
     """How one endpoint of the bus is, for status and readiness."""
 
     endpoint: str
@@ -65,7 +65,7 @@ class Present(Protocol):
 class Registry(Protocol):
     """Who knows all clients, where this process does not."""
 
-    async def arrive(self, connection: Connection, arrival: Arrival) -> None:
+    async def arrive(self, connection: Connection, connect_request: ConnectRequest) -> None:
         """Let a client in, or send it away."""
         ...
 
@@ -87,8 +87,8 @@ class Context:
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int
-    pulse: Pulse
-    bus: Callable[[], list[BusLink]]
+    heartbeat: ClientHeartbeat
+    bus: Callable[[], list[EndpointStatus]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty when it is."""
     policy: Policy
@@ -106,7 +106,7 @@ class Context:
     """All clients that are connected, to whichever process."""
     refresh: Callable[[], Awaitable[None]] = _nothing
     """Waits for figures of now from other processes."""
-    places: Places = field(init=False)
+    places: AddressLimit = field(init=False)
     """How many of them each address has."""
     sockets: Sockets = field(init=False)
     """How they are written to."""
@@ -118,7 +118,7 @@ class Context:
             self.config.clients.compressed_bytes_min, on_packed=self.metrics.compressed
         )
         self.sockets = Sockets(self.hub.fanout, io_uring=self.config.fanout.io_uring)
-        self.places = Places(self.config.clients.per_address_max)
+        self.places = AddressLimit(self.config.clients.per_address_max)
         self.present = lambda: list(self.connections.values())
 
 

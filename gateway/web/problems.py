@@ -6,7 +6,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from gateway.core.errors import ErrorCode, RequestError
+from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import logger
 
 

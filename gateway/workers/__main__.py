@@ -15,9 +15,9 @@ import msgspec
 
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.process import allow_many_files, collect_rarely, loop_factory
-from gateway.workers import wire
-from gateway.workers.link import Link
+from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.workers import messages
+from gateway.workers.pipe import Pipe
 from gateway.workers.worker import Worker
 
 
@@ -26,24 +26,24 @@ log = logs.logger("gateway.workers")
 _ORPHAN_SECONDS = 3.0
 """How long a worker without a parent may take to end."""
 
-_decoder: msgspec.msgpack.Decoder[wire.ToWorker] = msgspec.msgpack.Decoder(wire.ToWorker)
+_decoder: msgspec.msgpack.Decoder[messages.ToWorker] = msgspec.msgpack.Decoder(messages.ToWorker)
 
 
-def run(link: int, door: int) -> int:
+def run(pipe: int, door: int) -> int:
     """Be a worker until the parent ends; return the process's exit status."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the parent says when clients are sent away
-    threading.Thread(target=_follow, args=(link,), daemon=True).start()
+    threading.Thread(target=_follow, args=(pipe,), daemon=True).start()
     allow_many_files()
     collect_rarely()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(socket.socket(fileno=link), socket.socket(fileno=door)))
+        return runner.run(_serve(socket.socket(fileno=pipe), socket.socket(fileno=door)))
 
 
-def _follow(link: int) -> None:
+def _follow(pipe: int) -> None:
     """End with the parent, also if the loop does not turn: nobody else would end this process."""
     hung_up = select.poll()
-    hung_up.register(link, 0)
+    hung_up.register(pipe, 0)
     hung_up.poll()
     time.sleep(_ORPHAN_SECONDS)
     os._exit(1)
@@ -52,9 +52,9 @@ def _follow(link: int) -> None:
 async def _serve(pair: socket.socket, door: socket.socket) -> int:
     parent = os.getppid()
     ended, begun = asyncio.Event(), asyncio.Event()
-    waiting: list[wire.ToWorker] = []
+    waiting: list[messages.ToWorker] = []
 
-    def heard(messages: list[wire.ToWorker]) -> None:
+    def heard(messages: list[messages.ToWorker]) -> None:
         waiting.extend(messages)
         begun.set()
 
@@ -62,23 +62,23 @@ async def _serve(pair: socket.socket, door: socket.socket) -> int:
         begun.set()
         ended.set()
 
-    link: Link[wire.ToWorker] = Link(_decoder, on_messages=heard, on_lost=lost)
-    await link.open(pair)
+    pipe: Pipe[messages.ToWorker] = Pipe(_decoder, on_messages=heard, on_lost=lost)
+    await pipe.open(pair)
     await begun.wait()
     if ended.is_set():
         return 1
     begin = waiting.pop(0)
-    assert isinstance(begin, wire.Begin)
+    assert isinstance(begin, messages.Begin)
     logs.set_up(begin.config.logging.level, begin.config.logging.format)
     try:
-        worker = Worker(begin, link, door)
+        worker = Worker(begin, pipe, door)
     except ConfigError as error:  # a file that could be read when the parent started
         log.error("cannot start", reason=str(error))
         return 1
     try:
         await worker.start()
         worker.heard(waiting)
-        link.on_messages = worker.heard
+        pipe.on_messages = worker.heard
         await ended.wait()
     finally:
         await worker.stop()

@@ -9,24 +9,24 @@ import msgspec
 from aiohttp import web
 
 from gateway import logs
-from gateway.assembly import build_hub, build_policy
 from gateway.auth import verifier
 from gateway.config.errors import ConfigError
-from gateway.core.errors import CloseCode
-from gateway.core.log import Entry
-from gateway.core.numbering import Lives
+from gateway.core.log.epochs import EpochTable
+from gateway.core.log.log import Entry
+from gateway.core.protocol.errors import CloseCode
 from gateway.metrics import Metrics
-from gateway.pacer import Pacer
-from gateway.process import Tasks, every
-from gateway.web import app, arrivals
+from gateway.runtime import Tasks, every
+from gateway.web import admission, app
 from gateway.web.context import Context
-from gateway.web.listener import listener_of
-from gateway.web.pulse import Pulse
-from gateway.web.tls import Certificate
-from gateway.workers import wire
-from gateway.workers.forward import Forward
-from gateway.workers.link import Link
-from gateway.workers.lobby import Lobby
+from gateway.web.sockets.heartbeat import ClientHeartbeat
+from gateway.web.sockets.listener import listener_of
+from gateway.web.sockets.tls import Certificate
+from gateway.wiring import build_hub, build_policy
+from gateway.workers import messages
+from gateway.workers.parent import ParentClient
+from gateway.workers.pipe import Pipe
+from gateway.workers.proxy import RestProxy
+from gateway.write_scheduler import WriteScheduler
 
 
 log = logs.logger("gateway.workers")
@@ -43,11 +43,13 @@ class Worker:
         ConfigError: A key or certificate cannot be used any more.
     """
 
-    def __init__(self, begin: wire.Begin, link: Link[wire.ToWorker], door: socket.socket) -> None:
+    def __init__(
+        self, begin: messages.Begin, pipe: Pipe[messages.ToWorker], door: socket.socket
+    ) -> None:
         self.config = config = begin.config
         self._verifier = verifier(config.auth)
         self._certificate = Certificate(config.tls)
-        self._link = link
+        self._pipe = pipe
         self._door = door
         self._loop = asyncio.get_running_loop()
         # Lost sessions are remembered by the parent.
@@ -55,32 +57,34 @@ class Worker:
         self._hub = hub = build_hub(
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
-        hub.deny = arrivals.denied
+        hub.deny = admission.denied
         self._metrics = Metrics(hub, links=list, buffers=self._buffers)
-        self._pulse = Pulse(hub, config.clients)
+        self._heartbeat = ClientHeartbeat(hub, config.clients)
         self._context = Context(
             config=config,
             hub=hub,
             metrics=self._metrics,
             now_ns=time.time_ns,
             started_ns=time.time_ns(),
-            pulse=self._pulse,
+            heartbeat=self._heartbeat,
             bus=list,
             unready=list,
             policy=build_policy(config),
             verifier=self._verifier,
         )
-        self._lobby = Lobby(self._context, link)
-        self._forward = Forward(begin.rest, body_seconds=config.clients.handshake_seconds)
+        self._parent = ParentClient(self._context, pipe)
+        self._proxy = RestProxy(begin.rest, body_seconds=config.clients.handshake_seconds)
         self._runner = web.AppRunner(
-            app.build(self._context, forward=self._forward.handle),
+            app.build(self._context, forward=self._proxy.handle),
             access_log=None,
             shutdown_timeout=_CLEANUP_SECONDS,
         )
         self._filling: set[str] | None = set()
         """The logs that are here already; None once all are."""
         self._tasks = Tasks()
-        self._pacer = Pacer(hub.fanout, config.fanout, on_written=self._metrics.fanned_out)
+        self._write_scheduler = WriteScheduler(
+            hub.fanout, config.fanout, on_written=self._metrics.fanned_out
+        )
 
     async def start(self) -> None:
         """Be ready for connections; none comes before the logs are filled."""
@@ -94,7 +98,7 @@ class Worker:
             on_refused=self._metrics.refused,
         )
         late = self._metrics.loop_lag
-        self._tasks.begin(every(self._pulse.interval, self._beat, on_late=late))
+        self._tasks.begin(every(self._heartbeat.interval, self._beat, on_late=late))
         self._tasks.begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
         self._door.setblocking(False)
         self._loop.add_reader(self._door, self._take)
@@ -103,13 +107,13 @@ class Worker:
         """Release everything."""
         self._loop.remove_reader(self._door)
         self._tasks.cancel()
-        self._pacer.close()
+        self._write_scheduler.close()
         if self._verifier is not None:
             await self._verifier.close()
         self._listener.close()
         await self._runner.cleanup()
         self._context.sockets.close()
-        await self._forward.close()
+        await self._proxy.close()
 
     def _take(self) -> None:
         """Take the connections that the parent accepted."""
@@ -127,66 +131,66 @@ class Worker:
 
     # -- from the parent -----------------------------------------------------------------------
 
-    def heard(self, messages: list[wire.ToWorker]) -> None:
+    def heard(self, received: list[messages.ToWorker]) -> None:
         """Take in what one wake-up brought; what was appended is written as one tick."""
         entries: list[Entry] = []
-        lives: dict[str, Lives] = {}
-        for message in messages:
-            if isinstance(message, wire.Entries):
+        table: dict[str, EpochTable] = {}
+        for message in received:
+            if isinstance(message, messages.Entries):
                 entries += message.entries
-                lives |= message.lives
+                table |= message.table
                 continue
-            self._append(entries, lives)
-            entries, lives = [], {}
+            self._append(entries, table)
+            entries, table = [], {}
             self._obey(message)
-        self._append(entries, lives)
+        self._append(entries, table)
 
-    def _append(self, entries: list[Entry], lives: dict[str, Lives]) -> None:
+    def _append(self, entries: list[Entry], table: dict[str, EpochTable]) -> None:
         filling = self._filling
         if filling is not None:  # what is not here yet comes with all that it holds
             entries = [entry for entry in entries if entry.channel in filling]
-            lives = {name: known for name, known in lives.items() if name in filling}
+            table = {name: known for name, known in table.items() if name in filling}
         if entries:
-            self._hub.engine.take(entries, lives)
+            self._hub.logs.take(entries, table)
 
-    def _obey(self, message: wire.ToWorker) -> None:
+    def _obey(self, message: messages.ToWorker) -> None:
         match message:
-            case wire.Log():
+            case messages.Log():
                 assert self._filling is not None
-                self._hub.engine.replace(message.state)
+                self._hub.logs.replace(message.state)
                 self._filling.add(message.state.name)
-            case wire.Filled():
+            case messages.Filled():
                 self._filling = None
-                self._link.send(wire.Ready())
-            case wire.Evict():
-                self._hub.engine.evict(now_ns=message.now_ns)
-            case wire.Bus():
+                self._pipe.send(messages.Ready())
+            case messages.Evict():
+                self._hub.logs.evict(now_ns=message.now_ns)
+            case messages.Bus():
                 self._hub.told = message.state
-            case wire.Admitted() | wire.Refused() | wire.Renamed():
-                self._lobby.answered(message)
-            case wire.Personal():
+            case messages.Admitted() | messages.Refused() | messages.Renamed():
+                self._parent.answered(message)
+            case messages.Personal():
                 session = self._hub.sessions.get(message.client_id)
                 if session is not None:  # else it goes just now, and the parent keeps the message
                     self._hub.take_personal(session, message.entry)
-            case wire.Release():
-                self._lobby.release(message)
-            case wire.Report():
+            case messages.Release():
+                self._parent.release(message)
+            case messages.Report():
                 self._report(message.number)
-            case wire.Reload():
+            case messages.Reload():
                 self._reload()
-            case wire.Drain():
+            case messages.Drain():
                 self._tasks.begin(self._drain(message.number))
             case _:
                 raise AssertionError(f"{message} is for nobody here")
 
     def _report(self, number: int) -> None:
         behind = {
-            one.client_id: wire.Behind(one.lagging, one.lag, one.buffered)
+            one.client_id: messages.Behind(one.lagging, one.lag, one.buffered)
             for one in self._context.connections.values()
             if one.lagging or one.buffered
         }
-        sockets = len(self._listener.seats)
-        self._link.send(wire.Reported(number, sockets, self._metrics.samples(), behind))
+        sockets = len(self._listener.slots)
+        self._pipe.send(messages.Reported(number, sockets, self._metrics.samples(), behind))
 
     def _reload(self) -> None:
         if self._verifier is not None:
@@ -195,17 +199,17 @@ class Worker:
 
     async def _drain(self, number: int) -> None:
         self._context.draining = True
-        await arrivals.close_all(self._context, CloseCode.RESTART)
-        self._link.send(wire.Drained(number))
+        await admission.close_all(self._context, CloseCode.RESTART)
+        self._pipe.send(messages.Drained(number))
 
     # -- time ----------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        self._pulse.beat(now=self._loop.time())
+        self._heartbeat.beat(now=self._loop.time())
 
     def _tidy(self) -> None:
         self._certificate.refresh()
-        self._lobby.tell_known()
+        self._parent.tell_known()
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self._context.connections.values()]

@@ -4,8 +4,8 @@ import json
 import random
 import time
 
-from gateway.core.deflate import Compressor
-from gateway.core.frames import text_frame
+from gateway.core.protocol.deflate import Compressor
+from gateway.core.protocol.frames import text_frame
 
 
 COUNT = 500

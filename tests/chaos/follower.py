@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from gateway.core.messages import Position
+from gateway.core.protocol.messages import Position
 from tests.chaos.publisher import TOPICS
 from tests.simulation.account import Account
 from tests.support.raw import PING, PONG, TEXT, encode_frame

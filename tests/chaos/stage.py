@@ -149,14 +149,14 @@ class Stage:
             ),
             within=30,
         )
-        life = self.incarnation
-        truth = self.truth()[TOPICS[0]][life]
-        await self.all(lambda one: one.reached(TOPICS[0], life) > truth)
+        epoch_number = self.incarnation
+        truth = self.truth()[TOPICS[0]][epoch_number]
+        await self.all(lambda one: one.reached(TOPICS[0], epoch_number) > truth)
         return time.monotonic() - began
 
     async def settle(self) -> None:
         """Publish no more, and wait until every client has the last event."""
-        life = self.incarnation
+        epoch_number = self.incarnation
         self.signal_publisher(signal.SIGUSR1)
         self.bus.flowing.set()
         self.front.flowing.set()
@@ -167,8 +167,8 @@ class Stage:
             truth = self.truth()
             return all(
                 follower.positions.get(topic) is not None
-                and follower.positions[topic].epoch == f"{life:016x}"
-                and follower.positions[topic].offset >= truth[topic].get(life, 0)
+                and follower.positions[topic].epoch == f"{epoch_number:016x}"
+                and follower.positions[topic].offset >= truth[topic].get(epoch_number, 0)
                 for topic in TOPICS
             )
 

@@ -92,10 +92,12 @@ async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) ->
         await account(stage, what=f"mark {mark}")
         named = await stage.gateway.metric("gateway_bus_lost_total")
         made = [
-            newest - follower.accounts[topic].excused.get(life, 0) - follower.count(topic, life)
+            newest
+            - follower.accounts[topic].excused.get(epoch_number, 0)
+            - follower.count(topic, epoch_number)
             for follower in stage.followers
-            for topic, lives in stage.truth().items()
-            for life, newest in lives.items()
+            for topic, table in stage.truth().items()
+            for epoch_number, newest in table.items()
         ]
         print(f"named {named:,.0f} by the gateway, missing {sum(made):,} at two clients")
 
@@ -213,8 +215,8 @@ async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> N
         stage.gateway.kill(signal.SIGSTOP)
         stage.kill_publisher()
         stage.start_publisher()
-        life = stage.incarnation
-        await eventually(lambda: stage.incarnation != life)
+        epoch_number = stage.incarnation
+        await eventually(lambda: stage.incarnation != epoch_number)
         await eventually(
             lambda: sum(of.get(stage.incarnation, 0) for of in stage.truth().values()) > 300
         )
@@ -231,9 +233,9 @@ async def test_a_garbage_greeting_stops_nobody() -> None:
         client = await connect(gateway.url, "robots")
         await client.expect("subscribed")
         port = int(endpoint.rsplit(":", 1)[1])
-        for n, greeting in enumerate((b"\xff" * 64, b"GET / HTTP/1.0\r\n\r\n", bytes(1000))):
+        for n, welcome in enumerate((b"\xff" * 64, b"GET / HTTP/1.0\r\n\r\n", bytes(1000))):
             _, stranger = await asyncio.open_connection("127.0.0.1", port)
-            stranger.write(greeting)
+            stranger.write(welcome)
             await stranger.drain()
             publisher.send("robots", {"n": n}, enveloped=True)
             await client.events("robots", n + 1)

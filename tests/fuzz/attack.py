@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.core import messages
-from gateway.core.messages import ServerMessage
+from gateway.core.protocol import messages
+from gateway.core.protocol.messages import ServerMessage
 from tests.fuzz import wire
 from tests.fuzz.spoilt import spoilt
 from tests.support.raw import CLOSE, TEXT

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from gateway.web.schemas import asyncapi_document
+from gateway.web.endpoints.schemas import asyncapi_document
 
 
 Json = Any  # whatever JSON holds, and some that it does not

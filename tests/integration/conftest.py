@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.support import ws
-from tests.support.crew import elsewhere, holder
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.workers import elsewhere, holder
 
 
 Pair = Callable[..., Awaitable[tuple[ws.Client, ws.Client]]]

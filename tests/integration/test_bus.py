@@ -365,9 +365,9 @@ async def test_strangers_on_the_bound_port_take_no_peer_away(
     gateway = await launch(bind=endpoint)
     bus = await publisher(endpoint)
     host, port = endpoint.removeprefix("tcp://").split(":")
-    for greeting in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff" * 64):
+    for welcome in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff" * 64):
         _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(greeting)
+        writer.write(welcome)
         await writer.drain()
         writer.close()
         await writer.wait_closed()

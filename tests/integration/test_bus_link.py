@@ -10,7 +10,7 @@ import zmq
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
-from gateway.bus.subscriber import Link
+from gateway.bus.subscriber import Subscriber
 from gateway.config.model import Bus
 from tests.support.addresses import ipc
 from tests.support.waiting import eventually
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 async def test_a_link_that_rests_takes_in_everything_in_fewer_looks(tmp_path: Path) -> None:
     context, endpoint = make_context(), ipc(tmp_path, "bus")
     batches: list[list[Frames]] = []
-    link = Link(
+    link = Subscriber(
         context,
         endpoint,
         "bind",

@@ -17,7 +17,7 @@ import zmq
 from neurograph_publisher import Publisher
 
 from gateway.bus.curve import Curve
-from gateway.bus.subscriber import Link
+from gateway.bus.subscriber import Subscriber
 from gateway.config.model import Bus
 from tests.conftest import Connect, Launch
 from tests.support.addresses import free_tcp
@@ -228,7 +228,7 @@ async def test_while_nobody_answers_at_the_door_nobody_comes_in(
     config = Bus(curve_key_file=str(ring.secret("gateway")), curve_clients=str(trusted))
     changes: list[str] = []
     curve = Curve(context, config)
-    bound = Link(
+    bound = Subscriber(
         context,
         free_tcp(),
         "bind",
@@ -359,19 +359,19 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
         gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
     client = await connect("life", to=gateway)
 
-    def came(life: str) -> list[int]:
+    def came(epoch_number: str) -> list[int]:
         events = client.channel("life").events
-        return [event["data"]["n"] for event in events if event["data"]["life"] == life]
+        return [event["data"]["n"] for event in events if event["data"]["life"] == epoch_number]
 
-    lives = [living(*way, "first", 1_000_000)]
+    table = [living(*way, "first", 1_000_000)]
     try:
         await client.events("life", 300, within=30)
-        lives[0].kill()
-        lives[0].wait()
-        lives.append(living(*way, "second", 2000))
+        table[0].kill()
+        table[0].wait()
+        table.append(living(*way, "second", 2000))
         await eventually(lambda: 1999 in came("second"), within=30, saying=gateway.log_tail)
     finally:
-        for one in lives:
+        for one in table:
             one.kill()
             one.wait()
 
@@ -388,19 +388,19 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(
     gateways = ring.listing("gateways", "gateway")
     gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
     client = await connect("life", to=gateway)
-    with living("bind", endpoint, ring.secret("core"), gateways, "only", 5000) as life:
+    with living("bind", endpoint, ring.secret("core"), gateways, "only", 5000) as epoch_number:
         try:
             await client.events("life", 100, within=30)
-            life.send_signal(signal.SIGSTOP)
+            epoch_number.send_signal(signal.SIGSTOP)
 
             async def reopened() -> bool:
                 return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
 
             await eventually(reopened, within=20)
-            life.send_signal(signal.SIGCONT)
+            epoch_number.send_signal(signal.SIGCONT)
             await client.events("life", 5000, within=30)
         finally:
-            life.kill()
+            epoch_number.kill()
 
     assert client.channel("life").numbers == list(range(5000))
 

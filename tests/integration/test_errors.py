@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.core.filters import TEXT_CHARS_MAX
+from gateway.core.fanout.filters import TEXT_CHARS_MAX
 from tests.conftest import Connect
 from tests.support.publisher import Publisher
 

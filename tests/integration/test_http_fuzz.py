@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway.web.schemas import openapi_document
+from gateway.web.endpoints.schemas import openapi_document
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.tokens import SETTINGS, bearer, token

@@ -14,12 +14,12 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
 from tests.support.command import run
-from tests.support.crew import elsewhere, holder
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.sse import EventSource
 from tests.support.tokens import SECRET, SETTINGS, bearer, token
 from tests.support.waiting import eventually
+from tests.support.workers import elsewhere, holder
 
 
 API = "/api/v1/websocket"

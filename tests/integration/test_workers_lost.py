@@ -16,11 +16,15 @@ import pytest
 
 from gateway.config import Config
 from gateway.service import running
-from gateway.workers import crew as crew_module
+from gateway.workers import supervisor as crew_module
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
-from tests.support.crew import (
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.record import Record
+from tests.support.waiting import eventually
+from tests.support.workers import (
     elsewhere,
     holder,
     lost,
@@ -29,10 +33,6 @@ from tests.support.crew import (
     started,
     workers,
 )
-from tests.support.gateway import Gateway
-from tests.support.publisher import Publisher
-from tests.support.record import Record
-from tests.support.waiting import eventually
 
 
 API = "/api/v1/websocket"
@@ -233,7 +233,9 @@ async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
     one, other = await pair("metrics")
     hangs, dies = holder(crew, one), holder(crew, other)
     hangs.suspend()
-    asking = [asyncio.create_task(ws.connect(crew.url, session=one.session)) for _ in range(4)]
+    requests_open = [
+        asyncio.create_task(ws.connect(crew.url, session=one.session)) for _ in range(4)
+    ]
 
     def asked() -> bool:
         """Whether some are at the one that will die: it has waited for the parent's word."""
@@ -242,9 +244,9 @@ async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
     await eventually(asked)
     await asyncio.sleep(0.2)  # less than the hanging one is given
     dies.kill()
-    for task in asking:
+    for task in requests_open:
         task.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
+    await asyncio.gather(*requests_open, return_exceptions=True)
     await eventually(functools.partial(started, crew, 4), within=40)
 
     async def nobody() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.messages import Position
+from gateway.core.protocol.messages import Position
 
 
 class Account:
@@ -95,11 +95,11 @@ class Account:
             self.before.setdefault(incarnation, set()).update(numbers)
         self.delivered.clear()
         self.lost.clear()
-        life = incarnation_of(position.epoch)
-        self.unopened = life is None and position.offset == 0
+        epoch_number = incarnation_of(position.epoch)
+        self.unopened = epoch_number is None and position.offset == 0
         if not self.unopened:
             for other, newest in truth.items():
-                self._excuse(other, position.offset if other == life else newest)
+                self._excuse(other, position.offset if other == epoch_number else newest)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that what has been published until now may be missing."""
@@ -114,8 +114,10 @@ class Account:
         for first, last in self.named.get(incarnation, ()):
             accounted.update(range(first, last + 1))
         newest = min(newest, self.ends.get(incarnation, newest))
-        owed = range(self.excused.get(incarnation, 0) + 1, newest + 1)
-        return [n for n in owed if n not in accounted and not (self.odd_only and n % 2 == 0)]
+        counts_as_lost = range(self.excused.get(incarnation, 0) + 1, newest + 1)
+        return [
+            n for n in counts_as_lost if n not in accounted and not (self.odd_only and n % 2 == 0)
+        ]
 
     def excuse_end(self, incarnation: int, living: set[int], *, shared: bool) -> None:
         """Note that a publisher's life is over: what it published last may have been lost with it.

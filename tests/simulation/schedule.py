@@ -148,7 +148,9 @@ def settle(world: World) -> None:
             client.connect(world.gateways[0])
     for _ in range(8):
         for publisher in world.publishers:
-            if not publisher.beats:  # without heartbeats only the next message shows a loss
+            if (
+                not publisher.heartbeats_received
+            ):  # without heartbeats only the next message shows a loss
                 for topic in publisher.topics:
                     publisher.publish(topic, 1)
         beat(world)
@@ -169,8 +171,8 @@ def check(world: World) -> None:
     """Hold every client's account against what was published."""
     assert not world.faults, world.faults[0]
     for gateway in world.gateways:
-        joiner = gateway.hub.ingest.joiner
-        assert joiner.joining == joiner.held == 0, "something still waits"
+        recovery = gateway.hub.ingest.recovery
+        assert recovery.recovering == recovery.held == 0, "something still waits"
         assert not gateway.hub.fanout.lagging
         assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:

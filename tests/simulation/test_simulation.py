@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core import backlog, joiner, log, numbering, pacing
-from gateway.core.fanout import Fanout
-from gateway.core.numbering import Cursor
+from gateway.core.fanout import catch_up, selection
+from gateway.core.fanout.fanout import Fanout
+from gateway.core.ingest import recovery
+from gateway.core.log import epochs, log
+from gateway.core.log.epochs import Cursor
 from tests.simulation.__main__ import simulate_many
 from tests.simulation.schedule import run
 
@@ -32,13 +34,13 @@ def test_a_seed_is_a_world() -> None:
 
 
 def _lose_one_too_few(patch: pytest.MonkeyPatch) -> None:
-    right = joiner.Joiner._pass_over
+    right = recovery.Recovery._pass_over
 
-    def wrong(self: Any, stream: Any, last: int, *, owed: bool) -> None:
-        right(self, stream, last, owed=owed and last > stream.newest + 1)
+    def wrong(self: Any, stream: Any, last: int, *, counts_as_lost: bool) -> None:
+        right(self, stream, last, counts_as_lost=counts_as_lost and last > stream.newest + 1)
         stream.newest = max(stream.newest, last)
 
-    patch.setattr(joiner.Joiner, "_pass_over", wrong)
+    patch.setattr(recovery.Recovery, "_pass_over", wrong)
 
 
 def _skip_one_when_catching_up(patch: pytest.MonkeyPatch) -> None:
@@ -58,9 +60,9 @@ def _stand_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> None:
 
 def _believe_any_epoch(patch: pytest.MonkeyPatch) -> None:
     def wrong(self: Any, position: Any, *, ahead_max: int) -> Cursor:
-        return Cursor(self.newest.life, min(position.offset, self.newest.offset))
+        return Cursor(self.newest.epoch_number, min(position.offset, self.newest.offset))
 
-    patch.setattr(numbering.Numbering, "find", wrong)
+    patch.setattr(epochs.Epochs, "find", wrong)
 
 
 def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:
@@ -68,12 +70,12 @@ def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forget_what_was_replaced(patch: pytest.MonkeyPatch) -> None:
-    for module in (pacing, backlog):
+    for module in (selection, catch_up):
         patch.setattr(module, "conflated", lambda _log, _after, _last, _left_out: [])
 
 
 def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:
-    right = joiner.Joiner.released
+    right = recovery.Recovery.released
 
     def wrong(self: Any, *, now_ns: int) -> Any:
         for one in right(self, now_ns=now_ns):
@@ -81,7 +83,7 @@ def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:
             if one[1].sequence % 5 == 0:
                 yield one
 
-    patch.setattr(joiner.Joiner, "released", wrong)
+    patch.setattr(recovery.Recovery, "released", wrong)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import struct
 from collections import deque
 from typing import Any
 
-from gateway.core.arrival import Arrival
-from gateway.core.envelope import Envelope
-from gateway.core.frames import text_payloads
-from gateway.core.hub import Hub
-from gateway.core.joiner import Ask
-from gateway.core.messages import Position
-from gateway.core.readers import Reader
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.frames import text_payloads
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import ConnectRequest
 from tests.simulation.account import Account
 from tests.support.core import SECOND, Socket, make_hub, somebody
 
@@ -30,11 +30,13 @@ BEATS = 1
 class Publisher:
     """One publisher, life after life: numbers, keeps, beats and replays."""
 
-    def __init__(self, world: World, name: str, topics: list[str], *, beats: bool) -> None:
+    def __init__(
+        self, world: World, name: str, topics: list[str], *, heartbeats_received: bool
+    ) -> None:
         self.world = world
         self.name = name
         self.topics = topics
-        self.beats = beats
+        self.heartbeats_received = heartbeats_received
         self.mute = False
         self.begin()
 
@@ -50,7 +52,7 @@ class Publisher:
         for _ in range(count):
             self.sequences[topic] += 1
             number = self.sequences[topic]
-            flags = BEATS if self.beats else 0
+            flags = BEATS if self.heartbeats_received else 0
             frame = Envelope(self.incarnation, number, 1, flags).pack()
             payload = b'{"event_type":"x","data":{"p":%d,"n":%d,"k":%d}}' % (
                 self.incarnation,
@@ -62,7 +64,7 @@ class Publisher:
             self.world.send([topic.encode(), payload, frame])
 
     def beat(self, *, farewell: bool = False) -> None:
-        if self.beats:
+        if self.heartbeats_received:
             text = {
                 "incarnation": f"{self.incarnation:016x}",
                 "interval": 0 if farewell else 1,
@@ -71,7 +73,7 @@ class Publisher:
             }
             self.world.send([b"$heartbeat", json.dumps(text).encode()])
 
-    def answer(self, ask: Ask) -> list[bytes] | None:
+    def answer(self, ask: ReplayRequest) -> list[bytes] | None:
         """The reply to a request, in parts of at most three messages."""
         if self.mute:
             return None
@@ -87,7 +89,7 @@ class Gateway:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.lives = 0
+        self.table = 0
         self.loss = 0.0
         self.twice = 0.0
         self.known: set[tuple[str, int]] = set()
@@ -96,9 +98,9 @@ class Gateway:
 
     def begin(self) -> None:
         """Start, or start anew after a kill: whatever was known is gone."""
-        self.lives += 1
+        self.table += 1
         self.hub: Hub = make_hub(
-            epoch=f"{self.name}{self.lives}",
+            epoch=f"{self.name}{self.table}",
             events_max=self.world.events_max,
             remembered_max=1000,
             started_ns=self.world.now_ns,
@@ -146,7 +148,7 @@ class Gateway:
         self.hub.fanout.flush(now_ns=self.world.now_ns)
 
     def _ask(self) -> None:
-        for ask in self.hub.ingest.joiner.take_asks():
+        for ask in self.hub.ingest.recovery.take_requests():
             for publisher in self.world.publishers:
                 if publisher.name == ask.endpoint:
                     reply = publisher.answer(ask)
@@ -162,7 +164,7 @@ class Client(Socket):
         self.name = name
         self.gateway: Gateway | None = None
         self.session: Any = None
-        self.life = 0
+        self.epoch_number = 0
         self.options: dict[str, Any] = {}
         self.patterns: list[str] = []
         self.positions: dict[str, Position] = {}
@@ -173,26 +175,26 @@ class Client(Socket):
 
     def connect(self, gateway: Gateway) -> None:
         """Arrive with the positions reached, on whichever gateway."""
-        self.life += 1
+        self.epoch_number += 1
         self.gateway = gateway
-        self._moved = self._home != (gateway.name, gateway.lives)
-        self._home = (gateway.name, gateway.lives)
+        self._moved = self._home != (gateway.name, gateway.table)
+        self._home = (gateway.name, gateway.table)
         since = dict(self.positions) if self.patterns else None
-        arrival = Arrival(
-            client_id=f"{self.name}.{self.life}",
-            secret=f"{self.name}.{self.life}",
+        connect_request = ConnectRequest(
+            client_id=f"{self.name}.{self.epoch_number}",
+            secret=f"{self.name}.{self.epoch_number}",
             identity=somebody(),
             channels=self.patterns,
             since=since,
             conditions=self.world.conditions(self.options),
         )
         now_ns = self.world.now_ns
-        self.session = gateway.hub.arrive(arrival, self._reader, now_ns=now_ns)
+        self.session = gateway.hub.arrive(connect_request, self._reader, now_ns=now_ns)
 
     def disconnect(self, *, sent_away: bool = False) -> None:
         assert self.gateway is not None
         if sent_away:
-            self.gateway.hub.fanout.hurry(self.session.reader)
+            self.gateway.hub.fanout.flush_reader(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
             self.gateway.hub.depart(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
         self.gateway = None
@@ -313,9 +315,13 @@ class World:
         self.gateways: list[Gateway] = []
         self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
         self.publishers: list[Publisher] = []
-        self.publishers.append(Publisher(self, "core", TOPICS, beats=pick.random() < 0.8))
+        self.publishers.append(
+            Publisher(self, "core", TOPICS, heartbeats_received=pick.random() < 0.8)
+        )
         if pick.random() < 0.3:
-            self.publishers.append(Publisher(self, "second", TOPICS[1:], beats=pick.random() < 0.5))
+            self.publishers.append(
+                Publisher(self, "second", TOPICS[1:], heartbeats_received=pick.random() < 0.5)
+            )
         self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
 
     def next_incarnation(self) -> int:
@@ -333,7 +339,7 @@ class World:
         self.truth[topic][incarnation] = number
 
     def conditions(self, options: dict[str, Any]) -> Any:
-        from gateway.core.messages import Conditions
+        from gateway.core.protocol.messages import Conditions
 
         return Conditions(options.get("filter"), options.get("rate"))
 

@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.core import messages
-from gateway.core.arrival import Arrival, Greeting
-from gateway.core.channels import EVERYONE, PERSONAL
-from gateway.core.engine import Engine
-from gateway.core.fanout import Fanout
-from gateway.core.hub import Hub
-from gateway.core.ingest import Ingest
-from gateway.core.joiner import JOIN_NS, Joiner
-from gateway.core.log import Retention
-from gateway.core.mailbox import Mailbox
-from gateway.core.messages import Position
-from gateway.core.quota import Allowance, Allowed
-from gateway.core.readers import Reader
-from gateway.core.rights import Grants, Identity, Policy
-from gateway.core.sequences import Sequences
-from gateway.core.session import Session
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.fanout.fanout import Fanout
+from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.streams import Streams
+from gateway.core.log.log import Retention
+from gateway.core.log.logs import Logs
+from gateway.core.protocol import messages
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Grants, Identity, Policy
+from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
+from gateway.core.sessions.requests import ConnectRequest, Welcome
+from gateway.core.sessions.session import Session
+from gateway.core.sessions.store import SessionStore
 
 
 SECOND = 1_000_000_000
@@ -39,38 +39,38 @@ def make_hub(
     retentions: Mapping[str, Retention] | None = None,
     started_ns: int = -JOIN_NS,
 ) -> Hub:
-    engine = Engine(
+    logs = Logs(
         epoch=epoch,
         channels_max=channels_max,
         retention=Retention(events_max=events_max),
         retentions=retentions,
     )
     return Hub(
-        engine=engine,
+        logs=logs,
         ingest=Ingest(
             payload_bytes_max=10_000,
             rejections_kept=10,
-            admit=engine.admit,
-            joiner=Joiner(
-                sequences=Sequences(streams_max=10), started_ns=started_ns, history=engine.history
+            admit=logs.admit,
+            recovery=Recovery(
+                sequences=Streams(streams_max=10), started_ns=started_ns, history=logs.history
             ),
         ),
-        mailbox=Mailbox(
+        store=SessionStore(
             epoch=epoch,
             ttl_ns=ttl_seconds * SECOND,
             messages_max=events_max,
             remembered_max=remembered_max,
         ),
-        greeting=Greeting(
+        welcome=Welcome(
             server=messages.Server("test", "0"),
             heartbeat_seconds=30,
             session_ttl_seconds=ttl_seconds,
             message_bytes_max=65536,
         ),
-        allowed=Allowed(
+        allowed=ClientLimits(
             subscriptions_max=8,
             wildcards_max=4,
-            rates=dict.fromkeys(("messages", "subscribes", "pings"), Allowance(10**9, 1)),
+            rates=dict.fromkeys(("messages", "subscribes", "pings"), RateLimit(10**9, 1)),
         ),
     )
 
@@ -84,7 +84,7 @@ def somebody(user_id: str | None = None) -> Identity:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class Writer:
     """A way to somewhere."""
 
     write: Callable[[bytes], object]
@@ -110,7 +110,7 @@ class Socket:
 
     def make_reader(self, fanout: Fanout, write: Callable[[bytes], object]) -> Reader:
         """Return the reader of the next connection; the socket stays as full as it is."""
-        reader = Reader(way=Way(write), on_lag=lambda: None)
+        reader = Reader(way=Writer(write), on_lag=lambda: None)
         self._made = fanout, reader
         self.writing_paused = self._full
         return reader
@@ -137,7 +137,7 @@ class Peer(Socket):
         now_ns: int = 0,
     ) -> Session:
         number = next(self._ids)
-        arrival = Arrival(
+        connect_request = ConnectRequest(
             client_id=f"{self.name}-{number}",
             secret=f"secret-{self.name}-{number}",
             identity=identity or somebody(user_id),
@@ -146,7 +146,7 @@ class Peer(Socket):
             last=last,
             since=since,
         )
-        self.session = self.hub.arrive(arrival, self._reader, now_ns=now_ns)
+        self.session = self.hub.arrive(connect_request, self._reader, now_ns=now_ns)
         return self.session
 
     def disconnect(self, *, now_ns: int = 0) -> None:

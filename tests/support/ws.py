@@ -26,7 +26,7 @@ class Client:
     def __init__(self, http: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._http = http
         self._ws = ws
-        self._inbox: deque[Message] = deque()
+        self._receive_queue: deque[Message] = deque()
         self._arrived = asyncio.Event()
         self._records: dict[str, Record] = defaultdict(Record)
         self.everything: list[Message] = []
@@ -89,7 +89,7 @@ class Client:
     async def next(self, *, within: float = 10.0) -> Message:
         """The next message, whatever it is."""
         await eventually_set(self, within)
-        return self._inbox.popleft()
+        return self._receive_queue.popleft()
 
     async def waiting(self) -> None:
         """Wait until a message waits, and leave it where it is."""
@@ -150,7 +150,7 @@ class Client:
             elif message["type"] == "closing":
                 self.closing = message
             self.everything.append(message)
-            self._inbox.append(message)
+            self._receive_queue.append(message)
             self._arrived.set()
         self.close_code = self._ws.close_code
         self._arrived.set()
@@ -158,7 +158,7 @@ class Client:
 
 async def eventually_set(client: Client, within: float) -> None:
     """Wait until a message waits in the client's inbox."""
-    while not client._inbox:
+    while not client._receive_queue:
         if client._reading.done():
             client._reading.result()
             raise AssertionError(f"closed with {client.close_code}: {client.closing}")

@@ -179,14 +179,14 @@ def test_a_text_without_end_is_cut_off() -> None:
 
 
 def test_at_most_so_many_messages_pass_per_interval_and_key() -> None:
-    limit = logs.RateLimit(count=2, interval_seconds=10)
+    limit = logs.Throttle(count=2, interval_seconds=10)
 
     assert [0, 0, None, None] == [limit.admit("a", now=float(second)) for second in range(4)]
     assert 0 == limit.admit("b", now=3.0)
 
 
 def test_the_first_message_of_the_next_interval_tells_how_many_were_suppressed() -> None:
-    limit = logs.RateLimit(count=1, interval_seconds=10)
+    limit = logs.Throttle(count=1, interval_seconds=10)
     for second in range(4):
         limit.admit("a", now=float(second))
 
@@ -197,22 +197,22 @@ def test_the_first_message_of_the_next_interval_tells_how_many_were_suppressed()
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5))))
 def test_every_message_is_let_through_or_counted(steps: list[tuple[str, float]]) -> None:
     """Let through plus told of plus not yet told of is all there were, whenever they came."""
-    limit = logs.RateLimit(count=2, interval_seconds=3)
-    now = passed = told = untold = 0.0
+    limit = logs.Throttle(count=2, interval_seconds=3)
+    now = passed = told = unreported = 0.0
     for key, pause in steps:
         now += pause
         answer = limit.admit(key, now=now)
         if answer is None:
-            untold += 1
+            unreported += 1
         else:
-            passed, told, untold = passed + 1, told + answer, untold - answer
+            passed, told, unreported = passed + 1, told + answer, unreported - answer
 
-    assert len(steps) == passed + told + untold
-    assert untold >= 0
+    assert len(steps) == passed + told + unreported
+    assert unreported >= 0
 
 
 def test_keys_make_room_for_others() -> None:
-    limit = logs.RateLimit(count=1, interval_seconds=10, keys_max=2)
+    limit = logs.Throttle(count=1, interval_seconds=10, keys_max=2)
     for key in "abc":
         limit.admit(key, now=0.0)
 

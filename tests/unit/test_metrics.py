@@ -7,9 +7,9 @@ from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.core.events import STANDARD
-from gateway.core.hub import Hub
-from gateway.core.ingest import Reason
+from gateway.core.ingest.ingest import Reason
+from gateway.core.protocol.events import STANDARD
+from gateway.core.sessions.hub import Hub
 from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
 from tests.support.core import Peer, make_hub, publish
 

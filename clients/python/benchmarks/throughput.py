@@ -21,7 +21,7 @@ import orjson
 from aiohttp import web
 from neurograph_client import Client, Event
 
-from gateway.core.frames import text_frame
+from gateway.core.protocol.frames import text_frame
 
 
 ROUNDS = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neurograph_client import METRICS, models
 
-from gateway.core.events import STANDARD
+from gateway.core.protocol.events import STANDARD
 
 
 ROOT = Path(__file__).parents[1]

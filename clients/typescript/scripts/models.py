@@ -14,7 +14,7 @@ import msgspec
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from gateway.core import events, messages  # noqa: E402  # the path comes first
+from gateway.core.protocol import events, messages  # noqa: E402
 
 
 TARGET = HERE.parent / "src" / "models.ts"

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.auth import Verifier, verifier
 from gateway.config.model import Auth
-from gateway.core.rights import Claims, Grants
+from gateway.core.sessions.permissions import Claims, Grants
 from tests.support.issuer import Issuer, compact
 
 

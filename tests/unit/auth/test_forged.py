@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.auth import TokenError, Verifier, verifier
 from gateway.config import load
-from gateway.core.rights import Claims
+from gateway.core.sessions.permissions import Claims
 from tests.support.forged import by_reason, forged, is_printable
 from tests.support.issuer import Issuer, eddsa, es256, hs256, rs256
 

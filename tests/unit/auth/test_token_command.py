@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from gateway.auth import verifier
 from gateway.cli import main
 from gateway.config import load
-from gateway.core.rights import Claims, Grants
+from gateway.core.sessions.permissions import Claims, Grants
 from tests.support.issuer import Issuer, eddsa, es256, hs256, rs256, stranger
 
 

@@ -10,15 +10,15 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bus.framing import Frames, Reader
-from gateway.core.envelope import Envelope, is_envelope
+from gateway.bus.framing import Frames, MessageReader
+from gateway.core.protocol.envelope import Envelope, is_envelope
 
 
 NAMES = ("metrics", "logs", "a.b-c_d", "NGE1-is-a-name-of-32-characters-", "$heartbeat")
 JSON_NAMES = ("5", "true")
 PAYLOADS = (b'{"a":1}', b"[]", b"5", b"true", b"null", b'"metrics"', b"-0.5", b"{}" * 20)
 
-Pipe = tuple["zmq.Socket[bytes]", Reader]
+Pipe = tuple["zmq.Socket[bytes]", MessageReader]
 
 numbers = st.integers(1, 2**53)
 envelopes = st.builds(Envelope, st.integers(0, 2**64 - 1), numbers, numbers).map(Envelope.pack)
@@ -40,7 +40,7 @@ def pipe() -> Iterator[Pipe]:
     with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as end:
         one.bind("inproc://framing")
         end.connect("inproc://framing")
-        yield one, Reader(end)
+        yield one, MessageReader(end)
 
 
 def through(pipe: Pipe, messages: Sequence[Frames], at_once: int = 20) -> list[Frames]:

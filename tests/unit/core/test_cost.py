@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gateway.core.arrival import Arrival
-from gateway.core.envelope import Envelope
-from gateway.core.hub import Hub
-from gateway.core.readers import Reader
-from tests.support.core import Way, make_hub, somebody
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import ConnectRequest
+from tests.support.core import Writer, make_hub, somebody
 from tests.support.counting import calls
 
 
@@ -42,13 +42,15 @@ class Sink:
 
     def __init__(self, hub: Hub, number: int, subscribe: Message) -> None:
         self.writes: list[bytes] = []
-        arrival = Arrival(client_id=f"c{number}", secret=f"c{number}", identity=somebody())
-        session = hub.arrive(arrival, self._reader, now_ns=0)
+        connect_request = ConnectRequest(
+            client_id=f"c{number}", secret=f"c{number}", identity=somebody()
+        )
+        session = hub.arrive(connect_request, self._reader, now_ns=0)
         hub.receive(session, json.dumps({"type": "subscribe", **subscribe}), now_ns=0)
         self.writes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(way=Way(self.writes.append), on_lag=lambda: None)
+        return Reader(way=Writer(self.writes.append), on_lag=lambda: None)
 
 
 class Bus:

@@ -13,15 +13,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway.assembly import build_policy
 from gateway.config.model import Config
-from gateway.core.hub import Hub
+from gateway.core.sessions.hub import Hub
 from gateway.metrics import Metrics
-from gateway.process import loop_factory
+from gateway.runtime import loop_factory
 from gateway.web import app
-from gateway.web.context import BusLink, Context
-from gateway.web.pulse import Pulse
-from gateway.web.ring import Ring
+from gateway.web.context import Context, EndpointStatus
+from gateway.web.sockets.heartbeat import ClientHeartbeat
+from gateway.web.sockets.io_uring import Ring
+from gateway.wiring import build_policy
 from tests.support.core import SECOND, make_hub, publish
 
 
@@ -56,7 +56,7 @@ class Site:
     client: TestClient[web.Request, web.Application] = field(init=False)
     now_ns: int = 1000 * SECOND
     unready: list[str] = field(default_factory=list)
-    links: Callable[[], list[BusLink]] = list
+    links: Callable[[], list[EndpointStatus]] = list
 
     async def ask(self, method: str, path: str, **how: Any) -> Answer:
         async with self.client.request(method, path, **how) as answer:
@@ -106,7 +106,7 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
             metrics=Metrics(site.hub, links=list, buffers=list),
             now_ns=lambda: site.now_ns,
             started_ns=0,
-            pulse=Pulse(site.hub, config.clients),
+            heartbeat=ClientHeartbeat(site.hub, config.clients),
             bus=lambda: site.links(),
             unready=lambda: site.unready,
             policy=build_policy(config),

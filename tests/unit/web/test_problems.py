@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 import pytest
 
-from gateway.web.context import BusLink
+from gateway.web.context import EndpointStatus
 from tests.unit.web.conftest import API, Answer, Site
 
 
-def broken() -> list[BusLink]:
+def broken() -> list[EndpointStatus]:
     raise KeyError("secret/of/the/inside")
 
 
@@ -81,7 +81,7 @@ async def test_a_failure_harms_no_other_request(site: Site) -> None:
 
 async def test_what_is_full_says_when_to_ask_again(site: Site) -> None:
     for number in range(20):
-        site.hub.engine.admit(f"taken.{number}")
+        site.hub.logs.admit(f"taken.{number}")
     answer = await site.broadcast({"channel": "one.more", "event": 1})
 
     assert told(answer) == (503, "unavailable")

@@ -6,12 +6,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.engine import Engine
-from gateway.core.events import Event, Hole
-from gateway.core.log import ChannelLog, Entry, Retention
-from gateway.core.messages import Position
-from gateway.core.numbering import Lives
-from gateway.workers import wire
+from gateway.core.log.epochs import EpochTable
+from gateway.core.log.log import ChannelLog, Entry, Retention
+from gateway.core.log.logs import Logs
+from gateway.core.protocol.events import Event, MissingRange
+from gateway.core.protocol.messages import Position
+from gateway.workers import messages
 
 
 CHANNELS = ("a", "b", "metrics")
@@ -20,18 +20,18 @@ RETENTIONS = {
     "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2),
 }
 
-_decode = msgspec.msgpack.Decoder(wire.ToWorker).decode
+_decode = msgspec.msgpack.Decoder(messages.ToWorker).decode
 
 
-def engine() -> Engine:
-    return Engine(epoch="e1", channels_max=10, retention=Retention(4), retentions=RETENTIONS)
+def logs() -> Logs:
+    return Logs(epoch="e1", channels_max=10, retention=Retention(4), retentions=RETENTIONS)
 
 
 class Pair:
     """An engine, and one that is told over the wire what is appended there."""
 
     def __init__(self) -> None:
-        self.original, self.replica = engine(), engine()
+        self.original, self.replica = logs(), logs()
         self.original.follow(self._tell)
         self.told: list[Entry] = []
         self.replica.follow(self.told.extend)
@@ -41,23 +41,23 @@ class Pair:
 
     def join(self) -> None:
         self.joined = 1
-        for log in self.original.logs.values():
-            message = _decode(msgspec.msgpack.encode(wire.Log(log.state)))
-            assert isinstance(message, wire.Log)
+        for log in self.original.by_name.values():
+            message = _decode(msgspec.msgpack.encode(messages.Log(log.state)))
+            assert isinstance(message, messages.Log)
             self.replica.replace(message.state)
 
     def _tell(self, entries: list[Entry]) -> None:
-        lives: dict[str, Lives] = {}
+        table: dict[str, EpochTable] = {}
         for name in {entry.channel for entry in entries}:
-            numbering = self.original.logs[name].numbering
-            present = (numbering.source, numbering.newest.life)
+            epochs = self.original.by_name[name].epochs
+            present = (epochs.source, epochs.newest.epoch_number)
             if self.shipped.get(name) != present:
                 self.shipped[name] = present
-                lives[name] = numbering.lives
-        message = _decode(msgspec.msgpack.encode(wire.Entries(entries, lives)))
-        assert isinstance(message, wire.Entries)
+                table[name] = epochs.table
+        message = _decode(msgspec.msgpack.encode(messages.Entries(entries, table)))
+        assert isinstance(message, messages.Entries)
         if self.joined:
-            self.replica.take(message.entries, message.lives)
+            self.replica.take(message.entries, message.table)
 
     def publish(self, channel: str, incarnation: int | None, lost: int) -> None:
         self.now += 1
@@ -69,8 +69,8 @@ class Pair:
             before = self.sequences.get((channel, incarnation), 0)
             number = before + lost + 1
             self.sequences[channel, incarnation] = number
-            holes = (Hole(before + 1, number - 1, "bus_loss"),) if lost else ()
-            event = Event(channel, fields, self.now, 0, incarnation, number, holes)
+            missing = (MissingRange(before + 1, number - 1, "bus_loss"),) if lost else ()
+            event = Event(channel, fields, self.now, 0, incarnation, number, missing)
         self.original.append([event])
 
     def evict(self) -> None:
@@ -82,7 +82,7 @@ class Pair:
 
 def seen(log: ChannelLog) -> object:
     """All that readers can ask of a log."""
-    places = [(position, log.numbering.find(position, ahead_max=3)) for position in positions(log)]
+    places = [(position, log.epochs.find(position, ahead_max=3)) for position in positions(log)]
     return (
         log.newest,
         log.floor,
@@ -91,7 +91,7 @@ def seen(log: ChannelLog) -> object:
         len(log),
         [log.missing(place) for _, place in places if place is not None],
         places,
-        [log.numbering.is_astray(place) for _, place in places if place is not None],
+        [log.epochs.is_beyond_end(place) for _, place in places if place is not None],
         [[entry.frame for entry in log.held(place)] for _, place in places if place is not None],
         [entry.frame for entry in log.current(log.start)],
         log.back(3),
@@ -99,7 +99,7 @@ def seen(log: ChannelLog) -> object:
 
 
 def positions(log: ChannelLog) -> list[Position]:
-    epochs = {life.epoch for life in log.numbering.lives.known.values()} | {"nobody's"}
+    epochs = {epoch_number.epoch for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
     return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
 
 
@@ -124,9 +124,9 @@ def test_a_replica_is_what_it_is_a_replica_of(
             case (channel, incarnation, lost):
                 pair.publish(channel, incarnation, lost)
 
-    assert pair.original.logs.keys() == pair.replica.logs.keys()
-    for name, log in pair.original.logs.items():
-        assert seen(log) == seen(pair.replica.logs[name])
+    assert pair.original.by_name.keys() == pair.replica.by_name.keys()
+    for name, log in pair.original.by_name.items():
+        assert seen(log) == seen(pair.replica.by_name[name])
 
 
 def test_followers_of_a_replica_hear_what_is_appended() -> None:

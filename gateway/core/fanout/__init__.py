@@ -1,0 +1,1 @@
+"""What readers see: views, filters, cohorts, and catching up."""

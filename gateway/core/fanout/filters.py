@@ -1,0 +1,325 @@
+"""Conditions on the fields of events: a strict subset of CEL, the Common Expression Language.
+
+    data.level == 'error' && data.service.startsWith('api')
+
+A filter is valid CEL and means what it means there. Its variables are the members of the event as
+clients receive it: ``channel``, ``event_type``, ``timestamp``, ``data`` and what else the
+publisher put there; not ``offset`` and ``type``, which belong to the delivery. In the language
+are:
+
+    null true false 12 0x1f 1.5e3 'text' "text" [a, b]
+    data.level  data["a-b"]  data.list[0]  has(data.level)
+    == != < <= > >= in    && || !    condition ? a : b    -x    ( )
+    size(x)  x.size()  s.startsWith(t)  s.endsWith(t)  s.contains(t)
+
+There is no arithmetic, no regular expression and no loop, so that a filter's cost is bounded: it has
+at most `NODES_MAX` literals, names and operators, each evaluated at most once per event, and each
+looks at a bounded number of values or passes once over a string (see `gateway.core.cel`).
+
+A missing field or a value of the wrong type is an error, but `&&` and `||` may do without the side
+that has it. An event for which the whole is an error, or no boolean, does not match.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.core.fanout import cel
+from gateway.core.fanout.cel import Run
+
+
+TEXT_CHARS_MAX = 1024
+DEPTH_MAX = 32
+"""How deep brackets and the last branches of conditionals may nest."""
+NODES_MAX = 128
+"""How many literals, names and operators a filter may have."""
+
+_EXCERPT = 24
+"""Characters that an error shows on either side of the place."""
+
+
+class FilterError(ValueError):
+    """A text is no filter; `position` is the index of the character that is wrong in it."""
+
+    def __init__(self, message: str, position: int, text: str) -> None:
+        start, end = max(0, position - _EXCERPT), position + _EXCERPT
+        shown = f"{text[start:position]}^{text[position:end]}"
+        shown = "".join(char if char.isprintable() else " " for char in shown)
+        super().__init__(f"{message} at {position}: {shown}")
+        self.message = message
+        self.position = position
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Filter:
+    """A parsed condition; two of the same text are equal. Its text does not change."""
+
+    text: str
+    _run: Run = field(repr=False, compare=False)
+    errors: int = field(default=0, compare=False)
+    """How many events it could not decide on, and so did not match."""
+
+    def matches(self, event: Mapping[str, object]) -> bool:
+        """Tell whether an event, as decoded from JSON, meets the condition."""
+        try:
+            result = self._run(event)
+        except cel.ERRORS:
+            self.errors += 1
+            return False
+        if type(result) is not bool:
+            self.errors += 1
+            return False
+        return result
+
+
+def parse(text: str) -> Filter:
+    """Read a filter.
+
+    Raises:
+        FilterError: It is not in the language, or too large.
+    """
+    if len(text) > TEXT_CHARS_MAX:
+        raise FilterError(f"longer than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
+    return Filter(text, _Parser(text).whole())
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    position: int
+
+
+_TOKEN = re.compile(
+    r"""[ \t\n\f\r]* (?:
+    (?P<double> [0-9]*\.[0-9]+ (?:[eE][+-]?[0-9]+)? | [0-9]+[eE][+-]?[0-9]+ )
+  | (?P<int>    0x[0-9a-fA-F]+ | [0-9]+ )
+  | (?P<string> " (?:[^"\\\r\n]|\\.)* " | ' (?:[^'\\\r\n]|\\.)* ' )
+  | (?P<name>   [A-Za-z_][A-Za-z0-9_]* )
+  | (?P<mark>   && | \|\| | [=!<>]= | [-!<>?:.,()\[\]] )
+  | (?P<end>    \Z )
+  | (?P<quote>  ["'] )
+  | (?P<wrong>  [\s\S] )
+    )""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(
+    r"""\\(?: [xX](?P<x>[0-9a-fA-F]{2}) | u(?P<u>[0-9a-fA-F]{4}) | U(?P<U>[0-9a-fA-F]{8})
+            | (?P<octal>[0-3][0-7]{2}) | (?P<plain>[abfnrtv\\'"`?]) | )""",
+    re.VERBOSE,
+)
+_PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+_PUNCTUATION = {".", ",", ":", "(", ")", "]", ""}
+"""Tokens that make no node of their own."""
+_LITERALS = {"null": None, "true": True, "false": False}
+_KEYWORDS = {*_LITERALS, "in"}
+_RELATIONS = {"==", "!=", "<", "<=", ">", ">=", "in"}
+_NOT_VARIABLES = {
+    *("offset", "type", "in"),
+    *("as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"),
+    *("namespace", "package", "return", "var", "void", "while"),
+}
+"""What belongs to the delivery of an event, and the reserved words of CEL."""
+
+
+class _Parser:
+    """Reads a filter from left to right, one method for each rule of CEL's grammar."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._nodes = 0
+        self._depth = 0
+        self._selections: dict[Run, tuple[Run, str]] = {}
+        """Of which operand a selection takes which field; has() asks for it."""
+        self._token = _Token("start", "", 0)
+        self._read(0)
+
+    def whole(self) -> Run:
+        run = self._expression()
+        if self._token.kind != "end":
+            raise self._error("expected an operator or the end")
+        return run
+
+    # Tokens
+
+    def _read(self, start: int) -> None:
+        found = _TOKEN.match(self._text, start)
+        assert found is not None
+        kind = found.lastgroup
+        assert kind is not None
+        self._token = _Token(kind, found[kind], found.start(kind))
+        if kind == "quote":
+            raise self._error("a string without end")
+        if kind == "wrong":
+            raise self._error("unexpected character")
+        self._nodes += self._token.text not in _PUNCTUATION
+        if self._nodes > NODES_MAX:
+            raise self._error(f"more than {NODES_MAX} operators and operands")
+
+    def _next(self) -> _Token:
+        """Take the token at hand, and read the one behind it."""
+        token = self._token
+        self._read(token.position + len(token.text))
+        return token
+
+    def _took(self, text: str) -> bool:
+        if self._token.text != text:
+            return False
+        self._next()
+        return True
+
+    def _expect(self, mark: str) -> None:
+        if not self._took(mark):
+            raise self._error(f"expected `{mark}`")
+
+    def _error(self, message: str, position: int | None = None) -> FilterError:
+        at = self._token.position if position is None else position
+        return FilterError(message, at, self._text)
+
+    # Rules, from the loosest to the tightest
+
+    def _expression(self) -> Run:
+        if self._depth > DEPTH_MAX:
+            raise self._error(f"nested more than {DEPTH_MAX} deep")
+        self._depth += 1
+        run = self._either()
+        if self._took("?"):
+            then = self._either()
+            self._expect(":")
+            run = cel.choice(run, then, self._expression())
+        self._depth -= 1
+        return run
+
+    def _either(self) -> Run:
+        return self._joined("||", self._both, decisive=True)
+
+    def _both(self) -> Run:
+        return self._joined("&&", self._relation, decisive=False)
+
+    def _joined(self, mark: str, part: Callable[[], Run], *, decisive: bool) -> Run:
+        parts = [part()]
+        while self._took(mark):
+            parts.append(part())
+        return cel.logic(parts, decisive=decisive) if len(parts) > 1 else parts[0]
+
+    def _relation(self) -> Run:
+        run = self._unary()
+        while self._token.text in _RELATIONS:
+            sign = self._next().text
+            run = cel.relation(sign, run, self._unary())
+        return run
+
+    def _unary(self) -> Run:
+        mark = self._token.text
+        build = {"!": cel.invert, "-": cel.negate}.get(mark)
+        if build is None:
+            return self._member()
+        count = 0
+        while self._took(mark):
+            count += 1
+        negative = mark == "-" and count == 1 and self._token.kind in ("int", "double")
+        run = self._member(negative=negative)
+        return run if negative or count % 2 == 0 else build(run)
+
+    def _member(self, *, negative: bool = False) -> Run:
+        run = self._primary(negative=negative)
+        while self._token.text in (".", "["):
+            if self._took("["):
+                run = cel.index(run, self._expression())
+                self._expect("]")
+                continue
+            self._next()
+            name = self._token
+            if name.kind != "name" or name.text in _KEYWORDS:
+                raise self._error("expected the name of a field")
+            self._next()
+            run = self._method(run, name) if self._token.text == "(" else self._select(run, name)
+        return run
+
+    def _select(self, operand: Run, name: _Token) -> Run:
+        run = cel.select(operand, name.text)
+        self._selections[run] = operand, name.text
+        return run
+
+    def _primary(self, *, negative: bool) -> Run:
+        token = self._token
+        if token.kind in ("int", "double"):
+            return cel.constant(self._number(self._next(), negative=negative))
+        if token.kind == "string":
+            return cel.constant(self._string(self._next()))
+        if token.text in _LITERALS:
+            return cel.constant(_LITERALS[self._next().text])
+        if self._took("("):
+            run = self._expression()
+            self._expect(")")
+            return run
+        if self._took("["):
+            return self._list()
+        if token.kind != "name" or token.text == "in":
+            raise self._error("expected an operand")
+        self._next()
+        if self._token.text == "(":
+            return self._function(token)
+        if token.text in _NOT_VARIABLES:
+            raise self._error(f"`{token.text}` is not available", token.position)
+        return cel.variable(token.text)
+
+    def _list(self) -> Run:
+        items: list[Run] = []
+        if not self._took("]"):
+            items.append(self._expression())
+            while self._took(","):
+                items.append(self._expression())
+            self._expect("]")
+        return cel.array(items)
+
+    def _function(self, name: _Token) -> Run:
+        if name.text not in ("has", "size"):
+            raise self._error(f"unknown function `{name.text}`", name.position)
+        self._expect("(")
+        start = self._token.position
+        operand = self._expression()
+        self._expect(")")
+        if name.text == "size":
+            return cel.size(operand)
+        if operand not in self._selections:
+            raise self._error("has() takes a field, as in has(data.level)", start)
+        return cel.has(*self._selections[operand])
+
+    def _method(self, target: Run, name: _Token) -> Run:
+        if name.text != "size" and name.text not in cel.METHODS:
+            raise self._error(f"unknown function `{name.text}`", name.position)
+        self._expect("(")
+        if name.text == "size":
+            run = cel.size(target)
+        else:
+            run = cel.method(name.text, target, self._expression())
+        self._expect(")")
+        return run
+
+    # Literals
+
+    def _number(self, token: _Token, *, negative: bool) -> int | float:
+        sign = -1 if negative else 1
+        if token.kind == "double":
+            double = sign * float(token.text)
+            if double in (float("inf"), float("-inf")):
+                raise self._error("a number out of range", token.position)
+            return double
+        whole = sign * int(token.text, 16 if token.text.startswith("0x") else 10)
+        if not -(2**63) <= whole < 2**63:
+            raise self._error("an integer beyond 64 bits", token.position)
+        return whole
+
+    def _string(self, token: _Token) -> str:
+        def unescape(escape: re.Match[str]) -> str:
+            kind, digits = escape.lastgroup, escape[escape.lastgroup or 0]
+            if kind == "plain":
+                return _PLAIN.get(digits, digits)
+            code = int(digits, 8 if kind == "octal" else 16) if kind else -1
+            if code < 0 or code > 0x10FFFF or 0xD800 <= code < 0xE000:
+                raise self._error("unknown escape", token.position + 1 + escape.start())
+            return chr(code)
+
+        return _ESCAPE.sub(unescape, token.text[1:-1])

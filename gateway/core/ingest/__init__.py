@@ -1,0 +1,1 @@
+"""The bus side: validation, order, loss, replay."""

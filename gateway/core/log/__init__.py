@@ -1,0 +1,1 @@
+"""Channels' logs: numbered, bounded, encoded once."""

@@ -1,0 +1,1 @@
+"""The words on the wire: channels, events, messages, WebSocket frames, errors."""

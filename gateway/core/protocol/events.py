@@ -1,0 +1,175 @@
+"""The models of events, one declaration for validation, JSON Schema and documentation.
+
+Only types are enforced, and null stands for "not known"; what a reader could not do without is
+required. Fields beyond the declared ones are kept: an event's own bytes are forwarded, never
+rebuilt from the model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+
+Timestamp = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:?\d\d)?$",
+        max_length=40,
+        description="RFC 3339 date and time; without an offset it is taken as UTC.",
+    ),
+]
+EventType = Annotated[str, Meta(min_length=1, max_length=128)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class SystemMetrics(Struct):
+    """Figures of a system: what a dashboard draws."""
+
+    cpu_percent: Annotated[float, Meta(ge=0)] | None = None
+    memory_mb: Annotated[float, Meta(ge=0)] | None = None
+    events_per_sec: Annotated[float, Meta(ge=0)] | None = None
+    total_tokens: Count | None = None
+    total_connections: Count | None = None
+
+
+class Signal(Struct):
+    """A signal that entered the core."""
+
+    event_id: str | int | None = None
+    event_type: str | None = None
+    is_novel: bool | None = None
+    priority: Annotated[int, Meta(ge=0, le=255)] | None = None
+    resonance_score: float | None = None
+    neighbors_count: Count | None = None
+
+
+class Action(Struct):
+    """An action that the core carried out, or tried to."""
+
+    action_id: str | int | None = None
+    action_type: str | None = None
+    status: str | None = None
+    result: Any = None
+    execution_time_ms: Annotated[float, Meta(ge=0)] | None = None
+    error: str | None = None
+
+
+class LogRecord(Struct):
+    """A line of a log."""
+
+    level: str
+    message: str
+    service: str | None = None
+    correlation_id: str | int | None = None
+
+
+class Status(Struct):
+    """How a service is."""
+
+    status: str
+    uptime_seconds: Annotated[float, Meta(ge=0)] | None = None
+    version: str | None = None
+
+
+class BusStatus(Struct):
+    """A publisher that fell silent or came back; the gateway's own events on ``status``."""
+
+    status: str
+    service: str
+
+
+class Connection(Struct):
+    """A client that came, went or changed its subscriptions; the gateway's own events.
+
+    A publisher on the bus is one, too: its `client_id` is its incarnation.
+    """
+
+    client_id: str
+    user_id: str | None = None
+    total_connections: Count | None = None
+    channels: list[str] | None = None
+    code: int | None = None
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    name: str | None = None
+
+
+class ClientChange(Struct, frozen=True):
+    """What a client did, for the ``connections`` channel."""
+
+    event_type: str
+    channels: tuple[str, ...] = ()
+    code: int | None = None
+    seconds: float | None = None
+    remember: bool = True
+    """Whether the session of one that went may be taken up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandardChannel:
+    """One of the six channels whose events have a typed `data`."""
+
+    data: type[Struct]
+    event_types: str
+    description: str
+
+
+STANDARD: Mapping[str, StandardChannel] = {
+    "metrics": StandardChannel(SystemMetrics, "system_metrics", "Figures of the running system"),
+    "signals": StandardChannel(Signal, "signal.*", "Signals as the core takes them in"),
+    "actions": StandardChannel(Action, "action.*", "Actions and what came of them"),
+    "logs": StandardChannel(LogRecord, "log.<level>", "Log lines"),
+    "status": StandardChannel(Status, "status.<status>", "How the services are"),
+    "connections": StandardChannel(Connection, "client.*", "Clients that come and go"),
+}
+
+
+class EventFields(Struct):
+    """What publishers write of an event but its time; `data` is left as the bytes it came in."""
+
+    event_type: EventType
+    data: Raw
+    # Names that the gateway adds to what it forwards, and which an event may not bring along.
+    type: Raw | UnsetType = UNSET
+    channel: Raw | UnsetType = UNSET
+    offset: Raw | UnsetType = UNSET
+    epoch: Raw | UnsetType = UNSET
+
+
+class EventObject(EventFields):
+    """An event as publishers write it."""
+
+    timestamp: Timestamp | UnsetType | None = UNSET
+
+
+class DatedEventObject(EventFields):
+    """One whose time is a date that there is, which is quicker to tell than a pattern."""
+
+    timestamp: datetime | UnsetType | None = UNSET
+
+
+class MissingRange(NamedTuple):
+    """Numbers of a publisher's that will not come, from `first` to `last`."""
+
+    first: int
+    last: int
+    reason: Literal["bus_loss", "rejected", "unwatched"]
+
+
+class Event(Struct, frozen=True):
+    """A valid event on its way to a log.
+
+    `fields` are the members of the event's JSON object, without the surrounding braces, as they
+    will be forwarded: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence`
+    are its publisher's, if it numbers; `missing` are what is missing right before it.
+    """
+
+    channel: str
+    fields: bytes
+    received_ns: int
+    sent_ns: int = 0
+    incarnation: int | None = None
+    sequence: int = 0
+    missing: tuple[MissingRange, ...] = ()

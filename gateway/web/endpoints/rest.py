@@ -1,0 +1,371 @@
+"""REST: what runs here, what the channels hold, and messages from those who have no socket."""
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from gateway import __version__
+from gateway.core.ingest.ingest import timestamp
+from gateway.core.log.epochs import ORIGIN, Cursor
+from gateway.core.log.log import ChannelLog
+from gateway.core.protocol import messages
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.events import STANDARD
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.permissions import Action
+from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
+from gateway.web.authentication import IDENTITY, audit
+from gateway.web.context import CONTEXT, Context, Present
+from gateway.web.endpoints import resources
+from gateway.web.problems import RETRY_AFTER_SECONDS
+
+
+HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
+PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 1000
+_HISTORY_BYTES_MAX = 4 * 1024 * 1024
+_RATE_NS = 60 * 1_000_000_000
+"""Over how long a channel's rate is taken."""
+
+_SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
+
+
+def answer(value: object, *, status: int = 200) -> web.Response:
+    """Return a JSON response that nobody caches."""
+    return web.Response(
+        body=msgspec.json.encode(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def status(request: web.Request) -> web.Response:
+    """Answer with counts, bus links and a page of the clients."""
+    context = request.app[CONTEXT]
+    offset, limit = _page(request.query)
+    await context.refresh()
+    hub, now_ns = context.hub, context.now_ns()
+    connections = context.present()
+    return answer(
+        resources.GatewayStatus(
+            version=__version__,
+            authentication="none" if context.verifier is None else "token",
+            uptime_seconds=(now_ns - context.started_ns) / 1e9,
+            ready=not context.unready(),
+            connections=len(connections),
+            sessions_remembered=hub.store.remembered,
+            subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
+            lagging=sum(one.lagging for one in connections),
+            channels=sum(map(is_name, hub.logs.by_name)),
+            bus_state=hub.bus,
+            bus=context.bus(),
+            rejected=dict(hub.ingest.rejected),
+            clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
+            page=resources.Page(offset, limit, len(connections)),
+        )
+    )
+
+
+def _client(connection: Present, now_ns: int) -> resources.Client:
+    session = connection.session
+    return resources.Client(
+        client_id=connection.client_id,
+        user_id=connection.user_id,
+        address=connection.address,
+        connected_seconds=(now_ns - connection.connected_ns) / 1e9,
+        channels=list(session.subscriptions) if session else [],
+        lagging=connection.lagging,
+        lag=connection.lag,
+        buffered=connection.buffered,
+    )
+
+
+async def channels(request: web.Request) -> web.Response:
+    """Answer with the open channels that the caller may follow."""
+    hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
+    # Asked once for all: channel by channel it would hold up everybody's events.
+    followers = hub.followers()
+    return answer(
+        resources.Channels(
+            [
+                _channel(log, subscribers=followers[name])
+                for name, log in sorted(hub.logs.by_name.items())
+                if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
+            ]
+        )
+    )
+
+
+async def channel(request: web.Request) -> web.Response:
+    """Answer with one channel, and how much comes on it."""
+    context = request.app[CONTEXT]
+    log = _log(context, request.match_info["channel"])
+    summary = _channel(log, subscribers=context.hub.subscribers(log.name))
+    return answer(
+        resources.ChannelDetail(
+            **msgspec.structs.asdict(summary),
+            events_per_second=_rate(log, now_ns=context.now_ns(), started_ns=context.started_ns),
+        )
+    )
+
+
+def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
+    """Return events per second over the last minute, or over what is known of it."""
+
+    since_ns = max(now_ns - _RATE_NS, started_ns)
+    count = log.count_since(since_ns)
+    if count == len(log) and log.floor != ORIGIN:  # of what was evicted nothing is known
+        since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
+    return count / max((now_ns - since_ns) / 1e9, 1.0)
+
+
+async def presence(request: web.Request) -> web.Response:
+    """Answer with how many follow a channel now, and to those who may know with who."""
+    context = request.app[CONTEXT]
+    name = request.match_info["channel"]
+    offset, limit = _page(request.query)
+    sessions = context.hub.presence(name)
+    known = request[IDENTITY].permissions.may(Action.PRESENCE, name)
+    return answer(
+        resources.Presence(
+            channel=name,
+            subscribers=len(sessions),
+            users=len({one.user_id for one in sessions if one.user_id is not None}),
+            clients=[
+                resources.PresentClient(one.client_id, one.user_id)
+                for one in sessions[offset : offset + limit]
+            ]
+            if known
+            else None,
+            page=resources.Page(offset, limit, len(sessions)),
+        )
+    )
+
+
+async def history(request: web.Request) -> web.Response:
+    """Answer with a part of a channel's log: the newest events, or those after `since`."""
+    context = request.app[CONTEXT]
+    log = _log(context, request.match_info["channel"])
+    limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
+    since = _since(request.query.get("since"), log)
+    after, gap = _start(log, since, limit)
+    entries = log.read(after, bytes_max=_HISTORY_BYTES_MAX)[:limit]
+    reached = entries[-1].at if entries else max(after, log.start)
+    return answer(
+        resources.History(
+            channel=log.name,
+            epoch=log.position.epoch,
+            events=[msgspec.Raw(entry.json) for entry in entries],
+            next=log.epochs.position(reached),
+            gap=gap,
+        )
+    )
+
+
+def _start(
+    log: ChannelLog, since: Position | None, limit: int
+) -> tuple[Cursor, resources.MissingRange | None]:
+    """Decide behind which place a page begins, and what is missing before it."""
+    if since is None:
+        return log.back(limit), None
+    after = log.epochs.find(since, ahead_max=log.retention.events_max)
+    if after is None:
+        return log.start, resources.MissingRange(from_=None, to=None, reason="epoch")
+    missing = log.missing(after)
+    if missing is None:
+        return after, None
+    return after, resources.MissingRange(from_=missing.first, to=missing.last, reason="evicted")
+
+
+async def rejections(request: web.Request) -> web.Response:
+    """Answer with the newest messages that were not let in."""
+    ingest = request.app[CONTEXT].hub.ingest
+    return answer(
+        resources.Rejections(
+            counts=dict(ingest.rejected),
+            rejections=[
+                resources.RejectedMessage(
+                    time=timestamp(one.received_ns),
+                    reason=one.reason,
+                    detail=one.detail,
+                    topic=one.topic,
+                    payload=one.payload.decode(errors="replace"),
+                )
+                for one in reversed(ingest.recent)
+            ],
+        )
+    )
+
+
+async def publishers(request: web.Request) -> web.Response:
+    """Answer with what publishers' numbering tells: what was lost, what came twice."""
+    context = request.app[CONTEXT]
+    recovery, now_ns = context.hub.ingest.recovery, context.now_ns()
+    sequences = recovery.sequences
+    offset, limit = _page(request.query)
+    streams = list(sequences)[::-1]
+    return answer(
+        resources.Publishers(
+            lost=sequences.lost,
+            duplicates=sequences.duplicates,
+            late=sequences.late,
+            repaired=recovery.repaired,
+            recovering=recovery.recovering,
+            publishers=[
+                resources.KnownPublisher(
+                    incarnation=f"{one.incarnation:016x}",
+                    name=one.name,
+                    stale=one.stale,
+                    interval_seconds=one.interval_ns / 1e9,
+                    silent_seconds=(now_ns - one.last_ns) / 1e9,
+                    replay=one.replay,
+                )
+                for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
+            ],
+            topics=[
+                resources.PublishedTopic(
+                    incarnation=f"{one.incarnation:016x}",
+                    topic=one.topic,
+                    first_sequence=one.first,
+                    newest_sequence=one.newest,
+                    lost=one.lost,
+                    duplicates=one.duplicates,
+                    late=one.late,
+                    last_seconds=(now_ns - one.last_ns) / 1e9,
+                )
+                for one in streams[offset : offset + limit]
+            ],
+            page=resources.Page(offset, limit, len(streams)),
+        )
+    )
+
+
+async def broadcast(request: web.Request) -> web.Response:
+    """Send an event to a channel, a client, a user or everyone."""
+    context = request.app[CONTEXT]
+    try:
+        async with asyncio.timeout(context.config.clients.handshake_seconds):
+            body = await request.read()
+    except TimeoutError as error:
+        raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+    message = _broadcast(body, request.query.get("channel"))
+    size, size_max = len(message.event), context.config.ingest.payload_bytes_max
+    if size > size_max:
+        raise RequestError(
+            ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
+        )
+    identity = request[IDENTITY]
+    result = context.hub.broadcast(message, identity, now_ns=context.now_ns())
+    audit.info(
+        "broadcast",
+        user_id=identity.user_id,
+        address=request.remote,
+        channel=result.channel,
+        to=message.client_id or message.user_id,
+        recipients=result.recipients,
+        bytes=size,
+    )
+    return answer(result)
+
+
+def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
+    """Read either form: a message that names its target, or the event alone, for a channel.
+
+    Raises:
+        RequestError: It is not JSON, or a field is wrong.
+    """
+    try:
+        body.decode()  # which msgspec leaves out where it takes values as they are
+        if channel is None:
+            return msgspec.json.decode(body, type=messages.Broadcast)
+        event = msgspec.json.decode(body, type=msgspec.Raw)
+        return messages.Broadcast(channel=channel, event=event)
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_FIELD, str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
+
+
+async def health(request: web.Request) -> web.Response:
+    """Answer as long as the loop turns."""
+    return answer(resources.Health("ok"))
+
+
+async def readiness(request: web.Request) -> web.Response:
+    """Answer whether new clients are welcome."""
+    reasons = request.app[CONTEXT].unready()
+    response = answer(resources.Readiness(not reasons, reasons), status=503 if reasons else 200)
+    if reasons:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Answer with all metrics, for Prometheus."""
+    context = request.app[CONTEXT]
+    await context.refresh()
+    body = context.metrics.render()
+    return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+
+def _page(query: Mapping[str, str]) -> tuple[int, int]:
+    """Read which part of a list is asked for."""
+    offset = number(query, "offset", default=0, least=0, most=2**31)
+    return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+
+
+def _log(context: Context, name: str) -> ChannelLog:
+    log = context.hub.logs.by_name.get(name)
+    if log is None:
+        raise RequestError(
+            ErrorCode.UNKNOWN_CHANNEL, f"{name!r} is not open; a channel opens with its first event"
+        )
+    return log
+
+
+def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
+    standard = STANDARD.get(log.name)
+    return resources.Channel(
+        name=log.name,
+        description=standard.description if standard else "",
+        standard=standard is not None,
+        subscribers=subscribers,
+        position=log.position,
+        events=len(log),
+        bytes=log.bytes,
+        start=log.epochs.position(log.start),
+        retention=resources.RetentionInfo(
+            events_max=log.retention.events_max,
+            bytes_max=log.retention.bytes_max,
+            age_seconds_max=log.retention.age_ns_max / 1e9,
+        ),
+        schema=_SCHEMAS.get(log.name),
+    )
+
+
+def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    """Read a whole number from a query.
+
+    Raises:
+        RequestError: It is none, or out of range.
+    """
+    text = query.get(name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most:
+        return int(text)
+    raise RequestError(
+        ErrorCode.INVALID_FIELD,
+        f"{name}: {text[:40]!r} is not a whole number from {least} to {most}",
+    )
+
+
+def _since(text: str | None, log: ChannelLog) -> Position | None:
+    if text is None:
+        return None
+    epoch, colon, offset = text.rpartition(":")
+    after = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
+    return Position(epoch if colon else log.position.epoch, after)

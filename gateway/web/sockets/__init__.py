@@ -1,0 +1,1 @@
+"""Clients' sockets: accepted, parsed, written to, closed."""

@@ -1,0 +1,99 @@
+"""The core as the configuration wants it."""
+
+import secrets
+import time
+
+from gateway import __version__
+from gateway.config.model import Clients, Config, Log
+from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.interest import Interest
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.streams import Streams
+from gateway.core.log.log import Retention
+from gateway.core.log.logs import Logs
+from gateway.core.protocol import messages
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Grants, Policy
+from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
+from gateway.core.sessions.requests import Welcome
+from gateway.core.sessions.store import SessionStore
+
+
+def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True) -> Hub:
+    """Put the core together as configured, with an epoch of its own unless one is given.
+
+    Without `fan_out` another process holds the clients.
+    """
+    epoch = epoch or secrets.token_hex(4)
+    logs = Logs(
+        epoch=epoch,
+        channels_max=config.ingest.channels_max,
+        retention=_retention(config.log),
+        retentions={name: _retention(own) for name, own in config.channels.items()},
+    )
+    ingest = Ingest(
+        payload_bytes_max=config.ingest.payload_bytes_max,
+        rejections_kept=config.ingest.rejections_kept,
+        admit=logs.admit,
+        recovery=Recovery(
+            sequences=Streams(streams_max=config.ingest.streams_max),
+            started_ns=time.time_ns(),
+            history=logs.history,
+            interest=Interest(
+                everything=not config.log.on_demand,
+                always=[name for name, own in config.channels.items() if not own.on_demand],
+                linger_ns=round(config.bus.linger_seconds * 1e9),
+            ),
+        ),
+    )
+    store = SessionStore(
+        epoch=epoch,
+        ttl_ns=round(config.sessions.ttl_seconds * 1e9),
+        messages_max=config.sessions.messages_max,
+        remembered_max=config.sessions.remembered_max,
+    )
+    welcome = Welcome(
+        server=messages.Server("neurograph-gateway", __version__),
+        heartbeat_seconds=config.clients.heartbeat_seconds,
+        session_ttl_seconds=config.sessions.ttl_seconds,
+        message_bytes_max=config.clients.message_bytes_max,
+    )
+    return Hub(
+        logs=logs,
+        ingest=ingest,
+        store=store,
+        welcome=welcome,
+        allowed=_allowed(config.clients),
+        fan_out=fan_out,
+    )
+
+
+def _allowed(clients: Clients) -> ClientLimits:
+    return ClientLimits(
+        subscriptions_max=clients.subscriptions_max,
+        wildcards_max=clients.wildcards_max,
+        rates={
+            "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
+            "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
+            "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
+        },
+    )
+
+
+def build_policy(config: Config) -> Policy:
+    """Say what the configured roles may do, and who needs none."""
+    roles = {
+        name: Grants(role.subscribe, role.publish, role.presence, role.admin)
+        for name, role in config.roles.items()
+    }
+    return Policy(roles, open_role=None if config.auth.required else config.auth.open_role)
+
+
+def _retention(settings: Log) -> Retention:
+    return Retention(
+        events_max=settings.events_max,
+        bytes_max=settings.bytes_max,
+        age_ns_max=round(settings.age_seconds_max * 1e9),
+        key=tuple(settings.key.split(".")) if settings.key else (),
+        keys_max=settings.keys_max,
+    )

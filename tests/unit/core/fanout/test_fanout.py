@@ -1,0 +1,137 @@
+"""Cohorts: what is joined once, who gets what, and what it costs in writes."""
+
+from __future__ import annotations
+
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import ConnectRequest
+from tests.support.core import Peer, Writer, make_hub, publish, somebody
+
+
+class Sink:
+    """A socket that always takes data, and keeps what it was handed as it was."""
+
+    def __init__(self, hub: Hub, name: str, *channels: str) -> None:
+        self.written: list[bytes] = []
+        connect_request = ConnectRequest(
+            client_id=name, secret=name, identity=somebody(), channels=channels
+        )
+        self.session = hub.arrive(connect_request, self._reader, now_ns=0)
+        self.written.clear()
+
+    def _reader(self) -> Reader:
+        return Reader(way=Writer(self._write), on_lag=lambda: None)
+
+    def _write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class Failing(Sink):
+    """A socket that fails when its client is in."""
+
+    def _write(self, data: bytes) -> None:
+        if b'"type":"event"' in data:
+            raise RuntimeError("the handler is closed")
+
+
+def test_a_tick_is_one_write_per_client_of_the_very_same_bytes() -> None:
+    hub = make_hub()
+    sinks = [Sink(hub, f"c{n}", "robots", "metrics") for n in range(5)]
+    publish(hub, "robots", 50)
+
+    assert [len(sink.written) for sink in sinks] == [1] * 5
+    assert len({id(sink.written[0]) for sink in sinks}) == 1
+
+
+def test_views_that_want_the_same_of_a_tick_share_its_bytes() -> None:
+    hub = make_hub()
+    one, other = Sink(hub, "one", "robots"), Sink(hub, "other", "robots", "logs")
+    publish(hub, "robots", 3)
+
+    assert one.written[0] is other.written[0]
+    assert len(list(hub.fanout.cohorts)) == 2
+
+
+def test_a_cohort_without_members_is_forgotten() -> None:
+    hub = make_hub()
+    for number in range(100):
+        peer = Peer(hub, f"p{number}")
+        peer.connect(f"channel.{number}")
+        peer.disconnect()
+
+    assert list(hub.fanout.cohorts) == []
+
+
+def test_followers_are_counted_however_they_follow() -> None:
+    hub = make_hub()
+    publish(hub, "robots")
+    Sink(hub, "a", "robots")
+    Sink(hub, "b", "*", "robots")
+    lagging = Peer(hub, "c")
+    lagging.connect("robots", "metrics")
+    lagging.writing_paused = True
+    publish(hub, "robots")
+    followers = hub.followers()
+
+    assert followers["robots"] == hub.subscribers("robots") == 3
+    assert followers["metrics"] == hub.subscribers("metrics") == 2
+    assert followers["$everyone"] == hub.subscribers("$everyone") == 3
+
+
+def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
+    hub = make_hub(channels_max=500)
+    Sink(hub, "a", "robots")
+    for number in range(400):
+        publish(hub, f"c{number}")
+    [cohort] = hub.fanout.cohorts
+
+    assert not cohort.wildcards
+    assert not cohort._channel_views
+
+
+def test_channels_that_are_behind_share_what_a_socket_takes() -> None:
+    """One that floods does not keep the others from being read."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots", "logs.a")
+    peer.writing_paused = True
+    publish(hub, "robots", 900)
+    publish(hub, "logs.a", 1)
+    assert session.reader is not None
+    hub.fanout.read(session.reader, bytes_max=10_000)
+    cursors = session.reader.cursors
+
+    assert cursors is not None
+    assert cursors["logs.a"].offset == 1
+    assert 0 < cursors["robots"].offset < 900
+
+
+def test_a_part_of_what_is_owed_is_bounded_however_many_channels_are_behind() -> None:
+    hub = make_hub(channels_max=200)
+    peer = Peer(hub, "p")
+    session = peer.connect(">")
+    peer.writing_paused = True
+    for number in range(150):
+        hub.tick([[b"c%d" % number, b'"%b"' % (b"x" * 9000)]], now_ns=0)
+    assert session.reader is not None
+    seen = 0
+    while True:
+        data, count = hub.fanout.read(session.reader, bytes_max=20_000)
+        if not data:
+            break
+        assert len(data) < 20_000 + 10_000
+        seen += count
+
+    assert seen == 150
+
+
+def test_a_socket_that_fails_costs_the_others_nothing() -> None:
+    hub = make_hub()
+    good = [Sink(hub, f"good{n}", "robots") for n in range(2)]
+    bad = Failing(hub, "bad", "robots")
+    last = Sink(hub, "last", "robots")
+    publish(hub, "robots", 3)
+
+    assert [len(sink.written) for sink in (*good, last)] == [1, 1, 1]
+    assert bad.session.reader in hub.fanout.lagging, "what it is owed is not forgotten"
+    assert hub.fanout.take_tally().events == 9

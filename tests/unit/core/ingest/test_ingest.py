@@ -1,0 +1,219 @@
+"""Ingest: what passes keeps its bytes, what does not is counted and kept with a reason."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.ingest.ingest import Ingest, Rejection, timestamp
+from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.streams import Streams
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.events import Event
+
+
+NOW = 1_795_435_200_123_456_789
+METRICS = b'{"event_type":"system_metrics","data":{"cpu_percent":12.5,"gpu":[1,2]}}'
+
+
+def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -> Ingest:
+    return Ingest(
+        payload_bytes_max=payload_bytes_max,
+        rejections_kept=kept,
+        admit=lambda _name: room,
+        recovery=Recovery(
+            sequences=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
+        ),
+    )
+
+
+def fields(taken: Event | Rejection | None) -> dict[str, Any]:
+    assert isinstance(taken, Event), taken
+    read: dict[str, Any] = json.loads(b"{" + taken.fields + b"}")
+    return read
+
+
+def reason(taken: Event | Rejection | None) -> str:
+    assert isinstance(taken, Rejection), taken
+    return taken.reason
+
+
+def test_an_event_without_a_timestamp_gets_the_time_of_its_receipt() -> None:
+    taken = make().accept([b"metrics", METRICS], now_ns=NOW)
+
+    assert fields(taken) == json.loads(METRICS) | {"timestamp": timestamp(NOW)}
+
+
+def test_null_as_timestamp_counts_as_none() -> None:
+    payload = METRICS.replace(b'"data"', b'"timestamp":null,"data"')
+
+    assert fields(make().accept([b"metrics", payload], now_ns=NOW))["timestamp"] == timestamp(NOW)
+
+
+def test_an_events_own_timestamp_and_further_fields_are_kept() -> None:
+    event = {
+        "source": {"host": "a"},
+        "event_type": "signal.input.text",
+        "timestamp": "2026-11-23T12:00:00.123456Z",
+        "data": {"priority": 255, "is_novel": None, "mine": "ü"},
+    }
+    payload = b" " + json.dumps(event, ensure_ascii=False).encode() + b"\n"
+
+    assert event == fields(make().accept([b"signals", payload], now_ns=NOW))
+
+
+def test_the_envelope_tells_when_an_event_was_sent() -> None:
+    frame = Envelope(incarnation=1, sequence=1, sent_ns=77).pack()
+    taken = make().accept([b"metrics", METRICS, frame], now_ns=NOW)
+
+    assert isinstance(taken, Event)
+    assert taken.sent_ns == 77
+
+
+@pytest.mark.parametrize("payload", [b"12", b'"text"', b"[1,2]", b"null", b'{"a":1}', b'{"t":1}'])
+def test_on_other_channels_a_payload_that_is_no_event_becomes_data(payload: bytes) -> None:
+    expected = {"timestamp": timestamp(NOW), "data": json.loads(payload)}
+
+    assert expected == fields(make().accept([b"robots.r2", payload], now_ns=NOW))
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"event_type":5,"data":1}', b'{"event_type":"x"}', b'["event_type"]']
+)
+def test_what_only_resembles_an_event_object_becomes_data_too(payload: bytes) -> None:
+    taken = make().accept([b"robots", payload], now_ns=NOW)
+
+    assert json.loads(payload) == fields(taken)["data"]
+
+
+def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
+    payload = b'{"event_type":"moved","data":[1]}'
+    taken = fields(make().accept([b"robots", payload], now_ns=NOW))
+
+    assert taken == {"event_type": "moved", "data": [1], "timestamp": timestamp(NOW)}
+
+
+@pytest.mark.parametrize(
+    ("expected", "frames"),
+    [
+        ("frame_count", []),
+        ("frame_count", [b"metrics"]),
+        ("frame_count", [b"metrics", METRICS, b"", b""]),
+        ("bad_topic", [b"", METRICS]),
+        ("bad_topic", [b"a..b", METRICS]),
+        ("bad_topic", [b"metrics\n", METRICS]),
+        ("bad_topic", [b"$everyone", METRICS]),
+        ("bad_topic", [b"\xff", METRICS]),
+        ("bad_topic", [b"x" * 129, METRICS]),
+        ("bad_envelope", [b"metrics", METRICS, b""]),
+        ("bad_envelope", [b"metrics", METRICS, b"x" * 32]),
+        ("oversized", [b"metrics", b'"' + b"x" * 10_000 + b'"']),
+        ("invalid_utf8", [b"metrics", METRICS.replace(b"system", b"\xff")]),
+        ("invalid_utf8", [b"robots", b'"\xff"']),
+        ("invalid_json", [b"metrics", b""]),
+        ("invalid_json", [b"metrics", METRICS[:-1]]),
+        ("invalid_json", [b"robots", b"{'a':1}"]),
+        ("invalid_json", [b"robots", b"NaN"]),
+        ("invalid_json", [b"robots", b"1 2"]),
+        ("invalid_json", [b"robots", b"[" * 4000 + b"]" * 4000]),
+        ("invalid_event", [b"metrics", b"[]"]),
+        ("invalid_event", [b"metrics", b"{}"]),
+        ("invalid_event", [b"metrics", b'{"event_type":"system_metrics"}']),
+        ("invalid_event", [b"metrics", METRICS.replace(b"12.5", b'"high"')]),
+        ("invalid_event", [b"metrics", METRICS.replace(b"12.5", b"-1")]),
+        ("invalid_event", [b"signals", b'{"event_type":"s","data":{"priority":256}}']),
+        ("invalid_event", [b"logs", b'{"event_type":"log.info","data":{"level":"info"}}']),
+        (
+            "invalid_event",
+            [b"status", b'{"event_type":"s","timestamp":"now","data":{"status":"x"}}'],
+        ),
+        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"offset":1,"data"')]),
+        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"epoch":"x","data"')]),
+        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"type":"x","data"')]),
+        ("reserved_field", [b"robots", METRICS.replace(b'"data"', b'"channel":"x","data"')]),
+    ],
+)
+def test_what_cannot_be_believed_is_rejected_with_its_reason_and_the_next_is_unaffected(
+    expected: str, frames: list[bytes]
+) -> None:
+    ingest = make()
+
+    assert expected == reason(ingest.accept(frames, now_ns=NOW))
+    assert ingest.rejected == {expected: 1}
+    assert isinstance(ingest.accept([b"metrics", METRICS], now_ns=NOW), Event)
+
+
+def test_a_channel_beyond_the_limit_is_rejected() -> None:
+    assert reason(make(room=False).accept([b"new", b"1"], now_ns=NOW)) == "too_many_channels"
+
+
+def test_the_newest_rejections_are_kept_and_all_are_counted() -> None:
+    ingest = make(kept=3)
+    for number in range(5):
+        ingest.accept([b"robots", b"x%d" % number], now_ns=NOW)
+
+    assert ingest.rejected == {"invalid_json": 5}
+    assert [rejection.payload for rejection in ingest.recent] == [b"x2", b"x3", b"x4"]
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_no_bytes_whatever_break_ingest_or_reach_a_client_as_anything_but_json(
+    topic: bytes, payload: bytes
+) -> None:
+    ingest = make()
+    for name in (topic, b"metrics", b"robots"):
+        taken = ingest.accept([name, payload], now_ns=NOW)
+        if isinstance(taken, Event):
+            json.loads(b"{" + taken.fields + b"}")
+
+
+def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
+    """A rejected message has its number, too: it is told as what it is, and hides no loss."""
+    ingest = make()
+    stamps = [Envelope(incarnation=1, sequence=n, sent_ns=1).pack() for n in (1, 4, 5, 5, 6)]
+    payloads = [b"1", b"{", b"2", b"2", b"3"]
+    taken = [
+        ingest.accept([b"robots", payload, stamp], now_ns=NOW)
+        for payload, stamp in zip(payloads, stamps, strict=True)
+    ]
+
+    missing = [[tuple(hole) for hole in one.missing] for one in taken if isinstance(one, Event)]
+    assert missing == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
+    assert reason(taken[1]) == "invalid_json"
+    assert taken[3] is None, "it came before"
+
+
+@given(st.lists(st.lists(st.binary(max_size=60), max_size=8), max_size=20))
+def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
+    """Topics, envelopes, heartbeats and replies: whatever they are, they are taken or refused."""
+    ingest = make()
+    for frames in batch:
+        ingest.accept(frames, now_ns=NOW)
+        ingest.accept([b"robots", b"1", *frames[:1]], now_ns=NOW)
+        ingest.accept(
+            [b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW
+        )
+        ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW)
+        ingest.answer(frames, now_ns=NOW)
+        ingest.answer([b"NGR1", bytes(8), *frames], now_ns=NOW)
+        list(ingest.released(now_ns=NOW))
+
+
+@pytest.mark.parametrize(
+    "beat",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"incarnation":"7","interval":1}',
+        b'{"incarnation":"000000000000000g","interval":1}',
+        b'{"incarnation":"0000000000000007","interval":-1}',
+        b'{"incarnation":"0000000000000007","interval":1,"sequences":{"a":-1}}',
+        b'{"incarnation":"0000000000000007","interval":1,"sequences":{"a":1.5}}',
+        b'{"incarnation":"0000000000000007","interval":1,"replay":7}',
+    ],
+)
+def test_what_is_no_heartbeat_is_rejected(beat: bytes) -> None:
+    assert reason(make().accept([b"$heartbeat", beat], now_ns=NOW)) == "bad_heartbeat"

@@ -1,0 +1,86 @@
+"""A channel's log: contiguous offsets, bounded by count, bytes and age."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.log.epochs import Cursor
+from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.protocol.events import Event
+from gateway.core.protocol.frames import text_payload
+
+
+def event(size: int = 1, *, now_ns: int = 0) -> Event:
+    return Event("robots", b'"data":"%b"' % (b"x" * size), now_ns)
+
+
+def offsets(log: ChannelLog, after: int, *, bytes_max: int = 1 << 30) -> list[int]:
+    return [entry.at.offset for entry in log.read(Cursor(0, after), bytes_max=bytes_max)]
+
+
+def test_a_frame_is_the_event_with_its_channel_and_offset() -> None:
+    log = ChannelLog("robots", epoch="e", retention=Retention())
+    log.append(event())
+    [entry] = log.append(event(3))
+
+    assert json.loads(text_payload(entry.frame)) == {
+        "type": "event",
+        "channel": "robots",
+        "offset": 2,
+        "data": "xxx",
+    }
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3)), max_size=200),
+    st.integers(1, 20),
+    st.integers(100, 2000),
+    st.integers(0, 20),
+    st.integers(0, 220),
+)
+def test_a_log_holds_the_newest_events_within_every_bound(
+    sizes: list[tuple[int, int]], events_max: int, bytes_max: int, age_ns_max: int, after: int
+) -> None:
+    retention = Retention(events_max=events_max, bytes_max=bytes_max, age_ns_max=age_ns_max)
+    log = ChannelLog("robots", epoch="e", retention=retention)
+    now_ns, frames, times = 0, [], []
+    for size, passed in sizes:
+        now_ns += passed
+        frames.append(log.append(event(size, now_ns=now_ns))[0].frame)
+        times.append(now_ns)
+
+    held = frames[log.start.offset :]
+    assert len(frames) == log.newest.offset
+    assert len(held) == len(log)
+    assert sum(map(len, held)) == log.bytes
+    assert len(held) <= events_max
+    if frames:
+        assert held
+    if len(held) > 1:
+        assert log.bytes <= bytes_max
+        assert not age_ns_max or now_ns - times[log.start.offset] <= age_ns_max
+    expected = [n for n in range(log.start.offset + 1, log.newest.offset + 1) if n > after]
+    assert expected == offsets(log, after)
+
+
+def test_a_read_takes_about_as_many_bytes_as_asked_for_but_at_least_one_event() -> None:
+    log = ChannelLog("robots", epoch="e", retention=Retention())
+    log.append(event())
+    size = len(log.append(event())[0].frame)
+    for _ in range(8):
+        log.append(event())
+
+    assert offsets(log, 0, bytes_max=1) == [1]
+    assert offsets(log, 2, bytes_max=3 * size) == [3, 4, 5]
+
+
+def test_what_is_too_old_goes_even_if_nothing_new_comes() -> None:
+    log = ChannelLog("robots", epoch="e", retention=Retention(age_ns_max=10))
+    for now_ns in (0, 5, 9):
+        log.append(event(now_ns=now_ns))
+    log.evict(now_ns=16)
+
+    assert offsets(log, 0) == [3]
+    log.evict(now_ns=1000)
+    assert offsets(log, 0) == [3], "the newest is the current value and stays"

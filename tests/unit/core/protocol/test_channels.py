@@ -1,0 +1,67 @@
+"""Names and patterns: what is one, and what matches what."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.protocol.channels import is_name, is_pattern, matches
+
+
+_segment = st.text("abcXYZ019_-", min_size=1, max_size=5)
+_names = st.lists(_segment, min_size=1, max_size=4).map(".".join)
+
+
+@pytest.mark.parametrize("text", ["metrics", "a.b-c.D_1", "x" * 128])
+def test_a_name_is_segments_joined_by_dots(text: str) -> None:
+    assert is_name(text)
+    assert is_pattern(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a.", ".a", "a..b", "a b", "a\n", "ä", "$everyone", "x" * 129, "a/b", "*"]
+)
+def test_anything_else_is_no_name(text: str) -> None:
+    assert not is_name(text)
+
+
+@pytest.mark.parametrize("text", ["*", ">", "logs.*", "*.error", "logs.>", "*.*.>", "a.*.b"])
+def test_wildcards_make_patterns(text: str) -> None:
+    assert is_pattern(text)
+
+
+@pytest.mark.parametrize("text", [">.a", "a.>.b", "a*", "**", "a.>>", "$*", "", "*\n"])
+def test_wildcards_stand_for_whole_segments_and_the_rest_comes_last(text: str) -> None:
+    assert not is_pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("metrics", "metrics", True),
+        ("metrics", "metrics2", False),
+        ("logs.*", "logs.error", True),
+        ("logs.*", "logs", False),
+        ("logs.*", "logs.a.b", False),
+        ("logs.>", "logs.a.b", True),
+        ("logs.>", "logs", False),
+        ("*", "logs", True),
+        ("*", "logs.a", False),
+        (">", "logs.a", True),
+        ("*.error", "logs.error", True),
+        (">", "$everyone", False),
+        ("*", "$personal", False),
+    ],
+)
+def test_a_star_is_one_segment_and_an_arrow_the_rest(
+    pattern: str, name: str, expected: bool
+) -> None:
+    assert matches(pattern, name) is expected
+
+
+@given(_names)
+def test_every_name_matches_itself_the_arrow_and_as_many_stars_as_it_has_segments(
+    name: str,
+) -> None:
+    assert matches(name, name)
+    assert matches(">", name)
+    assert matches(".".join("*" for _ in name.split(".")), name)

@@ -1,0 +1,148 @@
+"""Compressed messages: what is agreed on, and that each is compressed once."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.protocol.deflate import Compressor, inflate, negotiate
+from gateway.core.protocol.frames import Violation, text_frame, text_payloads
+
+
+ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+@pytest.mark.parametrize(
+    ("offered", "bits", "answer"),
+    [
+        ("permessage-deflate", 15, ANSWER),
+        ("permessage-deflate; client_max_window_bits", 15, ANSWER),
+        ("permessage-deflate; client_max_window_bits=10", 15, ANSWER),
+        ('permessage-deflate; client_max_window_bits="10"', 15, ANSWER),
+        ("permessage-deflate;server_no_context_takeover;client_no_context_takeover", 15, ANSWER),
+        (
+            "permessage-deflate; server_max_window_bits=10",
+            10,
+            f"{ANSWER}; server_max_window_bits=10",
+        ),
+        ("x-other, permessage-deflate", 15, ANSWER),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", 15, ANSWER),
+        ("permessage-deflate; unknown=1, permessage-deflate", 15, ANSWER),
+    ],
+)
+def test_an_offer_that_can_be_kept_is_agreed_on(offered: str, bits: int, answer: str) -> None:
+    assert negotiate(offered) == (bits, answer)
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        "",
+        "x-webkit-deflate-frame",
+        "permessage-deflate-2",
+        "permessage-deflate; unknown",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=7",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; server_max_window_bits=010",
+        "permessage-deflate; client_max_window_bits=7",
+        "permessage-deflate; server_no_context_takeover=1",
+        "permessage-deflate; client_max_window_bits; client_max_window_bits",
+        "permessage-deflate; ;",
+        "permessage-deflate; a b",
+    ],
+)
+def test_any_other_is_declined(offered: str) -> None:
+    assert negotiate(offered) is None
+
+
+@given(st.text(max_size=100))
+def test_no_offer_is_too_strange_to_be_declined(offered: str) -> None:
+    assert negotiate(offered) is None or "permessage-deflate" in offered
+
+
+def unpacked(frames: bytes, bits: int = 15) -> list[bytes]:
+    """What a client reads that holds a window of so many bits and nothing from before."""
+    found = []
+    at = 0
+    for payload in text_payloads(frames):
+        packed = frames[at] & 0x40
+        size = len(payload)
+        at += size + (2 if size < 126 else 4 if size < 65536 else 10)
+        if packed:
+            payload = zlib.decompressobj(-bits).decompress(payload + b"\x00\x00\xff\xff")
+        found.append(payload)
+    return found
+
+
+@given(st.lists(st.text(max_size=3000).map(str.encode), max_size=5), st.integers(9, 15))
+def test_a_client_reads_what_was_written_whatever_its_window(texts: list[bytes], bits: int) -> None:
+    encode = Compressor(100, on_packed=int).encoder(bits)
+
+    assert unpacked(encode(b"".join(map(text_frame, texts))), bits) == texts
+
+
+def test_what_is_small_or_does_not_shrink_stays_as_it_is() -> None:
+    saved: list[int] = []
+    compressor = Compressor(12, on_packed=saved.append)
+    encode = compressor.encoder(15)
+    small, dense = text_frame(b"x" * 11), text_frame(b"0123456789ab")
+
+    assert encode(small) == small
+    assert encode(dense) == dense
+    assert len(encode(text_frame(b"x" * 1000))) < 30
+    assert saved[0] == 0
+    assert saved[1] > 950
+
+
+def test_a_message_is_compressed_once_for_all_views_and_windows_that_hold_it() -> None:
+    packed: list[int] = []
+    compressor = Compressor(10, on_packed=packed.append)
+    one, two = (text_frame(json.dumps({"n": n, "pad": "x" * 300}).encode()) for n in (1, 2))
+    seen = [compressor.encoder(bits) for bits in (9, 12, 15)]
+    first = [encode(one + two) for encode in seen]
+    alone = [encode(two) for encode in seen]
+
+    assert len(packed) == 2
+    assert len(set(first)) == len(set(alone)) == 1
+    assert first[0].endswith(alone[0])
+
+
+def test_the_very_same_bytes_are_not_looked_at_again() -> None:
+    compressor = Compressor(10, on_packed=int)
+    encode = compressor.encoder(15)
+    frames = b"".join(text_frame(b"x" * 100) for _ in range(10))
+
+    assert encode(frames) is encode(frames)
+    assert compressor.encoder(15) is encode
+
+
+def test_no_more_is_kept_than_there_is_room_for() -> None:
+    packed: list[int] = []
+    compressor = Compressor(10, on_packed=packed.append)
+    for n in range(100):
+        compressor.frame(b"%d" % n + b"x" * 200_000, 15)
+
+    assert compressor._kept_bytes < 5_000_000
+    assert sum(len(key[0]) + len(kept) for key, kept in compressor._kept.items()) == (
+        compressor._kept_bytes
+    )
+    compressor.frame(b"99" + b"x" * 200_000, 15)
+    assert len(packed) == 100
+
+
+@given(st.binary(max_size=2000))
+def test_whatever_is_said_to_be_compressed_is_unpacked_or_refused(data: bytes) -> None:
+    unpacked, code = b"", 1007
+    try:
+        unpacked = inflate(data, 1000)
+    except Violation as violation:
+        code = violation.code
+
+    assert len(unpacked) <= 1000
+    assert code in {1007, 1009}

@@ -1,0 +1,421 @@
+"""What clients say and what they are answered; sessions that are lost and taken up again."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.messages import Broadcast, Position
+from tests.support.core import SECOND, Peer, make_hub, publish, somebody
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["type"] for message in messages]
+
+
+def offsets(messages: list[dict[str, Any]], channel: str = "robots") -> list[int]:
+    return [m["offset"] for m in messages if m["type"] == "event" and m["channel"] == channel]
+
+
+def test_a_client_is_told_first_who_it_is_and_what_holds_here() -> None:
+    peer = Peer(make_hub(), "ann")
+    session = peer.connect(user_id="ann")
+    [connected] = peer.take()
+
+    assert connected["type"] == "connected"
+    assert connected["client_id"] == session.client_id
+    assert connected["user_id"] == "ann"
+    assert connected["session"] == session.secret
+    assert connected["resumed"] is False
+    assert connected["limits"] == {"message_bytes_max": 65536, "subscriptions_max": 8}
+
+
+def test_subscribed_names_the_positions_from_which_nothing_is_missed() -> None:
+    hub = make_hub()
+    publish(hub, "robots", 3)
+    peer = Peer(hub, "p")
+    peer.connect()
+    [subscribed] = peer.say(type="subscribe", channels=["robots", "later"], id=7)
+    publish(hub, "robots")
+    publish(hub, "later")
+
+    assert subscribed["id"] == 7
+    assert subscribed["channels"] == ["robots", "later"]
+    assert subscribed["positions"] == {
+        "robots": {"epoch": "e1", "offset": 3},
+        "later": {"epoch": "e1", "offset": 0},
+    }
+    assert subscribed["recovered"] == {}
+    assert subscribed["denied"] == []
+    assert offsets(peer.received) == [4]
+    assert offsets(peer.received, "later") == [1]
+
+
+def test_an_event_reaches_who_follows_it_twice_only_once() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect("robots", "*", ">")
+    publish(hub, "robots")
+
+    assert offsets(peer.received) == [1]
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"), [(0, []), (1, [5]), (3, [3, 4, 5]), (99, [2, 3, 4, 5])]
+)
+def test_last_starts_with_the_newest_events_held(last: int, expected: list[int]) -> None:
+    hub = make_hub(events_max=4)
+    publish(hub, "robots", 5)
+    peer = Peer(hub, "p")
+    peer.connect()
+    got = peer.say(type="subscribe", channels=["robots"], last=last)
+
+    assert kinds(got) == ["subscribed"] + ["event"] * len(expected)
+    assert offsets(got) == expected
+
+
+@pytest.mark.parametrize(
+    ("since", "recovered", "gap", "expected"),
+    [
+        ({"epoch": "e1", "offset": 3}, True, None, [4, 5]),
+        ({"epoch": "e1", "offset": 5}, True, None, []),
+        ({"epoch": "e1", "offset": 1}, True, None, [2, 3, 4, 5]),
+        ({"epoch": "e1", "offset": 0}, False, (1, 1, "evicted"), [2, 3, 4, 5]),
+        ({"epoch": "e0", "offset": 4}, False, (None, 1, "epoch"), [2, 3, 4, 5]),
+        ({"epoch": "e1", "offset": 6}, False, (None, 1, "epoch"), [2, 3, 4, 5]),
+    ],
+)
+def test_resume_is_all_or_told(
+    since: dict[str, Any],
+    recovered: bool,
+    gap: tuple[int | None, int | None, str] | None,
+    expected: list[int],
+) -> None:
+    hub = make_hub(events_max=4)
+    publish(hub, "robots", 5)
+    peer = Peer(hub, "p")
+    peer.connect()
+    got = peer.say(type="subscribe", channels=["robots"], since=since)
+
+    assert got[0]["recovered"] == {"robots": recovered}
+    gaps = [(m["from"], m["to"], m["reason"]) for m in got if m["type"] == "gap"]
+    assert gaps == ([gap] if gap else [])
+    assert offsets(got) == expected
+
+
+def test_a_wildcard_resumes_each_channel_where_it_was_and_new_ones_at_their_beginning() -> None:
+    hub = make_hub()
+    publish(hub, "logs.a", 5)
+    publish(hub, "logs.b", 2)
+    peer = Peer(hub, "p")
+    peer.connect()
+    got = peer.say(
+        type="subscribe", channels=["logs.*"], since={"logs.a": {"epoch": "e1", "offset": 4}}
+    )
+
+    assert got[0]["recovered"] == {"logs.a": True, "logs.b": True}
+    assert offsets(got, "logs.a") == [5]
+    assert offsets(got, "logs.b") == [1, 2]
+
+
+def test_unsubscribe_names_what_was_really_removed_and_nothing_follows_it() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect("robots", "logs.*")
+    [answer] = peer.say(type="unsubscribe", channels=["robots", "never"], id="x")
+    publish(hub, "robots")
+
+    assert answer["channels"] == ["robots"]
+    assert answer["id"] == "x"
+    assert offsets(peer.received) == []
+    [subscriptions] = peer.say(type="get_subscriptions")
+    assert subscriptions["channels"] == ["logs.*"]
+
+
+def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
+    hub = make_hub()
+    publish(hub, "robots", 3)
+    peer = Peer(hub, "p")
+    peer.connect("robots")
+    [pong] = peer.say(type="ping", id=1)
+
+    assert pong["type"] == "pong"
+    assert pong["positions"]["robots"] == {"epoch": "e1", "offset": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "id_"),
+    [
+        ("", "invalid_json", None),
+        ("{", "invalid_json", None),
+        ('{"type":"ping","x":' + "[" * 5000, "invalid_json", None),
+        ("[]", "invalid_field", None),
+        ('{"id":3}', "unknown_type", 3),
+        ('{"type":"shout","id":"a"}', "unknown_type", "a"),
+        ('{"type":5}', "unknown_type", None),
+        ('{"type":"subscribe","id":1}', "invalid_field", 1),
+        ('{"type":"subscribe","channels":"metrics","id":1}', "invalid_field", 1),
+        ('{"type":"subscribe","channels":[]}', "invalid_field", None),
+        ('{"type":"subscribe","channels":[5]}', "invalid_field", None),
+        ('{"type":"subscribe","channels":["a"],"last":-1}', "invalid_field", None),
+        ('{"type":"subscribe","channels":["a"],"since":5}', "invalid_field", None),
+        (
+            '{"type":"subscribe","channels":["a"],"since":{"epoch":1,"offset":1}}',
+            "invalid_field",
+            None,
+        ),
+        (
+            '{"type":"subscribe","channels":["*"],"since":{"epoch":"e","offset":1}}',
+            "invalid_field",
+            None,
+        ),
+        (
+            '{"type":"subscribe","channels":["a","b"],"since":{"epoch":"e","offset":1}}',
+            "invalid_field",
+            None,
+        ),
+        ('{"type":"subscribe","channels":["a b"],"id":4}', "invalid_channel", 4),
+        ('{"type":"subscribe","channels":["$everyone"]}', "invalid_channel", None),
+        (
+            '{"type":"subscribe","channels":["a","b","c","d","e","f","g","h","i"]}',
+            "too_many_subscriptions",
+            None,
+        ),
+        ('{"type":"subscribe","channels":["a"],"filter":"x >"}', "invalid_filter", None),
+        ('{"type":"subscribe","channels":["a"],"rate":0}', "invalid_field", None),
+        ('{"type":"ping","id":[1]}', "invalid_field", None),
+    ],
+)
+def test_a_bad_message_is_told_what_is_wrong_and_changes_nothing(
+    text: str, code: str, id_: int | str | None
+) -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    peer.take()
+    hub.receive(session, text, now_ns=0)
+    [error] = peer.take()
+
+    assert error["type"] == "error"
+    assert error["code"] == code
+    assert error.get("id") == id_
+    assert error["message"]
+    assert [*session.subscriptions] == ["robots"]
+    publish(hub, "robots")
+    assert offsets(peer.take()) == [1]
+
+
+def test_a_lost_session_comes_back_with_subscriptions_positions_and_waiting_messages() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots", user_id="ann")
+    publish(hub, "robots", 2)
+    positions = session.positions()
+    peer.disconnect()
+    publish(hub, "robots", 2)
+    tell(hub, user_id="ann")
+    peer.take()
+    peer.connect(session=session.secret, since=positions, now_ns=299 * SECOND)
+    connected, subscribed, *events = peer.take()
+
+    assert connected["resumed"] is True
+    assert connected["user_id"] == "ann"
+    assert connected["session"] != "secret-p-1", "a secret opens its session once"
+    assert subscribed["channels"] == ["robots"]
+    assert subscribed["recovered"] == {"$everyone": True, "robots": True}
+    assert offsets(events) == [3, 4]
+    assert offsets(events, "$personal") == [1]
+
+
+def test_without_positions_a_session_goes_on_from_what_is_known_to_have_arrived() -> None:
+    """Bytes handed to a socket may be lost with it: sent again rather than never."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    session.pinged(b"1", hub.heads())
+    publish(hub, "robots")
+    session.ponged(b"1")
+    publish(hub, "robots")
+    peer.disconnect()
+    peer.take()
+    peer.connect(session=session.secret)
+
+    assert offsets(peer.take()) == [3, 4]
+
+
+def test_subscribing_again_confirms_nothing() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    peer.say(type="subscribe", channels=["robots"])
+    peer.disconnect()
+    peer.take()
+    peer.connect(session=session.secret)
+
+    assert offsets(peer.take()) == [1, 2]
+
+
+def test_a_channel_left_and_followed_again_is_resumed_from_its_new_beginning() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    peer.say(type="unsubscribe", channels=["robots"])
+    publish(hub, "robots", 2)
+    peer.say(type="subscribe", channels=["robots"])
+    publish(hub, "robots", 1)
+    peer.disconnect()
+    peer.take()
+    peer.connect(session=session.secret)
+
+    assert offsets(peer.take()) == [5]
+
+
+def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
+    hub = make_hub(ttl_seconds=300)
+    peer = Peer(hub, "p")
+    session = peer.connect("robots", user_id="ann")
+    peer.disconnect()
+    peer.take()
+    again = peer.connect(session=session.secret, now_ns=300 * SECOND)
+
+    assert peer.take()[0]["resumed"] is False
+    assert again is not session
+    assert hub.store.client(session.client_id) is None
+    assert hub.store.user("ann") == []
+    assert hub.store.expired == 1
+
+
+def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
+    hub = make_hub()
+    lost = []
+    for number in range(7):
+        peer = Peer(hub, f"p{number}")
+        lost.append(peer.connect())
+        peer.disconnect()
+
+    assert hub.store.remembered == 5
+    assert [hub.store.client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
+
+
+def tell(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try
+    return hub.broadcast(Broadcast(event=Raw(b'{"hello":1}'), **target), somebody(), now_ns=0)
+
+
+def test_a_message_reaches_one_client_one_user_or_everyone() -> None:
+    hub = make_hub()
+    ann, ben = Peer(hub, "ann"), Peer(hub, "ben")
+    session = ann.connect(user_id="u")
+    ben.connect(user_id="u")
+    one = tell(hub, client_id=session.client_id)
+    both = tell(hub, user_id="u")
+    everyone = tell(hub, everyone=True)
+    nobody = tell(hub, user_id="other")
+
+    assert [one.recipients, both.recipients, everyone.recipients, nobody.recipients] == [1, 2, 2, 0]
+    assert offsets(ann.received, "$personal") == [1, 2]
+    assert offsets(ben.received, "$personal") == [1]
+    assert offsets(ann.received, "$everyone") == offsets(ben.received, "$everyone") == [1]
+    assert everyone.position == Position("e1", 1)
+
+
+def test_a_lagging_client_gets_its_personal_messages_when_it_reads_on() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    peer.writing_paused = True
+    for _ in range(3):
+        tell(hub, client_id=session.client_id)
+        publish(hub, "robots")
+    assert offsets(peer.received, "$personal") == []
+    peer.read_on()
+
+    assert offsets(peer.received, "$personal") == [1, 2, 3]
+    assert offsets(peer.received) == [1, 2, 3]
+
+
+def test_the_connections_channel_tells_who_came_went_and_follows_what() -> None:
+    hub = make_hub()
+    watcher = Peer(hub, "watcher")
+    watcher.connect("connections")
+    watcher.take()
+    peer = Peer(hub, "p")
+    session = peer.connect(user_id="ann")
+    peer.say(type="subscribe", channels=["robots"])
+    peer.say(type="unsubscribe", channels=["robots"])
+    peer.disconnect()
+    events = watcher.take()
+
+    assert [event["event_type"] for event in events] == [
+        "client.connected",
+        "client.subscribed",
+        "client.unsubscribed",
+        "client.disconnected",
+    ]
+    assert all(event["data"]["client_id"] == session.client_id for event in events)
+    assert [event["data"]["total_connections"] for event in events] == [2, 2, 2, 1]
+
+
+def test_a_loss_on_the_bus_is_told_right_before_the_event_that_showed_it() -> None:
+    """Live, from history, and over REST's bytes: always the same."""
+    hub = make_hub()
+    live = Peer(hub, "live")
+    live.connect("robots")
+    live.take()
+    for sequence in (1, 2, 6):
+        stamp = Envelope(incarnation=1, sequence=sequence, sent_ns=0).pack()
+        hub.tick([[b"robots", b"1", stamp]], now_ns=0)
+    later = Peer(hub, "later")
+    later.connect()
+    history = later.say(type="subscribe", channels=["robots"], last=10)[1:]
+    told = live.take()
+
+    assert told == history
+    assert [(m["type"], m.get("offset"), m.get("count")) for m in told] == [
+        ("event", 1, None),
+        ("event", 2, None),
+        ("gap", None, 3),
+        ("event", 6, None),
+    ]
+    assert (told[2]["reason"], told[2]["from"], told[2]["to"]) == ("bus_loss", 3, 5)
+
+
+def test_the_address_that_a_client_comes_back_with_delivers_once() -> None:
+    """It names session, channels and positions at once, as it cannot know what still holds."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    publish(hub, "robots", 2)
+    positions = session.positions()
+    peer.disconnect()
+    publish(hub, "robots", 3)
+    peer.take()
+    peer.connect("robots", "logs.a", session=session.secret, since=positions)
+
+    assert offsets(peer.received) == [3, 4, 5]
+    assert [*session.subscriptions] == ["robots", "logs.a"]
+
+
+def test_a_lagging_client_that_asks_for_the_last_few_still_gets_all_it_is_owed() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect("robots")
+    peer.writing_paused = True
+    publish(hub, "robots", 20)
+    peer.say(type="subscribe", channels=["robots"], last=2)
+    peer.read_on()
+
+    assert offsets(peer.received) == list(range(1, 21))
+
+
+def test_a_channel_named_over_and_over_costs_no_more_than_once() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect()
+    [subscribed] = peer.say(type="subscribe", channels=["robots"] * 1000)
+
+    assert subscribed["channels"] == ["robots"]
+    assert [*session.subscriptions] == ["robots"]

@@ -1,0 +1,249 @@
+"""When the pacer writes: counted, on a real event loop; how long anything takes is no matter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.config.model import Fanout as Settings
+from gateway.core.fanout.cohorts import Reader
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.write_scheduler import PENDING_MAX, UNREAD_SECONDS_MAX, WriteScheduler
+from tests.support.core import Writer, make_hub, publish, somebody
+from tests.support.waiting import eventually
+
+
+NEVER = 1.0
+"""As long a pause as there can be; no test here lasts until its end."""
+
+
+class Slow:
+    """A socket to which a write is work for a while, and that counts writes and frames."""
+
+    def __init__(self, hub: Hub, *, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.sizes: list[int] = []
+        connect_request = ConnectRequest(
+            client_id="c", secret="c", identity=somebody(), channels=["robots"]
+        )
+        self.session = hub.arrive(connect_request, self._reader, now_ns=0)
+        hub.fanout.write()
+        self.sizes.clear()
+
+    def _reader(self) -> Reader:
+        return Reader(way=Writer(self._write), on_lag=lambda: None)
+
+    def _write(self, data: bytes) -> None:
+        self.sizes.append(data.count(b'"channel":"robots"'))
+        work(self.seconds)
+
+
+def work(seconds: float) -> None:
+    """Keep this thread busy, however long others keep it from that."""
+    done = time.thread_time() + seconds
+    while time.thread_time() < done:
+        pass
+
+
+def paced(hub: Hub, pace: str, flush_seconds: float) -> tuple[WriteScheduler, list[float]]:
+    """A pacer, and what it says of its writes."""
+    written: list[float] = []
+    settings = Settings(pace=pace, flush_seconds=flush_seconds)  # type: ignore[arg-type]
+    return WriteScheduler(hub.fanout, settings, on_written=written.append), written
+
+
+async def test_an_event_that_comes_alone_is_written_at_once() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, written = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    write_scheduler.close()
+
+    assert socket.sizes == [1]
+    assert len(written) == 1
+
+
+async def test_after_a_write_that_took_its_time_events_gather() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.3)
+    write_scheduler, written = paced(hub, "adaptive", NEVER)
+    for _ in range(20):
+        publish(hub, "robots")
+    assert socket.sizes == [1], "the others wait"
+    await eventually(lambda: len(socket.sizes) == 2)
+    write_scheduler.close()
+
+    assert socket.sizes == [1, 19]
+    assert len(written) == 2
+
+
+async def test_work_too_short_for_a_timer_adds_up_to_a_pause() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.0002)
+    write_scheduler, _ = paced(hub, "adaptive", NEVER)
+    for _ in range(10_000):  # others on this machine may give it rest enough, but not always
+        publish(hub, "robots")
+        if hub.fanout.pending:
+            break
+    pending = len(hub.fanout.pending)
+    write_scheduler.close()
+
+    assert pending == 1
+    assert len(socket.sizes) > 1, "the first were written at once"
+
+
+async def test_the_bus_rests_as_long_as_the_loop_has_worked_but_is_looked_at_again_soon() -> None:
+    write_scheduler, _ = paced(make_hub(), "adaptive", NEVER)
+    work(0.3)
+    assert write_scheduler.rest(1) == 0, "it was not for events"
+    write_scheduler.begin()
+    work(0.3)
+    assert write_scheduler.rest(1) == UNREAD_SECONDS_MAX
+    write_scheduler.close()
+
+
+async def test_the_bus_does_not_rest_if_many_events_were_taken_in_at_once() -> None:
+    """To have been woken once for so many costs each of them little."""
+    write_scheduler, _ = paced(make_hub(), "adaptive", NEVER)
+    write_scheduler.begin()
+    work(0.02)
+
+    assert write_scheduler.rest(10_000) == 0
+    write_scheduler.close()
+
+
+async def test_the_bus_never_rests_without_a_flush_time() -> None:
+    write_scheduler, _ = paced(make_hub(), "adaptive", 0.0)
+    write_scheduler.begin()
+    work(0.02)
+
+    assert write_scheduler.rest(1) == 0
+    write_scheduler.close()
+
+
+async def test_the_bus_rests_while_events_gather_at_a_fixed_pace() -> None:
+    hub = make_hub()
+    Slow(hub)
+    write_scheduler, _ = paced(hub, "fixed", NEVER)
+    write_scheduler.begin()
+    work(0.02)
+    assert write_scheduler.rest(1) == 0
+    publish(hub, "robots")
+    assert write_scheduler.rest(1) == UNREAD_SECONDS_MAX
+    write_scheduler.close()
+
+
+async def test_who_comes_late_in_a_pause_takes_along_those_that_wait() -> None:
+    """As long as was worked is for gathering, then the next event ends the pause."""
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.4)
+    write_scheduler, _ = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    ends = write_scheduler._end
+    publish(hub, "robots", 2)
+    assert socket.sizes == [1]
+    while time.perf_counter() < write_scheduler._gathering_until:
+        pass  # and the loop does not turn: no timer can end the pause
+    publish(hub, "robots")
+    assert socket.sizes == [1, 3]
+    write_scheduler.close()
+
+    assert ends is not None
+    assert ends.cancelled()
+
+
+async def test_once_a_pause_is_over_and_nothing_came_the_next_event_is_written_at_once() -> None:
+    hub = make_hub()
+    socket = Slow(hub, seconds=0.005)
+    write_scheduler, _ = paced(hub, "adaptive", NEVER)
+    publish(hub, "robots")
+    await eventually(lambda: write_scheduler._end is None)
+    publish(hub, "robots")
+    write_scheduler.close()
+
+    assert socket.sizes == [1, 1]
+
+
+async def test_a_fixed_pace_gathers_from_the_first_event_on() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, written = paced(hub, "fixed", 0.02)
+    publish(hub, "robots")
+    publish(hub, "robots", 2)
+    assert socket.sizes == []
+    await eventually(lambda: socket.sizes)
+    publish(hub, "robots")
+    assert socket.sizes == [3], "it gathers again"
+    await eventually(lambda: len(socket.sizes) == 2)
+    write_scheduler.close()
+
+    assert socket.sizes == [3, 1]
+    assert len(written) == 2
+
+
+async def test_without_a_flush_time_nothing_gathers() -> None:
+    for pace in ("fixed", "adaptive"):
+        hub = make_hub()
+        socket = Slow(hub, seconds=0.002)
+        write_scheduler, _ = paced(hub, pace, 0.0)
+        for _ in range(5):
+            publish(hub, "robots")
+        write_scheduler.close()
+
+        assert socket.sizes == [1] * 5, pace
+
+
+async def test_a_flush_time_below_the_timers_resolution_holds_nothing_up() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, _ = paced(hub, "fixed", 0.0001)
+    publish(hub, "robots")
+    write_scheduler.close()
+
+    assert socket.sizes == [1]
+
+
+async def test_what_gathers_is_bounded() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, _ = paced(hub, "fixed", NEVER)
+    for _ in range(PENDING_MAX + 10):
+        publish(hub, "robots")
+    pending = len(hub.fanout.pending)
+    write_scheduler.close()
+
+    assert socket.sizes == [PENDING_MAX]
+    assert pending == 10
+
+
+async def test_nothing_is_written_once_it_is_closed() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, _ = paced(hub, "fixed", 0.001)
+    publish(hub, "robots")
+    write_scheduler.close()
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.002, later.set)
+    await later.wait()
+
+    assert socket.sizes == []
+
+
+async def test_what_a_rate_holds_back_is_written_when_it_is_due() -> None:
+    hub = make_hub()
+    socket = Slow(hub)
+    write_scheduler, _ = paced(hub, "adaptive", 0.0)
+    hub.receive(
+        socket.session,
+        '{"type":"subscribe","channels":["robots"],"rate":4}',
+        now_ns=time.time_ns(),
+    )
+    socket.sizes.clear()
+    for _ in range(3):
+        publish(hub, "robots", now_ns=time.time_ns())
+    assert socket.sizes == [1], "the first comes at once"
+    await eventually(lambda: len(socket.sizes) == 2)
+    write_scheduler.close()
+
+    assert hub.fanout.due_ns is None

@@ -1,0 +1,80 @@
+"""Who is pinged, who is sent away, and who is left in peace."""
+
+from __future__ import annotations
+
+from gateway.config.model import Clients
+from gateway.core.fanout.cohorts import Cursors
+from gateway.core.protocol.errors import CloseCode
+from gateway.web.sockets.heartbeat import ClientHeartbeat
+from tests.support.core import make_hub
+
+
+class Peer:
+    """A connection as the pulse sees it; `answers` at once, or never."""
+
+    def __init__(self, *, answers: bool = True, buffered: int = 0) -> None:
+        self.answers = answers
+        self.buffered = buffered
+        self.lag = 0
+        self.heard = True
+        self.pings = 0
+        self.ended: list[CloseCode] = []
+
+    def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
+        self.pings += 1
+        self.heard = self.answers
+
+    def end(self, code: CloseCode) -> None:
+        self.ended.append(code)
+
+
+def beat(heartbeat: ClientHeartbeat, *, until: float, start: float = 0.0) -> None:
+    for second in range(int(start), int(until)):
+        heartbeat.beat(now=float(second))
+
+
+def test_who_answers_is_pinged_again_and_stays() -> None:
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer()
+    heartbeat.add(peer, now=0)
+    beat(heartbeat, until=301)
+
+    assert (peer.pings, peer.ended) == (10, [])
+
+
+def test_who_is_silent_is_sent_away_after_the_grace() -> None:
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False)
+    heartbeat.add(peer, now=0)
+    beat(heartbeat, until=40)
+    assert peer.ended == []
+    beat(heartbeat, start=40, until=42)
+
+    assert peer.ended == [CloseCode.HEARTBEAT_TIMEOUT]
+
+
+def test_a_socket_that_takes_nothing_is_sent_away_after_the_stall() -> None:
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False, buffered=500)
+    heartbeat.add(peer, now=0)
+    beat(heartbeat, until=200)
+
+    assert peer.ended == [CloseCode.SLOW_CONSUMER]
+
+
+def test_an_outage_that_is_over_has_no_late_verdict() -> None:
+    """Bytes waited for 45 s, then all went out; that was all."""
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False, buffered=500)
+    heartbeat.add(peer, now=0)
+    beat(heartbeat, until=45)
+    peer.answers, peer.heard, peer.buffered = True, True, 0
+    beat(heartbeat, start=45, until=600)
+
+    assert peer.ended == []
+
+
+def test_a_slow_socket_that_moves_is_no_stalled_one() -> None:
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False, buffered=100_000)
+    heartbeat.stalled(peer, now=0)
+    for second in range(1, 900, 60):
+        peer.buffered -= 100
+        heartbeat.beat(now=float(second))
+
+    assert peer.ended == []

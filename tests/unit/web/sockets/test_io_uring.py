@@ -1,0 +1,163 @@
+"""Sending to many sockets at once: what each took, and what is told of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gc
+import resource
+import socket
+from array import array
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from gateway.web.sockets.io_uring import REQUESTS_MAX, Ring
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Pair]]:
+    """Connected sockets, none of which waits."""
+    made = [socket.socketpair() for _ in range(2 * REQUESTS_MAX + 10)]
+    for pair in made:
+        for end in pair:
+            end.setblocking(False)
+    yield made
+    for pair in made:
+        for end in pair:
+            end.close()
+
+
+def near(pairs: list[Pair]) -> array[int]:
+    return array("i", [one.fileno() for one, _ in pairs])
+
+
+@pytest.mark.parametrize("count", [1, 2, REQUESTS_MAX - 1, REQUESTS_MAX, REQUESTS_MAX + 1, 266])
+def test_all_get_all_of_it_wherever_the_queues_stand(
+    ring: Ring, pairs: list[Pair], count: int
+) -> None:
+    some = pairs[:count]
+    for number in range(10):
+        data = b"%d" % number * (number + 1)
+        assert [] == ring.send(near(some), data)
+        assert {data} == {far.recv(100) for _, far in some}
+
+
+def test_who_takes_only_a_part_or_nothing_is_named(ring: Ring, pairs: list[Pair]) -> None:
+    some = pairs[:150]
+    slow, data = (3, 149), b"x" * 50_000
+    taken = dict.fromkeys(slow, 0)
+    for _ in range(20):
+        for index, took in ring.send(near(some), data):
+            assert index in slow
+            assert took == -errno.EAGAIN or 0 < took < len(data)
+            taken[index] += max(took, 0) - len(data)
+        for index in slow:
+            taken[index] += len(data)
+        for index, (_, far) in enumerate(some):
+            if index not in slow:
+                assert len(data) == read(far)
+
+    assert min(taken.values()) < 20 * len(data)
+    for index in slow:
+        assert taken[index] == read(some[index][1])
+
+
+def read(end: socket.socket) -> int:
+    """Read all there is, and return how much that was."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while data := end.recv(1 << 20):
+            count += len(data)
+    return count
+
+
+def test_a_broken_socket_costs_the_others_nothing(ring: Ring, pairs: list[Pair]) -> None:
+    some = pairs[:5]
+    some[1][1].close()
+    sockets = near(some)
+    sockets[3] = 99_999  # nobody's
+
+    assert [(1, -errno.EPIPE), (3, -errno.EBADF)] == ring.send(sockets, b"data")
+    assert [b"data"] * 3 == [some[index][1].recv(9) for index in (0, 2, 4)]
+
+
+class Kernel:
+    """System calls that only do a part of what they are asked for, at times."""
+
+    def __init__(self, ring: Ring, *most: int) -> None:
+        """Each call takes so many requests, -1 is interrupted, 0 does nothing; then all is as it is."""
+        self.real: Callable[..., int] = ring._syscall
+        self.most = list(most)
+        ring._syscall = self  # type: ignore[assignment]  # it is called as that is
+
+    def __call__(self, number: int, ring: int, requests: int, wait: int, *rest: int) -> int:
+        if not self.most:
+            return self.real(number, ring, requests, wait, *rest)
+        most = self.most.pop(0)
+        if most < 0:
+            ctypes.set_errno(errno.EINTR)
+            return -1
+        return self.real(number, ring, min(most, requests), 0, *rest) if most else 0
+
+
+def test_a_kernel_that_takes_them_bit_by_bit_sends_all(ring: Ring, pairs: list[Pair]) -> None:
+    Kernel(ring, -1, 2, 3, -1, 1)
+    for data in (b"one", b"two", b"three"):
+        assert [] == ring.send(near(pairs), data)
+        assert {data} == {far.recv(100) for _, far in pairs}
+
+
+def test_a_kernel_that_stops_midway_is_not_asked_again_and_who_has_it_is_known(
+    ring: Ring, pairs: list[Pair]
+) -> None:
+    some = pairs[:20]
+    assert [] == ring.send(near(some), b"old")
+    assert {b"old"} == {far.recv(100) for _, far in some}
+    kernel = Kernel(ring, 5, -1, 2, 0)
+    short = ring.send(near(some), b"new")
+
+    assert [(n, -errno.EAGAIN) for n in range(7, 20)] == short
+    assert [b"new"] * 7 == [far.recv(100) for _, far in some[:7]]
+    assert [0] * 13 == [read(far) for _, far in some[7:]]
+    assert ring.closed
+    assert [(n, -errno.EAGAIN) for n in range(20)] == ring.send(near(some), b"more")
+    assert not kernel.most
+
+
+def test_a_closed_ring_sends_nothing_and_says_so(ring: Ring, pairs: list[Pair]) -> None:
+    some = pairs[:200]
+    assert [] == ring.send(near(some), b"1")
+    ring.close()
+
+    assert [(n, -errno.EAGAIN) for n in range(200)] == ring.send(near(some), b"2")
+    assert {b"1"} == {far.recv(9) for _, far in some}
+
+
+def test_where_there_is_none_the_reason_is_told_and_nothing_stays_open() -> None:
+    gc.collect()
+    used = psutil.Process().num_fds()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"\S"):
+            Ring()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert psutil.Process().num_fds() <= used
+
+
+def test_nothing_stays_open_of_a_ring_that_is_let_go(ring: Ring) -> None:
+    gc.collect()
+    used = psutil.Process().num_fds()
+    another = Ring()
+    assert used < psutil.Process().num_fds()
+    del another
+
+    assert psutil.Process().num_fds() <= used
