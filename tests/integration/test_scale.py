@@ -29,7 +29,7 @@ async def test_5000_clients_receive_one_event(launch: Launch, publisher: NewPubl
         await swarm.connect(5000)
         status = await gateway.status("?limit=1")
         bus.send("scale", {"n": 1})
-        await swarm.all(lambda bee: bee.count == 1, within=30)
+        await swarm.all(lambda bee: bee.count == 1)
     finally:
         swarm.close()
 
@@ -64,7 +64,7 @@ async def test_100_clients_get_every_event_in_order(
     try:
         await swarm.connect(100)
         await _pour(bus, count, per_second)
-        await swarm.all(lambda bee: bee.last == count, within=60)
+        await swarm.all(lambda bee: bee.last == count)
     finally:
         swarm.close()
 
@@ -86,7 +86,7 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing_behind(
         try:
             await swarm.connect(400)
             bus.send_numbered("waves", range(100))
-            await swarm.all(lambda bee: bee.count == 100, within=30)
+            await swarm.all(lambda bee: bee.count == 100)
         finally:
             swarm.close()
         await _empty(gateway)

@@ -20,7 +20,7 @@ from tests.support.issuer import hs256, rs256
 from tests.support.raw import TEXT
 from tests.support.sse import EventSource
 from tests.support.tokens import SECRET, bearer, token
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 from tests.support.ws import Client
 
 
@@ -138,7 +138,7 @@ def texts(value: str) -> list[bytes]:
 async def say(gateway: Gateway, head: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         await reader.readline()
     writer.close()
 

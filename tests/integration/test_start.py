@@ -15,7 +15,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import free_port, free_tcp
 from tests.support.command import run
 from tests.support.gateway import Gateway
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(scaled(20)):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()

@@ -17,7 +17,7 @@ from tests.support.gateway import Gateway
 from tests.support.raw import Ended
 from tests.support.record import Record
 from tests.support.tls import Files, TlsPeer
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 Peers = Callable[..., TlsPeer]
@@ -93,7 +93,9 @@ async def test_everything_is_served_over_tls(
     async with aiohttp.ClientSession() as http:
         url = f"{gateway.url}/events?channels=a&last=1"
         async with http.get(url, ssl=gateway.trust or True) as stream:
-            line = await asyncio.wait_for(stream.content.readuntil(b"\n\n"), scaled(10))
+            line = await asyncio.wait_for(
+                stream.content.readuntil(b"\n\n"), scaled(DEADLINE_SECONDS)
+            )
 
     assert gateway.url.startswith("https://127.0.0.1:")
     assert event["offset"] == 1
@@ -140,7 +142,7 @@ async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> Non
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(words)
         try:
-            answer = await asyncio.wait_for(reader.read(), scaled(15))
+            answer = await asyncio.wait_for(reader.read(), scaled(DEADLINE_SECONDS))
         except ConnectionResetError:
             answer = b""
         assert b"HTTP" not in answer

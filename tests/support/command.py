@@ -18,10 +18,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.support.forkserver import PACKAGES, search_path, start
-from tests.support.waiting import eventually, scaled
-
-
-_END_SECONDS = 15.0
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 class Command:
@@ -86,7 +83,7 @@ class Command:
 
     async def until(self, condition: Callable[[Command], object]) -> None:
         """Wait until something is so of what it has said."""
-        await eventually(lambda: condition(self), within=20, saying=self._said)
+        await eventually(lambda: condition(self), saying=self._said)
 
     def _said(self) -> str:
         return f"output: {self.output[-2000:]!r}\nerrors: {self.errors[-2000:]!r}"
@@ -109,11 +106,11 @@ class Command:
     def wait(self) -> int:
         """Wait until it has ended, and all that it wrote is here; its exit status."""
         try:
-            status = self.process.wait(scaled(_END_SECONDS))
+            status = self.process.wait(scaled(DEADLINE_SECONDS))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it does not end\n{self._said()}") from None
         for thread in self._threads:
-            thread.join(scaled(_END_SECONDS))
+            thread.join(scaled(DEADLINE_SECONDS))
         return status
 
     async def exited(self) -> int:
@@ -125,7 +122,7 @@ class Command:
         self.process.kill()
         self.process.wait()
         for thread in self._threads:
-            thread.join(scaled(_END_SECONDS))
+            thread.join(scaled(DEADLINE_SECONDS))
         with contextlib.suppress(BrokenPipeError):  # it did not read all
             self._stdin.close()
         for end in self._reading_ends:

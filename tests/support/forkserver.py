@@ -35,7 +35,7 @@ from typing import TextIO
 PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
 _PRELOADED = (
     "gateway.service",
-    "gateway.workers.crew",
+    "gateway.workers.supervisor",
     "gateway.cli.following",
     "gateway.cli.publishing",
     "neurograph_client",

@@ -29,11 +29,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.addresses import ipc
 from tests.support.forkserver import Process, search_path, start
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
 WORKERS = os.environ.get("TEST_WORKERS", "")
 """With how many workers the tests' gateways run, unless they say it themselves."""
 
@@ -129,7 +127,7 @@ class Gateway:
         self._reader.start()
         with self._changed:
             self._changed.wait_for(
-                lambda: self.url or self.process.poll() is not None, scaled(START_SECONDS)
+                lambda: self.url or self.process.poll() is not None, scaled(DEADLINE_SECONDS)
             )
         if not self.url:
             self.process.kill()
@@ -212,7 +210,7 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one HTTP request: `body` goes as JSON, `raw` as it is."""
-        limit = aiohttp.ClientTimeout(total=scaled(15))
+        limit = aiohttp.ClientTimeout(total=scaled(DEADLINE_SECONDS))
         async with aiohttp.ClientSession(timeout=limit) as http:
             data = json.dumps(body).encode() if body is not None else raw
             kind = {"Content-Type": "application/json"} if body is not None else {}
@@ -269,7 +267,7 @@ class Gateway:
             answer = await self.request("GET", f"/api/v1/websocket/channels/{channel}")
             return answer.status == 200 and answer.json["position"]["offset"] >= offset
 
-        await eventually(there, within=20, saying=f"{channel} stands at {offset}")
+        await eventually(there, saying=f"{channel} stands at {offset}")
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
@@ -304,10 +302,12 @@ class Gateway:
             self._changed.notify_all()
 
     def _wait_ready(self) -> None:
-        ends = time.monotonic() + scaled(START_SECONDS)
+        ends = time.monotonic() + scaled(DEADLINE_SECONDS)
         while time.monotonic() < ends:
             try:
-                with urlopen(self.url + "/readyz", timeout=scaled(5), context=self.trust) as answer:
+                with urlopen(
+                    self.url + "/readyz", timeout=scaled(DEADLINE_SECONDS), context=self.trust
+                ) as answer:
                     if answer.status == 200:
                         return
             except URLError:
@@ -318,12 +318,12 @@ class Gateway:
 
     def _wait_exit(self) -> int:
         try:
-            code = self.process.wait(scaled(STOP_SECONDS))
+            code = self.process.wait(scaled(DEADLINE_SECONDS))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"the gateway does not end:\n{self.log_tail()}") from None
-        self._reader.join(scaled(5))
+        self._reader.join(scaled(DEADLINE_SECONDS))
         return code
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.support.gateway import Gateway
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ async def test_an_example_prints_events(installed: Path, gateway: Gateway, examp
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(scaled(20)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             while True:
                 await gateway.broadcast({"channel": "metrics", "event": metrics})
                 try:

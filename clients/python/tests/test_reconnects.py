@@ -13,7 +13,7 @@ from neurograph_client import Backoff, Client, Closed, Ended, Event, Gap
 from tests.conftest import Launch, NewPublisher
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 from .conftest import NewProxy
 
@@ -45,7 +45,7 @@ async def test_a_thousand_reconnects_leave_nothing_behind(
                 seen.append(item.data["n"])
                 await reconnected(client, connects)
 
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             await lose(200)
             gc.collect()
             tasks, files = len(asyncio.all_tasks()), process.num_fds()
