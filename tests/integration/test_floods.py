@@ -21,19 +21,14 @@ from tests.support.issuer import es256
 from tests.support.keyserver import KeyServer, hangs, has
 from tests.support.publisher import Publisher
 from tests.support.raw import CONTINUATION, TEXT, RawPeer, encode_frame
+from tests.support.sizes import full
 from tests.support.tokens import bearer
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 from tests.support.ws import Client
 
 
-FULL = os.environ.get("TEST_FULL") == "1"
 MB = 1024 * 1024
 PACE_SECONDS = 0.005
-
-
-def full(size: int, otherwise: int) -> int:
-    """How much of a flood there is."""
-    return size if FULL else otherwise
 
 
 def _memory(gateway: Gateway) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from gateway.web.endpoints.schemas import openapi_document
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.sizes import full
 from tests.support.tokens import SETTINGS, bearer, token
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
@@ -56,7 +56,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 }
 """What no generator hits upon: the names of channels that there are."""
 KEPT_BYTES_MAX = 32 * 1024 * 1024
-EXAMPLES = 200 if os.environ.get("TEST_FULL") else 50
+EXAMPLES = full(200, 25)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,6 @@ async def fill(gateway: Gateway, publisher: Publisher) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), [*RIGHT, *WRONG])
-@pytest.mark.timeout(300)
 def test_whatever_is_asked_is_answered_as_documented(
     guarded: Gateway, name: str, mode: GenerationMode
 ) -> None:
