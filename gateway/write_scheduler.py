@@ -50,8 +50,8 @@ class WriteScheduler:
         self._end: asyncio.Handle | None = None
         self._due: asyncio.Handle | None = None
         self._due_at = 0.0
-        fanout.ready = self._ready
-        fanout.wake = self._arm
+        fanout.on_pending = self._ready
+        fanout.on_held_back = self._arm
 
     def close(self) -> None:
         """Write nothing any more."""

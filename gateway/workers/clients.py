@@ -102,7 +102,7 @@ class Clients:
             child.pipe.send(messages.Refused(who.number, refused, spread))
             return
         session, resumed = self._hub.enter(connect_request, now_ns=now_ns)
-        session.reader = Reader(way=_Elsewhere(), on_lag=_nothing)
+        session.reader = Reader(writer=_Elsewhere(), on_lag=_nothing)
         self._count(session)
         self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
         context.places.take(who.address)
@@ -191,7 +191,7 @@ class Clients:
         """Count a client with all that it follows now, as one that has all there is."""
         assert session.reader is not None
         view = frozenset(session.subscriptions.values())
-        self._hub.fanout.follow(session.reader, view, self._hub.heads())
+        self._hub.fanout.subscribe(session.reader, view, self._hub.heads())
 
     def _hand(self, session: Session, _: ChannelLog, entry: Entry) -> None:
         client = self._clients.get(session.client_id)

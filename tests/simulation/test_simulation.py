@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.fanout import catch_up, selection
+from gateway.core.fanout import catch_up
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest import recovery
 from gateway.core.log import epochs, log
@@ -71,8 +71,7 @@ def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forget_what_was_replaced(patch: pytest.MonkeyPatch) -> None:
-    for module in (selection, catch_up):
-        patch.setattr(module, "conflated", lambda _log, _after, _last, _left_out: [])
+    patch.setattr(catch_up, "_conflated", lambda *_: b"")
 
 
 def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:

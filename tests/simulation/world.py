@@ -105,7 +105,7 @@ class Gateway:
             remembered_max=1000,
             started_ns=self.world.now_ns,
         )
-        self.hub.fanout.ready = self._ready
+        self.hub.fanout.on_pending = self._ready
         self.arriving: deque[list[bytes]] = deque()
         self.replies: deque[list[bytes]] = deque()
 

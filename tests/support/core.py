@@ -106,11 +106,11 @@ class Socket:
         self._full = full
         if self._made is not None:
             fanout, reader = self._made
-            (fanout.fill if full else fanout.drain)(reader)
+            (fanout.on_full if full else fanout.on_drained)(reader)
 
     def make_reader(self, fanout: Fanout, write: Callable[[bytes], object]) -> Reader:
         """Return the reader of the next connection; the socket stays as full as it is."""
-        reader = Reader(way=Writer(write), on_lag=lambda: None)
+        reader = Reader(writer=Writer(write), on_lag=lambda: None)
         self._made = fanout, reader
         self.writing_paused = self._full
         return reader

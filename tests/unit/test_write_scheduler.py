@@ -32,7 +32,7 @@ class Slow:
         self.sizes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(way=Writer(self._write), on_lag=lambda: None)
+        return Reader(writer=Writer(self._write), on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.sizes.append(data.count(b'"channel":"robots"'))

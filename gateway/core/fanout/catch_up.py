@@ -1,13 +1,22 @@
-"""What a reader that is behind gets of one channel next: from the log, as its view sees it."""
+"""What a view gets of one channel from its log: all events, or the newest of each key.
 
-from collections.abc import Collection
+A place in the log stands for all that was not written yet, whether the reader lags or the rate of
+its view holds events back. So both are served from here, by the same rules for filters, keys, gaps
+and epochs.
+
+The first event of an epoch names it. Where a view leaves that event out, a gap names the epoch
+instead, so no event reaches a reader that does not know its epoch. A place at `ORIGIN` belongs to a
+reader that was not told any epoch of the channel.
+"""
+
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import compress
 
-from gateway.core.fanout.selection import Matches, conflated, in_order, with_epochs
+from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
-from gateway.core.log.epochs import Cursor
-from gateway.core.log.log import ChannelLog, Entry, gap_frame, notice
+from gateway.core.log.epochs import ORIGIN, Cursor
+from gateway.core.log.log import ChannelLog, Entry, epoch_gap, gap_frame
 
 
 @dataclass(slots=True)
@@ -27,8 +36,8 @@ class Part:
         self.events += sum([entry.is_event for entry in entries])
 
 
-def everything(log: ChannelLog, after: Cursor, seen: ChannelView, *, bytes_max: int) -> Part:
-    """Take the next events behind a place, about `bytes_max` of them; a gap first if some are gone."""
+def everything(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
+    """Return the next entries behind a place, about `bytes_max` of them; a gap first if some are gone."""
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
@@ -39,56 +48,76 @@ def everything(log: ChannelLog, after: Cursor, seen: ChannelView, *, bytes_max: 
         part.evicted = missing.amount or 1
     entries = log.read(after, bytes_max=bytes_max)
     part.reached = entries[-1].at if entries else log.newest
-    if not seen.filters:
+    if not view.filters:
         part.add(entries)
         return part
-    verdicts = Matches(entries)
-    for entry, passes in zip(entries, verdicts.of(seen.filters), strict=True):
+    matches = Matches(entries)
+    for entry, passes in zip(entries, matches.any_of(view.filters), strict=True):
         if passes:
             part.add([entry])
         elif entry.begins:
-            part.frames.append(notice(log, entry, "filtered").frame)
-    part.filter_errors = verdicts.errors
+            part.frames.append(epoch_gap(log, entry, "filtered").frame)
+    part.filter_errors = matches.errors
     return part
 
 
 def newest(
-    log: ChannelLog,
-    after: Cursor,
-    seen: ChannelView,
-    *,
-    bytes_max: int,
-    until: Cursor | None = None,
+    log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63
 ) -> Part:
-    """Take the newest event of each key behind a place; a gap stands for what they replace.
+    """Return the newest event of each key behind a place, up to another; a gap stands for the others.
 
-    Up to the place `until`, or all there is.
+    About `bytes_max` bytes. The gap's count is null where the log no longer holds all of them.
     """
-    until = until or log.newest
     current = [entry for entry in log.current(after) if entry.at <= until]
-    held = [entry for entry in log.held(after) if entry.at <= until]
-    verdicts = Matches([*current, *held])
-    passes = verdicts.of(seen.filters)
+    held = log.held(after, until)
+    matches = Matches([*current, *held])
+    passes = matches.any_of(view.filters)
     chosen = {entry.key: entry for entry in compress(current, passes)}
     passing = list(compress(held, passes[len(current) :]))
     chosen.update({entry.key: entry for entry in passing if entry.is_event})
-    entries = in_order((*chosen.values(), *[e for e in passing if not e.is_event]))
+    entries = sorted((*chosen.values(), *[e for e in passing if not e.is_event]), key=_place)
     size = 0
     for at, entry in enumerate(entries, 1):
         size += len(entry.frame)
         if size >= bytes_max:
             del entries[at:]
-    reached = entries[-1].at if entries and size >= bytes_max else until
-    part = Part(reached)
-    part.conflated = sum(e.is_event and e.at <= reached for e in passing)
+    part = Part(entries[-1].at if entries and size >= bytes_max else until)
+    part.conflated = sum(e.is_event and e.at <= part.reached for e in passing)
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
-    known = None if log.missing(after) is not None else part.conflated
-    part.frames += with_epochs(log, after.epoch_number, entries)
-    if reached.epoch_number != (entries[-1].at.epoch_number if entries else after.epoch_number):
-        # Nothing of the present epoch was wanted, but what follows is numbered in it.
-        epoch = log.epochs.position(reached).epoch
-        part.frames.append(gap_frame(log.name, epoch, "filtered", last=reached.offset))
-    part.events = sum(entry.is_event for entry in entries)
-    part.frames += conflated(log, after, reached, known)
-    part.filter_errors = verdicts.errors
+    part.events = sum([entry.is_event for entry in entries])
+    part.filter_errors = matches.errors
+    part.frames += _with_epochs(log, after, entries, part.reached)
+    count = None if log.missing(after) is not None else part.conflated
+    if count != 0:
+        part.frames.append(_conflated(log, after, part.reached, count))
     return part
+
+
+def _place(entry: Entry) -> Cursor:
+    return entry.at
+
+
+def _with_epochs(
+    log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor
+) -> Iterator[bytes]:
+    """Return the entries' frames, with a gap wherever an epoch begins that no entry names."""
+    known = None if after == ORIGIN else after.epoch_number
+    for entry in entries:
+        if entry.is_event and not entry.begins and entry.at.epoch_number != known:
+            position = log.epochs.position(entry.at)
+            yield gap_frame(log.name, position.epoch, "conflated", last=position.offset - 1)
+        known = entry.at.epoch_number
+        yield entry.frame
+    if known != reached.epoch_number:
+        # The view wants nothing of the present epoch so far, but what follows is numbered in it.
+        position = log.epochs.position(reached)
+        yield gap_frame(log.name, position.epoch, "filtered", last=position.offset)
+
+
+def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
+    """Return the gap for the events between two places that newer ones replace."""
+    first = after.offset + 1 if after.epoch_number == last.epoch_number else None
+    position = log.epochs.position(last)
+    return gap_frame(
+        log.name, position.epoch, "conflated", first=first, last=position.offset, count=count
+    )

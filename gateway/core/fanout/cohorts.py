@@ -1,10 +1,10 @@
-"""One consumer of events, and what it tells of itself."""
+"""Readers, and cohorts of live readers that share a view."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
-from gateway.core.fanout.selection import Gathered, Pace
 from gateway.core.fanout.views import ChannelView, SeenChannel, View, channel_view, is_plain, names
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog
@@ -16,94 +16,130 @@ Cursors = Mapping[str, Cursor]
 
 
 class Writer(Protocol):
-    """The way to one client's socket."""
+    """Writes to one client's socket."""
 
     def write(self, data: bytes, /) -> object:
-        """Take frames to be sent behind those before."""
+        """Write frames behind those written before."""
         ...
 
 
-@dataclass(slots=True)
-class Tally:
-    """What was delivered since the last look, in bulk for the metrics."""
+class CohortWriter(Protocol):
+    """Writes the same bytes to the sockets of all members of a cohort."""
 
-    events: int = 0
-    writes: int = 0
-    bytes: int = 0
-    evicted: int = 0
-    lagged: int = 0
-    conflated: int = 0
-    filter_errors: int = 0
+    def add(self, writer: Writer) -> None:
+        """Write to this socket too, behind what its own writer has written."""
+        ...
+
+    def discard(self, writer: Writer) -> None:
+        """Write to this socket no more."""
+        ...
+
+    def write_all(self, data: bytes) -> Collection[Writer]:
+        """Write to all, and return the writers that failed."""
+        ...
+
+
+class SequentialWriter:
+    """A cohort's writer that writes to one socket after the other."""
+
+    def __init__(self) -> None:
+        self._writes: dict[Writer, Callable[[bytes], object]] = {}
+
+    def add(self, writer: Writer) -> None:
+        """Write to this socket too."""
+        self._writes[writer] = writer.write
+
+    def discard(self, writer: Writer) -> None:
+        """Write to this socket no more."""
+        del self._writes[writer]
+
+    def write_all(self, data: bytes) -> list[Writer]:
+        """Write to all, and return the writers that failed."""
+        failed = []
+        for writer, write in self._writes.items():
+            try:
+                write(data)
+            except Exception:  # one socket's fault must not cost the others their batch
+                failed.append(writer)
+        return failed
+
+
+class ReaderState(Enum):
+    """Where a reader is; `gateway.core.fanout.fanout` explains the transitions."""
+
+    DETACHED = auto()
+    LIVE = auto()
+    LAGGING = auto()
+    WAITING = auto()
 
 
 class Reader:
     """One consumer of events.
 
-    `cursors` is None while the reader is live; while it lags it holds the place reached in each
-    channel. A channel missing there has opened since, so it is owed from its beginning. Of a
-    channel in `latest_only` only the current values are owed, up to the place there. While it is `full`,
-    its socket's buffer is above its mark.
+    Unless it is live, `cursors` holds the place reached in each channel. A channel missing there
+    has opened since, so the reader gets it from its beginning. In `latest_only` stand channels of
+    which it gets the current values first, and the place up to which. It is `full` while its
+    socket's buffer is above its mark. `on_lag` is called when it begins to lag.
     """
 
-    __slots__ = ("cursors", "full", "latest_only", "on_lag", "personal", "served", "view", "way")
+    __slots__ = (
+        "cursors",
+        "full",
+        "latest_only",
+        "on_lag",
+        "personal",
+        "served",
+        "state",
+        "view",
+        "writer",
+    )
 
     def __init__(
         self,
         *,
-        way: Writer,
+        writer: Writer,
         on_lag: Callable[[], object],
         personal: ChannelLog | None = None,
     ) -> None:
-        self.way = way
+        self.writer = writer
         self.on_lag = on_lag
         self.personal = personal
         self.full = False
+        self.state = ReaderState.DETACHED
         self.view: View = frozenset()
-        self.cursors: dict[str, Cursor] | None = {}
+        self.cursors: dict[str, Cursor] = {}
         self.latest_only: dict[str, Cursor] = {}
         self.served: str | None = None
-        """The channel that the last part of what was owed came from."""
+        """The channel that was read last while it lagged."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a member of its view's cohort."""
+        return self.state is ReaderState.LIVE
 
 
-class CohortWriter(Protocol):
-    """The ways to all that get the same bytes."""
+@dataclass(slots=True)
+class HeldBack:
+    """A channel as a view with a rate sees it.
 
-    def add(self, way: Writer) -> None:
-        """Write to this one too, behind what it has got by itself."""
-        ...
+    Members of the cohort stand at `before` while something is held back, which is due at `due_ns`;
+    None while they have all there is.
+    """
 
-    def discard(self, way: Writer) -> None:
-        """Write to it no more."""
-        ...
+    log: ChannelLog
+    view: ChannelView
+    before: Cursor | None = None
+    due_ns: int = 0
 
-    def write(self, data: bytes) -> Collection[Writer]:
-        """Write to all, and return those with which that failed."""
-        ...
+    @property
+    def period_ns(self) -> int:
+        """The time between two flushes."""
+        assert self.view.rate is not None
+        return round(1e9 / self.view.rate)
 
-
-class SequentialWriter:
-    """Ways that are written to one after the other."""
-
-    def __init__(self) -> None:
-        self._writes: dict[Writer, Callable[[bytes], object]] = {}
-
-    def add(self, way: Writer) -> None:
-        """Write to this one too."""
-        self._writes[way] = way.write
-
-    def discard(self, way: Writer) -> None:
-        """Write to it no more."""
-        del self._writes[way]
-
-    def write(self, data: bytes) -> list[Writer]:
-        """Write to all, and return those with which that failed."""
-        failed = []
-        for way, write in self._writes.items():
-            try:
-                write(data)
-            except Exception:  # one socket's fault must not cost the others their tick
-                failed.append(way)
-        return failed
+    def is_due(self, now_ns: int) -> bool:
+        """Tell whether what is held back may go out; a clock that was set back delays nothing."""
+        return self.before is not None and not now_ns < self.due_ns <= now_ns + self.period_ns
 
 
 class Cohort:
@@ -111,42 +147,42 @@ class Cohort:
 
     __slots__ = (
         "_channel_views",
+        "_held_back",
         "_names",
-        "_paces",
+        "has_rates",
+        "has_wildcards",
+        "is_plain",
         "members",
-        "paced",
-        "plain",
         "view",
-        "ways",
-        "wildcards",
+        "writer",
     )
 
-    def __init__(self, view: View, ways: CohortWriter) -> None:
+    def __init__(self, view: View, writer: CohortWriter) -> None:
         self.view = view
         self.members: dict[Reader, None] = {}
-        self.ways = ways
-        """All that is touched of a member for a write: the rest of it need not be in a cache."""
-        self.plain = is_plain(view)
-        self.paced = any(one.rate is not None for one in view)
-        self.wildcards = any(map(is_wildcard, names(view)))
+        self.writer = writer
+        """All that a write touches of a member: the rest of it need not be in a cache."""
+        self.is_plain = is_plain(view)
+        self.has_rates = any(one.rate is not None for one in view)
+        self.has_wildcards = any(map(is_wildcard, names(view)))
         self._names = frozenset(names(view))
-        # Names that are no pattern's are not remembered: there may be many, and none is wanted.
+        # Names that no pattern selects are not remembered: there may be any number of them.
         self._channel_views: dict[str, ChannelView | None] = {}
-        self._paces: dict[str, Pace] = {}
+        self._held_back: dict[str, HeldBack] = {}
 
     def add(self, reader: Reader) -> None:
-        """Take a reader in, which has all that was written."""
+        """Add a reader that has all that was written."""
         self.members[reader] = None
-        self.ways.add(reader.way)
+        self.writer.add(reader.writer)
 
     def remove(self, reader: Reader) -> None:
-        """Let a member go."""
+        """Remove a member."""
         del self.members[reader]
-        self.ways.discard(reader.way)
+        self.writer.discard(reader.writer)
 
     def channel_view(self, channel: str) -> ChannelView | None:
         """Return how the view sees a channel, None if not at all."""
-        if not (self.wildcards or channel in self._names or channel == EVERYONE):
+        if not (self.has_wildcards or channel in self._names or channel == EVERYONE):
             return None
         if channel not in self._channel_views:
             self._channel_views[channel] = channel_view(self.view, channel)
@@ -157,40 +193,26 @@ class Cohort:
         look = self.channel_view
         return tuple([(name, seen) for name in channels if (seen := look(name)) is not None])
 
-    @property
-    def held_back(self) -> bool:
-        """Whether something waits for its time."""
-        return any(pace.before is not None for pace in self._paces.values())
+    # -- what rates hold back ------------------------------------------------------------------
+
+    def hold_back(self, log: ChannelLog, view: ChannelView, before: Cursor) -> None:
+        """Hold back what a channel's log has behind a place, if nothing before it is held back."""
+        held = self._held_back.get(log.name)
+        if held is None:
+            held = self._held_back[log.name] = HeldBack(log, view)
+        if held.before is None:
+            held.before = before
 
     @property
-    def due_ns(self) -> int:
-        """When the first of what waits is due."""
-        return min([p.due_ns for p in self._paces.values() if p.before is not None], default=0)
+    def held_back(self) -> dict[str, Cursor]:
+        """Where the members stand in channels of which something is held back."""
+        return {name: h.before for name, h in self._held_back.items() if h.before is not None}
 
     @property
-    def places(self) -> dict[str, Cursor]:
-        """Where the members stand in channels of which something waits."""
-        return {name: p.before for name, p in self._paces.items() if p.before is not None}
+    def due_ns(self) -> int | None:
+        """When the first of what is held back is due; None if nothing is."""
+        return min([h.due_ns for h in self._held_back.values() if h.before is not None], default=None)
 
-    def hold_back(self, log: ChannelLog, rate: float, gathered: Gathered) -> None:
-        """Let a channel's events wait for their time."""
-        pace = self._paces.get(log.name)
-        if pace is None:
-            pace = self._paces[log.name] = Pace(log, rate)
-        pace.offer(gathered)
-
-    def is_due(self, now_ns: int) -> bool:
-        """Tell whether some of what waits may go out."""
-        return any(pace.is_due(now_ns) for pace in self._paces.values())
-
-    def flush(self, *, now_ns: int) -> tuple[list[bytes], int, int]:
-        """Return the frames that are due, the events in them, and how many were left out."""
-        parts: list[bytes] = []
-        events = replaced = 0
-        for pace in self._paces.values():
-            if pace.is_due(now_ns):
-                frames, count, without = pace.flush(now_ns=now_ns)
-                parts += frames
-                events += count
-                replaced += without
-        return parts, events, replaced
+    def due(self, now_ns: int) -> list[HeldBack]:
+        """Return what may go out."""
+        return [held for held in self._held_back.values() if held.is_due(now_ns)]

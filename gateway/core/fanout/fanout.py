@@ -1,16 +1,38 @@
-"""Who sees what, and when: cohorts of live readers, and cursors of those that lag.
+"""Who gets which entries, and when: cohorts of live readers, and cursors of those that lag.
 
-All live readers with the same `View` form a cohort: a tick's frames are joined once for them, and
-each gets one write. A reader whose socket does not drain leaves its cohort and becomes a set of
-cursors; it reads on from the logs as its socket allows, and returns at the head. So there is no
-queue per reader, and what is held for a lagging one does not grow.
+All live readers with the same view form a cohort. What was appended to the logs is pending until
+the next write, which joins the frames once per distinct selection and writes them once per cohort.
+A reader whose socket is full leaves its cohort and becomes a set of cursors into the logs. It reads
+on as its socket drains, and joins its cohort again at the head. So there is no queue per reader, and
+what is held for a lagging reader does not grow.
 
-Between calls all live readers have been handed all that the logs hold, less what is `pending` and
-what the rate of their view holds back. Who reads from the logs meanwhile has what is pending already
-and joins its cohort behind it.
+A view with a rate holds events back: its cohort then stands at a place in the log, and what it gets
+when the time has come is read from the log as for a lagging reader (`catch_up`).
+
+A reader is in one of these states (`ReaderState`):
+
+    DETACHED  it has not subscribed yet, or was removed
+    LIVE      a member of its view's cohort
+    LAGGING   it has less than the logs hold; `catch_up` goes on when its socket drains
+    WAITING   it has all that the logs hold for it, but its cohort does not: something is pending,
+              its cohort holds something back, or it is ahead of a log, as its client came from a
+              gateway that had heard more. It is looked at again after each write and flush.
+
+    from      to        when
+    any       LAGGING   `subscribe` changes its view, and its socket is full before it has all there is
+    any       WAITING   the same, and it has all there is while its cohort has not
+    any       LIVE      the same, and it has all there is, like its cohort
+    LIVE      LAGGING   a write meets it full, or fails
+    LAGGING   WAITING, LIVE   `catch_up` has written all there is
+    WAITING   LAGGING, LIVE   after the write or flush that it waited for
+    any       DETACHED  `remove`
+
+Invariants: a live reader has been handed all that the logs hold, less what is pending and what its
+cohort holds back. `lagging` and `waiting` are the readers in these states.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from gateway.core.fanout.catch_up import Part, everything, newest
 from gateway.core.fanout.cohorts import (
@@ -18,22 +40,39 @@ from gateway.core.fanout.cohorts import (
     CohortWriter,
     Cursors,
     Reader,
+    ReaderState,
     SequentialWriter,
-    Tally,
 )
-from gateway.core.fanout.selection import Selection
+from gateway.core.fanout.selection import Filters, Selection
 from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, gap_frame
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
 
-class Fanout:
-    """Hands new entries to all readers; knows who lags and what they are owed.
+@dataclass(slots=True)
+class Tally:
+    """What was delivered since the last look, in bulk for the metrics."""
 
-    `ways` makes what writes to a cohort. `ready` is called when there is something to `write`, which
-    may be done at once or later, and `wake` when something begins to wait for its time: see `due_ns`
-    and `flush`.
+    events: int = 0
+    writes: int = 0
+    bytes: int = 0
+    evicted: int = 0
+    lagged: int = 0
+    conflated: int = 0
+    filter_errors: int = 0
+
+
+Parts = dict[tuple[str, Filters, Cursor], Part]
+"""What was read from the logs in one go, by channel, filters and place; cohorts share it."""
+
+
+class Fanout:
+    """Hands new entries to all readers, and knows who lags and what they are owed.
+
+    `make_writer` makes a cohort's writer. `on_pending` is called when there is something to `write`,
+    which may be done at once or later, and `on_held_back` when something is held back until a time:
+    see `due_ns` and `flush`.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
@@ -42,34 +81,34 @@ class Fanout:
         self.tally = Tally()
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
-        """Readers that have all there is and are not live yet: they are ahead of a log, as they came
-        from a gateway that had heard more, or their cohort is to get something that they have."""
         self.pending: list[Entry] = []
         """Entries in their logs that no live reader was handed yet."""
-        self.ways: Callable[[], CohortWriter] = SequentialWriter
-        self.ready: Callable[[], object] = self.write
-        self.wake: Callable[[], object] = lambda: None
+        self.make_writer: Callable[[], CohortWriter] = SequentialWriter
+        self.on_pending: Callable[[], object] = self.write
+        self.on_held_back: Callable[[], object] = lambda: None
         self._logs = logs
         self._cohorts: dict[View, Cohort] = {}
-        self._paced: set[Cohort] = set()
+        self._holding: set[Cohort] = set()
+        """Cohorts that hold something back."""
         self._leaving: set[Reader] = set()
         """Live readers that are full: they leave their cohorts before the next write."""
 
     @property
-    def cohorts(self) -> Iterable[Cohort]:
+    def cohorts(self) -> Collection[Cohort]:
         """The cohorts that have members."""
         return self._cohorts.values()
 
     @property
     def detached(self) -> Iterator[Reader]:
-        """The readers that are in no cohort."""
+        """The readers that have subscribed and are in no cohort."""
         yield from self.lagging
         yield from self.waiting
 
     @property
     def due_ns(self) -> int | None:
-        """When `flush` is to be called next; None if nothing waits."""
-        return min((cohort.due_ns for cohort in self._paced), default=None)
+        """When `flush` is to be called next; None if nothing is held back."""
+        due = [cohort.due_ns for cohort in self._holding]
+        return min([at for at in due if at is not None], default=None)
 
     def take_tally(self) -> Tally:
         """Return what was delivered since the last call."""
@@ -81,7 +120,7 @@ class Fanout:
     def deliver(self, entries: list[Entry]) -> None:
         """Take new entries, already in their logs, for every live reader."""
         self.pending += entries
-        self.ready()
+        self.on_pending()
 
     def write(self, *, now_ns: int = 0) -> None:
         """Write what is pending to every live reader; `now_ns` if it was received before now."""
@@ -90,69 +129,80 @@ class Fanout:
             return
         now_ns = max(now_ns, entries[-1].received_ns)
         selection = Selection(entries, self._logs)
+        parts: Parts = {}
         for cohort in list(self._cohorts.values()):
-            seen_channels = cohort.sees(selection.channels)
-            if seen_channels and cohort.paced:
-                self._write_paced(cohort, seen_channels, selection, now_ns=now_ns)
-            elif seen_channels:
-                self._write(cohort, *selection.joined(seen_channels), before=selection.starts)
+            seen = cohort.sees(selection.channels)
+            if seen and cohort.has_rates:
+                at_once = self._hold_back(cohort, seen, selection)
+                if at_once:
+                    self._write(cohort, *selection.joined(at_once), before=selection.starts)
+                self._flush(cohort, parts, now_ns=now_ns)
+            elif seen:
+                self._write(cohort, *selection.joined(seen), before=selection.starts)
         self.tally.filter_errors += selection.errors
         for reader in list(self.waiting):
-            self._go_on(reader)
-        if self._paced:
-            self.wake()
+            self._read_on(reader)
+        if self._holding:
+            self.on_held_back()
 
-    def _write_paced(
-        self,
-        cohort: Cohort,
-        seen_channels: tuple[SeenChannel, ...],
-        selection: Selection,
-        *,
-        now_ns: int,
-    ) -> None:
-        """Write what a view with rates lets through at once, and hold back the rest."""
-        at_once = tuple([sight for sight in seen_channels if sight[1].rate is None])
-        if at_once:
-            self._write(cohort, *selection.joined(at_once), before=selection.starts)
-        for channel, seen in seen_channels:
-            if seen.rate is None:
-                continue
-            gathered = selection.gathered(channel, seen.filters)
-            if gathered is not None:
-                cohort.hold_back(self._logs[channel], seen.rate, gathered)
-        self._flush(cohort, now_ns=now_ns)
-        if cohort.held_back:
-            self._paced.add(cohort)
+    def _hold_back(
+        self, cohort: Cohort, seen: tuple[SeenChannel, ...], selection: Selection
+    ) -> tuple[SeenChannel, ...]:
+        """Hold back what is seen at a rate; return the channels that are seen without one."""
+        for channel, view in seen:
+            if view.rate is not None:
+                cohort.hold_back(self._logs[channel], view, selection.start(channel))
+                self._holding.add(cohort)
+        return tuple([one for one in seen if one[1].rate is None])
 
     def flush(self, *, now_ns: int) -> None:
         """Write what was held back and is due."""
-        for cohort in list(self._paced):
-            self._flush(cohort, now_ns=now_ns)
+        parts: Parts = {}
+        for cohort in list(self._holding):
+            self._flush(cohort, parts, now_ns=now_ns)
 
-    def _flush(self, cohort: Cohort, *, now_ns: int) -> None:
-        if not cohort.is_due(now_ns):
+    def _flush(self, cohort: Cohort, parts: Parts, *, now_ns: int) -> None:
+        """Write to a cohort what it holds back and is due: read from the logs, up to what is pending."""
+        due = cohort.due(now_ns)
+        if not due:
             return
-        places = cohort.places
-        parts, events, left_out = cohort.flush(now_ns=now_ns)
-        written = self._write(cohort, b"".join(parts), events, before=lambda: places)
-        self.tally.conflated += left_out * written
+        before, unwritten = cohort.held_back, self.unwritten
+        frames: list[bytes] = []
+        events = conflated = 0
+        for held in due:
+            log, after = held.log, before[held.log.name]
+            key = log.name, held.view.filters, after
+            part = parts.get(key)
+            if part is None:
+                until = unwritten.get(log.name, log.newest)
+                part = parts[key] = newest(log, after, held.view, until=until)
+                self.tally.filter_errors += part.filter_errors
+            held.before = None
+            if part.frames:
+                held.due_ns = now_ns + held.period_ns
+            frames += part.frames
+            events += part.events
+            conflated += part.conflated
+        written = self._write(cohort, b"".join(frames), events, before=lambda: before)
+        self.tally.conflated += conflated * written
         if not cohort.held_back:
-            self._paced.discard(cohort)
+            self._holding.discard(cohort)
             for reader in [one for one in self.waiting if one.view == cohort.view]:
-                self._go_on(reader)
+                self._read_on(reader)
 
     def _write(
         self, cohort: Cohort, data: bytes, count: int, *, before: Callable[[], Cursors]
     ) -> int:
-        """Hand the same bytes to all members; returns how many took them, the others lag."""
+        """Write the same bytes to all members; return how many took them. The others lag."""
         if not data:
             return 0
         if self._leaving:
             self._lag([one for one in self._leaving if one in cohort.members], before=before())
-        failed = cohort.ways.write(data)
+        failed = cohort.writer.write_all(data)
         if failed:
-            ways = set(failed)
-            self._lag([one for one in cohort.members if one.way in ways], before=before())
+            writers = set(failed)
+            lost = [one for one in cohort.members if one.writer in writers]
+            self._lag(lost, before=before())
         written = len(cohort.members)
         tally = self.tally
         tally.events += count * written
@@ -162,17 +212,16 @@ class Fanout:
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
         """Write an entry of a reader's own log."""
-        if reader in self.waiting:
-            self._go_on(reader)
-        elif reader.cursors is not None:
-            return
-        elif reader.full:
-            self._lag([reader], before={PERSONAL: entry.before})
-        else:
-            reader.way.write(entry.frame)
-            self.tally.events += 1
-            self.tally.writes += 1
-            self.tally.bytes += len(entry.frame)
+        match reader.state:
+            case ReaderState.WAITING:
+                self._read_on(reader)
+            case ReaderState.LIVE if reader.full:
+                self._lag([reader], before={PERSONAL: entry.before})
+            case ReaderState.LIVE:
+                reader.writer.write(entry.frame)
+                self.tally.events += 1
+                self.tally.writes += 1
+                self.tally.bytes += len(entry.frame)
 
     def _lag(self, readers: Iterable[Reader], *, before: Cursors) -> None:
         """Turn live readers into cursors that stand before what was not written."""
@@ -183,22 +232,21 @@ class Fanout:
                     cursors[name] = min(place, cursors[name])
             self._leave_cohort(reader)
             reader.cursors = cursors
-            self.lagging.add(reader)
+            self._set_state(reader, ReaderState.LAGGING)
             self.tally.lagged += 1
             reader.on_lag()
 
     # -- behind --------------------------------------------------------------------------------
 
-    def follow(
+    def subscribe(
         self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()
     ) -> None:
-        """Change what a reader follows; `starts` says where newly selected channels begin.
+        """Change what a reader sees; `starts` says where newly selected channels begin.
 
-        What it followed before goes on where it stands. Of the channels in `latest_only` it gets the
-        current values before it goes on. Write any reply first: what is owed already follows at
-        once.
+        Channels that it saw before go on where it stands. Of the channels in `latest_only` it gets
+        the current values before it goes on. Write any reply first: what it is owed follows at once.
         """
-        cursors = self.heads(reader) if reader.cursors is None else dict(reader.cursors)
+        cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
         cursors.update(starts)
         self._leave_cohort(reader)
         reader.view = view
@@ -207,60 +255,58 @@ class Fanout:
         limits = {name: limit for name, limit in reader.latest_only.items() if name not in starts}
         limits |= {name: self._logs[name].newest for name in latest_only if name in self._logs}
         reader.latest_only = {name: limit for name, limit in limits.items() if name in wanted}
-        self._go_on(reader)
+        self._read_on(reader)
 
-    def _go_on(self, reader: Reader) -> None:
-        self.waiting.discard(reader)
-        if not self.catch_up(reader) and reader not in self.lagging:
-            self.lagging.add(reader)
+    def _read_on(self, reader: Reader) -> None:
+        """Write what a reader is owed now; it lags if it cannot have all of it."""
+        if not self.catch_up(reader) and reader.state is not ReaderState.LAGGING:
+            self._set_state(reader, ReaderState.LAGGING)
             reader.on_lag()
 
     def flush_reader(self, reader: Reader) -> None:
         """Write what is pending to one reader ahead of the others; not if it lags."""
-        if self.pending and reader not in self.lagging:
-            self.follow(reader, reader.view, {})
+        if self.pending and reader.state is not ReaderState.LAGGING:
+            self.subscribe(reader, reader.view, {})
 
     def remove(self, reader: Reader) -> None:
-        """Forget a reader."""
-        if reader.cursors is None:
+        """Forget a reader; `cursors` says how far it was written to."""
+        if reader.is_live:
             reader.cursors = self.heads(reader)
-            self._leave(reader)
-        self.lagging.discard(reader)
-        self.waiting.discard(reader)
+        self._leave_cohort(reader)
+        self._set_state(reader, ReaderState.DETACHED)
 
-    def fill(self, reader: Reader) -> None:
-        """Take note that a reader's socket takes no more."""
+    def on_full(self, reader: Reader) -> None:
+        """Note that a reader's socket is full."""
         reader.full = True
-        if reader.cursors is None:
+        if reader.is_live:
             self._leaving.add(reader)
 
-    def drain(self, reader: Reader) -> None:
-        """Take note that it takes data again; see `catch_up` if it lags."""
+    def on_drained(self, reader: Reader) -> None:
+        """Note that a reader's socket takes data again; call `catch_up` if it lags."""
         reader.full = False
         self._leaving.discard(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
-        """Write what a lagging reader is owed, while its socket takes it.
+        """Write what a reader is owed, while its socket takes it.
 
         Returns True once it has all there is; if False, call again when its socket has drained.
         """
         while not reader.full:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:
-                self.lagging.discard(reader)
                 if self.pending or self._held_back(reader) or self._is_ahead(reader):
-                    self.waiting.add(reader)
+                    self._set_state(reader, ReaderState.WAITING)
                 else:
                     self._join_cohort(reader)
                 return True
-            reader.way.write(data)
+            reader.writer.write(data)
             self.tally.events += count
             self.tally.writes += 1
             self.tally.bytes += len(data)
         return False
 
     def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
-        """Take the next part of what a lagging reader is owed, and how many events are in it.
+        """Take the next part of what a reader is owed, and how many events are in it.
 
         About `bytes_max` bytes, shared fairly between the channels that are behind. Empty if it
         has all there is, less what its cohort holds back.
@@ -271,9 +317,8 @@ class Fanout:
                 return b"".join(frames), count
 
     def _read_some(self, reader: Reader, *, bytes_max: int) -> tuple[list[bytes], int, bool]:
-        """The same, but nothing of it may be for this reader; then there may be more."""
+        """Do the same once; if it yields nothing as all is filtered out, there may be more."""
         cursors = reader.cursors
-        assert cursors is not None
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
         behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest]
@@ -298,27 +343,28 @@ class Fanout:
         return frames, count, bool(behind)
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
-        seen = (
-            UNFILTERED
-            if log is reader.personal
-            else channel_view(reader.view, log.name) or UNFILTERED
-        )
+        view = UNFILTERED
+        if log is not reader.personal:
+            view = channel_view(reader.view, log.name) or UNFILTERED
         limit = reader.latest_only.get(log.name, ORIGIN)
         if after < limit:
-            return newest(log, after, seen, until=limit, bytes_max=bytes_max)
+            return newest(log, after, view, until=limit, bytes_max=bytes_max)
         reader.latest_only.pop(log.name, None)
-        take = everything if seen.rate is None else newest
-        if not log.epochs.is_beyond_end(after):
-            return take(log, after, seen, bytes_max=bytes_max)
-        part = take(log, log.start, seen, bytes_max=bytes_max)
-        start = log.epochs.position(log.start)
-        part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
+        beyond = log.epochs.is_beyond_end(after)
+        after = log.start if beyond else after
+        if view.rate is None:
+            part = everything(log, after, view, bytes_max=bytes_max)
+        else:
+            part = newest(log, after, view, until=log.newest, bytes_max=bytes_max)
+        if beyond:
+            start = log.epochs.position(after)
+            part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
         return part
 
     # -- where readers are ---------------------------------------------------------------------
 
     def heads(self, reader: Reader) -> dict[str, Cursor]:
-        """Return where a live reader stands in every log that it follows."""
+        """Return where a live reader stands in every log that it sees."""
         logs, unwritten = self.logs_of(reader), self.unwritten
         heads = {log.name: unwritten.get(log.name, log.newest) for log in logs}
         return heads | self._held_back(reader)
@@ -329,26 +375,26 @@ class Fanout:
         return {entry.channel: entry.before for entry in reversed(self.pending)}
 
     def is_at_head(self, reader: Reader) -> bool:
-        """Tell whether a reader stands where all live readers do, in all that it follows."""
-        return reader.cursors is None and self._cohorts[reader.view].plain
+        """Tell whether a reader stands where all live readers do, in all that it sees."""
+        return reader.is_live and self._cohorts[reader.view].is_plain
 
     def _held_back(self, reader: Reader) -> dict[str, Cursor]:
         """Return where the cohort of a reader's view stands in channels that its rates hold back."""
         cohort = self._cohorts.get(reader.view)
-        return {} if cohort is None or cohort.plain else cohort.places
+        return {} if cohort is None or cohort.is_plain else cohort.held_back
 
-    def places(self, reader: Reader) -> dict[str, Cursor]:
+    def cursors_of(self, reader: Reader) -> dict[str, Cursor]:
         """Return where a reader stands: behind what was written to it, by channel."""
-        if reader.cursors is None:
+        if reader.is_live:
             return self.heads(reader)
         return {log.name: reader.cursors.get(log.name, ORIGIN) for log in self.logs_of(reader)}
 
     def lag(self, reader: Reader) -> int:
-        """Return how many events a reader is behind, over all that it follows."""
-        if reader.cursors is None:
+        """Return how many events a reader is behind, over all that it sees."""
+        if reader.is_live:
             return 0
-        seen = self.places(reader)
-        return sum(log.lag(seen[log.name]) for log in self.logs_of(reader))
+        cursors = self.cursors_of(reader)
+        return sum(log.lag(cursors[log.name]) for log in self.logs_of(reader))
 
     def log(self, name: str) -> ChannelLog | None:
         """Return a channel's log, if the channel is open."""
@@ -379,32 +425,43 @@ class Fanout:
         return self.selected(view) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
-        """Return the open logs that a reader follows, its personal one among them."""
+        """Return the open logs that a reader sees, its personal one among them."""
         found = [self._logs[EVERYONE], *self.selected(reader.view)]
         if reader.personal is not None:
             found.append(reader.personal)
         return found
 
+    # -- transitions ---------------------------------------------------------------------------
+
+    def _set_state(self, reader: Reader, state: ReaderState) -> None:
+        self.lagging.discard(reader)
+        self.waiting.discard(reader)
+        reader.state = state
+        if state is ReaderState.LAGGING:
+            self.lagging.add(reader)
+        elif state is ReaderState.WAITING:
+            self.waiting.add(reader)
+
     def _join_cohort(self, reader: Reader) -> None:
         cohort = self._cohorts.get(reader.view)
         if cohort is None:
-            cohort = self._cohorts[reader.view] = Cohort(reader.view, self.ways())
+            cohort = self._cohorts[reader.view] = Cohort(reader.view, self.make_writer())
         cohort.add(reader)
         reader.view = cohort.view  # one object for all, not one each
-        reader.cursors = None
+        reader.cursors = {}
+        self._set_state(reader, ReaderState.LIVE)
 
     def _is_ahead(self, reader: Reader) -> bool:
-        cursors = reader.cursors or {}
+        cursors = reader.cursors
         return any(cursors.get(log.name, ORIGIN) > log.newest for log in self.logs_of(reader))
 
     def _leave_cohort(self, reader: Reader) -> None:
-        if reader.cursors is None:
-            self._leave(reader)
-
-    def _leave(self, reader: Reader) -> None:
+        if not reader.is_live:
+            return
+        reader.state = ReaderState.DETACHED
         cohort = self._cohorts[reader.view]
         self._leaving.discard(reader)
         cohort.remove(reader)
         if not cohort.members:
             del self._cohorts[reader.view]
-            self._paced.discard(cohort)
+            self._holding.discard(cohort)

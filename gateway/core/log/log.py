@@ -259,7 +259,7 @@ class ChannelLog:
         retention = self.retention
         if entry.is_event:
             self._current[entry.key] = entry
-            if entry.key:
+            if retention.key:
                 self._current.move_to_end(entry.key)
                 if len(self._current) > retention.keys_max:
                     self._current.popitem(last=False)
@@ -318,9 +318,10 @@ class ChannelLog:
                 break
         return batch
 
-    def held(self, after: Cursor) -> list[Entry]:
-        """Return all entries held behind a place."""
-        return [entry for entry in self._entries[self._index(after) :] if entry is not None]
+    def held(self, after: Cursor, until: Cursor | None = None) -> list[Entry]:
+        """Return all entries held behind a place, up to another or to the newest."""
+        end = None if until is None or until == self.newest else self._index(until)
+        return [entry for entry in self._entries[self._index(after) : end] if entry is not None]
 
     def lag(self, after: Cursor) -> int:
         """Return how many entries there are behind a place, those that are missing included."""
@@ -348,7 +349,13 @@ class ChannelLog:
 
     def current(self, after: Cursor) -> list[Entry]:
         """Return the newest event behind a place of each key, in order; they outlive the retention."""
-        return sorted([e for e in self._current.values() if e.at > after], key=lambda e: e.at)
+        found: list[Entry] = []
+        for entry in reversed(self._current.values()):
+            if entry.at <= after:
+                break
+            found.append(entry)
+        found.reverse()
+        return found
 
     def missing(self, after: Cursor) -> Missing | None:
         """Return what is not held behind a place, or None."""
@@ -375,7 +382,7 @@ def _received(entry: Entry | None) -> int:
     return entry.received_ns
 
 
-def notice(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
+def epoch_gap(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
     """Return what takes the place of a left-out event that names its epoch: a gap that does."""
     position = log.epochs.position(entry.at)
     epoch, offset = position.epoch, position.offset

@@ -390,7 +390,7 @@ class Hub:
         """Count the clients that follow each open channel."""
         counts: Counter[str] = Counter()
         for cohort in self.fanout.cohorts:
-            names = self.logs.by_name if cohort.wildcards else (EVERYONE, *names_of(cohort.view))
+            names = self.logs.by_name if cohort.has_wildcards else (EVERYONE, *names_of(cohort.view))
             for name in names:
                 if name in self.logs.by_name and cohort.channel_view(name) is not None:
                     counts[name] += len(cohort.members)

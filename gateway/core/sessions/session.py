@@ -90,7 +90,7 @@ class Session:
         if self.subscriptions or plan.recovered or plan.denied:
             self._reply_subscribed(plan, self.subscriptions, msgspec.UNSET, now_ns)
         self._begin(plan.starts)
-        self._fanout.follow(reader, self._view, plan.starts)
+        self._fanout.subscribe(reader, self._view, plan.starts)
 
     def _begin(self, starts: Cursors, *, followed: Collection[str] = ()) -> None:
         """Note where channels begin, also for a ping that is under way.
@@ -199,7 +199,7 @@ class Session:
         if plan.starts:
             self._begin(plan.starts)
             self._reply_subscribed(plan, changed, msgspec.UNSET, now_ns)
-        self._fanout.follow(self.reader, self._view, plan.starts)
+        self._fanout.subscribe(self.reader, self._view, plan.starts)
 
     # -- liveness ------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Session:
         reader = self.reader
         if reader is not None:
             at_head = self._fanout.is_at_head(reader)
-            places = heads if at_head else self._fanout.places(reader)
+            places = heads if at_head else self._fanout.cursors_of(reader)
             if self.personal is not None and at_head:
                 places = {**heads, PERSONAL: self.personal.newest}
             self._pinged = (payload, places)
@@ -300,13 +300,13 @@ class Session:
     def send(self, message: messages.ServerMessage) -> None:
         """Write a message to the client, if it is there."""
         if self.reader is not None:
-            self.reader.way.write(text_frame(_encode(message)))
+            self.reader.writer.write(text_frame(_encode(message)))
 
     def positions(self) -> dict[str, Position]:
         """Return where the client stands in every log that it follows."""
         if self.reader is None:
             return {}
-        places = self._fanout.places(self.reader)
+        places = self._fanout.cursors_of(self.reader)
         logs = [
             *self._fanout.logs_of(self.reader),
             *self._fanout.expected(self.subscriptions.values()),
@@ -331,14 +331,14 @@ class Session:
         names = [one.channel for one in asked]
         self._check_number(names)
         # Wildcards first: what a channel asks for itself holds, wherever it stands.
-        current = self._fanout.places(reader)
+        current = self._fanout.cursors_of(reader)
         for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
             named = one.since if isinstance(one.since, dict) else ()
             plan.ask(one, self._fanout.expected([one.selection], named), current)
         self.subscriptions |= {one.channel: one.selection for one in asked}
         self._begin(plan.starts, followed=current)
         self._reply_subscribed(plan, names, message.id, now_ns)
-        self._fanout.follow(reader, self._view, plan.starts, latest_only=plan.latest_only)
+        self._fanout.subscribe(reader, self._view, plan.starts, latest_only=plan.latest_only)
         denied = tuple(one.channel for one in plan.denied)
         return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
@@ -379,7 +379,7 @@ class Session:
         for log in plan.lost.values():
             if self.reader is not None:
                 epoch, offset = msgspec.structs.astuple(log.epochs.position(log.start))
-                self.reader.way.write(gap_frame(log.name, epoch, "epoch", last=offset))
+                self.reader.writer.write(gap_frame(log.name, epoch, "epoch", last=offset))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {
@@ -401,6 +401,6 @@ class Session:
         gone = [name for name in dict.fromkeys(message.channels) if name in self.subscriptions]
         for name in gone:
             del self.subscriptions[name]
-        self._fanout.follow(self.reader, self._view, {})
+        self._fanout.subscribe(self.reader, self._view, {})
         self.send(messages.Unsubscribed(id=message.id, channels=gone, timestamp=timestamp(now_ns)))
         return SubscriptionChange(unsubscribed=tuple(gone))

@@ -172,7 +172,7 @@ class Connection:
 
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
-        self._reader = Reader(way=self._way if self._encode is None else self, on_lag=self._stall)
+        self._reader = Reader(writer=self._way if self._encode is None else self, on_lag=self._stall)
         if self._protocol.writing_paused:
             self._fill()
         return self._reader
@@ -315,7 +315,7 @@ class Connection:
     def _fill(self) -> None:
         """Take note that the socket's buffer is above its mark."""
         if self._reader is not None:
-            self._hub.fanout.fill(self._reader)
+            self._hub.fanout.on_full(self._reader)
 
     def _resume(self) -> None:
         """Go on where the socket stopped taking data."""
@@ -325,7 +325,7 @@ class Connection:
             self._writable.set()
         reader, fanout = self._reader, self._hub.fanout
         if reader is not None:
-            fanout.drain(reader)
+            fanout.on_drained(reader)
             if reader in fanout.lagging and not fanout.catch_up(reader):
                 self._stall()
                 return

@@ -29,7 +29,7 @@ class Sockets:
     def __init__(self, fanout: Fanout, *, io_uring: bool) -> None:
         self._wanted = io_uring
         self._ring: Ring | None = None
-        fanout.ways = self._ways
+        fanout.make_writer = self._ways
 
     def way(self, transport: Transport) -> Writer:
         """Return the way to one client."""
@@ -134,11 +134,11 @@ class Batch:
         self._aside[way] = None
         self._singly.add(way)
 
-    def write(self, data: bytes) -> Collection[Writer]:
+    def write_all(self, data: bytes) -> Collection[Writer]:
         """Write to all, and return those with which that failed."""
         if self._aside and len(self._aside) + len(self._ways) >= _FEW:
             self._bring_back()
-        failed = self._singly.write(data)
+        failed = self._singly.write_all(data)
         if self._sockets:
             short = self._ring.send(self._sockets, data)
             for way, taken in [(self._ways[place], taken) for place, taken in short]:

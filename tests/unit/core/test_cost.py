@@ -50,7 +50,7 @@ class Sink:
         self.writes.clear()
 
     def _reader(self) -> Reader:
-        return Reader(way=Writer(self.writes.append), on_lag=lambda: None)
+        return Reader(writer=Writer(self.writes.append), on_lag=lambda: None)
 
 
 class Bus:

@@ -20,7 +20,7 @@ class Sink:
         self.written.clear()
 
     def _reader(self) -> Reader:
-        return Reader(way=Writer(self._write), on_lag=lambda: None)
+        return Reader(writer=Writer(self._write), on_lag=lambda: None)
 
     def _write(self, data: bytes) -> None:
         self.written.append(data)
@@ -85,7 +85,7 @@ def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
         publish(hub, f"c{number}")
     [cohort] = hub.fanout.cohorts
 
-    assert not cohort.wildcards
+    assert not cohort.has_wildcards
     assert not cohort._channel_views
 
 

@@ -19,7 +19,7 @@ MS = SECOND // 1000
 def hub() -> Hub:
     """A hub that writes when it is told to."""
     hub = make_hub()
-    hub.fanout.ready = lambda: None
+    hub.fanout.on_pending = lambda: None
     publish(hub, "robots", 5)
     hub.fanout.write()
     return hub

@@ -270,3 +270,67 @@ def test_an_event_without_the_key_is_a_subject_of_its_own() -> None:
     log = hub.logs.by_name["robots"]
 
     assert [entry.at.offset for entry in log.current(log.start)] == [2, 3]
+
+
+def epochs_named(messages: list[dict[str, Any]]) -> list[str]:
+    """What names an epoch, and events, in order: ``event`` stands for one whose epoch was named."""
+    found, known = [], False
+    for message in messages:
+        if message["type"] in {"event", "gap"}:
+            known = known or "epoch" in message
+            found.append(message["type"] if known else f"{message['type']} without an epoch")
+    return found
+
+
+def test_a_lagging_reader_with_a_rate_learns_the_epoch_of_a_channel_that_opened_meanwhile() -> None:
+    """No position was named for it: the wildcard was subscribed to before the channel was open."""
+    hub = make_hub(epoch="own")
+    peer = Peer(hub, "p")
+    peer.connect()
+    peer.say(type="subscribe", channels=["*"], rate=1)
+    peer.take()
+    peer.writing_paused = True
+    publish(hub, 1, 2, 3, at=1)
+    peer.read_on()
+
+    assert epochs_named(peer.take()) == ["gap", "event", "gap"]
+
+
+def test_a_live_reader_with_a_rate_learns_the_epoch_of_a_channel_that_opens() -> None:
+    hub = make_hub(epoch="own")
+    peer = Peer(hub, "p")
+    peer.connect()
+    peer.say(type="subscribe", channels=["*"], rate=1)
+    peer.take()
+    publish(hub, 1, 2, 3, at=1)
+    publish(hub, 4, 5, at=1.1)
+    flush(hub, 2.0)
+
+    assert epochs_named(peer.take()) == ["gap", "event", "gap", "event", "gap"]
+
+
+def test_a_rate_and_a_filter_that_let_nothing_pass_yet_still_name_the_epoch() -> None:
+    hub = make_hub(epoch="own")
+    peer = Peer(hub, "p")
+    peer.connect()
+    peer.say(type="subscribe", channels=["*"], rate=1, filter="data.n > 3")
+    peer.take()
+    for paused in (False, True):
+        peer.writing_paused = paused
+        publish(hub, 1, 2, at=1)
+    peer.read_on()
+    publish(hub, 4, at=3)
+
+    assert epochs_named(peer.take()) == ["gap", "event"]
+
+
+def test_what_a_rate_held_back_is_conflated_also_where_the_log_has_moved_on() -> None:
+    hub = make_hub(retentions={"robots": Retention(events_max=2)})
+    peer = follow(hub, rate=1)
+    publish(hub, 0, at=1)
+    publish(hub, *range(1, 9), at=1.1)
+    flush(hub, 2.0)
+    messages = peer.take()
+
+    assert numbers(messages) == [0, 8]
+    assert [(m["from"], m["to"]) for m in messages if m["type"] == "gap"] == [(2, 9)]

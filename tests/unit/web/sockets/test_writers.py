@@ -129,7 +129,7 @@ class World:
             peer.wanted += data
         self.waited += any(peer.way.transport.get_write_buffer_size() for peer in self.inside)
         placed = [peer for peer in self.inside if peer.way.place >= 0]
-        assert [] == list(self.ways.write(data))
+        assert [] == list(self.ways.write_all(data))
         self.short += sum(peer.way.place < 0 for peer in placed)
 
     async def read(self) -> None:
@@ -180,8 +180,8 @@ async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> 
     for size in (10, 50):  # less than a ring, with what went before
         batch = Batch(ring)
         await peers_of(new_peer, batch, size)
-        batch.write(b"first")
-        counts.append(calls(functools.partial(batch.write, b"second")))
+        batch.write_all(b"first")
+        counts.append(calls(functools.partial(batch.write_all, b"second")))
 
     assert counts[0] == counts[1] <= 20
 
@@ -196,7 +196,7 @@ async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
     def write(data: bytes) -> None:
         for peer in peers:
             peer.wanted += data
-        assert [] == list(batch.write(data))
+        assert [] == list(batch.write_all(data))
 
     write(b"first")
     assert slow.way.place >= 0
@@ -222,7 +222,7 @@ async def test_nothing_goes_past_a_transport_that_closes(ring: Ring, new_peer: N
     peers = await peers_of(new_peer, batch, 8)
     gone = peers[3].way
     gone.transport.abort()
-    batch.write(b"data")
+    batch.write_all(b"data")
 
     assert [gone] == [peer.way for peer in peers if peer.way.place < 0]
 
@@ -232,8 +232,8 @@ async def test_few_are_written_to_one_by_one(ring: Ring, new_peer: NewPeer) -> N
     peers = await peers_of(new_peer, batch, 2)
     for peer in peers:
         peer.wanted += b"datadata"
-    batch.write(b"data")
-    batch.write(b"data")
+    batch.write_all(b"data")
+    batch.write_all(b"data")
     assert [-1, -1] == [peer.way.place for peer in peers]
     for peer in peers:
         await eventually(peer.has_all)
@@ -244,7 +244,7 @@ async def test_one_client_costs_few_calls(ring: Ring, new_peer: NewPeer) -> None
     batch = Batch(ring)
     await peers_of(new_peer, batch, 1)
 
-    assert calls(functools.partial(batch.write, b"data")) <= 10
+    assert calls(functools.partial(batch.write_all, b"data")) <= 10
 
 
 async def test_ways_of_another_kind_get_the_same(ring: Ring, new_peer: NewPeer) -> None:
@@ -261,10 +261,10 @@ async def test_ways_of_another_kind_get_the_same(ring: Ring, new_peer: NewPeer) 
     batch.add(way)
     batch.add(other.way.transport)
     other.wanted += b"one"
-    batch.write(b"one")
+    batch.write_all(b"one")
     batch.discard(way)
     batch.discard(other.way.transport)
-    batch.write(b"two")
+    batch.write_all(b"two")
 
     assert [b"one"] == written
     await eventually(other.has_all)
@@ -302,7 +302,7 @@ async def test_one_that_fails_is_named_and_costs_the_others_nothing(
     away = (await new_peer()).way.transport
     broken = Broken(away)
     batch.add(broken)
-    assert [broken] == list(batch.write(b"data"))
+    assert [broken] == list(batch.write_all(b"data"))
     for peer in peers:
         peer.wanted += b"data"
         await eventually(peer.has_all)
@@ -316,7 +316,7 @@ async def test_who_got_a_part_and_cannot_get_the_rest_gets_nothing_more(
     peers = await peers_of(new_peer, batch, 8)
     broken = Direct(Broken((await new_peer()).way.transport))
     batch.add(broken)
-    failed = list(batch.write(b"x" * 10 * BUFFER))
+    failed = list(batch.write_all(b"x" * 10 * BUFFER))
     for peer in peers:
         batch.discard(peer.way)
 
@@ -327,11 +327,11 @@ async def test_who_got_a_part_and_cannot_get_the_rest_gets_nothing_more(
 async def test_where_the_kernel_fails_transports_take_over(ring: Ring, new_peer: NewPeer) -> None:
     batch = Batch(ring)
     peers = await peers_of(new_peer, batch, 8)
-    batch.write(b"one")
+    batch.write_all(b"one")
     assert all(peer.way.place >= 0 for peer in peers)
     ring.close()
-    batch.write(b"two")
-    batch.write(b"three")
+    batch.write_all(b"two")
+    batch.write_all(b"three")
     for peer in peers:
         peer.wanted += b"onetwothree"
         await eventually(peer.has_all)
@@ -358,4 +358,4 @@ async def test_without_io_uring_a_transport_is_the_way(new_peer: NewPeer) -> Non
     transport = (await new_peer()).way.transport
 
     assert Sockets(fanout, io_uring=False).way(transport) is transport
-    assert isinstance(fanout.ways(), SequentialWriter)
+    assert isinstance(fanout.make_writer(), SequentialWriter)
