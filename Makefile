@@ -2,9 +2,12 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
-SOURCES := gateway ops tests publishers/python clients
+SOURCES := conftest.py gateway ops tests publishers/python clients
 LOCKS := requirements.lock requirements-build.lock
 PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
+
+# What is imported is compiled once, not by each of the hundreds of processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,13 +33,6 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def what_is_left_unclosed_is_told_here() -> Iterator[None]:
-    """Not in whichever test the collector happens to run."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,11 @@ from clients.conformance.replaying import Replaying
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.tokens import SETTINGS, token
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 Message = dict[str, Any]
 
-WITHIN_SECONDS = 20.0
 BACKOFF_MS = [10, 100]
 BUFFER = 100
 CASES = Path(__file__).parent / "cases.json"
@@ -79,7 +78,7 @@ class Driver:
 
     async def ended(self) -> int:
         """Wait for its end; returns the exit status."""
-        async with asyncio.timeout(scaled(WITHIN_SECONDS)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             return await self._process.wait()
 
     async def arrival(self) -> None:
@@ -92,7 +91,7 @@ class Driver:
             raise Failed("the driver has ended")
         self._arrived.clear()
         try:
-            async with asyncio.timeout(scaled(WITHIN_SECONDS)):
+            async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
                 await self._arrived.wait()
         except TimeoutError:
             raise Failed("nothing came in time") from None

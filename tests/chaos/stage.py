@@ -17,7 +17,7 @@ from tests.chaos.publisher import TOPICS, read_records
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.proxy import Proxy
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 class Stage:
@@ -130,7 +130,9 @@ class Stage:
 
     # -- the clients ---------------------------------------------------------------------------
 
-    async def all(self, condition: Callable[[Follower], bool], *, within: float = 60) -> None:
+    async def all(
+        self, condition: Callable[[Follower], bool], *, within: float = DEADLINE_SECONDS
+    ) -> None:
         def missing() -> str:
             late = [one for one in self.followers if not condition(one)]
             return f"{len(late)} of {len(self.followers)} clients; {self.faults()[:3]}"
@@ -147,7 +149,6 @@ class Stage:
                 self.incarnation != self._previous
                 and self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0
             ),
-            within=30,
         )
         epoch_number = self.incarnation
         truth = self.truth()[TOPICS[0]][epoch_number]
@@ -172,7 +173,7 @@ class Stage:
                 for topic in TOPICS
             )
 
-        await self.all(complete, within=90)
+        await self.all(complete)
 
     def faults(self) -> list[str]:
         return [fault for follower in self.followers for fault in follower.faults]

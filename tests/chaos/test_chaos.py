@@ -19,15 +19,15 @@ from tests.chaos.storm import Storm
 from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
+from tests.support.sizes import FULL, full
 from tests.support.waiting import eventually
 from tests.support.ws import connect
 
 
-FULL = bool(os.environ.get("TEST_FULL"))
-STORM_SECONDS = 60.0
-KILLS = 20 if FULL else 4
-CLIENTS = 500 if FULL else 100
-STOPPED_SECONDS = 20.0 if FULL else 4.0
+STORM_SECONDS = full(60.0, 8.0)
+KILLS = full(20, 3)
+CLIENTS = full(500, 50)
+STOPPED_SECONDS = full(20.0, 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,9 @@ async def account(stage: Stage, *, what: str) -> None:
     assert stage.unaccounted() == 0
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_a_storm_is_accounted_for() -> None:
-    """Kills, stops, cuts, stalls and clients that vanish, at random for a minute, under load."""
+    """Kills, stops, cuts, stalls and clients that vanish, at random, under load."""
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
     print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed}")
     async with Stage(clients=100, rate=400, seed=seed) as stage:
@@ -73,7 +73,6 @@ async def test_kills_of_publisher_and_gateway_lose_nothing_that_is_still_held() 
         assert stage.lost() == 0
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mark", [1_000, 100_000])
 async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) -> None:
     """The gateway is stopped while 5,000 events a second are published; nothing is kept for replay."""
@@ -168,8 +167,7 @@ async def cable() -> AsyncIterator[Cable]:
         yield link
 
 
-@pytest.mark.timeout(200)
-@pytest.mark.parametrize("seconds", [5, 12, *([60] if FULL else [])])
+@pytest.mark.parametrize("seconds", full([5, 12, 60], [5]))
 async def test_a_publisher_behind_a_dead_link_is_heard_again(cable: Cable, seconds: int) -> None:
     """No reset comes: heartbeats find the link dead, and replay repairs what it swallowed."""
     gateway = Gateway(
@@ -193,12 +191,12 @@ with Publisher(connect="tcp://{cable.near}:5599", replay=100_000, heartbeat_seco
         publisher = cable.start(sys.executable, "-c", command)
         try:
             client = await connect(gateway.url, "far")
-            await client.events("far", 50, within=20)
+            await client.events("far", 50)
             cable.cut()
             await asyncio.sleep(seconds)  # the length of the outage is what is tested
             cable.mend()
             before = len(client.channel("far").events)
-            await client.events("far", before + seconds * 50 + 200, within=60)
+            await client.events("far", before + seconds * 50 + 200)
             record = client.channel("far")
             assert record.gaps == []
             assert record.numbers == list(range(record.numbers[0], record.numbers[-1] + 1))

@@ -15,7 +15,7 @@ from gateway.core.protocol.messages import ServerMessage
 from tests.fuzz import wire
 from tests.fuzz.spoilt import spoilt
 from tests.support.raw import CLOSE, TEXT
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 _ANSWERS = (
@@ -26,7 +26,6 @@ _ANSWERS = (
     | messages.Pong
     | messages.Authenticated
 )
-_SECONDS_MAX = 30.0
 _PATIENCE_SECONDS = 0.2
 """For how long a request that may be whole or not is waited for."""
 _FLOOD = 75
@@ -76,7 +75,7 @@ class Attack:
         self.account.connections += 1
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            async with asyncio.timeout(scaled(_SECONDS_MAX)):
+            async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
                 behave = self._knock if rng.random() < 0.1 else self._talk
                 await behave(rng, reader, writer)
         except ConnectionError:

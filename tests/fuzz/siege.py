@@ -57,7 +57,7 @@ class Figures:
         async def few() -> bool:
             return (await cls._now(gateway))[0] <= tasks_max
 
-        await eventually(at_rest, within=30, every=0.1, saying="all have gone")
+        await eventually(at_rest, every=0.1, saying="all have gone")
         with contextlib.suppress(AssertionError):
             await eventually(few, every=0.1)
         # The least of several: a question of our own may not be closed yet.
@@ -94,7 +94,7 @@ async def siege(seed: int, numbers: range, *, at_once: int = 50) -> Outcome:
             await attack.run(numbers, at_once=at_once)
         record = client.channel(CHANNEL)
         with contextlib.suppress(AssertionError):  # told below, as what is missing
-            await client.events(CHANNEL, published[0], within=20)
+            await client.events(CHANNEL, published[0])
         after = await Figures.of(gateway, tasks_max=before.tasks)
         closed = await gateway.metric("gateway_connections_closed_total", code="1011")
         faults = [*attack.account.faults, *gateway.alarms()]

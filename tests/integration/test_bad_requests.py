@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Launch
 from tests.support.gateway import Gateway
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 BROADCAST = "/api/v1/websocket/broadcast"
@@ -59,7 +60,7 @@ async def test_what_is_no_http_is_told_so_without_naming_our_parts(
     """Neither the answer nor the log makes anything of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request_bytes)
-    answer = await asyncio.wait_for(reader.read(), 15)
+    answer = await asyncio.wait_for(reader.read(), scaled(DEADLINE_SECONDS))
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
 
@@ -74,7 +75,7 @@ async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"channel"')
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 15)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), scaled(DEADLINE_SECONDS))
     writer.close()
 
     assert b" 408 " in answer
@@ -92,7 +93,7 @@ async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behi
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             b"\x81\x05hello"
         )
-        answer = await asyncio.wait_for(reader.read(), 15)
+        answer = await asyncio.wait_for(reader.read(), scaled(DEADLINE_SECONDS))
         writer.close()
         assert b"\x03\xeaprotocol_error" in answer
 

@@ -269,7 +269,7 @@ async def test_an_oversize_message_does_not_silence_its_publisher(
             one.send("size", {"n": number})
             return len(client.channel("size").events) > seen
 
-        await eventually(heard, within=5, every=0.05, saying="data flows again")
+        await eventually(heard, every=0.05, saying="data flows again")
 
     assert all(isinstance(e["data"], dict) for e in client.channel("size").events)
 
@@ -301,10 +301,10 @@ async def test_a_single_event_after_a_flood_arrives(
     await client.expect("subscribed")
 
     one.send_numbered("flood", range(50_000))
-    await client.events("flood", 50_000, within=60)
+    await client.events("flood", 50_000)
     for n in range(50_000, 50_005):
         one.send("flood", {"n": n})
-        await client.events("flood", n + 1, within=2)
+        await client.events("flood", n + 1)
 
     assert list(range(50_005)) == client.channel("flood").numbers
     assert list(range(1, 50_006)) == client.channel("flood").offsets
@@ -324,7 +324,7 @@ async def test_events_of_several_publishers_keep_each_ones_order(
     for n in range(1000):
         for p, one in enumerate(publishers):
             one.send("four", {"p": p, "n": n}, enveloped=True)
-    events = await client.events("four", 4000, within=30)
+    events = await client.events("four", 4000)
 
     for p in range(4):
         assert list(range(1000)) == [e["data"]["n"] for e in events if e["data"]["p"] == p]

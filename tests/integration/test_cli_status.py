@@ -15,6 +15,7 @@ from tests.support.addresses import free_port
 from tests.support.command import command, environment, run
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 async def test_status_shows_bus_channels_and_clients_in_tables(
@@ -142,7 +143,7 @@ async def test_bash_completes_commands_options_and_channels(
             ["bash", "-c", line, "bash", "gateway", *words],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=scaled(DEADLINE_SECONDS),
             env=variables,
             check=True,
         )

@@ -19,7 +19,7 @@ from tests.support.command import Command, command, environment, run
 from tests.support.gateway import Gateway
 from tests.support.proxy import Proxy
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 COLOUR = "\x1b["
@@ -325,7 +325,7 @@ def piped_to_head(gateway: Gateway, *arguments: str) -> subprocess.CompletedProc
         ["bash", "-c", line, "bash", *tail],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=scaled(DEADLINE_SECONDS),
         env=environment(),
     )
 

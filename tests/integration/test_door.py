@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Connect, Launch, OpenRaw
 from tests.support.gateway import Gateway
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 LISTED = "https://dash.example"
@@ -50,7 +50,7 @@ async def ask(
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     try:
         writer.write("\r\n".join([*lines, *fields, "", ""]).encode("utf-8", "surrogateescape"))
-        async with asyncio.timeout(scaled(15)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             first, *rest = head.strip().split("\r\n")
             headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in rest)}
@@ -626,7 +626,7 @@ async def test_each_head_of_a_connection_has_the_whole_limit(gateway: Gateway) -
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     begin = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     fields = [b"X-%d: %b\r\n" % (n, b"a" * 7000) for n in range(6)]
-    async with asyncio.timeout(scaled(15)):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         for _ in range(3):
             writer.write(begin + b"".join(fields[:4]) + b"\r\n")
             assert b" 200 " in await reader.readuntil(b'{"status":"ok"}')

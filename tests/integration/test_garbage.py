@@ -48,7 +48,7 @@ async def test_who_went_leaves_no_garbage(tmp_path: Path) -> None:
     """However they went, and whatever they asked for."""
     (tmp_path / "sitecustomize.py").write_text(SITE)
     paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    async with Gateway(environment={"PYTHONPATH": paths}) as gateway:
+    async with Gateway(environment={"PYTHONPATH": paths}, interpreter=True) as gateway:
         for number in range(20):
             client = await connect(gateway.url, "metrics", "logs")
             await client.send({"type": "nonsense"})

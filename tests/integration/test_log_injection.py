@@ -13,7 +13,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.gateway import Gateway
 from tests.support.sse import EventSource
 from tests.support.tokens import SETTINGS, bearer, token
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 API = "/api/v1/websocket"
@@ -102,7 +102,7 @@ async def ask_raw(gateway: Gateway, header: str, name: str) -> None:
     head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(b"GET /healthz HTTP/1.1\r\n" + head.encode() + b"Connection: close\r\n\r\n")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         await reader.read()
     writer.close()
 

@@ -6,8 +6,6 @@ import asyncio
 import base64
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,13 @@ import pytest
 
 import gateway as package
 from tests.conftest import Connect, Launch, OpenRaw
+from tests.support.command import run_here
 from tests.support.gateway import Gateway
 from tests.support.issuer import hs256, rs256
 from tests.support.raw import TEXT
 from tests.support.sse import EventSource
 from tests.support.tokens import SECRET, bearer, token
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 from tests.support.ws import Client
 
 
@@ -139,7 +138,7 @@ def texts(value: str) -> list[bytes]:
 async def say(gateway: Gateway, head: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         await reader.readline()
     writer.close()
 
@@ -149,6 +148,7 @@ async def test_nothing_secret_comes_out_when_it_crashes(launch: Launch, connect:
     gateway = await launch(
         settings={"logging.level": "debug"},
         environment={"GATEWAY_AUTH_SECRET": SECRET, "PYTHONFAULTHANDLER": "1"},
+        interpreter=True,
     )
     gateway.expected_exit = -signal.SIGABRT
     good = token("admin")
@@ -168,6 +168,7 @@ async def test_what_fails_in_the_gateway_is_told_without_the_token_that_it_faile
     (tmp_path / "sitecustomize.py").write_text(BREAK)
     gateway = await launch(
         environment={"GATEWAY_AUTH_SECRET": SECRET, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        interpreter=True,
     )
     gateway.errors_expected = True
     good = token("admin")
@@ -208,7 +209,8 @@ Verifier._header = broken
 def test_commands_show_nothing_secret_whether_it_can_be_used_or_not(
     tmp_path: Path, settings: dict[str, str], how: str
 ) -> None:
-    arguments, variables = [sys.executable, "-m", "gateway", "check"], {"PYTHONPATH": str(ROOT)}
+    arguments = ["check"]
+    variables: dict[str, str] = {}
     match how:
         case "flags":
             for key, value in settings.items():
@@ -222,7 +224,7 @@ def test_commands_show_nothing_secret_whether_it_can_be_used_or_not(
             lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
             file.write_text("".join(sorted(lines, key=lambda line: "." in line.split("=")[0])))
             arguments += ["--config", str(file)]
-    ran = subprocess.run(arguments, env=variables, capture_output=True, text=True, timeout=60)
+    ran = run_here(*arguments, variables=variables)
 
     assert ran.stdout or ran.stderr
     assert "Traceback" not in ran.stderr

@@ -14,7 +14,7 @@ from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.raw import TEXT, RawPeer, encode_frame
 from tests.support.record import Record
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 from tests.support.ws import Client
 
 
@@ -146,7 +146,7 @@ async def test_a_client_that_asks_and_never_reads_does_not_grow_the_memory(
     other = await connect(to=gateway)
     for _ in range(200):
         await other.ping()
-    await eventually(lambda: flood.done() or _stuck(peer), within=20, saying="not listened to")
+    await eventually(lambda: flood.done() or _stuck(peer), saying="not listened to")
     await other.ping()
     flood.cancel()
     await asyncio.gather(flood, return_exceptions=True)
@@ -279,7 +279,7 @@ async def test_a_stopped_process_misses_nothing_unnamed(
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(scaled(40)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             assert json.loads(await process.stdout.readline()) == {"subscribed": 0}
             for witness in witnesses:
                 await witness.expect("subscribed")
@@ -288,7 +288,7 @@ async def test_a_stopped_process_misses_nothing_unnamed(
             await _publish(bus, "stop", range(1001, 15_001), *witnesses)
             lagging = await _lagging(gateway)
             process.send_signal(signal.SIGCONT)
-            await eventually(lambda: _caught_up(gateway), within=20)
+            await eventually(lambda: _caught_up(gateway))
             bus.send("stop", {"n": 15_001, "last": True})
             account = json.loads(await process.stdout.readline())
     finally:

@@ -13,15 +13,16 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import free_port, free_tcp
+from tests.support.command import run
 from tests.support.gateway import Gateway
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the command line to its end; exit status and all it wrote."""
+    """Run `python -m gateway` to its end; exit status and all it wrote."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -33,7 +34,7 @@ async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(scaled(20)):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()
@@ -64,7 +65,8 @@ async def test_a_wrong_setting_is_named(
     command: str, arguments: list[str], environment: dict[str, str], named: str
 ) -> None:
     """Exit status 2 and a message that names the key; never a traceback."""
-    status, output = await _run(command, *arguments, **environment)
+    status, ran = await run(command, *arguments, variables=environment)
+    output = ran.output + ran.errors
 
     assert status == 2, output
     assert named in output
@@ -126,6 +128,7 @@ async def test_settings_rise_from_file_to_environment_to_flags(
             "GATEWAY_CLIENTS_SUBSCRIPTIONS_MAX": "22",
             "GATEWAY_CLIENTS_MESSAGE_BYTES_MAX": "2200",
         },
+        interpreter=True,
     )
     hello = (await connect(to=gateway)).hello
 
@@ -163,7 +166,7 @@ async def test_retention_can_be_set_per_channel(
 
 async def test_a_restart_on_the_same_port_works(launch: Launch, connect: Connect) -> None:
     """Sockets that linger from before do not keep the address."""
-    gateway: Gateway = await launch(port=free_port())
+    gateway: Gateway = await launch(port=free_port(), interpreter=True)
     port = gateway.port
     client = await connect("metrics", to=gateway)
     gateway.kill(signal.SIGTERM)

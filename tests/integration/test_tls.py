@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +12,12 @@ import pytest
 
 from tests.conftest import Launch, NewPublisher
 from tests.support import tls
+from tests.support.command import run
 from tests.support.gateway import Gateway
 from tests.support.raw import Ended
 from tests.support.record import Record
 from tests.support.tls import Files, TlsPeer
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 Peers = Callable[..., TlsPeer]
@@ -93,7 +93,9 @@ async def test_everything_is_served_over_tls(
     async with aiohttp.ClientSession() as http:
         url = f"{gateway.url}/events?channels=a&last=1"
         async with http.get(url, ssl=gateway.trust or True) as stream:
-            line = await asyncio.wait_for(stream.content.readuntil(b"\n\n"), scaled(10))
+            line = await asyncio.wait_for(
+                stream.content.readuntil(b"\n\n"), scaled(DEADLINE_SECONDS)
+            )
 
     assert gateway.url.startswith("https://127.0.0.1:")
     assert event["offset"] == 1
@@ -140,7 +142,7 @@ async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> Non
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(words)
         try:
-            answer = await asyncio.wait_for(reader.read(), scaled(15))
+            answer = await asyncio.wait_for(reader.read(), scaled(DEADLINE_SECONDS))
         except ConnectionResetError:
             answer = b""
         assert b"HTTP" not in answer
@@ -343,15 +345,8 @@ async def _run(command: str, files: Files) -> tuple[int, str]:
     arguments = ["--port", "0", "--bind", "", "--connect", f"ipc://{files.cert.parent}/bus"]
     for key, value in files.settings.items():
         arguments += ["--set", f"{key}={value}"]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", command, *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        stdin=asyncio.subprocess.DEVNULL,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), scaled(30))
-    return process.returncode or 0, output.decode()
+    status, ran = await run(command, *arguments)
+    return status, ran.output + ran.errors
 
 
 @pytest.mark.parametrize(("make", "words"), WRONG.values(), ids=WRONG)

@@ -116,7 +116,7 @@ async def test_what_a_client_confirmed_is_known_to_every_worker(
         await asyncio.sleep(1)  # for pings and what is told of them
         return bool(answer["positions"]["load"]["offset"] == 10)
 
-    await eventually(told, within=20)
+    await eventually(told)
 
 
 async def test_an_attached_session_is_taken_over_from_another_worker(
@@ -365,7 +365,7 @@ async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_p
         names = {await tls.served_name(gateway.port, old, renewed) for _ in range(4)}
         return names == {"renewed"}
 
-    await eventually(everywhere, within=20)
+    await eventually(everywhere)
     assert (await gateway.get_json("/readyz"))["ready"]
 
 

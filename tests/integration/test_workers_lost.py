@@ -23,7 +23,7 @@ from tests.support import tls, ws
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.record import Record
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 from tests.support.workers import (
     elsewhere,
     holder,
@@ -97,7 +97,7 @@ async def test_clients_of_a_worker_that_is_killed_resume_without_loss(
     followers = [Follower(gateway.url) for _ in range(200)]
     tasks = [asyncio.create_task(follower.run()) for follower in followers]
     for follower in followers:
-        await asyncio.wait_for(follower.subscribed.wait(), 20)
+        await asyncio.wait_for(follower.subscribed.wait(), scaled(DEADLINE_SECONDS))
     sent, stop = 0, False
 
     async def pour() -> None:
@@ -113,13 +113,13 @@ async def test_clients_of_a_worker_that_is_killed_resume_without_loss(
     pouring = asyncio.create_task(pour())
     gateway.errors_expected = True
     for n in range(2):
-        await eventually(functools.partial(reached, sent + 10), within=30)
+        await eventually(functools.partial(reached, sent + 10))
         max(workers(gateway), key=lambda one: len(one.net_connections("tcp"))).kill()
-        await eventually(functools.partial(started, gateway, 3 + n), within=20)
+        await eventually(functools.partial(started, gateway, 3 + n))
     stop = True
     await pouring
 
-    await eventually(lambda: reached(sent), within=30)
+    await eventually(lambda: reached(sent))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -222,7 +222,7 @@ async def test_a_session_is_taken_over_from_a_worker_that_hangs(
 
     assert one.client_id == new.client_id
     assert (True, "pong") == (new.hello["resumed"], (await new.ping())["type"])
-    await one.closed(within=30)  # when the worker is replaced
+    await one.closed()  # when the worker is replaced
 
 
 async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
@@ -247,7 +247,7 @@ async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
     for task in requests_open:
         task.cancel()
     await asyncio.gather(*requests_open, return_exceptions=True)
-    await eventually(functools.partial(started, crew, 4), within=40)
+    await eventually(functools.partial(started, crew, 4))
 
     async def nobody() -> bool:
         return bool((await crew.status())["connections"] == 0)
@@ -305,7 +305,7 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
         hangs = new()
         for child in hangs:
             child.suspend()
-        await eventually(lambda: not any(child.is_running() for child in hangs), within=20)
+        await eventually(lambda: not any(child.is_running() for child in hangs))
 
 
 async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(
@@ -344,7 +344,7 @@ async def test_all_workers_drain(crew: Gateway, pair: Pair) -> None:
     assert [1012, 1012] == codes
     assert all(c.closing is not None and c.closing["reconnect"] for c in clients)
     assert 0 == status
-    assert [] == psutil.wait_procs(children, timeout=5)[1]
+    assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
 
 
 async def test_a_worker_that_only_starts_holds_up_no_drain(crew: Gateway, pair: Pair) -> None:
@@ -377,7 +377,7 @@ async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
     for client in clients:
         await client.closed()
 
-    assert [] == psutil.wait_procs(children, timeout=10)[1]
+    assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
     assert not folder.exists()
     with socket.create_server(("127.0.0.1", port)):
         pass
@@ -392,7 +392,7 @@ async def test_a_second_signal_ends_all_at_once(crew: Gateway, pair: Pair) -> No
     crew.kill(signal.SIGTERM)
     await crew.exited()
 
-    assert [] == psutil.wait_procs(children, timeout=10)[1]
+    assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
 
 
 async def test_signals_to_a_worker_are_not_its_own(crew: Gateway, pair: Pair) -> None:
@@ -472,6 +472,6 @@ async def test_a_port_that_is_taken_is_said_before_any_worker_starts(launch: Lau
         gateway = Gateway(port=taken.getsockname()[1], flags=["--workers", "2"])
         with pytest.raises(AssertionError, match="does not listen"):
             await asyncio.to_thread(gateway.start)
-        assert 1 == gateway.process.wait(10)
+        assert 1 == gateway.process.wait(scaled(DEADLINE_SECONDS))
     assert any("cannot start" in line for line in gateway.lines)
     assert not any("worker" in line for line in gateway.lines)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
-import importlib.util
 import json
 import os
 import pty
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from tests.support.waiting import eventually, scaled
-
-
-_END_SECONDS = 15.0
-_PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
+from tests.support.forkserver import PACKAGES, search_path, start
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 class Command:
@@ -39,17 +34,19 @@ class Command:
         ours, theirs = pty.openpty() if terminal else os.pipe()
         if terminal:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", *arguments],
-            stdin=subprocess.PIPE,
+        given, typed = os.pipe()
+        errors, written = os.pipe()
+        self._stdin = os.fdopen(typed, "wb")
+        self.process = start(
+            arguments,
+            stdin=given,
             stdout=theirs,
-            stderr=subprocess.PIPE,
-            env=environment(variables),
+            stderr=written,
+            environment=environment(variables),
         )
-        os.close(theirs)
-        self._reading_end: int | None = ours
-        assert self.process.stderr is not None
-        errors = self.process.stderr.fileno()
+        for end in (given, theirs, written):
+            os.close(end)
+        self._reading_ends = (ours, errors)
         self._threads = [
             threading.Thread(target=_collect, args=each, daemon=True)
             for each in ((ours, self._output), (errors, self._errors))
@@ -86,7 +83,7 @@ class Command:
 
     async def until(self, condition: Callable[[Command], object]) -> None:
         """Wait until something is so of what it has said."""
-        await eventually(lambda: condition(self), within=20, saying=self._said)
+        await eventually(lambda: condition(self), saying=self._said)
 
     def _said(self) -> str:
         return f"output: {self.output[-2000:]!r}\nerrors: {self.errors[-2000:]!r}"
@@ -95,43 +92,41 @@ class Command:
 
     def type(self, text: str | bytes) -> None:
         """Write to its standard input."""
-        stdin = self._stdin()
-        stdin.write(text.encode() if isinstance(text, str) else text)
-        stdin.flush()
+        self._stdin.write(text.encode() if isinstance(text, str) else text)
+        self._stdin.flush()
 
     def end_of_input(self) -> None:
         """Close its standard input."""
-        self._stdin().close()
+        self._stdin.close()
 
     def interrupt(self) -> None:
         """Send what Ctrl-C sends."""
         self.process.send_signal(signal.SIGINT)
 
-    async def exited(self) -> int:
+    def wait(self) -> int:
         """Wait until it has ended, and all that it wrote is here; its exit status."""
         try:
-            status = await asyncio.to_thread(self.process.wait, scaled(_END_SECONDS))
+            status = self.process.wait(scaled(DEADLINE_SECONDS))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it does not end\n{self._said()}") from None
         for thread in self._threads:
-            await asyncio.to_thread(thread.join, scaled(_END_SECONDS))
+            thread.join(scaled(DEADLINE_SECONDS))
         return status
+
+    async def exited(self) -> int:
+        """The same, in a coroutine."""
+        return await asyncio.to_thread(self.wait)
 
     def stop(self) -> None:
         """End it, however it is."""
         self.process.kill()
         self.process.wait()
         for thread in self._threads:
-            thread.join(scaled(_END_SECONDS))
-        for stream in (self.process.stdin, self.process.stderr):
-            if stream is not None:
-                stream.close()
-        if self._reading_end is not None:
-            os.close(self._reading_end)
-
-    def _stdin(self) -> IO[bytes]:
-        assert self.process.stdin is not None
-        return self.process.stdin
+            thread.join(scaled(DEADLINE_SECONDS))
+        with contextlib.suppress(BrokenPipeError):  # it did not read all
+            self._stdin.close()
+        for end in self._reading_ends:
+            os.close(end)
 
 
 @asynccontextmanager
@@ -156,19 +151,25 @@ async def run(
         return await started.exited(), started
 
 
+def run_here(
+    *arguments: object, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `gateway ARGUMENTS` with no input, and block until it has ended."""
+    started = Command(*map(str, arguments), variables=variables)
+    try:
+        started.end_of_input()
+        status = started.wait()
+        return subprocess.CompletedProcess("gateway", status, started.output, started.errors)
+    finally:
+        started.stop()
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without the gateway's variables, and with its packages to be found."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
-    inherited |= {"PYTHONPATH": os.pathsep.join(map(_root, _PACKAGES)), "TERM": "xterm"}
+    inherited |= {"PYTHONPATH": search_path(*PACKAGES), "TERM": "xterm"}
     inherited.pop("NO_COLOR", None)
     return {**inherited, **(extra or {})}
-
-
-def _root(package: str) -> str:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError(f"the package {package} cannot be found")
-    return str(Path(next(iter(spec.submodule_search_locations))).resolve().parent)
 
 
 def _collect(descriptor: int, into: bytearray) -> None:

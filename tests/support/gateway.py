@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import io
 import json
 import os
@@ -29,11 +28,10 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.addresses import ipc
-from tests.support.waiting import eventually, scaled
+from tests.support.forkserver import Process, search_path, start
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
 WORKERS = os.environ.get("TEST_WORKERS", "")
 """With how many workers the tests' gateways run, unless they say it themselves."""
 
@@ -64,11 +62,7 @@ def allow_many_files() -> None:
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of the gateway, and with the package to be found."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
-    spec = importlib.util.find_spec("gateway")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("the package `gateway` cannot be found")
-    root = str(Path(next(iter(spec.submodule_search_locations))).resolve().parent)
-    return {**inherited, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1", **extra}
+    return {**inherited, "PYTHONPATH": search_path("gateway"), "PYTHONUNBUFFERED": "1", **extra}
 
 
 class Gateway:
@@ -88,14 +82,17 @@ class Gateway:
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         trust: ssl.SSLContext | None = None,
+        interpreter: bool = False,
     ) -> None:
+        self.interpreter = interpreter
+        """Whether it is started as `python -m gateway`, and not forked, which is much faster."""
         self.trust = trust
         """What https connections to it are made with."""
         self.folder = Path(tempfile.mkdtemp(prefix="ng-"))
         self.bus_in = ipc(self.folder, "in") if bind is None else bind
         self.bus_out = ipc(self.folder, "out")
         endpoints = [self.bus_out] if connect is None else connect
-        self.arguments = [sys.executable, "-m", "gateway", "serve", "--port", str(port)]
+        self.arguments = ["serve", "--port", str(port)]
         for endpoint in endpoints:
             self.arguments += ["--connect", endpoint]
         self.arguments += ["--bind", self.bus_in]
@@ -119,21 +116,18 @@ class Gateway:
         self.lines.clear()
         self.url = ""
         self._ending = False
-        self.process = subprocess.Popen(
-            self.arguments,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env=_environment(self.environment),
-            text=True,
-            errors="replace",
-        )
+        errors, written = os.pipe()
+        self._stderr = os.fdopen(errors, encoding="utf-8", errors="replace")
+        try:
+            self.process = self._start_process(written)
+        finally:
+            os.close(written)
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         with self._changed:
             self._changed.wait_for(
-                lambda: self.url or self.process.poll() is not None, scaled(START_SECONDS)
+                lambda: self.url or self.process.poll() is not None, scaled(DEADLINE_SECONDS)
             )
         if not self.url:
             self.process.kill()
@@ -216,7 +210,7 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one HTTP request: `body` goes as JSON, `raw` as it is."""
-        limit = aiohttp.ClientTimeout(total=scaled(15))
+        limit = aiohttp.ClientTimeout(total=scaled(DEADLINE_SECONDS))
         async with aiohttp.ClientSession(timeout=limit) as http:
             data = json.dumps(body).encode() if body is not None else raw
             kind = {"Content-Type": "application/json"} if body is not None else {}
@@ -273,7 +267,7 @@ class Gateway:
             answer = await self.request("GET", f"/api/v1/websocket/channels/{channel}")
             return answer.status == 200 and answer.json["position"]["offset"] >= offset
 
-        await eventually(there, within=20, saying=f"{channel} stands at {offset}")
+        await eventually(there, saying=f"{channel} stands at {offset}")
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
@@ -281,9 +275,21 @@ class Gateway:
 
     # -- inside -----------------------------------------------------------------------------------
 
+    def _start_process(self, stderr: int) -> Process | subprocess.Popen[bytes]:
+        with open(os.devnull, "r+b") as nothing:
+            environment = _environment(self.environment)
+            if not self.interpreter:
+                null = nothing.fileno()
+                return start(
+                    self.arguments, stdin=null, stdout=null, stderr=stderr, environment=environment
+                )
+            command = [sys.executable, "-m", "gateway", *self.arguments]
+            return subprocess.Popen(
+                command, stdin=nothing, stdout=nothing, stderr=stderr, env=environment
+            )
+
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stderr:
+        with self._stderr as stderr:
             for line in stderr:
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
@@ -296,10 +302,12 @@ class Gateway:
             self._changed.notify_all()
 
     def _wait_ready(self) -> None:
-        ends = time.monotonic() + scaled(START_SECONDS)
+        ends = time.monotonic() + scaled(DEADLINE_SECONDS)
         while time.monotonic() < ends:
             try:
-                with urlopen(self.url + "/readyz", timeout=scaled(5), context=self.trust) as answer:
+                with urlopen(
+                    self.url + "/readyz", timeout=scaled(DEADLINE_SECONDS), context=self.trust
+                ) as answer:
                     if answer.status == 200:
                         return
             except URLError:
@@ -310,12 +318,12 @@ class Gateway:
 
     def _wait_exit(self) -> int:
         try:
-            code = self.process.wait(scaled(STOP_SECONDS))
+            code = self.process.wait(scaled(DEADLINE_SECONDS))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"the gateway does not end:\n{self.log_tail()}") from None
-        self._reader.join(scaled(5))
+        self._reader.join(scaled(DEADLINE_SECONDS))
         return code
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import zmq
 
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 ENVELOPE = struct.Struct(">4sIQQQ")
@@ -79,14 +79,14 @@ class Publisher:
         for number in numbers:
             self.send(channel, {"n": number}, enveloped=enveloped)
 
-    async def subscribed(self, *, count: int = 1, within: float = 10.0) -> Publisher:
+    async def subscribed(self, *, count: int = 1, within: float = DEADLINE_SECONDS) -> Publisher:
         """Wait until `count` subscribers have subscribed here."""
         await eventually(
             lambda: self._count() >= count, within=within, saying=f"subscribed at {self.endpoint}"
         )
         return self
 
-    async def unsubscribed(self, *, within: float = 10.0) -> None:
+    async def unsubscribed(self, *, within: float = DEADLINE_SECONDS) -> None:
         """Wait until the last subscriber is gone."""
         await eventually(lambda: self._count() == 0, within=within, saying="unsubscribed")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.record import Message
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -100,7 +100,7 @@ class RawPeer:
 
     async def send_bytes(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(scaled(10)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             await loop.sock_sendall(self.socket, data)
 
     async def send_frame(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
@@ -134,7 +134,7 @@ class RawPeer:
 
     # -- receiving --------------------------------------------------------------------------------
 
-    async def read_frame(self, *, within: float = 10.0) -> Frame:
+    async def read_frame(self, *, within: float = DEADLINE_SECONDS) -> Frame:
         """The next frame, of whatever kind.
 
         Raises:
@@ -153,7 +153,7 @@ class RawPeer:
             payload = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
         return Frame(two[0] & 0x0F, payload, bool(two[0] & 0x80), two[0] >> 4 & 7, masked)
 
-    async def read_message(self, *, within: float = 10.0) -> Message:
+    async def read_message(self, *, within: float = DEADLINE_SECONDS) -> Message:
         """The next JSON message; pings are answered on the way, if ``answers_pings``."""
         while True:
             frame = await self.read_frame(within=within)
@@ -165,7 +165,7 @@ class RawPeer:
             elif frame.opcode != PONG:
                 raise AssertionError(f"expected a text message, got {frame}")
 
-    async def expect(self, kind: str, *, within: float = 10.0) -> Message:
+    async def expect(self, kind: str, *, within: float = DEADLINE_SECONDS) -> Message:
         """The next message that is no event; it must be of this type."""
         while True:
             message = await self.read_message(within=within)
@@ -173,7 +173,7 @@ class RawPeer:
                 return message
             assert message["type"] in {"event", "gap"}, message
 
-    async def read_ending(self, *, within: float = 10.0) -> Ending:
+    async def read_ending(self, *, within: float = DEADLINE_SECONDS) -> Ending:
         """Read up to the end of the TCP connection; answers a close frame, if ``answers_closes``."""
         ending = Ending(None)
         try:
@@ -193,7 +193,7 @@ class RawPeer:
         except (Ended, ConnectionResetError):
             return ending
 
-    async def read_to_end(self, *, within: float = 10.0) -> bytes:
+    async def read_to_end(self, *, within: float = DEADLINE_SECONDS) -> bytes:
         """All bytes up to the end of the TCP connection, which must come in time."""
         found = self.buffer
         try:
@@ -221,7 +221,7 @@ class RawPeer:
         found, self.buffer = self.buffer[:count], self.buffer[count:]
         return found
 
-    async def _receive(self, within: float = 10.0) -> bytes:
+    async def _receive(self, within: float = DEADLINE_SECONDS) -> bytes:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(scaled(within)):
             found = await loop.sock_recv(self.socket, 1 << 16)

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class EventSource:
 
     async def next(self, name: str = "message") -> Sent:
         """The next event of this name."""
-        async with asyncio.timeout(scaled(15)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             async for sent in self._events:
                 if sent.name == name:
                     return sent
@@ -66,7 +66,7 @@ class EventSource:
 
     async def rest(self) -> list[Sent]:
         """Everything up to the stream's end."""
-        async with asyncio.timeout(scaled(15)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             return [sent async for sent in self._events]
 
     async def _read(self) -> AsyncGenerator[Sent, None]:

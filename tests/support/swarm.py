@@ -11,7 +11,7 @@ from collections.abc import Callable
 import orjson
 
 from tests.support.raw import CLOSE, PING, PONG, TEXT, encode_frame
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 class Bee(asyncio.Protocol):
@@ -115,10 +115,14 @@ class Swarm:
             )
             fresh = [protocol for _, protocol in await asyncio.gather(*opening)]
             self.bees += fresh
-            await self.all(lambda b: b.subscribed, within=30, of=fresh)
+            await self.all(lambda b: b.subscribed, of=fresh)
 
     async def all(
-        self, condition: Callable[[Bee], bool], *, within: float, of: list[Bee] | None = None
+        self,
+        condition: Callable[[Bee], bool],
+        *,
+        within: float = DEADLINE_SECONDS,
+        of: list[Bee] | None = None,
     ) -> None:
         """Wait until the condition holds for all clients."""
         bees = self.bees if of is None else of

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.support.raw import Ended, RawPeer
+from tests.support.waiting import DEADLINE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class TlsPeer(RawPeer):
         if self._outgoing.pending:
             await super().send_bytes(self._outgoing.read())
 
-    async def _receive(self, within: float = 10.0) -> bytes:
+    async def _receive(self, within: float = DEADLINE_SECONDS) -> bytes:
         while True:
             try:
                 if found := self.tls.read(1 << 16):

@@ -16,6 +16,10 @@ FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
 """Multiplies every deadline of the tests: raise it on a slow machine."""
 
 
+DEADLINE_SECONDS = 60.0
+"""How long a test waits for what must come: longer than any machine needs, however busy it is."""
+
+
 def scaled(seconds: float) -> float:
     """A deadline in seconds, scaled for this machine."""
     return seconds * FACTOR
@@ -44,7 +48,7 @@ async def eventually(
 async def eventually(
     condition: Callable[[], Any],  # Any: a value or an awaitable of one, see above
     *,
-    within: float = 10.0,
+    within: float = DEADLINE_SECONDS,
     every: float = 0.01,
     saying: str | Callable[[], str] = "",
 ) -> Any:

@@ -60,7 +60,7 @@ async def replaced(gateway: Gateway, victim: psutil.Process) -> None:
         pids = [one.pid for one in workers(gateway) if one.status() != psutil.STATUS_ZOMBIE]
         return victim.pid not in pids and len(pids) == 2 and started(gateway, 3)
 
-    await eventually(whole, within=20)
+    await eventually(whole)
 
 
 def runtime_folder(gateway: Gateway) -> Path:

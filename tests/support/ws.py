@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 
 from tests.support.record import Message, Record
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 class Client:
@@ -86,16 +86,16 @@ class Client:
 
     # -- listening --------------------------------------------------------------------------------
 
-    async def next(self, *, within: float = 10.0) -> Message:
+    async def next(self, *, within: float = DEADLINE_SECONDS) -> Message:
         """The next message, whatever it is."""
         await eventually_set(self, within)
         return self._receive_queue.popleft()
 
     async def waiting(self) -> None:
         """Wait until a message waits, and leave it where it is."""
-        await eventually_set(self, 10.0)
+        await eventually_set(self, DEADLINE_SECONDS)
 
-    async def expect(self, kind: str, *, within: float = 10.0) -> Message:
+    async def expect(self, kind: str, *, within: float = DEADLINE_SECONDS) -> Message:
         """The next message of this type; before it only events, gaps and `subscribed` may come."""
         while True:
             message = await self.next(within=within)
@@ -104,7 +104,9 @@ class Client:
             if message["type"] not in {"event", "gap", "subscribed"}:
                 raise AssertionError(f"expected {kind}, got {message}")
 
-    async def until(self, kind: str, *, within: float = 10.0, **fields: object) -> Message:
+    async def until(
+        self, kind: str, *, within: float = DEADLINE_SECONDS, **fields: object
+    ) -> Message:
         """The next message of this type with these fields; whatever is before it is passed over."""
         wanted = fields.items()
         async with asyncio.timeout(scaled(within)):
@@ -113,7 +115,9 @@ class Client:
                 if message["type"] == kind and wanted <= message.items():
                     return message
 
-    async def events(self, channel: str, count: int, *, within: float = 10.0) -> list[Message]:
+    async def events(
+        self, channel: str, count: int, *, within: float = DEADLINE_SECONDS
+    ) -> list[Message]:
         """Wait until at least `count` events of this channel have come; all of them so far."""
         record = self.channel(channel)
         await eventually(
@@ -123,7 +127,7 @@ class Client:
         )
         return list(record.events)
 
-    async def closed(self, *, within: float = 10.0) -> int | None:
+    async def closed(self, *, within: float = DEADLINE_SECONDS) -> int | None:
         """Wait until the connection is closed; its close code."""
         async with asyncio.timeout(scaled(within)):
             await asyncio.shield(self._reading)

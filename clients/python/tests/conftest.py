@@ -31,9 +31,6 @@ from tests.conftest import (
 from tests.conftest import (
     shared_publisher as shared_publisher,
 )
-from tests.conftest import (
-    what_is_left_unclosed_is_told_here as what_is_left_unclosed_is_told_here,
-)
 from tests.support.gateway import Gateway
 
 

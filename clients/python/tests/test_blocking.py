@@ -15,7 +15,7 @@ from neurograph_client import BlockingClient, Event, NotConnected, RequestRefuse
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 def threads() -> list[str]:
@@ -85,7 +85,10 @@ events = client.events({channel!r})
 print(client.publish({channel!r}, 1))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=scaled(20)
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=scaled(DEADLINE_SECONDS),
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
@@ -105,4 +108,4 @@ async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channe
         asked = asyncio.create_task(asyncio.to_thread(ask_on, client, asking))
         await asyncio.to_thread(asking.wait)
         await asyncio.to_thread(client.close)
-        await asyncio.wait_for(asked, scaled(10))
+        await asyncio.wait_for(asked, scaled(DEADLINE_SECONDS))

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.support.gateway import Gateway
-from tests.support.waiting import scaled
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 ROOT = Path(__file__).parents[1]
@@ -27,18 +27,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     [wheel] = folder.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     python = folder / "env/bin/python"
-    pip = [
-        str(python),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--no-deps",
-        "--no-index",
-    ]
-    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    install = ["install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([*pip, *install], check=True, capture_output=True)
     [packages] = (folder / "env/lib").glob("python*/site-packages")
     (packages / "lent.pth").write_text(str(Path(aiohttp.__file__).parents[1]) + "\n")
     where = "import neurograph_client as n; print(n.__file__)"
@@ -64,7 +57,7 @@ async def test_an_example_prints_events(installed: Path, gateway: Gateway, examp
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(scaled(20)):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             while True:
                 await gateway.broadcast({"channel": "metrics", "event": metrics})
                 try:

@@ -9,7 +9,7 @@ from neurograph_client import Client, Event, Subscription
 from tests.conftest import Launch, NewPublisher
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 async def full(subscription: Subscription[object]) -> None:
@@ -35,7 +35,7 @@ async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
         await eventually(lags)
         assert events.waiting <= 51
         seen: list[int] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             while len(seen) < COUNT:
                 item = await anext(events)
                 assert isinstance(item, Event), item
@@ -83,7 +83,7 @@ async def test_one_that_is_let_go_of_holds_up_nobody(
         bus.send_numbered(channel, range(1, 101))
         await full(slow)
         del slow
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             for number in range(1, 101):
                 item = await anext(kept)
                 assert isinstance(item, Event)

@@ -20,13 +20,13 @@ from neurograph_client.models import SystemMetrics
 
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 async def numbers(subscription: Subscription[dict[str, int]], count: int) -> list[int]:
     """The numbers of the next items, which must all be events."""
     found = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         for _ in range(count):
             item = await anext(subscription)
             assert isinstance(item, Event), item

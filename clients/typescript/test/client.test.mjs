@@ -500,7 +500,7 @@ test("disconnect ends iterations and leaves nothing running", async (t) => {
     await away.connect().catch((error) => console.log(error.name, client.state, away.state));
   `;
   const arguments_ = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program];
-  const ended = spawnSync(process.execPath, arguments_, { timeout: 15_000, encoding: "utf8" });
+  const ended = spawnSync(process.execPath, arguments_, { timeout: 60_000, encoding: "utf8" });
 
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, "Closed closed closed\n", ""]);
 });

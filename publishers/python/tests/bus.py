@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
 import zmq
 from neurograph_publisher import Publisher
 
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
-WITHIN_MS = 10_000
+
+WITHIN_MS = int(scaled(DEADLINE_SECONDS) * 1000)
 HEARTBEAT = b"$heartbeat"
 
 Message = tuple[str, Any, tuple[int, int, int, int]]
@@ -71,7 +74,8 @@ class Bus:
 
         A SUB sends its subscriptions only when its own thread touches it.
         """
-        for _ in range(200):
+        ends = time.monotonic() + scaled(DEADLINE_SECONDS)
+        while time.monotonic() < ends:
             for bus in (self, *others):
                 bus.socket.get(zmq.EVENTS)
             if publisher.wait_for_subscriber(0.05):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -10,13 +9,6 @@ from neurograph_publisher import Publisher
 from neurograph_publisher import publisher as module
 
 from .bus import Bus
-
-
-@pytest.fixture(scope="module", autouse=True)
-def what_is_left_unclosed_is_told_here() -> Iterator[None]:
-    """Not in whichever test the collector happens to run."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from tests.support.addresses import free_tcp
 from tests.support.curve import Ring
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 from .bus import Bus
 from .test_replay import EVERYTHING, Asker
@@ -184,7 +184,7 @@ def test_system_metrics_come_encrypted(ring: Ring) -> None:
         keys = [str(ring.secret("core")), str(ring.public("gateway"))]
         with subprocess.Popen([*command, "--connect", bus.endpoint, "--curve", *keys]) as one:
             assert bus.read()[0] == "metrics"
-            assert one.wait(10) == 0
+            assert one.wait(scaled(DEADLINE_SECONDS)) == 0
 
 
 def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from neurograph_publisher import Publisher, PublisherError
 
+from tests.support.waiting import DEADLINE_SECONDS, scaled
+
 from .bus import HEARTBEAT, Bus
 from .test_interruptions import interrupted_by
 
@@ -179,7 +181,7 @@ FORGETFUL = """
 import sys
 from neurograph_publisher import Publisher
 publisher = Publisher(connect=sys.argv[1], replay=10, heartbeat_seconds=3600)
-publisher.wait_for_subscriber(10)
+publisher.wait_for_subscriber(60)
 for number in range(1000):
     publisher.publish("a", number)
 """
@@ -189,7 +191,7 @@ def test_a_publisher_that_nobody_closes_is_closed_when_the_interpreter_exits(bus
     with subprocess.Popen([sys.executable, "-c", FORGETFUL, bus.endpoint]) as process:
         numbers = [bus.read()[1] for _ in range(1000)]
         farewell = bus.heartbeat()
-        assert process.wait(20) == 0
+        assert process.wait(scaled(DEADLINE_SECONDS)) == 0
 
     assert numbers == list(range(1000))
     assert farewell["interval"] == 0

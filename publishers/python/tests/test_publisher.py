@@ -12,6 +12,8 @@ import pytest
 import zmq
 from neurograph_publisher import Publisher, PublisherError
 
+from tests.support.waiting import DEADLINE_SECONDS, scaled
+
 from .bus import Bus
 
 
@@ -143,7 +145,7 @@ def test_use_after_a_fork_is_an_error(publisher: Publisher) -> None:
     child = multiprocessing.get_context("fork").Process(target=_publish_in_child, args=(publisher,))
     with publisher._lock:
         child.start()
-    child.join(10)
+    child.join(scaled(DEADLINE_SECONDS))
 
     assert child.exitcode == 7
 
@@ -222,7 +224,7 @@ def test_closing_from_many_threads_is_closing_once() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(scaled(DEADLINE_SECONDS))
 
     assert errors == []
     assert publisher.closed

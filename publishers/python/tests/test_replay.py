@@ -12,7 +12,7 @@ import pytest
 import zmq
 from neurograph_publisher import Publisher, PublisherError
 
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 from .bus import WITHIN_MS, Bus
 from .test_interruptions import Interruption, interrupted_by
@@ -279,7 +279,7 @@ async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(
     assert publisher.replayed < 200, "what the kernel and 32 places hold"
     for _ in range(100):
         assert len(asker.numbers("a", 1, 10)) == 10
-    await eventually(lambda: publisher.replayed + publisher.unanswered == 1600, within=20)
+    await eventually(lambda: publisher.replayed + publisher.unanswered == 1600)
     deaf.close()
 
 
@@ -316,7 +316,7 @@ def test_a_publisher_closes_amid_replay(bus: Bus) -> None:
     threads = [threading.Thread(target=ask_on) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert first.wait(10)
+    assert first.wait(scaled(DEADLINE_SECONDS))
     publisher.close()
     enough.set()
     for thread in threads:

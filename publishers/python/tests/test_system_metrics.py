@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.support.waiting import DEADLINE_SECONDS, scaled
+
 from .bus import Bus
 
 
@@ -18,7 +20,7 @@ def test_system_metrics_are_this_machines_and_the_process_ends_on_a_signal(bus: 
         heartbeat = bus.heartbeat()
         read = [bus.read() for _ in range(3)]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(scaled(DEADLINE_SECONDS)) == 0
 
     for topic, event, _ in read:
         data = event["data"]
@@ -36,7 +38,7 @@ def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
     options = ["--connect", bus.endpoint, "--interval", "0.05", "--count", "2"]
     with subprocess.Popen([*command, *options]) as few:
         sequences = [bus.read()[2][2] for _ in range(2)]
-        assert few.wait(10) == 0
+        assert few.wait(scaled(DEADLINE_SECONDS)) == 0
     wrong = subprocess.run(
         [*command, "--connect", "nonsense"], capture_output=True, text=True, check=False
     )
@@ -51,7 +53,9 @@ def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
 )
 def test_a_number_that_cannot_be_used_is_refused_with_its_option(option: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics", *option]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    refused = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=scaled(DEADLINE_SECONDS)
+    )
 
     assert refused.returncode == 2
     assert f"{option[0]}: " in refused.stderr

@@ -8,7 +8,7 @@ import pytest
 import zmq
 from neurograph_publisher import Publisher, PublisherError
 
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 from .bus import Bus
 from .test_interruptions import interrupted_by
@@ -50,7 +50,7 @@ async def test_a_topic_is_watched_while_a_prefix_of_it_is_subscribed_to(
 async def test_a_gateway_that_only_wants_heartbeats_watches_nothing(publisher: Publisher) -> None:
     bus = Bus(connect=publisher.endpoint, subscribe=b"$")
     assert bus.heartbeat()
-    assert publisher.wait_for_subscriber(10)
+    assert publisher.wait_for_subscriber(scaled(DEADLINE_SECONDS))
 
     assert not publisher.watched("camera")
     bus.close()

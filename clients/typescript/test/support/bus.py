@@ -15,7 +15,7 @@ from neurograph_publisher import Publisher
 def start() -> Publisher:
     """Join the bus and wait for the gateway."""
     publisher = Publisher(connect=sys.argv[1], high_water_mark=1_000_000)
-    publisher.wait_for_subscriber(20)
+    publisher.wait_for_subscriber(60)
     return publisher
 
 

@@ -19,7 +19,7 @@ const ENV = {
 };
 
 /** Wait until `condition` holds; what it last said is what is returned. */
-export async function eventually(condition, saying = String(condition), withinMs = 15_000) {
+export async function eventually(condition, saying = String(condition), withinMs = 60_000) {
   const ends = Date.now() + withinMs;
   for (;;) {
     const found = await condition();

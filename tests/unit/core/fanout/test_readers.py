@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from gateway.core.protocol.channels import matches
 from gateway.core.protocol.messages import Position
 from tests.support.core import Peer, make_hub, publish
+from tests.support.sizes import full
 
 
 NAMES = ["metrics", "logs", "logs.a", "logs.b", "robots"]
@@ -179,7 +180,7 @@ class Readers(RuleBasedStateMachine):
 
 
 TestReaders = Readers.TestCase
-TestReaders.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestReaders.settings = settings(max_examples=full(300, 50), stateful_step_count=40, deadline=None)
 
 
 def test_the_accounting_finds_a_planted_hole() -> None:

@@ -1,0 +1,47 @@
+"""What holds for every test here, of the gateway, the clients and the publishers: their order, and what they leave."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure() -> None:
+    # In the environment, as all workers of pytest-xdist must have the same order.
+    os.environ.setdefault("TEST_ORDER", str(random.randrange(1_000_000)))
+
+
+def pytest_report_header() -> str:
+    return f"the same order of tests again: TEST_ORDER={os.environ['TEST_ORDER']}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shuffle the modules, and the tests of each: what a module shares is still made once."""
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    shuffled = list(modules.values())
+    order = random.Random(os.environ["TEST_ORDER"])
+    order.shuffle(shuffled)
+    for tests in shuffled:
+        order.shuffle(tests)
+    items[:] = [test for tests in shuffled for test in tests]
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported and collected out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_left_unclosed_is_told_here() -> Iterator[None]:
+    """Not in whichever test the collector happens to run."""
+    yield
+    gc.collect()

@@ -1,0 +1,308 @@
+"""Start `gateway ARGUMENTS` by forking a process that has imported the package already.
+
+An interpreter needs most of a second to import the gateway; a fork needs a few milliseconds. `start`
+starts one server per test process, when it is first called. The server is an interpreter of its own,
+with one thread, no event loop and no ZeroMQ context, and forks a child for each request.
+
+A request is a length and JSON, sent with four descriptors: the child's stdin, stdout and stderr, and a
+pipe into which the server writes the child's pid, then its exit status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+
+PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
+_PRELOADED = (
+    "gateway.service",
+    "gateway.workers.supervisor",
+    "gateway.cli.following",
+    "gateway.cli.publishing",
+    "neurograph_client",
+    "neurograph_publisher",
+    "uvloop",
+)
+_ROOT = Path(__file__).resolve().parents[2]
+_LENGTH = struct.Struct("!I")
+_NUMBER = struct.Struct("!i")
+
+
+class Process:
+    """A child of the fork server, used as one uses a `subprocess.Popen`."""
+
+    def __init__(self, arguments: Sequence[str], status: int) -> None:
+        self.args = list(arguments)
+        self.returncode: int | None = None
+        self._lock = threading.Lock()
+        self._status = status
+        weakref.finalize(self, os.close, status)
+        self.pid = self._read()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while the process runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: It runs on after `timeout` seconds.
+        """
+        if self.returncode is None:
+            ready = select.poll()
+            ready.register(self._status, select.POLLIN)
+            if not ready.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            with self._lock:
+                if self.returncode is None:
+                    self.returncode = self._read()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless the process has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def _read(self) -> int:
+        number = os.read(self._status, _NUMBER.size)
+        if not number:
+            raise RuntimeError("the fork server has ended")
+        found: int = _NUMBER.unpack(number)[0]
+        return found
+
+
+def start(
+    arguments: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    environment: Mapping[str, str],
+    folder: str | Path | None = None,
+) -> Process:
+    """Start `gateway ARGUMENTS` with these descriptors, which stay open here, in this environment."""
+    request = {
+        "arguments": list(arguments),
+        "environment": dict(environment),
+        "folder": str(folder or Path.cwd()),
+    }
+    ours, theirs = os.pipe()
+    try:
+        _Connection.get().send(request, (stdin, stdout, stderr, theirs))
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return Process(arguments, ours)
+
+
+def search_path(*packages: str) -> str:
+    """Return the PYTHONPATH with which another interpreter finds these packages where this one does."""
+    return os.pathsep.join(map(_folder_of, packages))
+
+
+def _folder_of(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"the package {package} cannot be found")
+    return str(Path(next(iter(spec.submodule_search_locations))).resolve().parent)
+
+
+class _Connection:
+    """The test process's end of the server, which ends with it."""
+
+    _made: _Connection | None = None
+    _making = threading.Lock()
+
+    @classmethod
+    def get(cls) -> _Connection:
+        with cls._making:
+            if cls._made is None:
+                cls._made = cls()
+            return cls._made
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        path = os.pathsep.join((search_path(*PACKAGES), str(_ROOT)))
+        with theirs:
+            self._server = subprocess.Popen(
+                # -P: neither the working directory nor this file's folder, which has a gateway.py.
+                [sys.executable, "-P", "-m", "tests.support.forkserver", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        atexit.register(self._close)
+
+    def send(self, request: object, descriptors: tuple[int, ...]) -> None:
+        text = json.dumps(request).encode()
+        with self._lock:
+            socket.send_fds(self._socket, [_LENGTH.pack(len(text))], descriptors)
+            self._socket.sendall(text)
+
+    def _close(self) -> None:
+        self._socket.close()
+        self._server.wait()
+
+
+# -- the server ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a child is to be."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    folder: str
+    descriptors: tuple[int, ...]
+
+
+class _Server:
+    """Forks children and reports how they end, until the test process closes the connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reports: dict[int, int] = {}
+        """For each child, the pipe into which its exit status is written."""
+        self._woken, self._wakes = socket.socketpair()
+        for end in (self._woken, self._wakes):
+            end.setblocking(False)
+
+    def serve(self) -> _Request | None:
+        """Return a request in the child that was forked for it, None in the server at its end."""
+        # Ctrl-C reaches every process of the terminal; the test process says when this one ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+        while True:
+            ready, _, _ = select.select([self._connection, self._woken], [], [])
+            if self._woken in ready:
+                self._woken.recv(4096)
+                self._reap()
+            if self._connection in ready:
+                request = self._receive()
+                if request is None:
+                    self._kill_all()
+                    return None
+                if not self._fork(request):
+                    return request
+
+    def _receive(self) -> _Request | None:
+        head, descriptors, _, _ = socket.recv_fds(self._connection, _LENGTH.size, 4)
+        if not head:
+            return None
+        length = _LENGTH.unpack(head)[0]
+        text = self._connection.recv(length, socket.MSG_WAITALL)
+        return _Request(**json.loads(text), descriptors=tuple(descriptors))
+
+    def _fork(self, request: _Request) -> int:
+        """Fork; return the child's pid, and 0 in the child."""
+        *streams, report = request.descriptors
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for end in (self._connection, self._woken, self._wakes):
+                end.close()
+            for other in (report, *self._reports.values()):
+                os.close(other)
+            return 0
+        for stream in streams:
+            os.close(stream)
+        self._reports[pid] = report
+        _report(report, pid)
+        return pid
+
+    def _reap(self) -> None:
+        while self._reports:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            report = self._reports.pop(pid)
+            _report(report, os.waitstatus_to_exitcode(status))
+            os.close(report)
+
+    def _kill_all(self) -> None:
+        """A test process that was killed leaves no gateway behind."""
+        for pid in self._reports:
+            os.kill(pid, signal.SIGKILL)
+        while self._reports:
+            self._reports.pop(os.wait()[0])
+
+
+def _report(pipe: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the test process no longer asks
+        os.write(pipe, _NUMBER.pack(number))
+
+
+def _become(request: _Request) -> None:
+    """Give this process the streams, the environment and the arguments of a fresh interpreter."""
+    for number, descriptor in enumerate(request.descriptors[:3]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request.folder)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    if "TZ" in os.environ:
+        time.tzset()
+    at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = _writer(1, at_once=at_once or os.isatty(1), errors="strict")
+    sys.stderr = _writer(2, at_once=True, errors="backslashreplace")
+    sys.argv[:] = ["gateway", *request.arguments]
+
+
+def _writer(descriptor: int, *, at_once: bool, errors: str) -> TextIO:
+    buffering = 1 if at_once else -1
+    return os.fdopen(
+        descriptor, "w", encoding="utf-8", errors=errors, buffering=buffering, closefd=False
+    )
+
+
+def _main(connection: int) -> None:
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    request = _Server(socket.socket(fileno=connection)).serve()
+    if request is not None:
+        from gateway.cli import main
+
+        _become(request)
+        # Returns to the interpreter, which then ends the child as it ends any other.
+        main(request.arguments, prog_name="gateway")
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]))
