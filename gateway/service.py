@@ -266,7 +266,7 @@ class Service:
             interest.watch(self.hub.patterns(), now_ns=now_ns)
             if interest.expire(now_ns=now_ns):
                 self._subscribe()
-                self.pipeline.ingest.recovery.sleep()
+                self.pipeline.ingest.recovery.pause_unwatched()
 
     def _subscribe(self) -> None:
         for subscriber in self._subscribers:

@@ -9,6 +9,7 @@ import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import MissingRange
@@ -24,19 +25,28 @@ Message = tuple[Envelope, bytes]
 """An envelope and its payload."""
 
 
+class RepairState(Enum):
+    """How far a repair is; `gateway.core.ingest.recovery` explains the transitions."""
+
+    GREETING = auto()
+    QUEUED = auto()
+    REQUESTED = auto()
+    DONE = auto()
+
+
 @dataclass(slots=True)
 class Repair:
-    """What a stream waits for: the messages from `first` to `last`, before those that are held."""
+    """What a stream waits for: its messages from `first` to `last`, before those that are held."""
 
     first: int
     last: int
-    counts_as_lost: bool
+    is_lost: bool
     """Whether those that do not come are lost; else they are older than this gateway."""
-    until_ns: int | None
-    """When the wait is over; None while others are asked for."""
-    asked: int | None = None
+    state: RepairState
+    until_ns: int = 0
+    """When a first heartbeat or a reply is overdue."""
+    request: int = 0
     """The number of the request that is under way."""
-    done: bool = False
     replayed: deque[Message] = field(default_factory=deque)
     held: deque[Message] = field(default_factory=deque)
 
