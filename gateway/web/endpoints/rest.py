@@ -178,7 +178,7 @@ def _start(
     missing = log.missing(after)
     if missing is None:
         return after, None
-    return after, resources.MissingRange(from_=missing.first, to=missing.last, reason="evicted")
+    return after, resources.MissingRange(from_=missing.from_, to=missing.to, reason="evicted")
 
 
 async def rejections(request: web.Request) -> web.Response:

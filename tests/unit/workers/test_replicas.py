@@ -98,7 +98,7 @@ def seen(log: ChannelLog) -> object:
 
 
 def positions(log: ChannelLog) -> list[Position]:
-    epochs = {epoch_number.epoch for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
+    epochs = {epoch_number.id for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
     return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
 
 

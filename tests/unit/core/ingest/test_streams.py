@@ -115,6 +115,6 @@ def test_the_tables_are_bounded() -> None:
 
     assert len(recovery.streams) == 10
     stream = list(recovery.streams)[-1]
-    assert len(stream.missing) == LOST_RANGES_MAX
+    assert len(stream.lost_ranges) == LOST_RANGES_MAX
     assert len(stream.unreported) <= UNREPORTED_MAX
     assert stream.lost == 499
