@@ -12,12 +12,12 @@ from functools import partial
 from neurograph_client import (
     BlockingClient,
     Client,
-    Closed,
-    Ended,
+    ClosedError,
+    Disconnect,
     Event,
-    NotConnected,
+    NotConnectedError,
     Position,
-    RequestRefused,
+    RequestRefusedError,
     State,
 )
 
@@ -57,13 +57,13 @@ class Notices:
         self._away = False
         self._been = False
 
-    def tell(self, state: State, ended: Ended | None) -> None:
+    def tell(self, state: State, ended: Disconnect | None) -> None:
         """Take a change of the connection's state."""
         if state == "connected":
             if self._away:
                 say(f"connected{' again' * self._been}")
             self._been, self._away = True, False
-        elif state == "waiting" and not self._away:
+        elif state == "reconnecting" and not self._away:
             self._away = True
             what = "disconnected" if self._been else f"no gateway at {self._url}"
             say(f"{what}{f' ({ended.reason})' if ended else ''}; trying again")
@@ -90,10 +90,10 @@ def follow(remote: Remote, wanted: Wanted, *, count: int | None, as_json: bool) 
         with closing(_connected(remote)) as client:
             threading.Thread(target=_close_unread, args=[client], daemon=True).start()
             _print(client, wanted, count, _form(as_json))
-    except RequestRefused as error:
+    except RequestRefusedError as error:
         kind = Mistake if error.status in _WRONG else Failure
         raise kind(f"{error}{hint(error.status)}") from None
-    except Closed as error:
+    except ClosedError as error:
         raise Failure(f"{remote.url}: {error}{hint(error.code)}") from None
 
 
@@ -103,13 +103,13 @@ def _connected(remote: Remote) -> BlockingClient:
     token = None if remote.token is None else lambda: remote.bearer() or ""
 
     def tell(state: State) -> None:
-        notices.tell(state, client.last_end)
+        notices.tell(state, client.last_disconnect)
 
     while True:
         client = Client(remote.url, token=token, on_state=tell)
         try:
             return BlockingClient(client)
-        except NotConnected:  # not within its time
+        except NotConnectedError:  # not within its time
             continue
 
 
