@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -31,6 +32,9 @@ _FINAL = {
 _FINAL_RANGE = range(4500, 5000)
 ABNORMAL = 1006
 _WORTH_ANOTHER_TRY = {408, 425, 429}
+
+_NO_ERRNO = (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError)
+"""Errors whose number is not one of the operating system's."""
 
 _TEXT = aiohttp.WSMsgType.TEXT
 _loads = orjson.loads
@@ -99,7 +103,7 @@ class Connection:
             return Disconnect(error.status, reason, reconnect=not wrong)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await http.close()
-            return Disconnect(ABNORMAL, str(error) or type(error).__name__)
+            return Disconnect(ABNORMAL, brief(error))
         except BaseException:
             await http.close()
             raise
@@ -258,6 +262,13 @@ class Connection:
         finally:
             await self._http.close()
             await self._ws.close()  # says nothing any more; it lets go of what it holds
+
+
+def brief(error: Exception) -> str:
+    """Return why there is no connection in a few words, such as ``Connection refused``."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, _NO_ERRNO):
+        return os.strerror(error.errno) if error.errno else str(error)
+    return str(error) or type(error).__name__
 
 
 def may_reconnect(code: int) -> bool:

@@ -7,7 +7,7 @@ import aiohttp
 import orjson
 
 from neurograph_client.address import Address
-from neurograph_client.connection import refusal
+from neurograph_client.connection import brief, refusal
 from neurograph_client.errors import NotConnectedError, RequestRefusedError
 
 
@@ -46,7 +46,7 @@ async def request(
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
-        raise NotConnectedError(str(error) or type(error).__name__) from error
+        raise NotConnectedError(brief(error)) from error
     try:
         found = orjson.loads(text)
         if status < 400:
