@@ -166,6 +166,25 @@ def test_every_library_has_one_home() -> None:
     assert strays == []
 
 
+def test_the_gateway_and_the_packages_beside_it_do_not_import_each_other() -> None:
+    """They meet in entry points; `publish` also uses the gateway's own check of events."""
+    packages = {
+        PACKAGE: ("neurograph_client", "neurograph_publisher"),
+        ROOT / "clients/python/src": ("gateway", "neurograph_publisher"),
+        ROOT / "publishers/python/src": ("gateway",),
+    }
+    crossing = {
+        (str(path.relative_to(ROOT)), name)
+        for folder, others in packages.items()
+        for path in folder.rglob("*.py")
+        for name in imports(path.read_text())
+        if name.split(".")[0] in others
+    }
+    publish = "publishers/python/src/neurograph_publisher/terminal.py"
+    check = "gateway.cli.event_check"
+    assert {(publish, check), (publish, f"{check}.EventCheck")} == crossing
+
+
 def test_no_file_outgrows_its_idea() -> None:
     long = {
         str(path.relative_to(ROOT))

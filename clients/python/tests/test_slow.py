@@ -42,7 +42,7 @@ async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
                 seen.append(item.data["n"])
 
     assert seen == list(range(1, COUNT + 1))
-    assert client.connects == 1
+    assert client.connection_count == 1
 
 
 async def test_a_question_is_answered_while_events_wait(

@@ -61,7 +61,7 @@ test("a page that is online again does not wait any longer", async (t) => {
   await page.evaluate("Math.random = () => 1000"); // pauses of minutes
   relay.refusing = true;
   relay.cut();
-  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  await eventually(() => page.evaluate("client.state === 'reconnecting'"));
   relay.refusing = false;
   await page.evaluate("dispatchEvent(new Event('online'))");
   await eventually(() => page.evaluate("client.state === 'connected'"));
@@ -80,7 +80,7 @@ test("a page that is seen again comes back, though its timers stand still", asyn
   await gateway.hold("a", 1, 3);
   relay.silent = false;
   relay.cut();
-  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  await eventually(() => page.evaluate("client.state === 'reconnecting'"));
   await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))");
   await eventually(() => page.evaluate("found.length >= 3"));
 

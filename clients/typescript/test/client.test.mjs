@@ -169,7 +169,7 @@ test("a rate lets the newest win, and what they stand for is counted", async (t)
   await client.connect();
   await subscription.confirmed;
   await gateway.publish("a", 1, 50);
-  await eventually(() => found.includes(50) && found.length + subscription.leftOut === 50);
+  await eventually(() => found.includes(50) && found.length + subscription.conflated === 50);
 
   assert.deepEqual(told.gaps, []);
   assert.deepEqual(found, [...found].sort((one, other) => one - other));
@@ -367,7 +367,7 @@ test("personal messages and those to everyone come once, across a lost connectio
   await eventually(() => personal.found.length === 1 && everyone.found.length === 1);
   relay.refusing = true;
   relay.cut();
-  await eventually(() => client.state === "waiting");
+  await eventually(() => client.state === "reconnecting");
   await gateway.broadcast({ user_id: "ada" }, { n: 2 });
   await gateway.broadcast({ everyone: true }, { n: 2 });
   relay.refusing = false;
@@ -460,7 +460,7 @@ test("a gateway that is not there yet is waited for", async (t) => {
   await gateway.end();
   const { client, told } = follow(t, gateway.url);
   const connected = client.connect();
-  await eventually(() => told.states.filter((state) => state === "waiting").length >= 2);
+  await eventually(() => told.states.filter((state) => state === "reconnecting").length >= 2);
   await gateway.start();
   await connected;
 
@@ -496,7 +496,7 @@ test("disconnect ends iterations and leaves nothing running", async (t) => {
     setTimeout(() => client.disconnect(), 50);
     for await (const event of events) console.log("never");
     const away = new Client("ws://127.0.0.1:1/ws");
-    away.on("state", (state) => state === "waiting" && away.disconnect());
+    away.on("state", (state) => state === "reconnecting" && away.disconnect());
     await away.connect().catch((error) => console.log(error.name, client.state, away.state));
   `;
   const arguments_ = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program];
