@@ -68,7 +68,14 @@ class Child:
             ours.close()
             self._door.close()
             raise
-        await self.pipe.open(ours)
+        try:
+            await self.pipe.open(ours)
+        except asyncio.CancelledError:  # the gateway ends: nobody else knows of this process yet
+            ours.close()
+            self.close()
+            self.kill()
+            self._started.wait()
+            raise
 
     def hand(self, accepted: socket.socket) -> bool:
         """Give it a connection; False if its door is full, or closed."""
