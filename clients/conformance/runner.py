@@ -52,6 +52,7 @@ class Driver:
         self.items: dict[tuple[str, str], deque[Message]] = defaultdict(deque)
         self.others: list[Message] = []
         self._arrived = asyncio.Event()
+        self._ready = asyncio.Event()
         self._ended = False
 
     async def __aenter__(self) -> Driver:
@@ -62,6 +63,8 @@ class Driver:
             limit=1 << 24,
         )
         self._reading = asyncio.create_task(self._read())
+        async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
+            await self._ready.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -101,7 +104,9 @@ class Driver:
         async for line in self._process.stdout:
             seen = json.loads(line)
             kind = seen["saw"]
-            if kind == "state":
+            if kind == "ready":
+                self._ready.set()
+            elif kind == "state":
                 self.states.append(seen["state"])
             elif kind in _ITEMS:
                 self.items[seen["name"], seen["channel"]].append(seen)
@@ -109,6 +114,7 @@ class Driver:
                 self.others.append(seen)
             self._arrived.set()
         self._ended = True
+        self._ready.set()
         self._arrived.set()
 
 

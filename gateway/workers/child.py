@@ -62,7 +62,14 @@ class Child:
             ours.close()
             self._sockets.close()
             raise
-        await self.pipe.open(ours)
+        try:
+            await self.pipe.open(ours)
+        except asyncio.CancelledError:  # the gateway ends: nobody else knows of this process yet
+            ours.close()
+            self.close()
+            self.kill()
+            self._started.wait()
+            raise
 
     def hand_over(self, accepted: socket.socket) -> bool:
         """Give it a connection; False if it cannot take one now."""

@@ -124,6 +124,7 @@ async def main() -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    say("ready")
     async for line in reader:
         command = json.loads(line)
         name = command.pop("do")

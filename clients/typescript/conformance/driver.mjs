@@ -81,4 +81,5 @@ input.on("line", async (line) => {
   if (!(command.do in commands)) process.exit(1);
   await commands[command.do](command);
 });
+tell("ready");
 process.stdin.on("end", () => client?.disconnect());

@@ -317,7 +317,7 @@ test("a restart of the publisher begins a new epoch", async (t) => {
   await gateway.publish("a", 1, 3);
   await eventually(() => found.length === 3);
   const before = subscription.positions.a;
-  await gateway.order({ restart: true });
+  await gateway.restartPublisher();
   await gateway.publish("a", 4, 6);
   await eventually(() => found.length === 6);
   relay.cut();

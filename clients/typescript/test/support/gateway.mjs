@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +29,38 @@ export async function eventually(condition, saying = String(condition), withinMs
   }
 }
 
+/** The program that starts gateways and publishes: one for all tests of a file, and it ends with them. */
+class Helper {
+  constructor() {
+    this.process = spawn(PYTHON, [join(PACKAGE, "test/support/gateways.py")], {
+      env: ENV,
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    this.answers = createInterface(this.process.stdout)[Symbol.asyncIterator]();
+    this.last = Promise.resolve();
+    this.process.unref();
+    this.process.stdin.unref();
+    this.process.stdout.unref();
+  }
+
+  /** Send an order and wait for its answer, after those that were sent before. */
+  ask(order) {
+    const answer = this.last.then(async () => {
+      this.process.stdout.ref();
+      this.process.stdin.write(`${JSON.stringify(order)}\n`);
+      const { value } = await this.answers.next();
+      this.process.stdout.unref();
+      assert.ok(value !== undefined, "the helper has ended");
+      return JSON.parse(value);
+    });
+    this.last = answer.catch(() => {});
+    return answer;
+  }
+}
+
+let helper;
+const ask = (order) => (helper ??= new Helper()).ask(order);
+
 async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -51,7 +83,7 @@ export class Gateway {
     this.folder = mkdtempSync(join(tmpdir(), "ng-"));
     this.bus = `ipc://${this.folder}/bus`;
     this.settings = { "bus.start_seconds": 0, origins: "*", "shutdown.spread_seconds": 0.2, ...settings };
-    this.log = [];
+    this.log = join(this.folder, "log");
   }
 
   get url() {
@@ -59,46 +91,40 @@ export class Gateway {
   }
 
   async start() {
-    const arguments_ = ["-m", "gateway", "serve", "--port", String(this.port)];
-    arguments_.push("--connect", `ipc://${this.folder}/unused`, "--bind", this.bus);
+    const arguments_ = ["--port", String(this.port), "--connect", `ipc://${this.folder}/unused`, "--bind", this.bus];
     for (const [name, value] of Object.entries(this.settings)) arguments_.push("--set", `${name}=${value}`);
-    this.process = spawn(PYTHON, arguments_, { env: ENV, stdio: ["ignore", "ignore", "pipe"] });
-    this.exited = once(this.process, "exit");
-    createInterface(this.process.stderr).on("line", (line) => this.log.push(line));
+    this.pid = await ask({ start: arguments_, log: this.log });
     await eventually(async () => {
-      assert.equal(this.process.exitCode, null, this.log.slice(-20).join("\n"));
+      assert.ok(!(await this.ended()), readFileSync(this.log, "utf8"));
       const answer = await fetch(`http://127.0.0.1:${this.port}/readyz`).catch(() => null);
       return answer?.ok;
     }, "the gateway is ready");
   }
 
+  /** Whether its process has ended. */
+  async ended() {
+    return (await ask({ ended: this.pid })) !== null;
+  }
+
   async end(signal = "SIGTERM") {
-    this.process.kill(signal);
-    await this.exited;
+    process.kill(this.pid, signal);
+    await eventually(() => this.ended(), "the gateway ends");
   }
 
   async stop() {
-    this.publisher?.kill("SIGKILL");
-    this.process?.kill("SIGCONT");
-    if (this.process?.exitCode === null && this.process.signalCode === null) await this.end("SIGKILL");
+    await ask({ leave: this.bus });
+    if (this.pid && !(await this.ended())) await this.end("SIGKILL");
     rmSync(this.folder, { recursive: true, force: true });
-  }
-
-  /** Tell the publisher to do something, and wait until it is done. */
-  async order(what) {
-    if (!this.publisher) {
-      const script = join(PACKAGE, "test/support/bus.py");
-      this.publisher = spawn(PYTHON, [script, this.bus], { env: ENV, stdio: ["pipe", "pipe", "inherit"] });
-      this.answers = createInterface(this.publisher.stdout)[Symbol.asyncIterator]();
-      await this.answers.next();
-    }
-    this.publisher.stdin.write(`${JSON.stringify(what)}\n`);
-    assert.equal((await this.answers.next()).value, "true");
   }
 
   /** Publish events with `n` from..to on a channel. */
   publish(channel, from, to = from, more = {}) {
-    return this.order({ publish: channel, from, to, ...more });
+    return ask({ publish: channel, bus: this.bus, from, to, ...more });
+  }
+
+  /** Let the publisher begin anew, with a new incarnation. */
+  restartPublisher() {
+    return ask({ restart: this.bus });
   }
 
   /** Publish, and wait until the gateway has it all: the channel's newest offset is `to`, then. */

@@ -1,0 +1,67 @@
+"""Starts gateways and publishes to them, as each line of standard input says; answers each with a line.
+
+    {"start": ["--port", "8000", …], "log": "file"}                       gateway serve …; its process id
+    {"ended": pid}                                                        its exit status, null while it runs
+    {"publish": "channel", "bus": "ipc://…", "from": 1, "to": 9, "data": {…}}    events with data {"n": number, …}
+    {"restart": "ipc://…"}                                                a new incarnation of the publisher there
+    {"leave": "ipc://…"}                                                  none any more
+
+A publisher is made when its bus is first named, and waits for the gateway's subscription.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from neurograph_publisher import Publisher
+
+from tests.support import forkserver
+
+
+gateways: dict[int, forkserver.Process] = {}
+publishers: dict[str, Publisher] = {}
+
+
+def start(arguments: list[str], log: str) -> int:
+    with open(os.devnull, "r+b") as nothing, open(log, "ab") as errors:
+        process = forkserver.start(
+            ["serve", *arguments],
+            stdin=nothing.fileno(),
+            stdout=nothing.fileno(),
+            stderr=errors.fileno(),
+            environment=os.environ,
+        )
+    gateways[process.pid] = process
+    return process.pid
+
+
+def publisher(bus: str) -> Publisher:
+    if bus not in publishers:
+        publishers[bus] = Publisher(connect=bus, high_water_mark=1_000_000, linger_seconds=0)
+        publishers[bus].wait_for_subscriber(60)
+    return publishers[bus]
+
+
+def obey(order: dict[str, Any]) -> Any:
+    match order:
+        case {"start": arguments, "log": log}:
+            return start(arguments, log)
+        case {"ended": pid}:
+            return gateways[pid].poll()
+        case {"restart": bus}:
+            publishers.pop(bus).close()
+            publisher(bus)
+        case {"leave": bus} if bus in publishers:
+            publishers.pop(bus).close()
+        case {"publish": channel, "bus": bus, "from": first, "to": last}:
+            kind = order.get("event_type", "test.event")
+            for number in range(first, last + 1):
+                data = {"n": number, **order.get("data", {})}
+                publisher(bus).publish(channel, data, event_type=kind)
+    return None
+
+
+for line in sys.stdin:
+    sys.stdout.write(json.dumps(obey(json.loads(line))) + "\n")
+    sys.stdout.flush()
