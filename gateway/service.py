@@ -222,7 +222,7 @@ class Service:
         recovering = self.hub.ingest.recovery.recovering
         if recovering:
             return [f"asking publishers for what they hold of {recovering} topics"]
-        if self._loop.time() < self._began + self.config.bus.start_seconds:
+        if self._loop.time() < self._began + self.config.bus.discovery_seconds:
             return ["listening for publishers"]
         self._refilled = True
         return []
@@ -366,7 +366,11 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
-                log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
+                log.warning(
+                    "nobody is authenticated",
+                    host=config.host,
+                    role=config.auth.unauthenticated_role,
+                )
             for subscriber in service.bus():
                 log.info(
                     "bus_link", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode
@@ -378,10 +382,10 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
             try:
-                async with asyncio.timeout(config.shutdown.seconds_max):
+                async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
-                log.warning("drain cut short", seconds=config.shutdown.seconds_max)
+                log.warning("drain cut short", seconds=config.shutdown.timeout_seconds)
     except (BusError, OSError) as error:
         log.error("cannot start", reason=str(error))  # expected: no traceback
         return 1

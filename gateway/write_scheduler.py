@@ -66,7 +66,7 @@ class WriteScheduler:
     def rest(self, events: int) -> float:
         """Return for how many seconds to leave the bus alone, after so many events were taken in."""
         until = self._gathering_until if self._end is not None else 0.0
-        if self._settings.pace == "adaptive":
+        if self._settings.batching == "adaptive":
             until = max(until, self._rested(events) if self._in_tick else self._rest_until)
         self._in_tick = False
         rest = min(until - time.perf_counter(), UNREAD_SECONDS_MAX)
@@ -76,7 +76,7 @@ class WriteScheduler:
         """Return when the loop has rested enough for its work on so many events at once."""
         now, worked = time.perf_counter(), time.thread_time()
         since, self._worked = worked - self._worked, worked
-        limit = self._settings.flush_seconds
+        limit = self._settings.batch_delay_seconds_max
         rest = since * math.exp(-events / _MANY) * (limit / (limit + since) if limit else 0)
         until = max(self._rest_until, now - since) + since + rest
         self._rest_until = min(until, now + limit)
@@ -86,8 +86,8 @@ class WriteScheduler:
         """Write what is pending, unless it is to wait for more."""
         if len(self._fanout.pending) < PENDING_MAX:
             now = time.perf_counter()
-            if self._end is None and self._settings.pace == "fixed":
-                self._gather(now + self._settings.flush_seconds, math.inf)
+            if self._end is None and self._settings.batching == "fixed":
+                self._gather(now + self._settings.batch_delay_seconds_max, math.inf)
             if self._end is not None and now < self._gathering_until - _PAUSE_SECONDS_MIN:
                 return
         self._write()
@@ -100,7 +100,7 @@ class WriteScheduler:
             self._worked = began
         self._fanout.write(now_ns=time.time_ns())
         self._on_written(max(time.time_ns() - pending[0].received_ns, 0) / 1e9)
-        if self._settings.pace == "adaptive":
+        if self._settings.batching == "adaptive":
             took = time.thread_time() - began
             self._gather(self._rested(len(pending)), took)
 
@@ -110,7 +110,7 @@ class WriteScheduler:
             self._end.cancel()
             self._end = None
         now = time.perf_counter()
-        pause = min(until - now + longer, self._settings.flush_seconds)
+        pause = min(until - now + longer, self._settings.batch_delay_seconds_max)
         if pause >= _PAUSE_SECONDS_MIN:
             self._gathering_until = min(until, now + pause)
             self._end = self._loop.call_later(pause, self._go_on)

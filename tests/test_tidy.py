@@ -53,7 +53,9 @@ HOMES = {
 """Each library is used in one place; the service starts and stops them."""
 
 LINES_MAX = 400
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "gateway/config/model.py": "a table: every setting, with its limits and description",
+}
 """Files above the limit, each with the reason."""
 
 

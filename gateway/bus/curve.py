@@ -89,12 +89,12 @@ class Curve:
                 return "it does not speak ZeroMQ's protocol"
             if bound:
                 return "it has another public key for the gateway than the gateway has"
-            return "its key is not the one in bus.curve_server_file"
+            return "its key is not the one in bus.curve_server_key_file"
         if bound:
             return f"it broke off: {mismatch}, or is no publisher"
         if on:
             return (
-                "it broke off: its key is not the one in bus.curve_server_file, "
+                "it broke off: its key is not the one in bus.curve_server_key_file, "
                 f"it does not know the gateway's, or {mismatch}"
             )
         return f"it broke off: perhaps {mismatch}"

@@ -47,9 +47,9 @@ class AllowList:
         self._stamp: list[tuple[object, ...]] = []
         self._looked = 0.0
         if not os.path.isdir(folder):  # that of Path may raise
-            raise _problem("curve_clients", f"there is no folder {folder}")
+            raise _problem("curve_client_keys_dir", f"there is no folder {folder}")
         for name, reason in self._read():
-            raise _problem("curve_clients", f"{folder / name} {reason}")
+            raise _problem("curve_client_keys_dir", f"{folder / name} {reason}")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -98,7 +98,11 @@ def read(config: Bus) -> Keys | None:
     Raises:
         ConfigError: A file cannot be read, or holds no key.
     """
-    own, server, clients = config.curve_key_file, config.curve_server_file, config.curve_clients
+    own, server, clients = (
+        config.curve_key_file,
+        config.curve_server_key_file,
+        config.curve_client_keys_dir,
+    )
     if not own:
         return None
     _, secret = _configured("curve_key_file", own)
@@ -107,7 +111,7 @@ def read(config: Bus) -> Keys | None:
     return Keys(
         public=zmq.curve_public(secret),
         secret=secret,
-        server=_configured("curve_server_file", server)[0] if server else None,
+        server=_configured("curve_server_key_file", server)[0] if server else None,
         clients=AllowList(Path(clients)) if clients else None,
     )
 
@@ -117,8 +121,8 @@ def warnings(config: Bus) -> Iterator[str]:
     own = Path(config.curve_key_file)
     if mode := own.stat().st_mode & _OTHERS:
         yield f"bus.curve_key_file: others may use {own} (mode …{mode:02o}): chmod 600 {own}"
-    if config.curve_clients and not AllowList(Path(config.curve_clients)):
-        yield f"bus.curve_clients: there is no *.key in {config.curve_clients}: nobody may connect"
+    if config.curve_client_keys_dir and not AllowList(Path(config.curve_client_keys_dir)):
+        yield f"bus.curve_client_keys_dir: there is no *.key in {config.curve_client_keys_dir}: nobody may connect"
 
 
 def make_pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -192,7 +192,7 @@ class Subscriber:
         if self._again is not None:  # one pending call, however often we are woken
             self._again.cancel()
             self._again = None
-        batch, more = reader.read(self._config.drain_messages_max)
+        batch, more = reader.read(self._config.batch_messages_max)
         try:
             if batch:
                 self.received += len(batch)

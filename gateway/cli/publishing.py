@@ -45,7 +45,7 @@ class Form:
         self._text = text
         self._ingest = Ingest(
             payload_bytes_max=Config().ingest.payload_bytes_max,
-            rejections_kept=1,
+            rejections_max=1,
             admit=lambda _: True,
             recovery=Recovery(sequences=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
         )

@@ -47,7 +47,9 @@ def refusal(context: Context, address: str) -> CloseCode | None:
 
 def spread_seconds(context: Context) -> float:
     """Return over what time clients that are sent away now are asked to come back."""
-    return _SOON_SECONDS if context.refilling() else context.config.shutdown.spread_seconds
+    return (
+        _SOON_SECONDS if context.refilling() else context.config.shutdown.reconnect_spread_seconds
+    )
 
 
 async def close_all(context: Context, code: CloseCode) -> None:
@@ -104,7 +106,9 @@ def too_many(context: Context, identity: Identity) -> bool:
     """Tell whether a user has as many clients as one may have."""
     if context.verifier is None or identity.user_id is None:
         return False
-    return context.hub.clients_of(identity.user_id) >= context.config.clients.per_user_max
+    return (
+        context.hub.clients_of(identity.user_id) >= context.config.clients.connections_per_user_max
+    )
 
 
 async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:

@@ -98,7 +98,7 @@ class Supervisor:
         self._stopping = False
         self._epochs: dict[str, tuple[int | None, int]] = {}
         self._bus: BusState | None = None
-        largest = max(log.bytes_max for log in (config.log, *config.channels.values()))
+        largest = max(log.bytes_max for log in (config.history, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
         self._hub.logs.follow(self._ship)
         context.present = lambda: self._clients.clients
@@ -134,7 +134,7 @@ class Supervisor:
     async def drain(self) -> None:
         """Let every worker send its clients away."""
         self._stopping = True
-        limit = self._config.shutdown.seconds_max
+        limit = self._config.shutdown.timeout_seconds
         holding = [one for one in self._children if one.ready]
         await asyncio.gather(*[one.ask(messages.Drain, within=limit) for one in holding])
 

@@ -53,7 +53,7 @@ class Worker:
         self._door = door
         self._loop = asyncio.get_running_loop()
         # Lost sessions are remembered by the parent.
-        sessions = msgspec.structs.replace(config.sessions, remembered_max=0)
+        sessions = msgspec.structs.replace(config.sessions, disconnected_max=0)
         self._hub = hub = build_hub(
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
@@ -73,7 +73,7 @@ class Worker:
             verifier=self._verifier,
         )
         self._parent = ParentClient(self._context, pipe)
-        self._proxy = RestProxy(begin.rest, body_seconds=config.clients.handshake_seconds)
+        self._proxy = RestProxy(begin.rest, body_seconds=config.clients.handshake_timeout_seconds)
         self._runner = web.AppRunner(
             app.build(self._context, forward=self._proxy.handle),
             access_log=None,

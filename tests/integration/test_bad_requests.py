@@ -70,7 +70,7 @@ async def test_what_is_no_http_is_told_so_without_naming_our_parts(
 
 async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
     """The same deadline as for a head; a client that holds a connection for nothing is let go."""
-    gateway = await launch(settings={"clients.handshake_seconds": 0.5})
+    gateway = await launch(settings={"clients.handshake_timeout_seconds": 0.5})
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"channel"')

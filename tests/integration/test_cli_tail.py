@@ -197,7 +197,7 @@ async def test_it_goes_on_behind_a_position_that_an_event_had(
 async def test_a_gap_is_a_line_like_the_others(
     launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
-    gateway = await launch(settings={"log.events_max": 5})
+    gateway = await launch(settings={"history.events_max": 5})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered(channel, range(1, 21), enveloped=True)
     await gateway.holds(channel, 20)

@@ -22,7 +22,7 @@ PAD = "all work and no play makes jack a dull boy " * 40
 
 @pytest.fixture(scope="module")
 def packing() -> Iterator[Gateway]:
-    with Gateway(settings={"clients.compressed_bytes_min": 1024}) as gateway:
+    with Gateway(settings={"clients.compression_bytes_min": 1024}) as gateway:
         yield gateway
 
 

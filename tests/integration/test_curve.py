@@ -81,7 +81,7 @@ def binding(ring: Ring, *trusted: str) -> dict[str, object]:
     return {
         "connect": "",
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_clients": ring.listing("trusted", *trusted),
+        "bus.curve_client_keys_dir": ring.listing("trusted", *trusted),
     }
 
 
@@ -89,7 +89,7 @@ def connecting(ring: Ring, server: str) -> dict[str, object]:
     """Settings of a gateway that connects to a publisher with this key."""
     return {
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_server_file": ring.public(server),
+        "bus.curve_server_key_file": ring.public(server),
     }
 
 
@@ -225,7 +225,7 @@ async def test_while_nobody_answers_at_the_door_nobody_comes_in(
     ring: Ring, context: zmq.Context[zmq.Socket[bytes]], plain: Plain
 ) -> None:
     trusted = ring.listing("trusted", "core")
-    config = Bus(curve_key_file=str(ring.secret("gateway")), curve_clients=str(trusted))
+    config = Bus(curve_key_file=str(ring.secret("gateway")), curve_client_keys_dir=str(trusted))
     changes: list[str] = []
     curve = Curve(context, config)
     bound = Subscriber(
@@ -497,7 +497,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
     ring.listing("gateways", "gateway")
     bound = core(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways"))
     settings = {
-        "bus.curve_clients": ring.listing("trusted", "core"),
+        "bus.curve_client_keys_dir": ring.listing("trusted", "core"),
         **connecting(ring, "core"),
         "logging.level": "debug",
     }
@@ -587,7 +587,7 @@ def test_a_bind_beyond_this_machine_needs_curve_or_the_flag(ring: Ring) -> None:
 def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring) -> None:
     garbage = ring.folder / "garbage"
     garbage.write_text('curve\n  public-key = "hush"\n  secret-key = "hush"\n')
-    whole = {**binding(ring, "core"), "bus.curve_server_file": ring.public("core")}
+    whole = {**binding(ring, "core"), "bus.curve_server_key_file": ring.public("core")}
     assert run_gateway("check", *settings(whole)).returncode == 0
     listing = ring.listing("spoilt", "core")
     (listing / "broken.key").write_text("hush")
@@ -595,10 +595,10 @@ def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring
         ("bus.curve_key_file", ring.folder / "nowhere", "is no file"),
         ("bus.curve_key_file", ring.public("core"), "has a public key alone"),
         ("bus.curve_key_file", garbage, "holds no CURVE key"),
-        ("bus.curve_server_file", garbage, "holds no CURVE key"),
-        ("bus.curve_server_file", ring.folder, "is no file"),
-        ("bus.curve_clients", ring.folder / "nowhere", "there is no folder"),
-        ("bus.curve_clients", listing, "broken.key holds no CURVE key"),
+        ("bus.curve_server_key_file", garbage, "holds no CURVE key"),
+        ("bus.curve_server_key_file", ring.folder, "is no file"),
+        ("bus.curve_client_keys_dir", ring.folder / "nowhere", "there is no folder"),
+        ("bus.curve_client_keys_dir", listing, "broken.key holds no CURVE key"),
     ):
         given = settings({**whole, key: value})
         checked = run_gateway("check", *given)
@@ -620,4 +620,4 @@ def test_check_warns_of_a_secret_that_others_may_read_and_of_an_empty_list(ring:
 
     assert checked.returncode == 0
     assert "warning: bus.curve_key_file: others may use" in checked.stderr
-    assert "warning: bus.curve_clients: there is no *.key" in checked.stderr
+    assert "warning: bus.curve_client_keys_dir: there is no *.key" in checked.stderr

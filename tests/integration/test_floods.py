@@ -78,7 +78,7 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
 ) -> None:
     """Bytes that come now and then do not buy time; others get in and get their events meanwhile."""
     count, seconds = full(2000, 300), full(10, 2)
-    gateway = await launch(settings={"clients.handshake_seconds": seconds})
+    gateway = await launch(settings={"clients.handshake_timeout_seconds": seconds})
     bus = await publisher(gateway.bus_in)
     witness = await connect("a", to=gateway)
 
@@ -111,7 +111,9 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
 async def test_one_address_takes_no_more_places_than_it_may(launch: Launch) -> None:
     """The others from there are told to try later, and everybody else is welcome."""
     count, most = full(1000, 200), 50
-    gateway = await launch(settings={"proxies": "127.0.0.1", "clients.per_address_max": most})
+    gateway = await launch(
+        settings={"trusted_proxies": "127.0.0.1", "clients.connections_per_address_max": most}
+    )
     peers = [RawPeer(gateway.port) for _ in range(count)]
     try:
         await asyncio.gather(*(peer.upgrade(X_Forwarded_For="203.0.113.7") for peer in peers))
@@ -199,7 +201,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:
 
 async def test_an_answer_that_nobody_reads_ends_in_time(launch: Launch) -> None:
     """Also if the peer goes on asking."""
-    gateway = await launch(settings={"clients.stall_seconds_max": 0.5})
+    gateway = await launch(settings={"clients.stall_timeout_seconds": 0.5})
     await gateway.broadcast({"channel": "big", "event": "x" * 1_000_000})
     peer = RawPeer(gateway.port, receive_buffer=4096)
     ask = b"GET /api/v1/websocket/channels/big/events HTTP/1.1\r\nHost: localhost\r\n\r\n"

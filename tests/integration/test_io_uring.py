@@ -20,7 +20,7 @@ from tests.support.ws import Client
 
 CLIENTS = 20
 EVENTS = 2_000
-SMALL = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
+SMALL = {"clients.send_buffer_bytes": 32768, "clients.write_buffer_bytes_max": 32768}
 
 
 def rings(gateway: Gateway) -> int:
@@ -90,7 +90,7 @@ async def test_clients_of_every_kind_get_the_same(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Plain and compressed WebSockets and event streams, side by side in one cohort."""
-    gateway = await launch(settings={"clients.compressed_bytes_min": 1})
+    gateway = await launch(settings={"clients.compression_bytes_min": 1})
     bus = await publisher(gateway.bus_in)
     async with contextlib.AsyncExitStack() as stack:
         streams = [

@@ -38,7 +38,11 @@ async def test_nothing_that_strangers_name_forges_a_line(
 ) -> None:
     """Users, targets, channels, topics, addresses, origins, hosts and paths, with an open door."""
     gateway = await launch(
-        settings={"logging.level": "debug", "logging.format": format, "proxies": "127.0.0.1"}
+        settings={
+            "logging.level": "debug",
+            "logging.format": format,
+            "trusted_proxies": "127.0.0.1",
+        }
     )
     bus = await publisher(gateway.bus_in)
     for n, name in enumerate(NAMES):

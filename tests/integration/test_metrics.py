@@ -66,7 +66,7 @@ async def test_counts_agree_with_what_was_sent(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Received per channel, rejected, delivered, held, connections and subscriptions, as integers."""
-    gateway = await launch(settings={"log.events_max": 50})
+    gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
     one, two = await connect("m.a", "m.b", to=gateway), await connect("m.a", to=gateway)
     bus.send_numbered("m.a", range(120), enveloped=True)
@@ -147,7 +147,7 @@ async def test_evicted_events_are_counted_as_lost(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """As many as the gap names."""
-    gateway = await launch(settings={"log.events_max": 10})
+    gateway = await launch(settings={"history.events_max": 10})
     bus = await publisher(gateway.bus_in)
     first = await connect("lost", to=gateway)
     bus.send_numbered("lost", range(100))

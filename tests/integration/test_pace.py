@@ -9,7 +9,9 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
-    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    gateway = await launch(
+        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
+    )
     bus = await publisher(gateway.bus_in)
     live = await connect("robots", to=gateway)
     await live.until("subscribed")
@@ -34,7 +36,9 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
 async def test_what_is_pending_is_written_before_a_client_is_sent_away(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    gateway = await launch(
+        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
+    )
     bus = await publisher(gateway.bus_in)
     client = await connect("robots", to=gateway)
     await client.until("subscribed")

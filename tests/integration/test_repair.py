@@ -67,13 +67,13 @@ async def test_a_late_gateway_has_all_that_its_log_keeps_before_it_is_ready(
     launch: Launch, keeper: NewKeeper, connect: Connect, tmp_path: object
 ) -> None:
     """No slow joiner: what was published before the gateway came is asked for at its start."""
-    first = await launch(settings={"log.events_max": 500})
+    first = await launch(settings={"history.events_max": 500})
     bus = keeper(f"ipc://{first.folder}/pub", bind=True)
     for topic in range(30):
         for n in range(700):
             bus.send(f"topic.t{topic}", {"n": n})
     gateway = await launch(
-        connect=[bus.endpoint], settings={"log.events_max": 500, "bus.start_seconds": 1}
+        connect=[bus.endpoint], settings={"history.events_max": 500, "bus.discovery_seconds": 1}
     )
     bus.send("topic.t0", {"n": 700})
     client = await connect("topic.*", last=1000, to=gateway)
@@ -90,7 +90,7 @@ async def test_a_client_goes_on_after_the_gateway_was_killed(
     launch: Launch, keeper: NewKeeper, connect: Connect
 ) -> None:
     """Its position is the publisher's own number, so it means the same to the gateway's next life."""
-    gateway = await launch(settings={"bus.start_seconds": 0.5})
+    gateway = await launch(settings={"bus.discovery_seconds": 0.5})
     bus = keeper(gateway.bus_in)
     await known(gateway, bus)
     client = await connect("robots", to=gateway)
@@ -239,7 +239,11 @@ async def test_on_demand_a_publisher_sees_who_watches(
     launch: Launch, keeper: NewKeeper, connect: Connect
 ) -> None:
     gateway = await launch(
-        settings={"log.on_demand": True, "bus.linger_seconds": 0.2, "sessions.ttl_seconds": 0.1},
+        settings={
+            "history.on_demand": True,
+            "bus.on_demand_idle_seconds": 0.2,
+            "sessions.ttl_seconds": 0.1,
+        },
         flags=["--set", "channels.metrics.on_demand=false"],
     )
     bus = keeper(gateway.bus_in)

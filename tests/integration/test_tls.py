@@ -130,7 +130,7 @@ async def test_old_versions_of_tls_are_refused(launch: Launch, served: Files, pe
 
 async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> None:
     """Plain HTTP, noise, silence: closed, counted, and nothing in the log that alarms."""
-    gateway = await _launch(launch, served, **{"clients.handshake_seconds": 0.5})
+    gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     for words in (
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\xff" * 100,
@@ -154,7 +154,7 @@ async def test_tls_and_request_have_one_deadline(
     launch: Launch, served: Files, peers: Peers
 ) -> None:
     """After the greeting a client has only what is left of it."""
-    gateway = await _launch(launch, served, **{"clients.handshake_seconds": 0.5})
+    gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     peer = await peers(gateway, tls.trusting(served)).handshake()
     await peer.send_bytes(b"GET / HTTP/1.1\r\n")
 
@@ -166,8 +166,8 @@ async def test_a_slow_client_catches_up_over_tls(
     launch: Launch, publisher: NewPublisher, served: Files, greeted: Greeted
 ) -> None:
     """It stops reading, lags, reads on from the log, and misses nothing."""
-    small = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
-    gateway = await _launch(launch, served, **small, **{"log.events_max": 10_000})
+    small = {"clients.send_buffer_bytes": 32768, "clients.write_buffer_bytes_max": 32768}
+    gateway = await _launch(launch, served, **small, **{"history.events_max": 10_000})
     bus = await publisher(gateway.bus_in)
     peer = await greeted(gateway, "/ws?channels=slow", 8192)
     await peer.expect("subscribed")

@@ -238,7 +238,11 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     """A channel is fetched while any worker has a client that follows it, and no longer."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={"log.on_demand": True, "bus.linger_seconds": 0.2, "sessions.ttl_seconds": 0.1},
+        settings={
+            "history.on_demand": True,
+            "bus.on_demand_idle_seconds": 0.2,
+            "sessions.ttl_seconds": 0.1,
+        },
     )
     bus = await publisher(gateway.bus_in)
     one = await connect("asked", to=gateway)
@@ -262,7 +266,7 @@ async def test_on_demand_the_interest_of_all_workers_counts(
 async def test_a_user_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
     """And a token that a client brings later is counted, too."""
     gateway = await launch(
-        flags=["--workers", "2"], settings={**SETTINGS, "clients.per_user_max": 2}
+        flags=["--workers", "2"], settings={**SETTINGS, "clients.connections_per_user_max": 2}
     )
     gateway.token = token("admin", user="the test")
     for _ in range(2):
@@ -305,7 +309,7 @@ async def test_an_address_has_so_many_clients_at_all_workers(
     """As a proxy names it."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={"clients.per_address_max": 2, "proxies": "127.0.0.1"},
+        settings={"clients.connections_per_address_max": 2, "trusted_proxies": "127.0.0.1"},
     )
     far = {"X-Forwarded-For": "203.0.113.7"}
     clients = [await connect(to=gateway, headers=far) for _ in range(2)]
@@ -373,7 +377,7 @@ async def test_what_a_role_may_do_holds_at_every_worker(launch: Launch, connect:
     """Over WebSocket and REST, and as long as the token lasts."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.warn_seconds": 0},
+        settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.expiry_warning_seconds": 0},
     )
     first = await connect(to=gateway, headers=bearer(token("bot", seconds=4)))
     other = await elsewhere(gateway, connect, holder(gateway, first))

@@ -259,7 +259,7 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """What it has not read is bounded; the others get everything meanwhile."""
-    gateway = await launch(flags=["--workers", "2"], settings={"log.bytes_max": 1_000_000})
+    gateway = await launch(flags=["--workers", "2"], settings={"history.bytes_max": 1_000_000})
     bus = await publisher(gateway.bus_in)
     one = await connect("metrics", to=gateway)
     victim = holder(gateway, one)

@@ -102,7 +102,7 @@ class Gateway:
         self.hub: Hub = make_hub(
             epoch=f"{self.name}{self.table}",
             events_max=self.world.events_max,
-            remembered_max=1000,
+            disconnected_max=1000,
             started_ns=self.world.now_ns,
         )
         self.hub.fanout.ready = self._ready

@@ -1,12 +1,14 @@
 """How configuration becomes a gateway."""
 
-from gateway.config.model import Config, Ingest, Log, Sessions
+from gateway.config.model import Config, History, Ingest, Sessions
 from gateway.wiring import build_hub
 from tests.support.core import Peer, publish
 
 
 def test_each_channel_keeps_what_is_configured_for_it() -> None:
-    hub = build_hub(Config(log=Log(events_max=2), channels={"logs.a": Log(events_max=5)}))
+    hub = build_hub(
+        Config(history=History(events_max=2), channels={"logs.a": History(events_max=5)})
+    )
     publish(hub, "logs.a", 9)
     publish(hub, "logs.b", 9)
 

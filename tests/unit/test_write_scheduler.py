@@ -49,7 +49,7 @@ def work(seconds: float) -> None:
 def paced(hub: Hub, pace: str, flush_seconds: float) -> tuple[WriteScheduler, list[float]]:
     """A pacer, and what it says of its writes."""
     written: list[float] = []
-    settings = Settings(pace=pace, flush_seconds=flush_seconds)  # type: ignore[arg-type]
+    settings = Settings(batching=pace, batch_delay_seconds_max=flush_seconds)  # type: ignore[arg-type]
     return WriteScheduler(hub.fanout, settings, on_written=written.append), written
 
 

@@ -80,11 +80,13 @@ _PERSONAL_BYTES_MAX = 1024 * 1024
 class SessionStore:
     """All sessions, attached or remembered."""
 
-    def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int) -> None:
+    def __init__(
+        self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int
+    ) -> None:
         self.expired = 0
         self._epoch = epoch
         self._ttl_ns = ttl_ns
-        self._remembered_max = remembered_max
+        self._disconnected_max = disconnected_max
         self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
         self._by_client: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
@@ -126,7 +128,7 @@ class SessionStore:
     def remember(self, session: Session, *, now_ns: int) -> None:
         """Keep a session whose connection is gone."""
         self._lost[session] = now_ns + self._ttl_ns
-        if len(self._lost) > self._remembered_max:
+        if len(self._lost) > self._disconnected_max:
             self._drop(next(iter(self._lost)))
 
     def expire(self, *, now_ns: int) -> None:

@@ -27,7 +27,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         request,
         protocol=authentication.SUBPROTOCOL,
         message_bytes_max=limits.message_bytes_max,
-        compression=limits.compressed_bytes_min > 0,
+        compression=limits.compression_bytes_min > 0,
     )
     if request.transport is None:
         return answer

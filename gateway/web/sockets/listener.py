@@ -262,7 +262,7 @@ def listener_of(
             server,
             slot=slot,
             loop=loop,
-            keepalive_timeout=clients.handshake_seconds,
+            keepalive_timeout=clients.handshake_timeout_seconds,
             lingering_time=CLOSE_SECONDS,
             access_log=None,
             auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
@@ -271,8 +271,8 @@ def listener_of(
     return Listener(
         protocol,
         sockets_max=sockets_max,
-        handshake_seconds=clients.handshake_seconds,
-        stall_seconds=clients.stall_seconds_max,
+        handshake_seconds=clients.handshake_timeout_seconds,
+        stall_seconds=clients.stall_timeout_seconds,
         send_buffer_bytes=clients.send_buffer_bytes,
         tls=tls,
         on_refused=on_refused,
