@@ -70,7 +70,7 @@ class Service:
         self.config = config
         self.hub = build_hub(config, fan_out=make_supervisor is None)
         self._verifier = verifier(config.auth)
-        self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
+        self.metrics = Metrics(self.hub, endpoints=self.bus, buffers=self._buffers)
         self.url = ""
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()

@@ -58,7 +58,7 @@ class Worker:
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
         hub.deny = admission.denied
-        self._metrics = Metrics(hub, links=list, buffers=self._buffers)
+        self._metrics = Metrics(hub, endpoints=list, buffers=self._buffers)
         self._heartbeat = ClientHeartbeat(hub, config.clients)
         self._context = Context(
             config=config,

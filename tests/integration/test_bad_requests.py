@@ -99,7 +99,7 @@ async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behi
     after = await gateway.status()
     assert after["connections"] == before["connections"]
     assert after["sessions_remembered"] == before["sessions_remembered"]
-    assert await gateway.metric("gateway_connections") == after["connections"]
+    assert await gateway.metric("neurograph_gateway_connections") == after["connections"]
 
 
 async def test_a_body_that_breaks_off_is_no_failure_of_ours(gateway: Gateway) -> None:

@@ -99,7 +99,13 @@ async def refused(gateway: Gateway, endpoint: str, problem: str) -> None:
     async def told() -> bool:
         records = [r for r in gateway.records if r.get("change") == "refused"]
         said = any(endpoint == r["endpoint"] and problem in r["problem"] for r in records)
-        return said and await gateway.metric("gateway_bus_refused_total", endpoint=endpoint) > 0
+        return (
+            said
+            and await gateway.metric(
+                "neurograph_gateway_bus_handshakes_failed_total", endpoint=endpoint
+            )
+            > 0
+        )
 
     await eventually(told, saying=lambda: f"{problem}\n{gateway.log_tail()}")
 
@@ -120,7 +126,7 @@ async def arrives(gateway: Gateway, publisher: Publisher, connect: Connect) -> N
 async def nothing_arrived(gateway: Gateway, publisher: Publisher) -> None:
     """Not even a subscription got through, and the gateway is fine."""
     assert not await asyncio.to_thread(publisher.wait_for_subscriber, 0)
-    assert await gateway.metric("gateway_events_received_total") == 0
+    assert await gateway.metric("neurograph_gateway_events_received_total") == 0
     assert (await gateway.request("GET", "/healthz")).status == 200
 
 
@@ -147,7 +153,7 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
     assert await asyncio.to_thread(publisher.wait_for_subscriber, 15), gateway.log_tail()
 
     async def replayed() -> bool:
-        return await gateway.metric("gateway_log_events", channel="robots") == 200
+        return await gateway.metric("neurograph_gateway_history_events", channel="robots") == 200
 
     await eventually(replayed, saying=gateway.log_tail)
     client = await connect("robots", to=gateway, last=1000)
@@ -157,8 +163,8 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
 
     assert client.channel("robots").numbers == list(range(300))
     assert client.channel("robots").gaps == []
-    assert await gateway.metric("gateway_bus_replay_failed_total") == 0
-    assert await gateway.metric("gateway_bus_refused_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_replay_requests_failed_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") == 0
     assert publisher.refused == 0
     assert (await link(gateway, endpoint))["state"] == "connected"
 
@@ -177,11 +183,11 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     await arrives(gateway, publisher, connect)
     ring.remove("trusted", "late")
     publisher.close()
-    before = await gateway.metric("gateway_bus_refused_total")
+    before = await gateway.metric("neurograph_gateway_bus_handshakes_failed_total")
     again = core(connect=endpoint, curve=ring.curve("late", "gateway"))
 
     async def once_more() -> bool:
-        return await gateway.metric("gateway_bus_refused_total") > before
+        return await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") > before
 
     await eventually(once_more, saying=gateway.log_tail)
     assert not await asyncio.to_thread(again.wait_for_subscriber, 0)
@@ -377,7 +383,7 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
 
     assert came("first") == list(range(len(came("first")))), "as far as it left the process"
     assert came("second") == list(range(2000))
-    assert await gateway.metric("gateway_bus_lost_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
 
 
 async def test_a_link_over_curve_that_only_seems_up_is_replaced(
@@ -394,7 +400,12 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(
             epoch_number.send_signal(signal.SIGSTOP)
 
             async def reopened() -> bool:
-                return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
+                return (
+                    await gateway.metric(
+                        "neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint
+                    )
+                    >= 1
+                )
 
             await eventually(reopened, within=20)
             epoch_number.send_signal(signal.SIGCONT)
@@ -416,7 +427,7 @@ async def test_who_is_refused_takes_no_peer_away(
     wrong = [core(connect=endpoint, curve=ring.curve(f"no{n}", "gateway")) for n in range(3)]
 
     async def all_refused() -> bool:
-        return await gateway.metric("gateway_bus_refused_total") >= len(wrong)
+        return await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") >= len(wrong)
 
     await eventually(all_refused)
     for one in wrong:
@@ -443,7 +454,10 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
     publisher.publish("large", "x" * 20_000)
 
     async def reopened() -> bool:
-        return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
+        return (
+            await gateway.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint)
+            >= 1
+        )
 
     await eventually(reopened)
     client = await connect("after", to=gateway)
@@ -484,7 +498,7 @@ async def test_a_replay_key_that_nobody_trusts_is_not_asked(
     await eventually(warned, every=0.05, saying=gateway.log_tail)
 
     async def missed() -> bool:
-        return await gateway.metric("gateway_bus_replay_failed_total") >= 1
+        return await gateway.metric("neurograph_gateway_bus_replay_requests_failed_total") >= 1
 
     await eventually(missed)
     assert not asked.poll(0)

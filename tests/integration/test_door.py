@@ -213,12 +213,15 @@ async def test_a_refused_origin_is_shown_short_and_harmless(door: Gateway) -> No
 
 
 async def test_refusals_are_counted(door: Gateway) -> None:
-    before = await door.metric("gateway_connections_refused_total", reason="origin")
+    before = await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
     await ask(door, "/ws", "Origin: https://evil.example")
     await ask(door, "/ws", host="evil.example")
 
-    assert await door.metric("gateway_connections_refused_total", reason="origin") == before + 1
-    assert await door.metric("gateway_connections_refused_total", reason="host") >= 1
+    assert (
+        await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
+        == before + 1
+    )
+    assert await door.metric("neurograph_gateway_connections_refused_total", reason="host") >= 1
 
 
 # -- what a page may read and ask -----------------------------------------------------------------
@@ -559,7 +562,9 @@ async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: O
     assert other is None
     assert "event: closing" in stream.text
     assert "1013" in stream.text
-    assert await gateway.metric("gateway_connections_refused_total", reason="address") == 3
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="address") == 3
+    )
 
 
 async def test_a_place_is_given_back(launch: Launch, raw: OpenRaw) -> None:

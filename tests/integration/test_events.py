@@ -184,7 +184,7 @@ async def test_a_stream_that_stops_reading_catches_up_from_the_log(
             bus.send("slow", {"n": n, "x": "y" * 1000})
 
         async def lags() -> bool:
-            return bool(await gateway.metric("gateway_clients_lagging") == 1)
+            return bool(await gateway.metric("neurograph_gateway_clients_lagging") == 1)
 
         await eventually(lags)
         messages = await source.messages(4000)

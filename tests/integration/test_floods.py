@@ -104,7 +104,9 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
         for peer in peers:
             peer.close()
 
-    refused = await gateway.metric("gateway_connections_refused_total", reason="handshake")
+    refused = await gateway.metric(
+        "neurograph_gateway_connections_refused_total", reason="handshake"
+    )
     assert refused == count
 
 
@@ -152,7 +154,9 @@ async def test_with_all_places_taken_the_gateway_still_answers(
     await client.ping()
     assert (await gateway.status())["connections"] == 20
     await idle[0].read_to_end()  # it has waited longest
-    assert await gateway.metric("gateway_connections_refused_total", reason="sockets") > 0
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="sockets") > 0
+    )
 
 
 async def test_a_process_without_files_lets_them_wait_and_recovers(
@@ -177,7 +181,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
             assert (await peer.upgrade())[0] == 101
             peer.close()
 
-    assert await gateway.metric("gateway_connections_refused_total", reason="files") > 0
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="files") > 0
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:

@@ -125,7 +125,7 @@ async def test_rejections_are_counted_in_metrics(own: Gateway, bad: Publisher) -
 
     async def agrees() -> bool:
         counts = (await own.rejections())["counts"]
-        found = await own.samples("gateway_events_rejected_total")
+        found = await own.samples("neurograph_gateway_events_rejected_total")
         return bool(counts) and counts == {s["reason"]: v for s, v in found if v}
 
     await eventually(agrees, saying="status and metrics agree")

@@ -15,7 +15,7 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
     bus = await publisher(gateway.bus_in)
     live = await connect("robots", to=gateway)
     await live.until("subscribed")
-    writes = await gateway.metric("gateway_fanout_latency_seconds_count")
+    writes = await gateway.metric("neurograph_gateway_fanout_latency_seconds_count")
     for n in range(1, 501):
         bus.send_numbered("robots", range(n, n + 1))
 
@@ -29,8 +29,8 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
 
     assert live.channel("robots").numbers == list(range(1, 502))
     assert late.channel("robots").numbers == list(range(401, 502))
-    assert await gateway.metric("gateway_events_received_total", channel="robots") == 501
-    assert await gateway.metric("gateway_fanout_latency_seconds_count") - writes < 20
+    assert await gateway.metric("neurograph_gateway_events_received_total", channel="robots") == 501
+    assert await gateway.metric("neurograph_gateway_fanout_latency_seconds_count") - writes < 20
 
 
 async def test_what_is_pending_is_written_before_a_client_is_sent_away(

@@ -246,7 +246,7 @@ async def test_a_peer_that_never_answers_is_taken_over_too(
     await client.ping()
 
     async def released() -> bool:
-        return await gateway.metric("gateway_connections") == 1
+        return await gateway.metric("neurograph_gateway_connections") == 1
 
     await eventually(released)
     data = await peer.read_to_end()

@@ -152,11 +152,11 @@ async def test_retention_can_be_set_per_channel(
         bus.send("own", {"n": n})
     await client.events("own", 20)
 
-    assert await gateway.metric("gateway_log_events", channel="metrics") == 3
-    assert await gateway.metric("gateway_log_events", channel="own") == 10
+    assert await gateway.metric("neurograph_gateway_history_events", channel="metrics") == 3
+    assert await gateway.metric("neurograph_gateway_history_events", channel="own") == 10
 
     async def aged() -> bool:
-        return await gateway.metric("gateway_log_events", channel="logs") <= 1
+        return await gateway.metric("neurograph_gateway_history_events", channel="logs") <= 1
 
     await eventually(aged)
 

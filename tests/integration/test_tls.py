@@ -146,7 +146,7 @@ async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> Non
         assert b"HTTP" not in answer
         writer.close()
 
-    assert await gateway.metric("gateway_connections_refused_total", reason="tls") == 4
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="tls") == 4
     assert (await gateway.request("GET", "/healthz")).status == 200
 
 
@@ -159,7 +159,10 @@ async def test_tls_and_request_have_one_deadline(
     await peer.send_bytes(b"GET / HTTP/1.1\r\n")
 
     await peer.read_to_end()
-    assert await gateway.metric("gateway_connections_refused_total", reason="handshake") == 1
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake")
+        == 1
+    )
 
 
 async def test_a_slow_client_catches_up_over_tls(

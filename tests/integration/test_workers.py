@@ -195,10 +195,10 @@ async def test_every_worker_gives_the_same_answers(
         assert (2, 1) == (presence["subscribers"], presence["users"])
         assert (2, 10) == (detail["subscribers"], detail["position"]["offset"])
         assert [8, 9, 10] == [event["offset"] for event in history["events"]]
-        assert 2 == await crew.metric("gateway_connections")
-        assert 20 <= await crew.metric("gateway_events_delivered_total") <= 30
-        assert 2 == await crew.metric("gateway_connections_total")
-        assert 10 == await crew.metric("gateway_events_received_total", channel="load")
+        assert 2 == await crew.metric("neurograph_gateway_connections")
+        assert 20 <= await crew.metric("neurograph_gateway_events_delivered_total") <= 30
+        assert 2 == await crew.metric("neurograph_gateway_connections_opened_total")
+        assert 10 == await crew.metric("neurograph_gateway_events_received_total", channel="load")
         assert "ok" == (await crew.get_json("/healthz"))["status"]
         assert (await crew.get_json("/readyz"))["ready"]
 

@@ -166,9 +166,12 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
 
     async def counters() -> dict[str, float]:
         names = [
-            *("gateway_events_delivered_total", "gateway_writes_total"),
-            *("gateway_connections_total", "gateway_connections_closed_total"),
-            *("gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
+            *("neurograph_gateway_events_delivered_total", "neurograph_gateway_writes_total"),
+            *(
+                "neurograph_gateway_connections_opened_total",
+                "neurograph_gateway_connections_closed_total",
+            ),
+            *("neurograph_gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
         ]
         return {name: await crew.metric(name) for name in names}
 
@@ -180,9 +183,9 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
     after = await counters()
 
     assert all(before[name] <= during[name] <= after[name] for name in before)
-    assert 200 <= before["gateway_events_delivered_total"]
-    assert 1 == after["gateway_connections_closed_total"]
-    assert 1 == await crew.metric("gateway_connections")
+    assert 200 <= before["neurograph_gateway_events_delivered_total"]
+    assert 1 == after["neurograph_gateway_connections_closed_total"]
+    assert 1 == await crew.metric("neurograph_gateway_connections")
 
 
 async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(
@@ -403,7 +406,7 @@ async def test_signals_to_a_worker_are_not_its_own(crew: Gateway, pair: Pair) ->
         worker.send_signal(signal.SIGINT)
     for client in clients:
         await client.ping()
-    await crew.metric("gateway_connections")
+    await crew.metric("neurograph_gateway_connections")
     for client in clients:
         await client.ping()
 

@@ -103,7 +103,7 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
         context = Context(
             config=config,
             hub=site.hub,
-            metrics=Metrics(site.hub, links=list, buffers=list),
+            metrics=Metrics(site.hub, endpoints=list, buffers=list),
             now_ns=lambda: site.now_ns,
             started_ns=0,
             heartbeat=ClientHeartbeat(site.hub, config.clients),
