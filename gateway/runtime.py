@@ -55,7 +55,7 @@ async def every(
         try:
             act()
         except Exception:
-            log.exception("a timer failed")
+            log.exception("timer_failed")
 
 
 def collect_rarely() -> None:

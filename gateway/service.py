@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -171,9 +172,9 @@ class Service:
         try:
             self._verifier.reload()
         except ConfigError as error:
-            log.error("not reloaded", reason=str(error))
+            log.error("keys_not_reloaded", reason=str(error))
         else:
-            log.info("reloaded")
+            log.info("keys_reloaded")
 
     async def drain(self) -> None:
         """Send every client away with a delay of its own; then nothing holds the gateway."""
@@ -272,10 +273,10 @@ class Service:
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=now_ns)
         for rejection in tick.rejections:
-            suppressed = self._rejections_throttle.admit(rejection.reason, now=self._loop.time())
+            suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
             if suppressed is not None:
                 log.warning(
-                    "rejected",
+                    "event_rejected",
                     reason=rejection.reason,
                     detail=rejection.detail,
                     topic=rejection.topic,
@@ -307,10 +308,11 @@ class Service:
         refused = "refused" in {change, subscriber.state}
         limit = self._refusals_throttle if refused else self._endpoints_throttle
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
-        suppressed = limit.admit(key, now=self._loop.time())
+        suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
-            (log.warning if refused else log.info)(
-                "bus_link",
+            log.log(
+                logging.WARNING if refused else logging.INFO,
+                "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
@@ -367,13 +369,16 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning(
-                    "nobody is authenticated",
+                    "authentication_disabled",
                     host=config.host,
                     role=config.auth.unauthenticated_role,
                 )
             for subscriber in service.bus():
                 log.info(
-                    "bus_link", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode
+                    "bus_endpoint_changed",
+                    change="opened",
+                    endpoint=subscriber.endpoint,
+                    mode=subscriber.mode,
                 )
             await stop.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -385,9 +390,9 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
-                log.warning("drain cut short", seconds=config.shutdown.timeout_seconds)
+                log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
     except (BusError, OSError) as error:
-        log.error("cannot start", reason=str(error))  # expected: no traceback
+        log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
     return 0

@@ -5,6 +5,7 @@ connects: ZAP, ZeroMQ RFC 27.
 """
 
 import asyncio
+import logging
 
 import zmq
 from zmq.utils import z85
@@ -69,7 +70,7 @@ class Curve:
             return True
         key = server.encode() if server else own.server
         if key is None or (key != own.server and self._name_of(key) is None):
-            self._say("bus_untrusted", key or b"")
+            self._log(logging.WARNING, "bus_key_untrusted", key or b"")
             return False
         socket.curve_serverkey = key
         socket.curve_publickey = own.public
@@ -125,20 +126,24 @@ class Curve:
         shown = z85.encode(key)
         name = self._name_of(shown)
         if name is None:
-            self._say("bus_refused", shown, address=address.decode(errors="replace"))
+            self._log(
+                logging.WARNING,
+                "bus_client_refused",
+                shown,
+                address=address.decode(errors="replace"),
+            )
             # "Temporary": the connection just ends. After a final refusal (400) libzmq never tries
             # again, and a key put on the list later would need a restart of its publisher.
             return [peer, empty, version, number, b"300", b"unknown key", b"", b""]
-        self._say("bus_admitted", shown, name=name)
+        self._log(logging.INFO, "bus_client_accepted", shown, name=name)
         return [peer, empty, version, number, b"200", b"OK", b"", b""]
 
     def _name_of(self, key: bytes) -> str | None:
         clients = self._keys.clients if self._keys is not None else None
         return None if clients is None else clients.name_of(key, now=self._loop.time())
 
-    def _say(self, event: str, key: bytes, **more: str) -> None:
-        suppressed = self._logged.admit(event, now=self._loop.time())
+    def _log(self, level: int, message: str, key: bytes, **more: str) -> None:
+        suppressed = self._logged.allow(message, now=self._loop.time())
         if suppressed is not None:
             shown = key[:_SHOWN_CHARS].decode(errors="replace") + "…" if key else "none"
-            say = log.info if event == "bus_admitted" else log.warning
-            say(event, public_key=shown, suppressed=suppressed, **more)
+            log.log(level, message, public_key=shown, suppressed=suppressed, **more)

@@ -73,7 +73,7 @@ async def _serve(pair: socket.socket, door: socket.socket) -> int:
     try:
         worker = Worker(begin, pipe, door)
     except ConfigError as error:  # a file that could be read when the parent started
-        log.error("cannot start", reason=str(error))
+        log.error("worker_start_failed", reason=str(error))
         return 1
     try:
         await worker.start()

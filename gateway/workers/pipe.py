@@ -66,7 +66,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
             return
         transport.write(frame)
         if transport.get_write_buffer_size() > self._unread_bytes_max:
-            log.error("a process does not keep up", unread_bytes=transport.get_write_buffer_size())
+            log.error("process_too_slow", unread_bytes=transport.get_write_buffer_size())
             transport.abort()
 
     async def flows(self) -> None:
@@ -112,7 +112,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
                 self.on_messages(messages)
         except Exception:
             # Half of it may be done: what the two sides hold could differ from now on.
-            log.exception("a message between processes failed")
+            log.exception("process_message_failed")
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -190,7 +190,7 @@ class Supervisor:
         self._tasks.begin(self._bury(child))
         if self._stopping or child not in self._children:
             return
-        log.error("worker lost", pid=child.pid, ready=child.ready)
+        log.error("worker_lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)
         self._metrics_sum.retire(child)
         self._clients.lost(child)
@@ -205,7 +205,7 @@ class Supervisor:
         try:
             await self._launch()
         except OSError as error:
-            log.error("cannot start a worker", reason=str(error))
+            log.error("worker_spawn_failed", reason=str(error))
             self._tasks.begin(self._replace(_RESTART_SECONDS))
 
     async def _watch(self) -> None:
@@ -304,4 +304,4 @@ class Supervisor:
         child.ready = True
         if sum(one.ready for one in self._children) == self._config.workers:
             self._complete.set()
-        log.info("worker ready", pid=child.pid)
+        log.info("worker_ready", pid=child.pid)

@@ -192,9 +192,9 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     await eventually(once_more, saying=gateway.log_tail)
     assert not await asyncio.to_thread(again.wait_for_subscriber, 0)
     assert (await link(gateway, endpoint))["peers"] == 0
-    named = [r for r in gateway.records if r["event"] == "bus_refused"]
+    named = [r for r in gateway.records if r["message"] == "bus_client_refused"]
     assert named[0]["public_key"] == ring.texts("late")[0][:8] + "…"
-    assert [r["name"] for r in gateway.records if r["event"] == "bus_admitted"] == ["late"]
+    assert [r["name"] for r in gateway.records if r["message"] == "bus_client_accepted"] == ["late"]
 
 
 async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
@@ -207,7 +207,7 @@ async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
     ring.add("trusted", "core")
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
 
-    [told] = [r for r in gateway.records if r["event"] == "bus_keys_unusable"]
+    [told] = [r for r in gateway.records if r["message"] == "bus_keys_unusable"]
     assert (told["file"], told["reason"], told["count"]) == ("broken.key", "holds no CURVE key", 2)
     assert "hush" not in gateway.log_tail()
 
@@ -493,7 +493,7 @@ async def test_a_replay_key_that_nobody_trusts_is_not_asked(
     def warned() -> bool:
         socket.send_multipart([b"$heartbeat", json.dumps(beat).encode()])
         socket.send_multipart([b"robots", b"1", envelope(7, 5)])
-        return any(r["event"] == "bus_untrusted" for r in gateway.records)
+        return any(r["message"] == "bus_key_untrusted" for r in gateway.records)
 
     await eventually(warned, every=0.05, saying=gateway.log_tail)
 
@@ -521,7 +521,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
     await arrives(gateway, bound, connect)
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
     await refused(gateway, endpoint, "")
-    await eventually(lambda: any(r["event"] == "bus_refused" for r in gateway.records))
+    await eventually(lambda: any(r["message"] == "bus_client_refused" for r in gateway.records))
     pages = ("/metrics", "/api/v1/websocket/status", "/api/v1/websocket/publishers")
     said = [(await gateway.request("GET", page)).text for page in pages]
     checked = run_gateway("check", *gateway.arguments[4:])

@@ -207,7 +207,7 @@ async def test_a_refused_origin_is_shown_short_and_harmless(door: Gateway) -> No
     assert said.status == 403
     assert len(said.text) < 500
     assert "\u202e" not in said.text
-    records = [r for r in door.records if r["event"] == "refused"]
+    records = [r for r in door.records if r["message"] == "request_refused"]
     assert records
     assert all(len(record["reason"]) < 300 for record in records)
 

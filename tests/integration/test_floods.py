@@ -173,7 +173,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
         process.rlimit(psutil.RLIMIT_NOFILE, (highest + 1, limit[1]))
         peers = [RawPeer(gateway.port) for _ in range(50)]
         await eventually(
-            lambda: [r for r in gateway.records if r["event"] == "cannot accept"],
+            lambda: [r for r in gateway.records if r["message"] == "cannot_accept"],
             saying="it is logged",
         )
         process.rlimit(psutil.RLIMIT_NOFILE, limit)

@@ -268,7 +268,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
     await eventually(renewed)
     await peer.send_json({"type": "ping"})
     assert (await peer.expect("pong"))["type"] == "pong"
-    assert any(record["event"] == "certificate replaced" for record in gateway.records)
+    assert any(record["message"] == "certificate_reloaded" for record in gateway.records)
 
 
 async def test_a_broken_new_certificate_changes_nothing(
@@ -281,7 +281,7 @@ async def test_a_broken_new_certificate_changes_nothing(
     other = tls.make(tmp_path, "other")
 
     def warned(times: int) -> bool:
-        return [r["event"] for r in gateway.records].count("certificate not replaced") == times
+        return [r["message"] for r in gateway.records].count("certificate_not_reloaded") == times
 
     served.cert.write_text("nonsense")
     await eventually(lambda: warned(1))
@@ -387,6 +387,6 @@ async def test_an_expired_certificate_is_a_warning(
     assert status == 0
     assert "expired at" in told
     assert "serve       https://" in told
-    assert [r["reason"] for r in gateway.records if r["event"] == "certificate"]
+    assert [r["reason"] for r in gateway.records if r["message"] == "certificate_warning"]
     with pytest.raises(ssl.SSLCertVerificationError):
         await peers(gateway, tls.trusting(files)).handshake()

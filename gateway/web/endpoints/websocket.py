@@ -58,7 +58,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         connection.settle()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
-        log.exception("connection failed", client_id=connection.client_id)
+        log.exception("connection_failed", client_id=connection.client_id)
         connection.end(CloseCode.INTERNAL)
         await connection.gone()
     finally:
