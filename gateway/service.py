@@ -26,7 +26,7 @@ from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.protocol.errors import CloseCode
 from gateway.logs import Throttle, logger
 from gateway.metrics import Metrics
-from gateway.runtime import allow_many_files, collect_rarely, every, loop_factory
+from gateway.runtime import allow_many_files, loop_factory, run_every, tune_garbage_collector
 from gateway.web import admission, app
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.heartbeat import ClientHeartbeat
@@ -136,10 +136,10 @@ class Service:
                 self._curve,
                 on_messages=functools.partial(self._tick, len(self._subscribers)),
                 on_change=self._endpoint_changed,
-                rest=self._write_scheduler.rest,
+                pause_seconds=self._write_scheduler.pause_seconds,
             )
             self._subscribers.append(subscriber)
-            subscriber.fetch(self.hub.ingest.recovery.interest.prefixes)
+            subscriber.subscribe(self.hub.ingest.recovery.interest.prefixes)
             subscriber.open()
         if self._verifier is not None:
             self._verifier.start()
@@ -159,8 +159,8 @@ class Service:
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         late = self.metrics.loop_lag
         self._timers = [
-            self._loop.create_task(every(self._heartbeat.interval, self._beat, on_late=late)),
-            self._loop.create_task(every(_HOUSEKEEPING_SECONDS, self._tidy, on_late=late)),
+            self._loop.create_task(run_every(self._heartbeat.interval, self._beat, on_late=late)),
+            self._loop.create_task(run_every(_HOUSEKEEPING_SECONDS, self._tidy, on_late=late)),
         ]
 
     def reload(self) -> None:
@@ -253,13 +253,13 @@ class Service:
 
     def _tick(self, subscriber: int, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought."""
-        self._write_scheduler.begin()
+        self._write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.hub.ingest.recovery.publishers
         heartbeats_received = publishers.heartbeats_received
         self._took(self.hub.tick(batch, now_ns=now_ns), now_ns)
         if publishers.heartbeats_received != heartbeats_received:
-            self._subscribers[subscriber].due_seconds = (
+            self._subscribers[subscriber].silence_seconds_max = (
                 MISSED_HEARTBEATS_MAX * publishers.interval_ns / 1e9
             )
 
@@ -282,8 +282,8 @@ class Service:
                     topic=rejection.topic,
                     suppressed=suppressed,
                 )
-        for ask in self.hub.ingest.recovery.take_requests():
-            self._replay_client.ask(ask)
+        for request in self.hub.ingest.recovery.take_requests():
+            self._replay_client.send_request(request)
 
     def _watch(self, patterns: Iterable[str]) -> None:
         """Fetch what a client begins to follow, if it is not fetched yet."""
@@ -302,7 +302,7 @@ class Service:
 
     def _fetch(self) -> None:
         for subscriber in self._subscribers:
-            subscriber.fetch(self.hub.ingest.recovery.interest.prefixes)
+            subscriber.subscribe(self.hub.ingest.recovery.interest.prefixes)
 
     def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
         refused = "refused" in {change, subscriber.state}
@@ -327,9 +327,9 @@ class Service:
         self._certificate.refresh()
         # What waits in the sockets first: it may be what others are waiting for.
         for subscriber in self._subscribers:
-            subscriber.touch()
-        self._replay_client.touch()
-        self._curve.touch()
+            subscriber.poll()
+        self._replay_client.poll()
+        self._curve.poll()
         now_ns = time.time_ns()
         self._unwatch(now_ns)
         if self._supervisor is not None:
@@ -353,7 +353,7 @@ async def running(
 def run(config: Config, make_supervisor: MakeSupervisor | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, make_supervisor))
 

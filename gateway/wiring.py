@@ -1,4 +1,4 @@
-"""The core as the configuration wants it."""
+"""Builds the core from the configuration."""
 
 import secrets
 import time
@@ -20,9 +20,9 @@ from gateway.core.sessions.store import SessionStore
 
 
 def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True) -> Hub:
-    """Put the core together as configured, with an epoch of its own unless one is given.
+    """Build the core as configured, with a new epoch unless one is given.
 
-    Without `fan_out` another process holds the clients.
+    Without `fan_out`, other processes serve the clients.
     """
     epoch = epoch or secrets.token_hex(4)
     logs = Logs(
@@ -81,7 +81,7 @@ def _allowed(clients: Clients) -> ClientLimits:
 
 
 def build_policy(config: Config) -> Policy:
-    """Say what the configured roles may do, and who needs none."""
+    """Return the permissions of the configured roles."""
     roles = {
         name: Grants(role.subscribe, role.publish, role.presence, role.admin)
         for name, role in config.roles.items()

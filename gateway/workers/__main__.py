@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
 from gateway.workers.pipe import Pipe
 from gateway.workers.worker import Worker
@@ -35,7 +35,7 @@ def run(pipe: int, door: int) -> int:
         signal.signal(number, signal.SIG_IGN)  # the parent says when clients are sent away
     threading.Thread(target=_follow, args=(pipe,), daemon=True).start()
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(socket.socket(fileno=pipe), socket.socket(fileno=door)))
 

@@ -125,7 +125,7 @@ class Supervisor:
                 await self._complete.wait()
         except TimeoutError as error:
             raise OSError(f"the workers are not ready within {_START_SECONDS:g} s") from error
-        self._tasks.begin(self._watch())
+        self._tasks.start(self._watch())
 
     def unready(self) -> list[str]:
         """Say why no client should be sent here."""
@@ -170,7 +170,7 @@ class Supervisor:
         self._children.append(child)
         begin = messages.Begin(self._config, self._hub.logs.epoch, str(self._folder / "rest"))
         child.pipe.send(begin)
-        self._tasks.begin(self._fill(child))
+        self._tasks.start(self._fill(child))
 
     async def _fill(self, child: Child) -> None:
         """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
@@ -187,14 +187,14 @@ class Supervisor:
     def _lost(self, child: Child) -> None:
         """Do without a worker that has ended, and start another."""
         child.kill()
-        self._tasks.begin(self._bury(child))
+        self._tasks.start(self._bury(child))
         if self._stopping or child not in self._children:
             return
         log.error("worker_lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)
         self._metrics_sum.retire(child)
         self._clients.lost(child)
-        self._tasks.begin(self._replace(0.0 if child.ready else _RESTART_SECONDS))
+        self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
     async def _bury(self, child: Child) -> None:
         child.close()
@@ -206,14 +206,14 @@ class Supervisor:
             await self._launch()
         except OSError as error:
             log.error("worker_spawn_failed", reason=str(error))
-            self._tasks.begin(self._replace(_RESTART_SECONDS))
+            self._tasks.start(self._replace(_RESTART_SECONDS))
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             for child in self._children:
                 if not child.checking:
-                    self._tasks.begin(self._check(child))
+                    self._tasks.start(self._check(child))
 
     async def _check(self, child: Child) -> None:
         child.checking = True

@@ -15,7 +15,7 @@ from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
 from gateway.core.protocol.errors import CloseCode
 from gateway.metrics import Metrics
-from gateway.runtime import Tasks, every
+from gateway.runtime import Tasks, run_every
 from gateway.web import admission, app
 from gateway.web.context import Context
 from gateway.web.sockets.heartbeat import ClientHeartbeat
@@ -98,8 +98,8 @@ class Worker:
             on_refused=self._metrics.refused,
         )
         late = self._metrics.loop_lag
-        self._tasks.begin(every(self._heartbeat.interval, self._beat, on_late=late))
-        self._tasks.begin(every(_TIDY_SECONDS, self._tidy, on_late=late))
+        self._tasks.start(run_every(self._heartbeat.interval, self._beat, on_late=late))
+        self._tasks.start(run_every(_TIDY_SECONDS, self._tidy, on_late=late))
         self._door.setblocking(False)
         self._loop.add_reader(self._door, self._take)
 
@@ -179,7 +179,7 @@ class Worker:
             case messages.Reload():
                 self._reload()
             case messages.Drain():
-                self._tasks.begin(self._drain(message.number))
+                self._tasks.start(self._drain(message.number))
             case _:
                 raise AssertionError(f"{message} is for nobody here")
 

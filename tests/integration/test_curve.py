@@ -176,7 +176,7 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
     publisher = core(connect=endpoint, curve=ring.curve("late", "gateway"))
-    await refused(gateway, endpoint, "its key is not on the list")
+    await refused(gateway, endpoint, "The peer's CURVE key is not in bus.curve_client_keys_dir")
     await nothing_arrived(gateway, publisher)
     await eventually(lambda: publisher.refused)
     ring.add("trusted", "late")
@@ -221,7 +221,7 @@ async def test_a_plain_socket_that_was_refused_tries_again_by_itself(
     socket = plain(zmq.XPUB)
     ring.approach(socket, "late", "gateway")
     socket.connect(endpoint)
-    await refused(gateway, endpoint, "its key is not on the list")
+    await refused(gateway, endpoint, "The peer's CURVE key is not in bus.curve_client_keys_dir")
     ring.add("trusted", "late")
 
     await eventually(lambda: socket.poll(0), within=20, saying=gateway.log_tail)
@@ -261,7 +261,7 @@ async def test_one_without_the_right_keys_takes_nothing_from_one_with(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     wrong = core(connect=endpoint, curve=ring.curve("core", "somebody"))
-    await refused(gateway, endpoint, "it has another public key for the gateway")
+    await refused(gateway, endpoint, "The peer has another public key for the gateway")
     await nothing_arrived(gateway, wrong)
     await eventually(lambda: wrong.refused)
 
@@ -275,7 +275,7 @@ async def test_a_publisher_without_curve_stays_out(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     plain = core(connect=endpoint)
-    await refused(gateway, endpoint, "it does not use CURVE")
+    await refused(gateway, endpoint, "The peer does not use CURVE")
     await nothing_arrived(gateway, plain)
     await eventually(lambda: plain.refused)
 
@@ -289,7 +289,7 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)
     careful = core(connect=endpoint, curve=ring.curve("core", "gateway"))
-    await refused(gateway, endpoint, "it uses CURVE, see bus.curve_key_file")
+    await refused(gateway, endpoint, "The peer uses CURVE; set bus.curve_key_file")
     await nothing_arrived(gateway, careful)
 
     await arrives(gateway, core(connect=endpoint), connect)
@@ -298,8 +298,8 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
 @pytest.mark.parametrize(
     ("trusts", "server", "problem"),
     [
-        ("gateway", "another", "its key is not the one"),
-        ("another", "core", "does not know the gate"),
+        ("gateway", "another", "CURVE key is not the one"),
+        ("another", "core", "does not accept the gateway's"),
     ],
 )
 async def test_keys_that_do_not_match_are_told_where_the_gateway_connects(
@@ -325,7 +325,7 @@ async def test_a_gateway_that_is_put_on_the_list_connects_by_itself(
     ring.listing("gateways")
     publisher = core(bind=endpoint, curve=ring.curve("core", "gateways"))
     gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
-    await refused(gateway, endpoint, "it does not know the gateway's key")
+    await refused(gateway, endpoint, "The peer does not accept the gateway's CURVE key")
     await eventually(lambda: publisher.refused)
     ring.add("gateways", "gateway")
 
@@ -558,7 +558,7 @@ def test_keys_are_made_once_and_the_secret_one_is_its_owners_alone(tmp_path: Pat
     assert (folder / "core.key_secret").stat().st_mode & 0o777 == 0o600
     assert Ring(folder).texts("core")[1] not in made.stdout + made.stderr
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert (folder / "core.key_secret").read_text() == before
 
 
@@ -606,11 +606,11 @@ def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring
     listing = ring.listing("spoilt", "core")
     (listing / "broken.key").write_text("hush")
     for key, value, reason in (
-        ("bus.curve_key_file", ring.folder / "nowhere", "is no file"),
-        ("bus.curve_key_file", ring.public("core"), "has a public key alone"),
+        ("bus.curve_key_file", ring.folder / "nowhere", "is not a file"),
+        ("bus.curve_key_file", ring.public("core"), "holds a public key only"),
         ("bus.curve_key_file", garbage, "holds no CURVE key"),
         ("bus.curve_server_key_file", garbage, "holds no CURVE key"),
-        ("bus.curve_server_key_file", ring.folder, "is no file"),
+        ("bus.curve_server_key_file", ring.folder, "is not a file"),
         ("bus.curve_client_keys_dir", ring.folder / "nowhere", "there is no folder"),
         ("bus.curve_client_keys_dir", listing, "broken.key holds no CURVE key"),
     ):
@@ -633,5 +633,5 @@ def test_check_warns_of_a_secret_that_others_may_read_and_of_an_empty_list(ring:
     checked = run_gateway("check", *given)
 
     assert checked.returncode == 0
-    assert "warning: bus.curve_key_file: others may use" in checked.stderr
+    assert "warning: bus.curve_key_file: other users can read" in checked.stderr
     assert "warning: bus.curve_client_keys_dir: there is no *.key" in checked.stderr

@@ -1,11 +1,11 @@
-"""Events that gather before they are written."""
+"""Events that are batched before they are written."""
 
 from __future__ import annotations
 
 from tests.conftest import Connect, Launch, NewPublisher
 
 
-async def test_events_gather_while_the_bus_goes_on_being_read(
+async def test_events_are_batched_while_the_bus_is_read_on(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
