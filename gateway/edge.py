@@ -12,7 +12,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.metrics import Metrics
-from gateway.runtime import Tasks, every
+from gateway.runtime import Tasks, run_every
 from gateway.web import admission, app
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.problems import Handler
@@ -94,7 +94,7 @@ class Edge:
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something again and again, until the edge is closed."""
-        self._tasks.begin(every(seconds, act, on_late=self.metrics.loop_lag))
+        self._tasks.start(run_every(seconds, act, on_late=self.metrics.loop_lag))
 
     def refresh_certificate(self) -> None:
         """Use a certificate that was replaced on disk."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
-from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.listener import Listener
@@ -130,10 +131,10 @@ class Service:
                 self._curve,
                 on_messages=functools.partial(self._on_messages, len(self._subscribers)),
                 on_change=self._endpoint_changed,
-                rest=self._edge.write_scheduler.rest,
+                pause_seconds=self._edge.write_scheduler.pause_seconds,
             )
             self._subscribers.append(subscriber)
-            subscriber.fetch(self._interest.prefixes)
+            subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
         await listener.open(config.host, config.port)
@@ -152,9 +153,9 @@ class Service:
         try:
             self._edge.reload_keys()
         except ConfigError as error:
-            log.error("not reloaded", reason=str(error))
+            log.error("keys_not_reloaded", reason=str(error))
         else:
-            log.info("reloaded")
+            log.info("keys_reloaded")
 
     async def drain(self) -> None:
         """Close every client's connection, each with its own delay for coming back."""
@@ -195,7 +196,7 @@ class Service:
         recovering = self.pipeline.ingest.recovery.recovering
         if recovering:
             return [f"asking publishers for what they hold of {recovering} topics"]
-        if self._loop.time() < self._began + self.config.bus.start_seconds:
+        if self._loop.time() < self._began + self.config.bus.discovery_seconds:
             return ["listening for publishers"]
         self._refilled = True
         return []
@@ -222,14 +223,14 @@ class Service:
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought."""
-        self._edge.write_scheduler.begin()
+        self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats_received
         self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
         if publishers.heartbeats_received != heartbeats:
             silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].due_seconds = silence_ns / 1e9
+            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
         """Take in what publishers replayed."""
@@ -241,17 +242,17 @@ class Service:
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=now_ns)
         for rejection in tick.rejections:
-            suppressed = self._rejections_throttle.admit(rejection.reason, now=self._loop.time())
+            suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
             if suppressed is not None:
                 log.warning(
-                    "rejected",
+                    "event_rejected",
                     reason=rejection.reason,
                     detail=rejection.detail,
                     topic=rejection.topic,
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():
-            self._replay_client.ask(request)
+            self._replay_client.send_request(request)
 
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
@@ -270,16 +271,17 @@ class Service:
 
     def _subscribe(self) -> None:
         for subscriber in self._subscribers:
-            subscriber.fetch(self._interest.prefixes)
+            subscriber.subscribe(self._interest.prefixes)
 
     def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
         refused = "refused" in {change, subscriber.state}
         limit = self._refusals_throttle if refused else self._endpoints_throttle
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
-        suppressed = limit.admit(key, now=self._loop.time())
+        suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
-            (log.warning if refused else log.info)(
-                "bus_link",
+            log.log(
+                logging.WARNING if refused else logging.INFO,
+                "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
@@ -291,9 +293,9 @@ class Service:
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
         for subscriber in self._subscribers:
-            subscriber.touch()
-        self._replay_client.touch()
-        self._curve.touch()
+            subscriber.poll()
+        self._replay_client.poll()
+        self._curve.poll()
         now_ns = time.time_ns()
         self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
@@ -318,7 +320,7 @@ async def running(
 def run(config: Config, make_supervisor: MakeSupervisor | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, make_supervisor))
 
@@ -333,10 +335,17 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
-                log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
+                log.warning(
+                    "authentication_disabled",
+                    host=config.host,
+                    role=config.auth.unauthenticated_role,
+                )
             for subscriber in service.bus():
                 log.info(
-                    "bus_link", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode
+                    "bus_endpoint_changed",
+                    change="opened",
+                    endpoint=subscriber.endpoint,
+                    mode=subscriber.mode,
                 )
             await stop.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -345,12 +354,12 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
             try:
-                async with asyncio.timeout(config.shutdown.seconds_max):
+                async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
-                log.warning("drain cut short", seconds=config.shutdown.seconds_max)
+                log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
     except (BusError, OSError) as error:
-        log.error("cannot start", reason=str(error))  # expected: no traceback
+        log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
     return 0

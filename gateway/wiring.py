@@ -1,11 +1,11 @@
-"""The core as the configuration wants it."""
+"""Builds the core from the configuration."""
 
 import secrets
 import time
 from collections.abc import Callable
 
 from gateway import __version__
-from gateway.config.model import Clients, Config, Log
+from gateway.config.model import Clients, Config, History
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.interest import Interest
@@ -27,7 +27,7 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
     return Logs(
         epoch=epoch or secrets.token_hex(4),
         channels_max=config.ingest.channels_max,
-        retention=_retention(config.log),
+        retention=_retention(config.history),
         retentions={name: _retention(own) for name, own in config.channels.items()},
     )
 
@@ -39,14 +39,14 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         started_ns=time.time_ns(),
         history=logs.history,
         interest=Interest(
-            everything=not config.log.on_demand,
+            everything=not config.history.on_demand,
             always=[name for name, own in config.channels.items() if not own.on_demand],
-            linger_ns=round(config.bus.linger_seconds * 1e9),
+            linger_ns=round(config.bus.on_demand_idle_seconds * 1e9),
         ),
     )
     ingest = Ingest(
         payload_bytes_max=config.ingest.payload_bytes_max,
-        rejections_kept=config.ingest.rejections_kept,
+        rejections_max=config.ingest.rejections_max,
         admit=logs.admit,
         recovery=recovery,
     )
@@ -71,7 +71,7 @@ def build_hub(
             epoch=logs.epoch,
             ttl_ns=round(config.sessions.ttl_seconds * 1e9),
             messages_max=config.sessions.messages_max,
-            remembered_max=config.sessions.remembered_max,
+            disconnected_max=config.sessions.disconnected_max,
         ),
         welcome=Welcome(
             server=messages.Server("neurograph-gateway", __version__),
@@ -101,10 +101,13 @@ def build_policy(config: Config) -> Policy:
         name: Grants(role.subscribe, role.publish, role.presence, role.admin)
         for name, role in config.roles.items()
     }
-    return Policy(roles, open_role=None if config.auth.required else config.auth.open_role)
+    return Policy(
+        roles,
+        unauthenticated_role=None if config.auth.required else config.auth.unauthenticated_role,
+    )
 
 
-def _retention(settings: Log) -> Retention:
+def _retention(settings: History) -> Retention:
     return Retention(
         events_max=settings.events_max,
         bytes_max=settings.bytes_max,

@@ -13,7 +13,7 @@ class EventCheck:
     def __init__(self) -> None:
         self._ingest = Ingest(
             payload_bytes_max=Config().ingest.payload_bytes_max,
-            rejections_kept=1,
+            rejections_max=1,
             admit=lambda _: True,
             recovery=Recovery(streams=Streams(streams_max=1), started_ns=0, history=lambda _: 0),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
 from gateway.workers.pipe import Pipe
 from gateway.workers.worker import Worker
@@ -31,7 +31,7 @@ def run(pipe: int, sockets: int) -> int:
         signal.signal(number, signal.SIG_IGN)  # the parent says when to drain
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(socket.socket(fileno=pipe), socket.socket(fileno=sockets)))
 
@@ -69,7 +69,7 @@ async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
     try:
         worker = Worker(start, pipe, sockets)
     except ConfigError as error:  # a file that could be read when the parent started
-        log.error("cannot start", reason=str(error))
+        log.error("worker_start_failed", reason=str(error))
         return 1
     try:
         await worker.start()

@@ -90,7 +90,7 @@ class Clients:
         refused = admission.refusal(context, who.address)
         held = self._hub.attached(request, now_ns=now_ns)
         if refused is None and held is not None:
-            self._takeovers.begin(self._take_over(self._clients[held.client_id], child, who))
+            self._takeovers.start(self._take_over(self._clients[held.client_id], child, who))
             return
         if refused is None and admission.too_many(context, who.identity):
             refused = CloseCode.USER_LIMIT

@@ -70,7 +70,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
             return
         transport.write(frame)
         if transport.get_write_buffer_size() > self._unread_bytes_max:
-            log.error("a process does not keep up", unread_bytes=transport.get_write_buffer_size())
+            log.error("process_too_slow", unread_bytes=transport.get_write_buffer_size())
             transport.abort()
 
     async def flows(self) -> None:
@@ -116,7 +116,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
                 self.on_messages(messages)
         except Exception:
             # A part of it may be applied: the two sides' logs could differ from now on.
-            log.exception("a message between processes failed")
+            log.exception("process_message_failed")
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

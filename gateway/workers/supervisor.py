@@ -70,7 +70,7 @@ class Supervisor:
         self._stopping = False
         self._sent_epochs: dict[str, tuple[int | None, int]] = {}
         self._sent_bus: BusState | None = None
-        largest = max(log.bytes_max for log in (config.log, *config.channels.values()))
+        largest = max(log.bytes_max for log in (config.history, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
 
     def observer(self, local: Observer) -> Observer:
@@ -110,7 +110,7 @@ class Supervisor:
                 await self._complete.wait()
         except TimeoutError as error:
             raise OSError(f"the workers are not ready within {_START_SECONDS:g} s") from error
-        self._tasks.begin(self._watch())
+        self._tasks.start(self._watch())
 
     def unready(self) -> list[str]:
         """Return why no client should come."""
@@ -119,7 +119,7 @@ class Supervisor:
     async def drain(self) -> None:
         """Let every worker close its clients' connections."""
         self._stopping = True
-        limit = self._config.shutdown.seconds_max
+        limit = self._config.shutdown.timeout_seconds
         holding = [one for one in self._children if one.ready]
         await asyncio.gather(*[one.requests.ask(messages.Drain, within=limit) for one in holding])
 
@@ -159,7 +159,7 @@ class Supervisor:
         self._children.append(child)
         rest = str(self._folder / "rest")
         child.pipe.send(messages.Start(self._config, self._hub.logs.epoch, rest))
-        self._tasks.begin(self._fill(child))
+        self._tasks.start(self._fill(child))
 
     async def _fill(self, child: Child) -> None:
         """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
@@ -176,14 +176,14 @@ class Supervisor:
     def _on_lost(self, child: Child) -> None:
         """Do without a worker that has ended, and launch another."""
         child.kill()
-        self._tasks.begin(self._reap(child))
+        self._tasks.start(self._reap(child))
         if self._stopping or child not in self._children:
             return
-        log.error("worker lost", pid=child.pid, ready=child.ready)
+        log.error("worker_lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)
         self._metrics_sum.retire(child)
         self._clients.on_worker_lost(child)
-        self._tasks.begin(self._replace(0.0 if child.ready else _RESTART_SECONDS))
+        self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
     async def _reap(self, child: Child) -> None:
         child.close()
@@ -194,15 +194,15 @@ class Supervisor:
         try:
             await self._launch()
         except OSError as error:
-            log.error("cannot start a worker", reason=str(error))
-            self._tasks.begin(self._replace(_RESTART_SECONDS))
+            log.error("worker_spawn_failed", reason=str(error))
+            self._tasks.start(self._replace(_RESTART_SECONDS))
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
             for child in self._children:
                 if not child.checking:
-                    self._tasks.begin(self._check(child))
+                    self._tasks.start(self._check(child))
 
     async def _check(self, child: Child) -> None:
         child.checking = True
@@ -295,7 +295,7 @@ class Supervisor:
         child.ready = True
         if sum(one.ready for one in self._children) == self._config.workers:
             self._complete.set()
-        log.info("worker ready", pid=child.pid)
+        log.info("worker_ready", pid=child.pid)
 
 
 class MetricsSum:

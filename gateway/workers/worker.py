@@ -53,7 +53,7 @@ class Worker:
         local = LocalObserver(self._logs, fanout, on_denied=admission.denied)
         self._observer = WorkerObserver(local, send=pipe.send)
         # Detached sessions are remembered by the parent.
-        sessions = msgspec.structs.replace(config.sessions, remembered_max=0)
+        sessions = msgspec.structs.replace(config.sessions, disconnected_max=0)
         self._hub = build_hub(
             msgspec.structs.replace(config, sessions=sessions),
             self._logs,
@@ -61,7 +61,7 @@ class Worker:
             self._observer,
             bus_state=lambda: self._bus_state,
         )
-        self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_seconds)
+        self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_timeout_seconds)
         self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle)
         self._parent = ParentClient(self._edge.context, pipe)
         self._filled: set[str] | None = set()
@@ -145,7 +145,7 @@ class Worker:
                 with contextlib.suppress(ConfigError):  # the parent finds the same, and logs it
                     self._edge.reload_keys()
             case messages.Drain():
-                self._tasks.begin(self._drain(message.number))
+                self._tasks.start(self._drain(message.number))
             case _:
                 raise AssertionError(f"a worker does not handle {message}")
 

@@ -101,7 +101,7 @@ class Gateway:
         self.hub: Core = make_hub(
             epoch=f"{self.name}{self.table}",
             events_max=self.world.events_max,
-            remembered_max=1000,
+            disconnected_max=1000,
             started_ns=self.world.now_ns,
         )
         self.hub.fanout.on_pending = self._ready

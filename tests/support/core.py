@@ -52,7 +52,7 @@ def make_hub(
     ttl_seconds: int = 300,
     channels_max: int = 20,
     epoch: str = "e1",
-    remembered_max: int = 5,
+    disconnected_max: int = 5,
     retentions: Mapping[str, Retention] | None = None,
     started_ns: int = -JOIN_NS,
 ) -> Core:
@@ -64,7 +64,7 @@ def make_hub(
     )
     ingest = Ingest(
         payload_bytes_max=10_000,
-        rejections_kept=10,
+        rejections_max=10,
         admit=logs.admit,
         recovery=Recovery(
             streams=Streams(streams_max=10), started_ns=started_ns, history=logs.history
@@ -80,7 +80,7 @@ def make_hub(
             epoch=epoch,
             ttl_ns=ttl_seconds * SECOND,
             messages_max=events_max,
-            remembered_max=remembered_max,
+            disconnected_max=disconnected_max,
         ),
         welcome=Welcome(
             server=messages.Server("test", "0"),

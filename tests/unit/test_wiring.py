@@ -1,6 +1,6 @@
 """How configuration becomes a gateway."""
 
-from gateway.config.model import Config, Ingest, Log, Sessions
+from gateway.config.model import Config, History, Ingest, Sessions
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.sessions.observer import LocalObserver
@@ -13,7 +13,7 @@ def pipeline(config: Config) -> Pipeline:
 
 
 def test_each_channel_keeps_what_is_configured_for_it() -> None:
-    config = Config(log=Log(events_max=2), channels={"logs.a": Log(events_max=5)})
+    config = Config(history=History(events_max=2), channels={"logs.a": History(events_max=5)})
     logs = pipeline(config)
     batch = [[name, b"{}"] for name in (b"logs.a", b"logs.b")] * 9
     logs.receive(batch, now_ns=0)

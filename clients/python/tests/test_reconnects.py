@@ -95,7 +95,7 @@ async def test_a_gateway_that_closes_says_when_to_come_back(
     launch: Launch, proxy: NewProxy
 ) -> None:
     """Not before the delay that it gave, though the backoff would be shorter."""
-    gateway = await launch(settings={"shutdown.spread_seconds": 1})
+    gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 1})
     between = await proxy(gateway)
     changes: list[tuple[str, float, Disconnect | None]] = []
     now = asyncio.get_running_loop().time

@@ -195,7 +195,7 @@ async def test_it_resumes_after_the_position_of_an_event(
 async def test_a_gap_is_a_line_of_its_own(
     launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
-    gateway = await launch(settings={"log.events_max": 5})
+    gateway = await launch(settings={"history.events_max": 5})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered(channel, range(1, 21), enveloped=True)
     await gateway.holds(channel, 20)

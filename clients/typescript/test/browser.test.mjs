@@ -38,7 +38,7 @@ test("the built modules work in a browser as they are", async (t) => {
 test("a page that was frozen for too long comes back and misses nothing", async (t) => {
   const gateway = await Gateway.start(t, {
     "clients.heartbeat_seconds": 0.5,
-    "clients.heartbeat_grace_seconds": 0.5,
+    "clients.heartbeat_timeout_seconds": 0.5,
   });
   const relay = await Relay.start(t, gateway);
   const page = await follow(t, relay.url);

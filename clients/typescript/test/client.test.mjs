@@ -99,7 +99,7 @@ test("several channels are one subscription, for as long as it lasts", async (t)
 });
 
 test("gaps come in their place among the events, if they are asked for", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 5 });
+  const gateway = await Gateway.start(t, { "history.events_max": 5 });
   const { client } = follow(t, gateway.url);
   await client.connect();
   await gateway.hold("a", 1, 1);
@@ -132,7 +132,7 @@ test("iteration yields every event and leaving it unsubscribes", async (t) => {
 });
 
 test("a slow iteration holds a bounded number of events and misses none", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 20_000 });
+  const gateway = await Gateway.start(t, { "history.events_max": 20_000 });
   const { client, told } = follow(t, gateway.url);
   const slow = client.subscribe("a");
   const quick = numbers(client, "a");
@@ -205,7 +205,7 @@ for (const seed of [1, 2, 3]) {
   test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
     let drawn = seed;
     const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
-    const gateway = await Gateway.start(t, { "log.events_max": 10_000, "clients.subscribes_per_second": 1000 });
+    const gateway = await Gateway.start(t, { "history.events_max": 10_000, "clients.subscribes_per_second": 1000 });
     const relay = await Relay.start(t, gateway);
     const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
     const wild = [];
@@ -264,7 +264,7 @@ for (const session of ["held", "forgotten"]) {
 }
 
 test("what the log has evicted meanwhile is told by a gap", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 10 });
+  const gateway = await Gateway.start(t, { "history.events_max": 10 });
   const relay = await Relay.start(t, gateway);
   const { client, told } = follow(t, relay.url);
   const { found, subscription } = numbers(client, "a");

@@ -91,13 +91,13 @@ class Ingest:
         self,
         *,
         payload_bytes_max: int,
-        rejections_kept: int,
+        rejections_max: int,
         admit: Callable[[str], bool],
         recovery: Recovery,
     ) -> None:
         self.recovery = recovery
         self.rejected: Counter[str] = Counter()
-        self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
+        self.recent: deque[Rejection] = deque(maxlen=rejections_max)
         self._payload_bytes_max = payload_bytes_max
         self._admit = admit
         self._names: dict[bytes, str] = {}

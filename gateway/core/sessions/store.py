@@ -1,7 +1,7 @@
 """Sessions by secret, client and user; what they remember and what waits for their clients.
 
 A session whose connection was lost is remembered until its time to live has passed or
-`remembered_max` others were lost after it. Personal messages are one more log, the session's own,
+`disconnected_max` others were lost after it. Personal messages are one more log, the session's own,
 so those that waited and those that were under way are resumed by position like everything else.
 """
 
@@ -25,11 +25,13 @@ _PERSONAL_BYTES_MAX = 1024 * 1024
 class SessionStore:
     """All sessions, attached or remembered."""
 
-    def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, remembered_max: int) -> None:
+    def __init__(
+        self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int
+    ) -> None:
         self.expired = 0
         self._epoch = epoch
         self._ttl_ns = ttl_ns
-        self._remembered_max = remembered_max
+        self._disconnected_max = disconnected_max
         self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
         self._by_client: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
@@ -71,7 +73,7 @@ class SessionStore:
     def remember(self, session: Session, *, now_ns: int) -> None:
         """Keep a session whose connection was lost."""
         self._lost[session] = now_ns + self._ttl_ns
-        if len(self._lost) > self._remembered_max:
+        if len(self._lost) > self._disconnected_max:
             self._drop(next(iter(self._lost)))
 
     def expire(self, *, now_ns: int) -> None:

@@ -248,7 +248,7 @@ async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone."""
     context = request.app[CONTEXT]
     try:
-        async with asyncio.timeout(context.config.clients.handshake_seconds):
+        async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
             body = await request.read()
     except TimeoutError as error:
         raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error

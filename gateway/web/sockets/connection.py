@@ -122,7 +122,7 @@ class Connection:
         self._transport = transport
         self._way = sockets.way(transport)
         self._writable: asyncio.Event | None = None
-        transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
+        transport.set_write_buffer_limits(high=limits.write_buffer_bytes_max)
         protocol.on_full = self._fill
         protocol.on_writable = self._resume
         protocol.on_lost = self._lost

@@ -242,7 +242,7 @@ async def test_keys_encrypt_and_wrong_ones_are_refused(
     keys = {
         "connect": "",
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_clients": known,
+        "bus.curve_client_keys_dir": known,
     }
     gateway = await launch(settings=keys, connect=[], bind=free_tcp())
     client = await connect("notes", to=gateway)

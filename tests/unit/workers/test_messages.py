@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config.model import Config, Log, Role
+from gateway.config.model import Config, History, Role
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.store import state_of
 from gateway.workers import messages
@@ -14,14 +14,14 @@ def through(message: messages.ToWorker) -> messages.ToWorker:
 
 
 def identity() -> Identity:
-    policy = Policy({"reader": Grants(("a.*",), ("b",))}, open_role=None)
+    policy = Policy({"reader": Grants(("a.*",), ("b",))}, unauthenticated_role=None)
     claims = Claims(user_id="ada", expires_ns=7, roles=("reader",), grants=Grants(("c.>",)))
     return policy.identity(claims)
 
 
 def test_a_configuration_stays_as_it_is() -> None:
     config = Config(
-        workers=3, channels={"a.b": Log(key="data.k")}, roles={"x": Role(subscribe=(">",))}
+        workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))}
     )
 
     assert messages.Start(config, "e1", "/r") == through(messages.Start(config, "e1", "/r"))

@@ -21,7 +21,7 @@ METRICS = b'{"event_type":"system_metrics","data":{"cpu_percent":12.5,"gpu":[1,2
 def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -> Ingest:
     return Ingest(
         payload_bytes_max=payload_bytes_max,
-        rejections_kept=kept,
+        rejections_max=kept,
         admit=lambda _name: room,
         recovery=Recovery(
             streams=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
