@@ -145,6 +145,8 @@ class Supervisor:
         self._tasks.cancel()
         for one in self._children:
             one.close()
+            if not one.ready:
+                one.kill()  # it has nobody to send away
         await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
         for accepted in self._held:
             accepted.close()
@@ -186,9 +188,11 @@ class Supervisor:
 
     def _lost(self, child: Child) -> None:
         """Do without a worker that has ended, and start another."""
+        if self._stopping and child in self._children:
+            return  # `stop` ends it, and lets it end by itself
         child.kill()
         self._tasks.begin(self._bury(child))
-        if self._stopping or child not in self._children:
+        if child not in self._children:
             return
         log.error("worker lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)
