@@ -64,8 +64,9 @@ format: .venv/dev ## put the code into its form
 types: .venv/dev ## check the types
 	@$(BIN)/mypy
 
-models: .venv/dev ## write the clients' models of events from the gateway's
+models: .venv/dev ## write the clients' models and codes from the gateway's
 	@PYTHONPATH=. $(BIN)/python clients/python/generate_models.py
+	@$(BIN)/python clients/typescript/scripts/models.py
 
 audit: .venv/dev ## look at the licences and known vulnerabilities of what this depends on
 	@$(BIN)/python ops/audit.py

@@ -1,7 +1,8 @@
-"""What the gateway says about itself, on standard error: readable on a terminal, else JSON lines.
+"""The gateway's log on standard error: readable on a terminal, otherwise JSON lines.
 
-Names and values may come from anyone who can send us a byte. So control characters never reach a
-terminal or start a new line, secrets are cut out, and what can be provoked is said at a bounded rate.
+A record has a ``message``, which names what happened in snake_case, and fields. docs/operations.md lists
+all messages. Fields may hold what anyone sent: so control characters are escaped, which keeps a record
+on one line and off the terminal, secrets are redacted, and records that others can cause are throttled.
 """
 
 import json
@@ -22,22 +23,23 @@ Logger = structlog.stdlib.BoundLogger
 _SECRETS = "token|secret|session|password|authorization"
 _SECRET_KEY = re.compile(rf"(?:.*[_.-])?(?:{_SECRETS})", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(rf"([?&](?:\w*_)?(?:{_SECRETS})=)[^&\s\"']+", re.IGNORECASE)
-_TOKEN = re.compile(
-    r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
-)  # a JWT, also where nobody expects it
+_TOKEN = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?")  # a JWT, wherever it is
 _REDACTED = "[redacted]"
 _DEPTH_MAX = 4
 _TEXT_MAX = 4096
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, to be told from others on the root logger."""
+    """Marks the root logger's handler that `set_up` added."""
 
 
 def set_up(
     level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None
 ) -> None:
-    """Send our log and that of every library to `stream` (standard error); a second call replaces the first."""
+    """Send this package's log and that of all libraries to `stream`, by default standard error.
+
+    A second call replaces the first.
+    """
     stream = stream or sys.stderr
     console = format == "console" or (format == "auto" and stream.isatty())
     shared: list[Processor] = [
@@ -76,14 +78,14 @@ def set_up(
 
 
 def logger(name: str) -> Logger:
-    """A logger of this name: ``log.info("client_connected", client_id=…)``."""
+    """Return a logger: ``log.info("client_connected", client_id=…)``."""
     return cast(Logger, structlog.get_logger(name))
 
 
 class Throttle:
-    """Lets through `count` messages per interval and key, and counts the others.
+    """Allows `count` records per interval and key, and counts the others.
 
-    At most `keys_max` keys are known; the one whose interval began first is forgotten for another.
+    It holds at most `keys_max` keys; a new one replaces the one whose interval began first.
     """
 
     def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
@@ -92,8 +94,8 @@ class Throttle:
         self._keys_max = keys_max
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
-    def admit(self, key: str, *, now: float) -> int | None:
-        """None if this message is one too many; else how many were suppressed since the last one let through."""
+    def allow(self, key: str, *, now: float) -> int | None:
+        """Return how many records were suppressed since the last allowed one; None to suppress this one."""
         window = self._windows.get(key)
         if window is None or now - window.start >= self._interval:
             self._windows.pop(key, None)
@@ -101,21 +103,21 @@ class Throttle:
             if len(self._windows) > self._keys_max:
                 self._windows.popitem(last=False)
             return window.suppressed if window else 0
-        if window.admitted < self._count:
-            window.admitted += 1
+        if window.allowed < self._count:
+            window.allowed += 1
             return 0
         window.suppressed += 1
         return None
 
 
 class _Window:
-    """One key's current interval, from its first message on."""
+    """The current interval of a key, which its first record began."""
 
-    __slots__ = ("admitted", "start", "suppressed")
+    __slots__ = ("allowed", "start", "suppressed")
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self.admitted = 1
+        self.allowed = 1
         self.suppressed = 0
 
 
@@ -142,7 +144,7 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Make every name and value one line of text that is safe on a terminal."""
+    """Make every key and value one line of printable text."""
     return {
         _one_line(key): _traceback(value)
         if key == "exception"
@@ -152,14 +154,14 @@ def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _one_line(text: str) -> str:
-    """The text with all that is not printable escaped: controls, line ends, turns of writing direction."""
+    """Escape what is not printable: controls, line ends, changes of writing direction."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _traceback(value: object) -> str:
-    """A traceback keeps its lines, indented: none of them can pass for a record of ours."""
+    """Keep a traceback's lines, but indented: none can be taken for a record."""
     return "\n".join("  " + _one_line(line) for line in str(value).split("\n"))
 
 
@@ -169,5 +171,6 @@ def _console(stream: TextIO) -> Processor:
 
 
 def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    # Not orjson: it refuses lone surrogates and integers beyond 64 bits, and this line must get out.
-    return json.dumps(event, default=repr, ensure_ascii=True)
+    # Not orjson, which refuses lone surrogates and integers beyond 64 bits: no record may get lost.
+    record = {"message": event.pop("event"), **event}
+    return json.dumps(record, default=repr, ensure_ascii=True)

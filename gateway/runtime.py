@@ -1,4 +1,4 @@
-"""What every process of the gateway needs: an event loop, room for files, timers."""
+"""What every process of the gateway needs: an event loop, open files, background tasks, timers."""
 
 import asyncio
 import contextlib
@@ -13,40 +13,39 @@ from gateway.logs import logger
 log = logger("gateway")
 
 _OLD_COLLECTIONS = 1_000
-"""After so many looks at what is younger comes one at everything: some 7 million objects more."""
+"""Collections of the middle generation between two full ones: about 7 million allocated objects."""
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop; None for Python's own."""
+    """Return what makes an event loop: uvloop, or None for asyncio's default."""
     if sys.platform == "win32":
         return None
-    import uvloop  # there is none for Windows
+    import uvloop  # not available for Windows
 
     return uvloop.new_event_loop
 
 
 class Tasks:
-    """What goes on beside, held until it has ended."""
+    """Background tasks, referenced until they end: the event loop alone does not keep them alive."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, what: Coroutine[None, None, None]) -> None:
-        """Begin something; needs a running event loop."""
-        task = asyncio.get_running_loop().create_task(what)
+    def start(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Start a task; needs a running event loop."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def cancel(self) -> None:
-        """End all of it."""
         for task in self._tasks:
             task.cancel()
 
 
-async def every(
+async def run_every(
     seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]
 ) -> None:
-    """Do something again and again, also if it fails; `on_late` is told by how many seconds too late."""
+    """Call `act` at an interval, also after it failed; `on_late` gets the delay of each call in seconds."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + seconds
@@ -55,14 +54,15 @@ async def every(
         try:
             act()
         except Exception:
-            log.exception("a timer failed")
+            log.exception("timer_failed")
 
 
-def collect_rarely() -> None:
-    """Have the collector of garbage look at all there is far less often, and not at what is there now.
+def tune_garbage_collector() -> None:
+    """Make full garbage collections rare, and exclude the objects that exist now.
 
-    It would stop the loop for 35 microseconds per client, again and again while they come. What the
-    gateway lets go of is freed at once, without it; cycles, if there are any, are mostly found young.
+    A full collection stops the event loop for 35 microseconds per client, repeatedly while clients connect.
+    The gateway's objects form hardly any cycles, so reference counts free them without the collector, and
+    collections of young objects find most cycles that there are.
     """
     gc.freeze()
     young, middle, _ = gc.get_threshold()
@@ -70,7 +70,7 @@ def collect_rarely() -> None:
 
 
 def allow_many_files() -> None:
-    """Allow as many sockets as this user may have: each client is one."""
+    """Raise the limit of open files to the hard limit: each client needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

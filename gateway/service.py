@@ -1,8 +1,9 @@
-"""The only place where objects meet: build, start, tick, drain, stop."""
+"""A gateway from start to stop: the bus, the pipeline, the edge, and perhaps workers."""
 
 import asyncio
 import contextlib
 import functools
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -11,7 +12,6 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway import __version__
-from gateway.auth import verifier
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
@@ -20,19 +20,18 @@ from gateway.bus.subscriber import BusError, Mode, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
-from gateway.core.ingest.ingest import Tick
+from gateway.core.fanout.fanout import Fanout
+from gateway.core.ingest.interest import Interest
+from gateway.core.ingest.pipeline import Tick
 from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
-from gateway.core.protocol.errors import CloseCode
+from gateway.core.sessions.observer import LocalObserver, Observer
+from gateway.edge import Edge
 from gateway.logs import Throttle, logger
-from gateway.metrics import Metrics
-from gateway.runtime import allow_many_files, collect_rarely, every, loop_factory
-from gateway.web import admission, app
+from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.web import admission
 from gateway.web.context import Context, EndpointStatus
-from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.listener import Listener, listener_of
-from gateway.web.sockets.tls import Certificate
-from gateway.wiring import build_hub, build_policy
-from gateway.write_scheduler import WriteScheduler
+from gateway.web.sockets.listener import Listener
+from gateway.wiring import build_hub, build_logs, build_pipeline
 
 
 log = logger("gateway")
@@ -42,90 +41,87 @@ _REPEATED_LOG_SECONDS = 1.0
 _REFUSED_LOG_SECONDS = 10.0
 """The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
 _HOUSEKEEPING_SECONDS = 1.0
-_CLEANUP_SECONDS = 1.0
-"""How long handlers may take to end once their connections are closed."""
 
 
 class Supervisor(Protocol):
     """Other processes that hold the clients."""
 
+    def observer(self, local: Observer) -> Observer: ...
+    def attach(self, context: Context, application: web.Application) -> None: ...
     async def start(self, runner: web.AppRunner, listener: Listener) -> None: ...
     def unready(self) -> list[str]: ...
     def reload(self) -> None: ...
-    def tidy(self, now_ns: int) -> None: ...
+    def tick(self, now_ns: int) -> None: ...
     async def drain(self) -> None: ...
     async def stop(self) -> None: ...
 
 
-MakeSupervisor = Callable[[Config, Context, web.Application], Supervisor]
+MakeSupervisor = Callable[[Config], Supervisor]
 
 
 class Service:
-    """One gateway in this process, or all but its clients' sockets, which a crew may hold.
+    """One gateway in this process, or all but its clients' sockets, which a supervisor's workers hold.
 
     Needs a running event loop from `start` to `stop`.
     """
 
     def __init__(self, config: Config, make_supervisor: MakeSupervisor | None = None) -> None:
         self.config = config
-        self.hub = build_hub(config, fan_out=make_supervisor is None)
-        self._verifier = verifier(config.auth)
-        self.metrics = Metrics(self.hub, links=self.bus, buffers=self._buffers)
         self.url = ""
+        self._supervisor = supervisor = make_supervisor(config) if make_supervisor else None
+        logs = build_logs(config)
+        fanout = Fanout(logs.by_name, epoch=logs.epoch)
+        self.pipeline = build_pipeline(config, logs)
+        observer: Observer = LocalObserver(
+            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.denied
+        )
+        if supervisor is None:
+            logs.on_append(fanout.deliver)
+        else:
+            observer = supervisor.observer(observer)
+        self.hub = build_hub(
+            config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state
+        )
+        self._edge = edge = Edge(
+            config,
+            self.hub,
+            pipeline=self.pipeline,
+            bus=self.bus,
+            unready=self.unready,
+            refilling=lambda: bool(self._refilling()),
+        )
+        if supervisor is not None:
+            supervisor.attach(edge.context, edge.application)
+        self.metrics = edge.metrics
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
         self._replay_client = ReplayClient(
-            self._zmq, config.bus, self._curve, on_replies=self._replayed
+            self._zmq, config.bus, self._curve, on_replies=self._on_replies
         )
         self._began = self._loop.time()
         self._refilled = False
-        self._certificate = Certificate(config.tls)
-        self._listener: Listener | None = None
         self._server: Listener | None = None
         self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
-        self._heartbeat = ClientHeartbeat(self.hub, config.clients)
-        self._context = Context(
-            config=config,
-            hub=self.hub,
-            metrics=self.metrics,
-            now_ns=time.time_ns,
-            started_ns=time.time_ns(),
-            heartbeat=self._heartbeat,
-            bus=self.bus,
-            unready=self.unready,
-            policy=build_policy(config),
-            verifier=self._verifier,
-            refilling=lambda: bool(self._refilling()),
-        )
-        application = app.build(self._context)
-        self._supervisor = (
-            make_supervisor(config, self._context, application) if make_supervisor else None
-        )
-        self._runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
-        )
-        self._timers: list[asyncio.Task[None]] = []
-        self._write_scheduler = WriteScheduler(
-            self.hub.fanout, config.fanout, on_written=self.metrics.fanned_out
-        )
+
+    @property
+    def _interest(self) -> Interest:
+        return self.pipeline.ingest.recovery.interest
 
     async def start(self) -> None:
-        """Open the bus, then the door.
+        """Open the bus, then the HTTP address.
 
         Raises:
             BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound, or the crew does not start.
+            OSError: The HTTP address cannot be bound, or the workers do not start.
         """
         config = self.config
         endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
         if config.bind:
             endpoints.append((config.bind, "bind"))
-        self.hub.watch = self._watch
-        self.hub.deny = admission.denied
         for endpoint, mode in endpoints:
             subscriber = Subscriber(
                 self._zmq,
@@ -133,72 +129,50 @@ class Service:
                 mode,
                 config.bus,
                 self._curve,
-                on_messages=functools.partial(self._tick, len(self._subscribers)),
+                on_messages=functools.partial(self._on_messages, len(self._subscribers)),
                 on_change=self._endpoint_changed,
-                rest=self._write_scheduler.rest,
+                pause_seconds=self._edge.write_scheduler.pause_seconds,
             )
             self._subscribers.append(subscriber)
-            subscriber.fetch(self.hub.ingest.recovery.interest.prefixes)
+            subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
-        if self._verifier is not None:
-            self._verifier.start()
-        await self._runner.setup()
-        server = self._listener = listener_of(
-            self._runner,
-            config,
-            tls=lambda: self._certificate.context,
-            on_refused=self.metrics.refused,
-        )
-        await server.open(config.host, config.port)
+        listener = await self._edge.start()
+        await listener.open(config.host, config.port)
         if self._supervisor is not None:
-            await self._supervisor.start(self._runner, server)
-        self._server = server
-        host, port = server.address
+            await self._supervisor.start(self._edge.runner, listener)
+        self._server = listener
+        host, port = listener.address
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-        late = self.metrics.loop_lag
-        self._timers = [
-            self._loop.create_task(every(self._heartbeat.interval, self._beat, on_late=late)),
-            self._loop.create_task(every(_HOUSEKEEPING_SECONDS, self._tidy, on_late=late)),
-        ]
+        self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
 
     def reload(self) -> None:
-        """Read keys again from their files; what cannot be used leaves the old one."""
+        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
-        if self._verifier is None:
-            return
         try:
-            self._verifier.reload()
+            self._edge.reload_keys()
         except ConfigError as error:
-            log.error("not reloaded", reason=str(error))
+            log.error("keys_not_reloaded", reason=str(error))
         else:
-            log.info("reloaded")
+            log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Send every client away with a delay of its own; then nothing holds the gateway."""
-        self._context.draining = True
+        """Close every client's connection, each with its own delay for coming back."""
+        self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
-        await admission.close_all(self._context, CloseCode.RESTART)
+        await self._edge.drain()
 
     async def stop(self) -> None:
         """Release everything."""
-        for timer in self._timers:
-            timer.cancel()
-        self._write_scheduler.close()
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
         self._curve.close()
-        if self._verifier is not None:
-            await self._verifier.close()
-        if self._listener is not None:
-            self._listener.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
-        await self._runner.cleanup()
-        self._context.sockets.close()
+        await self._edge.close()
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
@@ -207,7 +181,7 @@ class Service:
         if self._server is None:
             reasons.append("not listening yet")
         reasons += self._refilling()
-        if self._context.draining:
+        if self._edge.context.draining:
             reasons.append("draining")
         if self._supervisor is not None:
             reasons += self._supervisor.unready()
@@ -219,10 +193,10 @@ class Service:
         """Say whether the logs are still being filled with what publishers hold."""
         if self._refilled or self._server is None:
             return []
-        recovering = self.hub.ingest.recovery.recovering
+        recovering = self.pipeline.ingest.recovery.recovering
         if recovering:
             return [f"asking publishers for what they hold of {recovering} topics"]
-        if self._loop.time() < self._began + self.config.bus.start_seconds:
+        if self._loop.time() < self._began + self.config.bus.discovery_seconds:
             return ["listening for publishers"]
         self._refilled = True
         return []
@@ -247,70 +221,67 @@ class Service:
             for subscriber in self._subscribers
         ]
 
-    def _buffers(self) -> list[int]:
-        return [connection.buffered for connection in self._context.connections.values()]
-
-    def _tick(self, subscriber: int, batch: Sequence[Frames]) -> None:
+    def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         """Take in all that one wake-up of a bus socket brought."""
-        self._write_scheduler.begin()
+        self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
-        publishers = self.hub.ingest.recovery.publishers
-        heartbeats_received = publishers.heartbeats_received
-        self._took(self.hub.tick(batch, now_ns=now_ns), now_ns)
-        if publishers.heartbeats_received != heartbeats_received:
-            self._subscribers[subscriber].due_seconds = (
-                MISSED_HEARTBEATS_MAX * publishers.interval_ns / 1e9
-            )
+        publishers = self.pipeline.ingest.recovery.publishers
+        heartbeats = publishers.heartbeats_received
+        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
+        if publishers.heartbeats_received != heartbeats:
+            silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
+            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
 
-    def _replayed(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers sent again."""
+    def _on_replies(self, replies: Sequence[Frames]) -> None:
+        """Take in what publishers replayed."""
         now_ns = time.time_ns()
-        self._took(self.hub.replayed(replies, now_ns=now_ns), now_ns)
+        self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
-    def _took(self, tick: Tick, now_ns: int) -> None:
-        """Count what a tick brought, log what it refused, send what it asks for."""
+    def _after(self, tick: Tick, now_ns: int) -> None:
+        """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=now_ns)
         for rejection in tick.rejections:
-            suppressed = self._rejections_throttle.admit(rejection.reason, now=self._loop.time())
+            suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
             if suppressed is not None:
                 log.warning(
-                    "rejected",
+                    "event_rejected",
                     reason=rejection.reason,
                     detail=rejection.detail,
                     topic=rejection.topic,
                     suppressed=suppressed,
                 )
-        for ask in self.hub.ingest.recovery.take_requests():
-            self._replay_client.ask(ask)
+        for request in self.pipeline.ingest.recovery.take_requests():
+            self._replay_client.send_request(request)
 
-    def _watch(self, patterns: Iterable[str]) -> None:
-        """Fetch what a client begins to follow, if it is not fetched yet."""
-        interest = self.hub.ingest.recovery.interest
+    def _on_subscribed(self, patterns: Iterable[str]) -> None:
+        """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
+        interest = self._interest
         if not interest.everything and interest.watch(patterns, now_ns=time.time_ns()):
-            self._fetch()
+            self._subscribe()
 
-    def _unwatch(self, now_ns: int) -> None:
-        """Fetch no longer what nobody follows."""
-        recovery = self.hub.ingest.recovery
-        if not recovery.interest.everything:
-            recovery.interest.watch(self.hub.watched(), now_ns=now_ns)
-            if recovery.interest.expire(now_ns=now_ns):
-                self._fetch()
-                recovery.sleep()
+    def _unsubscribe_idle(self, now_ns: int) -> None:
+        """Unsubscribe on the bus from what no client has subscribed to for long."""
+        interest = self._interest
+        if not interest.everything:
+            interest.watch(self.hub.patterns(), now_ns=now_ns)
+            if interest.expire(now_ns=now_ns):
+                self._subscribe()
+                self.pipeline.ingest.recovery.pause_unwatched()
 
-    def _fetch(self) -> None:
+    def _subscribe(self) -> None:
         for subscriber in self._subscribers:
-            subscriber.fetch(self.hub.ingest.recovery.interest.prefixes)
+            subscriber.subscribe(self._interest.prefixes)
 
     def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
         refused = "refused" in {change, subscriber.state}
         limit = self._refusals_throttle if refused else self._endpoints_throttle
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
-        suppressed = limit.admit(key, now=self._loop.time())
+        suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
-            (log.warning if refused else log.info)(
-                "bus_link",
+            log.log(
+                logging.WARNING if refused else logging.INFO,
+                "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
@@ -318,21 +289,19 @@ class Service:
                 **({"problem": subscriber.problem} if refused else {}),
             )
 
-    def _beat(self) -> None:
-        self._heartbeat.beat(now=self._loop.time())
-
-    def _tidy(self) -> None:
-        self._certificate.refresh()
-        # What waits in the sockets first: it may be what others are waiting for.
+    def _housekeep(self) -> None:
+        self._edge.refresh_certificate()
+        # First what waits in the sockets: it may be what is waited for.
         for subscriber in self._subscribers:
-            subscriber.touch()
-        self._replay_client.touch()
-        self._curve.touch()
+            subscriber.poll()
+        self._replay_client.poll()
+        self._curve.poll()
         now_ns = time.time_ns()
-        self._unwatch(now_ns)
+        self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
-            self._supervisor.tidy(now_ns)
-        self._took(self.hub.expire(now_ns=now_ns), now_ns)
+            self._supervisor.tick(now_ns)
+        self.hub.store.expire(now_ns=now_ns)
+        self._after(self.pipeline.expire(now_ns=now_ns), now_ns)
 
 
 @contextlib.asynccontextmanager
@@ -351,7 +320,7 @@ async def running(
 def run(config: Config, make_supervisor: MakeSupervisor | None = None) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config, make_supervisor))
 
@@ -366,10 +335,17 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
-                log.warning("nobody is authenticated", host=config.host, role=config.auth.open_role)
+                log.warning(
+                    "authentication_disabled",
+                    host=config.host,
+                    role=config.auth.unauthenticated_role,
+                )
             for subscriber in service.bus():
                 log.info(
-                    "bus_link", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode
+                    "bus_endpoint_changed",
+                    change="opened",
+                    endpoint=subscriber.endpoint,
+                    mode=subscriber.mode,
                 )
             await stop.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -378,12 +354,12 @@ async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
             try:
-                async with asyncio.timeout(config.shutdown.seconds_max):
+                async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
-                log.warning("drain cut short", seconds=config.shutdown.seconds_max)
+                log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
     except (BusError, OSError) as error:
-        log.error("cannot start", reason=str(error))  # expected: no traceback
+        log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
     return 0

@@ -1,74 +1,89 @@
-"""The core as the configuration wants it."""
+"""Builds the core from the configuration."""
 
 import secrets
 import time
+from collections.abc import Callable
 
 from gateway import __version__
-from gateway.config.model import Clients, Config, Log
+from gateway.config.model import Clients, Config, History
+from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.interest import Interest
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
-from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.hub import Hub, Welcome
+from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Grants, Policy
 from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
-from gateway.core.sessions.requests import Welcome
 from gateway.core.sessions.store import SessionStore
 
 
-def build_hub(config: Config, *, epoch: str | None = None, fan_out: bool = True) -> Hub:
-    """Put the core together as configured, with an epoch of its own unless one is given.
-
-    Without `fan_out` another process holds the clients.
-    """
-    epoch = epoch or secrets.token_hex(4)
-    logs = Logs(
-        epoch=epoch,
+def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
+    """Return the channels' logs, with an epoch of their own unless one is given."""
+    return Logs(
+        epoch=epoch or secrets.token_hex(4),
         channels_max=config.ingest.channels_max,
-        retention=_retention(config.log),
+        retention=_retention(config.history),
         retentions={name: _retention(own) for name, own in config.channels.items()},
+    )
+
+
+def build_pipeline(config: Config, logs: Logs) -> Pipeline:
+    """Return what takes bus messages to the logs."""
+    recovery = Recovery(
+        streams=Streams(streams_max=config.ingest.streams_max),
+        started_ns=time.time_ns(),
+        history=logs.history,
+        interest=Interest(
+            everything=not config.history.on_demand,
+            always=[name for name, own in config.channels.items() if not own.on_demand],
+            linger_ns=round(config.bus.on_demand_idle_seconds * 1e9),
+        ),
     )
     ingest = Ingest(
         payload_bytes_max=config.ingest.payload_bytes_max,
-        rejections_kept=config.ingest.rejections_kept,
+        rejections_max=config.ingest.rejections_max,
         admit=logs.admit,
-        recovery=Recovery(
-            sequences=Streams(streams_max=config.ingest.streams_max),
-            started_ns=time.time_ns(),
-            history=logs.history,
-            interest=Interest(
-                everything=not config.log.on_demand,
-                always=[name for name, own in config.channels.items() if not own.on_demand],
-                linger_ns=round(config.bus.linger_seconds * 1e9),
-            ),
-        ),
+        recovery=recovery,
     )
-    store = SessionStore(
-        epoch=epoch,
-        ttl_ns=round(config.sessions.ttl_seconds * 1e9),
-        messages_max=config.sessions.messages_max,
-        remembered_max=config.sessions.remembered_max,
-    )
-    welcome = Welcome(
-        server=messages.Server("neurograph-gateway", __version__),
-        heartbeat_seconds=config.clients.heartbeat_seconds,
-        session_ttl_seconds=config.sessions.ttl_seconds,
-        message_bytes_max=config.clients.message_bytes_max,
-    )
+    return Pipeline(ingest=ingest, logs=logs)
+
+
+def build_hub(
+    config: Config,
+    logs: Logs,
+    fanout: Fanout,
+    observer: Observer,
+    *,
+    bus_state: Callable[[], messages.BusState],
+) -> Hub:
+    """Return the clients' side."""
     return Hub(
         logs=logs,
-        ingest=ingest,
-        store=store,
-        welcome=welcome,
-        allowed=_allowed(config.clients),
-        fan_out=fan_out,
+        fanout=fanout,
+        observer=observer,
+        bus_state=bus_state,
+        store=SessionStore(
+            epoch=logs.epoch,
+            ttl_ns=round(config.sessions.ttl_seconds * 1e9),
+            messages_max=config.sessions.messages_max,
+            disconnected_max=config.sessions.disconnected_max,
+        ),
+        welcome=Welcome(
+            server=messages.Server("neurograph-gateway", __version__),
+            heartbeat_seconds=config.clients.heartbeat_seconds,
+            session_ttl_seconds=config.sessions.ttl_seconds,
+            message_bytes_max=config.clients.message_bytes_max,
+        ),
+        limits=_limits(config.clients),
     )
 
 
-def _allowed(clients: Clients) -> ClientLimits:
+def _limits(clients: Clients) -> ClientLimits:
     return ClientLimits(
         subscriptions_max=clients.subscriptions_max,
         wildcards_max=clients.wildcards_max,
@@ -81,15 +96,18 @@ def _allowed(clients: Clients) -> ClientLimits:
 
 
 def build_policy(config: Config) -> Policy:
-    """Say what the configured roles may do, and who needs none."""
+    """Return what the configured roles permit, and which role needs no token."""
     roles = {
         name: Grants(role.subscribe, role.publish, role.presence, role.admin)
         for name, role in config.roles.items()
     }
-    return Policy(roles, open_role=None if config.auth.required else config.auth.open_role)
+    return Policy(
+        roles,
+        unauthenticated_role=None if config.auth.required else config.auth.unauthenticated_role,
+    )
 
 
-def _retention(settings: Log) -> Retention:
+def _retention(settings: History) -> Retention:
     return Retention(
         events_max=settings.events_max,
         bytes_max=settings.bytes_max,

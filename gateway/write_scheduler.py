@@ -1,13 +1,14 @@
-"""When the loop rests, so that events gather: on the bus, and in the logs before they are written.
+"""When to read the bus and when to write to clients, so that events are batched under load.
 
-To be woken costs nearly the same for one event as for many, and so does a write to a client. So the loop
-rests about as long as it has worked; less if that was long, never longer than it may, and hardly at all if
-many events shared that cost already. What is too short for a timer adds up until it is not. An event that
-comes to a rested loop is written at once.
+A wake-up costs nearly the same for one event as for many, and so does a write to a client. So after it
+worked on a batch, the process pauses reading and delays writing for about as long as that took in CPU time:
+less if it took long, never above `fanout.batch_delay_seconds_max`, and hardly at all if many events shared
+the cost already. Delays that are too short for a timer accumulate. An event that comes when no delay is
+running is written at once.
 
-To write nothing has two ends. From the first one on, the next event to come is written together with what
-has gathered: it has not waited, as it would if a timer decided. If none comes, that is not waited for
-longer than the last write took.
+A delay of writes has two stages. During the first, events only collect. In the second, as long as the last
+write took, the next event ends the delay and is written together with the others: so it does not wait, as
+it would for a timer. If none comes, the timer at the end of that stage writes.
 """
 
 import asyncio
@@ -20,20 +21,20 @@ from gateway.core.fanout.fanout import Fanout
 
 
 PENDING_MAX = 2_000
-"""Entries that may gather; then they are written, however soon that is."""
-UNREAD_SECONDS_MAX = 0.002
-"""The bus is read at least so often, or what a publisher sends while it reconnects would be lost."""
+"""Log entries that are delayed at most; more are written at once."""
+PAUSE_SECONDS_MAX = 0.002
+"""Longest pause of reading: ZeroMQ would lose messages of a publisher that reconnects meanwhile."""
 
 _MANY = 128
-"""Where so many events came together a rest is worth a third of what it is to one, and so on."""
-_PAUSE_SECONDS_MIN = 0.0005
-"""Timers of the event loop count in milliseconds: a shorter pause would be none, or too long."""
+"""With this many events in a batch, a delay is worth 1/e of what it is worth for one."""
+_DELAY_SECONDS_MIN = 0.0005
+"""The event loop's timers count milliseconds: a shorter delay would be none, or too long."""
 
 
 class WriteScheduler:
-    """Writes what a fan-out has ready or held back; needs a running event loop.
+    """Decides when a fan-out writes to its readers; needs a running event loop.
 
-    `on_written` is called with the seconds from the receipt of the oldest event to its last write.
+    `on_written` is called after each write, with the seconds since its oldest event was received.
     """
 
     def __init__(
@@ -43,97 +44,98 @@ class WriteScheduler:
         self._settings = settings
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
-        self._worked = 0.0
-        self._in_tick = False
-        self._rest_until = 0.0
-        self._gathering_until = 0.0
-        self._end: asyncio.Handle | None = None
-        self._due: asyncio.Handle | None = None
-        self._due_at = 0.0
+        self._cpu_seconds = 0.0
+        """CPU time of this thread when the last work began or was accounted for."""
+        self._in_batch = False
+        self._pause_until = 0.0
+        self._delay_until = 0.0
+        self._delay_timer: asyncio.Handle | None = None
+        self._flush_timer: asyncio.Handle | None = None
+        self._flush_at = 0.0
         fanout.on_pending = self._ready
-        fanout.on_held_back = self._arm
+        fanout.on_held_back = self._schedule_flush
 
     def close(self) -> None:
-        """Write nothing any more."""
-        for timer in (self._end, self._due):
+        """Stop writing."""
+        for timer in (self._delay_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()
 
-    def begin(self) -> None:
-        """Take note that the loop begins to work on what the bus brought: what it did before does not count."""
-        self._worked, self._in_tick = time.thread_time(), True
+    def begin_batch(self) -> None:
+        """Call this before working on a batch of the bus: CPU time from here on counts as work."""
+        self._cpu_seconds, self._in_batch = time.thread_time(), True
 
-    def rest(self, events: int) -> float:
-        """Return for how many seconds to leave the bus alone, after so many events were taken in."""
-        until = self._gathering_until if self._end is not None else 0.0
-        if self._settings.pace == "adaptive":
-            until = max(until, self._rested(events) if self._in_tick else self._rest_until)
-        self._in_tick = False
-        rest = min(until - time.perf_counter(), UNREAD_SECONDS_MAX)
-        return rest if rest >= _PAUSE_SECONDS_MIN else 0.0
+    def pause_seconds(self, events: int) -> float:
+        """Return for how long to pause reading the bus, after a batch of so many events."""
+        until = self._delay_until if self._delay_timer is not None else 0.0
+        if self._settings.batching == "adaptive":
+            until = max(until, self._pause_after(events) if self._in_batch else self._pause_until)
+        self._in_batch = False
+        pause = min(until - time.perf_counter(), PAUSE_SECONDS_MAX)
+        return pause if pause >= _DELAY_SECONDS_MIN else 0.0
 
-    def _rested(self, events: int) -> float:
-        """Return when the loop has rested enough for its work on so many events at once."""
-        now, worked = time.perf_counter(), time.thread_time()
-        since, self._worked = worked - self._worked, worked
-        limit = self._settings.flush_seconds
-        rest = since * math.exp(-events / _MANY) * (limit / (limit + since) if limit else 0)
-        until = max(self._rest_until, now - since) + since + rest
-        self._rest_until = min(until, now + limit)
-        return self._rest_until
+    def _pause_after(self, events: int) -> float:
+        """Account for the work on so many events; return the time until which to pause for it."""
+        now, cpu_seconds = time.perf_counter(), time.thread_time()
+        worked, self._cpu_seconds = cpu_seconds - self._cpu_seconds, cpu_seconds
+        limit = self._settings.batch_delay_seconds_max
+        pause = worked * math.exp(-events / _MANY) * (limit / (limit + worked) if limit else 0)
+        until = max(self._pause_until, now - worked) + worked + pause
+        self._pause_until = min(until, now + limit)
+        return self._pause_until
 
     def _ready(self) -> None:
-        """Write what is pending, unless it is to wait for more."""
+        """Write the pending entries, unless they are to be delayed."""
         if len(self._fanout.pending) < PENDING_MAX:
             now = time.perf_counter()
-            if self._end is None and self._settings.pace == "fixed":
-                self._gather(now + self._settings.flush_seconds, math.inf)
-            if self._end is not None and now < self._gathering_until - _PAUSE_SECONDS_MIN:
+            if self._delay_timer is None and self._settings.batching == "fixed":
+                self._start_delay(now + self._settings.batch_delay_seconds_max, math.inf)
+            if self._delay_timer is not None and now < self._delay_until - _DELAY_SECONDS_MIN:
                 return
         self._write()
 
     def _write(self) -> None:
-        """Write what is pending, then let some more gather if the loop has worked enough."""
+        """Write the pending entries, then delay the next ones if this was enough work."""
         pending = self._fanout.pending
         began = time.thread_time()
-        if not self._in_tick:
-            self._worked = began
+        if not self._in_batch:
+            self._cpu_seconds = began
         self._fanout.write(now_ns=time.time_ns())
         self._on_written(max(time.time_ns() - pending[0].received_ns, 0) / 1e9)
-        if self._settings.pace == "adaptive":
+        if self._settings.batching == "adaptive":
             took = time.thread_time() - began
-            self._gather(self._rested(len(pending)), took)
+            self._start_delay(self._pause_after(len(pending)), took)
 
-    def _gather(self, until: float, longer: float) -> None:
-        """Let events gather until a time, then for so much longer, unless another comes."""
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
+    def _start_delay(self, until: float, longer: float) -> None:
+        """Delay writes until a time; then for `longer` seconds more, unless an event comes."""
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
         now = time.perf_counter()
-        pause = min(until - now + longer, self._settings.flush_seconds)
-        if pause >= _PAUSE_SECONDS_MIN:
-            self._gathering_until = min(until, now + pause)
-            self._end = self._loop.call_later(pause, self._go_on)
+        delay = min(until - now + longer, self._settings.batch_delay_seconds_max)
+        if delay >= _DELAY_SECONDS_MIN:
+            self._delay_until = min(until, now + delay)
+            self._delay_timer = self._loop.call_later(delay, self._end_delay)
 
-    def _go_on(self) -> None:
-        self._end = None
+    def _end_delay(self) -> None:
+        self._delay_timer = None
         if self._fanout.pending:
             self._write()
 
-    def _arm(self) -> None:
-        """Set the timer for what rates hold back."""
+    def _schedule_flush(self) -> None:
+        """Set the timer for the events that rates hold back."""
         due_ns = self._fanout.due_ns
         if due_ns is None:
             return
         at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
-        if self._due is not None:
-            if self._due_at <= at:
+        if self._flush_timer is not None:
+            if self._flush_at <= at:
                 return
-            self._due.cancel()
-        self._due_at = at  # uvloop's handle does not say, if that is now
-        self._due = self._loop.call_at(at, self._flush)
+            self._flush_timer.cancel()
+        self._flush_at = at  # uvloop's handle has no `when` if the time is now
+        self._flush_timer = self._loop.call_at(at, self._flush)
 
     def _flush(self) -> None:
-        self._due = None
+        self._flush_timer = None
         self._fanout.flush(now_ns=time.time_ns())
-        self._arm()
+        self._schedule_flush()

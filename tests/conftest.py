@@ -64,7 +64,7 @@ def channel() -> str:
 
 @pytest.fixture
 async def launch() -> AsyncIterator[Launch]:
-    """Start a gateway for this test alone: ``await launch(settings={"log.events_max": 10})``."""
+    """Start a gateway for this test alone: ``await launch(settings={"history.events_max": 10})``."""
     allow_many_files()
     async with AsyncExitStack() as stack:
 

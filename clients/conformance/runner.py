@@ -125,7 +125,11 @@ class Stage:
         self.tokens: list[Message] = case.get("tokens", [])
         secured = SETTINGS if self.tokens else {}
         self.gateway = Gateway(
-            settings={"shutdown.spread_seconds": 0.2, **secured, **case.get("settings", {})}
+            settings={
+                "shutdown.reconnect_spread_seconds": 0.2,
+                **secured,
+                **case.get("settings", {}),
+            }
         )
         if self.tokens:
             self.gateway.token = token("admin", user="the runner")

@@ -1,18 +1,24 @@
-"""Writes src/neurograph_client/models.py from the gateway's own models of events."""
+"""Writes two modules of src/neurograph_client from the gateway's own declarations.
+
+`models.py` has the data of events, `codes.py` the gap reasons, error codes and close codes.
+"""
 
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from msgspec import Struct
 from msgspec import inspect as kinds
 
+from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
+from gateway.core.protocol.messages import GapReason
 
 
-TARGET = Path(__file__).parent / "src/neurograph_client/models.py"
+PACKAGE = Path(__file__).parent / "src/neurograph_client"
 
-_HEAD = '''\
+_MODELS_HEAD = '''\
 """What the events of the six standard channels carry. Made from the gateway's models: `make models`.
 
 Unknown members are kept in the dictionary, and None stands for "not known".
@@ -22,6 +28,18 @@ from typing import Any, Final, Required, TypedDict
 
 from neurograph_client.items import Channel
 
+'''
+_CODES_HEAD = '''\
+"""The codes of the gateway's protocol. Made from the gateway's declarations: `make models`.
+
+A newer gateway may send codes that are not listed here.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+
+GapReason = Literal[
 '''
 _NAMES = {
     kinds.IntType: "int",
@@ -33,9 +51,38 @@ _NAMES = {
 }
 
 
-def models() -> str:
-    """Return the module's text."""
-    parts = [_HEAD]
+def modules() -> dict[Path, str]:
+    """Return the text of each generated module by its path."""
+    return {PACKAGE / "models.py": _models(), PACKAGE / "codes.py": _codes()}
+
+
+def _codes() -> str:
+    """Return the text of `codes.py`."""
+    return "\n".join(
+        [
+            _CODES_HEAD + "\n".join(f'    "{reason}",' for reason in get_args(GapReason)),
+            "]",
+            '"""Why events are missing."""',
+            "",
+            "",
+            "class ErrorCode(StrEnum):",
+            '    """Why the gateway refused a request: the `code` of `RequestRefusedError`."""',
+            "",
+            *(f'    {code.name} = "{code.word}"' for code in ErrorCode),
+            "",
+            "",
+            "class CloseCode(IntEnum):",
+            '    """Why the gateway closed a connection: the `code` of `Disconnect` and `ClosedError`."""',
+            "",
+            *(f"    {code.name} = {code.value}" for code in CloseCode),
+            "",
+        ]
+    )
+
+
+def _models() -> str:
+    """Return the text of `models.py`."""
+    parts = [_MODELS_HEAD]
     parts += ["\n".join(_model(standard.data)) + "\n\n" for standard in STANDARD.values()]
     parts += ["\n"] + [
         f'{name.upper()}: Final[Channel[{standard.data.__name__}]] = Channel("{name}")\n'
@@ -73,4 +120,5 @@ def _name(kind: kinds.Type) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(models())
+    for path, text in modules().items():
+        path.write_text(text)

@@ -28,7 +28,7 @@ _BYTES_MAX = 1_048_576
 _KEYS_MAX = 100
 _FRESH_PART = 0.8
 
-log = logger("auth")
+log = logger("gateway.auth")
 
 
 class _Refused(Exception):
@@ -144,9 +144,9 @@ class Jwks:
         if problem != self._problem:
             self._problem = problem
             if problem:
-                log.warning("keys cannot be fetched", reason=problem)
+                log.warning("jwks_fetch_failed", reason=problem)
             else:
-                log.info("keys fetched", keys=len(self._keys.named) if self._keys else 0)
+                log.info("jwks_fetched", keys=len(self._keys.named) if self._keys else 0)
 
 
 def _no_answer(error: Exception) -> str:

@@ -164,5 +164,5 @@ def verifier(auth: Auth) -> Verifier | None:
     if auth.public_key_file:
         return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
     if auth.jwks_url:
-        return Verifier(auth, Jwks(auth.jwks_url, seconds=auth.jwks_seconds))
+        return Verifier(auth, Jwks(auth.jwks_url, seconds=auth.jwks_refresh_seconds))
     return None

@@ -1,1 +1,1 @@
-"""The ZeroMQ side; the only home of zmq."""
+"""The ZeroMQ side: the only package that imports zmq."""

@@ -1,4 +1,4 @@
-"""The ZeroMQ context: what all sockets on the bus share."""
+"""The ZeroMQ context that all sockets of the bus share."""
 
 import os
 import sys
@@ -7,11 +7,10 @@ import zmq
 
 
 def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """Return a context whose I/O thread does not interrupt the event loop.
+    """Return a context whose I/O thread does not preempt the event loop.
 
-    Where the two share a busy CPU, the thread would take it away for every few messages that arrive.
-    As a batch thread (sched(7), SCHED_BATCH) it waits for its turn and finds more of them; on an idle
-    CPU it runs at once, as any other.
+    On a busy CPU the thread would preempt the loop for every few messages. With SCHED_BATCH (sched(7))
+    it waits for its turn, and then reads more messages at once. On an idle CPU it runs without delay.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     if sys.platform == "linux" and _may_batch():
@@ -20,13 +19,13 @@ def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
 
 
 def _may_batch() -> bool:
-    """Tell whether this process may have batch threads: libzmq aborts it if not."""
+    """Tell whether this process may use SCHED_BATCH: libzmq aborts the process if it may not."""
     before = os.sched_getscheduler(0)
     if before != os.SCHED_OTHER:
-        return False  # whoever chose another policy for the process wants it for its threads, too
+        return False  # another policy was chosen for this process and its threads
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         os.sched_setscheduler(0, before, os.sched_param(0))
-    except OSError:  # a sandbox without that system call
+    except OSError:  # a sandbox forbids the system call
         return False
     return True

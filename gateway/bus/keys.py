@@ -1,6 +1,6 @@
 """CURVE keys in files: the gateway's own, and those that it trusts.
 
-Keys are text in Z85, in files as pyzmq writes them.
+Keys are Z85 text in the format of pyzmq's `create_certificates`.
 """
 
 import errno
@@ -23,9 +23,9 @@ from gateway.logs import logger
 log = logger("gateway.bus")
 
 KEYS_MAX: Final = 1_000
-"""Files read of a folder of keys, the first by their names."""
-LOOK_SECONDS: Final = 1.0
-"""A new key counts after this at the latest."""
+"""Files read in a folder of keys, in the order of their names."""
+RELOAD_SECONDS: Final = 1.0
+"""A new key is used after this time at the latest."""
 
 _KEY_CHARS = 40
 _OTHERS = 0o077
@@ -37,19 +37,19 @@ class AllowList:
     """The public keys in a folder's ``*.key`` files, read again when the folder changes.
 
     Raises:
-        ConfigError: There is no such folder, or one of the files is no key. Later on such a file is
-            logged and left out, and a folder that is gone lets nobody in.
+        ConfigError: The folder does not exist, or a file in it holds no key. Later, such a file is
+            logged and ignored, and without the folder no key is allowed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[bytes, str] = {}
         self._stamp: list[tuple[object, ...]] = []
-        self._looked = 0.0
-        if not os.path.isdir(folder):  # that of Path may raise
-            raise _problem("curve_clients", f"there is no folder {folder}")
+        self._read_at = 0.0
+        if not os.path.isdir(folder):  # Path.is_dir may raise
+            raise _problem("curve_client_keys_dir", f"there is no folder {folder}")
         for name, reason in self._read():
-            raise _problem("curve_clients", f"{folder / name} {reason}")
+            raise _problem("curve_client_keys_dir", f"{folder / name} {reason}")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -57,17 +57,18 @@ class AllowList:
     def name_of(self, key: bytes, *, now: float) -> str | None:
         """Return the name of the file that holds this key, None if none does. `now` is in seconds.
 
-        Who is on the list is looked for each time, who is not once a second for all.
+        For unknown keys the folder is read at most once in `RELOAD_SECONDS`; a known key is always checked
+        against the folder as it is now.
         """
-        if key in self._names or now - self._looked >= LOOK_SECONDS:
-            self._looked = now
+        if key in self._names or now - self._read_at >= RELOAD_SECONDS:
+            self._read_at = now
             if unusable := self._read():
                 name, reason = unusable[0]
                 log.warning("bus_keys_unusable", file=name, reason=reason, count=len(unusable))
         return self._names.get(key)
 
     def _read(self) -> list[tuple[str, str]]:
-        """Read the folder if it has changed; return the files that are of no use, with the reasons."""
+        """Read the folder if it changed; return the files that cannot be used, with the reasons."""
         files = sorted(self._folder.glob("*.key"))[:KEYS_MAX]
         stamp = [(file.name, *_stamp(file)) for file in files]
         if stamp == self._stamp:
@@ -84,7 +85,7 @@ class AllowList:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The gateway's own key, that of the publishers in `connect`, and those of who may connect to `bind`."""
+    """The gateway's keys, that of the publishers in `connect`, and those allowed to connect to `bind`."""
 
     public: bytes
     secret: bytes = field(repr=False)
@@ -93,43 +94,49 @@ class Keys:
 
 
 def read(config: Bus) -> Keys | None:
-    """Read the keys that are configured; None without CURVE.
+    """Read the configured keys; None without CURVE.
 
     Raises:
         ConfigError: A file cannot be read, or holds no key.
     """
-    own, server, clients = config.curve_key_file, config.curve_server_file, config.curve_clients
+    own, server, clients = (
+        config.curve_key_file,
+        config.curve_server_key_file,
+        config.curve_client_keys_dir,
+    )
     if not own:
         return None
     _, secret = _configured("curve_key_file", own)
     if secret is None:
-        raise _problem("curve_key_file", f"{own} has a public key alone", "name the .key_secret")
+        raise _problem(
+            "curve_key_file", f"{own} holds a public key only", "name the .key_secret file"
+        )
     return Keys(
         public=zmq.curve_public(secret),
         secret=secret,
-        server=_configured("curve_server_file", server)[0] if server else None,
+        server=_configured("curve_server_key_file", server)[0] if server else None,
         clients=AllowList(Path(clients)) if clients else None,
     )
 
 
 def warnings(config: Bus) -> Iterator[str]:
-    """What is hardly meant, of keys that can be read."""
+    """Yield what is probably a mistake, although the keys can be read."""
     own = Path(config.curve_key_file)
     if mode := own.stat().st_mode & _OTHERS:
-        yield f"bus.curve_key_file: others may use {own} (mode …{mode:02o}): chmod 600 {own}"
-    if config.curve_clients and not AllowList(Path(config.curve_clients)):
-        yield f"bus.curve_clients: there is no *.key in {config.curve_clients}: nobody may connect"
+        yield f"bus.curve_key_file: other users can read {own} (mode …{mode:02o}): chmod 600 {own}"
+    if config.curve_client_keys_dir and not AllowList(Path(config.curve_client_keys_dir)):
+        yield f"bus.curve_client_keys_dir: there is no *.key in {config.curve_client_keys_dir}: no publisher can connect"
 
 
 def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write NAME.key and NAME.key_secret, the latter for its owner alone; return both paths.
+    """Write NAME.key and NAME.key_secret, the latter readable by its owner only; return both paths.
 
     Raises:
-        OSError: One of them is there already, or the folder cannot be written.
+        OSError: One of them exists, or the folder cannot be written.
     """
     public, secret = folder / f"{name}.key", folder / f"{name}.key_secret"
     if public.exists():
-        raise FileExistsError(errno.EEXIST, "is there already", str(public))
+        raise FileExistsError(errno.EEXIST, "exists already", str(public))
     secret.touch(0o600, exist_ok=False)
     public.touch(0o644, exist_ok=False)
     create_certificates(folder, name)
@@ -137,7 +144,7 @@ def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    """What changes when a file does; nothing of one that is gone, or leads nowhere."""
+    """Return what changes when the file does; empty if the file is missing or a broken link."""
     try:
         found = file.stat()
     except OSError:
@@ -153,10 +160,10 @@ def _configured(setting: str, path: str) -> _Pair:
 
 
 def _load(path: Path) -> _Pair:
-    """Return the keys in a file; a ValueError says what is wrong with it, and nothing of what it holds."""
+    """Return the keys in a file; a ValueError says what is wrong, without the file's content."""
     try:
-        if not path.is_file():  # a pipe would never end
-            raise ValueError("is no file")
+        if not path.is_file():  # reading a pipe might never end
+            raise ValueError("is not a file")
         public, secret = _certificate(path)
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
@@ -179,5 +186,7 @@ def _is_key(text: bytes) -> bool:
         return False
 
 
-def _problem(setting: str, reason: str, remedy: str = "`gateway keys` makes keys") -> ConfigError:
+def _problem(
+    setting: str, reason: str, remedy: str = "make keys with `gateway keys`"
+) -> ConfigError:
     return ConfigError([Problem(f"bus.{setting}", reason, remedy)])

@@ -1,7 +1,7 @@
-"""The DEALER side of the bus: asks publishers for what was missed.
+"""The DEALER side of the bus: requests missing messages from publishers.
 
-A DEALER, not a REQ: several requests may be under way, and one that is never answered leaves
-nothing out of step (the ZeroMQ guide, chapter 4). See docs/protocol.md, part 1.
+A DEALER can have several requests in flight, and an unanswered one does not block the socket, as it
+would with a REQ (the ZeroMQ guide, chapter 4). See docs/protocol.md, part 1.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from gateway.core.ingest.recovery import ReplayRequest
 
 
 ENDPOINTS_MAX = 64
-"""Publishers that are connected to for replay; the one asked longest ago makes room."""
+"""Replay sockets; a new one replaces the least recently used."""
 IDLE_SECONDS = 30.0
 DEAD_SECONDS = 2.0
-"""A socket whose requests went unanswered for so long is replaced before the next: libzmq gives one up
-for good, in silence, when a reply breaks its rules, as an oversize message does."""
+"""A socket whose requests are unanswered for this long is replaced before the next request: after a
+protocol error, such as an oversize reply, libzmq silently never reconnects it."""
 
 _Socket = zmq.Socket[bytes]
-_Place = tuple[str, str | None]  # endpoint, and the CURVE key that its publisher announced
+_Address = tuple[str, str | None]  # endpoint, and the CURVE key that its publisher announced
 
 
 class ReplayClient:
-    """Sends requests, and hands on all replies that one wake-up brought."""
+    """Sends replay requests; calls `on_replies` with all replies of one wake-up."""
 
     def __init__(
         self,
@@ -44,78 +44,79 @@ class ReplayClient:
         self._curve = curve
         self._on_replies = on_replies
         self._loop = asyncio.get_running_loop()
-        self._sockets: OrderedDict[_Place, _Socket] = OrderedDict()
-        self._used: dict[_Place, float] = {}
-        self._unanswered: dict[_Place, float] = {}
-        """When the first request was sent that nothing has been heard since."""
+        self._sockets: OrderedDict[_Address, _Socket] = OrderedDict()
+        self._used: dict[_Address, float] = {}
+        self._unanswered: dict[_Address, float] = {}
+        """When the first request was sent since the last reply."""
 
-    def ask(self, ask: ReplayRequest) -> None:
-        """Send a request; where that cannot be done it will be missed like one that is not answered."""
-        now, place = self._loop.time(), (ask.endpoint, ask.key)
-        if now - self._unanswered.get(place, now) > DEAD_SECONDS:
-            self._close(place)
-        socket = self._sockets.get(place) or self._open(place)
+    def send_request(self, request: ReplayRequest) -> None:
+        """Send a request. A failure has no other effect than an answer that does not come."""
+        now, address = self._loop.time(), (request.endpoint, request.key)
+        if now - self._unanswered.get(address, now) > DEAD_SECONDS:
+            self._close(address)
+        socket = self._sockets.get(address) or self._open(address)
         if socket is None:
             return
-        self._sockets.move_to_end(place)
-        self._used[place] = now
-        self._unanswered.setdefault(place, now)
-        wanted = ask.first.to_bytes(8) + ask.last.to_bytes(8)
+        self._sockets.move_to_end(address)
+        self._used[address] = now
+        self._unanswered.setdefault(address, now)
+        wanted = request.first.to_bytes(8) + request.last.to_bytes(8)
         try:
             socket.send_multipart(
-                [REPLAY, ask.number.to_bytes(8), ask.topic.encode(), wanted], zmq.NOBLOCK
+                [REPLAY, request.number.to_bytes(8), request.topic.encode(), wanted], zmq.NOBLOCK
             )
         except zmq.ZMQError:
             return
-        self._loop.call_soon(self._drain, place, socket)  # sending may have spent the edge
+        self._loop.call_soon(
+            self._drain, address, socket
+        )  # sending may have consumed the edge of the FD
 
-    def touch(self) -> None:
-        """Look at all sockets though nothing woke us, and close those that are idle."""
+    def poll(self) -> None:
+        """Read all sockets, also without a wake-up, and close those that are idle."""
         idle = self._loop.time() - IDLE_SECONDS
-        for place, socket in list(self._sockets.items()):
-            self._drain(place, socket)
-            if self._used[place] < idle:
-                self._close(place)
+        for address, socket in list(self._sockets.items()):
+            self._drain(address, socket)
+            if self._used[address] < idle:
+                self._close(address)
 
     def close(self) -> None:
-        """Close all sockets."""
-        for place in list(self._sockets):
-            self._close(place)
+        for address in list(self._sockets):
+            self._close(address)
 
-    def _open(self, place: _Place) -> _Socket | None:
-        config, (endpoint, key) = self._config, place
+    def _open(self, address: _Address) -> _Socket | None:
+        config, (endpoint, key) = self._config, address
         try:
             socket = self._context.socket(zmq.DEALER)
-        except zmq.ZMQError:  # out of file descriptors, say
+        except zmq.ZMQError:  # for example, no free file descriptors
             return None
         socket.linger = 0
         socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
         socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
         try:
-            trusted = self._curve.approach(socket, key)
+            trusted = self._curve.configure_client(socket, key)
             if trusted:
                 socket.connect(endpoint)
-        except zmq.ZMQError:  # the publisher announces what is no endpoint here
+        except zmq.ZMQError:  # the publisher announced an address that is no endpoint
             trusted = False
         if not trusted:
             socket.close(linger=0)
             return None
         if len(self._sockets) >= ENDPOINTS_MAX:
             self._close(next(iter(self._sockets)))
-        self._sockets[place] = socket
-        self._loop.add_reader(socket.FD, self._drain, place, socket)
+        self._sockets[address] = socket
+        self._loop.add_reader(socket.FD, self._drain, address, socket)
         return socket
 
-    def _close(self, place: _Place) -> None:
-        socket = self._sockets.pop(place)
-        del self._used[place]
-        self._unanswered.pop(place, None)
+    def _close(self, address: _Address) -> None:
+        socket = self._sockets.pop(address)
+        del self._used[address]
+        self._unanswered.pop(address, None)
         self._loop.remove_reader(socket.FD)
         socket.close(linger=0)
 
-    def _drain(self, place: _Place, socket: _Socket) -> None:
-        """Read all that is there; requests are few, so it is little."""
+    def _drain(self, address: _Address, socket: _Socket) -> None:
+        """Read all replies; there are as few as requests."""
         replies: list[Frames] = []
         while not socket.closed:
             try:
@@ -123,5 +124,5 @@ class ReplayClient:
             except zmq.ZMQError:
                 break
         if replies:
-            self._unanswered.pop(place, None)
+            self._unanswered.pop(address, None)
             self._on_replies(replies)

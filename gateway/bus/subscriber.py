@@ -1,11 +1,11 @@
-"""The SUB side of the bus: one socket per endpoint, drained whole on each wake-up.
+"""The SUB side of the bus: one socket per endpoint; each wake-up reads all messages that are there.
 
-A socket's FD is edge-triggered (zmq_getsockopt, ZMQ_FD): it says once that something changed, so
-each wake-up reads until EAGAIN; where its budget ends before that, it is called again at once.
-`zmq.asyncio` makes a future per message and is not used.
+The FD of a ZeroMQ socket is edge-triggered (zmq_getsockopt, ZMQ_FD): it signals a change once, so each
+wake-up reads until EAGAIN. If `bus.batch_messages_max` ends it earlier, the next read follows at once.
+`zmq.asyncio` is not used: it makes a future per message.
 
-One socket per endpoint, because libzmq gives a connecting SUB up for good when its peer breaks the
-protocol, an oversize message included: its monitor tells, and that one socket is replaced.
+There is one socket per endpoint, because libzmq never reconnects a SUB whose peer broke the protocol, for
+example with an oversize message. The socket's monitor shows that, and the socket is replaced.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ _MONITORED = (
 
 
 class BusError(Exception):
-    """An endpoint cannot be opened; the text names it and the remedy."""
+    """An endpoint cannot be opened; the text names the endpoint and the remedy."""
 
 
 def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
-    """Set every option explicitly: libzmq's defaults lose messages in silence."""
+    """Set every option explicitly: libzmq's defaults silently lose messages."""
     socket.linger = 0
     socket.rcvhwm = config.receive_hwm
-    socket.sndhwm = 0  # subscriptions are messages too: never drop one
+    socket.sndhwm = 0  # subscriptions are sent as messages: never drop one
     socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
     socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
@@ -58,12 +58,13 @@ def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
 
 
 class Subscriber:
-    """One endpoint's socket and what is known of it.
+    """The socket of one endpoint, and its state.
 
-    `on_messages` is called with all that one wake-up brought, `on_change` with the link when a peer
-    came or went (``up``, ``down``), failed to shake hands (``refused``), or its socket was replaced
-    (``stalled``, ``reopened``). `rest` is asked after each batch of so many messages for how many seconds
-    to let the next one gather. Needs a running event loop from `open` to `close`.
+    `on_messages` gets all messages of one wake-up. `on_change` gets this subscriber and a word: a peer
+    connected (``up``) or disconnected (``down``), its handshake failed (``refused``), its heartbeats
+    stopped (``stalled``), the socket was replaced (``reopened``). `pause_seconds` gets the number of
+    messages read, and returns for how long to pause reading, so that more arrive. Needs a running event
+    loop from `open` to `close`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Subscriber:
         *,
         on_messages: Callable[[list[Frames]], None],
         on_change: Callable[["Subscriber", str], None],
-        rest: Callable[[int], float] = lambda _: 0.0,
+        pause_seconds: Callable[[int], float] = lambda _: 0.0,
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
@@ -84,29 +85,29 @@ class Subscriber:
         self.received = 0
         self.reopened = 0
         self.refused = 0
-        """Handshakes that failed."""
+        """Failed handshakes."""
         self.problem = ""
-        """Why the last handshake failed; empty once one succeeded."""
+        """Why the last handshake failed; empty if it succeeded."""
         self.last_message: float | None = None
         """Loop time of the last message."""
-        self.due_seconds = 0.0
-        """A silence above this means that the link is dead, whatever TCP says; 0 = none does."""
+        self.silence_seconds_max = 0.0
+        """Without a message for longer than this the connection is dead; 0 = no limit."""
         self._context = context
         self._config = config
         self._curve = curve
         self._on_messages = on_messages
         self._on_change = on_change
-        self._rest = rest
+        self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
         self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._strangers = 0
-        """Those whose handshake failed, and whose end was not told yet."""
-        self._reopen: asyncio.TimerHandle | None = None
-        self._again: asyncio.Handle | None = None
-        self._listening = False
+        self._refused_peers = 0
+        """Peers whose handshake failed and whose disconnection libzmq has not reported yet."""
+        self._reopen_timer: asyncio.TimerHandle | None = None
+        self._next_read: asyncio.Handle | None = None
+        self._woken = False
 
     @property
     def state(self) -> str:
@@ -118,10 +119,10 @@ class Subscriber:
         return "refused" if self.problem else "connecting"
 
     def open(self) -> None:
-        """Open the socket and begin to read.
+        """Open the socket and start to read.
 
         Raises:
-            BusError: The endpoint is not valid here, or taken.
+            BusError: The endpoint is not valid on this machine, or in use.
         """
         socket = self._context.socket(zmq.SUB)
         try:
@@ -130,27 +131,26 @@ class Subscriber:
             for prefix in self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
-                self._curve.serve(socket)
+                self._curve.configure_server(socket)
                 socket.bind(self.endpoint)
-            elif self._curve.approach(socket):
+            elif self._curve.configure_client(socket):
                 socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             socket.disable_monitor()
             socket.close(linger=0)
-            raise BusError(self._explain(error)) from error
+            raise BusError(self._error_text(error)) from error
         self._socket, self._monitor, self._reader = socket, monitor, MessageReader(socket)
-        self._loop.add_reader(monitor.FD, self._watch)
-        self._drain()
-        self._watch()
+        self._loop.add_reader(monitor.FD, self._read_monitor)
+        self._read()
+        self._read_monitor()
 
     def close(self) -> None:
-        """Stop reading and close the socket."""
         self.last_message = None
-        for handle in (self._reopen, self._again):
+        for handle in (self._reopen_timer, self._next_read):
             if handle is not None:
                 handle.cancel()
-        self._reopen = self._again = None
-        self._listen(False)
+        self._reopen_timer = self._next_read = None
+        self._set_wake_up(False)
         socket, monitor = self._socket, self._monitor
         self._socket = self._monitor = self._reader = None
         if socket is not None and monitor is not None:
@@ -158,41 +158,41 @@ class Subscriber:
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close(linger=0)
-        self.peers = self._strangers = 0
+        self.peers = self._refused_peers = 0
 
-    def fetch(self, prefixes: frozenset[str]) -> None:
-        """Subscribe to topics with these prefixes, and no others."""
+    def subscribe(self, prefixes: frozenset[str]) -> None:
+        """Subscribe to topics with these prefixes, and to no others."""
         socket = self._socket
         if socket is not None:
             for prefix in prefixes - self._prefixes:
                 socket.subscribe(prefix.encode())
             for prefix in self._prefixes - prefixes:
                 socket.unsubscribe(prefix.encode())
-            self._loop.call_soon(self._drain)  # what was sent may have spent the edge
+            self._loop.call_soon(self._read)  # sending may have consumed the edge of the FD
         self._prefixes = prefixes
 
-    def touch(self) -> None:
-        """Look at the socket though nothing woke us; replace it if a sign of life is overdue.
+    def poll(self) -> None:
+        """Read without a wake-up, and replace the socket if its heartbeats stopped.
 
-        A SUB sends its subscriptions again after a reconnect only when its thread touches it.
+        After a reconnect, libzmq sends the subscriptions again only when the socket is used.
         """
-        self._drain()
-        self._watch()
-        if self.peers and self.due_seconds and self.last_message is not None:
+        self._read()
+        self._read_monitor()
+        if self.peers and self.silence_seconds_max and self.last_message is not None:
             silent = self._loop.time() - self.last_message
-            if silent > self.due_seconds:
+            if silent > self.silence_seconds_max:
                 self._on_change(self, "stalled")
-                self._replace()
+                self._reopen()
 
-    def _drain(self) -> bool:
-        """Read all that is there, up to the budget, and hand it on; True if there may be more."""
+    def _read(self) -> bool:
+        """Read and pass on messages, at most a batch; True if there may be more."""
         reader = self._reader
         if reader is None:
             return False
-        if self._again is not None:  # one pending call, however often we are woken
-            self._again.cancel()
-            self._again = None
-        batch, more = reader.read(self._config.drain_messages_max)
+        if self._next_read is not None:  # one pending read, however often we are woken
+            self._next_read.cancel()
+            self._next_read = None
+        batch, more = reader.read(self._config.batch_messages_max)
         try:
             if batch:
                 self.received += len(batch)
@@ -200,84 +200,84 @@ class Subscriber:
                 self._on_messages(batch)
         finally:
             if reader is self._reader:
-                self._go_on(len(batch), more)
+                self._schedule_read(len(batch), more)
         return more
 
-    def _go_on(self, read: int, more: bool) -> None:
-        """Come back for what is left, after a rest, or when there is something."""
-        if more:  # the edge is spent: nothing would wake us for what is left
-            self._again = self._loop.call_soon(self._drain)
+    def _schedule_read(self, read: int, more: bool) -> None:
+        """Read again at once if there is more, else after a pause or when the socket wakes us."""
+        if more:  # the edge is consumed: nothing would wake us for the remaining messages
+            self._next_read = self._loop.call_soon(self._read)
             return
-        rest = self._rest(read)
-        if rest:
-            self._again = self._loop.call_later(rest, self._drain)
-        self._listen(not rest)
+        pause = self._pause_seconds(read)
+        if pause:
+            self._next_read = self._loop.call_later(pause, self._read)
+        self._set_wake_up(not pause)
 
-    def _listen(self, on: bool) -> None:
-        """Be woken when there is something, or not."""
-        if self._socket is not None and on is not self._listening:
-            self._listening = on
+    def _set_wake_up(self, on: bool) -> None:
+        """Be woken when there are messages, or not."""
+        if self._socket is not None and on is not self._woken:
+            self._woken = on
             if on:
-                self._loop.add_reader(self._socket.FD, self._drain)
+                self._loop.add_reader(self._socket.FD, self._read)
             else:
                 self._loop.remove_reader(self._socket.FD)
 
-    def _watch(self) -> None:
+    def _read_monitor(self) -> None:
         monitor = self._monitor
         if monitor is None:
             return
         try:
             while True:
-                told = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
-                self._note(told["event"], told["value"])
+                found = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
+                self._handle_event(found["event"], found["value"])
         except zmq.Again:
             return
 
-    def _note(self, event: int, value: int) -> None:
+    def _handle_event(self, event: int, value: int) -> None:
         if event == _UP:
             self.peers += 1
             self.problem = ""
             self._on_change(self, "up")
         elif event & _FAILED:
-            # Who never shook hands was no peer, and takes none away when its end is told.
-            self._strangers += 1
+            # It never counted as a peer, so its disconnection must not subtract one.
+            self._refused_peers += 1
             self.refused += 1
-            self.problem = self._curve.explain(event, value, bound=self.mode == "bind")
+            self.problem = self._curve.describe_failure(event, value, bound=self.mode == "bind")
             self._on_change(self, "refused")
             return
         elif event == zmq.Event.DISCONNECTED:
-            if self._strangers:
-                self._strangers -= 1
+            if self._refused_peers:
+                self._refused_peers -= 1
             else:
                 self.peers = max(self.peers - 1, 0)
                 self._on_change(self, "down")
-            if self.mode == "connect" and self._reopen is None:
-                self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
+            if self.mode == "connect" and self._reopen_timer is None:
+                self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
             return
-        if self._reopen is not None:  # libzmq is at it itself
-            self._reopen.cancel()
-            self._reopen = None
+        if self._reopen_timer is not None:  # libzmq reconnects by itself
+            self._reopen_timer.cancel()
+            self._reopen_timer = None
 
-    def _replace(self) -> None:
-        """Open a fresh socket where libzmq has given up, once the old one is read to its end."""
-        self._reopen = None
-        while self._drain():
+    def _reopen(self) -> None:
+        """Replace a socket that libzmq does not reconnect, after reading the rest of its messages."""
+        self._reopen_timer = None
+        while self._read():
             pass
         self.close()
         self.reopened += 1
         self._on_change(self, "reopened")
         try:
             self.open()
-        except BusError:  # out of file descriptors, say
-            self._reopen = self._loop.call_later(REOPEN_AFTER_SECONDS, self._replace)
+        except BusError:  # for example, no free file descriptors
+            self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
 
-    def _explain(self, error: zmq.ZMQError) -> str:
+    def _error_text(self, error: zmq.ZMQError) -> str:
         remedies = {
             zmq.EADDRINUSE: "is in use, perhaps by another gateway; choose another address, "
-            "or bind nothing with --bind ''",
-            errno.EACCES: "may not be used by this user",
+            "or bind none with --bind ''",
+            errno.EACCES: "needs permissions that this user does not have",
             errno.ENODEV: "is not an address of this machine",
-            zmq.EINVAL: "is not an endpoint: tcp://HOST:PORT or ipc://PATH",
+            zmq.EINVAL: "is not an endpoint; expected tcp://HOST:PORT or ipc://PATH",
         }
         remedy = remedies.get(error.errno or 0, str(error))
         return f"{self.mode}: {self.endpoint} {remedy}"

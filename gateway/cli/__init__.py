@@ -1,4 +1,9 @@
-"""The command `gateway`: one file per subcommand. Exit status 2 means that the configuration is wrong."""
+"""The command `gateway`: its own subcommands, one file each, and those of other packages.
+
+Exit status 2 means that the configuration is wrong.
+"""
+
+from collections.abc import Sequence
 
 import click
 
@@ -6,19 +11,76 @@ from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.completion import completion
 from gateway.cli.keys import keys
-from gateway.cli.publish import publish
 from gateway.cli.serve import serve
-from gateway.cli.status import status
-from gateway.cli.tail import tail
 from gateway.cli.token import token
 from gateway.cli.version import version
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+GROUP = "gateway.commands"
+"""The entry points of packages that add subcommands; each names a click command."""
+
+PACKAGES = {
+    "publish": "neurograph-publisher",
+    "status": "neurograph-client",
+    "tail": "neurograph-client",
+}
+"""Subcommands that this project's other packages add."""
+
+
+class Commands(click.Group):
+    """The gateway's own subcommands, and those that installed packages add.
+
+    An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
+    even if it is broken.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        from importlib.metadata import entry_points  # here, as it slows down the start
+
+        added = {entry.name for entry in entry_points(group=GROUP)}
+        return sorted({*super().list_commands(context), *PACKAGES, *added})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or _added(name)
+
+
+def _added(name: str) -> click.Command | None:
+    """Return another package's subcommand, or one that says why it cannot be used."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP, name=name):
+        try:
+            command = entry.load()
+        except Exception as error:  # whatever another package's import raises
+            return _unavailable(name, f"{entry.value} cannot be imported: {error!r}")
+        if isinstance(command, click.Command):
+            return command
+        return _unavailable(name, f"{entry.value} is not a click command")
+    if name in PACKAGES:
+        need = f"it needs the package {PACKAGES[name]}: pip install 'neurograph-gateway[terminal]'"
+        return _unavailable(name, need)
+    return None
+
+
+def _unavailable(name: str, reason: str) -> click.Command:
+    def fail(arguments: Sequence[str]) -> None:
+        raise click.ClickException(f"`gateway {name}` is not available: {reason}")
+
+    return click.Command(
+        name,
+        callback=fail,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        add_help_option=False,
+        short_help=f"(Not available: {reason})",
+    )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(version)s")
 def main() -> None:
     """Events from a ZeroMQ bus to WebSocket clients."""
 
 
-for command in (serve, check, tail, publish, status, token, keys, completion, version):
+for command in (serve, check, token, keys, completion, version):
     main.add_command(command)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import configured
-from gateway.config import Config, Log, example
+from gateway.config import Config, History, example
 
 
 FILES_RESERVED = 64 + 256
@@ -59,9 +59,9 @@ def described(config: Config) -> Iterator[str]:
         yield f"bind        {config.bind}, where publishers connect"
     if config.bus.curve_key_file:
         yield f"CURVE       with the key in {config.bus.curve_key_file}"
-    yield f"keep        {_kept(config.log)} per channel, {config.ingest.channels_max} channels at most"
-    for name, log in sorted(config.channels.items()):
-        yield f"              of {name}: {_kept(log)}"
+    yield f"keep        {_kept(config.history)} per channel, {config.ingest.channels_max} channels at most"
+    for name, own in sorted(config.channels.items()):
+        yield f"              of {name}: {_kept(own)}"
     yield (
         f"clients     {clients.connections_max} at most, each with {clients.subscriptions_max} "
         f"subscriptions; pinged every {clients.heartbeat_seconds:g} s"
@@ -69,17 +69,17 @@ def described(config: Config) -> Iterator[str]:
     if config.workers > 1:
         yield f"workers     {config.workers} processes hold them; another takes in the events"
     yield (
-        f"sessions    {sessions.remembered_max} lost ones are remembered for {sessions.ttl_seconds:g} s, "
+        f"sessions    {sessions.disconnected_max} lost ones are remembered for {sessions.ttl_seconds:g} s, "
         f"each with {sessions.messages_max} personal messages"
     )
-    yield f"shutdown    within {end.seconds_max:g} s; clients come back over {end.spread_seconds:g} s"
+    yield f"shutdown    within {end.timeout_seconds:g} s; clients come back over {end.reconnect_spread_seconds:g} s"
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
 
 
 def _let_in(config: Config) -> str:
     auth = config.auth
     if not auth.required:
-        return f"everybody, as {auth.open_role}"
+        return f"everybody, as {auth.unauthenticated_role}"
     source = next(
         name
         for name in ("secret", "secret_file", "public_key_file", "jwks_url")
@@ -88,9 +88,9 @@ def _let_in(config: Config) -> str:
     return f"who brings a token for auth.{source}; others as anonymous"
 
 
-def _kept(log: Log) -> str:
-    age = f", {log.age_seconds_max:g} s" if log.age_seconds_max else ""
-    return f"{log.events_max} events, {log.bytes_max} bytes{age}"
+def _kept(history: History) -> str:
+    age = f", {history.age_seconds_max:g} s" if history.age_seconds_max else ""
+    return f"{history.events_max} events, {history.bytes_max} bytes{age}"
 
 
 def warnings(config: Config) -> Iterator[str]:

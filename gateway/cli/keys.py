@@ -30,8 +30,8 @@ def keys(folder: Path, name: str) -> None:
 {public} is for everybody who talks to {name}; {secret.name} stays on its machine.
 
 A gateway, under [bus]:  curve_key_file = {own}
-                         curve_clients = "FOLDER with the .key of each publisher"   # for bind
-                         curve_server_file = "the .key of the publisher"            # for connect
+                         curve_client_keys_dir = "FOLDER with the .key of each publisher"  # for bind
+                         curve_server_key_file = "the .key of the publisher"               # for connect
 A publisher, to connect: Publisher(connect=…, curve=Curve({own}, "the .key of the gateway"))
              to bind:    Publisher(bind=…, curve=Curve({own}, "FOLDER with the .key of each gateway"))"""
     )

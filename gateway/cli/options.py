@@ -35,7 +35,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
         "assignments",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any other setting, as in log.events_max=500 (`gateway check --example` shows all). Repeatable.",
+        help="Any other setting, as in history.events_max=500 (`gateway check --example` shows all). Repeatable.",
     )
     @wraps(command)
     def wrapper(

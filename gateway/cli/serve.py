@@ -22,4 +22,4 @@ def serve(config: Config) -> None:
     from gateway.workers import supervisor
 
     logs.set_up(config.logging.level, config.logging.format)
-    sys.exit(service.run(config, supervisor.make if config.workers > 1 else None))
+    sys.exit(service.run(config, supervisor.Supervisor if config.workers > 1 else None))

@@ -13,14 +13,14 @@ A setting is named by its key path (``clients.heartbeat_seconds``), in messages 
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.example import example
 from gateway.config.load import load
-from gateway.config.model import Config, Log, Role
+from gateway.config.model import Config, History, Role
 from gateway.config.settings import Setting, settings
 
 
 __all__ = [
     "Config",
     "ConfigError",
-    "Log",
+    "History",
     "Problem",
     "Role",
     "Setting",

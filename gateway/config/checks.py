@@ -72,11 +72,13 @@ def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
         )
     elif config.bind.startswith("tcp://") and not config.insecure_allow_remote:
         host = config.bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if not (is_loopback(host) or config.bus.curve_clients):
+        if not (is_loopback(host) or config.bus.curve_client_keys_dir):
             yield (
                 "bind",
                 f"{config.bind!r} {_REMOTE}",
-                _REMOTE_REMEDY.format("configure bus.curve_key_file and bus.curve_clients,"),
+                _REMOTE_REMEDY.format(
+                    "configure bus.curve_key_file and bus.curve_client_keys_dir,"
+                ),
             )
 
 
@@ -96,16 +98,16 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
             f"{config.bind!r} is also in connect",
             "the gateway would connect to itself; leave one out",
         )
-    if not config.log.on_demand:
+    if not config.history.on_demand:
         for name, own in config.channels.items():
             if own.on_demand:
                 yield (
                     f"channels.{name}.on_demand",
                     "ZeroMQ has no subscription to everything but one channel",
-                    "set log.on_demand = true, and on_demand = false for those to be fetched always",
+                    "set history.on_demand = true, and on_demand = false for those to be fetched always",
                 )
     for key, own in (
-        ("log", config.log),
+        ("history", config.history),
         *((f"channels.{n}", c) for n, c in config.channels.items()),
     ):
         if own.key and not all(own.key.split(".")):
@@ -125,19 +127,19 @@ def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
     bus = config.bus
     key = "bus.curve_key_file"
     if bus.curve_key_file:
-        if config.connect and not bus.curve_server_file:
+        if config.connect and not bus.curve_server_key_file:
             yield (
-                "bus.curve_server_file",
+                "bus.curve_server_key_file",
                 "is needed to connect with CURVE",
                 "name the publishers' public key",
             )
-        if config.bind and not bus.curve_clients:
+        if config.bind and not bus.curve_client_keys_dir:
             yield (
-                "bus.curve_clients",
+                "bus.curve_client_keys_dir",
                 "is needed to bind with CURVE",
                 "name a folder with the publishers' public keys",
             )
-    elif bus.curve_server_file or bus.curve_clients:
+    elif bus.curve_server_key_file or bus.curve_client_keys_dir:
         yield key, "is needed for CURVE", "`gateway keys` makes one"
 
 
@@ -160,10 +162,10 @@ def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
             "is not https",  # without the URL: it may hold a password
             "use https, or set auth.insecure_jwks = true on a network that you trust",
         )
-    if auth.open_role not in config.roles:
+    if auth.unauthenticated_role not in config.roles:
         yield (
-            "auth.open_role",
-            f"{auth.open_role!r} is no role",
+            "auth.unauthenticated_role",
+            f"{auth.unauthenticated_role!r} is no role",
             f"one of {', '.join(config.roles)}",
         )
 
@@ -185,23 +187,27 @@ def _door(config: Config) -> Iterator[tuple[str, str, str]]:
     if bool(config.tls.cert_file) != bool(config.tls.key_file):
         missing = "tls.key_file" if config.tls.cert_file else "tls.cert_file"
         yield missing, "is missing beside the other", "give both, or none"
-    for origin in config.origins:
+    for origin in config.allowed_origins:
         parts = urlsplit(origin)
         whole = parts.scheme in {"http", "https"} and origin == f"{parts.scheme}://{parts.netloc}"
         if origin not in {"*", "null"} and not (whole and parts.hostname):
             yield (
-                "origins",
+                "allowed_origins",
                 f"{origin!r} is no origin",
                 'scheme, host and port without a path, as in "https://dash.example:8443"',
             )
-    for host in config.hosts:
+    for host in config.allowed_hosts:
         if not _DNS_NAME.fullmatch(host):
-            yield "hosts", f"{host!r} is no host's name", 'as in "gateway.example", without a port'
-    for proxy in config.proxies:
+            yield (
+                "allowed_hosts",
+                f"{host!r} is no host's name",
+                'as in "gateway.example", without a port',
+            )
+    for proxy in config.trusted_proxies:
         try:
             ip_network(proxy)
         except ValueError as error:
-            yield "proxies", str(error), 'an address or a network, as in "10.0.0.0/8"'
+            yield "trusted_proxies", str(error), 'an address or a network, as in "10.0.0.0/8"'
 
 
 def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:

@@ -9,11 +9,11 @@ from gateway.config.settings import Setting, sections, settings, tables
 
 _HEAD = """\
 # Configuration of the NeuroGraph gateway: every setting with its default. Leave out what you don't change.
-# The environment overrides this file (GATEWAY_LOG_EVENTS_MAX=500), and flags override both
-# (--port 9000, --set log.events_max=500). `gateway check --config FILE` says what would be done.
+# The environment overrides this file (GATEWAY_HISTORY_EVENTS_MAX=500), and flags override both
+# (--port 9000, --set history.events_max=500). `gateway check --config FILE` says what would be done.
 """
 _CHANNEL = """\
-# One channel may keep more or less than the others; what is left out is as in [log].
+# One channel may keep more or less than the others; what is left out is as in [history].
 # [channels.metrics]
 # events_max = 10000
 

@@ -88,7 +88,7 @@ def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
         name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()
     }
     channels = {
-        name: structs.replace(made["log"], **own) for name, own in _entries("channels", values)
+        name: structs.replace(made["history"], **own) for name, own in _entries("channels", values)
     }
     roles = default.roles | {
         name: structs.replace(default.roles.get(name, Role()), **own)

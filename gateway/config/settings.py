@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 from msgspec import Struct, inspect
 
-from gateway.config.model import Config, Log, Role
+from gateway.config.model import Config, History, Role
 
 
 Value = str | int | float | bool | tuple[str, ...]
@@ -48,7 +48,7 @@ def sections() -> dict[str, str]:
     }
 
 
-_TABLES: Mapping[str, type[Struct]] = {"channels": Log, "roles": Role}
+_TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
 
 
 @cache

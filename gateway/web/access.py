@@ -42,10 +42,10 @@ class AccessPolicy:
     """What one configuration lets in."""
 
     def __init__(self, config: Config) -> None:
-        self._names = {"localhost", config.host.lower(), *map(str.lower, config.hosts)}
-        self._any_name = not config.hosts and not is_loopback(config.host)
-        self._origins = {_normal(origin) or origin for origin in config.origins}
-        self._proxies = [ip_network(proxy) for proxy in config.proxies]
+        self._names = {"localhost", config.host.lower(), *map(str.lower, config.allowed_hosts)}
+        self._any_name = not config.allowed_hosts and not is_loopback(config.host)
+        self._origins = {_normal(origin) or origin for origin in config.allowed_origins}
+        self._proxies = [ip_network(proxy) for proxy in config.trusted_proxies]
 
     def caller(
         self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]
@@ -82,7 +82,7 @@ class AccessPolicy:
         if not (host in self._names or self._any_name or _address(host.strip("[]"))):
             raise RequestError(
                 ErrorCode.UNKNOWN_HOST,
-                f"this gateway is not called {shown(host)}; the setting `hosts` says how it is",
+                f"this gateway is not called {shown(host)}; the setting `allowed_hosts` says how it is",
             )
         return authority.lower()
 
@@ -103,7 +103,7 @@ class AccessPolicy:
             return given
         raise RequestError(
             ErrorCode.FORBIDDEN_ORIGIN,
-            f"pages of {shown(given)} may not use this gateway; the setting `origins` says whose may",
+            f"pages of {shown(given)} may not use this gateway; the setting `allowed_origins` says whose may",
         )
 
     def _origin_of(self, forwarded: str, peer: str) -> str:

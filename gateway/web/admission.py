@@ -1,6 +1,7 @@
 """Who arrives with which wishes, as which session, and what is left behind."""
 
 import asyncio
+import logging
 import secrets
 import time
 import uuid
@@ -47,7 +48,9 @@ def refusal(context: Context, address: str) -> CloseCode | None:
 
 def spread_seconds(context: Context) -> float:
     """Return over what time clients that are sent away now are asked to come back."""
-    return _SOON_SECONDS if context.refilling() else context.config.shutdown.spread_seconds
+    return (
+        _SOON_SECONDS if context.refilling() else context.config.shutdown.reconnect_spread_seconds
+    )
 
 
 async def close_all(context: Context, code: CloseCode) -> None:
@@ -86,7 +89,7 @@ async def arrive(context: Context, connection: Connection, connect_request: Conn
 
 def enter(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
     """Greet a client that may come in; nothing else holds its session."""
-    session = context.hub.arrive(connect_request, connection.reader, now_ns=context.now_ns())
+    session = context.hub.connect(connect_request, connection.reader, now_ns=context.now_ns())
     connection.session = session
     context.connections[session.client_id] = connection
     context.places.take(connection.address)
@@ -96,15 +99,17 @@ def enter(context: Context, connection: Connection, connect_request: ConnectRequ
         connection.token_deadline = TokenDeadline(connection, context.config.auth, context.now_ns)
         connection.token_deadline.settle()
     # With an open door it is anybody, and what anybody does fills logs.
-    log = audit.debug if context.verifier is None else audit.info
-    log("connected", address=connection.address, **_who(session))
+    level = logging.DEBUG if context.verifier is None else logging.INFO
+    audit.log(level, "client_connected", address=connection.address, **_who(session))
 
 
 def too_many(context: Context, identity: Identity) -> bool:
     """Tell whether a user has as many clients as one may have."""
     if context.verifier is None or identity.user_id is None:
         return False
-    return context.hub.clients_of(identity.user_id) >= context.config.clients.per_user_max
+    return (
+        context.hub.clients_of(identity.user_id) >= context.config.clients.connections_per_user_max
+    )
 
 
 async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
@@ -127,7 +132,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
         if session is not None:
             session.refuse(error, message.id)
         return
-    audit.info("authenticated", address=connection.address, **_who(session))
+    audit.info("client_authenticated", address=connection.address, **_who(session))
     if connection.token_deadline is not None:
         connection.token_deadline.settle()
 
@@ -140,9 +145,11 @@ async def _may_become(context: Context, session: Session, identity: Identity) ->
 
 def denied(session: Session, channels: Sequence[str]) -> None:
     """Write down what somebody wanted to follow and may not."""
-    suppressed = _denials.admit(session.client_id, now=time.monotonic())
+    suppressed = _denials.allow(session.client_id, now=time.monotonic())
     if suppressed is not None:
-        audit.warning("denied", channels=channels, suppressed=suppressed, **_who(session))
+        audit.warning(
+            "subscription_denied", channels=channels, suppressed=suppressed, **_who(session)
+        )
 
 
 def _who(session: Session) -> dict[str, object]:
@@ -171,7 +178,7 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     context.heartbeat.remove(connection)
     del context.connections[session.client_id]
     context.places.free(connection.address)
-    context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
+    context.hub.disconnect(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 
 

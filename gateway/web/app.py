@@ -112,9 +112,11 @@ def _refused(request: web.Request, refused: RequestError, address: str) -> web.R
     reason = _COUNTED.get(refused.code)
     if reason is not None:
         request.app[CONTEXT].metrics.refused(reason)
-        suppressed = request.app[_LOGGED].admit(reason, now=request.loop.time())
+        suppressed = request.app[_LOGGED].allow(reason, now=request.loop.time())
         if suppressed is not None:
-            log.info("refused", reason=refused.message, address=address, suppressed=suppressed)
+            log.info(
+                "request_refused", reason=refused.message, address=address, suppressed=suppressed
+            )
     response = problem(refused.code, refused.message)
     response.force_close()
     return response

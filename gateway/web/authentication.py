@@ -77,9 +77,11 @@ async def of_token(context: Context, token: str | None, *, address: str) -> Iden
     try:
         return context.policy.identity(await context.verifier.verify(token))
     except TokenError as error:
-        suppressed = _refusals.admit(address, now=time.monotonic())
+        suppressed = _refusals.allow(address, now=time.monotonic())
         if suppressed is not None:
-            audit.warning("refused", address=address, reason=error.reason, suppressed=suppressed)
+            audit.warning(
+                "token_refused", address=address, reason=error.reason, suppressed=suppressed
+            )
         code = ErrorCode.UNAVAILABLE if error.temporary else ErrorCode.UNAUTHORIZED
         raise RequestError(code, str(error)) from None  # what it was stays in our log
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.deflate import Compressor
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
@@ -84,6 +85,8 @@ class Context:
 
     config: Config
     hub: Hub
+    pipeline: Pipeline | None
+    """From the bus to the logs; None where another process has it, and answers REST."""
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int
@@ -115,10 +118,10 @@ class Context:
 
     def __post_init__(self) -> None:
         self.compressor = Compressor(
-            self.config.clients.compressed_bytes_min, on_packed=self.metrics.compressed
+            self.config.clients.compression_bytes_min, on_packed=self.metrics.compressed
         )
         self.sockets = Sockets(self.hub.fanout, io_uring=self.config.fanout.io_uring)
-        self.places = AddressLimit(self.config.clients.per_address_max)
+        self.places = AddressLimit(self.config.clients.connections_per_address_max)
         self.present = lambda: list(self.connections.values())
 
 

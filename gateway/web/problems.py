@@ -85,7 +85,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except (web.RequestPayloadError, ConnectionError):
         return problem(ErrorCode.INVALID_JSON, "the body broke off before its end")
     except Exception:
-        log.exception("request failed", method=request.method, path=request.path)
+        log.exception("request_failed", method=request.method, path=request.path)
         return problem(ErrorCode.INTERNAL, "the gateway failed; its log says more")
 
 

@@ -1,4 +1,4 @@
-"""A worker's process: ``python -m gateway.workers LINK DOOR``, two inherited sockets."""
+"""A worker's process: ``python -m gateway.workers PIPE SOCKETS``, two inherited descriptors."""
 
 import asyncio
 import os
@@ -11,11 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-import msgspec
-
 from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.runtime import allow_many_files, collect_rarely, loop_factory
+from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
 from gateway.workers.pipe import Pipe
 from gateway.workers.worker import Worker
@@ -26,22 +24,20 @@ log = logs.logger("gateway.workers")
 _ORPHAN_SECONDS = 3.0
 """How long a worker without a parent may take to end."""
 
-_decoder: msgspec.msgpack.Decoder[messages.ToWorker] = msgspec.msgpack.Decoder(messages.ToWorker)
 
-
-def run(pipe: int, door: int) -> int:
-    """Be a worker until the parent ends; return the process's exit status."""
+def run(pipe: int, sockets: int) -> int:
+    """Run a worker until the parent ends; return the process's exit status."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the parent says when clients are sent away
-    threading.Thread(target=_follow, args=(pipe,), daemon=True).start()
+        signal.signal(number, signal.SIG_IGN)  # the parent says when to drain
+    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     allow_many_files()
-    collect_rarely()
+    tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(socket.socket(fileno=pipe), socket.socket(fileno=door)))
+        return runner.run(_serve(socket.socket(fileno=pipe), socket.socket(fileno=sockets)))
 
 
-def _follow(pipe: int) -> None:
-    """End with the parent, also if the loop does not turn: nobody else would end this process."""
+def _end_with_parent(pipe: int) -> None:
+    """End with the parent, also if the event loop is stuck: nobody else would end this process."""
     hung_up = select.poll()
     hung_up.register(pipe, 0)
     hung_up.poll()
@@ -49,41 +45,41 @@ def _follow(pipe: int) -> None:
     os._exit(1)
 
 
-async def _serve(pair: socket.socket, door: socket.socket) -> int:
+async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
     parent = os.getppid()
-    ended, begun = asyncio.Event(), asyncio.Event()
+    ended, started = asyncio.Event(), asyncio.Event()
     waiting: list[messages.ToWorker] = []
 
-    def heard(messages: list[messages.ToWorker]) -> None:
-        waiting.extend(messages)
-        begun.set()
+    def on_messages(received: list[messages.ToWorker]) -> None:
+        waiting.extend(received)
+        started.set()
 
-    def lost() -> None:
-        begun.set()
+    def on_lost() -> None:
+        started.set()
         ended.set()
 
-    pipe: Pipe[messages.ToWorker] = Pipe(_decoder, on_messages=heard, on_lost=lost)
+    pipe = Pipe(messages.to_worker, on_messages=on_messages, on_lost=on_lost)
     await pipe.open(pair)
-    await begun.wait()
+    await started.wait()
     if ended.is_set():
         return 1
-    begin = waiting.pop(0)
-    assert isinstance(begin, messages.Begin)
-    logs.set_up(begin.config.logging.level, begin.config.logging.format)
+    start = waiting.pop(0)
+    assert isinstance(start, messages.Start)
+    logs.set_up(start.config.logging.level, start.config.logging.format)
     try:
-        worker = Worker(begin, pipe, door)
+        worker = Worker(start, pipe, sockets)
     except ConfigError as error:  # a file that could be read when the parent started
-        log.error("cannot start", reason=str(error))
+        log.error("worker_start_failed", reason=str(error))
         return 1
     try:
         await worker.start()
-        worker.heard(waiting)
-        pipe.on_messages = worker.heard
+        worker.on_messages(waiting)
+        pipe.on_messages = worker.on_messages
         await ended.wait()
     finally:
         await worker.stop()
-        if os.getppid() != parent:  # it was killed, and nobody else would tidy up behind it
-            shutil.rmtree(Path(begin.rest).parent, ignore_errors=True)
+        if os.getppid() != parent:  # it was killed, and leaves its folder behind
+            shutil.rmtree(Path(start.rest).parent, ignore_errors=True)
     return 0
 
 

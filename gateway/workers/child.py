@@ -1,51 +1,45 @@
-"""One worker as its parent sees it: a process, the link to it, and the door that sockets go through."""
+"""One worker as its parent sees it: a process, the pipe to it, and the channel for its sockets."""
 
 import array
 import asyncio
 import contextlib
-import itertools
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
-import msgspec
-
-from gateway.workers import messages
-from gateway.workers.pipe import Pipe
-
-
-_decoder: msgspec.msgpack.Decoder[messages.ToParent] = msgspec.msgpack.Decoder(messages.ToParent)
+from gateway.workers.messages import AnswerToParent, Reported, ToParent, to_parent
+from gateway.workers.pipe import Pipe, Requests
 
 
 class Child:
-    """A worker that has been started. It ends by itself when its end of the link is closed."""
+    """A worker that has been started. It ends by itself when its end of the pipe is closed."""
 
     def __init__(
         self,
         *,
         unread_bytes_max: int,
-        on_messages: Callable[["Child", list[messages.ToParent]], object],
+        on_messages: Callable[["Child", list[ToParent]], object],
         on_lost: Callable[["Child"], object],
     ) -> None:
         self.ready = False
         self.gone = False
-        """Whether its end of the link is closed."""
+        """Whether its end of the pipe is closed."""
         self.checking = False
-        """Whether it is being found out if it still answers."""
+        """Whether a report is being waited for."""
         self.load = 0
-        """About how many sockets it has: those that it told of, and those handed to it since."""
-        self.report: messages.Reported | None = None
-        self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[messages.Answer | None]] = {}
+        """About how many sockets it has: those that it reported, and those handed over since."""
+        self.report: Reported | None = None
+        self._on_lost = on_lost
         self.pipe = Pipe(
-            _decoder,
+            to_parent,
             unread_bytes_max=unread_bytes_max,
-            on_messages=lambda messages: on_messages(self, messages),
-            on_lost=lambda: self._lost(on_lost),
+            on_messages=lambda received: on_messages(self, received),
+            on_lost=self._lost,
         )
+        self.requests: Requests[AnswerToParent] = Requests(self.pipe.send)
         self._started: subprocess.Popen[bytes] | None = None
-        self._door: socket.socket | None = None
+        self._sockets: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -59,14 +53,14 @@ class Child:
             OSError: There is no room for another process, or for its sockets.
         """
         ours, theirs = socket.socketpair()
-        self._door, far_door = socket.socketpair()
-        self._door.setblocking(False)
+        self._sockets, far_sockets = socket.socketpair()
+        self._sockets.setblocking(False)
         try:
-            with theirs, far_door:
-                self._started = _spawn((theirs.fileno(), far_door.fileno()))
+            with theirs, far_sockets:
+                self._started = _spawn((theirs.fileno(), far_sockets.fileno()))
         except OSError:
             ours.close()
-            self._door.close()
+            self._sockets.close()
             raise
         try:
             await self.pipe.open(ours)
@@ -77,55 +71,28 @@ class Child:
             self._started.wait()
             raise
 
-    def hand(self, accepted: socket.socket) -> bool:
-        """Give it a connection; False if its door is full, or closed."""
-        assert self._door is not None
+    def hand_over(self, accepted: socket.socket) -> bool:
+        """Give it a connection; False if it cannot take one now."""
+        assert self._sockets is not None
         descriptors = array.array("i", [accepted.fileno()])
         try:
-            self._door.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            self._sockets.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
         except OSError:
             return False
         self.load += 1
         accepted.close()  # this process's copy
         return True
 
-    async def ask(
-        self, question: Callable[[int], msgspec.Struct], *, within: float | None
-    ) -> messages.Answer | None:
-        """Ask it something that has this number; None if it does not answer in time, or has ended.
-
-        `within` None, it has until it ends.
-        """
-        number = next(self._numbers)
-        answer: asyncio.Future[messages.Answer | None] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        self.pipe.send(question(number))
-        try:
-            async with asyncio.timeout(within):
-                return await answer
-        except TimeoutError:
-            return None
-        finally:
-            del self._asked[number]
-
-    def answered(self, answer: messages.Answer) -> None:
-        """Take an answer; one that came too late is nobody's."""
-        waiting = self._asked.get(answer.number)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
-
-    def _lost(self, on_lost: Callable[["Child"], object]) -> None:
+    def _lost(self) -> None:
         self.gone = True
-        for waiting in self._asked.values():
-            if not waiting.done():
-                waiting.set_result(None)
-        on_lost(self)
+        self.requests.close()
+        self._on_lost(self)
 
     def close(self) -> None:
-        """Ask nothing more of it; it may end in peace."""
+        """Close the pipe; the worker ends once it has read what was sent."""
         self.pipe.close()
-        if self._door is not None:
-            self._door.close()
+        if self._sockets is not None:
+            self._sockets.close()
 
     def kill(self) -> None:
         """End it at once."""
@@ -134,7 +101,7 @@ class Child:
                 self._started.kill()
 
     async def ended(self, *, within: float) -> int | None:
-        """Wait until it has ended, in the end by force; its exit status."""
+        """Wait until it has ended, and kill it if that takes longer; return its exit status."""
         if self._started is None:
             return None
         until = asyncio.get_running_loop().time() + within
@@ -148,8 +115,8 @@ class Child:
 def _spawn(inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start an interpreter that inherits these descriptors and no others.
 
-    It is not forked: no thread, no lock and no ZeroMQ context gets in. It has a process group of
-    its own, as a terminal's signals are for the parent.
+    It is not forked, so no thread, lock or ZeroMQ context gets in. It has a process group of its
+    own, as a terminal's signals are for the parent.
     """
     return subprocess.Popen(  # noqa: S603  # this interpreter
         [sys.executable, "-m", "gateway.workers", *map(str, inherited)],

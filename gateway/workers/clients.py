@@ -1,21 +1,21 @@
 """Every client of every worker, as the parent knows it.
 
-For each the parent's hub has its session, with a reader that stands for the one in the worker: it
-is counted with what it follows, and nothing is written to it. So what the hub tells of clients is
-whole, and a session outlives the worker that held it.
+The parent's hub has each client's session, with a reader that stands for the one in the worker: it
+is counted with its subscriptions, and nothing is written to it. So what the hub knows of clients is
+complete, and a session outlives the worker that held its connection.
 """
 
 import time
 from dataclasses import dataclass
 
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.log.log import ChannelLog, Entry
+from gateway.core.log.log import Entry
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
-from gateway.core.sessions import store
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
+from gateway.core.sessions.store import state_of
 from gateway.runtime import Tasks
 from gateway.web import admission
 from gateway.web.context import Context
@@ -24,13 +24,13 @@ from gateway.workers.child import Child
 
 
 _RELEASE_SECONDS = 2.0
-"""How long a worker may take to let go of a client that another connection takes over."""
-_LOST = 1006
+"""How long a worker may take to release a client whose session another connection takes over."""
+_ABNORMAL = 1006
 
 
 @dataclass(slots=True)
 class WorkerClient:
-    """A connected client, and which worker holds it."""
+    """A connected client, and which worker holds its connection."""
 
     session: Session
     child: Child
@@ -77,23 +77,20 @@ class Clients:
         self._hub = context.hub
         self._clients: dict[str, WorkerClient] = {}
         self._takeovers = Tasks()
-        self._hub.hand = self._hand
 
     @property
-    def clients(self) -> list[WorkerClient]:
-        """All who are connected."""
+    def connected(self) -> list[WorkerClient]:
+        """All that are connected."""
         return list(self._clients.values())
 
-    def arrive(self, child: Child, who: messages.Arrive) -> None:
-        """Let a client in, or say why not; a session that another connection holds is freed first."""
+    def admit(self, child: Child, who: messages.Admit) -> None:
+        """Admit a client or refuse it; a session that another connection holds is released first."""
         context, now_ns = self._context, time.time_ns()
-        connect_request = ConnectRequest(
-            who.client_id, who.secret, who.identity, session=who.session
-        )
+        request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
         refused = admission.refusal(context, who.address)
-        held = self._hub.attached(connect_request, now_ns=now_ns)
+        held = self._hub.attached(request, now_ns=now_ns)
         if refused is None and held is not None:
-            self._takeovers.begin(self._take_over(self._clients[held.client_id], child, who))
+            self._takeovers.start(self._take_over(self._clients[held.client_id], child, who))
             return
         if refused is None and admission.too_many(context, who.identity):
             refused = CloseCode.USER_LIMIT
@@ -101,32 +98,32 @@ class Clients:
             spread = admission.spread_seconds(context)
             child.pipe.send(messages.Refused(who.number, refused, spread))
             return
-        session, resumed = self._hub.enter(connect_request, now_ns=now_ns)
-        session.reader = Reader(writer=_Elsewhere(), on_lag=_nothing)
+        session, resumed = self._hub.admit(request, now_ns=now_ns)
+        session.reader = Reader(writer=_NoWriter(), on_lag=_nothing)
         self._count(session)
         self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
         context.places.take(who.address)
-        child.pipe.send(messages.Admitted(who.number, store.pack(session) if resumed else None))
+        child.pipe.send(messages.Admitted(who.number, state_of(session) if resumed else None))
 
-    async def _take_over(self, client: WorkerClient, child: Child, who: messages.Arrive) -> None:
-        # Its own worker gets all the time until it is replaced: what that tells of the old connection
-        # must not be taken for word of the new one.
+    async def _take_over(self, client: WorkerClient, child: Child, who: messages.Admit) -> None:
+        # The same worker gets all the time until it is replaced: what it reports of the old connection
+        # must not be taken for a report of the new one.
         within = None if client.child is child else _RELEASE_SECONDS
-        await client.child.ask(
+        await client.child.requests.ask(
             lambda number: messages.Release(number, client.client_id), within=within
         )
         if self._clients.get(client.client_id) is client:
-            self._lose(client)  # its worker does not answer, and will hear of it when it does
+            self._lose(client)  # its worker does not answer, and will get the message when it does
         if not child.gone:
-            self.arrive(child, who)
+            self.admit(child, who)
 
-    def rename(self, child: Child, who: messages.Rename) -> None:
+    def identify(self, child: Child, who: messages.Identify) -> None:
         """Give a client the identity of its token, unless its user has too many clients already."""
         client = self._clients.get(who.client_id)
         allowed = client is not None and client.child is child
         if client is not None and allowed:
             allowed = self._become(client.session, who.identity)
-        child.pipe.send(messages.Renamed(who.number, allowed))
+        child.pipe.send(messages.Identified(who.number, allowed))
 
     def _become(self, session: Session, identity: Identity) -> bool:
         if not session.identity.may_become(identity):
@@ -135,76 +132,78 @@ class Clients:
         if before != identity.user_id and admission.too_many(self._context, identity):
             return False
         session.identity = identity
-        self._hub.store.named(session, before)
+        self._hub.store.reassign(session, before)
         return True
 
-    def did(self, child: Child, what: messages.Did) -> None:
+    def on_changed(self, child: Child, what: messages.Changed) -> None:
         """Take over what a client did, and announce it."""
         client = self._clients.get(what.client_id)
         if client is None or client.child is not child:
-            return  # it was taken over from a worker that did not answer
-        session, notice, now_ns = client.session, what.notice, time.time_ns()
-        session.subscriptions = dict(store.subscriptions(what.followed))
+            return  # its session was taken over while this worker did not answer
+        session, change, now_ns = client.session, what.change, time.time_ns()
+        session.subscriptions = {one.pattern: one for one in what.subscriptions}
         session.known = what.known
-        if notice.event_type == "client.disconnected":
-            self._depart(client, notice)
+        if change.event_type == "client.disconnected":
+            self._disconnect(client, change)
             return
         self._count(session)
-        if notice.event_type == "client.subscribed":
-            self._hub.watch(notice.channels)
-        self._hub.announce(session, notice, now_ns)
+        if change.event_type == "client.subscribed":
+            self._hub.observer.on_subscribed(change.channels)
+        self._hub.report(session, change, now_ns=now_ns)
 
-    def known(self, child: Child, what: messages.Known) -> None:
-        """Note what clients are known to have."""
+    def on_confirmed(self, child: Child, what: messages.Confirmed) -> None:
+        """Take over what clients are known to have received."""
         for client_id in what.clients:
             client = self._clients.get(client_id)
             if client is not None and client.child is child:
                 client.session.known = what.known
 
-    def lost(self, child: Child) -> None:
-        """Let the clients of a worker go that has ended; their sessions wait for them."""
-        for client in self.clients:
-            if client.child is child:
-                self._lose(client)
-
-    def close(self) -> None:
-        """Wait for nobody any more."""
-        self._takeovers.cancel()
-
-    def _lose(self, client: WorkerClient) -> None:
-        seconds = (time.time_ns() - client.connected_ns) / 1e9
-        self._context.metrics.closed(_LOST, seconds)
-        self._depart(client, ClientChange("client.disconnected", code=_LOST, seconds=seconds))
-
-    def _depart(self, client: WorkerClient, notice: ClientChange) -> None:
-        del self._clients[client.client_id]
-        self._context.places.free(client.address)
-        self._hub.depart(
-            client.session,
-            code=notice.code or _LOST,
-            seconds=notice.seconds or 0.0,
-            remember=notice.remember,
-            now_ns=time.time_ns(),
-        )
-
-    def _count(self, session: Session) -> None:
-        """Count a client with all that it follows now, as one that has all there is."""
-        assert session.reader is not None
-        view = frozenset(session.subscriptions.values())
-        self._hub.fanout.subscribe(session.reader, view, self._hub.heads())
-
-    def _hand(self, session: Session, _: ChannelLog, entry: Entry) -> None:
+    def send_personal(self, session: Session, entry: Entry) -> None:
+        """Send a personal message to the worker that holds a client, if it is connected."""
         client = self._clients.get(session.client_id)
         if client is not None:
             client.child.pipe.send(messages.Personal(session.client_id, entry))
 
+    def on_worker_lost(self, child: Child) -> None:
+        """Disconnect the clients of a worker that has ended; their sessions may be resumed."""
+        for client in self.connected:
+            if client.child is child:
+                self._lose(client)
 
-class _Elsewhere:
-    """The way of a client to which its worker writes."""
+    def close(self) -> None:
+        """Stop waiting for releases."""
+        self._takeovers.cancel()
+
+    def _lose(self, client: WorkerClient) -> None:
+        seconds = (time.time_ns() - client.connected_ns) / 1e9
+        self._context.metrics.closed(_ABNORMAL, seconds)
+        change = ClientChange("client.disconnected", code=_ABNORMAL, seconds=seconds)
+        self._disconnect(client, change)
+
+    def _disconnect(self, client: WorkerClient, change: ClientChange) -> None:
+        del self._clients[client.client_id]
+        self._context.places.free(client.address)
+        self._hub.disconnect(
+            client.session,
+            code=change.code or _ABNORMAL,
+            seconds=change.seconds or 0.0,
+            remember=change.remember,
+            now_ns=time.time_ns(),
+        )
+
+    def _count(self, session: Session) -> None:
+        """Count a client with its present subscriptions, as a reader that has all there is."""
+        assert session.reader is not None
+        view = frozenset(session.subscriptions.values())
+        self._hub.fanout.subscribe(session.reader, view, self._hub.heads())
+
+
+class _NoWriter:
+    """Stands for the writer of a client whose worker writes to it."""
 
     def write(self, data: bytes, /) -> None:
         """Leave it to the worker."""
 
 
 def _nothing() -> None:
-    """Leave that to the worker too."""
+    """Leave it to the worker."""

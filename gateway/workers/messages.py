@@ -1,23 +1,28 @@
-"""What parent and workers tell each other; each direction is one ordered stream of messages."""
+"""What parent and workers send each other; each direction is one ordered stream of messages."""
 
+from typing import Any
+
+import msgspec
 from msgspec import Struct
 
 from gateway.config.model import Config
+from gateway.core.fanout.filters import Filter, parse
+from gateway.core.fanout.views import Subscription
 from gateway.core.log.epochs import Cursor, EpochTable
 from gateway.core.log.log import Entry, LogState
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.permissions import Identity
-from gateway.core.sessions.store import Followed, SessionState
+from gateway.core.sessions.store import SessionState
 
 
 Sample = tuple[str, str, dict[str, str], float]
 """A metric's name, that of one of its samples, the labels, the value."""
 
 
-class Begin(Struct, array_like=True, tag=True):
-    """The first message to a worker; REST is answered at the socket `rest`."""
+class Start(Struct, array_like=True, tag=True):
+    """The first message to a worker; the parent answers REST at the Unix socket `rest`."""
 
     config: Config
     epoch: str
@@ -35,33 +40,33 @@ class Filled(Struct, array_like=True, tag=True):
 
 
 class Entries(Struct, array_like=True, tag=True):
-    """What was appended; `table` of the channels where one began."""
+    """What was appended, with the epochs of the channels where one began."""
 
     entries: list[Entry]
-    table: dict[str, EpochTable]
+    epochs: dict[str, EpochTable]
 
 
 class Evict(Struct, array_like=True, tag=True):
-    """What was too old at this time has been dropped."""
+    """What was too old at this time has been evicted."""
 
     now_ns: int
 
 
 class Bus(Struct, array_like=True, tag=True):
-    """How the bus is."""
+    """The state of the bus changed."""
 
     state: BusState
 
 
 class Admitted(Struct, array_like=True, tag=True):
-    """The answer to `Arrive`: a client is in, with the session that it left behind, if there is one."""
+    """The answer to `Admit`: yes, with the session that the client resumes, if it resumes one."""
 
     number: int
     session: SessionState | None
 
 
 class Refused(Struct, array_like=True, tag=True):
-    """The other answer; who may come back does so over `spread_seconds`."""
+    """The answer to `Admit`: no; clients that may come back do so over `spread_seconds`."""
 
     number: int
     code: CloseCode
@@ -76,14 +81,14 @@ class Personal(Struct, array_like=True, tag=True):
 
 
 class Release(Struct, array_like=True, tag=True):
-    """Another connection takes a client's session over; answer with `Released`."""
+    """Another connection takes a client's session over: detach it, answer with `Released`."""
 
     number: int
     client_id: str
 
 
-class Renamed(Struct, array_like=True, tag=True):
-    """The answer to `Rename`: whether the user may have one more client."""
+class Identified(Struct, array_like=True, tag=True):
+    """The answer to `Identify`: whether the user may have one more client."""
 
     number: int
     allowed: bool
@@ -100,23 +105,22 @@ class Reload(Struct, array_like=True, tag=True):
 
 
 class Drain(Struct, array_like=True, tag=True):
-    """Send every client away; answer with `Drained`."""
+    """Close every client's connection, then answer with `Drained`."""
 
     number: int
 
 
+AnswerToWorker = Admitted | Refused | Identified
 ToWorker = (
-    Begin
+    AnswerToWorker
+    | Start
     | Log
     | Filled
     | Entries
     | Evict
     | Bus
-    | Admitted
-    | Refused
     | Personal
     | Release
-    | Renamed
     | Report
     | Reload
     | Drain
@@ -124,11 +128,11 @@ ToWorker = (
 
 
 class Ready(Struct, array_like=True, tag=True):
-    """The logs are here, connections may come."""
+    """The logs are filled; connections may come."""
 
 
-class Arrive(Struct, array_like=True, tag=True):
-    """May a client come in? `session` is the secret that it brings, `secret` its next one."""
+class Admit(Struct, array_like=True, tag=True):
+    """May this client connect? `session` is the secret that it brings, `secret` its next one."""
 
     number: int
     client_id: str
@@ -138,32 +142,32 @@ class Arrive(Struct, array_like=True, tag=True):
     address: str
 
 
-class Rename(Struct, array_like=True, tag=True):
-    """A client brought a token."""
+class Identify(Struct, array_like=True, tag=True):
+    """May this client have the identity of the token that it sent?"""
 
     number: int
     client_id: str
     identity: Identity
 
 
-class Did(Struct, array_like=True, tag=True):
-    """What a client did, what it follows now, and what it is known to have."""
+class Changed(Struct, array_like=True, tag=True):
+    """What a client did, with its subscriptions and its known cursors as they are now."""
 
     client_id: str
-    notice: ClientChange
-    followed: list[Followed]
+    change: ClientChange
+    subscriptions: list[Subscription]
     known: dict[str, Cursor]
 
 
-class Known(Struct, array_like=True, tag=True):
-    """What these clients are known to have."""
+class Confirmed(Struct, array_like=True, tag=True):
+    """The known cursors of these clients."""
 
     clients: list[str]
     known: dict[str, Cursor]
 
 
 class Released(Struct, array_like=True, tag=True):
-    """All that was to be told of a client whose session is taken over has been told."""
+    """The answer to `Release`: all that there was to report of the client was sent."""
 
     number: int
 
@@ -177,7 +181,7 @@ class Behind(Struct, array_like=True):
 
 
 class Reported(Struct, array_like=True, tag=True):
-    """How a worker is: its open sockets, its metrics, who is behind."""
+    """The answer to `Report`: open sockets, metrics, and clients that are behind."""
 
     number: int
     sockets: int
@@ -186,12 +190,31 @@ class Reported(Struct, array_like=True, tag=True):
 
 
 class Drained(Struct, array_like=True, tag=True):
-    """No client is left."""
+    """The answer to `Drain`: no client is left."""
 
     number: int
 
 
-Answer = Released | Reported | Drained
+AnswerToParent = Released | Reported | Drained
+ToParent = AnswerToParent | Ready | Admit | Identify | Changed | Confirmed
 
 
-ToParent = Ready | Arrive | Rename | Did | Known | Released | Reported | Drained
+def _encode_hook(value: object) -> str:
+    if isinstance(value, Filter):
+        return value.text
+    raise NotImplementedError(f"a message between processes cannot hold a {type(value).__name__}")
+
+
+def _decode_hook(kind: type, text: Any) -> Filter:  # Any: what msgspec found
+    if kind is Filter:
+        return parse(text)
+    raise NotImplementedError(f"a message between processes cannot hold a {kind.__name__}")
+
+
+encode = msgspec.msgpack.Encoder(enc_hook=_encode_hook).encode
+to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(
+    ToWorker, dec_hook=_decode_hook
+)
+to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(
+    ToParent, dec_hook=_decode_hook
+)

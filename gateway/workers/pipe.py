@@ -1,17 +1,19 @@
-"""The wire between parent and worker: length-prefixed messages over an inherited socket pair.
+"""The pipe between parent and worker: length-prefixed messages over an inherited socket pair.
 
-Nothing is dropped and nothing waits for the other side: what a peer has not read yet is kept, up to
-a limit. A peer further behind is given up, rather than slowing down all others.
+No message is dropped, and no sender waits: what a peer has not read yet is kept, up to a limit. The
+pipe to a peer that is further behind is closed, so that it does not slow down the others.
 """
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from gateway.logs import logger
+from gateway.workers.messages import encode
 
 
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
@@ -19,19 +21,21 @@ _FLOWS_BYTES = 1024 * 1024
 _HEAD = 4
 
 T = TypeVar("T")
+A = TypeVar("A", bound="Answer")
 log = logger("gateway.workers")
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 def framed(message: msgspec.Struct) -> bytes:
     """Return a message as it is written, to be sent to several peers."""
-    body = _encode(message)
+    body = encode(message)
     return len(body).to_bytes(_HEAD) + body
 
 
 class Pipe(asyncio.Protocol, Generic[T]):
-    """One end. `on_messages` is called with all that one wake-up brought, `on_lost` once at the end."""
+    """One end of it.
+
+    `on_messages` is called with all that one wake-up brought, `on_lost` once when the pipe is closed.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
         self._transport: asyncio.Transport | None = None
 
     async def open(self, sock: socket.socket) -> None:
-        """Begin to speak over one half of a socket pair."""
+        """Use one half of a socket pair."""
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
@@ -66,7 +70,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
             return
         transport.write(frame)
         if transport.get_write_buffer_size() > self._unread_bytes_max:
-            log.error("a process does not keep up", unread_bytes=transport.get_write_buffer_size())
+            log.error("process_too_slow", unread_bytes=transport.get_write_buffer_size())
             transport.abort()
 
     async def flows(self) -> None:
@@ -74,12 +78,12 @@ class Pipe(asyncio.Protocol, Generic[T]):
         await self._flows.wait()
 
     def close(self) -> None:
-        """End; what was sent is still delivered."""
+        """Close it; what was sent is still delivered."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """End at once."""
+        """Close it at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -111,10 +115,71 @@ class Pipe(asyncio.Protocol, Generic[T]):
             if messages:
                 self.on_messages(messages)
         except Exception:
-            # Half of it may be done: what the two sides hold could differ from now on.
-            log.exception("a message between processes failed")
+            # A part of it may be applied: the two sides' logs could differ from now on.
+            log.exception("process_message_failed")
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flows.set()
         self._on_lost()
+
+
+class Answer(Protocol):
+    """A message that answers a request."""
+
+    @property
+    def number(self) -> int:
+        """The request's number."""
+        ...
+
+
+class Requests(Generic[A]):
+    """Requests over a pipe that wait for their answers, by number."""
+
+    def __init__(self, send: Callable[[msgspec.Struct], object]) -> None:
+        self._send = send
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Callable[[A | None], object]] = {}
+
+    def send(
+        self, request: Callable[[int], msgspec.Struct], on_answer: Callable[[A | None], object]
+    ) -> int:
+        """Send the request with a number; `on_answer` gets its answer, None if the pipe is closed."""
+        number = next(self._numbers)
+        self._waiting[number] = on_answer
+        self._send(request(number))
+        return number
+
+    async def ask(
+        self, request: Callable[[int], msgspec.Struct], *, within: float | None
+    ) -> A | None:
+        """Return the answer to a request; None if it does not come in time, or the pipe is closed.
+
+        `within` None waits until the pipe is closed.
+        """
+        future: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
+
+        def on_answer(answer: A | None) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        number = self.send(request, on_answer)
+        try:
+            async with asyncio.timeout(within):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting.pop(number, None)
+
+    def on_answer(self, answer: A) -> None:
+        """Pass an answer on; one that comes too late is ignored."""
+        waiting = self._waiting.pop(answer.number, None)
+        if waiting is not None:
+            waiting(answer)
+
+    def close(self) -> None:
+        """Answer all that waits with None: the pipe is closed."""
+        waiting, self._waiting = list(self._waiting.values()), {}
+        for on_answer in waiting:
+            on_answer(None)

@@ -1,4 +1,14 @@
-"""The metrics of several processes as those of one gateway."""
+"""The parent's side: keeps the workers running, hands them connections, sends what is appended.
+
+A worker goes through these states:
+
+    launched   its process runs; it is sent the logs one by one, and what is appended meanwhile
+    ready      its logs are filled; it is handed connections, and asked for a report now and then
+    lost       its pipe is closed, as it ended or was killed; its clients' sessions are detached here,
+               and another worker is launched
+
+A worker that does not report for `_SILENT_SECONDS_MAX` is killed, and so becomes lost.
+"""
 
 import asyncio
 import shutil
@@ -9,11 +19,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
 from gateway.core.protocol.messages import BusState
+from gateway.core.sessions.observer import Observer
+from gateway.core.sessions.session import Session
 from gateway.logs import logger
 from gateway.metrics import MOSTS, Extra, Key
 from gateway.runtime import Tasks
@@ -22,25 +35,288 @@ from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
 from gateway.workers.child import Child
 from gateway.workers.clients import Clients
+from gateway.workers.observers import ParentObserver
 from gateway.workers.pipe import UNREAD_BYTES_MAX, framed
 from gateway.workers.proxy import forwarded
 
 
+log = logger("gateway.workers")
+
+_START_SECONDS = 30.0
+_END_SECONDS = 3.0
+_RESTART_SECONDS = 1.0
+"""After a worker that did not get ready, the next one is launched so much later."""
+_REPORT_SECONDS = 2.0
+_SILENT_SECONDS_MAX = 10.0
+"""A worker that does not report for so long is stuck. One that starts may take `_START_SECONDS`."""
+_ANSWER_SECONDS = 1.0
+"""How long a request for figures waits for reports; later ones count the next time."""
+_RETRY_SECONDS = 0.01
+"""After this a connection that no worker could take is offered to them again."""
+
+
+class Supervisor:
+    """The workers of one gateway. Needs a running event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
+        self._children: list[Child] = []
+        self._metrics_sum = MetricsSum()
+        self._unassigned: deque[socket.socket] = deque()
+        """Connections that no worker could take yet."""
+        self._tasks = Tasks()
+        self._complete = asyncio.Event()
+        self._stopping = False
+        self._sent_epochs: dict[str, tuple[int | None, int]] = {}
+        self._sent_bus: BusState | None = None
+        largest = max(log.bytes_max for log in (config.history, *config.channels.values()))
+        self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
+
+    def observer(self, local: Observer) -> Observer:
+        """Return what the parent's hub reports to."""
+        return ParentObserver(local, send=self._send_personal)
+
+    def _send_personal(self, session: Session, entry: Entry) -> None:
+        self._clients.send_personal(session, entry)
+
+    # -- start and stop ------------------------------------------------------------------------
+
+    def attach(self, context: Context, application: web.Application) -> None:
+        """Use a gateway's hub, and answer with its application what workers proxy."""
+        application.middlewares.insert(0, forwarded)
+        self._hub = context.hub
+        self._clients = Clients(context)
+        self._hub.logs.on_append(self._send_entries)
+        context.present = lambda: self._clients.connected
+        context.refresh = self._refresh
+        context.metrics.others = lambda: self._metrics_sum.of(self._children)
+
+    async def start(self, runner: web.AppRunner, listener: Listener) -> None:
+        """Launch the workers, whose REST requests `runner` answers; return when all are ready.
+
+        They share what the listener accepts.
+
+        Raises:
+            OSError: They do not start.
+        """
+        self._listener = listener
+        listener.take = self._assign
+        await web.UnixSite(runner, str(self._folder / "rest")).start()
+        for _ in range(self._config.workers):
+            await self._launch()
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await self._complete.wait()
+        except TimeoutError as error:
+            raise OSError(f"the workers are not ready within {_START_SECONDS:g} s") from error
+        self._tasks.start(self._watch())
+
+    def unready(self) -> list[str]:
+        """Return why no client should come."""
+        return [] if any(one.ready for one in self._children) else ["no worker is ready"]
+
+    async def drain(self) -> None:
+        """Let every worker close its clients' connections."""
+        self._stopping = True
+        limit = self._config.shutdown.timeout_seconds
+        holding = [one for one in self._children if one.ready]
+        await asyncio.gather(*[one.requests.ask(messages.Drain, within=limit) for one in holding])
+
+    async def stop(self) -> None:
+        """End all workers."""
+        self._stopping = True
+        self._clients.close()
+        self._tasks.cancel()
+        for one in self._children:
+            one.close()
+            if not one.ready:
+                one.kill()  # it has no clients
+        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
+        for accepted in self._unassigned:
+            accepted.close()
+        self._unassigned.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def reload(self) -> None:
+        """Let the workers read keys again."""
+        self._send_all(messages.Reload())
+
+    def tick(self, now_ns: int) -> None:
+        """Let the workers evict what is too old, right before it is evicted here."""
+        self._send_all(messages.Evict(now_ns))
+        self._send_bus()
+
+    # -- workers -------------------------------------------------------------------------------
+
+    async def _launch(self) -> None:
+        child = Child(
+            unread_bytes_max=self._unread_bytes_max,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+        )
+        await child.start()
+        if child.gone:
+            raise OSError("a worker ended at once")
+        self._children.append(child)
+        rest = str(self._folder / "rest")
+        child.pipe.send(messages.Start(self._config, self._hub.logs.epoch, rest))
+        self._tasks.start(self._fill(child))
+
+    async def _fill(self, child: Child) -> None:
+        """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
+        child.pipe.send(messages.Bus(self._hub.bus_state()))
+        sent: set[str] = set()
+        logs = self._hub.logs.by_name
+        while missing := [name for name in logs if name not in sent]:
+            for name in missing:
+                child.pipe.send(messages.Log(logs[name].state))
+                sent.add(name)
+                await child.pipe.flows()
+        child.pipe.send(messages.Filled())
+
+    def _on_lost(self, child: Child) -> None:
+        """Do without a worker that has ended, and launch another."""
+        if self._stopping and child in self._children:
+            return  # `stop` gives it time to end by itself
+        child.kill()
+        self._tasks.start(self._reap(child))
+        if child not in self._children:
+            return
+        log.error("worker_lost", pid=child.pid, ready=child.ready)
+        self._children.remove(child)
+        self._metrics_sum.retire(child)
+        self._clients.on_worker_lost(child)
+        self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
+
+    async def _reap(self, child: Child) -> None:
+        child.close()
+        await child.ended(within=_END_SECONDS)
+
+    async def _replace(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        try:
+            await self._launch()
+        except OSError as error:
+            log.error("worker_spawn_failed", reason=str(error))
+            self._tasks.start(self._replace(_RESTART_SECONDS))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            for child in self._children:
+                if not child.checking:
+                    self._tasks.start(self._check(child))
+
+    async def _check(self, child: Child) -> None:
+        child.checking = True
+        within = _SILENT_SECONDS_MAX if child.ready else _START_SECONDS
+        if not await self._report(child, within=within):
+            child.kill()
+        child.checking = False
+
+    async def _report(self, child: Child, *, within: float) -> bool:
+        answer = await child.requests.ask(messages.Report, within=within)
+        if not isinstance(answer, messages.Reported):
+            return False
+        child.report = answer
+        child.load = answer.sockets
+        return True
+
+    async def _refresh(self) -> None:
+        """Wait for reports of now, as far as they come soon."""
+        ready = [one for one in self._children if one.ready]
+        await asyncio.gather(*[self._report(one, within=_ANSWER_SECONDS) for one in ready])
+
+    # -- to the workers ------------------------------------------------------------------------
+
+    def _assign(self, accepted: socket.socket) -> None:
+        """Hand a connection over; it waits here while no worker takes any, and others in the kernel."""
+        if self._unassigned or not self._hand_over(accepted):
+            if not self._unassigned:
+                self._listener.hold()
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
+            self._unassigned.append(accepted)
+
+    def _assign_waiting(self) -> None:
+        while self._unassigned and self._hand_over(self._unassigned[0]):
+            self._unassigned.popleft()
+        if self._unassigned:
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
+        else:
+            self._listener.go_on()
+
+    def _hand_over(self, accepted: socket.socket) -> bool:
+        """Hand a connection to the worker with the fewest that can take it."""
+        by_load = sorted(self._children, key=lambda one: one.load)
+        return any(child.ready and child.hand_over(accepted) for child in by_load)
+
+    def _send_entries(self, entries: list[Entry]) -> None:
+        self._send_bus()
+        self._send_all(messages.Entries(entries, self._new_epochs(entries)))
+
+    def _new_epochs(self, entries: list[Entry]) -> dict[str, EpochTable]:
+        """Return the epochs of the channels where they are not what was sent last."""
+        changed = {}
+        for name in dict.fromkeys([entry.channel for entry in entries]):
+            epochs = self._hub.logs.by_name[name].epochs
+            present = (epochs.source, epochs.newest.epoch_number)
+            if self._sent_epochs.get(name) != present:
+                self._sent_epochs[name] = present
+                changed[name] = epochs.table
+        return changed
+
+    def _send_bus(self) -> None:
+        state = self._hub.bus_state()
+        if self._sent_bus != state:
+            self._sent_bus = state
+            self._send_all(messages.Bus(state))
+
+    def _send_all(self, message: Struct) -> None:
+        frame = framed(message)
+        for child in self._children:
+            child.pipe.write(frame)
+
+    # -- from the workers ----------------------------------------------------------------------
+
+    def _on_messages(self, child: Child, received: list[messages.ToParent]) -> None:
+        for message in received:
+            match message:
+                case messages.Ready():
+                    self._on_ready(child)
+                case messages.Admit():
+                    self._clients.admit(child, message)
+                case messages.Identify():
+                    self._clients.identify(child, message)
+                case messages.Changed():
+                    self._clients.on_changed(child, message)
+                case messages.Confirmed():
+                    self._clients.on_confirmed(child, message)
+                case messages.Released() | messages.Reported() | messages.Drained():
+                    child.requests.on_answer(message)
+
+    def _on_ready(self, child: Child) -> None:
+        child.ready = True
+        if sum(one.ready for one in self._children) == self._config.workers:
+            self._complete.set()
+        log.info("worker_ready", pid=child.pid)
+
+
 class MetricsSum:
-    """Adds up what the workers report; what one has counted stays counted when it is gone."""
+    """Adds up the workers' metrics; what a worker has counted stays counted when it is lost."""
 
     def __init__(self) -> None:
-        self._gone: defaultdict[Key, float] = defaultdict(float)
+        self._retired: defaultdict[Key, float] = defaultdict(float)
 
     def retire(self, child: Child) -> None:
-        """Keep the counts of a worker that has ended, as it last reported them."""
+        """Keep the counts of a worker that was lost, as it last reported them."""
         for key, value in _samples(child):
             if key[1].endswith(("_total", "_bucket", "_sum", "_count")):
-                self._gone[key] += value
+                self._retired[key] += value
 
     def of(self, children: Iterable[Child]) -> Extra:
-        """Return what all workers come to, by metric."""
-        sums = self._gone.copy()
+        """Return the sums of all workers, by metric."""
+        sums = self._retired.copy()
         for child in children:
             for key, value in _samples(child):
                 sums[key] = max(sums[key], value) if key[0] in MOSTS else sums[key] + value
@@ -55,257 +331,3 @@ def _samples(child: Child) -> Iterable[tuple[Key, float]]:
         return
     for metric, name, labels, value in child.report.samples:
         yield (metric, name, tuple(sorted(labels.items()))), value
-
-
-log = logger("gateway.workers")
-
-_START_SECONDS = 30.0
-_END_SECONDS = 3.0
-_RESTART_SECONDS = 1.0
-"""How long after one that did not even get ready the next is tried."""
-_REPORT_SECONDS = 2.0
-_SILENT_SECONDS_MAX = 10.0
-"""A worker that reports nothing for so long is stuck: it is killed, and replaced.
-
-One that starts may take `_START_SECONDS`.
-"""
-_ANSWER_SECONDS = 1.0
-"""How long who asks for figures waits for reports; later ones count the next time."""
-_AGAIN_SECONDS = 0.01
-"""After this it is tried again to hand over a connection that no worker could take."""
-
-
-def make(config: Config, context: Context, application: web.Application) -> "Supervisor":
-    """Return the workers of a gateway, whose REST requests an application answers."""
-    application.middlewares.insert(0, forwarded)
-    return Supervisor(config, context)
-
-
-class Supervisor:
-    """The workers of one gateway. Needs a running event loop."""
-
-    def __init__(self, config: Config, context: Context) -> None:
-        self._config = config
-        self._context = context
-        self._hub = context.hub
-        self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
-        self._children: list[Child] = []
-        self._clients = Clients(context)
-        self._metrics_sum = MetricsSum()
-        self._held: deque[socket.socket] = deque()
-        self._tasks = Tasks()
-        self._complete = asyncio.Event()
-        self._stopping = False
-        self._epochs: dict[str, tuple[int | None, int]] = {}
-        self._bus: BusState | None = None
-        largest = max(log.bytes_max for log in (config.log, *config.channels.values()))
-        self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
-        self._hub.logs.follow(self._ship)
-        context.present = lambda: self._clients.clients
-        context.refresh = self._refresh
-        context.metrics.others = lambda: self._metrics_sum.of(self._children)
-
-    # -- its life ------------------------------------------------------------------------------
-
-    async def start(self, runner: web.AppRunner, listener: Listener) -> None:
-        """Start the workers, whose REST requests `runner` answers; returns when all are ready.
-
-        They share what the listener accepts.
-
-        Raises:
-            OSError: They do not start.
-        """
-        self._listener = listener
-        listener.take = self._take
-        await web.UnixSite(runner, str(self._folder / "rest")).start()
-        for _ in range(self._config.workers):
-            await self._launch()
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                await self._complete.wait()
-        except TimeoutError as error:
-            raise OSError(f"the workers are not ready within {_START_SECONDS:g} s") from error
-        self._tasks.begin(self._watch())
-
-    def unready(self) -> list[str]:
-        """Say why no client should be sent here."""
-        return [] if any(one.ready for one in self._children) else ["no worker is ready"]
-
-    async def drain(self) -> None:
-        """Let every worker send its clients away."""
-        self._stopping = True
-        limit = self._config.shutdown.seconds_max
-        holding = [one for one in self._children if one.ready]
-        await asyncio.gather(*[one.ask(messages.Drain, within=limit) for one in holding])
-
-    async def stop(self) -> None:
-        """End all workers."""
-        self._stopping = True
-        self._clients.close()
-        self._tasks.cancel()
-        for one in self._children:
-            one.close()
-            if not one.ready:
-                one.kill()  # it has nobody to send away
-        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
-        for accepted in self._held:
-            accepted.close()
-        self._held.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def reload(self) -> None:
-        """Let the workers read keys again."""
-        self._tell(framed(messages.Reload()))
-
-    def tidy(self, now_ns: int) -> None:
-        """Let the workers drop what is too old, right before it is dropped here."""
-        self._tell(framed(messages.Evict(now_ns)))
-        self._tell_bus()
-
-    async def _launch(self) -> None:
-        child = Child(
-            unread_bytes_max=self._unread_bytes_max, on_messages=self._heard, on_lost=self._lost
-        )
-        await child.start()
-        if child.gone:
-            raise OSError("a worker ended at once")
-        self._children.append(child)
-        begin = messages.Begin(self._config, self._hub.logs.epoch, str(self._folder / "rest"))
-        child.pipe.send(begin)
-        self._tasks.begin(self._fill(child))
-
-    async def _fill(self, child: Child) -> None:
-        """Send a new worker what the logs hold, one by one; what is appended goes to it already."""
-        child.pipe.send(messages.Bus(self._hub.bus))
-        sent: set[str] = set()
-        logs = self._hub.logs.by_name
-        while missing := [name for name in logs if name not in sent]:
-            for name in missing:
-                child.pipe.send(messages.Log(logs[name].state))
-                sent.add(name)
-                await child.pipe.flows()
-        child.pipe.send(messages.Filled())
-
-    def _lost(self, child: Child) -> None:
-        """Do without a worker that has ended, and start another."""
-        if self._stopping and child in self._children:
-            return  # `stop` ends it, and lets it end by itself
-        child.kill()
-        self._tasks.begin(self._bury(child))
-        if child not in self._children:
-            return
-        log.error("worker lost", pid=child.pid, ready=child.ready)
-        self._children.remove(child)
-        self._metrics_sum.retire(child)
-        self._clients.lost(child)
-        self._tasks.begin(self._replace(0.0 if child.ready else _RESTART_SECONDS))
-
-    async def _bury(self, child: Child) -> None:
-        child.close()
-        await child.ended(within=_END_SECONDS)
-
-    async def _replace(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        try:
-            await self._launch()
-        except OSError as error:
-            log.error("cannot start a worker", reason=str(error))
-            self._tasks.begin(self._replace(_RESTART_SECONDS))
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_REPORT_SECONDS)
-            for child in self._children:
-                if not child.checking:
-                    self._tasks.begin(self._check(child))
-
-    async def _check(self, child: Child) -> None:
-        child.checking = True
-        within = _SILENT_SECONDS_MAX if child.ready else _START_SECONDS
-        if not await self._report(child, within=within):
-            child.kill()
-        child.checking = False
-
-    async def _report(self, child: Child, *, within: float) -> bool:
-        answer = await child.ask(messages.Report, within=within)
-        if not isinstance(answer, messages.Reported):
-            return False
-        child.report = answer
-        child.load = answer.sockets
-        return True
-
-    async def _refresh(self) -> None:
-        """Have figures of now, of all who tell them soon."""
-        ready = [one for one in self._children if one.ready]
-        await asyncio.gather(*[self._report(one, within=_ANSWER_SECONDS) for one in ready])
-
-    # -- to the workers ------------------------------------------------------------------------
-
-    def _take(self, accepted: socket.socket) -> None:
-        """Hand a connection on; it waits here while no worker takes any, and others in the kernel."""
-        if self._held or not self._hand(accepted):
-            if not self._held:
-                self._listener.hold()
-                asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
-            self._held.append(accepted)
-
-    def _hand_held(self) -> None:
-        while self._held and self._hand(self._held[0]):
-            self._held.popleft()
-        if self._held:
-            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
-        else:
-            self._listener.go_on()
-
-    def _hand(self, accepted: socket.socket) -> bool:
-        """Hand a connection to the worker that has fewest and can take it."""
-        by_load = sorted(self._children, key=lambda one: one.load)
-        return any(child.ready and child.hand(accepted) for child in by_load)
-
-    def _ship(self, entries: list[Entry]) -> None:
-        self._tell_bus()
-        self._tell(framed(messages.Entries(entries, self._lives_begun(entries))))
-
-    def _lives_begun(self, entries: list[Entry]) -> dict[str, EpochTable]:
-        """Return the numbering of the channels where it is not what was told last."""
-        begun = {}
-        for name in dict.fromkeys([entry.channel for entry in entries]):
-            epochs = self._hub.logs.by_name[name].epochs
-            present = (epochs.source, epochs.newest.epoch_number)
-            if self._epochs.get(name) != present:
-                self._epochs[name] = present
-                begun[name] = epochs.table
-        return begun
-
-    def _tell_bus(self) -> None:
-        if self._bus != self._hub.bus:
-            self._bus = self._hub.bus
-            self._tell(framed(messages.Bus(self._bus)))
-
-    def _tell(self, frame: bytes) -> None:
-        for child in self._children:
-            child.pipe.write(frame)
-
-    # -- from the workers ----------------------------------------------------------------------
-
-    def _heard(self, child: Child, received: list[messages.ToParent]) -> None:
-        for message in received:
-            match message:
-                case messages.Ready():
-                    self._joined(child)
-                case messages.Arrive():
-                    self._clients.arrive(child, message)
-                case messages.Rename():
-                    self._clients.rename(child, message)
-                case messages.Did():
-                    self._clients.did(child, message)
-                case messages.Known():
-                    self._clients.known(child, message)
-                case messages.Released() | messages.Reported() | messages.Drained():
-                    child.answered(message)
-
-    def _joined(self, child: Child) -> None:
-        child.ready = True
-        if sum(one.ready for one in self._children) == self._config.workers:
-            self._complete.set()
-        log.info("worker ready", pid=child.pid)

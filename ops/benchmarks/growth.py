@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ops.benchmarks.plan import paced
+from ops.benchmarks.plan import batching
 from ops.benchmarks.plot import Line, Panel, draw
 from ops.benchmarks.programs import ROOT
 from ops.benchmarks.scenarios import steady
@@ -47,8 +47,8 @@ def questions() -> list[Question]:
     def cost(server: Server, clients: int, rate: float, size: int = 200) -> float:
         return steady(clients, rate, SECONDS, size=size)(server, 1)["cpu"]
 
-    def latency_and_cost(pace: str, milliseconds: int) -> tuple[float, float]:
-        found = steady(1000, 200, SECONDS)(paced(pace, milliseconds), 1)
+    def latency_and_cost(kind: str, milliseconds: int) -> tuple[float, float]:
+        found = steady(1000, 200, SECONDS)(batching(kind, milliseconds), 1)
         return found["p50"], found["cpu"]
 
     return [

@@ -44,10 +44,10 @@ QUIET = {
 }
 
 
-def paced(pace: str, milliseconds: float) -> Server:
-    """Return the gateway with events that may gather for so long."""
-    settings = (f"fanout.pace={pace}", f"fanout.flush_seconds={milliseconds / 1000}")
-    return gateway(*settings, name=f"gateway, {pace}, {milliseconds:g} ms")
+def batching(kind: str, milliseconds: float) -> Server:
+    """Return the gateway with this batching and delay."""
+    settings = (f"fanout.batching={kind}", f"fanout.batch_delay_seconds_max={milliseconds / 1000}")
+    return gateway(*settings, name=f"gateway, {kind}, {milliseconds:g} ms")
 
 
 def sharing(workers: int) -> Server:
@@ -56,9 +56,9 @@ def sharing(workers: int) -> Server:
     return gateway(f"workers={workers}", name=name, alone=False)
 
 
-PACES = (
-    *(paced("fixed", milliseconds) for milliseconds in (0, 2, 5, 10, 20)),
-    *(paced("adaptive", milliseconds) for milliseconds in (5, 10)),
+BATCHINGS = (
+    *(batching("fixed", milliseconds) for milliseconds in (0, 2, 5, 10, 20)),
+    *(batching("adaptive", milliseconds) for milliseconds in (5, 10)),
 )
 
 
@@ -94,8 +94,8 @@ def plan(*, quick: bool) -> list[Scenario]:
                  HIGHEST, rate | {"events"}),
         Scenario("s4", "S4: 10,000 clients and nothing to do", scenarios.crowd(10_000, 10),
                  (tick, ours), CROWD, last),
-        Scenario("pacing", "Pacing: 1,000 clients, 200 events/s", scenarios.steady(1000, 200, 5),
-                 (tick, *PACES), STEADY, cost),
+        Scenario("batching", "Batching: 1,000 clients, 200 events/s", scenarios.steady(1000, 200, 5),
+                 (tick, *BATCHINGS), STEADY, cost),
         Scenario("workers", "Workers: 1,000 clients, the highest rate held on two CPUs, load included",
                  high(1000, seconds, start=3000), (sharing(1), sharing(2)), HIGHEST, rate),
         Scenario("arriving", "10,000 clients come while 100 follow 100 events/s",

@@ -49,7 +49,7 @@ def gateway(
     """
     command = [sys.executable, "-m", "gateway", "serve", "--port", "{port}", "--bind", ""]
     command += ["--connect", "tcp://127.0.0.1:{bus}", "--set", "logging.level=warning"]
-    for one in ("bus.start_seconds=0", "clients.connections_max=20000", *settings):
+    for one in ("bus.discovery_seconds=0", "clients.connections_max=20000", *settings):
         command += ["--set", one]
     texts = [word for text in subscribe or (subscribe_to("metrics"),) for word in ("--text", text)]
     return Server(name, tuple(command), load=tuple(texts), alone=alone)

@@ -47,9 +47,9 @@ class Stage:
             bind=f"tcp://127.0.0.1:{self.bus_port}",
             port=self.http_port,
             settings={
-                "log.events_max": events_max,
-                "log.bytes_max": 1 << 30,
-                "bus.start_seconds": 0.5,
+                "history.events_max": events_max,
+                "history.bytes_max": 1 << 30,
+                "bus.discovery_seconds": 0.5,
                 "bus.receive_hwm": receive_mark,
                 "bus.heartbeat_seconds": 1,
                 "bus.heartbeat_timeout_seconds": 3,

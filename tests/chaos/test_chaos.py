@@ -89,7 +89,7 @@ async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) ->
         )
         stage.gateway.kill(signal.SIGCONT)
         await account(stage, what=f"mark {mark}")
-        named = await stage.gateway.metric("gateway_bus_lost_total")
+        named = await stage.gateway.metric("neurograph_gateway_bus_messages_lost_total")
         made = [
             newest
             - follower.accounts[topic].excused.get(epoch_number, 0)

@@ -67,7 +67,7 @@ class Figures:
     @classmethod
     async def _now(cls, gateway: Gateway) -> tuple[float, int, int]:
         process = psutil.Process(gateway.process.pid)
-        tasks = await gateway.metric("gateway_event_loop_tasks")
+        tasks = await gateway.metric("neurograph_gateway_event_loop_tasks")
         return tasks, process.num_fds(), process.memory_info().rss
 
 
@@ -96,7 +96,7 @@ async def siege(seed: int, numbers: range, *, at_once: int = 50) -> Outcome:
         with contextlib.suppress(AssertionError):  # told below, as what is missing
             await client.events(CHANNEL, published[0])
         after = await Figures.of(gateway, tasks_max=before.tasks)
-        closed = await gateway.metric("gateway_connections_closed_total", code="1011")
+        closed = await gateway.metric("neurograph_gateway_connections_closed_total", code="1011")
         faults = [*attack.account.faults, *gateway.alarms()]
         if record.numbers != list(range(published[0])) or record.gaps or record.faults():
             faults.append(f"the client beside it: {record.faults()} {record.gaps}")

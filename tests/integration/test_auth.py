@@ -28,7 +28,7 @@ EVENT = {"event_type": "x", "data": {"n": 1}}
 async def guarded(launch: Launch) -> Gateway:
     """A gateway that wants tokens; the test itself is its admin."""
     gateway = await launch(
-        settings={**SETTINGS, "auth.query_token": "true", "bus.start_seconds": 0}
+        settings={**SETTINGS, "auth.query_token": "true", "bus.discovery_seconds": 0}
     )
     gateway.token = token("admin", user="the test")
     return gateway
@@ -234,7 +234,7 @@ async def test_a_token_that_is_not_valid_opens_no_door_and_hears_no_reason(
 
     assert 1 == len(heard)
     await eventually(
-        lambda: sum(r.get("event") == "refused" for r in guarded.records) >= 2,
+        lambda: sum(r.get("message") == "token_refused" for r in guarded.records) >= 2,
         saying="the audit log says so",
     )
 
@@ -276,7 +276,7 @@ async def test_with_an_open_door_tokens_are_not_looked_at(
 
 
 async def test_the_open_door_may_open_less_wide(launch: Launch, connect: Connect) -> None:
-    gateway = await launch(settings={"auth.open_role": "developer"})
+    gateway = await launch(settings={"auth.unauthenticated_role": "developer"})
     client = await connect("logs", "connections", to=gateway)
     answer = await gateway.request("GET", f"{API}/status")
 
@@ -309,7 +309,9 @@ async def test_who_a_client_is_comes_with_its_token(guarded: Gateway, connect: C
 async def test_a_client_is_warned_before_its_token_expires_and_closed_when_it_does(
     launch: Launch, connect: Connect
 ) -> None:
-    gateway = await launch(settings={**SETTINGS, "auth.warn_seconds": 1, "auth.leeway_seconds": 0})
+    gateway = await launch(
+        settings={**SETTINGS, "auth.expiry_warning_seconds": 1, "auth.leeway_seconds": 0}
+    )
     client = await connect("metrics", to=gateway, headers=bearer(token("bot", seconds=2)))
     warning = await client.until("token_expiring")
     early = time.time()
@@ -326,7 +328,7 @@ async def test_a_newer_token_keeps_the_connection_and_changes_what_is_followed(
     launch: Launch, connect: Connect, publisher: NewPublisher
 ) -> None:
     gateway = await launch(
-        settings={**SETTINGS, "auth.warn_seconds": 1.5, "auth.leeway_seconds": 0}
+        settings={**SETTINGS, "auth.expiry_warning_seconds": 1.5, "auth.leeway_seconds": 0}
     )
     bus = await publisher(gateway.bus_in)
     over = time.time() + 2
@@ -357,7 +359,7 @@ async def test_a_connection_stays_its_users(guarded: Gateway, connect: Connect) 
 async def test_a_stranger_who_follows_nothing_is_closed_and_one_who_does_may_stay(
     launch: Launch, connect: Connect
 ) -> None:
-    gateway = await launch(settings={**SETTINGS, "auth.seconds": 0.5})
+    gateway = await launch(settings={**SETTINGS, "auth.timeout_seconds": 0.5})
     idle = await connect(to=gateway)
     public = await connect("metrics", to=gateway)
     known = await connect(to=gateway, headers=bearer(token()))
@@ -408,7 +410,7 @@ async def test_who_comes_back_with_less_rights_follows_less(
 
 
 async def test_one_user_has_so_many_clients(launch: Launch, connect: Connect) -> None:
-    gateway = await launch(settings={**SETTINGS, "clients.per_user_max": 2})
+    gateway = await launch(settings={**SETTINGS, "clients.connections_per_user_max": 2})
     first = await connect(to=gateway, headers=bearer(token()))
     await connect(to=gateway, headers=bearer(token()))
     async with aiohttp.ClientSession() as http:
@@ -510,9 +512,12 @@ async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(
     records = [r for r in gateway.records if r.get("logger") == "gateway.audit"]
     written = "\n".join(gateway.lines) + answer.text + page.text
 
-    assert {"connected", "broadcast", "denied"} <= {r["event"] for r in records}
+    assert {"client_connected", "broadcast", "subscription_denied"} <= {
+        r["message"] for r in records
+    }
     assert ["alice", ["admin"]] == [
-        next(r for r in records if r["event"] == "connected")[k] for k in ("user_id", "roles")
+        next(r for r in records if r["message"] == "client_connected")[k]
+        for k in ("user_id", "roles")
     ]
     assert odd.status in {200, 401}
     for secret in (SECRET, value, gateway.token, "eyJ"):
@@ -524,7 +529,7 @@ async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> Non
     gateway = await launch(flags=["--host", "0.0.0.0", "--insecure-allow-remote"])
     status = await gateway.status()
 
-    assert any(r["event"] == "nobody is authenticated" for r in gateway.records)
+    assert any(r["message"] == "authentication_disabled" for r in gateway.records)
     assert status["authentication"] == "none"
     assert json.dumps(status)
 
@@ -538,7 +543,7 @@ async def test_a_new_secret_in_the_file_counts_after_a_hangup_signal(
     gateway = await launch(settings={"auth.secret_file": file})
     gateway.errors_expected = True
     stranger = await connect("metrics", to=gateway)
-    for content, event in (("short", "not reloaded"), (SECRET, "reloaded")):
+    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
         file.write_text(content)
         gateway.process.send_signal(signal.SIGHUP)
         await said(gateway, event)
@@ -550,4 +555,4 @@ async def test_a_new_secret_in_the_file_counts_after_a_hangup_signal(
 
 async def said(gateway: Gateway, event: str) -> None:
     """Wait until the gateway's log has an event."""
-    await eventually(lambda: any(r["event"] == event for r in gateway.records), saying=event)
+    await eventually(lambda: any(r["message"] == event for r in gateway.records), saying=event)

@@ -71,7 +71,7 @@ async def test_what_is_no_http_is_told_so_without_naming_our_parts(
 
 async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
     """The same deadline as for a head; a client that holds a connection for nothing is let go."""
-    gateway = await launch(settings={"clients.handshake_seconds": 0.5})
+    gateway = await launch(settings={"clients.handshake_timeout_seconds": 0.5})
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"channel"')
@@ -100,7 +100,7 @@ async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behi
     after = await gateway.status()
     assert after["connections"] == before["connections"]
     assert after["sessions_remembered"] == before["sessions_remembered"]
-    assert await gateway.metric("gateway_connections") == after["connections"]
+    assert await gateway.metric("neurograph_gateway_connections") == after["connections"]
 
 
 async def test_a_body_that_breaks_off_is_no_failure_of_ours(gateway: Gateway) -> None:

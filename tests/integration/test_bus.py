@@ -295,7 +295,7 @@ async def test_a_single_event_after_a_flood_arrives(
     launch: Launch, connect: Connect, publisher: NewPublisher
 ) -> None:
     """The bus socket's descriptor is edge-triggered: nothing may stay behind, and one more must wake it."""
-    gateway = await launch(settings={"log.events_max": 60_000, "log.bytes_max": 1 << 28})
+    gateway = await launch(settings={"history.events_max": 60_000, "history.bytes_max": 1 << 28})
     one = await publisher(gateway.bus_in)
     client = await connect("flood", to=gateway)
     await client.expect("subscribed")
@@ -317,7 +317,7 @@ async def test_events_of_several_publishers_keep_each_ones_order(
 
     The gateway takes the second one for a restart at first, and numbers itself once the first is back.
     """
-    gateway = await launch(settings={"log.events_max": 10_000})
+    gateway = await launch(settings={"history.events_max": 10_000})
     publishers = [await publisher(gateway.bus_in) for _ in range(4)]
     client = await connect("four", to=gateway)
     await client.expect("subscribed")

@@ -70,6 +70,6 @@ async def test_losses_named_are_losses_made(
     assert record.faults() == []
 
     async def counted() -> bool:
-        return bool(await gateway.metric("gateway_bus_lost_total") == named)
+        return bool(await gateway.metric("neurograph_gateway_bus_messages_lost_total") == named)
 
     await eventually(counted)

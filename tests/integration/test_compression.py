@@ -22,7 +22,7 @@ PAD = "all work and no play makes jack a dull boy " * 40
 
 @pytest.fixture(scope="module")
 def packing() -> Iterator[Gateway]:
-    with Gateway(settings={"clients.compressed_bytes_min": 1024}) as gateway:
+    with Gateway(settings={"clients.compression_bytes_min": 1024}) as gateway:
         yield gateway
 
 
@@ -67,15 +67,17 @@ async def test_an_event_is_compressed_once_for_all(
     """However many clients take it so, and whatever else they follow."""
     clients = [await connect(channel, to=packing, compress=15) for _ in range(20)]
     clients += [await connect(channel, f"{channel}.b", to=packing, compress=15) for _ in range(20)]
-    before = await packing.metric("gateway_messages_compressed_total")
-    saved = await packing.metric("gateway_compression_saved_bytes_total")
+    before = await packing.metric("neurograph_gateway_messages_compressed_total")
+    saved = await packing.metric("neurograph_gateway_compression_saved_bytes_total")
     for n in range(1, 11):
         bus.send(channel, {"n": n, "pad": PAD})
     for client in clients:
         await client.events(channel, 10)
 
-    assert await packing.metric("gateway_messages_compressed_total") - before == 10
-    assert await packing.metric("gateway_compression_saved_bytes_total") - saved > 5 * len(PAD)
+    assert await packing.metric("neurograph_gateway_messages_compressed_total") - before == 10
+    assert await packing.metric(
+        "neurograph_gateway_compression_saved_bytes_total"
+    ) - saved > 5 * len(PAD)
 
 
 async def test_another_library_understands_it(

@@ -81,7 +81,7 @@ def binding(ring: Ring, *trusted: str) -> dict[str, object]:
     return {
         "connect": "",
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_clients": ring.listing("trusted", *trusted),
+        "bus.curve_client_keys_dir": ring.listing("trusted", *trusted),
     }
 
 
@@ -89,7 +89,7 @@ def connecting(ring: Ring, server: str) -> dict[str, object]:
     """Settings of a gateway that connects to a publisher with this key."""
     return {
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_server_file": ring.public(server),
+        "bus.curve_server_key_file": ring.public(server),
     }
 
 
@@ -99,7 +99,13 @@ async def refused(gateway: Gateway, endpoint: str, problem: str) -> None:
     async def told() -> bool:
         records = [r for r in gateway.records if r.get("change") == "refused"]
         said = any(endpoint == r["endpoint"] and problem in r["problem"] for r in records)
-        return said and await gateway.metric("gateway_bus_refused_total", endpoint=endpoint) > 0
+        return (
+            said
+            and await gateway.metric(
+                "neurograph_gateway_bus_handshakes_failed_total", endpoint=endpoint
+            )
+            > 0
+        )
 
     await eventually(told, saying=lambda: f"{problem}\n{gateway.log_tail()}")
 
@@ -120,7 +126,7 @@ async def arrives(gateway: Gateway, publisher: Publisher, connect: Connect) -> N
 async def nothing_arrived(gateway: Gateway, publisher: Publisher) -> None:
     """Not even a subscription got through, and the gateway is fine."""
     assert not await asyncio.to_thread(publisher.wait_for_subscriber, 0)
-    assert await gateway.metric("gateway_events_received_total") == 0
+    assert await gateway.metric("neurograph_gateway_events_received_total") == 0
     assert (await gateway.request("GET", "/healthz")).status == 200
 
 
@@ -147,7 +153,7 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
     assert await asyncio.to_thread(publisher.wait_for_subscriber, 15), gateway.log_tail()
 
     async def replayed() -> bool:
-        return await gateway.metric("gateway_log_events", channel="robots") == 200
+        return await gateway.metric("neurograph_gateway_history_events", channel="robots") == 200
 
     await eventually(replayed, saying=gateway.log_tail)
     client = await connect("robots", to=gateway, last=1000)
@@ -157,8 +163,8 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
 
     assert client.channel("robots").numbers == list(range(300))
     assert client.channel("robots").gaps == []
-    assert await gateway.metric("gateway_bus_replay_failed_total") == 0
-    assert await gateway.metric("gateway_bus_refused_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_replay_requests_failed_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") == 0
     assert publisher.refused == 0
     assert (await link(gateway, endpoint))["state"] == "connected"
 
@@ -170,25 +176,25 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
     publisher = core(connect=endpoint, curve=ring.curve("late", "gateway"))
-    await refused(gateway, endpoint, "its key is not on the list")
+    await refused(gateway, endpoint, "The peer's CURVE key is not in bus.curve_client_keys_dir")
     await nothing_arrived(gateway, publisher)
     await eventually(lambda: publisher.refused)
     ring.add("trusted", "late")
     await arrives(gateway, publisher, connect)
     ring.remove("trusted", "late")
     publisher.close()
-    before = await gateway.metric("gateway_bus_refused_total")
+    before = await gateway.metric("neurograph_gateway_bus_handshakes_failed_total")
     again = core(connect=endpoint, curve=ring.curve("late", "gateway"))
 
     async def once_more() -> bool:
-        return await gateway.metric("gateway_bus_refused_total") > before
+        return await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") > before
 
     await eventually(once_more, saying=gateway.log_tail)
     assert not await asyncio.to_thread(again.wait_for_subscriber, 0)
     assert (await link(gateway, endpoint))["peers"] == 0
-    named = [r for r in gateway.records if r["event"] == "bus_refused"]
+    named = [r for r in gateway.records if r["message"] == "bus_client_refused"]
     assert named[0]["public_key"] == ring.texts("late")[0][:8] + "…"
-    assert [r["name"] for r in gateway.records if r["event"] == "bus_admitted"] == ["late"]
+    assert [r["name"] for r in gateway.records if r["message"] == "bus_client_accepted"] == ["late"]
 
 
 async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
@@ -201,7 +207,7 @@ async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
     ring.add("trusted", "core")
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
 
-    [told] = [r for r in gateway.records if r["event"] == "bus_keys_unusable"]
+    [told] = [r for r in gateway.records if r["message"] == "bus_keys_unusable"]
     assert (told["file"], told["reason"], told["count"]) == ("broken.key", "holds no CURVE key", 2)
     assert "hush" not in gateway.log_tail()
 
@@ -215,7 +221,7 @@ async def test_a_plain_socket_that_was_refused_tries_again_by_itself(
     socket = plain(zmq.XPUB)
     ring.approach(socket, "late", "gateway")
     socket.connect(endpoint)
-    await refused(gateway, endpoint, "its key is not on the list")
+    await refused(gateway, endpoint, "The peer's CURVE key is not in bus.curve_client_keys_dir")
     ring.add("trusted", "late")
 
     await eventually(lambda: socket.poll(0), saying=gateway.log_tail)
@@ -225,7 +231,7 @@ async def test_while_nobody_answers_at_the_door_nobody_comes_in(
     ring: Ring, context: zmq.Context[zmq.Socket[bytes]], plain: Plain
 ) -> None:
     trusted = ring.listing("trusted", "core")
-    config = Bus(curve_key_file=str(ring.secret("gateway")), curve_clients=str(trusted))
+    config = Bus(curve_key_file=str(ring.secret("gateway")), curve_client_keys_dir=str(trusted))
     changes: list[str] = []
     curve = Curve(context, config)
     bound = Subscriber(
@@ -255,7 +261,7 @@ async def test_one_without_the_right_keys_takes_nothing_from_one_with(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     wrong = core(connect=endpoint, curve=ring.curve("core", "somebody"))
-    await refused(gateway, endpoint, "it has another public key for the gateway")
+    await refused(gateway, endpoint, "The peer has another public key for the gateway")
     await nothing_arrived(gateway, wrong)
     await eventually(lambda: wrong.refused)
 
@@ -269,7 +275,7 @@ async def test_a_publisher_without_curve_stays_out(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     plain = core(connect=endpoint)
-    await refused(gateway, endpoint, "it does not use CURVE")
+    await refused(gateway, endpoint, "The peer does not use CURVE")
     await nothing_arrived(gateway, plain)
     await eventually(lambda: plain.refused)
 
@@ -283,7 +289,7 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)
     careful = core(connect=endpoint, curve=ring.curve("core", "gateway"))
-    await refused(gateway, endpoint, "it uses CURVE, see bus.curve_key_file")
+    await refused(gateway, endpoint, "The peer uses CURVE; set bus.curve_key_file")
     await nothing_arrived(gateway, careful)
 
     await arrives(gateway, core(connect=endpoint), connect)
@@ -292,8 +298,8 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
 @pytest.mark.parametrize(
     ("trusts", "server", "problem"),
     [
-        ("gateway", "another", "its key is not the one"),
-        ("another", "core", "does not know the gate"),
+        ("gateway", "another", "CURVE key is not the one"),
+        ("another", "core", "does not accept the gateway's"),
     ],
 )
 async def test_keys_that_do_not_match_are_told_where_the_gateway_connects(
@@ -319,7 +325,7 @@ async def test_a_gateway_that_is_put_on_the_list_connects_by_itself(
     ring.listing("gateways")
     publisher = core(bind=endpoint, curve=ring.curve("core", "gateways"))
     gateway = await launch(bind="", connect=[endpoint], settings=connecting(ring, "core"))
-    await refused(gateway, endpoint, "it does not know the gateway's key")
+    await refused(gateway, endpoint, "The peer does not accept the gateway's CURVE key")
     await eventually(lambda: publisher.refused)
     ring.add("gateways", "gateway")
 
@@ -377,7 +383,7 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
 
     assert came("first") == list(range(len(came("first")))), "as far as it left the process"
     assert came("second") == list(range(2000))
-    assert await gateway.metric("gateway_bus_lost_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
 
 
 async def test_a_link_over_curve_that_only_seems_up_is_replaced(
@@ -394,7 +400,12 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(
             epoch_number.send_signal(signal.SIGSTOP)
 
             async def reopened() -> bool:
-                return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
+                return (
+                    await gateway.metric(
+                        "neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint
+                    )
+                    >= 1
+                )
 
             await eventually(reopened)
             epoch_number.send_signal(signal.SIGCONT)
@@ -416,7 +427,7 @@ async def test_who_is_refused_takes_no_peer_away(
     wrong = [core(connect=endpoint, curve=ring.curve(f"no{n}", "gateway")) for n in range(3)]
 
     async def all_refused() -> bool:
-        return await gateway.metric("gateway_bus_refused_total") >= len(wrong)
+        return await gateway.metric("neurograph_gateway_bus_handshakes_failed_total") >= len(wrong)
 
     await eventually(all_refused)
     for one in wrong:
@@ -443,7 +454,10 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
     publisher.publish("large", "x" * 20_000)
 
     async def reopened() -> bool:
-        return await gateway.metric("gateway_bus_reopened_total", endpoint=endpoint) >= 1
+        return (
+            await gateway.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint)
+            >= 1
+        )
 
     await eventually(reopened)
     client = await connect("after", to=gateway)
@@ -479,12 +493,12 @@ async def test_a_replay_key_that_nobody_trusts_is_not_asked(
     def warned() -> bool:
         socket.send_multipart([b"$heartbeat", json.dumps(beat).encode()])
         socket.send_multipart([b"robots", b"1", envelope(7, 5)])
-        return any(r["event"] == "bus_untrusted" for r in gateway.records)
+        return any(r["message"] == "bus_key_untrusted" for r in gateway.records)
 
     await eventually(warned, every=0.05, saying=gateway.log_tail)
 
     async def missed() -> bool:
-        return await gateway.metric("gateway_bus_replay_failed_total") >= 1
+        return await gateway.metric("neurograph_gateway_bus_replay_requests_failed_total") >= 1
 
     await eventually(missed)
     assert not asked.poll(0)
@@ -497,7 +511,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
     ring.listing("gateways", "gateway")
     bound = core(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways"))
     settings = {
-        "bus.curve_clients": ring.listing("trusted", "core"),
+        "bus.curve_client_keys_dir": ring.listing("trusted", "core"),
         **connecting(ring, "core"),
         "logging.level": "debug",
     }
@@ -507,7 +521,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
     await arrives(gateway, bound, connect)
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
     await refused(gateway, endpoint, "")
-    await eventually(lambda: any(r["event"] == "bus_refused" for r in gateway.records))
+    await eventually(lambda: any(r["message"] == "bus_client_refused" for r in gateway.records))
     pages = ("/metrics", "/api/v1/websocket/status", "/api/v1/websocket/publishers")
     said = [(await gateway.request("GET", page)).text for page in pages]
     checked = run_here("check", *gateway.arguments[1:])
@@ -538,7 +552,7 @@ def test_keys_are_made_once_and_the_secret_one_is_its_owners_alone(tmp_path: Pat
     assert (folder / "core.key_secret").stat().st_mode & 0o777 == 0o600
     assert Ring(folder).texts("core")[1] not in made.stdout + made.stderr
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert (folder / "core.key_secret").read_text() == before
 
 
@@ -586,13 +600,13 @@ def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring
     listing = ring.listing("spoilt", "core")
     (listing / "broken.key").write_text("hush")
     for key, value, reason in (
-        ("bus.curve_key_file", ring.folder / "nowhere", "is no file"),
-        ("bus.curve_key_file", ring.public("core"), "has a public key alone"),
+        ("bus.curve_key_file", ring.folder / "nowhere", "is not a file"),
+        ("bus.curve_key_file", ring.public("core"), "holds a public key only"),
         ("bus.curve_key_file", garbage, "holds no CURVE key"),
-        ("bus.curve_server_file", garbage, "holds no CURVE key"),
-        ("bus.curve_server_file", ring.folder, "is no file"),
-        ("bus.curve_clients", ring.folder / "nowhere", "there is no folder"),
-        ("bus.curve_clients", listing, "broken.key holds no CURVE key"),
+        ("bus.curve_server_key_file", garbage, "holds no CURVE key"),
+        ("bus.curve_server_key_file", ring.folder, "is not a file"),
+        ("bus.curve_client_keys_dir", ring.folder / "nowhere", "there is no folder"),
+        ("bus.curve_client_keys_dir", listing, "broken.key holds no CURVE key"),
     ):
         given = settings({**whole, key: value})
         checked = run_here("check", *given)
@@ -613,5 +627,5 @@ def test_check_warns_of_a_secret_that_others_may_read_and_of_an_empty_list(ring:
     checked = run_here("check", *given)
 
     assert checked.returncode == 0
-    assert "warning: bus.curve_key_file: others may use" in checked.stderr
-    assert "warning: bus.curve_clients: there is no *.key" in checked.stderr
+    assert "warning: bus.curve_key_file: other users can read" in checked.stderr
+    assert "warning: bus.curve_client_keys_dir: there is no *.key" in checked.stderr

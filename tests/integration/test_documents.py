@@ -231,7 +231,7 @@ async def test_every_message_is_sent_as_documented(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Each message the gateway sends has a documented type and fits its schema; none is left out."""
-    gateway = await launch(settings={"log.events_max": 20})
+    gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
     document = await gateway.get_json("/asyncapi.json")
     payloads = _payloads(document)

@@ -67,7 +67,7 @@ WELCOME = {"websocket": 101, "sse": 200, "rest": 200}
 @pytest.fixture(scope="module")
 def door() -> Iterator[Gateway]:
     """A gateway on loopback with one foreign origin and one name."""
-    with Gateway(settings={"origins": LISTED, "hosts": NAMED}) as gateway:
+    with Gateway(settings={"allowed_origins": LISTED, "allowed_hosts": NAMED}) as gateway:
         yield gateway
 
 
@@ -140,7 +140,7 @@ async def test_a_page_of_another_origin_is_refused(door: Gateway, kind: str, str
     said = await ask(door, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{door.port}")
 
     assert said.status == 403
-    assert "`origins`" in said.text
+    assert "`allowed_origins`" in said.text
     assert "access-control-allow-origin" not in said.headers
 
 
@@ -190,8 +190,8 @@ async def test_who_is_no_page_needs_no_origin(door: Gateway) -> None:
 
 async def test_null_is_let_in_only_by_name_or_with_all(launch: Launch) -> None:
     """Sandboxed pages and files all have this origin."""
-    by_name = await launch(settings={"origins": "null"})
-    everybody = await launch(settings={"origins": "*"})
+    by_name = await launch(settings={"allowed_origins": "null"})
+    everybody = await launch(settings={"allowed_origins": "*"})
 
     assert (await ask(by_name, "/ws", "Origin: null")).status == 101
     assert (await ask(by_name, "/ws", "Origin: https://evil.example")).status == 403
@@ -207,18 +207,21 @@ async def test_a_refused_origin_is_shown_short_and_harmless(door: Gateway) -> No
     assert said.status == 403
     assert len(said.text) < 500
     assert "\u202e" not in said.text
-    records = [r for r in door.records if r["event"] == "refused"]
+    records = [r for r in door.records if r["message"] == "request_refused"]
     assert records
     assert all(len(record["reason"]) < 300 for record in records)
 
 
 async def test_refusals_are_counted(door: Gateway) -> None:
-    before = await door.metric("gateway_connections_refused_total", reason="origin")
+    before = await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
     await ask(door, "/ws", "Origin: https://evil.example")
     await ask(door, "/ws", host="evil.example")
 
-    assert await door.metric("gateway_connections_refused_total", reason="origin") == before + 1
-    assert await door.metric("gateway_connections_refused_total", reason="host") >= 1
+    assert (
+        await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
+        == before + 1
+    )
+    assert await door.metric("neurograph_gateway_connections_refused_total", reason="host") >= 1
 
 
 # -- what a page may read and ask -----------------------------------------------------------------
@@ -369,7 +372,7 @@ async def test_a_name_of_somebody_else_is_refused(door: Gateway, kind: str, host
     said = await ask(door, ADDRESSES[kind], host=host.format(port=door.port))
 
     assert said.status == 421
-    assert "`hosts`" in said.text
+    assert "`allowed_hosts`" in said.text
 
 
 @pytest.mark.parametrize("kind", ADDRESSES)
@@ -426,7 +429,7 @@ async def test_beyond_loopback_any_name_is_served_unless_some_are_given(launch: 
     """Who serves a network knows its names, or leaves that to what is in front."""
     public = {"host": "0.0.0.0", "insecure_allow_remote": "true"}
     any_name = await launch(settings=public)
-    named = await launch(settings={**public, "hosts": NAMED})
+    named = await launch(settings={**public, "allowed_hosts": NAMED})
 
     assert (await ask(any_name, "/ws", host="whatever.example")).status == 101
     assert (await ask(any_name, "/ws", host="what ever")).status == 400
@@ -436,7 +439,7 @@ async def test_beyond_loopback_any_name_is_served_unless_some_are_given(launch: 
 
 # -- where a client is ----------------------------------------------------------------------------
 
-PROXIES = {"proxies": "127.0.0.0/8,10.0.0.0/8,2001:db8:1::/48"}
+PROXIES = {"trusted_proxies": "127.0.0.0/8,10.0.0.0/8,2001:db8:1::/48"}
 
 FORWARDED = {
     "198.51.100.7": "198.51.100.7",
@@ -463,7 +466,7 @@ FORWARDED = {
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Gateway]:
     """A gateway that trusts a proxy on this machine."""
-    with Gateway(settings={**PROXIES, "clients.per_address_max": 3}) as gateway:
+    with Gateway(settings={**PROXIES, "clients.connections_per_address_max": 3}) as gateway:
         yield gateway
 
 
@@ -492,7 +495,7 @@ async def _nobody(gateway: Gateway) -> bool:
 
 async def test_nobody_else_says_where_a_client_is(launch: Launch, raw: OpenRaw) -> None:
     """Without trusted proxies, and from one that is none of them, the header is anybody's."""
-    for settings in ({}, {"proxies": "10.0.0.0/8"}):
+    for settings in ({}, {"trusted_proxies": "10.0.0.0/8"}):
         gateway = await launch(settings=settings)
         peer = await raw(to=gateway, upgrade=False)
         await peer.upgrade(X_Forwarded_For="198.51.100.7", X_Forwarded_Proto="https")
@@ -548,7 +551,7 @@ async def _arrive(gateway: Gateway, raw: OpenRaw, address: str) -> int | None:
 
 async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: OpenRaw) -> None:
     """Told on the open connection to try later; others are not affected, and room is given again."""
-    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 3})
+    gateway = await launch(settings={**PROXIES, "clients.connections_per_address_max": 3})
     codes = [await _arrive(gateway, raw, "198.51.100.7") for _ in range(5)]
     other = await _arrive(gateway, raw, "198.51.100.8")
     stream = await gateway.request(
@@ -559,11 +562,13 @@ async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: O
     assert other is None
     assert "event: closing" in stream.text
     assert "1013" in stream.text
-    assert await gateway.metric("gateway_connections_refused_total", reason="address") == 3
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="address") == 3
+    )
 
 
 async def test_a_place_is_given_back(launch: Launch, raw: OpenRaw) -> None:
-    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 1})
+    gateway = await launch(settings={**PROXIES, "clients.connections_per_address_max": 1})
     peer = await raw(to=gateway, upgrade=False)
     await peer.upgrade(X_Forwarded_For="198.51.100.7")
     await peer.expect("connected")
@@ -578,7 +583,7 @@ async def test_a_place_is_given_back(launch: Launch, raw: OpenRaw) -> None:
 
 async def test_an_ipv6_network_counts_as_one_address(launch: Launch, raw: OpenRaw) -> None:
     """One customer has a whole /64 to pick addresses from."""
-    gateway = await launch(settings={**PROXIES, "clients.per_address_max": 2})
+    gateway = await launch(settings={**PROXIES, "clients.connections_per_address_max": 2})
     codes = [await _arrive(gateway, raw, f"2001:db8:2::{n}") for n in range(1, 5)]
 
     assert codes == [None, None, 1013, 1013]
@@ -587,7 +592,7 @@ async def test_an_ipv6_network_counts_as_one_address(launch: Launch, raw: OpenRa
 
 async def test_clients_of_this_machine_are_not_counted(launch: Launch, connect: Connect) -> None:
     """They all have one address."""
-    gateway = await launch(settings={"clients.per_address_max": 1})
+    gateway = await launch(settings={"clients.connections_per_address_max": 1})
     for _ in range(3):
         await connect(to=gateway)
 

@@ -35,8 +35,8 @@ async def test_clients_are_told_to_come_back(launch: Launch, connect: Connect, n
 async def test_the_delay_is_drawn_from_the_configured_range(
     launch: Launch, connect: Connect
 ) -> None:
-    """shutdown.spread_seconds spreads those who come back."""
-    gateway = await launch(settings={"shutdown.spread_seconds": 60})
+    """shutdown.reconnect_spread_seconds spreads those who come back."""
+    gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 60})
     clients = [await connect(to=gateway) for _ in range(10)]
     gateway.kill(signal.SIGTERM)
     for client in clients:
@@ -71,7 +71,7 @@ async def test_a_peer_that_does_not_answer_does_not_hold_it_up(
     launch: Launch, raw: OpenRaw
 ) -> None:
     """Neither silent peers, nor such that do not read, nor idle HTTP connections."""
-    gateway = await launch(settings={"shutdown.seconds_max": 3})
+    gateway = await launch(settings={"shutdown.timeout_seconds": 3})
     silent = [await raw(to=gateway) for _ in range(5)]
     idle = await raw(to=gateway, upgrade=False)
     gateway.kill(signal.SIGTERM)
@@ -83,7 +83,7 @@ async def test_a_peer_that_does_not_answer_does_not_hold_it_up(
 
 async def test_a_second_signal_ends_it_at_once(launch: Launch, raw: OpenRaw) -> None:
     """Who is in a hurry need not wait for peers."""
-    gateway = await launch(settings={"shutdown.seconds_max": 60})
+    gateway = await launch(settings={"shutdown.timeout_seconds": 60})
     gateway.expected_exit = None
     peers = [await raw(to=gateway) for _ in range(3)]
     gateway.kill(signal.SIGTERM)

@@ -172,8 +172,8 @@ async def test_a_stream_that_stops_reading_catches_up_from_the_log(
 ) -> None:
     gateway = await launch(
         settings={
-            "log.events_max": 5000,
-            "clients.buffer_bytes_max": 4096,
+            "history.events_max": 5000,
+            "clients.write_buffer_bytes_max": 4096,
             "clients.send_buffer_bytes": 4096,
         }
     )
@@ -184,7 +184,7 @@ async def test_a_stream_that_stops_reading_catches_up_from_the_log(
             bus.send("slow", {"n": n, "x": "y" * 1000})
 
         async def lags() -> bool:
-            return bool(await gateway.metric("gateway_clients_lagging") == 1)
+            return bool(await gateway.metric("neurograph_gateway_clients_lagging") == 1)
 
         await eventually(lags)
         messages = await source.messages(4000)

@@ -73,7 +73,7 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
 ) -> None:
     """Bytes that come now and then do not buy time; others get in and get their events meanwhile."""
     count, seconds = full(2000, 300), full(10, 2)
-    gateway = await launch(settings={"clients.handshake_seconds": seconds})
+    gateway = await launch(settings={"clients.handshake_timeout_seconds": seconds})
     bus = await publisher(gateway.bus_in)
     witness = await connect("a", to=gateway)
 
@@ -99,14 +99,18 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
         for peer in peers:
             peer.close()
 
-    refused = await gateway.metric("gateway_connections_refused_total", reason="handshake")
+    refused = await gateway.metric(
+        "neurograph_gateway_connections_refused_total", reason="handshake"
+    )
     assert refused == count
 
 
 async def test_one_address_takes_no_more_places_than_it_may(launch: Launch) -> None:
     """The others from there are told to try later, and everybody else is welcome."""
     count, most = full(1000, 200), 50
-    gateway = await launch(settings={"proxies": "127.0.0.1", "clients.per_address_max": most})
+    gateway = await launch(
+        settings={"trusted_proxies": "127.0.0.1", "clients.connections_per_address_max": most}
+    )
     peers = [RawPeer(gateway.port) for _ in range(count)]
     try:
         await asyncio.gather(*(peer.upgrade(X_Forwarded_For="203.0.113.7") for peer in peers))
@@ -145,7 +149,9 @@ async def test_with_all_places_taken_the_gateway_still_answers(
     await client.ping()
     assert (await gateway.status())["connections"] == 20
     await idle[0].read_to_end()  # it has waited longest
-    assert await gateway.metric("gateway_connections_refused_total", reason="sockets") > 0
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="sockets") > 0
+    )
 
 
 async def test_a_process_without_files_lets_them_wait_and_recovers(
@@ -162,7 +168,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
         process.rlimit(psutil.RLIMIT_NOFILE, (highest + 1, limit[1]))
         peers = [RawPeer(gateway.port) for _ in range(50)]
         await eventually(
-            lambda: [r for r in gateway.records if r["event"] == "cannot accept"],
+            lambda: [r for r in gateway.records if r["message"] == "cannot_accept"],
             saying="it is logged",
         )
         process.rlimit(psutil.RLIMIT_NOFILE, limit)
@@ -170,7 +176,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
             assert (await peer.upgrade())[0] == 101
             peer.close()
 
-    assert await gateway.metric("gateway_connections_refused_total", reason="files") > 0
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="files") > 0
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:
@@ -194,7 +200,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:
 
 async def test_an_answer_that_nobody_reads_ends_in_time(launch: Launch) -> None:
     """Also if the peer goes on asking."""
-    gateway = await launch(settings={"clients.stall_seconds_max": 0.5})
+    gateway = await launch(settings={"clients.stall_timeout_seconds": 0.5})
     await gateway.broadcast({"channel": "big", "event": "x" * 1_000_000})
     peer = RawPeer(gateway.port, receive_buffer=4096)
     ask = b"GET /api/v1/websocket/channels/big/events HTTP/1.1\r\nHost: localhost\r\n\r\n"

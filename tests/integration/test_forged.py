@@ -198,7 +198,7 @@ def quoted(token: str) -> str:
 def nothing_is_logged_of(gateway: Gateway, tokens: Iterable[str]) -> None:
     """Neither a part of a token nor the key id that it names, as it is or decoded."""
     log = "\n".join(gateway.lines)
-    refusals = [one for one in gateway.records if one.get("event") == "refused"]
+    refusals = [one for one in gateway.records if one.get("message") == "token_refused"]
     pieces = {
         piece for token in tokens for piece in token.split(".") if len(piece) >= PIECE_CHARS_MIN
     }

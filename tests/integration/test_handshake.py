@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Gateway]:
     """A gateway that waits half a second for a request."""
-    with Gateway(settings={"clients.handshake_seconds": 0.5}) as gateway:
+    with Gateway(settings={"clients.handshake_timeout_seconds": 0.5}) as gateway:
         yield gateway
 
 

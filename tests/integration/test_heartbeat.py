@@ -9,8 +9,8 @@ from tests.support.raw import PING, PONG, TEXT
 from tests.support.waiting import eventually
 
 
-FAST = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 0.2}
-PATIENT = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 1.0}
+FAST = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 0.2}
+PATIENT = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 1.0}
 
 
 @pytest.mark.parametrize("settings", [FAST, PATIENT], ids=["short-grace", "long-grace"])
@@ -66,7 +66,7 @@ async def test_a_quiet_client_that_answers_stays(launch: Launch, raw: OpenRaw) -
 async def test_a_long_grace_does_not_stretch_the_interval(launch: Launch, raw: OpenRaw) -> None:
     """A client that answers is asked again after the interval that it was told, not after the grace."""
     gateway = await launch(
-        settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 60}
+        settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 60}
     )
     peer = await raw(to=gateway)
     for _ in range(5):
@@ -99,7 +99,7 @@ async def test_the_interval_is_told(launch: Launch, connect: Connect) -> None:
 
 async def test_a_client_under_load_answers_in_time(launch: Launch, connect: Connect) -> None:
     """Clients that pong stay through many rounds, all of them."""
-    gateway = await launch(settings={**FAST, "clients.heartbeat_grace_seconds": 1.0})
+    gateway = await launch(settings={**FAST, "clients.heartbeat_timeout_seconds": 1.0})
     clients = [await connect("metrics", to=gateway) for _ in range(50)]
     peer_rounds = await connect("connections", to=gateway)
     for n in range(20):

@@ -196,7 +196,7 @@ async def test_history_names_what_is_gone(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """An evicted range, or an epoch of another life, is a gap in the page."""
-    gateway = await launch(settings={"log.events_max": 20})
+    gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
     client = await connect("h", to=gateway)
     bus.send_numbered("h", range(1, 101))

@@ -105,9 +105,9 @@ def test_whatever_is_asked_is_answered_as_documented(
             case.validate_response(answer, checks=CHECKS)
 
     async def rests() -> bool:
-        return await guarded.metric("gateway_event_loop_tasks") <= before
+        return await guarded.metric("neurograph_gateway_event_loop_tasks") <= before
 
-    before = asyncio.run(guarded.metric("gateway_event_loop_tasks"))
+    before = asyncio.run(guarded.metric("neurograph_gateway_event_loop_tasks"))
     with requests.Session() as http:
         ask()
     asyncio.run(eventually(rests, saying="no task stays behind"))

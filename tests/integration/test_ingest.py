@@ -125,7 +125,7 @@ async def test_rejections_are_counted_in_metrics(own: Gateway, bad: Publisher) -
 
     async def agrees() -> bool:
         counts = (await own.rejections())["counts"]
-        found = await own.samples("gateway_events_rejected_total")
+        found = await own.samples("neurograph_gateway_events_rejected_total")
         return bool(counts) and counts == {s["reason"]: v for s, v in found if v}
 
     await eventually(agrees, saying="status and metrics agree")
@@ -184,13 +184,13 @@ async def test_log_lines_cannot_be_forged_by_a_topic(
     """What a publisher sends reaches the log escaped: one record per line, no control characters."""
     gateway = await launch()
     bad = await publisher(gateway.bus_in)
-    bad.send_frames(b'x\n{"level":"error","event":"forged"}\x1b[31m', b"{")
+    bad.send_frames(b'x\n{"level":"error","message":"forged"}\x1b[31m', b"{")
 
     async def counted() -> bool:
         return bool((await gateway.rejections())["counts"])
 
     await eventually(counted)
-    assert not any(r.get("event") == "forged" for r in gateway.records)
+    assert not any(r.get("message") == "forged" for r in gateway.records)
     assert not any("\x1b" in line for line in gateway.lines)
 
 

@@ -20,7 +20,7 @@ from tests.support.ws import Client
 
 CLIENTS = 20
 EVENTS = 2_000
-SMALL = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
+SMALL = {"clients.send_buffer_bytes": 32768, "clients.write_buffer_bytes_max": 32768}
 
 
 def rings(gateway: Gateway) -> int:
@@ -40,10 +40,10 @@ async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(
     ]
     for gateway in (uses, does_not):
         await connect("load", to=gateway)
-    told = any("no io_uring" in line for line in uses.lines)
+    told = any("io_uring_unavailable" in line for line in uses.lines)
 
     assert told is not (rings(uses) > rings(does_not))
-    assert not any("no io_uring" in line for line in does_not.lines)
+    assert not any("io_uring_unavailable" in line for line in does_not.lines)
 
 
 @pytest.mark.parametrize("io_uring", [True, False])
@@ -90,7 +90,7 @@ async def test_clients_of_every_kind_get_the_same(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Plain and compressed WebSockets and event streams, side by side in one cohort."""
-    gateway = await launch(settings={"clients.compressed_bytes_min": 1})
+    gateway = await launch(settings={"clients.compression_bytes_min": 1})
     bus = await publisher(gateway.bus_in)
     async with contextlib.AsyncExitStack() as stack:
         streams = [

@@ -51,7 +51,7 @@ async def test_clients_that_end_under_load_harm_nobody(
     end: Callable[[RawPeer], None],
 ) -> None:
     """A hundred clients of one channel end in the midst of a stream; the others miss nothing."""
-    gateway = await launch(settings={"log.events_max": 100_000, "log.bytes_max": 1 << 28})
+    gateway = await launch(settings={"history.events_max": 100_000, "history.bytes_max": 1 << 28})
     bus = await publisher(gateway.bus_in)
     first, last = await connect("crowd", to=gateway), await connect("crowd", to=gateway)
     peers = [await raw("/ws?channels=crowd", to=gateway) for _ in range(100)]

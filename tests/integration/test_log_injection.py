@@ -20,7 +20,7 @@ API = "/api/v1/websocket"
 MARK = "forged"
 STAMP = "2026-01-01T00:00:00.000000Z"
 NAMES = [
-    f'{end}{{"event":"{MARK}","level":"error","timestamp":"{STAMP}"}}{end}'
+    f'{end}{{"message":"{MARK}","level":"error","timestamp":"{STAMP}"}}{end}'
     for end in ("\n", "\r\n", "\r", "\x85", "\u2028", "\v", "\f")
 ] + [
     f"\n{STAMP} [error    ] {MARK}                      [gateway.audit]\n",
@@ -38,7 +38,11 @@ async def test_nothing_that_strangers_name_forges_a_line(
 ) -> None:
     """Users, targets, channels, topics, addresses, origins, hosts and paths, with an open door."""
     gateway = await launch(
-        settings={"logging.level": "debug", "logging.format": format, "proxies": "127.0.0.1"}
+        settings={
+            "logging.level": "debug",
+            "logging.format": format,
+            "trusted_proxies": "127.0.0.1",
+        }
     )
     bus = await publisher(gateway.bus_in)
     for n, name in enumerate(NAMES):
@@ -60,12 +64,12 @@ async def test_nothing_that_strangers_name_forges_a_line(
         for header in ("X-Forwarded-For", "Origin", "Host", "User-Agent", "Upgrade"):
             await ask_raw(gateway, header, name)
     await eventually(
-        lambda: any("rejected" in line and MARK in line for line in gateway.lines),
+        lambda: any("event_rejected" in line and MARK in line for line in gateway.lines),
         saying="what the bus brought is told",
     )
 
     every_line_is_the_gateways(gateway, format)
-    for event in ("connected", "broadcast", "rejected"):
+    for event in ("client_connected", "broadcast", "event_rejected"):
         assert any(event in line and MARK in line for line in gateway.lines), event
 
 
@@ -90,10 +94,10 @@ async def test_nothing_that_is_signed_forges_a_line_either(
     harmless = f"{MARK} O'Brien \\n \\u001b %s {{}}"
     client = await connect(to=gateway, headers=bearer(token(user=harmless)))
     await client.subscribe("no.such", "*")
-    await eventually(lambda: any("denied" in line for line in gateway.lines))
+    await eventually(lambda: any("subscription_denied" in line for line in gateway.lines))
 
     every_line_is_the_gateways(gateway, format)
-    assert any("connected" in line and MARK in line for line in gateway.lines)
+    assert any("client_connected" in line and MARK in line for line in gateway.lines)
 
 
 async def ask_raw(gateway: Gateway, header: str, name: str) -> None:
@@ -113,7 +117,7 @@ def every_line_is_the_gateways(gateway: Gateway, format: str) -> None:
     assert [] == [line for line in lines if not line.isprintable()]
     if format == "json":
         assert [] == [line for line in lines if not line.isascii()]
-        events = [json.loads(line)["event"] for line in lines]
+        events = [json.loads(line)["message"] for line in lines]
     else:
         found = [RECORD.fullmatch(line) for line in lines]
         assert [] == [line for line, match in zip(lines, found, strict=True) if match is None]

@@ -13,25 +13,25 @@ from tests.support.waiting import eventually
 
 
 NAMED = {
-    "gateway_connections": "gauge",
-    "gateway_connections_total": "counter",
-    "gateway_connections_closed_total": "counter",
-    "gateway_connection_duration_seconds": "histogram",
-    "gateway_subscriptions": "gauge",
-    "gateway_events_received_total": "counter",
-    "gateway_events_rejected_total": "counter",
-    "gateway_events_delivered_total": "counter",
-    "gateway_events_lost_total": "counter",
-    "gateway_bus_received_bytes_total": "counter",
-    "gateway_delivered_bytes_total": "counter",
-    "gateway_bus_latency_seconds": "histogram",
-    "gateway_fanout_latency_seconds": "histogram",
-    "gateway_clients_lagging": "gauge",
-    "gateway_log_events": "gauge",
-    "gateway_log_bytes": "gauge",
-    "gateway_write_buffer_bytes": "gauge",
-    "gateway_tick_events": "histogram",
-    "gateway_loop_lag_seconds": "histogram",
+    "neurograph_gateway_connections": "gauge",
+    "neurograph_gateway_connections_opened_total": "counter",
+    "neurograph_gateway_connections_closed_total": "counter",
+    "neurograph_gateway_connection_duration_seconds": "histogram",
+    "neurograph_gateway_subscriptions": "gauge",
+    "neurograph_gateway_events_received_total": "counter",
+    "neurograph_gateway_events_rejected_total": "counter",
+    "neurograph_gateway_events_delivered_total": "counter",
+    "neurograph_gateway_events_lost_total": "counter",
+    "neurograph_gateway_bus_received_bytes_total": "counter",
+    "neurograph_gateway_delivered_bytes_total": "counter",
+    "neurograph_gateway_bus_latency_seconds": "histogram",
+    "neurograph_gateway_fanout_latency_seconds": "histogram",
+    "neurograph_gateway_clients_lagging": "gauge",
+    "neurograph_gateway_history_events": "gauge",
+    "neurograph_gateway_history_bytes": "gauge",
+    "neurograph_gateway_write_buffer_bytes": "gauge",
+    "neurograph_gateway_batch_events": "histogram",
+    "neurograph_gateway_event_loop_lag_seconds": "histogram",
     "process_resident_memory_bytes": "gauge",
     "process_cpu_seconds_total": "counter",
     "process_open_fds": "gauge",
@@ -66,7 +66,7 @@ async def test_counts_agree_with_what_was_sent(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Received per channel, rejected, delivered, held, connections and subscriptions, as integers."""
-    gateway = await launch(settings={"log.events_max": 50})
+    gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
     one, two = await connect("m.a", "m.b", to=gateway), await connect("m.a", to=gateway)
     bus.send_numbered("m.a", range(120), enveloped=True)
@@ -77,24 +77,24 @@ async def test_counts_agree_with_what_was_sent(
     await two.events("m.a", 120)
 
     metric = gateway.metric
-    assert await metric("gateway_events_received_total", channel="m.a") == 120
-    assert await metric("gateway_events_received_total", channel="m.b") == 31
-    assert await metric("gateway_events_received_total") == 151
-    assert await metric("gateway_events_rejected_total", reason="invalid_json") == 1
-    assert await metric("gateway_events_rejected_total") == 1
-    assert await metric("gateway_events_delivered_total") == 2 * 120 + 31
-    assert await metric("gateway_events_lost_total") == 0
-    assert await metric("gateway_tick_events_sum") == 151
-    assert await metric("gateway_log_events", channel="m.a") == 50
-    assert await metric("gateway_log_events", channel="m.b") == 31
-    assert await metric("gateway_log_bytes", channel="m.b") > 31 * 50
-    assert await metric("gateway_connections") == 2
-    assert await metric("gateway_connections_total") == 2
-    assert await metric("gateway_subscriptions", channel="m.a") == 2
-    assert await metric("gateway_subscriptions", channel="m.b") == 1
-    assert await metric("gateway_delivered_bytes_total") > 271 * 50
-    assert await metric("gateway_bus_latency_seconds_count") >= 1
-    assert await metric("gateway_bus_latency_seconds_sum") < 120
+    assert await metric("neurograph_gateway_events_received_total", channel="m.a") == 120
+    assert await metric("neurograph_gateway_events_received_total", channel="m.b") == 31
+    assert await metric("neurograph_gateway_events_received_total") == 151
+    assert await metric("neurograph_gateway_events_rejected_total", reason="invalid_json") == 1
+    assert await metric("neurograph_gateway_events_rejected_total") == 1
+    assert await metric("neurograph_gateway_events_delivered_total") == 2 * 120 + 31
+    assert await metric("neurograph_gateway_events_lost_total") == 0
+    assert await metric("neurograph_gateway_batch_events_sum") == 151
+    assert await metric("neurograph_gateway_history_events", channel="m.a") == 50
+    assert await metric("neurograph_gateway_history_events", channel="m.b") == 31
+    assert await metric("neurograph_gateway_history_bytes", channel="m.b") > 31 * 50
+    assert await metric("neurograph_gateway_connections") == 2
+    assert await metric("neurograph_gateway_connections_opened_total") == 2
+    assert await metric("neurograph_gateway_subscriptions", channel="m.a") == 2
+    assert await metric("neurograph_gateway_subscriptions", channel="m.b") == 1
+    assert await metric("neurograph_gateway_delivered_bytes_total") > 271 * 50
+    assert await metric("neurograph_gateway_bus_latency_seconds_count") >= 1
+    assert await metric("neurograph_gateway_bus_latency_seconds_sum") < 120
 
 
 async def test_bytes_of_the_bus_are_counted(
@@ -109,7 +109,10 @@ async def test_bytes_of_the_bus_are_counted(
     bus.send_payload("bytes", b"1")
     await client.events("bytes", 2)
 
-    assert await gateway.metric("gateway_bus_received_bytes_total") == 5 + 100 + 5 + 1 + 5 + 1
+    assert (
+        await gateway.metric("neurograph_gateway_bus_received_bytes_total")
+        == 5 + 100 + 5 + 1 + 5 + 1
+    )
 
 
 async def test_connections_are_counted_by_their_end(
@@ -132,22 +135,22 @@ async def test_connections_are_counted_by_their_end(
     await bare.read_ending()
 
     async def all_gone() -> bool:
-        return await gateway.metric("gateway_connections") == 0
+        return await gateway.metric("neurograph_gateway_connections") == 0
 
     await eventually(all_gone)
-    found = await gateway.samples("gateway_connections_closed_total")
+    found = await gateway.samples("neurograph_gateway_connections_closed_total")
     codes = {labels["code"]: value for labels, value in found if value}
     assert codes == {"1000": 1, "1006": 1, "1003": 1, "other": 1, "1005": 1}
-    assert await gateway.metric("gateway_connection_duration_seconds_count") == 5
-    assert await gateway.metric("gateway_connections_total") == 5
-    assert await gateway.metric("gateway_subscriptions") == 0
+    assert await gateway.metric("neurograph_gateway_connection_duration_seconds_count") == 5
+    assert await gateway.metric("neurograph_gateway_connections_opened_total") == 5
+    assert await gateway.metric("neurograph_gateway_subscriptions") == 0
 
 
 async def test_evicted_events_are_counted_as_lost(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """As many as the gap names."""
-    gateway = await launch(settings={"log.events_max": 10})
+    gateway = await launch(settings={"history.events_max": 10})
     bus = await publisher(gateway.bus_in)
     first = await connect("lost", to=gateway)
     bus.send_numbered("lost", range(100))
@@ -157,7 +160,7 @@ async def test_evicted_events_are_counted_as_lost(
     await late.subscribe("lost", since={"epoch": epoch, "offset": 40})
     await late.events("lost", 10)
 
-    assert await gateway.metric("gateway_events_lost_total", reason="evicted") == 50
+    assert await gateway.metric("neurograph_gateway_events_lost_total", reason="evicted") == 50
 
 
 async def test_thousands_of_channels_make_a_bounded_number_of_series(
@@ -179,9 +182,9 @@ async def test_thousands_of_channels_make_a_bounded_number_of_series(
 
     assert max(series.values()) <= 150
     assert sum(series.values()) < 1500
-    assert await gateway.metric("gateway_events_received_total") == 2001
-    assert await gateway.metric("gateway_events_received_total", channel="other") > 1800
-    assert await gateway.metric("gateway_channels") >= 2001
+    assert await gateway.metric("neurograph_gateway_events_received_total") == 2001
+    assert await gateway.metric("neurograph_gateway_events_received_total", channel="other") > 1800
+    assert await gateway.metric("neurograph_gateway_channels") >= 2001
 
 
 async def test_what_strangers_send_makes_no_series(
@@ -198,7 +201,10 @@ async def test_what_strangers_send_makes_no_series(
         bus.send_payload(f"bad topic {code}", b"1")
 
     async def all_rejected() -> bool:
-        return await gateway.metric("gateway_events_rejected_total", reason="bad_topic") == 100
+        return (
+            await gateway.metric("neurograph_gateway_events_rejected_total", reason="bad_topic")
+            == 100
+        )
 
     await eventually(all_rejected)
     after = len((await gateway.request("GET", "/metrics")).text.splitlines())

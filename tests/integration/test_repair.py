@@ -58,22 +58,22 @@ async def test_what_the_bus_lost_comes_in_its_place_and_nobody_notices(
     assert record.numbers == list(range(2000))
     assert record.offsets == list(range(1, 2001))
     assert record.gaps == []
-    assert await gateway.metric("gateway_bus_lost_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
     lost = sum(n % 7 in {2, 3} or n == 1999 for n in range(2000))
-    assert await gateway.metric("gateway_bus_repaired_total") == lost
+    assert await gateway.metric("neurograph_gateway_bus_messages_recovered_total") == lost
 
 
 async def test_a_late_gateway_has_all_that_its_log_keeps_before_it_is_ready(
     launch: Launch, keeper: NewKeeper, connect: Connect, tmp_path: object
 ) -> None:
     """No slow joiner: what was published before the gateway came is asked for at its start."""
-    first = await launch(settings={"log.events_max": 500})
+    first = await launch(settings={"history.events_max": 500})
     bus = keeper(f"ipc://{first.folder}/pub", bind=True)
     for topic in range(30):
         for n in range(700):
             bus.send(f"topic.t{topic}", {"n": n})
     gateway = await launch(
-        connect=[bus.endpoint], settings={"log.events_max": 500, "bus.start_seconds": 1}
+        connect=[bus.endpoint], settings={"history.events_max": 500, "bus.discovery_seconds": 1}
     )
     bus.send("topic.t0", {"n": 700})
     client = await connect("topic.*", last=1000, to=gateway)
@@ -90,7 +90,7 @@ async def test_a_client_goes_on_after_the_gateway_was_killed(
     launch: Launch, keeper: NewKeeper, connect: Connect
 ) -> None:
     """Its position is the publisher's own number, so it means the same to the gateway's next life."""
-    gateway = await launch(settings={"bus.start_seconds": 0.5})
+    gateway = await launch(settings={"bus.discovery_seconds": 0.5})
     bus = keeper(gateway.bus_in)
     await known(gateway, bus)
     client = await connect("robots", to=gateway)
@@ -133,8 +133,8 @@ async def test_an_unanswered_request_becomes_a_gap_and_holds_nobody_up(
     record = client.channel("robots")
     assert record.numbers == [0, 1, 2, 8, 9, 10, 11]
     assert [(gap["reason"], gap["from"], gap["to"]) for gap in record.gaps] == [("bus_loss", 4, 8)]
-    assert await gateway.metric("gateway_bus_replay_failed_total") == 1
-    assert await gateway.metric("gateway_bus_held") == 0
+    assert await gateway.metric("neurograph_gateway_bus_replay_requests_failed_total") == 1
+    assert await gateway.metric("neurograph_gateway_bus_messages_held") == 0
 
 
 async def test_what_a_publisher_no_longer_keeps_is_named_exactly(
@@ -230,7 +230,12 @@ async def test_a_link_that_only_seems_up_is_replaced(launch: Launch, keeper: New
     bus.interval = 0.0
 
     async def reopened() -> bool:
-        return bool(await late.metric("gateway_bus_reopened_total", endpoint=bus.endpoint) >= 1)
+        return bool(
+            await late.metric(
+                "neurograph_gateway_bus_sockets_reopened_total", endpoint=bus.endpoint
+            )
+            >= 1
+        )
 
     await eventually(reopened)
 
@@ -239,7 +244,11 @@ async def test_on_demand_a_publisher_sees_who_watches(
     launch: Launch, keeper: NewKeeper, connect: Connect
 ) -> None:
     gateway = await launch(
-        settings={"log.on_demand": True, "bus.linger_seconds": 0.2, "sessions.ttl_seconds": 0.1},
+        settings={
+            "history.on_demand": True,
+            "bus.on_demand_idle_seconds": 0.2,
+            "sessions.ttl_seconds": 0.1,
+        },
         flags=["--set", "channels.metrics.on_demand=false"],
     )
     bus = keeper(gateway.bus_in)
@@ -262,7 +271,7 @@ async def test_on_demand_a_publisher_sees_who_watches(
     assert again.channel("camera").numbers == [20, 21]
     gaps = [(gap["reason"], gap["from"], gap["to"]) for gap in again.channel("camera").gaps]
     assert gaps == [("unwatched", 9, 20)]
-    assert await gateway.metric("gateway_bus_lost_total") == 0
+    assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
 
 
 async def test_replies_that_nobody_asked_for_or_that_are_broken_do_no_harm(

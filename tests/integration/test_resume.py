@@ -93,7 +93,7 @@ async def test_evicted_events_are_named_by_a_gap(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """What the log no longer holds is named exactly, before what it holds comes whole."""
-    gateway = await launch(settings={"log.events_max": 50})
+    gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
     first = await connect("evicted", to=gateway)
     position = await _fill(bus, first, "evicted", 200)
@@ -123,7 +123,7 @@ async def test_the_oldest_event_held_is_still_recovered(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """One offset decides: right before the oldest event held nothing was missed, one before it was."""
-    gateway = await launch(settings={"log.events_max": 50})
+    gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
     first = await connect("edge", to=gateway)
     position = await _fill(bus, first, "edge", 100)
@@ -198,7 +198,7 @@ async def test_there_is_no_seam_between_history_and_live(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """While events pour in, clients join from the past again and again: no hole, nothing twice."""
-    gateway = await launch(settings={"log.events_max": 100_000, "log.bytes_max": 1 << 28})
+    gateway = await launch(settings={"history.events_max": 100_000, "history.bytes_max": 1 << 28})
     bus = await publisher(gateway.bus_in)
     first = await connect("seam", to=gateway)
     await first.expect("subscribed")
@@ -240,7 +240,7 @@ async def test_there_is_no_seam_while_the_log_evicts(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """The same with a log that forgets fast: what is not delivered is in a gap, to the offset."""
-    gateway = await launch(settings={"log.events_max": 100})
+    gateway = await launch(settings={"history.events_max": 100})
     bus = await publisher(gateway.bus_in)
     first = await connect("evicting", to=gateway)
     await first.expect("subscribed")

@@ -45,7 +45,7 @@ async def _pour(bus: Publisher, count: int, per_second: int) -> None:
 
 
 def _settings(count: int) -> dict[str, object]:
-    return {"log.events_max": count + 1, "log.bytes_max": 1 << 28}
+    return {"history.events_max": count + 1, "history.bytes_max": 1 << 28}
 
 
 async def test_100_clients_get_every_event_in_order(
@@ -72,7 +72,7 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing_behind(
     launch: Launch, publisher: NewPublisher
 ) -> None:
     """After five waves of 400 clients under load the counts are back, and memory does not climb."""
-    gateway = await launch(settings={"sessions.remembered_max": 100})
+    gateway = await launch(settings={"sessions.disconnected_max": 100})
     bus = await publisher(gateway.bus_in)
     sizes = []
     for _ in range(5):

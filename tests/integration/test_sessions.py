@@ -79,7 +79,7 @@ async def test_what_was_not_acknowledged_is_delivered_again(
     launch: Launch, publisher: NewPublisher, raw: OpenRaw, connect: Connect
 ) -> None:
     """Events that a peer never read, between its last pong and the cut, are not lost with its socket."""
-    fast = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_grace_seconds": 0.2}
+    fast = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 0.2}
     gateway = await launch(settings=fast)
     bus = await publisher(gateway.bus_in)
     peer = await raw(to=gateway, upgrade=False)
@@ -113,7 +113,7 @@ async def test_evicted_events_are_a_gap_for_a_session_too(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """A session that was away too long is told what it missed."""
-    gateway = await launch(settings={"log.events_max": 20})
+    gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
     first = await connect("away", to=gateway)
     witness = await connect("away", to=gateway)
@@ -246,7 +246,7 @@ async def test_a_peer_that_never_answers_is_taken_over_too(
     await client.ping()
 
     async def released() -> bool:
-        return await gateway.metric("gateway_connections") == 1
+        return await gateway.metric("neurograph_gateway_connections") == 1
 
     await eventually(released)
     data = await peer.read_to_end()
@@ -276,7 +276,7 @@ async def test_a_session_expires(launch: Launch, connect: Connect) -> None:
 
 async def test_remembered_sessions_are_bounded(launch: Launch, connect: Connect) -> None:
     """Beyond the limit the session lost longest ago is forgotten first."""
-    gateway = await launch(settings={"sessions.remembered_max": 3})
+    gateway = await launch(settings={"sessions.disconnected_max": 3})
     lost = []
     for _ in range(5):
         client = await connect(to=gateway)
@@ -339,7 +339,7 @@ async def test_resuming_under_full_load_misses_nothing(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """A client that is cut again and again under load accounts for every offset."""
-    gateway = await launch(settings={"log.events_max": 200_000, "log.bytes_max": 1 << 28})
+    gateway = await launch(settings={"history.events_max": 200_000, "history.bytes_max": 1 << 28})
     bus = await publisher(gateway.bus_in)
     client = await connect("load", to=gateway)
     await client.expect("subscribed")

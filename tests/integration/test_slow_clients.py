@@ -20,8 +20,8 @@ from tests.support.ws import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 PADDING = "x" * 1000
-SMALL = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
-HOLDS_500 = {"log.events_max": 500, **SMALL}
+SMALL = {"clients.send_buffer_bytes": 32768, "clients.write_buffer_bytes_max": 32768}
+HOLDS_500 = {"history.events_max": 500, **SMALL}
 
 
 async def _publish(bus: Publisher, channel: str, numbers: range, *witnesses: Client) -> None:
@@ -75,7 +75,7 @@ async def test_a_client_within_the_log_catches_up_without_a_gap(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
     """Catching up comes from the log: while that holds everything, nothing is missed."""
-    gateway = await launch(settings={"log.events_max": 10_000, **SMALL})
+    gateway = await launch(settings={"history.events_max": 10_000, **SMALL})
     bus = await publisher(gateway.bus_in)
     peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)
     await peer.expect("subscribed")
@@ -170,7 +170,7 @@ async def test_a_client_that_stalls_for_too_long_is_closed(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
     """After stall_seconds_max it is closed as slow_consumer (4000) and all that it held is released."""
-    gateway = await launch(settings={**HOLDS_500, "clients.stall_seconds_max": 0.5})
+    gateway = await launch(settings={**HOLDS_500, "clients.stall_timeout_seconds": 0.5})
     bus = await publisher(gateway.bus_in)
     peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)
     await peer.expect("subscribed")
@@ -200,7 +200,7 @@ async def test_a_slow_client_that_reads_on_is_not_closed(
 ) -> None:
     """Catching up never counts as being slow: what counts is that the socket takes something."""
     gateway = await launch(
-        settings={"log.events_max": 10_000, **SMALL, "clients.stall_seconds_max": 1.0}
+        settings={"history.events_max": 10_000, **SMALL, "clients.stall_timeout_seconds": 1.0}
     )
     bus = await publisher(gateway.bus_in)
     peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)

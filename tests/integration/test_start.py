@@ -45,7 +45,7 @@ async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
     [
         (["--set", "clients.no_such_key=1"], {}, "clients.no_such_key"),
         (["--set", "clients.heartbeat_seconds=often"], {}, "clients.heartbeat_seconds"),
-        (["--set", "log.events_max=0"], {}, "log.events_max"),
+        (["--set", "history.events_max=0"], {}, "history.events_max"),
         (["--port", "99999"], {}, "port"),
         (["--connect", "nonsense"], {}, "connect"),
         ([], {"GATEWAY_PORT": "tcp://10.0.0.7:8000"}, "GATEWAY_PORT"),
@@ -142,7 +142,7 @@ async def test_retention_can_be_set_per_channel(
     """One channel keeps more, another less, by count and by age."""
     gateway = await launch(
         settings={
-            "log.events_max": 10,
+            "history.events_max": 10,
             "channels.metrics.events_max": 3,
             "channels.logs.age_seconds_max": 0.2,
         }
@@ -155,11 +155,11 @@ async def test_retention_can_be_set_per_channel(
         bus.send("own", {"n": n})
     await client.events("own", 20)
 
-    assert await gateway.metric("gateway_log_events", channel="metrics") == 3
-    assert await gateway.metric("gateway_log_events", channel="own") == 10
+    assert await gateway.metric("neurograph_gateway_history_events", channel="metrics") == 3
+    assert await gateway.metric("neurograph_gateway_history_events", channel="own") == 10
 
     async def aged() -> bool:
-        return await gateway.metric("gateway_log_events", channel="logs") <= 1
+        return await gateway.metric("neurograph_gateway_history_events", channel="logs") <= 1
 
     await eventually(aged)
 

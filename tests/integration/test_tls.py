@@ -132,7 +132,7 @@ async def test_old_versions_of_tls_are_refused(launch: Launch, served: Files, pe
 
 async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> None:
     """Plain HTTP, noise, silence: closed, counted, and nothing in the log that alarms."""
-    gateway = await _launch(launch, served, **{"clients.handshake_seconds": 0.5})
+    gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     for words in (
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\xff" * 100,
@@ -148,7 +148,7 @@ async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> Non
         assert b"HTTP" not in answer
         writer.close()
 
-    assert await gateway.metric("gateway_connections_refused_total", reason="tls") == 4
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="tls") == 4
     assert (await gateway.request("GET", "/healthz")).status == 200
 
 
@@ -156,20 +156,23 @@ async def test_tls_and_request_have_one_deadline(
     launch: Launch, served: Files, peers: Peers
 ) -> None:
     """After the greeting a client has only what is left of it."""
-    gateway = await _launch(launch, served, **{"clients.handshake_seconds": 0.5})
+    gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     peer = await peers(gateway, tls.trusting(served)).handshake()
     await peer.send_bytes(b"GET / HTTP/1.1\r\n")
 
     await peer.read_to_end()
-    assert await gateway.metric("gateway_connections_refused_total", reason="handshake") == 1
+    assert (
+        await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake")
+        == 1
+    )
 
 
 async def test_a_slow_client_catches_up_over_tls(
     launch: Launch, publisher: NewPublisher, served: Files, greeted: Greeted
 ) -> None:
     """It stops reading, lags, reads on from the log, and misses nothing."""
-    small = {"clients.send_buffer_bytes": 32768, "clients.buffer_bytes_max": 32768}
-    gateway = await _launch(launch, served, **small, **{"log.events_max": 10_000})
+    small = {"clients.send_buffer_bytes": 32768, "clients.write_buffer_bytes_max": 32768}
+    gateway = await _launch(launch, served, **small, **{"history.events_max": 10_000})
     bus = await publisher(gateway.bus_in)
     peer = await greeted(gateway, "/ws?channels=slow", 8192)
     await peer.expect("subscribed")
@@ -267,7 +270,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
     await eventually(renewed)
     await peer.send_json({"type": "ping"})
     assert (await peer.expect("pong"))["type"] == "pong"
-    assert any(record["event"] == "certificate replaced" for record in gateway.records)
+    assert any(record["message"] == "certificate_reloaded" for record in gateway.records)
 
 
 async def test_a_broken_new_certificate_changes_nothing(
@@ -280,7 +283,7 @@ async def test_a_broken_new_certificate_changes_nothing(
     other = tls.make(tmp_path, "other")
 
     def warned(times: int) -> bool:
-        return [r["event"] for r in gateway.records].count("certificate not replaced") == times
+        return [r["message"] for r in gateway.records].count("certificate_not_reloaded") == times
 
     served.cert.write_text("nonsense")
     await eventually(lambda: warned(1))
@@ -379,6 +382,6 @@ async def test_an_expired_certificate_is_a_warning(
     assert status == 0
     assert "expired at" in told
     assert "serve       https://" in told
-    assert [r["reason"] for r in gateway.records if r["event"] == "certificate"]
+    assert [r["reason"] for r in gateway.records if r["message"] == "certificate_warning"]
     with pytest.raises(ssl.SSLCertVerificationError):
         await peers(gateway, tls.trusting(files)).handshake()

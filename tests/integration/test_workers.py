@@ -195,10 +195,10 @@ async def test_every_worker_gives_the_same_answers(
         assert (2, 1) == (presence["subscribers"], presence["users"])
         assert (2, 10) == (detail["subscribers"], detail["position"]["offset"])
         assert [8, 9, 10] == [event["offset"] for event in history["events"]]
-        assert 2 == await crew.metric("gateway_connections")
-        assert 20 <= await crew.metric("gateway_events_delivered_total") <= 30
-        assert 2 == await crew.metric("gateway_connections_total")
-        assert 10 == await crew.metric("gateway_events_received_total", channel="load")
+        assert 2 == await crew.metric("neurograph_gateway_connections")
+        assert 20 <= await crew.metric("neurograph_gateway_events_delivered_total") <= 30
+        assert 2 == await crew.metric("neurograph_gateway_connections_opened_total")
+        assert 10 == await crew.metric("neurograph_gateway_events_received_total", channel="load")
         assert "ok" == (await crew.get_json("/healthz"))["status"]
         assert (await crew.get_json("/readyz"))["ready"]
 
@@ -238,7 +238,11 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     """A channel is fetched while any worker has a client that follows it, and no longer."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={"log.on_demand": True, "bus.linger_seconds": 0.2, "sessions.ttl_seconds": 0.1},
+        settings={
+            "history.on_demand": True,
+            "bus.on_demand_idle_seconds": 0.2,
+            "sessions.ttl_seconds": 0.1,
+        },
     )
     bus = await publisher(gateway.bus_in)
     one = await connect("asked", to=gateway)
@@ -262,7 +266,7 @@ async def test_on_demand_the_interest_of_all_workers_counts(
 async def test_a_user_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
     """And a token that a client brings later is counted, too."""
     gateway = await launch(
-        flags=["--workers", "2"], settings={**SETTINGS, "clients.per_user_max": 2}
+        flags=["--workers", "2"], settings={**SETTINGS, "clients.connections_per_user_max": 2}
     )
     gateway.token = token("admin", user="the test")
     for _ in range(2):
@@ -305,7 +309,7 @@ async def test_an_address_has_so_many_clients_at_all_workers(
     """As a proxy names it."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={"clients.per_address_max": 2, "proxies": "127.0.0.1"},
+        settings={"clients.connections_per_address_max": 2, "trusted_proxies": "127.0.0.1"},
     )
     far = {"X-Forwarded-For": "203.0.113.7"}
     clients = [await connect(to=gateway, headers=far) for _ in range(2)]
@@ -336,9 +340,9 @@ async def test_a_new_secret_counts_at_every_worker(
     gateway.errors_expected = True
 
     def said(event: str) -> int:
-        return [record["event"] for record in gateway.records].count(event)
+        return [record["message"] for record in gateway.records].count(event)
 
-    for content, event in (("short", "not reloaded"), (SECRET, "reloaded")):
+    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
         file.write_text(content)
         gateway.kill(signal.SIGHUP)
         await eventually(functools.partial(said, event))
@@ -346,7 +350,7 @@ async def test_a_new_secret_counts_at_every_worker(
     other = await elsewhere(gateway, connect, holder(gateway, client), headers=bearer(token("bot")))
 
     assert [["bot"], ["bot"]] == [one.hello["roles"] for one in (client, other)]
-    assert (1, 1) == (said("not reloaded"), said("reloaded"))
+    assert (1, 1) == (said("keys_not_reloaded"), said("keys_reloaded"))
 
 
 async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_path: Path) -> None:
@@ -373,7 +377,7 @@ async def test_what_a_role_may_do_holds_at_every_worker(launch: Launch, connect:
     """Over WebSocket and REST, and as long as the token lasts."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.warn_seconds": 0},
+        settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.expiry_warning_seconds": 0},
     )
     first = await connect(to=gateway, headers=bearer(token("bot", seconds=4)))
     other = await elsewhere(gateway, connect, holder(gateway, first))

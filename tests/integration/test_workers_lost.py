@@ -166,9 +166,12 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
 
     async def counters() -> dict[str, float]:
         names = [
-            *("gateway_events_delivered_total", "gateway_writes_total"),
-            *("gateway_connections_total", "gateway_connections_closed_total"),
-            *("gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
+            *("neurograph_gateway_events_delivered_total", "neurograph_gateway_writes_total"),
+            *(
+                "neurograph_gateway_connections_opened_total",
+                "neurograph_gateway_connections_closed_total",
+            ),
+            *("neurograph_gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
         ]
         return {name: await crew.metric(name) for name in names}
 
@@ -180,9 +183,9 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
     after = await counters()
 
     assert all(before[name] <= during[name] <= after[name] for name in before)
-    assert 200 <= before["gateway_events_delivered_total"]
-    assert 1 == after["gateway_connections_closed_total"]
-    assert 1 == await crew.metric("gateway_connections")
+    assert 200 <= before["neurograph_gateway_events_delivered_total"]
+    assert 1 == after["neurograph_gateway_connections_closed_total"]
+    assert 1 == await crew.metric("neurograph_gateway_connections")
 
 
 async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(
@@ -259,7 +262,7 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """What it has not read is bounded; the others get everything meanwhile."""
-    gateway = await launch(flags=["--workers", "2"], settings={"log.bytes_max": 1_000_000})
+    gateway = await launch(flags=["--workers", "2"], settings={"history.bytes_max": 1_000_000})
     bus = await publisher(gateway.bus_in)
     one = await connect("metrics", to=gateway)
     victim = holder(gateway, one)
@@ -269,7 +272,7 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
     victim.suspend()
 
     def given_up() -> bool:
-        return any("does not keep up" in line for line in gateway.lines)
+        return any("process_too_slow" in line for line in gateway.lines)
 
     sent = 0
     while not given_up():
@@ -294,7 +297,7 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
     def new() -> list[psutil.Process]:
         return [child for child in children() if child.pid not in known]
 
-    async with running(config, crew_module.make):
+    async with running(config, crew_module.Supervisor):
         monkeypatch.setattr(crew_module, "_START_SECONDS", 1.0)
         served = new()
         known |= {child.pid for child in served}
@@ -321,7 +324,7 @@ async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(
     files.cert.write_text("half of a certificate")
     victim = workers(gateway)[0]
     victim.kill()
-    await eventually(lambda: any("cannot start" in line for line in gateway.lines))
+    await eventually(lambda: any("worker_start_failed" in line for line in gateway.lines))
     ready = await gateway.get_json("/readyz")
     files.cert.write_bytes(good)
     await replaced(gateway, victim)
@@ -363,7 +366,7 @@ async def test_a_worker_that_only_starts_holds_up_no_drain(crew: Gateway, pair: 
     code, status = await other.closed(), await crew.exited()
 
     assert (1012, 0) == (code, status)
-    assert not any("cut short" in line for line in crew.lines)
+    assert not any("drain_timed_out" in line for line in crew.lines)
     assert not starts.is_running()
 
 
@@ -403,7 +406,7 @@ async def test_signals_to_a_worker_are_not_its_own(crew: Gateway, pair: Pair) ->
         worker.send_signal(signal.SIGINT)
     for client in clients:
         await client.ping()
-    await crew.metric("gateway_connections")
+    await crew.metric("neurograph_gateway_connections")
     for client in clients:
         await client.ping()
 

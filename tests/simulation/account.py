@@ -114,10 +114,8 @@ class Account:
         for first, last in self.named.get(incarnation, ()):
             accounted.update(range(first, last + 1))
         newest = min(newest, self.ends.get(incarnation, newest))
-        counts_as_lost = range(self.excused.get(incarnation, 0) + 1, newest + 1)
-        return [
-            n for n in counts_as_lost if n not in accounted and not (self.odd_only and n % 2 == 0)
-        ]
+        is_lost = range(self.excused.get(incarnation, 0) + 1, newest + 1)
+        return [n for n in is_lost if n not in accounted and not (self.odd_only and n % 2 == 0)]
 
     def excuse_end(self, incarnation: int, living: set[int], *, shared: bool) -> None:
         """Note that a publisher's life is over: what it published last may have been lost with it.

@@ -171,7 +171,7 @@ def check(world: World) -> None:
     """Hold every client's account against what was published."""
     assert not world.faults, world.faults[0]
     for gateway in world.gateways:
-        recovery = gateway.hub.ingest.recovery
+        recovery = gateway.hub.pipeline.ingest.recovery
         assert recovery.recovering == recovery.held == 0, "something still waits"
         assert not gateway.hub.fanout.lagging
         assert not gateway.hub.fanout.pending

@@ -37,8 +37,8 @@ def test_a_seed_is_a_world() -> None:
 def _lose_one_too_few(patch: pytest.MonkeyPatch) -> None:
     right = recovery.Recovery._pass_over
 
-    def wrong(self: Any, stream: Any, last: int, *, counts_as_lost: bool) -> None:
-        right(self, stream, last, counts_as_lost=counts_as_lost and last > stream.newest + 1)
+    def wrong(self: Any, stream: Any, last: int, *, is_lost: bool) -> None:
+        right(self, stream, last, is_lost=is_lost and last > stream.newest + 1)
         stream.newest = max(stream.newest, last)
 
     patch.setattr(recovery.Recovery, "_pass_over", wrong)

@@ -1,6 +1,6 @@
 """Publishers, gateways and clients in one deterministic world: everything that happens comes of a seed.
 
-The gateways are real cores (`Hub`) without sockets; links, publishers and clients are the simplest
+The gateways are real cores (`Core`) without sockets; links, publishers and clients are the simplest
 things that follow docs/protocol.md. Time is a number that the schedule moves.
 """
 
@@ -17,10 +17,9 @@ from gateway.core.ingest.recovery import ReplayRequest
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
-from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
 from tests.simulation.account import Account
-from tests.support.core import SECOND, Socket, make_hub, somebody
+from tests.support.core import SECOND, Core, Socket, make_hub, somebody
 
 
 TOPICS = ["alpha", "beta"]
@@ -99,10 +98,10 @@ class Gateway:
     def begin(self) -> None:
         """Start, or start anew after a kill: whatever was known is gone."""
         self.table += 1
-        self.hub: Hub = make_hub(
+        self.hub: Core = make_hub(
             epoch=f"{self.name}{self.table}",
             events_max=self.world.events_max,
-            remembered_max=1000,
+            disconnected_max=1000,
             started_ns=self.world.now_ns,
         )
         self.hub.fanout.on_pending = self._ready
@@ -118,7 +117,7 @@ class Gateway:
         if batch:
             self.hub.tick(batch, now_ns=now_ns)
         if self.replies:
-            self.hub.replayed([self.replies.popleft()], now_ns=now_ns)
+            self.hub.pipeline.receive_replies([self.replies.popleft()], now_ns=now_ns)
         self._ask()
 
     def _hear(self, frames: list[bytes]) -> None:
@@ -137,7 +136,7 @@ class Gateway:
         acts = [self.write, self.flush]
         self.world.random.shuffle(acts)
         acts[0]()
-        self.hub.expire(now_ns=self.world.now_ns)
+        self.hub.pipeline.expire(now_ns=self.world.now_ns)
         acts[1]()
         self._ask()
 
@@ -148,7 +147,7 @@ class Gateway:
         self.hub.fanout.flush(now_ns=self.world.now_ns)
 
     def _ask(self) -> None:
-        for ask in self.hub.ingest.recovery.take_requests():
+        for ask in self.hub.pipeline.ingest.recovery.take_requests():
             for publisher in self.world.publishers:
                 if publisher.name == ask.endpoint:
                     reply = publisher.answer(ask)
@@ -189,14 +188,16 @@ class Client(Socket):
             conditions=self.world.conditions(self.options),
         )
         now_ns = self.world.now_ns
-        self.session = gateway.hub.arrive(connect_request, self._reader, now_ns=now_ns)
+        self.session = gateway.hub.connect(connect_request, self._reader, now_ns=now_ns)
 
     def disconnect(self, *, sent_away: bool = False) -> None:
         assert self.gateway is not None
         if sent_away:
             self.gateway.hub.fanout.flush_reader(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
-            self.gateway.hub.depart(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
+            self.gateway.hub.disconnect(
+                self.session, code=1006, seconds=1, now_ns=self.world.now_ns
+            )
         self.gateway = None
         self.writing_paused = False
 

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
+from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.ingest.recovery import JOIN_NS, Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
-from gateway.core.protocol.messages import Position
-from gateway.core.sessions.hub import Hub
+from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position
+from gateway.core.sessions.broadcast import broadcast
+from gateway.core.sessions.hub import Hub, Welcome
+from gateway.core.sessions.observer import LocalObserver
 from gateway.core.sessions.permissions import Grants, Identity, Policy
 from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
-from gateway.core.sessions.requests import ConnectRequest, Welcome
+from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.core.sessions.store import SessionStore
 
 
 SECOND = 1_000_000_000
+
+
+class Core(Hub):
+    """A hub, and the pipeline that fills its logs."""
+
+    pipeline: Pipeline
+
+    def tick(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Bring bus messages, all in one wake-up."""
+        return self.pipeline.receive(batch, now_ns=now_ns)
+
+    def broadcast(self, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
+        """Send an event as over REST."""
+        return broadcast(self, self.pipeline, message, by, now_ns=now_ns)
 
 
 def make_hub(
@@ -35,31 +52,35 @@ def make_hub(
     ttl_seconds: int = 300,
     channels_max: int = 20,
     epoch: str = "e1",
-    remembered_max: int = 5,
+    disconnected_max: int = 5,
     retentions: Mapping[str, Retention] | None = None,
     started_ns: int = -JOIN_NS,
-) -> Hub:
+) -> Core:
     logs = Logs(
         epoch=epoch,
         channels_max=channels_max,
         retention=Retention(events_max=events_max),
         retentions=retentions,
     )
-    return Hub(
-        logs=logs,
-        ingest=Ingest(
-            payload_bytes_max=10_000,
-            rejections_kept=10,
-            admit=logs.admit,
-            recovery=Recovery(
-                sequences=Streams(streams_max=10), started_ns=started_ns, history=logs.history
-            ),
+    ingest = Ingest(
+        payload_bytes_max=10_000,
+        rejections_max=10,
+        admit=logs.admit,
+        recovery=Recovery(
+            streams=Streams(streams_max=10), started_ns=started_ns, history=logs.history
         ),
+    )
+    pipeline = Pipeline(ingest=ingest, logs=logs)
+    fanout = Fanout(logs.by_name, epoch=epoch)
+    logs.on_append(fanout.deliver)
+    hub = Core(
+        logs=logs,
+        fanout=fanout,
         store=SessionStore(
             epoch=epoch,
             ttl_ns=ttl_seconds * SECOND,
             messages_max=events_max,
-            remembered_max=remembered_max,
+            disconnected_max=disconnected_max,
         ),
         welcome=Welcome(
             server=messages.Server("test", "0"),
@@ -67,12 +88,16 @@ def make_hub(
             session_ttl_seconds=ttl_seconds,
             message_bytes_max=65536,
         ),
-        allowed=ClientLimits(
+        limits=ClientLimits(
             subscriptions_max=8,
             wildcards_max=4,
             rates=dict.fromkeys(("messages", "subscribes", "pings"), RateLimit(10**9, 1)),
         ),
+        observer=LocalObserver(logs, fanout),
+        bus_state=lambda: pipeline.bus_state,
     )
+    hub.pipeline = pipeline
+    return hub
 
 
 _ALL = Grants((">",), (">", EVERYONE, PERSONAL), (">",), True)
@@ -146,12 +171,12 @@ class Peer(Socket):
             last=last,
             since=since,
         )
-        self.session = self.hub.arrive(connect_request, self._reader, now_ns=now_ns)
+        self.session = self.hub.connect(connect_request, self._reader, now_ns=now_ns)
         return self.session
 
     def disconnect(self, *, now_ns: int = 0) -> None:
         assert self.session is not None
-        self.hub.depart(self.session, code=1006, seconds=1, now_ns=now_ns)
+        self.hub.disconnect(self.session, code=1006, seconds=1, now_ns=now_ns)
         self.writing_paused = False
 
     def say(self, now_ns: int = 0, **message: Any) -> list[dict[str, Any]]:
@@ -189,7 +214,7 @@ class Peer(Socket):
             data = data[at + size :]
 
 
-def publish(hub: Hub, channel: str, count: int = 1, *, now_ns: int = 0) -> None:
+def publish(hub: Core, channel: str, count: int = 1, *, now_ns: int = 0) -> None:
     """Bring events over the bus, all in one tick."""
     payload = b'{"event_type":"x","data":{"client_id":"c","status":"s"}}'
     tick = hub.tick([[channel.encode(), payload]] * count, now_ns=now_ns)

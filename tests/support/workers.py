@@ -52,12 +52,12 @@ async def elsewhere(
 
 def started(gateway: Gateway, count: int) -> bool:
     """Whether so many workers have been ready, in all."""
-    return sum("worker ready" in line for line in gateway.lines) >= count
+    return sum("worker_ready" in line for line in gateway.lines) >= count
 
 
 def lost(gateway: Gateway, count: int) -> bool:
     """Whether the gateway has noticed that so many workers ended, in all."""
-    return sum("worker lost" in line for line in gateway.lines) >= count
+    return sum("worker_lost" in line for line in gateway.lines) >= count
 
 
 async def replaced(gateway: Gateway, victim: psutil.Process) -> None:

@@ -45,7 +45,7 @@ def test_a_line_for_machines_is_one_json_object() -> None:
     record = json.loads(line)
     assert record.pop("timestamp").endswith("Z")
     assert {
-        "event": "listening",
+        "message": "listening",
         "level": "info",
         "logger": "test",
         "url": "http://127.0.0.1:8000",
@@ -61,7 +61,7 @@ def test_a_terminal_gets_readable_lines_and_anything_else_gets_json() -> None:
 
     assert "listening" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
-    assert "listening" == json.loads(pipe.getvalue())["event"]
+    assert "listening" == json.loads(pipe.getvalue())["message"]
 
 
 def test_what_is_less_severe_than_the_level_is_left_out() -> None:
@@ -71,7 +71,7 @@ def test_what_is_less_severe_than_the_level_is_left_out() -> None:
     logs.logger("test").info("left out")
     logs.logger("test").warning("kept")
 
-    assert ["kept"] == [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert ["kept"] == [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
 
 
 def test_what_libraries_log_takes_the_same_way() -> None:
@@ -82,7 +82,7 @@ def test_what_libraries_log_takes_the_same_way() -> None:
 
     record = json.loads(stream.getvalue())
     assert ("Error from 10.0.0.1", "error", "aiohttp.server") == (
-        record["event"],
+        record["message"],
         record["level"],
         record["logger"],
     )
@@ -96,7 +96,7 @@ def test_python_warnings_take_the_same_way() -> None:
         warnings.warn("old", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
 
-    assert "UserWarning: old" in json.loads(stream.getvalue())["event"]
+    assert "UserWarning: old" in json.loads(stream.getvalue())["message"]
 
 
 def test_a_second_set_up_replaces_the_first() -> None:
@@ -181,17 +181,17 @@ def test_a_text_without_end_is_cut_off() -> None:
 def test_at_most_so_many_messages_pass_per_interval_and_key() -> None:
     limit = logs.Throttle(count=2, interval_seconds=10)
 
-    assert [0, 0, None, None] == [limit.admit("a", now=float(second)) for second in range(4)]
-    assert 0 == limit.admit("b", now=3.0)
+    assert [0, 0, None, None] == [limit.allow("a", now=float(second)) for second in range(4)]
+    assert 0 == limit.allow("b", now=3.0)
 
 
 def test_the_first_message_of_the_next_interval_tells_how_many_were_suppressed() -> None:
     limit = logs.Throttle(count=1, interval_seconds=10)
     for second in range(4):
-        limit.admit("a", now=float(second))
+        limit.allow("a", now=float(second))
 
-    assert 3 == limit.admit("a", now=10.0)
-    assert 0 == limit.admit("a", now=20.0)
+    assert 3 == limit.allow("a", now=10.0)
+    assert 0 == limit.allow("a", now=20.0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5))))
@@ -201,7 +201,7 @@ def test_every_message_is_let_through_or_counted(steps: list[tuple[str, float]])
     now = passed = told = unreported = 0.0
     for key, pause in steps:
         now += pause
-        answer = limit.admit(key, now=now)
+        answer = limit.allow(key, now=now)
         if answer is None:
             unreported += 1
         else:
@@ -214,7 +214,7 @@ def test_every_message_is_let_through_or_counted(steps: list[tuple[str, float]])
 def test_keys_make_room_for_others() -> None:
     limit = logs.Throttle(count=1, interval_seconds=10, keys_max=2)
     for key in "abc":
-        limit.admit(key, now=0.0)
+        limit.allow(key, now=0.0)
 
-    assert 0 == limit.admit("a", now=1.0)  # forgotten, so it begins anew
-    assert limit.admit("c", now=1.0) is None
+    assert 0 == limit.allow("a", now=1.0)  # forgotten, so it begins anew
+    assert limit.allow("c", now=1.0) is None

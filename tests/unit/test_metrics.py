@@ -9,13 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.ingest.ingest import Reason
 from gateway.core.protocol.events import STANDARD
-from gateway.core.sessions.hub import Hub
 from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
-from tests.support.core import Peer, make_hub, publish
+from tests.support.core import Core, Peer, make_hub, publish
 
 
-def make(hub: Hub) -> Metrics:
-    return Metrics(hub, links=list, buffers=lambda: [3, 5])
+def make(hub: Core) -> Metrics:
+    return Metrics(hub, hub.pipeline, endpoints=list, buffers=lambda: [3, 5])
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
@@ -43,20 +42,20 @@ async def test_what_came_in_and_went_out_is_counted_once_each() -> None:
     metrics.closed(3999, 2.0)
     seen = samples(metrics)
 
-    assert seen["gateway_events_received_total", "robots"] == 4
-    assert seen["gateway_events_rejected_total", "invalid_json"] == 1
-    assert seen["gateway_bus_received_bytes_total", ""] == 5 * 6 + 4 * len(event) + 1
-    assert seen["gateway_events_delivered_total", ""] == 12
-    assert seen["gateway_writes_total", ""] == 3
-    assert seen["gateway_connections_total", ""] == 3
-    assert seen["gateway_connections", ""] == 3
-    assert seen["gateway_subscriptions", "robots"] == 3
-    assert seen["gateway_connections_closed_total", "1006"] == 1
-    assert seen["gateway_connections_closed_total", "other"] == 1
-    assert seen["gateway_log_events", "robots"] == 4
-    assert seen["gateway_write_buffer_bytes", ""] == 8
-    assert seen["gateway_write_buffer_max_bytes", ""] == 5
-    assert seen["gateway_fanout_latency_seconds_count", ""] == 1
+    assert seen["neurograph_gateway_events_received_total", "robots"] == 4
+    assert seen["neurograph_gateway_events_rejected_total", "invalid_json"] == 1
+    assert seen["neurograph_gateway_bus_received_bytes_total", ""] == 5 * 6 + 4 * len(event) + 1
+    assert seen["neurograph_gateway_events_delivered_total", ""] == 12
+    assert seen["neurograph_gateway_writes_total", ""] == 3
+    assert seen["neurograph_gateway_connections_opened_total", ""] == 3
+    assert seen["neurograph_gateway_connections", ""] == 3
+    assert seen["neurograph_gateway_subscriptions", "robots"] == 3
+    assert seen["neurograph_gateway_connections_closed_total", "1006"] == 1
+    assert seen["neurograph_gateway_connections_closed_total", "other"] == 1
+    assert seen["neurograph_gateway_history_events", "robots"] == 4
+    assert seen["neurograph_gateway_write_buffer_bytes", ""] == 8
+    assert seen["neurograph_gateway_write_buffer_max_bytes", ""] == 5
+    assert seen["neurograph_gateway_fanout_latency_seconds_count", ""] == 1
 
 
 async def test_events_that_a_lagging_client_missed_are_counted_as_lost() -> None:
@@ -66,13 +65,13 @@ async def test_events_that_a_lagging_client_missed_are_counted_as_lost() -> None
     peer.connect("robots")
     peer.writing_paused = True
     publish(hub, "robots", 10)
-    assert samples(metrics)["gateway_clients_lagging", ""] == 1
+    assert samples(metrics)["neurograph_gateway_clients_lagging", ""] == 1
     peer.read_on()
     seen = samples(metrics)
 
-    assert seen["gateway_events_lost_total", "evicted"] == 6
-    assert seen["gateway_clients_lagged_total", ""] == 1
-    assert seen["gateway_clients_lagging", ""] == 0
+    assert seen["neurograph_gateway_events_lost_total", "evicted"] == 6
+    assert seen["neurograph_gateway_clients_lagged_total", ""] == 1
+    assert seen["neurograph_gateway_clients_lagging", ""] == 0
 
 
 async def test_ever_more_channels_do_not_make_ever_more_series() -> None:
@@ -84,7 +83,7 @@ async def test_ever_more_channels_do_not_make_ever_more_series() -> None:
     received = {
         label: value
         for (name, label), value in samples(metrics).items()
-        if name == "gateway_events_received_total"
+        if name == "neurograph_gateway_events_received_total"
     }
 
     assert len(received) <= CHANNEL_LABELS_MAX + 1
@@ -96,8 +95,8 @@ async def test_two_gateways_in_one_process_do_not_share_metrics() -> None:
     one, other = make(make_hub()), make(make_hub())
     one.opened()
 
-    assert samples(one)["gateway_connections_total", ""] == 1
-    assert samples(other)["gateway_connections_total", ""] == 0
+    assert samples(one)["neurograph_gateway_connections_opened_total", ""] == 1
+    assert samples(other)["neurograph_gateway_connections_opened_total", ""] == 0
 
 
 async def test_standard_channels_keep_their_labels_whoever_comes_first() -> None:
@@ -110,7 +109,7 @@ async def test_standard_channels_keep_their_labels_whoever_comes_first() -> None
     metrics.tick(tick, now_ns=0)
     seen = samples(metrics)
 
-    assert [seen["gateway_events_received_total", name] for name in STANDARD] == [1] * 6
+    assert [seen["neurograph_gateway_events_received_total", name] for name in STANDARD] == [1] * 6
 
 
 async def test_what_may_be_counted_later_stands_at_zero_from_the_start() -> None:
@@ -118,10 +117,10 @@ async def test_what_may_be_counted_later_stands_at_zero_from_the_start() -> None
     seen = samples(make(make_hub()))
 
     reasons = get_args(Reason)
-    assert [seen["gateway_events_rejected_total", reason] for reason in reasons] == [0] * len(
-        reasons
-    )
-    assert seen["gateway_events_lost_total", "evicted"] == 0
+    assert [seen["neurograph_gateway_events_rejected_total", reason] for reason in reasons] == [
+        0
+    ] * len(reasons)
+    assert seen["neurograph_gateway_events_lost_total", "evicted"] == 0
 
 
 async def test_latency_is_that_of_the_oldest_event_and_only_where_publishers_tell() -> None:
@@ -140,5 +139,5 @@ async def test_latency_is_that_of_the_oldest_event_and_only_where_publishers_tel
     metrics.tick(ahead, now_ns=20 * second)
     seen = samples(metrics)
 
-    assert seen["gateway_bus_latency_seconds_count", ""] == 2
-    assert seen["gateway_bus_latency_seconds_sum", ""] == 2
+    assert seen["neurograph_gateway_bus_latency_seconds_count", ""] == 2
+    assert seen["neurograph_gateway_bus_latency_seconds_sum", ""] == 2

@@ -20,6 +20,9 @@ from tests.conftest import (
     channel as channel,
 )
 from tests.conftest import (
+    connect as connect,
+)
+from tests.conftest import (
     gateway as gateway,
 )
 from tests.conftest import (

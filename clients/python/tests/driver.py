@@ -7,7 +7,15 @@ import json
 import sys
 from typing import Any
 
-from neurograph_client import Backoff, Client, Closed, Event, RequestRefused, State, Subscription
+from neurograph_client import (
+    Backoff,
+    Client,
+    ClosedError,
+    Event,
+    RequestRefusedError,
+    State,
+    Subscription,
+)
 
 
 def say(saw: str, **fields: Any) -> None:
@@ -54,7 +62,7 @@ class Driver:
     async def _run(self) -> None:
         try:
             await self.client.run_forever()
-        except Closed as closed:
+        except ClosedError as closed:
             say("error", code=closed.reason)
 
     async def subscribe(self, name: str, channels: list[str], **options: Any) -> None:
@@ -68,7 +76,7 @@ class Driver:
     async def _confirmed(self, name: str, subscription: Subscription[Any]) -> None:
         try:
             await subscription.confirmed()
-        except RequestRefused as refused:
+        except RequestRefusedError as refused:
             say("error", name=name, code=refused.code)
         else:
             say("subscribed", name=name)
@@ -84,9 +92,9 @@ class Driver:
                 else:
                     rest = {"from": item.from_, "to": item.to, "count": item.count}
                     say("gap", **where, **rest, reason=item.reason)
-        except RequestRefused as refused:
+        except RequestRefusedError as refused:
             say("error", name=name, code=refused.code)
-        except Closed:
+        except ClosedError:
             return
 
     async def pause(self, name: str) -> None:

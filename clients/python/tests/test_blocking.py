@@ -10,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from neurograph_client import BlockingClient, Event, NotConnected, RequestRefused, connect
+from neurograph_client import BlockingClient, Event, NotConnectedError, RequestRefusedError, connect
 
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
@@ -46,7 +46,7 @@ def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
         assert client.broadcast("t", 1) >= 1
         assert client.subscriptions() == []
         assert client.status()["ready"] is True
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRefusedError):
             next(iter(client.events("no channel")))
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -72,7 +72,7 @@ async def test_closing_from_another_thread_ends_the_loop(gateway: Gateway, chann
 
 
 def test_a_gateway_that_is_not_there() -> None:
-    with pytest.raises(NotConnected):
+    with pytest.raises(NotConnectedError):
         connect(f"http://127.0.0.1:{free_port()}", timeout=0.3)
     assert threads() == []
 
@@ -98,7 +98,7 @@ async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channe
     """At whichever moment: an answer, or word that the client was closed; nobody waits for ever."""
 
     def ask_on(client: BlockingClient, asking: threading.Event) -> None:
-        with contextlib.suppress(RuntimeError, NotConnected):
+        with contextlib.suppress(RuntimeError, NotConnectedError):
             while True:
                 asking.set()
                 client.subscriptions()

@@ -1,4 +1,4 @@
-"""The types of events have one source: the gateway's models."""
+"""The types of events and the codes have one source: the gateway's declarations."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import importlib.util
 from pathlib import Path
 
 from neurograph_client import METRICS, models
+from neurograph_client.connection import may_reconnect
 
+from gateway.core.protocol import errors
 from gateway.core.protocol.events import STANDARD
 
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_models_are_those_of_the_gateway() -> None:
+def test_models_and_codes_are_those_of_the_gateway() -> None:
     """If this fails, `make models` writes them anew."""
     spec = importlib.util.spec_from_file_location("generate_models", ROOT / "generate_models.py")
     assert spec is not None
@@ -21,7 +23,8 @@ def test_the_models_are_those_of_the_gateway() -> None:
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
 
-    assert generator.TARGET.read_text() == generator.models()
+    texts = generator.modules()
+    assert texts == {path: path.read_text() for path in texts}
 
 
 def test_each_standard_channel_has_a_name_with_a_type() -> None:
@@ -29,3 +32,10 @@ def test_each_standard_channel_has_a_name_with_a_type() -> None:
 
     assert named == set(STANDARD)
     assert METRICS == "metrics"
+
+
+def test_close_codes_have_the_same_advice_as_in_the_gateway() -> None:
+    """A client that gets no `closing` message reconnects after the same codes."""
+    advice = {code: code.reconnect for code in errors.CloseCode}
+
+    assert advice == {code: may_reconnect(code) for code in errors.CloseCode}

@@ -8,7 +8,7 @@ import os
 
 import psutil
 import pytest
-from neurograph_client import Backoff, Client, Closed, Ended, Event, Gap
+from neurograph_client import Backoff, Client, ClosedError, Disconnect, Event, Gap
 
 from tests.conftest import Launch, NewPublisher
 from tests.support.gateway import Gateway
@@ -25,8 +25,8 @@ SOON = Backoff(0.001, 0.005)
 MB = 1 << 20
 
 
-async def reconnected(client: Client, connects: int) -> None:
-    await eventually(lambda: client.connects > connects, every=0.001)
+async def reconnected(client: Client, connection_count: int) -> None:
+    await eventually(lambda: client.connection_count > connection_count, every=0.001)
 
 
 async def test_many_reconnects_leave_nothing_behind(
@@ -40,13 +40,13 @@ async def test_many_reconnects_leave_nothing_behind(
 
         async def lose(times: int) -> None:
             for _ in range(times):
-                connects = client.connects
+                connection_count = client.connection_count
                 bus.send(channel, {"n": len(seen) + 1})
                 between.cut()
                 item = await anext(events)
                 assert isinstance(item, Event)
                 seen.append(item.data["n"])
-                await reconnected(client, connects)
+                await reconnected(client, connection_count)
 
         await lose(100)
         gc.collect()
@@ -59,7 +59,7 @@ async def test_many_reconnects_leave_nothing_behind(
         grown = process.memory_info().rss - memory
 
     assert seen == list(range(1, LOST + 1))
-    assert client.connects > LOST
+    assert client.connection_count > LOST
     assert grown < 8 * MB
 
 
@@ -77,33 +77,40 @@ async def test_states_are_told(gateway: Gateway, proxy: NewProxy) -> None:
     states: list[str] = []
     async with Client(between.url, backoff=SOON, on_state=states.append) as client:
         between.cut()
-        await eventually(lambda: client.connects == 2)
-        assert client.last_end is not None
-        assert client.last_end.reconnect
+        await eventually(lambda: client.connection_count == 2)
+        assert client.last_disconnect is not None
+        assert client.last_disconnect.reconnect
 
-    assert states == ["connecting", "connected", "waiting", "connecting", "connected", "closed"]
+    assert states == [
+        "connecting",
+        "connected",
+        "reconnecting",
+        "connecting",
+        "connected",
+        "closed",
+    ]
 
 
 async def test_a_gateway_that_closes_says_when_to_come_back(
     launch: Launch, proxy: NewProxy
 ) -> None:
     """Not before the delay that it gave, though the backoff would be shorter."""
-    gateway = await launch(settings={"shutdown.spread_seconds": 1})
+    gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 1})
     between = await proxy(gateway)
-    changes: list[tuple[str, float, Ended | None]] = []
+    changes: list[tuple[str, float, Disconnect | None]] = []
     now = asyncio.get_running_loop().time
 
     def note(state: str) -> None:
-        changes.append((state, now(), client.last_end))
+        changes.append((state, now(), client.last_disconnect))
 
     client = Client(between.url, backoff=SOON, on_state=note)
     async with client:
         gateway.kill(15)
         await eventually(lambda: len(changes) >= 4)
         await gateway.exited()
-    (waiting, since, end), (connecting, until, _) = changes[2:4]
+    (reconnecting, since, end), (connecting, until, _) = changes[2:4]
 
-    assert (waiting, connecting) == ("waiting", "connecting")
+    assert (reconnecting, connecting) == ("reconnecting", "connecting")
     assert end is not None
     assert (end.code, end.reason, end.reconnect) == (1012, "restart", True)
     assert until - since >= (end.after or 0.0) - 0.01
@@ -112,16 +119,16 @@ async def test_a_gateway_that_closes_says_when_to_come_back(
 async def test_a_session_that_another_took_is_not_fought_for(
     gateway: Gateway, channel: str
 ) -> None:
-    """4500: whoever waits for an event is told, and nothing connects again."""
+    """4500: a reader that waits for an event gets the error, and the client does not reconnect."""
     async with Client(gateway.url, backoff=SOON) as client, client.subscribe(channel) as events:
         thief = Client(gateway.url)
         thief._link.hello = dict(client._link.hello)
         async with thief:
-            with pytest.raises(Closed) as closed:
+            with pytest.raises(ClosedError) as closed:
                 await anext(events)
             assert closed.value.code == 4500
             assert thief.info.resumed
-            assert client.connects == 1
+            assert client.connection_count == 1
 
 
 async def test_personal_messages_that_may_be_lost_are_a_gap(
@@ -162,9 +169,9 @@ async def test_positions_that_fit_no_address_are_resumed_all_the_same(
                 assert isinstance(item, Event), item
                 seen.setdefault(item.channel, []).append(item.data["n"])
             assert seen == {name: [n] for name in names}
-            connects = client.connects
+            connection_count = client.connection_count
             between.cut()
-            await reconnected(client, connects)
+            await reconnected(client, connection_count)
         await client.ping()
 
         assert events.waiting == 0

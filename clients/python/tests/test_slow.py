@@ -17,7 +17,7 @@ async def full(subscription: Subscription[object]) -> None:
 
 
 COUNT = 20_000
-ROOMY = {"log.events_max": 100_000, "log.bytes_max": 1 << 28}
+ROOMY = {"history.events_max": 100_000, "history.bytes_max": 1 << 28}
 
 
 async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
@@ -42,7 +42,7 @@ async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
                 seen.append(item.data["n"])
 
     assert seen == list(range(1, COUNT + 1))
-    assert client.connects == 1
+    assert client.connection_count == 1
 
 
 async def test_a_question_is_answered_while_events_wait(

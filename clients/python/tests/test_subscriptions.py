@@ -9,11 +9,11 @@ import pytest
 from neurograph_client import (
     METRICS,
     Client,
-    Closed,
+    ClosedError,
     Event,
     Gap,
     Position,
-    RequestRefused,
+    RequestRefusedError,
     Subscription,
 )
 from neurograph_client.models import SystemMetrics
@@ -125,9 +125,9 @@ async def test_a_refused_subscription_raises_where_it_is_used(
     gateway: Gateway, channel: str
 ) -> None:
     async with Client(gateway.url) as client:
-        with pytest.raises(RequestRefused, match="invalid_filter"):
+        with pytest.raises(RequestRefusedError, match="invalid_filter"):
             await anext(client.subscribe(channel, filter="1 +"))
-        with pytest.raises(RequestRefused) as refused:
+        with pytest.raises(RequestRefusedError) as refused:
             async with client.subscribe("no channel"):
                 pass
         assert refused.value.code == "invalid_channel"
@@ -219,9 +219,9 @@ async def test_closing_ends_loops_and_leaves_no_task(gateway: Gateway, channel: 
     assert await loop == []
     assert asyncio.all_tasks() == before
     assert client.state == "closed"
-    with pytest.raises(Closed):
+    with pytest.raises(ClosedError):
         client.subscribe(channel)
-    with pytest.raises(Closed):
+    with pytest.raises(ClosedError):
         await client.run_forever()
 
 

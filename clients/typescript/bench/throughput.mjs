@@ -39,7 +39,7 @@ const ways = {
 };
 
 const ending = [];
-const settings = { "log.events_max": COUNT, "log.bytes_max": COUNT * 1000 };
+const settings = { "history.events_max": COUNT, "history.bytes_max": COUNT * 1000 };
 const gateway = await Gateway.start({ after: (end) => ending.push(end) }, settings);
 await gateway.hold("a", 1, COUNT);
 const best = Object.fromEntries(Object.keys(ways).map((name) => [name, Infinity]));

@@ -14,7 +14,7 @@ import msgspec
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from gateway.core.protocol import events, messages  # noqa: E402
+from gateway.core.protocol import errors, events, messages  # noqa: E402  # the path comes first
 
 
 TARGET = HERE.parent / "src" / "models.ts"
@@ -79,6 +79,7 @@ def models() -> str:
         "ServerMessage": " | ".join(model.__name__ for model in received),
         "GapReason": 'Gap["reason"]',
         "BusState": 'Subscribed["bus"]',
+        "ErrorCode": " | ".join(f'"{code.word}"' for code in errors.ErrorCode),
     }
     parts = [HEAD, *(interface(name, schema) for name, schema in schemas.items())]
     parts.append(
@@ -87,6 +88,9 @@ def models() -> str:
     parts[-1] += "".join(f"\n  {name}: {data.__name__};" for name, data in channels.items())
     parts[-1] += "\n}\n"
     parts.append("".join(f"export type {name} = {text};\n" for name, text in unions.items()))
+    parts.append("/** Why the gateway closed a connection. */\nexport const CloseCode = {")
+    parts[-1] += "".join(f"\n  {code.name}: {code.value}," for code in errors.CloseCode)
+    parts[-1] += "\n} as const;\n"
     return "\n".join(parts)
 
 

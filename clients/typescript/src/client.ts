@@ -223,7 +223,7 @@ export class Client {
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
-    this.#turn("waiting");
+    this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
   }
 
@@ -243,7 +243,7 @@ export class Client {
 
   #wake(): void {
     if (this.#state === "connected") this.#pulse.probe();
-    if (this.#state !== "waiting" || Date.now() < this.#waitsUntil) return;
+    if (this.#state !== "reconnecting" || Date.now() < this.#waitsUntil) return;
     clearTimeout(this.#timer);
     void this.#open();
   }

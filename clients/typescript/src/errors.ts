@@ -1,9 +1,9 @@
 import type * as models from "./models.js";
 
-/** The gateway does not do what was asked; `code` is its word, such as `invalid_filter`. */
+/** The gateway refused a request; `code` says why. A newer gateway may have codes that are not listed. */
 export class RequestRefused extends Error {
   override readonly name = "RequestRefused";
-  readonly code: string;
+  readonly code: models.ErrorCode | (string & {});
   readonly status: number;
   /** Whether the same may be granted later. */
   readonly temporary: boolean;
@@ -16,7 +16,7 @@ export class RequestRefused extends Error {
   }
 }
 
-/** The client is closed and does not come back by itself; `code` is the WebSocket's close code. */
+/** The client is closed and does not reconnect; `code` is the WebSocket's close code (see `CloseCode`). */
 export class Closed extends Error {
   override readonly name = "Closed";
   readonly code: number;

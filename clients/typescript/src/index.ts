@@ -1,10 +1,12 @@
 export { Client } from "./client.js";
 export { Closed, NotConnected, RequestRefused } from "./errors.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";
+export { CloseCode } from "./models.js";
 export type {
   Action,
   Connected,
   Connection,
+  ErrorCode,
   Gap,
   GapReason,
   LogRecord,

@@ -287,3 +287,22 @@ export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | 
 export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Error | Gap | ClosingMessage | EventMessage;
 export type GapReason = Gap["reason"];
 export type BusState = Subscribed["bus"];
+export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_field" | "invalid_filter" | "invalid_channel" | "unauthorized" | "forbidden" | "forbidden_origin" | "not_found" | "unknown_channel" | "unknown_client" | "method_not_allowed" | "timeout" | "too_large" | "unknown_host" | "invalid_event" | "upgrade_required" | "too_many_subscriptions" | "rate_limited" | "headers_too_large" | "internal" | "unsupported" | "unavailable";
+
+/** Why the gateway closed a connection. */
+export const CloseCode = {
+  PROTOCOL_ERROR: 1002,
+  BINARY: 1003,
+  INVALID_TEXT: 1007,
+  TOO_LARGE: 1009,
+  INTERNAL: 1011,
+  RESTART: 1012,
+  TRY_LATER: 1013,
+  SLOW_CONSUMER: 4000,
+  HEARTBEAT_TIMEOUT: 4001,
+  TOKEN_EXPIRED: 4002,
+  SESSION_TAKEN_OVER: 4500,
+  UNAUTHORIZED: 4501,
+  AUTH_TIMEOUT: 4502,
+  USER_LIMIT: 4503,
+} as const;

@@ -1,8 +1,8 @@
 import type { Connected, Gap } from "./models.js";
 import type { NewSocket } from "./socket.js";
 
-/** `waiting` is the pause before the next try; `closed` is before `connect` and after the end. */
-export type State = "connecting" | "connected" | "waiting" | "closed";
+/** `reconnecting` is the pause before the next attempt; `closed` is before `connect` and after the end. */
+export type State = "connecting" | "connected" | "reconnecting" | "closed";
 
 /** Why a connection ended, and when the next one is tried: null if none is. */
 export interface Disconnected {

@@ -1,4 +1,12 @@
-import type { ClosingMessage } from "./models.js";
+import { CloseCode, type ClosingMessage } from "./models.js";
+
+/** Codes after which the same client would fail again; so it is with 4500 to 4999. */
+const FINAL: readonly number[] = [
+  CloseCode.PROTOCOL_ERROR,
+  CloseCode.BINARY,
+  CloseCode.INVALID_TEXT,
+  CloseCode.TOO_LARGE,
+];
 
 /** A random pause before the next try: up to `first` milliseconds, then doubling up to `most`. */
 export function delayAfter(attempt: number, [first, most]: readonly [number, number]): number {
@@ -8,5 +16,5 @@ export function delayAfter(attempt: number, [first, most]: readonly [number, num
 /** Whether to come back after a close: as the gateway has said, else as the code's range says. */
 export function mayReturn(code: number, closing: ClosingMessage | null): boolean {
   if (closing) return closing.reconnect;
-  return !(code >= 4500 && code <= 4999) && ![1002, 1003, 1007, 1009].includes(code);
+  return !(code >= 4500 && code <= 4999) && !FINAL.includes(code);
 }

@@ -65,7 +65,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   #behind: "no" | "yes" | "asked" = "no";
   #waiting: Item[] = [];
   #next = 0;
-  #leftOut = 0;
+  #conflated = 0;
   #readers: Reader<Item>[] = [];
   #end: { error: Error | null } | null = null;
 
@@ -92,9 +92,9 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     return positionsOf(this.tracks);
   }
 
-  /** How many events stand behind newer ones, as `rate` or `last: 1` has asked. */
-  get leftOut(): number {
-    return this.#leftOut;
+  /** How many events were replaced by newer ones, as `rate` or `last: 1` asked. */
+  get conflated(): number {
+    return this.#conflated;
   }
 
   /** Follow no longer; what waits can still be iterated. */
@@ -182,7 +182,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   miss(gap: Gap): Gap | null {
     const missed = this.#hasRoom() ? this.#track(gap).misses(gap) : null;
     if (missed && ASKED_FOR.has(missed.reason)) {
-      this.#leftOut += missed.count ?? 0;
+      this.#conflated += missed.count ?? 0;
       return null;
     }
     if (missed && this.options.gaps) this.#give(missed as Item);

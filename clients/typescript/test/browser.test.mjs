@@ -38,7 +38,7 @@ test("the built modules work in a browser as they are", async (t) => {
 test("a page that was frozen for too long comes back and misses nothing", async (t) => {
   const gateway = await Gateway.start(t, {
     "clients.heartbeat_seconds": 0.5,
-    "clients.heartbeat_grace_seconds": 0.5,
+    "clients.heartbeat_timeout_seconds": 0.5,
   });
   const relay = await Relay.start(t, gateway);
   const page = await follow(t, relay.url);
@@ -61,7 +61,7 @@ test("a page that is online again does not wait any longer", async (t) => {
   await page.evaluate("Math.random = () => 1000"); // pauses of minutes
   relay.refusing = true;
   relay.cut();
-  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  await eventually(() => page.evaluate("client.state === 'reconnecting'"));
   relay.refusing = false;
   await page.evaluate("dispatchEvent(new Event('online'))");
   await eventually(() => page.evaluate("client.state === 'connected'"));
@@ -80,7 +80,7 @@ test("a page that is seen again comes back, though its timers stand still", asyn
   await gateway.hold("a", 1, 3);
   relay.silent = false;
   relay.cut();
-  await eventually(() => page.evaluate("client.state === 'waiting'"));
+  await eventually(() => page.evaluate("client.state === 'reconnecting'"));
   await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))");
   await eventually(() => page.evaluate("found.length >= 3"));
 

@@ -99,7 +99,7 @@ test("several channels are one subscription, for as long as it lasts", async (t)
 });
 
 test("gaps come in their place among the events, if they are asked for", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 5 });
+  const gateway = await Gateway.start(t, { "history.events_max": 5 });
   const { client } = follow(t, gateway.url);
   await client.connect();
   await gateway.hold("a", 1, 1);
@@ -132,7 +132,7 @@ test("iteration yields every event and leaving it unsubscribes", async (t) => {
 });
 
 test("a slow iteration holds a bounded number of events and misses none", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 20_000 });
+  const gateway = await Gateway.start(t, { "history.events_max": 20_000 });
   const { client, told } = follow(t, gateway.url);
   const slow = client.subscribe("a");
   const quick = numbers(client, "a");
@@ -169,7 +169,7 @@ test("a rate lets the newest win, and what they stand for is counted", async (t)
   await client.connect();
   await subscription.confirmed;
   await gateway.publish("a", 1, 50);
-  await eventually(() => found.includes(50) && found.length + subscription.leftOut === 50);
+  await eventually(() => found.includes(50) && found.length + subscription.conflated === 50);
 
   assert.deepEqual(told.gaps, []);
   assert.deepEqual(found, [...found].sort((one, other) => one - other));
@@ -205,7 +205,7 @@ for (const seed of [1, 2, 3]) {
   test(`connections that break anywhere, also within a message, cost nothing (seed ${seed})`, async (t) => {
     let drawn = seed;
     const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
-    const gateway = await Gateway.start(t, { "log.events_max": 10_000, "clients.subscribes_per_second": 1000 });
+    const gateway = await Gateway.start(t, { "history.events_max": 10_000, "clients.subscribes_per_second": 1000 });
     const relay = await Relay.start(t, gateway);
     const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
     const wild = [];
@@ -264,7 +264,7 @@ for (const session of ["held", "forgotten"]) {
 }
 
 test("what the log has evicted meanwhile is told by a gap", async (t) => {
-  const gateway = await Gateway.start(t, { "log.events_max": 10 });
+  const gateway = await Gateway.start(t, { "history.events_max": 10 });
   const relay = await Relay.start(t, gateway);
   const { client, told } = follow(t, relay.url);
   const { found, subscription } = numbers(client, "a");
@@ -367,7 +367,7 @@ test("personal messages and those to everyone come once, across a lost connectio
   await eventually(() => personal.found.length === 1 && everyone.found.length === 1);
   relay.refusing = true;
   relay.cut();
-  await eventually(() => client.state === "waiting");
+  await eventually(() => client.state === "reconnecting");
   await gateway.broadcast({ user_id: "ada" }, { n: 2 });
   await gateway.broadcast({ everyone: true }, { n: 2 });
   relay.refusing = false;
@@ -460,7 +460,7 @@ test("a gateway that is not there yet is waited for", async (t) => {
   await gateway.end();
   const { client, told } = follow(t, gateway.url);
   const connected = client.connect();
-  await eventually(() => told.states.filter((state) => state === "waiting").length >= 2);
+  await eventually(() => told.states.filter((state) => state === "reconnecting").length >= 2);
   await gateway.start();
   await connected;
 
@@ -496,7 +496,7 @@ test("disconnect ends iterations and leaves nothing running", async (t) => {
     setTimeout(() => client.disconnect(), 50);
     for await (const event of events) console.log("never");
     const away = new Client("ws://127.0.0.1:1/ws");
-    away.on("state", (state) => state === "waiting" && away.disconnect());
+    away.on("state", (state) => state === "reconnecting" && away.disconnect());
     await away.connect().catch((error) => console.log(error.name, client.state, away.state));
   `;
   const arguments_ = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program];

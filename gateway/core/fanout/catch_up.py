@@ -16,7 +16,7 @@ from itertools import compress
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, epoch_gap, gap_frame
+from gateway.core.log.log import ChannelLog, Entry, encode_gap, epoch_gap, gap_frame
 
 
 @dataclass(slots=True)
@@ -41,11 +41,8 @@ def everything(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: 
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
-        epoch, first, last = missing
-        part.frames.append(
-            gap_frame(log.name, epoch, "evicted", first=first, last=last, count=missing.amount)
-        )
-        part.evicted = missing.amount or 1
+        part.frames.append(encode_gap(missing))
+        part.evicted = missing.count or 1
     entries = log.read(after, bytes_max=bytes_max)
     part.reached = entries[-1].at if entries else log.newest
     if not view.filters:

@@ -211,7 +211,9 @@ class Cohort:
     @property
     def due_ns(self) -> int | None:
         """When the first of what is held back is due; None if nothing is."""
-        return min([h.due_ns for h in self._held_back.values() if h.before is not None], default=None)
+        return min(
+            [h.due_ns for h in self._held_back.values() if h.before is not None], default=None
+        )
 
     def due(self, now_ns: int) -> list[HeldBack]:
         """Return what may go out."""

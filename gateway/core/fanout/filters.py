@@ -22,7 +22,6 @@ that has it. An event for which the whole is an error, or no boolean, does not m
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.core.fanout import cel
@@ -40,7 +39,7 @@ _EXCERPT = 24
 
 
 class FilterError(ValueError):
-    """A text is no filter; `position` is the index of the character that is wrong in it."""
+    """A text is not a valid filter; `position` is the index of its first wrong character."""
 
     def __init__(self, message: str, position: int, text: str) -> None:
         start, end = max(0, position - _EXCERPT), position + _EXCERPT
@@ -51,17 +50,28 @@ class FilterError(ValueError):
         self.position = position
 
 
-@dataclass(slots=True, unsafe_hash=True)
 class Filter:
-    """A parsed condition; two of the same text are equal. Its text does not change."""
+    """A parsed filter; two of the same text are equal. Between processes it goes as its text."""
 
-    text: str
-    _run: Run = field(repr=False, compare=False)
-    errors: int = field(default=0, compare=False)
-    """How many events it could not decide on, and so did not match."""
+    __slots__ = ("_run", "errors", "text")
+
+    def __init__(self, text: str, run: Run) -> None:
+        self.text = text
+        self.errors = 0
+        """How many events it could not decide on, and so did not match."""
+        self._run = run
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filter) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Filter({self.text!r})"
 
     def matches(self, event: Mapping[str, object]) -> bool:
-        """Tell whether an event, as decoded from JSON, meets the condition."""
+        """Tell whether an event, as decoded from JSON, meets the filter."""
         try:
             result = self._run(event)
         except cel.ERRORS:

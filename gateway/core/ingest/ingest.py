@@ -7,7 +7,6 @@ must be JSON in valid UTF-8, or it would break every client's parser.
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from gateway.core.protocol.events import (
     Event,
     EventObject,
     MissingRange,
+    timestamp,
 )
 
 
@@ -65,22 +65,6 @@ class Rejection:
     received_ns: int
 
 
-@dataclass(slots=True)
-class Tick:
-    """What one drain of the bus brought, for the metrics."""
-
-    events: list[Event]
-    rejections: list[Rejection]
-    bytes: int
-
-    def add(self, taken: Event | Rejection) -> None:
-        """Add what became of a message."""
-        if isinstance(taken, Event):
-            self.events.append(taken)
-        else:
-            self.rejections.append(taken)
-
-
 class _Reject(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -96,13 +80,6 @@ def _decode(payload: bytes) -> EventObject | DatedEventObject:
         return _decode_patterned(payload)  # it says what is wrong, and knows leap seconds
 
 
-def timestamp(ns: int) -> str:
-    """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
-    whole, rest = divmod(ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(whole, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
-
-
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
@@ -114,13 +91,13 @@ class Ingest:
         self,
         *,
         payload_bytes_max: int,
-        rejections_kept: int,
+        rejections_max: int,
         admit: Callable[[str], bool],
         recovery: Recovery,
     ) -> None:
         self.recovery = recovery
         self.rejected: Counter[str] = Counter()
-        self.recent: deque[Rejection] = deque(maxlen=rejections_kept)
+        self.recent: deque[Rejection] = deque(maxlen=rejections_max)
         self._payload_bytes_max = payload_bytes_max
         self._admit = admit
         self._names: dict[bytes, str] = {}
@@ -139,7 +116,7 @@ class Ingest:
             topic = frames[0] if frames else b""
             return self._reject(why, topic, frames[1] if len(frames) > 1 else b"", now_ns)
 
-    def answer(self, reply: Sequence[bytes], *, now_ns: int) -> None:
+    def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take what a publisher replayed: ``NGR1``, number, incarnation, payload, envelope, …
 
         What is no such reply is ignored: its request will time out.
@@ -150,7 +127,7 @@ class Ingest:
             messages = [(unpack(reply[at + 1]), reply[at]) for at in range(3, len(reply), 2)]
         except ValueError:
             return
-        self.recovery.answer(int.from_bytes(reply[1]), messages, now_ns=now_ns)
+        self.recovery.on_reply(int.from_bytes(reply[1]), messages, now_ns=now_ns)
 
     def released(self, *, now_ns: int) -> Iterator[Event | Rejection]:
         """Let go messages that have waited for others."""
@@ -178,7 +155,7 @@ class Ingest:
         name = self._names.get(topic)
         if name is None:
             if topic == publishers.TOPIC:
-                self._hear(payload, now_ns)
+                self._on_heartbeat(payload, now_ns)
                 return None
             name = self._name(topic)
         if len(frames) == 2:
@@ -190,7 +167,7 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
-        stream = self.recovery.take(envelope, name, payload, now_ns=now_ns)
+        stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
     def _numbered(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> Event:
@@ -206,9 +183,9 @@ class Ingest:
         missing = stream.take_unreported() if stream.unreported else ()
         return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing)
 
-    def _hear(self, payload: bytes, now_ns: int) -> None:
+    def _on_heartbeat(self, payload: bytes, now_ns: int) -> None:
         try:
-            self.recovery.hear(publishers.parse(payload), now_ns=now_ns)
+            self.recovery.on_heartbeat(publishers.parse(payload), now_ns=now_ns)
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 

@@ -114,7 +114,7 @@ class Publishers:
         changes, self._changes = self._changes, []
         return changes
 
-    def hear(self, beat: Heartbeat, *, now_ns: int) -> Publisher:
+    def on_heartbeat(self, beat: Heartbeat, *, now_ns: int) -> Publisher:
         """Take in a heartbeat."""
         self.heartbeats_received += 1
         self.interval_ns = round(beat.interval * 1e9)

@@ -1,10 +1,35 @@
-"""Each publisher's messages in their own order: what was missed is asked for, and waited for.
+"""Each publisher's messages in their own order: what is missing is requested, and waited for.
 
 The Clone pattern of the ZeroMQ guide (chapter 5): publishers keep their newest messages and replay
-them on request. A stream that misses something gets a gate, behind which its live messages are
-held until the missing ones have come, in a bounded time and room; what does not come is lost, and
-told. Other streams flow on. Streams of publishers that do not replay have no gates: what they miss
-is lost at once.
+them on request. A stream (one topic of one publisher's incarnation) that misses something gets a
+`Repair`: its live messages are held until the missing ones have come, in a bounded time and room.
+What does not come is lost, and reported. Other streams go on.
+
+A repair is in one of these states (`RepairState`):
+
+    GREETING   the publisher has sent no heartbeat yet, which says whether it can be asked
+    QUEUED     the publisher answers as many requests as it may; this one waits for its turn
+    REQUESTED  a request is under way
+    DONE       nothing more will be replayed; what is held is released as soon as it may
+
+    from       to         when
+    (none)     GREETING   a stream's first message is not its number 1, and its flags promise heartbeats
+    (none)     QUEUED, REQUESTED   a hole shows in a stream whose publisher offers replay
+    (none)     DONE       a new incarnation must wait for what an earlier one still owes the topic
+    GREETING   QUEUED, REQUESTED   the heartbeat offers replay
+    GREETING   DONE       it does not, or does not come within `FIRST_HEARTBEAT_NS`
+    QUEUED     REQUESTED  another request to the same publisher was answered
+    QUEUED     DONE       the publisher is gone, or does not answer another request
+    REQUESTED  QUEUED, REQUESTED   the reply holds a part of what was asked for
+    REQUESTED  DONE       the reply holds the rest, or nothing more; or none comes within `ANSWER_NS`
+    any        DONE       `HELD_MAX` or `HELD_BYTES_MAX` is reached
+
+Holes in streams of publishers that do not replay are lost at once, without a repair.
+
+Invariants: messages of a stream are released in the order of their numbers, each once; every number
+up to `stream.newest` was released, or is in a `MissingRange` that the next entry of the topic
+reports, or was before this gateway's time. A stream releases nothing while an earlier incarnation of
+its topic has a repair or something unreported.
 """
 
 import itertools
@@ -14,26 +39,26 @@ from dataclasses import dataclass
 
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.publishers import Heartbeat, Publisher, Publishers
-from gateway.core.ingest.streams import Message, Repair, Stream, Streams
+from gateway.core.ingest.streams import Message, Repair, RepairState, Stream, Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import MissingRange
 
 
 JOIN_NS = 10_000_000_000
-"""How long after its own start a gateway takes publishers for older than itself."""
+"""For so long after its start a gateway takes publishers that it hears first for older than itself."""
 ANSWER_NS = 2_000_000_000
-"""How long an answer is waited for."""
+"""How long a reply may take."""
 FIRST_HEARTBEAT_NS = 3_000_000_000
-"""How long the first heartbeat is waited for, of publishers that send any."""
+"""How long a publisher's first heartbeat may take."""
 ASK_AGAIN_NS = 5_000_000_000
-"""How long a publisher that did not answer is not asked again."""
+"""A publisher that did not reply is not asked again before this."""
 REQUESTS_OPEN_MAX = 8
 """Requests under way per publisher."""
 HELD_MAX = 100_000
-"""Messages held in all; beyond it the stream that adds one waits no longer."""
+"""Messages held in all; beyond it, the stream that adds one gives its repair up."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
 
-_SENDS_HEARTBEATS = 1  # flag of an envelope: its publisher sends heartbeats
+_SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +80,42 @@ class ReplayRequest:
 class Recovery:
     """Puts what came live and what was replayed into one order per stream.
 
-    `history` says how many messages of a topic are worth asking for when this gateway begins,
-    `interest` which topics are fetched at all. `started_ns` is when it began to listen.
+    `history` returns how many messages of a topic are worth a request when this gateway starts,
+    `interest` knows which topics are subscribed to at all. `started_ns` is when it began to listen.
     """
 
     def __init__(
         self,
         *,
-        sequences: Streams,
+        streams: Streams,
         started_ns: int,
         history: Callable[[str], int],
         interest: Interest | None = None,
     ) -> None:
-        self.sequences = sequences
+        self.streams = streams
         self.publishers = Publishers()
         self.repaired = 0
-        """Messages that were missed and then replayed."""
+        """Messages that were missing and then replayed."""
         self.failed = 0
-        """Requests that were not answered in time."""
+        """Requests that got no reply in time."""
+        self.interest = interest or Interest(everything=True, always=(), linger_ns=0)
         self._started_ns = started_ns
         self._history = history
-        self.interest = interest or Interest(everything=True, always=(), linger_ns=0)
         self._numbers = itertools.count(1)
         self._repairing: dict[Stream, None] = {}
-        self._asked: dict[int, Stream] = {}
+        self._requested: dict[int, Stream] = {}
         self._requests: deque[ReplayRequest] = deque()
-        self._opening: dict[Stream, None] = {}
-        self._behind: dict[Stream, None] = {}
+        self._releasable: dict[Stream, None] = {}
+        """Streams whose repair has something to release, or is done."""
+        self._blocked: dict[Stream, None] = {}
+        """Those of them that wait for an earlier incarnation of their topic."""
         self._unreported: dict[Stream, None] = {}
         self._held = 0
         self._held_bytes = 0
 
     @property
     def recovering(self) -> int:
-        """How many streams wait for what they missed."""
+        """How many streams have a repair."""
         return len(self._repairing)
 
     @property
@@ -98,285 +125,288 @@ class Recovery:
 
     # -- in ------------------------------------------------------------------------------------
 
-    def take(self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int) -> Stream | None:
-        """Take in a message that came live.
+    def receive(
+        self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int
+    ) -> Stream | None:
+        """Take in a live message.
 
-        Returns its stream if it may pass at once; None if it is held, or goes no further. Whenever
-        it is None, see what is `released`.
+        Returns its stream if the message is released at once; None if it is held or dropped.
+        Whenever it is None, ask what is `released`.
         """
-        stream = self.sequences.get(envelope.incarnation, topic)
+        stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
-            stream = self._meet(envelope, topic, now_ns)
-            self._queue(stream)
+            stream = self._begin_with_message(envelope, topic, now_ns)
+            self._wait_for_earlier(stream)
         stream.last_ns = now_ns
         if stream.repair is None:
             if stream.unwatched:
-                self._wake(stream, envelope.sequence - 1)
+                self._resume_watching(stream, envelope.sequence - 1)
             if envelope.sequence == stream.newest + 1:
                 stream.newest += 1
                 return stream
             if envelope.sequence <= stream.newest:
-                self.sequences.repeat(stream, envelope.sequence)
+                self.streams.repeat(stream, envelope.sequence)
                 return None
-            if not self._start_repair(
-                stream, envelope.sequence - 1, counts_as_lost=True, now_ns=now_ns
-            ):
-                self.sequences.lose(stream, stream.newest + 1, envelope.sequence - 1)
+            if not self._start_repair(stream, envelope.sequence - 1, is_lost=True, now_ns=now_ns):
+                self.streams.lose(stream, stream.newest + 1, envelope.sequence - 1)
                 stream.newest += 1
                 return stream
         self._hold(stream, envelope, payload)
         return None
 
-    def hear(self, beat: Heartbeat, *, now_ns: int) -> None:
+    def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
         """Take in a heartbeat: it shows what was published and did not come."""
-        publisher = self.publishers.hear(beat, now_ns=now_ns)
-        for topic, last in beat.sequences.items():
+        publisher = self.publishers.on_heartbeat(heartbeat, now_ns=now_ns)
+        for topic, last in heartbeat.sequences.items():
             if not last or not self.interest.wants(topic):
                 continue
-            stream = self.sequences.get(publisher.incarnation, topic)
+            stream = self.streams.get(publisher.incarnation, topic)
             if stream is None:
-                counts_as_lost = self._counts_as_lost(topic, now_ns)
-                stream = self._begin(
-                    publisher.incarnation, topic, last, counts_as_lost=counts_as_lost
-                )
-                self._miss(stream, last, counts_as_lost=counts_as_lost, now_ns=now_ns)
-                self._queue(stream)
+                is_lost = self._is_lost(topic, now_ns)
+                stream = self._begin(publisher.incarnation, topic, last, is_lost=is_lost)
+                self._miss(stream, last, is_lost=is_lost, now_ns=now_ns)
+                self._wait_for_earlier(stream)
             elif stream.repair is None:
-                self._wake(stream, last)
-                self._miss(stream, last, counts_as_lost=True, now_ns=now_ns)
-            elif stream.repair.asked is None and stream.repair.until_ns is not None:
-                self._greet(stream, stream.repair, publisher, now_ns)
-            if not beat.interval:
+                self._resume_watching(stream, last)
+                self._miss(stream, last, is_lost=True, now_ns=now_ns)
+            elif stream.repair.state is RepairState.GREETING:
+                self._on_first_heartbeat(stream, stream.repair, publisher, now_ns)
+            if not heartbeat.interval:
                 stream.final = last
                 self._unreported[stream] = None
 
-    def answer(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
+    def on_reply(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
         """Take in what a publisher replayed, in order; nothing, if it holds no more."""
-        stream = self._asked.pop(number, None)
+        stream = self._requested.pop(number, None)
         repair = stream.repair if stream is not None else None
         if stream is None or repair is None:
             return
-        publisher = self._answered(stream, now_ns)
+        publisher = self._finish_request(stream, now_ns)
         last = repair.first - 1
         for envelope, payload in messages:
-            if (
-                envelope.incarnation == stream.incarnation
-                and last < envelope.sequence <= repair.last
+            if envelope.incarnation == stream.incarnation and (
+                last < envelope.sequence <= repair.last
             ):
                 last = envelope.sequence
                 repair.replayed.append((envelope, payload))
-        self._opening[stream] = None
-        repair.asked = None
+        self._releasable[stream] = None
         if last < repair.first or last >= repair.last or publisher is None or not publisher.replay:
-            repair.done = True
+            repair.state = RepairState.DONE
         else:
             repair.first = last + 1
-            self._ask(stream, repair, publisher, now_ns)
+            self._request(stream, repair, publisher, now_ns)
 
     def expire(self, *, now_ns: int) -> None:
-        """Give up waiting where it took too long."""
+        """Give up what took too long."""
         self.publishers.expire(now_ns=now_ns)
         for stream in list(self._repairing):
             repair = stream.repair
-            if repair is None or repair.done or not self._is_over(stream, repair, now_ns):
+            if repair is None or not self._is_overdue(stream, repair, now_ns):
                 continue
-            if repair.asked is not None:
-                del self._asked[repair.asked]
+            if repair.state is RepairState.REQUESTED:
+                del self._requested[repair.request]
                 self.failed += 1
-                publisher = self._answered(stream, now_ns)
+                publisher = self._finish_request(stream, now_ns)
                 if publisher is not None:
                     publisher.ask_again_ns = now_ns + ASK_AGAIN_NS
-                    self._give_up_all(publisher)
+                    self._give_up_queued(publisher)
             self._give_up(stream)
 
     # -- out -----------------------------------------------------------------------------------
 
     def take_requests(self) -> list[ReplayRequest]:
         """Return the requests to be sent."""
-        asks = list(self._requests)
+        requests = list(self._requests)
         self._requests.clear()
-        return asks
+        return requests
 
     def released(self, *, now_ns: int) -> Iterator[tuple[Stream, Envelope, bytes]]:
-        """Let go what need not wait any longer, in order."""
-        while self._opening:
-            stream = next(iter(self._opening))
-            del self._opening[stream]
+        """Release what need not wait any longer, in order."""
+        while self._releasable:
+            stream = next(iter(self._releasable))
+            del self._releasable[stream]
             repair = stream.repair
             if repair is None:
                 continue
-            if self._is_behind(stream):
-                self._behind[stream] = None
+            if self._is_blocked(stream):
+                self._blocked[stream] = None
                 continue
             while repair.replayed:
                 envelope, payload = repair.replayed.popleft()
                 if envelope.sequence > stream.newest:
-                    self._pass_over(
-                        stream, envelope.sequence - 1, counts_as_lost=repair.counts_as_lost
-                    )
+                    self._pass_over(stream, envelope.sequence - 1, is_lost=repair.is_lost)
                     stream.newest = envelope.sequence
                     self.repaired += 1
-                    repair.counts_as_lost = True  # from the first one on, a hole is a loss
+                    repair.is_lost = True  # from the first one on, a hole is a loss
                     yield stream, envelope, payload
-            if repair.done:
-                self._pass_over(stream, repair.last, counts_as_lost=repair.counts_as_lost)
-                yield from self._release(stream, repair, now_ns)
+            if repair.state is RepairState.DONE:
+                self._pass_over(stream, repair.last, is_lost=repair.is_lost)
+                yield from self._release_held(stream, repair, now_ns)
 
-    def sleep(self) -> None:
-        """Note that topics are not fetched any more: what comes meanwhile is no loss."""
-        for stream in self.sequences:
+    def pause_unwatched(self) -> None:
+        """Note which topics are not subscribed to any more: what is published meanwhile is not lost."""
+        for stream in self.streams:
             stream.unwatched = not self.interest.wants(stream.topic)
 
     def take_unreported(self) -> list[Stream]:
-        """Return streams with losses that no event will tell soon, or whose publisher has ended."""
-        unreported = [
-            one for one in self._unreported if one.repair is None and not self._is_behind(one)
+        """Return streams with losses that no event will report soon, or whose publisher has ended."""
+        found = [
+            one for one in self._unreported if one.repair is None and not self._is_blocked(one)
         ]
-        for stream in unreported:
+        for stream in found:
             del self._unreported[stream]
-        if unreported:
-            self._opening |= self._behind
-            self._behind.clear()
-        return unreported
+        if found:
+            self._unblock()
+        return found
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- streams that begin --------------------------------------------------------------------
 
-    def _meet(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
-        """Begin a stream with its first message that came."""
+    def _begin_with_message(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
         last = envelope.sequence - 1
-        counts_as_lost = self._counts_as_lost(topic, now_ns)
-        stream = self._begin(envelope.incarnation, topic, last, counts_as_lost=counts_as_lost)
+        is_lost = self._is_lost(topic, now_ns)
+        stream = self._begin(envelope.incarnation, topic, last, is_lost=is_lost)
         if not last:
             return stream
         greeted = self.publishers.get(envelope.incarnation) is not None
         if not greeted and envelope.flags & _SENDS_HEARTBEATS:
-            # Its heartbeat will say whether it can be asked.
-            self._repairing[stream] = None
-            stream.repair = Repair(
-                stream.newest + 1, last, counts_as_lost, now_ns + FIRST_HEARTBEAT_NS
-            )
+            until_ns = now_ns + FIRST_HEARTBEAT_NS
+            self._repair(stream, last, RepairState.GREETING, is_lost=is_lost, until_ns=until_ns)
         else:
-            self._miss(stream, last, counts_as_lost=counts_as_lost, now_ns=now_ns, at_once=False)
+            self._miss(stream, last, is_lost=is_lost, now_ns=now_ns, at_once=False)
         return stream
 
-    def _queue(self, stream: Stream) -> None:
-        """Hold a new stream for what its publisher's last life still owes, as that comes first."""
-        if stream.repair is None and self._is_behind(stream):
-            self._repairing[stream] = None
-            stream.repair = Repair(stream.newest + 1, stream.newest, False, None, done=True)
-            self._opening[stream] = None
+    def _begin(self, incarnation: int, topic: str, last: int, *, is_lost: bool) -> Stream:
+        # What was published before anybody watched is not history: watching begins with what comes.
+        history = 0 if self.interest.is_on_demand(topic) else self._history(topic)
+        newest = 0 if is_lost else max(last - history, 0)
+        stream = self.streams.begin(incarnation, topic, newest=newest)
+        stream.first = newest + 1
+        return stream
 
-    def _is_behind(self, stream: Stream) -> bool:
-        """Tell whether something of an earlier life on the same topic is still to come, or be told."""
-        return any(
-            other.repair is not None or other in self._unreported
-            for other in self.sequences.before(stream)
-        )
-
-    def _counts_as_lost(self, topic: str, now_ns: int) -> bool:
-        """Tell whether a stream that is heard for the first time has lost what it had before."""
+    def _is_lost(self, topic: str, now_ns: int) -> bool:
+        """Return whether what a new stream had before its first message counts as lost."""
         if self.interest.is_on_demand(topic):
             return False
-        joined = not self.sequences.is_known(topic) and now_ns < self._started_ns + JOIN_NS
-        return not joined and not self.sequences.forgetful
+        joined = not self.streams.is_known(topic) and now_ns < self._started_ns + JOIN_NS
+        return not joined and not self.streams.forgetful
 
-    def _wake(self, stream: Stream, last: int) -> None:
-        """Go on with a topic that was not fetched for a while."""
+    def _wait_for_earlier(self, stream: Stream) -> None:
+        """Hold a new stream while its topic still waits for an earlier incarnation."""
+        if stream.repair is None and self._is_blocked(stream):
+            self._repair(stream, stream.newest, RepairState.DONE, is_lost=False)
+            self._releasable[stream] = None
+
+    def _is_blocked(self, stream: Stream) -> bool:
+        return any(
+            other.repair is not None or other in self._unreported
+            for other in self.streams.before(stream)
+        )
+
+    def _unblock(self) -> None:
+        self._releasable |= self._blocked
+        self._blocked.clear()
+
+    def _resume_watching(self, stream: Stream, last: int) -> None:
+        """Go on with a topic that was not subscribed to for a while."""
         if stream.unwatched:
             stream.unwatched = False
             if last > stream.newest:
                 stream.miss(MissingRange(stream.newest + 1, last, "unwatched"))
 
-    def _begin(self, incarnation: int, topic: str, last: int, *, counts_as_lost: bool) -> Stream:
-        # What nobody watched is not history: who begins to watch begins with what comes.
-        history = 0 if self.interest.is_on_demand(topic) else self._history(topic)
-        newest = 0 if counts_as_lost else max(last - history, 0)
-        stream = self.sequences.begin(incarnation, topic, newest=newest)
-        stream.first = newest + 1
-        return stream
+    # -- repairs -------------------------------------------------------------------------------
 
     def _miss(
-        self, stream: Stream, last: int, *, counts_as_lost: bool, now_ns: int, at_once: bool = True
+        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, at_once: bool = True
     ) -> None:
-        """Ask for what is missing up to `last`, or give it up; `at_once` if no event will tell."""
+        """Request what is missing up to `last`, or lose it; `at_once` if no event will report it."""
         if last > stream.newest and not self._start_repair(
-            stream, last, counts_as_lost=counts_as_lost, now_ns=now_ns
+            stream, last, is_lost=is_lost, now_ns=now_ns
         ):
-            self._pass_over(stream, last, counts_as_lost=counts_as_lost)
+            self._pass_over(stream, last, is_lost=is_lost)
         if at_once and stream.unreported:
             self._unreported[stream] = None
 
-    def _pass_over(self, stream: Stream, last: int, *, counts_as_lost: bool) -> None:
-        """Go on behind `last`: what has not come up to there is lost, or was before our time."""
+    def _pass_over(self, stream: Stream, last: int, *, is_lost: bool) -> None:
+        """Go on behind `last`: what did not come is lost, or was before this gateway's time."""
         if last <= stream.newest:
             return
-        if counts_as_lost:
-            self.sequences.lose(stream, stream.newest + 1, last)
+        if is_lost:
+            self.streams.lose(stream, stream.newest + 1, last)
         stream.newest = last
 
     def _start_repair(
-        self, stream: Stream, last: int, *, counts_as_lost: bool, now_ns: int
+        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int
     ) -> Repair | None:
-        """Ask for what is missing up to `last`; None if its publisher cannot be asked."""
+        """Request what is missing up to `last`; None if the publisher cannot be asked."""
         publisher = self.publishers.get(stream.incarnation)
         if publisher is None or not publisher.replay or now_ns < publisher.ask_again_ns:
             return None
-        self._repairing[stream] = None
-        stream.repair = repair = Repair(stream.newest + 1, last, counts_as_lost, None)
-        self._ask(stream, repair, publisher, now_ns)
+        repair = self._repair(stream, last, RepairState.QUEUED, is_lost=is_lost)
+        self._request(stream, repair, publisher, now_ns)
         return repair
 
-    def _greet(self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int) -> None:
-        """Go on with a stream that waited for its publisher's first heartbeat."""
-        if repair.done:
-            return
+    def _repair(
+        self, stream: Stream, last: int, state: RepairState, *, is_lost: bool, until_ns: int = 0
+    ) -> Repair:
+        self._repairing[stream] = None
+        stream.repair = Repair(stream.newest + 1, last, is_lost, state, until_ns)
+        return stream.repair
+
+    def _on_first_heartbeat(
+        self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int
+    ) -> None:
         if publisher.replay:
-            self._ask(stream, repair, publisher, now_ns)
+            self._request(stream, repair, publisher, now_ns)
         else:
             self._give_up(stream)
 
-    def _ask(self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int) -> None:
+    def _request(self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int) -> None:
         if publisher.requests_open >= REQUESTS_OPEN_MAX:
-            repair.until_ns = None
+            repair.state = RepairState.QUEUED
             publisher.waiting.append(stream)
             return
         publisher.requests_open += 1
-        repair.asked = next(self._numbers)
+        repair.state = RepairState.REQUESTED
+        repair.request = next(self._numbers)
         repair.until_ns = now_ns + ANSWER_NS
-        self._asked[repair.asked] = stream
+        self._requested[repair.request] = stream
         assert publisher.replay is not None
         who = (stream.incarnation, publisher.replay, publisher.replay_key)
         self._requests.append(
-            ReplayRequest(repair.asked, *who, stream.topic, repair.first, repair.last)
+            ReplayRequest(repair.request, *who, stream.topic, repair.first, repair.last)
         )
 
-    def _answered(self, stream: Stream, now_ns: int) -> Publisher | None:
-        """Make room for the next request to a publisher."""
+    def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
+        """Let a publisher's next request go; return the publisher, None if it is gone."""
         publisher = self.publishers.get(stream.incarnation)
         if publisher is None:
             return None
         publisher.requests_open -= 1
         if not publisher.replay:
-            self._give_up_all(publisher)
+            self._give_up_queued(publisher)
         elif publisher.waiting:
             waiting = publisher.waiting.popleft()
             if waiting.repair is not None:
-                self._ask(waiting, waiting.repair, publisher, now_ns)
+                self._request(waiting, waiting.repair, publisher, now_ns)
         return publisher
 
-    def _is_over(self, stream: Stream, repair: Repair, now_ns: int) -> bool:
-        if repair.until_ns is None:  # its turn to be asked for never comes if its publisher is gone
-            return self.publishers.get(stream.incarnation) is None
-        return repair.until_ns <= now_ns
+    def _is_overdue(self, stream: Stream, repair: Repair, now_ns: int) -> bool:
+        match repair.state:
+            case RepairState.DONE:
+                return False
+            case RepairState.QUEUED:  # its turn never comes if the publisher is gone
+                return self.publishers.get(stream.incarnation) is None
+            case _:
+                return repair.until_ns <= now_ns
 
-    def _give_up_all(self, publisher: Publisher) -> None:
+    def _give_up_queued(self, publisher: Publisher) -> None:
         while publisher.waiting:
             self._give_up(publisher.waiting.popleft())
 
     def _give_up(self, stream: Stream) -> None:
         if stream.repair is not None:
-            stream.repair.done = True
-            self._opening[stream] = None
+            stream.repair.state = RepairState.DONE
+            self._releasable[stream] = None
 
     def _hold(self, stream: Stream, envelope: Envelope, payload: bytes) -> None:
         assert stream.repair is not None
@@ -386,29 +416,28 @@ class Recovery:
         if self._held > HELD_MAX or self._held_bytes > HELD_BYTES_MAX:
             self._give_up(stream)
 
-    def _release(
+    def _release_held(
         self, stream: Stream, repair: Repair, now_ns: int
     ) -> Iterator[tuple[Stream, Envelope, bytes]]:
-        """Let go what was held, up to where something is missing again."""
+        """Release what was held, up to where something is missing again."""
         held = repair.held
         stream.repair = None
         del self._repairing[stream]
-        self._opening |= self._behind
-        self._behind.clear()
+        self._unblock()
         while held:
             envelope, payload = held[0]
             sequence = envelope.sequence
             if sequence > stream.newest + 1:
-                again = self._start_repair(stream, sequence - 1, counts_as_lost=True, now_ns=now_ns)
+                again = self._start_repair(stream, sequence - 1, is_lost=True, now_ns=now_ns)
                 if again is not None:
                     again.held = held
                     return
-                self.sequences.lose(stream, stream.newest + 1, sequence - 1)
+                self.streams.lose(stream, stream.newest + 1, sequence - 1)
             held.popleft()
             self._held -= 1
             self._held_bytes -= len(payload)
             if sequence <= stream.newest:
-                self.sequences.repeat(stream, sequence)
+                self.streams.repeat(stream, sequence)
                 continue
             stream.newest = sequence
             yield stream, envelope, payload

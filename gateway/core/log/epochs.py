@@ -1,11 +1,23 @@
 """Who numbers a channel's events: their one publisher wherever that is possible, else the gateway.
 
 A channel with one publisher takes over its numbers: the epoch is the publisher's incarnation, the
-offset is its sequence. So every gateway on the bus, and a restarted one, hands out the same
-positions. Where that cannot hold, because events come without numbers, from two publishers at
-once or from the gateway itself, the gateway numbers them, in an epoch of its own, for good.
+offset is its sequence. So every gateway on the bus, and a restarted one, gives out the same
+positions. Where that cannot hold, because events come without numbers, from two publishers at once
+or from the gateway itself, the gateway numbers them for good, in an epoch of its own.
 
-A channel thus has lives, one after the other, and places in it are ordered by life and offset.
+A channel thus has epochs, one after the other. A `Cursor` is a place in it, ordered by the epoch's
+number and the offset; a `Position` is the same as clients know it, by the epoch's id. Which epoch an
+event belongs to depends on the `source` of numbers so far (`Transition`):
+
+    source        the event comes from                           transition  source then
+    none          a publisher                                    OPENED      its incarnation
+    none          anything without a number                      OPENED      OWN
+    incarnation   the same, with a higher number                 SAME        incarnation
+    incarnation   one that has not numbered this channel before  RESTARTED   the new incarnation
+    incarnation   anything else                                  SHARED      OWN
+    OWN           anything                                       SAME        OWN
+
+Invariants: offsets are ascending within an epoch, and a position names one event for good.
 """
 
 from collections import OrderedDict, deque
@@ -18,9 +30,9 @@ from gateway.core.protocol.messages import Position
 
 
 EPOCHS_MAX = 64
-"""Past lives of a channel that positions are still understood from; the oldest are forgotten."""
+"""Epochs of a channel whose positions are still understood; the oldest are forgotten."""
 OFFSET_MAX = 2**53 - 1
-"""Beyond it a JavaScript client could not tell numbers apart, so the gateway numbers itself."""
+"""Beyond it a JavaScript client cannot tell numbers apart, so the gateway numbers by itself."""
 
 OWN = -1
 """The source of numbers that is the gateway itself; no incarnation is negative."""
@@ -28,7 +40,7 @@ _FORGOTTEN = Position("_", 0)
 
 
 class Cursor(Struct, frozen=True, order=True, gc=False, array_like=True):
-    """A place in a channel: behind the entry with this offset, in this life of its numbering."""
+    """A place in a channel: behind the entry with this offset in the epoch with this number."""
 
     epoch_number: int
     offset: int
@@ -54,61 +66,63 @@ class Transition(Enum):
 class Epoch:
     """One epoch of a channel: offsets behind `base`, up to `last` once it is over."""
 
-    epoch: str
+    id: str
     base: int = 0
     last: int | None = None
 
 
 class EpochTable(Struct, frozen=True):
-    """A numbering for another process: `source` as there, the lives that are known by number."""
+    """What a replica in another process needs: the source, and the known epochs by number."""
 
     source: int | None
     known: dict[int, Epoch]
 
 
 class Epochs:
-    """One channel's lives and the newest place in them; `epoch` is the gateway's own."""
+    """One channel's epochs and the newest place in them; `own_id` is that of the gateway's own."""
 
-    __slots__ = ("_epochs", "_retired", "epoch", "newest", "source")
+    __slots__ = ("_epochs", "_retired", "newest", "own_id", "source")
 
-    def __init__(self, epoch: str) -> None:
-        self.epoch = epoch
+    def __init__(self, own_id: str) -> None:
+        self.own_id = own_id
         self.newest = ORIGIN
         self.source: int | None = None
         """The incarnation whose numbers are taken over, `OWN`, or None at first."""
-        self._epochs: OrderedDict[int, Epoch] = OrderedDict({0: Epoch(epoch)})
+        self._epochs: OrderedDict[int, Epoch] = OrderedDict({0: Epoch(own_id)})
         self._retired: deque[int] = deque(maxlen=EPOCHS_MAX)
 
     @property
-    def epoch_number(self) -> Epoch:
-        """The present life."""
+    def current(self) -> Epoch:
+        """The present epoch."""
         return self._epochs[self.newest.epoch_number]
 
     @property
     def table(self) -> EpochTable:
-        """What a replica must know beside the newest place; it changes where a life begins."""
+        """What a replica must know beside the newest place; it changes where an epoch begins."""
         return EpochTable(self.source, dict(self._epochs))
 
     def replace(self, table: EpochTable) -> None:
-        """Take over the lives that are known where the events are numbered."""
+        """Take over the epochs of the process that numbers the events."""
         self.source = table.source
         self._epochs = OrderedDict(table.known)
 
     def has_numbered(self, incarnation: int) -> bool:
-        """Tell whether a publisher numbers this channel, or has done so."""
+        """Return whether a publisher numbers this channel, or did so before."""
         return incarnation == self.source or incarnation in self._retired
 
     def advance(self, incarnation: int | None, first: int) -> Transition:
-        """Go over to the life that an event belongs to; `first` is its number, or that of the
-        first one lost before it."""
+        """Go over to the epoch that an event belongs to.
+
+        `first` is the event's number, or that of the first message lost before it.
+        """
         source = self.source
         if source == OWN or (incarnation == source is not None and first > self.newest.offset):
             return Transition.SAME
         if incarnation is None or first > OFFSET_MAX or self.has_numbered(incarnation):
             self.source = OWN
             if source is None:
-                return Transition.OPENED  # in the life that empty channels have
-            self._begin(Epoch(self.epoch))
+                return Transition.OPENED  # in the epoch that empty channels have
+            self._begin(Epoch(self.own_id))
             return Transition.SHARED
         self.source = incarnation
         self._begin(Epoch(f"{incarnation:016x}", base=first - 1))
@@ -118,9 +132,9 @@ class Epochs:
         return Transition.RESTARTED
 
     def position(self, cursor: Cursor) -> Position:
-        """Return a cursor as clients know it; one that no epoch is known of resumes nowhere."""
-        epoch_number = self._epochs.get(cursor.epoch_number)
-        return _FORGOTTEN if epoch_number is None else Position(epoch_number.epoch, cursor.offset)
+        """Return a cursor as clients know it; if its epoch is forgotten, one that resumes nowhere."""
+        epoch = self._epochs.get(cursor.epoch_number)
+        return _FORGOTTEN if epoch is None else Position(epoch.id, cursor.offset)
 
     def find(self, position: Position, *, ahead_max: int) -> Cursor | None:
         """Return the place that a position names, or None if it is not one of this channel.
@@ -128,45 +142,41 @@ class Epochs:
         A position that another gateway gave may be ahead of what has arrived here, by at most
         `ahead_max`.
         """
-        for number, epoch_number in self._epochs.items():
-            if epoch_number.epoch != position.epoch:
+        for number, epoch in self._epochs.items():
+            if epoch.id != position.epoch:
                 continue
-            if epoch_number.last is None:
+            if epoch.last is None:
                 ahead = 0 if self.source in {OWN, None} else ahead_max
                 if position.offset <= self.newest.offset + ahead:
                     return Cursor(number, position.offset)
-            elif epoch_number.epoch == self.epoch:
-                if position.offset <= epoch_number.last:
+            elif epoch.id == self.own_id:
+                if position.offset <= epoch.last:
                     return Cursor(number, position.offset)
             elif self.source != OWN:
                 return Cursor(number, position.offset)
             else:
-                # It tells of one publisher, and there are several: of the others nothing is known.
+                # It is one publisher's, and there are several: of the others nothing is known.
                 return None
         return None
 
     def is_beyond_end(self, cursor: Cursor) -> bool:
-        """Tell whether a place is beyond the end of its life here, and the gateway numbers now.
+        """Return whether a place is beyond the end of its epoch here, and the gateway numbers now.
 
-        Another gateway heard more of that life; here the same events got other numbers.
+        Another gateway received more of that epoch; here the same events got other numbers.
         """
-        epoch_number = self._epochs.get(cursor.epoch_number)
-        over = (
-            epoch_number is not None
-            and epoch_number.last is not None
-            and cursor.offset > epoch_number.last
-        )
+        epoch = self._epochs.get(cursor.epoch_number)
+        over = epoch is not None and epoch.last is not None and cursor.offset > epoch.last
         return over and self.source == OWN
 
     def base(self, cursor: Cursor) -> int:
-        """Return the offset before the first that was ever numbered here in a cursor's life."""
-        epoch_number = self._epochs.get(cursor.epoch_number)
-        return 0 if epoch_number is None else epoch_number.base
+        """Return the offset before the first that was ever numbered here in a cursor's epoch."""
+        epoch = self._epochs.get(cursor.epoch_number)
+        return 0 if epoch is None else epoch.base
 
-    def _begin(self, epoch_number: Epoch) -> None:
+    def _begin(self, epoch: Epoch) -> None:
         number = self.newest.epoch_number
         self._epochs[number].last = self.newest.offset
-        self._epochs[number + 1] = epoch_number
-        self.newest = Cursor(number + 1, epoch_number.base)
+        self._epochs[number + 1] = epoch
+        self.newest = Cursor(number + 1, epoch.base)
         if len(self._epochs) > EPOCHS_MAX:
             self._epochs.popitem(last=False)

@@ -4,7 +4,6 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -23,8 +22,8 @@ _decode = msgspec.json.Decoder().decode
 class Retention:
     """How much a log holds; `age_ns_max` of 0 sets no limit. The newest event always stays.
 
-    `key` is the path of the field that tells one subject's events from another's, such as
-    ``("data", "host")``: of each of the `keys_max` last changed the newest event stays, too.
+    `key` is the path of the member by which events replace each other, such as ``("data", "host")``:
+    the newest event of each of the `keys_max` keys that changed last stays, too.
     """
 
     events_max: int = 1000
@@ -57,19 +56,6 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
         return text_payload(self.frame)
 
 
-class Missing(NamedTuple):
-    """Offsets that a log does not hold; `first` is None where they begin in an earlier epoch."""
-
-    epoch: str
-    first: int | None
-    last: int
-
-    @property
-    def amount(self) -> int | None:
-        """How many there are, if that is known."""
-        return None if self.first is None else self.last - self.first + 1
-
-
 class LogState(Struct, frozen=True, array_like=True):
     """All that readers can see of a log, for a replica in another process."""
 
@@ -91,7 +77,7 @@ class ChannelLog:
         "_current",
         "_ended",
         "_entries",
-        "_fresh",
+        "_epoch_begins",
         "_head",
         "_prefix",
         "bytes",
@@ -109,9 +95,9 @@ class ChannelLog:
         self.bytes = 0
         self.floor = ORIGIN
         self.forgotten = 0
-        """Keys whose current value made room for that of others."""
+        """Keys whose current value was dropped for that of others."""
         self._ended = ORIGIN
-        self._fresh = True
+        self._epoch_begins = True
         # A list with a moving head: a deque would make a read from the middle cost its length.
         self._entries: list[Entry | None] = []
         self._head = 0
@@ -123,7 +109,7 @@ class ChannelLog:
 
     @property
     def newest(self) -> Cursor:
-        """The place of a reader who has seen everything."""
+        """The place of a reader that has everything."""
         return self.epochs.newest
 
     @property
@@ -144,7 +130,7 @@ class ChannelLog:
 
     @property
     def state(self) -> LogState:
-        """The log as it is now."""
+        """All that a replica needs."""
         held, current = self.held(ORIGIN), list(self._current.values())
         return LogState(self.name, self.epochs.table, self.newest, self.floor, held, current)
 
@@ -167,13 +153,13 @@ class ChannelLog:
     def append(self, event: Event) -> list[Entry]:
         """Number and encode an event; evict what exceeds the retention.
 
-        Returns its entry, behind those of the gaps that it shows.
+        Return its entry, behind those of the gaps that it shows.
         """
         epochs = self.epochs
         before = newest = epochs.newest
         source = epochs.source
         entries: list[Entry] = []
-        # Most events go on where the last one was: that is decided here, the rest elsewhere.
+        # Most events go on where the last one was: that is decided here, for speed.
         if event.missing or (
             source != OWN and (event.incarnation != source or event.sequence <= newest.offset)
         ):
@@ -184,10 +170,10 @@ class ChannelLog:
             before = entries[-1].at if entries else before
         offset = newest.offset + 1 if source == OWN else event.sequence
         epochs.newest = at = Cursor(newest.epoch_number, offset)
-        begins = self._fresh
+        begins = self._epoch_begins
         if begins:
-            self._fresh = False
-            epoch = b'"epoch":"%b",' % epochs.epoch_number.epoch.encode()
+            self._epoch_begins = False
+            epoch = b'"epoch":"%b",' % epochs.current.id.encode()
             frame = text_frame(b"%b%d,%b%b}" % (self._prefix, offset, epoch, event.fields))
         else:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
@@ -202,14 +188,14 @@ class ChannelLog:
     def skip(
         self, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
     ) -> list[Entry]:
-        """Tell of losses that no event has shown yet; returns the gaps."""
+        """Append gaps for losses that no event has shown yet; return them."""
         missing = tuple(missing)
         if not missing:
             return []
         return self._advance(incarnation, missing[-1].last + 1, missing, now_ns)
 
     def finish(self, incarnation: int, last: int) -> None:
-        """Note that a publisher has ended with this number: nothing of it is missing, if it is here."""
+        """Note that a publisher ended with this number: if it is here, nothing of it is missing."""
         epochs = self.epochs
         if incarnation == epochs.source and last == epochs.newest.offset:
             self._ended = epochs.newest
@@ -217,12 +203,12 @@ class ChannelLog:
     def _advance(
         self, incarnation: int | None, sequence: int, missing: tuple[MissingRange, ...], now_ns: int
     ) -> list[Entry]:
-        """Go over to another life if need be, and tell what is missing."""
+        """Go over to another epoch if need be, and append gaps for what is missing."""
         entries: list[Entry] = []
         before = self.newest
         advance = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
         if advance is not Transition.SAME:
-            self._fresh = True
+            self._epoch_begins = True
         if advance is Transition.RESTARTED and before != self._ended:
             entries.append(self._gap("epoch", before, last=self.newest.offset, now_ns=now_ns))
         for first, last, reason in missing:
@@ -246,7 +232,7 @@ class ChannelLog:
         *,
         now_ns: int,
     ) -> Entry:
-        epoch = self.epochs.epoch_number.epoch
+        epoch = self.epochs.current.id
         frame = gap_frame(self.name, epoch, reason, first=first, last=last, count=count)
         entry = Entry(self.name, before, self.newest, frame, now_ns, is_event=False)
         self._hold(entry)
@@ -272,7 +258,7 @@ class ChannelLog:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
-        """Return what names the subject of an event, as JSON; empty if it has none."""
+        """Return an event's key as JSON; empty if it has none."""
         value = _decode(b"{%b}" % event.fields)
         for name in self.retention.key:
             if not isinstance(value, dict) or name not in value:
@@ -325,11 +311,11 @@ class ChannelLog:
 
     def lag(self, after: Cursor) -> int:
         """Return how many entries there are behind a place, those that are missing included."""
-        missing = self.missing(after)
         held = len(self._entries) - self._index(after)
-        if missing is None:
+        gap = self.missing(after)
+        if gap is None or gap.to is None:
             return held
-        return held + missing.last - (missing.first or 1) + 1
+        return held + gap.to - (gap.from_ or 1) + 1
 
     def count_since(self, received_ns: int) -> int:
         """Return how many entries are held that were received at that time or later."""
@@ -357,16 +343,24 @@ class ChannelLog:
         found.reverse()
         return found
 
-    def missing(self, after: Cursor) -> Missing | None:
-        """Return what is not held behind a place, or None."""
+    def missing(self, after: Cursor) -> Gap | None:
+        """Return the gap for what is no longer held behind a place, or None.
+
+        Its `from_` is null where it begins in an earlier epoch.
+        """
         floor, position = self.floor, self.epochs.position
         if after < floor:
             first = after.offset + 1 if after.epoch_number == floor.epoch_number else None
-            return Missing(position(floor).epoch, first, floor.offset)
-        base = self.epochs.base(after)
-        if after.offset < base:
-            return Missing(position(after).epoch, after.offset + 1, base)
-        return None
+            epoch, last = position(floor).epoch, floor.offset
+        else:
+            first, last = after.offset + 1, self.epochs.base(after)
+            if first > last:
+                return None
+            epoch = position(after).epoch
+        count = None if first is None else last - first + 1
+        return Gap(
+            channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason="evicted"
+        )
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
@@ -383,7 +377,7 @@ def _received(entry: Entry | None) -> int:
 
 
 def epoch_gap(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
-    """Return what takes the place of a left-out event that names its epoch: a gap that does."""
+    """Return the gap that stands for an event that is left out, and names its epoch instead."""
     position = log.epochs.position(entry.at)
     epoch, offset = position.epoch, position.offset
     first, count = (offset, 1) if reason == "filtered" else (None, None)
@@ -401,5 +395,11 @@ def gap_frame(
     count: int | None = None,
 ) -> bytes:
     """Return the frame that tells a reader of a channel which events it will not get."""
-    gap = Gap(channel=channel, epoch=epoch, from_=first, to=last, count=count, reason=reason)
+    return encode_gap(
+        Gap(channel=channel, epoch=epoch, from_=first, to=last, count=count, reason=reason)
+    )
+
+
+def encode_gap(gap: Gap) -> bytes:
+    """Return a gap's frame."""
     return text_frame(msgspec.json.encode(gap))

@@ -1,8 +1,7 @@
-"""The seam between ingest and fan-out: append events, read from a position, follow the head.
+"""All channels' logs: what is appended is numbered, encoded once, held, and passed on.
 
-This is the embedded engine, where all three are function calls on logs in this process. What is
-appended always comes back through `follow`, so what stands above sees one path. An engine may also
-be the replica of one in another process: then nothing is appended here, but `take`n over.
+In a worker the logs are replicas of its parent's: nothing is appended there, but `replicate`d, and
+passed on in the same way.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.events import STANDARD, Event, MissingRange
 
 
-Follower = Callable[[list[Entry]], None]
+OnAppend = Callable[[list[Entry]], None]
 
 
 class Logs:
@@ -37,7 +36,7 @@ class Logs:
         self._retention = retention or Retention()
         self._retentions = retentions or {}
         self._logs: dict[str, ChannelLog] = {}
-        self._follow: list[Follower] = []
+        self._on_append: list[OnAppend] = []
         for name in (*STANDARD, EVERYONE):
             self._open(name)
 
@@ -46,9 +45,9 @@ class Logs:
         """All logs by channel, the gateway's own ``$everyone`` among them."""
         return MappingProxyType(self._logs)
 
-    def follow(self, follower: Follower) -> None:
-        """Call `follower` with the new entries of each append, in order."""
-        self._follow.append(follower)
+    def on_append(self, call: OnAppend) -> None:
+        """Call this with the new entries of each append, in order."""
+        self._on_append.append(call)
 
     def admit(self, name: str) -> bool:
         """Open a channel unless it is open; False if there is no room for it.
@@ -71,7 +70,7 @@ class Logs:
         entries: list[Entry] = []
         for event in events:
             entries += logs[event.channel].append(event)
-        self._tell(entries)
+        self._pass_on(entries)
         return entries
 
     def replace(self, state: LogState) -> None:
@@ -80,7 +79,7 @@ class Logs:
             self._open(state.name)
         self._logs[state.name].replace(state)
 
-    def take(self, entries: list[Entry], table: Mapping[str, EpochTable]) -> None:
+    def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> None:
         """Hold what was appended there, in order; tell the followers.
 
         `table` are those of channels where one began with these entries.
@@ -89,18 +88,18 @@ class Logs:
         for name in dict.fromkeys(entry.channel for entry in entries):
             if name not in logs:
                 self._open(name)
-        for name, known in table.items():
+        for name, known in epochs.items():
             logs[name].epochs.replace(known)
         for entry in entries:
             logs[entry.channel].hold(entry)
-        self._tell(entries)
+        self._pass_on(entries)
 
     def skip(
         self, channel: str, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
     ) -> None:
         """Tell of a publisher's losses on a channel that no event has shown yet."""
         if self.admit(channel):
-            self._tell(self._logs[channel].skip(incarnation, missing, now_ns=now_ns))
+            self._pass_on(self._logs[channel].skip(incarnation, missing, now_ns=now_ns))
 
     def finish(self, channel: str, incarnation: int, last: int) -> None:
         """Note that a publisher has ended after this number."""
@@ -112,10 +111,10 @@ class Logs:
         """Return how many events a channel keeps."""
         return self._retentions.get(channel, self._retention).events_max
 
-    def _tell(self, entries: list[Entry]) -> None:
+    def _pass_on(self, entries: list[Entry]) -> None:
         if entries:
-            for follower in self._follow:
-                follower(entries)
+            for call in self._on_append:
+                call(entries)
 
     def evict(self, *, now_ns: int) -> None:
         """Drop what has grown too old."""

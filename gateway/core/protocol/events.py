@@ -7,9 +7,10 @@ rebuilt from the model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 
@@ -173,3 +174,20 @@ class Event(Struct, frozen=True):
     incarnation: int | None = None
     sequence: int = 0
     missing: tuple[MissingRange, ...] = ()
+
+
+def timestamp(ns: int) -> str:
+    """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
+    whole, rest = divmod(ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(whole, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+
+
+def own_event(channel: str, event_type: str, data: Struct, *, now_ns: int) -> Event:
+    """Return an event that the gateway itself publishes."""
+    fields = b'"event_type":"%b","timestamp":"%b","data":%b' % (
+        event_type.encode(),
+        timestamp(now_ns).encode(),
+        msgspec.json.encode(data),
+    )
+    return Event(channel, fields, now_ns)

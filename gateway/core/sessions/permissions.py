@@ -121,19 +121,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What roles may do; with `open_role` everybody has it, and no token is needed."""
+    """What roles may do; with `unauthenticated_role` everybody has it, and no token is needed."""
 
     roles: Mapping[str, Grants]
-    open_role: str | None
+    unauthenticated_role: str | None
     anonymous: Identity = field(init=False)
     """Who brings no token."""
 
     def __post_init__(self) -> None:
-        role = ANONYMOUS if self.open_role is None else self.open_role
+        role = ANONYMOUS if self.unauthenticated_role is None else self.unauthenticated_role
         nobody = Identity(
             permissions=self._permissions([role]),
             roles=(role,),
-            is_anonymous=self.open_role is None,
+            is_anonymous=self.unauthenticated_role is None,
         )
         object.__setattr__(self, "anonymous", nobody)
 

@@ -82,7 +82,7 @@ class SubscribeRequest:
     channel: str
     since: Position | dict[str, Position] | None
     last: int | None
-    selection: Subscription
+    subscription: Subscription
 
 
 def split(message: messages.Subscribe) -> list[SubscribeRequest]:
@@ -155,42 +155,44 @@ def _check(pattern: str) -> None:
 
 
 class SubscriptionStarts:
-    """Where channels begin for a client, and what is to be said about it."""
+    """Where channels begin for a client: the answer to `since` and `last`, channel by channel."""
 
-    __slots__ = ("denied", "latest_only", "logs", "lost", "recovered", "starts")
+    __slots__ = ("cursors", "denied", "latest_only", "logs", "lost", "recovered")
 
     def __init__(self) -> None:
         self.denied: list[messages.Denied] = []
         self.logs: dict[str, ChannelLog] = {}
-        self.starts: dict[str, Cursor] = {}
+        self.cursors: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: dict[str, ChannelLog] = {}
+        """Logs in which the client's position is not known; it gets a gap of reason `epoch`."""
         self.latest_only: set[str] = set()
 
-    def start(self, log: ChannelLog, after: Cursor) -> None:
+    def begin(self, log: ChannelLog, after: Cursor) -> None:
         """Begin behind a place."""
         self.logs[log.name] = log
-        self.starts[log.name] = after
+        self.cursors[log.name] = after
 
     def resume(self, log: ChannelLog, after: Cursor) -> None:
-        """Begin behind a place that the client had reached: what is missing will be a gap."""
-        self.start(log, after)
+        """Begin behind a place that the client had reached; what is missing there will be a gap."""
+        self.begin(log, after)
         self.recovered[log.name] = log.missing(after) is None
 
     def recover(self, log: ChannelLog, since: Position) -> None:
-        """Resume from a position that the client brings; one of another life is lost."""
+        """Resume from a client's position; one of another epoch is lost."""
         after = log.epochs.find(since, ahead_max=log.retention.events_max)
         if after is not None:
             self.resume(log, after)
         else:
-            self.start(log, log.start)
+            self.begin(log, log.start)
             self.recovered[log.name] = False
             self.lost[log.name] = log
 
     def positions(self) -> dict[str, Position]:
-        return {name: self.logs[name].epochs.position(place) for name, place in self.starts.items()}
+        """Return where the channels begin, as clients know it."""
+        return {name: self.logs[name].epochs.position(at) for name, at in self.cursors.items()}
 
-    def ask(self, asked: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
+    def add(self, asked: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
         """Decide where each log that is asked for begins for a client that stands at `current`."""
         since = asked.since
         for log in logs:
@@ -200,39 +202,29 @@ class SubscriptionStarts:
             elif since is not None and log.name in since:
                 self.recover(log, since[log.name])
             elif since is not None and is_wildcard(asked.channel):
-                # The client followed this pattern and has no position here: the channel is new.
+                # The client subscribed to this pattern and has no position here: the channel is new.
                 self.resume(log, ORIGIN)
             elif asked.last == 1:
                 # The current value, or that of each key, however long ago it changed.
                 oldest = next(iter(log.current(ORIGIN)), None)
                 first = log.newest if oldest is None else oldest.before
-                self.start(log, min(first, stands))
-                if first <= stands:  # else it lags, and is owed more than that
+                self.begin(log, min(first, stands))
+                if first <= stands:  # a lagging client is owed more than the current values
                     self.latest_only.add(log.name)
             elif asked.last is not None:
-                # Who lags is owed more than the last few, and gets it.
-                self.start(log, min(log.back(asked.last), stands))
-            elif log.name not in self.starts:
-                self.start(log, stands)
+                # A lagging client is owed more than the last few events, and gets them.
+                self.begin(log, min(log.back(asked.last), stands))
+            elif log.name not in self.cursors:
+                self.begin(log, stands)
 
 
 def denial(channel: str, identity: Identity) -> messages.Denied:
-    """Say why a channel is not served to somebody."""
+    """Return why a client may not subscribe to a channel."""
     if identity.is_anonymous:
-        code, text = ErrorCode.UNAUTHORIZED, "a token is needed to follow this channel"
+        code, text = ErrorCode.UNAUTHORIZED, "subscribing to this channel needs a token"
     else:
-        code, text = ErrorCode.FORBIDDEN, "none of your roles may follow this channel"
+        code, text = ErrorCode.FORBIDDEN, "none of your roles may subscribe to this channel"
     return messages.Denied(channel, code.word, text)
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """What every ``connected`` message says of this gateway."""
-
-    server: messages.Server
-    heartbeat_seconds: float
-    session_ttl_seconds: float
-    message_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)

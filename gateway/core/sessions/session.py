@@ -1,12 +1,18 @@
 """A client's side of the protocol: messages in, replies and subscriptions out.
 
-A session outlives its connection. While attached it owns a `Reader`; when the connection ends it
-keeps identity, subscriptions, positions and personal log until it expires, and a client that
-brings its secret attaches again.
+A session outlives its connection. It has two states, told apart by `reader`:
 
-Positions are what the client is *known* to have received. Bytes handed to a socket may be lost
-with it, so what counts is the last answered ping: a WebSocket is ordered, and who answers a ping
-has seen what was written before it.
+    attached  a connection writes to the client through the session's `Reader`
+    detached  it keeps identity, subscriptions, cursors and personal log until it expires;
+              a client that brings its secret attaches it again
+
+`known` is how far the client is known to have come, by channel. Bytes handed to a socket may be lost
+with it, so `known` moves only when the client answers a ping: a WebSocket is ordered, so a client
+that answers a ping has received what was written before it. A session that is attached again goes
+on from `known`, unless the client brings positions of its own.
+
+Invariants: `known` never stands behind what the client has not received. A channel that begins
+anew, with `since` or `last`, begins anew in `known` and in the ping that is under way.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,12 +23,12 @@ import msgspec
 from gateway.core.fanout.cohorts import Cursors, Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import Subscription, View
-from gateway.core.ingest.ingest import timestamp
 from gateway.core.log.epochs import ORIGIN
 from gateway.core.log.log import ChannelLog, gap_frame
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.events import timestamp
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
@@ -36,7 +42,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
-    """What a message did to a client's subscriptions, for the ``connections`` channel."""
+    """What a message changed in a client's subscriptions."""
 
     subscribed: tuple[str, ...] = ()
     unsubscribed: tuple[str, ...] = ()
@@ -44,7 +50,7 @@ class SubscriptionChange:
 
 
 class Session:
-    """One client: who it is, what it follows, how far it is known to have come."""
+    """One client: its identity, its subscriptions, and how far it is known to have come."""
 
     def __init__(
         self,
@@ -52,55 +58,55 @@ class Session:
         client_id: str,
         identity: Identity,
         fanout: Fanout,
-        allowed: ClientLimits,
-        bus: Callable[[], messages.BusState],
+        limits: ClientLimits,
+        bus_state: Callable[[], messages.BusState],
     ) -> None:
         self.client_id = client_id
         self.identity = identity
         self.secret = ""
         self.subscriptions: dict[str, Subscription] = {}
-        """What the client follows, by pattern."""
+        """By pattern."""
         self.known: Cursors = {}
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
         self.excessive = False
-        """Whether it has asked for more than it may: whoever reads its messages should slow down."""
-        self._bus = bus
+        """Whether it exceeded a rate limit: its connection should read from it more slowly."""
+        self._bus_state = bus_state
         self._fanout = fanout
-        self._allowed = allowed
-        self._rate_limiter = RateLimiter(allowed.rates)
+        self._limits = limits
+        self._rate_limiter = RateLimiter(limits.rates)
         self._pinged: tuple[bytes, Cursors] | None = None
 
     @property
     def user_id(self) -> str | None:
-        """The user whose client it is, if known."""
+        """The user that the client belongs to, if known."""
         return self.identity.user_id
 
     # -- attach and detach ---------------------------------------------------------------------
 
     def attach(self, reader: Reader, *, since: Mapping[str, Position] | None, now_ns: int) -> None:
-        """Bind the session to a new connection; one that was lost goes on where it stood."""
+        """Bind the session to a new connection; subscriptions go on where the client stood."""
         reader.personal = self.personal
         self.reader = reader
-        self._rate_limiter = RateLimiter(self._allowed.rates)
-        plan = self._start_own(since or {})
-        plan.denied = self._judge()  # what was followed before says nothing of what may be now
+        self._rate_limiter = RateLimiter(self._limits.rates)
+        starts = self._start_own(since or {})
+        starts.denied = self._remove_denied()  # the permissions may be others than before
         if self.subscriptions:
-            self._restore(plan, since or {})
-        if self.subscriptions or plan.recovered or plan.denied:
-            self._reply_subscribed(plan, self.subscriptions, msgspec.UNSET, now_ns)
-        self._begin(plan.starts)
-        self._fanout.subscribe(reader, self._view, plan.starts)
+            self._restore(starts, since or {})
+        if self.subscriptions or starts.recovered or starts.denied:
+            self._reply_subscribed(starts, self.subscriptions, msgspec.UNSET, now_ns)
+        self._begin(starts.cursors)
+        self._fanout.subscribe(reader, self._view, starts.cursors)
 
-    def _begin(self, starts: Cursors, *, followed: Collection[str] = ()) -> None:
+    def _begin(self, starts: Cursors, *, subscribed: Collection[str] = ()) -> None:
         """Note where channels begin, also for a ping that is under way.
 
-        In a channel that was `followed` already, what is not confirmed stays so.
+        What is unconfirmed in the channels of `subscribed` stays so.
         """
 
         def begun(known: Cursors) -> Cursors:
             kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
-            return {**known, **starts, **{name: kept[name] for name in followed if name in kept}}
+            return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
 
         self.known = begun(self.known)
         if self._pinged is not None:
@@ -108,48 +114,49 @@ class Session:
             self._pinged = (payload, begun(places))
 
     def detach(self) -> None:
-        """Let go of the connection; what is unconfirmed will be sent again."""
+        """Unbind the session from its connection; what is unconfirmed will be sent again."""
         if self.reader is not None:
             self._fanout.remove(self.reader)
             self.reader = None
         self._pinged = None
 
     def _start_own(self, since: Mapping[str, Position]) -> SubscriptionStarts:
-        """Plan the channels that every client follows: everyone's, and its own."""
-        plan = SubscriptionStarts()
+        """SubscriptionStarts the channels that every client follows: everyone's, and its own."""
+        starts = SubscriptionStarts()
         everyone = self._fanout.log(EVERYONE)
         assert everyone is not None
         for log in (everyone, self.personal):
             if log is None:
                 continue
             if log.name in since:
-                plan.recover(log, since[log.name])
+                starts.recover(log, since[log.name])
             else:
                 new = log.newest if log is everyone else ORIGIN
-                plan.start(log, self.known.get(log.name, new))
-        return plan
+                starts.begin(log, self.known.get(log.name, new))
+        return starts
 
-    def _restore(self, plan: SubscriptionStarts, since: Mapping[str, Position]) -> None:
-        """Plan the subscriptions of a session that was lost."""
+    def _restore(self, starts: SubscriptionStarts, since: Mapping[str, Position]) -> None:
+        """SubscriptionStarts the subscriptions of a session that was lost."""
         for log in self._fanout.expected(self.subscriptions.values(), since):
             if log.name in since:
-                plan.recover(log, since[log.name])
+                starts.recover(log, since[log.name])
             else:
-                plan.resume(log, self.known.get(log.name, ORIGIN))
+                starts.resume(log, self.known.get(log.name, ORIGIN))
 
     # -- identity ------------------------------------------------------------------------------
 
     def authenticate(
         self, identity: Identity, id_: messages.OptionalId, *, now_ns: int
     ) -> SubscriptionChange | None:
-        """Go on with other rights, from this moment on for what is followed already, too.
+        """Go on with another identity; its permissions hold for present subscriptions too.
 
         Raises:
             RequestError: The identity is that of another user.
         """
         if not self.identity.may_become(identity):
             raise RequestError(
-                ErrorCode.FORBIDDEN, "this client is another user's; connect anew to change users"
+                ErrorCode.FORBIDDEN,
+                "this client belongs to another user; connect anew to change users",
             )
         before = dict(self.subscriptions)
         self.identity = identity
@@ -163,7 +170,7 @@ class Session:
                 timestamp=timestamp(now_ns),
             )
         )
-        denied = self._judge()
+        denied = self._remove_denied()
         gone = tuple(name for name in before if name not in self.subscriptions)
         if gone:
             self.send(
@@ -172,11 +179,11 @@ class Session:
                 )
             )
         if self.subscriptions != before:
-            self._see_anew(before, now_ns)
+            self._update_view(before, now_ns)
         return SubscriptionChange(unsubscribed=gone) if gone else None
 
-    def _judge(self) -> list[messages.Denied]:
-        """Hold every subscription against the rights; return those that had to go."""
+    def _remove_denied(self) -> list[messages.Denied]:
+        """Remove subscriptions that the permissions no longer cover; return these."""
         denied = []
         for name, one in list(self.subscriptions.items()):
             within = self.identity.permissions.within(name)
@@ -187,24 +194,24 @@ class Session:
                 denied.append(denial(name, self.identity))
         return denied
 
-    def _see_anew(self, before: Mapping[str, Subscription], now_ns: int) -> None:
-        """Follow what the rights allow now; channels that come into sight begin where they stand."""
+    def _update_view(self, before: Mapping[str, Subscription], now_ns: int) -> None:
+        """See what the permissions cover now; channels that become visible begin at their heads."""
         assert self.reader is not None
-        plan = SubscriptionStarts()
+        starts = SubscriptionStarts()
         seen = {log.name for log in self._fanout.logs_of(self.reader)}
         for log in self._fanout.expected(self.subscriptions.values()):
             if log.name not in seen:
-                plan.start(log, log.newest)
+                starts.begin(log, log.newest)
         changed = [name for name, one in self.subscriptions.items() if one != before[name]]
-        if plan.starts:
-            self._begin(plan.starts)
-            self._reply_subscribed(plan, changed, msgspec.UNSET, now_ns)
-        self._fanout.subscribe(self.reader, self._view, plan.starts)
+        if starts.cursors:
+            self._begin(starts.cursors)
+            self._reply_subscribed(starts, changed, msgspec.UNSET, now_ns)
+        self._fanout.subscribe(self.reader, self._view, starts.cursors)
 
     # -- liveness ------------------------------------------------------------------------------
 
-    def pinged(self, payload: bytes, heads: Cursors) -> None:
-        """Note what has been written before a ping; `heads` is shared by all live readers."""
+    def on_ping(self, payload: bytes, heads: Cursors) -> None:
+        """Note what was written before a ping; `heads` is shared by all live readers."""
         reader = self.reader
         if reader is not None:
             at_head = self._fanout.is_at_head(reader)
@@ -213,8 +220,8 @@ class Session:
                 places = {**heads, PERSONAL: self.personal.newest}
             self._pinged = (payload, places)
 
-    def ponged(self, payload: bytes) -> None:
-        """Take a pong: everything written before its ping has arrived."""
+    def on_pong(self, payload: bytes) -> None:
+        """Note that everything written before this pong's ping was received."""
         if self._pinged is not None and self._pinged[0] == payload:
             self.known = self._pinged[1]
             self._pinged = None
@@ -224,9 +231,9 @@ class Session:
     def receive(
         self, text: str | bytes, *, now_ns: int
     ) -> SubscriptionChange | messages.Auth | None:
-        """Handle one message; replies are written at once. A token is for `authenticate`.
+        """Handle one message; replies are written at once. Pass a returned token to `authenticate`.
 
-        Never raises for what a client sends: it is told with an ``error`` message.
+        It does not raise for what a client sends: it answers with an ``error`` message.
         """
         try:
             message = requests.parse(text)
@@ -254,10 +261,10 @@ class Session:
         return None
 
     def _spend(self, message: messages.ClientMessage, now_ns: int) -> None:
-        """Take a message from its allowance.
+        """Charge a message to its rate limit.
 
         Raises:
-            RequestError: Nothing is left of it for now.
+            RequestError: The limit is exhausted for now.
         """
         kind: Kind
         match message:
@@ -277,7 +284,7 @@ class Session:
         self.refuse(error, requests.id_of(text))
 
     def may_ping(self, *, now_ns: int) -> bool:
-        """Tell whether a ping of the WebSocket protocol is answered, and count it."""
+        """Charge a ping of the WebSocket protocol; return whether to answer it."""
         try:
             self._rate_limiter.take("pings", now_ns=now_ns)
         except RequestError:
@@ -285,12 +292,12 @@ class Session:
         return not self.excessive
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
-        """Tell the client that something it asked for was not done."""
+        """Answer with an ``error`` message."""
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
         self.send(error_message(error, id_))
 
     def open(self, message: messages.Subscribe, *, now_ns: int) -> SubscriptionChange | None:
-        """Subscribe to what a client asked for with its address."""
+        """Subscribe to what a client's address asks for."""
         try:
             return self._subscribe(message, now_ns)
         except RequestError as error:
@@ -298,12 +305,12 @@ class Session:
             return None
 
     def send(self, message: messages.ServerMessage) -> None:
-        """Write a message to the client, if it is there."""
+        """Write a message to the client, if it is connected."""
         if self.reader is not None:
             self.reader.writer.write(text_frame(_encode(message)))
 
     def positions(self) -> dict[str, Position]:
-        """Return where the client stands in every log that it follows."""
+        """Return where the client stands in every channel that it subscribes to."""
         if self.reader is None:
             return {}
         places = self._fanout.cursors_of(self.reader)
@@ -320,47 +327,48 @@ class Session:
     def _subscribe(self, message: messages.Subscribe, now_ns: int) -> SubscriptionChange:
         reader = self.reader
         assert reader is not None
-        plan = SubscriptionStarts()
+        starts = SubscriptionStarts()
         asked = []
         for one in requests.split(message):
             within = self.identity.permissions.within(one.channel)
             if within is None or within:
-                asked.append(replace(one, selection=one.selection._replace(within=within)))
+                asked.append(replace(one, subscription=one.subscription._replace(within=within)))
             else:
-                plan.denied.append(denial(one.channel, self.identity))
+                starts.denied.append(denial(one.channel, self.identity))
         names = [one.channel for one in asked]
         self._check_number(names)
-        # Wildcards first: what a channel asks for itself holds, wherever it stands.
+        # Wildcards first: options of a channel itself override those of a wildcard.
         current = self._fanout.cursors_of(reader)
         for one in sorted(asked, key=lambda one: not channels.is_wildcard(one.channel)):
             named = one.since if isinstance(one.since, dict) else ()
-            plan.ask(one, self._fanout.expected([one.selection], named), current)
-        self.subscriptions |= {one.channel: one.selection for one in asked}
-        self._begin(plan.starts, followed=current)
-        self._reply_subscribed(plan, names, message.id, now_ns)
-        self._fanout.subscribe(reader, self._view, plan.starts, latest_only=plan.latest_only)
-        denied = tuple(one.channel for one in plan.denied)
+            starts.add(one, self._fanout.expected([one.subscription], named), current)
+        self.subscriptions |= {one.channel: one.subscription for one in asked}
+        self._begin(starts.cursors, subscribed=current)
+        self._reply_subscribed(starts, names, message.id, now_ns)
+        self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=starts.latest_only)
+        denied = tuple(one.channel for one in starts.denied)
         return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
     def _check_number(self, names: Collection[str]) -> None:
         new = [name for name in names if name not in self.subscriptions]
-        count, limit = len(self.subscriptions), self._allowed.subscriptions_max
+        count, limit = len(self.subscriptions), self._limits.subscriptions_max
         if count + len(new) > limit:
             raise RequestError(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"{count} subscriptions and {len(new)} more exceed the limit of {limit}; "
-                "a wildcard may serve",
+                f"{count} subscriptions and {len(new)} more exceed the limit of {limit}, "
+                "`clients.subscriptions_max`; subscribe to a wildcard instead",
             )
-        limit = self._allowed.wildcards_max
+        limit = self._limits.wildcards_max
         if sum(map(channels.is_wildcard, [*self.subscriptions, *new])) > limit:
             raise RequestError(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"more than {limit} subscriptions with wildcards; a wider one may serve",
+                f"more than {limit} subscriptions with wildcards, `clients.wildcards_max`; "
+                "subscribe to a wider one instead",
             )
 
     def _reply_subscribed(
         self,
-        plan: SubscriptionStarts,
+        starts: SubscriptionStarts,
         names: Collection[str],
         id_: messages.OptionalId,
         now_ns: int,
@@ -370,13 +378,13 @@ class Session:
                 id=id_,
                 channels=list(names),
                 timestamp=timestamp(now_ns),
-                bus=self._bus(),
-                positions=plan.positions(),
-                recovered=plan.recovered,
-                denied=plan.denied,
+                bus=self._bus_state(),
+                positions=starts.positions(),
+                recovered=starts.recovered,
+                denied=starts.denied,
             )
         )
-        for log in plan.lost.values():
+        for log in starts.lost.values():
             if self.reader is not None:
                 epoch, offset = msgspec.structs.astuple(log.epochs.position(log.start))
                 self.reader.writer.write(gap_frame(log.name, epoch, "epoch", last=offset))

@@ -7,14 +7,15 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.core.ingest.ingest import timestamp
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.events import STANDARD
+from gateway.core.protocol.events import STANDARD, timestamp
 from gateway.core.protocol.messages import Position
+from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web.authentication import IDENTITY, audit
@@ -60,9 +61,9 @@ async def status(request: web.Request) -> web.Response:
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
             lagging=sum(one.lagging for one in connections),
             channels=sum(map(is_name, hub.logs.by_name)),
-            bus_state=hub.bus,
+            bus_state=hub.bus_state(),
             bus=context.bus(),
-            rejected=dict(hub.ingest.rejected),
+            rejected=dict(_pipeline(context).ingest.rejected),
             clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
             page=resources.Page(offset, limit, len(connections)),
         )
@@ -87,7 +88,7 @@ async def channels(request: web.Request) -> web.Response:
     """Answer with the open channels that the caller may follow."""
     hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
     # Asked once for all: channel by channel it would hold up everybody's events.
-    followers = hub.followers()
+    followers = hub.subscriber_counts()
     return answer(
         resources.Channels(
             [
@@ -177,12 +178,12 @@ def _start(
     missing = log.missing(after)
     if missing is None:
         return after, None
-    return after, resources.MissingRange(from_=missing.first, to=missing.last, reason="evicted")
+    return after, resources.MissingRange(from_=missing.from_, to=missing.to, reason="evicted")
 
 
 async def rejections(request: web.Request) -> web.Response:
     """Answer with the newest messages that were not let in."""
-    ingest = request.app[CONTEXT].hub.ingest
+    ingest = _pipeline(request.app[CONTEXT]).ingest
     return answer(
         resources.Rejections(
             counts=dict(ingest.rejected),
@@ -203,8 +204,8 @@ async def rejections(request: web.Request) -> web.Response:
 async def publishers(request: web.Request) -> web.Response:
     """Answer with what publishers' numbering tells: what was lost, what came twice."""
     context = request.app[CONTEXT]
-    recovery, now_ns = context.hub.ingest.recovery, context.now_ns()
-    sequences = recovery.sequences
+    recovery, now_ns = _pipeline(context).ingest.recovery, context.now_ns()
+    sequences = recovery.streams
     offset, limit = _page(request.query)
     streams = list(sequences)[::-1]
     return answer(
@@ -247,7 +248,7 @@ async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone."""
     context = request.app[CONTEXT]
     try:
-        async with asyncio.timeout(context.config.clients.handshake_seconds):
+        async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
             body = await request.read()
     except TimeoutError as error:
         raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
@@ -258,7 +259,9 @@ async def broadcast(request: web.Request) -> web.Response:
             ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
         )
     identity = request[IDENTITY]
-    result = context.hub.broadcast(message, identity, now_ns=context.now_ns())
+    result = send_broadcast(
+        context.hub, _pipeline(context), message, identity, now_ns=context.now_ns()
+    )
     audit.info(
         "broadcast",
         user_id=identity.user_id,
@@ -315,6 +318,11 @@ def _page(query: Mapping[str, str]) -> tuple[int, int]:
     """Read which part of a list is asked for."""
     offset = number(query, "offset", default=0, least=0, most=2**31)
     return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+
+
+def _pipeline(context: Context) -> Pipeline:
+    assert context.pipeline is not None, "the process that reads the bus answers REST"
+    return context.pipeline
 
 
 def _log(context: Context, name: str) -> ChannelLog:

@@ -156,7 +156,7 @@ async def events(request: web.Request) -> web.StreamResponse:
         await admission.arrive(context, connection, connect_request)
         await connection.gone()
     except Exception:
-        log.exception("stream failed", client_id=connection.client_id)
+        log.exception("stream_failed", client_id=connection.client_id)
         connection.end(CloseCode.INTERNAL)
     finally:
         admission.leave(context, connection, remember=False)

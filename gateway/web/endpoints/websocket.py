@@ -27,7 +27,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         request,
         protocol=authentication.SUBPROTOCOL,
         message_bytes_max=limits.message_bytes_max,
-        compression=limits.compressed_bytes_min > 0,
+        compression=limits.compression_bytes_min > 0,
     )
     if request.transport is None:
         return answer
@@ -58,7 +58,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         connection.settle()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
-        log.exception("connection failed", client_id=connection.client_id)
+        log.exception("connection_failed", client_id=connection.client_id)
         connection.end(CloseCode.INTERNAL)
         await connection.gone()
     finally:

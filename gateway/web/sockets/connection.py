@@ -122,7 +122,7 @@ class Connection:
         self._transport = transport
         self._way = sockets.way(transport)
         self._writable: asyncio.Event | None = None
-        transport.set_write_buffer_limits(high=limits.buffer_bytes_max)
+        transport.set_write_buffer_limits(high=limits.write_buffer_bytes_max)
         protocol.on_full = self._fill
         protocol.on_writable = self._resume
         protocol.on_lost = self._lost
@@ -172,7 +172,9 @@ class Connection:
 
     def reader(self) -> Reader:
         """Make the reader that writes to this socket."""
-        self._reader = Reader(writer=self._way if self._encode is None else self, on_lag=self._stall)
+        self._reader = Reader(
+            writer=self._way if self._encode is None else self, on_lag=self._stall
+        )
         if self._protocol.writing_paused:
             self._fill()
         return self._reader
@@ -192,7 +194,7 @@ class Connection:
             return
         self.heard = False
         if self.session is not None:
-            self.session.pinged(payload, heads)
+            self.session.on_ping(payload, heads)
         self._way.write(frame)
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
@@ -267,7 +269,7 @@ class Connection:
                 outcome = self._hub.receive(session, message.text, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
             case Opcode.PONG if session is not None:
-                self._hub.ponged(session, message.data)
+                self._hub.on_pong(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._way.write(pong_frame(message.data))

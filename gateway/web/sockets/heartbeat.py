@@ -43,7 +43,7 @@ class ClientHeartbeat:
     @property
     def interval(self) -> float:
         """How often `beat` wants to be called, in seconds."""
-        return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_seconds_max / 4)
+        return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_timeout_seconds / 4)
 
     def add(self, connection: Connection, *, now: float) -> None:
         """Begin to look after a connection."""
@@ -56,7 +56,7 @@ class ClientHeartbeat:
 
     def stalled(self, connection: Connection, *, now: float) -> None:
         """Note that a socket takes nothing, or that it has just taken a part of what it is owed."""
-        self._stalled[connection] = (now + self._limits.stall_seconds_max, connection.buffered)
+        self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.buffered)
 
     def flows(self, connection: Connection) -> None:
         """Note that a socket has caught up."""
@@ -76,7 +76,7 @@ class ClientHeartbeat:
             if connection in self._verdicts and not connection.heard:
                 continue  # asked already, and the grace is longer than the interval
             self._verdicts.pop(connection, None)  # to the end: they stay in the order of their time
-            self._verdicts[connection] = now + self._limits.heartbeat_grace_seconds
+            self._verdicts[connection] = now + self._limits.heartbeat_timeout_seconds
             connection.ping(frame, payload, heads)
 
     def _judge(self, now: float) -> None:

@@ -93,7 +93,7 @@ class HttpProtocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]
         if status >= 500 and not isinstance(exc, ConnectionError):  # who has gone needs no answer
             return super().handle_error(request, status, exc, message)
         # Not the parser's own words: they quote what came, and that may be a token.
-        log.debug("not http", address=request.remote, reason=type(exc).__name__)
+        log.debug("http_request_malformed", address=request.remote, reason=type(exc).__name__)
         if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             response = problem(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         else:

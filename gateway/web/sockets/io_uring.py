@@ -130,7 +130,7 @@ class Ring:
                 taken += more
             elif more == 0 or ctypes.get_errno() != errno.EINTR:
                 why = os.strerror(ctypes.get_errno()) if more else "nothing is done"
-                log.warning("io_uring fails", reason=why)
+                log.warning("io_uring_failed", reason=why)
                 self.close()
                 return
 

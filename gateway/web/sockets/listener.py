@@ -188,9 +188,9 @@ class Listener:
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """Leave them in the kernel's queue until there may be room."""
         self.on_refused("files")
-        suppressed = self._logged.admit("files", now=self._loop.time())
+        suppressed = self._logged.allow("files", now=self._loop.time())
         if suppressed is not None:
-            log.warning("cannot accept", reason=str(error), suppressed=suppressed)
+            log.warning("cannot_accept", reason=str(error), suppressed=suppressed)
         self._loop.remove_reader(listening)
         self._loop.call_later(_PAUSE_SECONDS, self._resume, listening)
 
@@ -202,9 +202,9 @@ class Listener:
         """Give a socket its place: at the limit that of one which has long done nothing."""
         if len(self.slots) >= self._sockets_max:
             self.on_refused("sockets")
-            suppressed = self._logged.admit("sockets", now=self._loop.time())
+            suppressed = self._logged.allow("sockets", now=self._loop.time())
             if suppressed is not None:
-                log.warning("too many sockets", open=len(self.slots), suppressed=suppressed)
+                log.warning("too_many_sockets", open=len(self.slots), suppressed=suppressed)
             useless = next(iter(self.waiting or self.unread), None)
             if useless is None:
                 accepted.close()
@@ -234,7 +234,7 @@ class Listener:
             slot.leave()
             accepted.close()
             self.on_refused("tls")
-            log.debug("no tls", reason=str(error))
+            log.debug("tls_handshake_failed", reason=str(error))
 
 
 def listener_of(
@@ -262,7 +262,7 @@ def listener_of(
             server,
             slot=slot,
             loop=loop,
-            keepalive_timeout=clients.handshake_seconds,
+            keepalive_timeout=clients.handshake_timeout_seconds,
             lingering_time=CLOSE_SECONDS,
             access_log=None,
             auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
@@ -271,8 +271,8 @@ def listener_of(
     return Listener(
         protocol,
         sockets_max=sockets_max,
-        handshake_seconds=clients.handshake_seconds,
-        stall_seconds=clients.stall_seconds_max,
+        handshake_seconds=clients.handshake_timeout_seconds,
+        stall_seconds=clients.stall_timeout_seconds,
         send_buffer_bytes=clients.send_buffer_bytes,
         tls=tls,
         on_refused=on_refused,

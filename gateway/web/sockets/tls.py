@@ -41,9 +41,9 @@ class Certificate:
         try:
             self.context = _read_all(self._settings)
         except ConfigError as error:
-            log.warning("certificate not replaced", reason=str(error))
+            log.warning("certificate_not_reloaded", reason=str(error))
         else:
-            log.info("certificate replaced", file=self._settings.cert_file)
+            log.info("certificate_reloaded", file=self._settings.cert_file)
 
 
 def context(settings: Tls) -> ssl.SSLContext:
@@ -92,7 +92,7 @@ def warnings(settings: Tls) -> Iterator[str]:
 def _read_all(settings: Tls) -> ssl.SSLContext:
     made = context(settings)
     for warning in warnings(settings):
-        log.warning("certificate", reason=warning)
+        log.warning("certificate_warning", reason=warning)
     return made
 
 

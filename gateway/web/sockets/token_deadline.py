@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.config.model import Auth
-from gateway.core.ingest.ingest import timestamp
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.events import timestamp
 from gateway.core.sessions.session import Session
 
 
@@ -63,8 +63,8 @@ class TokenDeadline:
         if left <= 0:
             self._party.end(CloseCode.TOKEN_EXPIRED)
             return
-        if left > self._auth.warn_seconds:
-            self._come_again(left - self._auth.warn_seconds)
+        if left > self._auth.expiry_warning_seconds:
+            self._come_again(left - self._auth.expiry_warning_seconds)
             return
         if not self._warned:
             self._warned = True
@@ -80,7 +80,7 @@ class TokenDeadline:
 
     def _judge_stranger(self, session: Session) -> None:
         lived = (self._now_ns() - self._began_ns) / 1e9
-        idle, epoch_number = self._auth.seconds, self._auth.anonymous_seconds_max
+        idle, epoch_number = self._auth.timeout_seconds, self._auth.anonymous_seconds_max
         if (epoch_number and lived >= epoch_number) or (
             lived >= idle and not session.subscriptions
         ):

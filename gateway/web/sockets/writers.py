@@ -49,7 +49,7 @@ class Sockets:
         try:
             self._ring = Ring()
         except OSError as error:
-            log.info("no io_uring", reason=str(error))
+            log.info("io_uring_unavailable", reason=str(error))
             self._wanted = False
 
     def _ways(self) -> CohortWriter:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from neurograph_publisher import Publisher
 from neurograph_publisher import publisher as module
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from tests.conftest import (
+    channel as channel,
+)
+from tests.conftest import (
+    connect as connect,
+)
+from tests.conftest import (
+    gateway as gateway,
+)
+from tests.conftest import (
+    launch as launch,
+)
 
 from .bus import Bus
 

@@ -10,7 +10,7 @@ from gateway import __version__
 from gateway.cli import main
 from gateway.cli.check import described, warnings
 from gateway.config import Config, example
-from gateway.config.model import Bus, Clients, Log
+from gateway.config.model import Bus, Clients, History
 
 
 def invoke(*arguments: str, environment: dict[str, str] | None = None) -> Result:
@@ -46,7 +46,7 @@ def test_check_says_how_many_processes_hold_the_clients() -> None:
 
 
 def test_check_takes_all_other_settings_by_key() -> None:
-    result = invoke("check", "--set", "log.events_max=7", "--set", "channels.a.b.events_max=9")
+    result = invoke("check", "--set", "history.events_max=7", "--set", "channels.a.b.events_max=9")
 
     assert "7 events, 16777216 bytes per channel" in result.stdout
     assert "of a.b: 9 events" in result.stdout
@@ -58,20 +58,20 @@ def test_check_prints_the_annotated_example() -> None:
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_wrong_configuration_ends_with_status_2_and_names_every_key(command: str) -> None:
-    result = invoke(command, "--port", "99999", environment={"GATEWAY_LOG_EVENTS_MAX": "0"})
+    result = invoke(command, "--port", "99999", environment={"GATEWAY_HISTORY_EVENTS_MAX": "0"})
 
     assert 2 == result.exit_code
     assert "" == result.stdout
     assert "  port: 99999 is above 65535" in result.stderr
-    assert "  log.events_max: 0 is below 1" in result.stderr
+    assert "  history.events_max: 0 is below 1" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_an_assignment_without_a_value_ends_with_status_2() -> None:
-    result = invoke("check", "--set", "log.events_max")
+    result = invoke("check", "--set", "history.events_max")
 
     assert 2 == result.exit_code
-    assert "'log.events_max' is not KEY=VALUE" in result.stderr
+    assert "'history.events_max' is not KEY=VALUE" in result.stderr
 
 
 def test_serving_other_machines_takes_a_flag_that_says_what_it_is() -> None:
@@ -134,7 +134,7 @@ def test_a_machine_that_fits_gets_no_warning() -> None:
 
 
 def test_an_age_limit_is_said_where_there_is_one() -> None:
-    config = Config(log=Log(age_seconds_max=60), host="::1")
+    config = Config(history=History(age_seconds_max=60), host="::1")
 
     assert any("bytes, 60 s per channel" in line for line in described(config))
     assert any("http://[::1]:8000" in line for line in described(config))

@@ -106,12 +106,15 @@ def test_one_channel_on_demand_needs_all_to_be() -> None:
     """A ZeroMQ subscription to everything cannot leave one out."""
     told = problem(**{"channels.camera.on_demand": "true"})
     assert "no subscription to everything but one" in told
-    flags = {"log.on_demand": "true", "channels.metrics.on_demand": "false"}
+    flags = {"history.on_demand": "true", "channels.metrics.on_demand": "false"}
     config = load(None, {}, flags)
-    assert (config.log_of("metrics").on_demand, config.log_of("camera").on_demand) == (False, True)
+    assert (config.history_of("metrics").on_demand, config.history_of("camera").on_demand) == (
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize("path", ["data.", ".", "a..b"])
 def test_a_key_is_a_path(path: str) -> None:
-    assert "is no path" in problem(log__key=path)
+    assert "is no path" in problem(history__key=path)
     assert "channels.metrics.key" in problem(**{"channels.metrics.key": path})

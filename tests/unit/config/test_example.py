@@ -36,4 +36,4 @@ def test_the_channel_in_the_example_may_be_uncommented(tmp_path: Path) -> None:
         example().replace("# [channels", "[channels").replace("# events_max =", "events_max =")
     )
 
-    assert 10000 == load(path, {}, {}).log_of("metrics").events_max
+    assert 10000 == load(path, {}, {}).history_of("metrics").events_max

@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from gateway.config import Config, ConfigError, Setting, load, settings
-from gateway.config.model import Log
+from gateway.config.model import History
 
 
 Flags = Mapping[str, str | list[str]]
@@ -32,11 +32,11 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_flags_win_over_the_environment_which_wins_over_the_file(file: Path) -> None:
-    file.write_text("port = 1\n[log]\nevents_max = 1\nbytes_max = 1\n")
+    file.write_text("port = 1\n[history]\nevents_max = 1\nbytes_max = 1\n")
 
-    config = load(file, {"GATEWAY_PORT": "2", "GATEWAY_LOG_EVENTS_MAX": "2"}, {"port": "3"})
+    config = load(file, {"GATEWAY_PORT": "2", "GATEWAY_HISTORY_EVENTS_MAX": "2"}, {"port": "3"})
 
-    assert (3, 2, 1) == (config.port, config.log.events_max, config.log.bytes_max)
+    assert (3, 2, 1) == (config.port, config.history.events_max, config.history.bytes_max)
 
 
 def test_the_environment_can_name_the_file(file: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_setting_takes_its_default_as_text_from_environment_and_flag(
 def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file: Path) -> None:
     file.write_text(
         dedent("""
-            [log]
+            [history]
             events_max = 5
             [channels.metrics]
             bytes_max = 7
@@ -85,17 +85,17 @@ def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file
 
     config = load(file, {}, {"channels.logs.debug.bytes_max": "8"})
 
-    assert Log(events_max=5, bytes_max=7) == config.log_of("metrics")
-    assert Log(events_max=3, bytes_max=8) == config.log_of("logs.debug")
-    assert Log(events_max=5, age_seconds_max=60) == config.log_of("logs.error")
-    assert Log(events_max=5) == config.log_of("anything")
+    assert History(events_max=5, bytes_max=7) == config.history_of("metrics")
+    assert History(events_max=3, bytes_max=8) == config.history_of("logs.debug")
+    assert History(events_max=5, age_seconds_max=60) == config.history_of("logs.error")
+    assert History(events_max=5) == config.history_of("anything")
 
 
 def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
-    file.write_text("[log]\nevents_max = 0\n")
+    file.write_text("[history]\nevents_max = 0\n")
 
     assert [
-        f"log.events_max: 0 is below 1; leave it out for the default (1000) [{file}]"
+        f"history.events_max: 0 is below 1; leave it out for the default (1000) [{file}]"
     ] == problems(file)
 
 
@@ -104,7 +104,7 @@ def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
     [
         ({"GATEWAY_PORT": "-1"}, {}, "[environment variable GATEWAY_PORT]"),
         ({}, {"port": "-1"}, "[flag --port]"),
-        ({}, {"log.events_max": "0"}, "[flag --set log.events_max]"),
+        ({}, {"history.events_max": "0"}, "[flag --set history.events_max]"),
     ],
 )
 def test_the_origin_is_the_variable_or_the_flag(
@@ -116,9 +116,9 @@ def test_the_origin_is_the_variable_or_the_flag(
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    found = problems(None, {"GATEWAY_PORT": "x"}, {"log.events_max": "0", "nonsense": "1"})
+    found = problems(None, {"GATEWAY_PORT": "x"}, {"history.events_max": "0", "nonsense": "1"})
 
-    assert ["port", "log.events_max", "nonsense"] == [line.split(":")[0] for line in found]
+    assert ["port", "history.events_max", "nonsense"] == [line.split(":")[0] for line in found]
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,12 @@ def test_a_text_of_no_use_is_refused_with_the_reason(key: str, value: str, reaso
         ('connect = "tcp://127.0.0.1:1"', "connect: 'tcp://127.0.0.1:1' is not a list of texts"),
         ("connect = [1]", "connect: [1] is not a list of texts"),
         ('insecure_allow_remote = "true"', "insecure_allow_remote: 'true' is neither true nor"),
-        ("log = 5", "log: 5 is not a table; write [log]"),
+        ("history = 5", "history: 5 is not a table; write [history]"),
         ("[[channels]]\na = 1", "channels: [{'a': 1}] is not a table; write [channels]"),
-        ("[shutdown]\nseconds_max = nan", "shutdown.seconds_max: nan is not a finite number"),
+        (
+            "[shutdown]\ntimeout_seconds = nan",
+            "shutdown.timeout_seconds: nan is not a finite number",
+        ),
     ],
 )
 def test_a_file_has_types_of_its_own(file: Path, line: str, reason: str) -> None:
@@ -166,15 +169,15 @@ def test_a_file_has_types_of_its_own(file: Path, line: str, reason: str) -> None
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known() -> None:
-    [problem] = problems(None, {}, {"log.event_max": "5"})
+    [problem] = problems(None, {}, {"history.event_max": "5"})
 
-    assert "log.event_max: no such setting; did you mean log.events_max?" in problem
+    assert "history.event_max: no such setting; did you mean history.events_max?" in problem
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_known() -> None:
-    [problem] = problems(None, {"GATEWAY_LOG_EVENT_MAX": "5"})
+    [problem] = problems(None, {"GATEWAY_HISTORY_EVENT_MAX": "5"})
 
-    assert "did you mean GATEWAY_LOG_EVENTS_MAX?" in problem
+    assert "did you mean GATEWAY_HISTORY_EVENTS_MAX?" in problem
 
 
 def test_an_unknown_key_like_no_other_leads_to_the_example() -> None:

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.protocol.envelope import Envelope
-from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
-from tests.support.core import Writer, make_hub, somebody
+from tests.support.core import Core, Writer, make_hub, somebody
 from tests.support.counting import calls
 
 
@@ -40,12 +39,12 @@ def filtered(number: int) -> Message:
 class Sink:
     """A socket that takes everything and keeps what it was handed."""
 
-    def __init__(self, hub: Hub, number: int, subscribe: Message) -> None:
+    def __init__(self, hub: Core, number: int, subscribe: Message) -> None:
         self.writes: list[bytes] = []
         connect_request = ConnectRequest(
             client_id=f"c{number}", secret=f"c{number}", identity=somebody()
         )
-        session = hub.arrive(connect_request, self._reader, now_ns=0)
+        session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.receive(session, json.dumps({"type": "subscribe", **subscribe}), now_ns=0)
         self.writes.clear()
 
@@ -56,7 +55,7 @@ class Sink:
 class Bus:
     """Ticks of numbered, typed events."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Core) -> None:
         self.hub = hub
         self.sent = 0
 

@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway.config.model import Config
-from gateway.core.sessions.hub import Hub
 from gateway.metrics import Metrics
 from gateway.runtime import loop_factory
 from gateway.web import app
@@ -22,7 +21,7 @@ from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.io_uring import Ring
 from gateway.wiring import build_policy
-from tests.support.core import SECOND, make_hub, publish
+from tests.support.core import SECOND, Core, make_hub, publish
 
 
 def pytest_asyncio_loop_factories(
@@ -52,7 +51,7 @@ class Answer:
 class Site:
     """A gateway's HTTP side: ask it, publish behind its back, make it unready or broken."""
 
-    hub: Hub
+    hub: Core
     client: TestClient[web.Request, web.Application] = field(init=False)
     now_ns: int = 1000 * SECOND
     unready: list[str] = field(default_factory=list)
@@ -103,7 +102,8 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
         context = Context(
             config=config,
             hub=site.hub,
-            metrics=Metrics(site.hub, links=list, buffers=list),
+            pipeline=site.hub.pipeline,
+            metrics=Metrics(site.hub, site.hub.pipeline, endpoints=list, buffers=list),
             now_ns=lambda: site.now_ns,
             started_ns=0,
             heartbeat=ClientHeartbeat(site.hub, config.clients),

@@ -12,7 +12,8 @@ from tests.support.core import make_hub
 
 
 def metrics(buffers: list[int]) -> Metrics:
-    return Metrics(make_hub(), links=list, buffers=lambda: buffers)
+    hub = make_hub()
+    return Metrics(hub, hub.pipeline, endpoints=list, buffers=lambda: buffers)
 
 
 def child(of: Metrics) -> Child:
@@ -39,14 +40,14 @@ async def test_counts_are_added_up_and_the_worst_buffer_counts() -> None:
     totals = MetricsSum()
     whole.others = lambda: totals.of([child(one), child(two)])
 
-    assert 3 == value(whole, "gateway_connections_total")
-    assert 3 == value(whole, "gateway_connections_closed_total", code="1001")
-    assert 1 == value(whole, "gateway_connections_closed_total", code="4000")
-    assert 3 == value(whole, "gateway_connection_duration_seconds_bucket", le="1.0")
-    assert 4 == value(whole, "gateway_connection_duration_seconds_count")
-    assert 15 == value(whole, "gateway_write_buffer_bytes")
-    assert 7 == value(whole, "gateway_write_buffer_max_bytes")
-    assert 0 == value(whole, "gateway_connections")
+    assert 3 == value(whole, "neurograph_gateway_connections_opened_total")
+    assert 3 == value(whole, "neurograph_gateway_connections_closed_total", code="1001")
+    assert 1 == value(whole, "neurograph_gateway_connections_closed_total", code="4000")
+    assert 3 == value(whole, "neurograph_gateway_connection_duration_seconds_bucket", le="1.0")
+    assert 4 == value(whole, "neurograph_gateway_connection_duration_seconds_count")
+    assert 15 == value(whole, "neurograph_gateway_write_buffer_bytes")
+    assert 7 == value(whole, "neurograph_gateway_write_buffer_max_bytes")
+    assert 0 == value(whole, "neurograph_gateway_connections")
 
 
 async def test_what_a_worker_counted_stays_when_it_is_gone() -> None:
@@ -59,8 +60,8 @@ async def test_what_a_worker_counted_stays_when_it_is_gone() -> None:
     totals.retire(gone)
     whole.others = lambda: totals.of([present])
 
-    assert 2 == value(whole, "gateway_connections_total")
-    assert 4 == value(whole, "gateway_write_buffer_bytes")
+    assert 2 == value(whole, "neurograph_gateway_connections_opened_total")
+    assert 4 == value(whole, "neurograph_gateway_write_buffer_bytes")
 
 
 async def test_a_worker_that_never_reported_counts_nothing() -> None:

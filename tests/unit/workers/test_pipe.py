@@ -43,7 +43,7 @@ async def linked(**how: int) -> tuple[End, End]:
 
 async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     one, other = await linked()
-    sent = [messages.Known(["x" * size], {}) for size in (0, 1, 300, 70_000, 3_000_000, 5)]
+    sent = [messages.Confirmed(["x" * size], {}) for size in (0, 1, 300, 70_000, 3_000_000, 5)]
     for message in sent:
         one.pipe.send(message)
     await eventually(lambda: len(other.heard) == len(sent))
@@ -75,7 +75,7 @@ async def test_who_does_not_read_is_given_up_at_the_limit() -> None:
     end = End(unread_bytes_max=1_000_000)
     await end.pipe.open(ours)
     for _ in range(100):
-        end.pipe.send(messages.Known(["x" * 100_000], {}))
+        end.pipe.send(messages.Confirmed(["x" * 100_000], {}))
     await eventually(lambda: end.lost == 1)
     theirs.close()
 
@@ -84,7 +84,7 @@ async def test_who_waits_until_it_flows_goes_on_when_the_peer_reads_or_goes() ->
     ours, theirs = socket.socketpair()
     end = End()
     await end.pipe.open(ours)
-    end.pipe.send(messages.Known(["x" * 8_000_000], {}))
+    end.pipe.send(messages.Confirmed(["x" * 8_000_000], {}))
     waiting = asyncio.create_task(end.pipe.flows())
     await asyncio.sleep(0)
     assert not waiting.done()

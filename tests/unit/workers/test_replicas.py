@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +19,7 @@ RETENTIONS = {
     "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2),
 }
 
-_decode = msgspec.msgpack.Decoder(messages.ToWorker).decode
+_decode = messages.to_worker.decode
 
 
 def logs() -> Logs:
@@ -32,9 +31,9 @@ class Pair:
 
     def __init__(self) -> None:
         self.original, self.replica = logs(), logs()
-        self.original.follow(self._tell)
+        self.original.on_append(self._tell)
         self.told: list[Entry] = []
-        self.replica.follow(self.told.extend)
+        self.replica.on_append(self.told.extend)
         self.now = self.joined = 0
         self.shipped: dict[str, tuple[int | None, int]] = {}
         self.sequences: dict[tuple[str, int], int] = {}
@@ -42,7 +41,7 @@ class Pair:
     def join(self) -> None:
         self.joined = 1
         for log in self.original.by_name.values():
-            message = _decode(msgspec.msgpack.encode(messages.Log(log.state)))
+            message = _decode(messages.encode(messages.Log(log.state)))
             assert isinstance(message, messages.Log)
             self.replica.replace(message.state)
 
@@ -54,10 +53,10 @@ class Pair:
             if self.shipped.get(name) != present:
                 self.shipped[name] = present
                 table[name] = epochs.table
-        message = _decode(msgspec.msgpack.encode(messages.Entries(entries, table)))
+        message = _decode(messages.encode(messages.Entries(entries, table)))
         assert isinstance(message, messages.Entries)
         if self.joined:
-            self.replica.take(message.entries, message.table)
+            self.replica.replicate(message.entries, message.epochs)
 
     def publish(self, channel: str, incarnation: int | None, lost: int) -> None:
         self.now += 1
@@ -99,7 +98,7 @@ def seen(log: ChannelLog) -> object:
 
 
 def positions(log: ChannelLog) -> list[Position]:
-    epochs = {epoch_number.epoch for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
+    epochs = {epoch_number.id for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
     return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
 
 

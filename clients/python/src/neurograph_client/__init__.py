@@ -9,8 +9,14 @@ from neurograph_client.answers import Info, Pong
 from neurograph_client.backoff import Backoff
 from neurograph_client.blocking import BlockingClient, connect
 from neurograph_client.client import Client
-from neurograph_client.connection import Ended
-from neurograph_client.errors import ClientError, Closed, NotConnected, RequestRefused
+from neurograph_client.codes import CloseCode, ErrorCode, GapReason
+from neurograph_client.connection import Disconnect
+from neurograph_client.errors import (
+    ClientError,
+    ClosedError,
+    NotConnectedError,
+    RequestRefusedError,
+)
 from neurograph_client.items import Channel, Event, Gap, Position
 from neurograph_client.link import State
 from neurograph_client.models import ACTIONS, CONNECTIONS, LOGS, METRICS, SIGNALS, STATUS
@@ -29,15 +35,18 @@ __all__ = [
     "Channel",
     "Client",
     "ClientError",
-    "Closed",
-    "Ended",
+    "CloseCode",
+    "ClosedError",
+    "Disconnect",
+    "ErrorCode",
     "Event",
     "Gap",
+    "GapReason",
     "Info",
-    "NotConnected",
+    "NotConnectedError",
     "Pong",
     "Position",
-    "RequestRefused",
+    "RequestRefusedError",
     "State",
     "Subscription",
     "connect",

@@ -24,8 +24,8 @@ def connect(
 
     Raises:
         ValueError: `url` is no address of a gateway.
-        NotConnected: There was no connection in time.
-        Closed: The gateway does not want this client.
+        NotConnectedError: There was no connection in time.
+        ClosedError: The gateway does not want this client.
     """
     return BlockingClient(Client(url, token=token, timeout=timeout, buffer=buffer))
 
@@ -82,7 +82,7 @@ class BlockingClient:
             while True:
                 try:
                     items = self._call(subscription.take_all())
-                except (StopAsyncIteration, _Closed):
+                except (StopAsyncIteration, _ClosedError):
                     return
                 yield from items
         finally:
@@ -136,7 +136,7 @@ class BlockingClient:
         return self._thread.call(doing)
 
 
-class _Closed(RuntimeError):
+class _ClosedError(RuntimeError):
     """Nothing can be asked of a client that was closed."""
 
 
@@ -163,12 +163,12 @@ class _Thread:
         with self._lock:
             if self._ended:
                 doing.close()
-                raise _Closed("this client was closed")
+                raise _ClosedError("this client was closed")
             future = asyncio.run_coroutine_threadsafe(doing, self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise _Closed("this client was closed") from None
+            raise _ClosedError("this client was closed") from None
         except BaseException:  # Ctrl-C: let nothing run on
             future.cancel()
             raise

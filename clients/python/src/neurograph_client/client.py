@@ -12,8 +12,8 @@ from neurograph_client import rest
 from neurograph_client.address import Address
 from neurograph_client.answers import Info, Pong
 from neurograph_client.backoff import Backoff
-from neurograph_client.connection import Ended
-from neurograph_client.errors import Closed, NotConnected
+from neurograph_client.connection import Disconnect
+from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position
 from neurograph_client.link import Link, State, Token
@@ -78,8 +78,8 @@ class Client:
         """Connect; what fails is tried again for as long as `timeout` allows.
 
         Raises:
-            NotConnected: There was no connection in time; the text says why.
-            Closed: The gateway does not want this client.
+            NotConnectedError: There was no connection in time; the text says why.
+            ClosedError: The gateway does not want this client.
         """
         over = self._start()
         greeted = asyncio.create_task(self._link.greeted.wait())
@@ -89,8 +89,10 @@ class Client:
             if over.done():
                 await over
             if not greeted.done():
-                why = self._link.ended.reason if self._link.ended else "no answer"
-                raise NotConnected(f"{self._address.url}: {why}")
+                why = (
+                    self._link.last_disconnect.reason if self._link.last_disconnect else "no answer"
+                )
+                raise NotConnectedError(f"{self._address.url}: {why}")
         except BaseException:
             await self.close()
             raise
@@ -112,7 +114,7 @@ class Client:
         Also starts the client; then there is no limit on how long the first connection may take.
 
         Raises:
-            Closed: The gateway does not want this client any more.
+            ClosedError: The gateway does not want this client any more.
             Exception: What a handler raised.
         """
         mine = self._running is None
@@ -139,7 +141,7 @@ class Client:
     def _start(self) -> asyncio.Future[None]:
         if self._over is not None:
             if self._running is None or self._link.state == "closed":
-                raise Closed("this client was closed")
+                raise ClosedError("this client was closed")
             return self._over
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
@@ -200,7 +202,7 @@ class Client:
 
         Raises:
             ValueError: No channel, or one that is followed on other conditions.
-            Closed: The client has ended.
+            ClosedError: The client has ended.
         """
         return self._subscribe(channels, Options(last, since, filter, rate))
 
@@ -229,7 +231,7 @@ class Client:
         if not channels:
             raise ValueError("name a channel")
         if self._link.state == "closed":
-            raise Closed("this client was closed")
+            raise ClosedError("this client was closed")
         for feed in self._link.feeds:
             shared = set(feed.patterns) & set(channels)
             if shared and feed.options.conditions != options.conditions:
@@ -262,36 +264,36 @@ class Client:
 
     @property
     def state(self) -> State:
-        """``new``, ``connecting``, ``connected``, ``waiting`` before the next attempt, or ``closed``."""
+        """``new``, ``connecting``, ``connected``, ``reconnecting`` (the pause before the next attempt) or ``closed``."""
         return self._link.state
 
     @property
-    def connects(self) -> int:
+    def connection_count(self) -> int:
         """How many connections there have been."""
-        return self._link.connects
+        return self._link.connection_count
 
     @property
-    def last_end(self) -> Ended | None:
+    def last_disconnect(self) -> Disconnect | None:
         """How the last connection or attempt ended, if one has."""
-        return self._link.ended
+        return self._link.last_disconnect
 
     @property
     def info(self) -> Info:
         """What the gateway said at the last connection.
 
         Raises:
-            NotConnected: There has been none.
+            NotConnectedError: There has been none.
         """
         hello = self._link.hello
         if not hello:
-            raise NotConnected("not connected yet")
+            raise NotConnectedError("not connected yet")
         return Info.read(hello)
 
     async def ping(self) -> Pong:
         """Ask the gateway for a sign of life.
 
         Raises:
-            NotConnected: There is no connection, or it was lost before the answer.
+            NotConnectedError: There is no connection, or it was lost before the answer.
             TimeoutError: No answer came in time.
         """
         loop = asyncio.get_running_loop()
@@ -308,8 +310,8 @@ class Client:
         """Give the gateway a fresh token now; by itself that happens before the old one expires.
 
         Raises:
-            RequestRefused: The gateway does not take it.
-            NotConnected: There is no connection, or it was lost before the answer.
+            RequestRefusedError: The gateway does not take it.
+            NotConnectedError: There is no connection, or it was lost before the answer.
             TimeoutError: No answer came in time.
         """
         await self._link.refresh_token()
@@ -322,8 +324,8 @@ class Client:
         Returns how many clients follow the channel.
 
         Raises:
-            NotConnected: The gateway was not reached.
-            RequestRefused: The event is not a valid one, or the channel is none.
+            NotConnectedError: The gateway was not reached.
+            RequestRefusedError: The event is not a valid one, or the channel is none.
             TimeoutError: No answer came in time.
         """
         event = data if event_type is None else {"event_type": event_type, "data": data}
@@ -357,7 +359,7 @@ class Client:
 
     async def _request(self, method: str, path: str, body: object = None) -> Any:
         if self._http is None:
-            raise NotConnected("this client was not started")
+            raise NotConnectedError("this client was not started")
         return await rest.request(
             self._http,
             self._address,

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -10,7 +11,8 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from neurograph_client.errors import NotConnected, RequestRefused
+from neurograph_client.codes import CloseCode
+from neurograph_client.errors import NotConnectedError, RequestRefusedError
 
 
 Message = dict[str, Any]
@@ -21,16 +23,25 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """A larger message from the gateway ends the connection."""
 _CLOSE_SECONDS = 1.0
 _SILENT_HEARTBEATS = 2.5
-_FOR_GOOD = {1002, 1003, 1007, 1009}
+_FINAL = {
+    CloseCode.PROTOCOL_ERROR,
+    CloseCode.BINARY,
+    CloseCode.INVALID_TEXT,
+    CloseCode.TOO_LARGE,
+}
+_FINAL_RANGE = range(4500, 5000)
 ABNORMAL = 1006
 _WORTH_ANOTHER_TRY = {408, 425, 429}
+
+_NO_ERRNO = (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError)
+"""Errors whose number is not one of the operating system's."""
 
 _TEXT = aiohttp.WSMsgType.TEXT
 _loads = orjson.loads
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Disconnect:
     """How a connection ended, and what the gateway said about coming back.
 
     `code` is a close code, or the HTTP status of a refusal; `after` is in seconds.
@@ -70,7 +81,7 @@ class Connection:
     @classmethod
     async def open(
         cls, address: str, *, headers: Mapping[str, str], within: float
-    ) -> "Self | Ended":
+    ) -> "Self | Disconnect":
         """Connect, and wait for the greeting; returns how it ended if that does not come."""
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
         try:
@@ -89,20 +100,20 @@ class Connection:
             await http.close()
             wrong = 400 <= error.status < 500 and error.status not in _WORTH_ANOTHER_TRY
             reason = _phrase(error.status)
-            return Ended(error.status, reason, reconnect=not wrong)
+            return Disconnect(error.status, reason, reconnect=not wrong)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await http.close()
-            return Ended(ABNORMAL, str(error) or type(error).__name__)
+            return Disconnect(ABNORMAL, brief(error))
         except BaseException:
             await http.close()
             raise
-        if isinstance(greeting, Ended):
+        if isinstance(greeting, Disconnect):
             await connection.close()
             return greeting
         connection.hello = greeting
         return connection
 
-    async def _greeting(self) -> "Message | Ended":
+    async def _greeting(self) -> "Message | Disconnect":
         while True:
             frame = await self._ws.receive()
             if frame.type is _TEXT:
@@ -115,7 +126,7 @@ class Connection:
 
     # -- reading -------------------------------------------------------------------------------
 
-    async def read(self, event: Take, other: Take) -> Ended:
+    async def read(self, event: Take, other: Take) -> Disconnect:
         """Hand every event to `event`, other messages to `other`, until the connection ends.
 
         Where they return True, nothing more is read until `go_on` is called, unless somebody waits
@@ -126,9 +137,9 @@ class Connection:
                 self._watch(limit)
                 await self._read(event, other)
         except TimeoutError:
-            return Ended(ABNORMAL, "silent for too long")
+            return Disconnect(ABNORMAL, "silent for too long")
         except (KeyError, TypeError, ValueError) as error:
-            return Ended(ABNORMAL, f"the gateway was not understood: {error!r}")
+            return Disconnect(ABNORMAL, f"the gateway was not understood: {error!r}")
         finally:
             if self._watching is not None:
                 self._watching.cancel()
@@ -178,14 +189,14 @@ class Connection:
         if message["type"] == "closing":
             self._closing = message
 
-    def _ended(self) -> Ended:
+    def _ended(self) -> Disconnect:
         code = self._ws.close_code or ABNORMAL
         closing = self._closing
         if closing is not None:
             after = closing["after_ms"] / 1000 if closing["after_ms"] else None
-            return Ended(closing["code"], closing["reason"], closing["reconnect"], after)
-        reconnect = not (4500 <= code < 5000 or code in _FOR_GOOD)
-        return Ended(code, "connection lost" if code == ABNORMAL else "closed", reconnect)
+            return Disconnect(closing["code"], closing["reason"], closing["reconnect"], after)
+        reason = "connection lost" if code == ABNORMAL else "closed"
+        return Disconnect(code, reason, may_reconnect(code))
 
     # -- speaking ------------------------------------------------------------------------------
 
@@ -197,7 +208,7 @@ class Connection:
         Returns the number that the answer is known by.
 
         Raises:
-            NotConnected: The connection is gone.
+            NotConnectedError: The connection is gone.
         """
         number = next(self._numbers)
         self._answers[number] = answered
@@ -206,15 +217,15 @@ class Connection:
             await self._ws.send_str(orjson.dumps({**message, "id": number}).decode())
         except (aiohttp.ClientError, OSError) as error:
             self._answers.pop(number, None)
-            raise NotConnected(str(error)) from error
+            raise NotConnectedError(str(error)) from error
         return number
 
     async def ask(self, message: Message, *, within: float) -> Message:
         """Send a message and return its answer.
 
         Raises:
-            NotConnected: The connection is gone, or ended before the answer.
-            RequestRefused: The answer is an error.
+            NotConnectedError: The connection is gone, or ended before the answer.
+            RequestRefusedError: The answer is an error.
             TimeoutError: No answer came in time.
         """
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -244,13 +255,25 @@ class Connection:
         """Let go of the socket; with a closing handshake if it is the application that leaves."""
         answers, self._answers = self._answers, {}
         for answered in answers.values():
-            answered(NotConnected("the connection was lost before the answer"))
+            answered(NotConnectedError("the connection was lost before the answer"))
         try:
             if politely:
                 await self._ws.close()
         finally:
             await self._http.close()
             await self._ws.close()  # says nothing any more; it lets go of what it holds
+
+
+def brief(error: Exception) -> str:
+    """Return why there is no connection in a few words, such as ``Connection refused``."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, _NO_ERRNO):
+        return os.strerror(error.errno) if error.errno else str(error)
+    return str(error) or type(error).__name__
+
+
+def may_reconnect(code: int) -> bool:
+    """Whether a client may reconnect after a close with this code, where the gateway did not say."""
+    return code not in _FINAL and code not in _FINAL_RANGE
 
 
 def _phrase(status: int) -> str:
@@ -261,9 +284,9 @@ def _phrase(status: int) -> str:
         return "not let in"
 
 
-def refusal(error: Message) -> RequestRefused:
+def refusal(error: Message) -> RequestRefusedError:
     """Return an error message, or a problem document, as an exception."""
-    return RequestRefused(
+    return RequestRefusedError(
         error["code"],
         error.get("message") or error.get("detail") or "",
         status=error["status"],

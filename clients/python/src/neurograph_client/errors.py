@@ -1,9 +1,9 @@
 """What can go wrong, for the application.
 
 ClientError
-  NotConnected    there is no connection now; a later attempt may succeed
-  RequestRefused  the gateway does not do what was asked
-  Closed          the client has ended for good
+  NotConnectedError    there is no connection now; a later attempt may succeed
+  RequestRefusedError  the gateway refused a request
+  ClosedError          the client is closed and does not reconnect
 """
 
 
@@ -11,16 +11,16 @@ class ClientError(Exception):
     """The root of this package's exceptions."""
 
 
-class NotConnected(ClientError):
+class NotConnectedError(ClientError):
     """There is no connection, or it was lost before the answer came."""
 
 
-class RequestRefused(ClientError):
+class RequestRefusedError(ClientError):
     """The gateway's answer to a request that it does not serve.
 
-    `code` is its word, such as ``invalid_filter``; `status` is the number that HTTP has for it;
-    `temporary` says whether the same may be served later, and `retry_after` in how many seconds, if
-    that is known.
+    `code` is the gateway's word for the reason, such as ``invalid_filter`` (see `ErrorCode`); `status`
+    is the HTTP status that goes with it. If `temporary`, the same request may succeed later, after
+    `retry_after` seconds if that is known.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class RequestRefused(ClientError):
         self.retry_after = retry_after
 
 
-class Closed(ClientError):
+class ClosedError(ClientError):
     """The client has ended, and does not connect again.
 
-    `code` is the close code of the gateway that sent it away for good, or the HTTP status of one
-    that did not let it in; None if the application has closed it.
+    `code` is the close code of the gateway (see `CloseCode`), or the HTTP status if the gateway
+    refused the connection; None if the application closed the client.
     """
 
     def __init__(self, reason: str, code: int | None = None) -> None:

@@ -65,8 +65,8 @@ class Feed:
         self.options = options
         self.full = False
         self.confirmed = asyncio.Event()
-        self.left_out = 0
-        """How many events newer ones stand for."""
+        self.conflated = 0
+        """How many events were replaced by newer ones."""
         self.duplicates = 0
         """How many events came again, and went no further."""
         self._items: deque[Item] = deque()

@@ -1,12 +1,12 @@
 """What a subscription gives the application: events, and gaps where events are missing."""
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
+
+from neurograph_client.codes import GapReason
 
 
 Data = TypeVar("Data")
-
-GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,10 @@ class Event(Generic[Data]):
 class Gap:
     """Events of a channel that will not come, from offset `from_` to `to`.
 
-    `count` is how many, if that is known. Without offsets the whole life of the channel before
-    `epoch` may have ended unseen. `reason` is as in the gateway's protocol: ``evicted`` (the gateway
-    no longer held them), ``epoch``, ``bus_loss`` (lost before the gateway), ``rejected``.
+    `count` is how many, if that is known. `reason` is as in the gateway's protocol: ``evicted`` (the
+    gateway no longer held them), ``bus_loss`` (lost before the gateway), ``rejected`` (invalid),
+    ``unwatched`` (not fetched from the bus, as nobody was subscribed) or ``epoch`` (the channel's
+    numbering began anew; without offsets, any number of events of earlier epochs may be missing).
     """
 
     channel: str

@@ -11,13 +11,18 @@ import orjson
 
 from neurograph_client.address import Address
 from neurograph_client.backoff import Backoff
-from neurograph_client.connection import ABNORMAL, Connection, Ended
-from neurograph_client.errors import ClientError, Closed, NotConnected, RequestRefused
+from neurograph_client.connection import ABNORMAL, Connection, Disconnect
+from neurograph_client.errors import (
+    ClientError,
+    ClosedError,
+    NotConnectedError,
+    RequestRefusedError,
+)
 from neurograph_client.feed import Feed
 from neurograph_client.routes import OWN, Message, Routes, patterns
 
 
-State = Literal["new", "connecting", "connected", "waiting", "closed"]
+State = Literal["new", "connecting", "connected", "reconnecting", "closed"]
 Token = str | Callable[[], str | Awaitable[str]]
 
 _ADDRESS_BYTES_MAX = 4000
@@ -27,7 +32,7 @@ log = logging.getLogger("neurograph_client")
 
 
 class Link:
-    """Connects, and connects again; brings back every subscription where it stood.
+    """Connects, reconnects, and resumes every subscription where it stood.
 
     A session that the gateway remembers brings them by itself, and goes on at the positions that the
     address names. Otherwise they are subscribed again with their positions.
@@ -46,8 +51,8 @@ class Link:
         self.state: State = "new"
         self.hello: Message = {}
         self.connection: Connection | None = None
-        self.connects = 0
-        self.ended: Ended | None = None
+        self.connection_count = 0
+        self.last_disconnect: Disconnect | None = None
         """How the last connection, or attempt, ended."""
         self.greeted = asyncio.Event()
         self._greeted_at = 0.0
@@ -97,26 +102,26 @@ class Link:
 
     # -- connections, one after the other ------------------------------------------------------
 
-    async def run(self) -> Closed:
+    async def run(self) -> ClosedError:
         """Stay connected; returns why that is over for good."""
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
             self.become("connecting")
-            began = self.connects
-            ended = self.ended = await self._connect()
+            began = self.connection_count
+            ended = self.last_disconnect = await self._connect()
             if not ended.reconnect:
-                return Closed(ended.reason, ended.code)
-            lived = loop.time() - self._greeted_at if self.connects > began else 0.0
+                return ClosedError(ended.reason, ended.code)
+            lived = loop.time() - self._greeted_at if self.connection_count > began else 0.0
             if lived > self._backoff.bound(attempt):
                 attempt = 0
             pause = self._backoff.pause(attempt) if ended.after is None else ended.after
             attempt += 1
             log.info("connection ended: %s (%s); next in %.1f s", ended.reason, ended.code, pause)
-            self.become("waiting")
+            self.become("reconnecting")
             await asyncio.sleep(pause)
 
-    async def _connect(self) -> Ended:
+    async def _connect(self) -> Disconnect:
         session = self.hello.get("session")
         since = (
             self._routes.since(lambda _: True, bytes_max=_ADDRESS_BYTES_MAX) if session else None
@@ -126,11 +131,11 @@ class Link:
             headers = await self.headers()
         except Exception as error:  # the application's own; it may succeed the next time
             log.exception("no token")
-            return Ended(ABNORMAL, f"no token: {error!r}")
+            return Disconnect(ABNORMAL, f"no token: {error!r}")
         connection = await Connection.open(
             self._address.websocket(query), headers=headers, within=self._timeout
         )
-        if isinstance(connection, Ended):
+        if isinstance(connection, Disconnect):
             return connection
         try:
             return await self._serve(connection)
@@ -141,12 +146,12 @@ class Link:
             self.connection = None
             await connection.close()
 
-    async def _serve(self, connection: Connection) -> Ended:
+    async def _serve(self, connection: Connection) -> Disconnect:
         if not connection.hello["resumed"]:
             self._routes.begin_personal(anew=bool(self.hello))
         self.hello = connection.hello
         self.connection = connection
-        self.connects += 1
+        self.connection_count += 1
         self._greeted_at = asyncio.get_running_loop().time()
         self.greeted.set()
         self.become("connected")
@@ -158,7 +163,7 @@ class Link:
             await asyncio.wait({keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 return reading.result()
-            return Ended(ABNORMAL, repr(keeping.exception()))
+            return Disconnect(ABNORMAL, repr(keeping.exception()))
         finally:
             keeping.cancel()
             reading.cancel()
@@ -238,7 +243,7 @@ class Link:
         )
         try:
             answer = await connection.ask(message, within=self._timeout)
-        except RequestRefused as refused:
+        except RequestRefusedError as refused:
             self._refuse(concerned, refused)
         else:
             for denied in answer["denied"]:
@@ -257,9 +262,9 @@ class Link:
     def _confirm(self, feed: Feed, answer: Message | Exception) -> None:
         if feed not in self._new:
             self._changed.set()  # it was let go of meanwhile, and the gateway is to know
-        elif isinstance(answer, NotConnected):
+        elif isinstance(answer, NotConnectedError):
             return  # it will be asked for again
-        elif isinstance(answer, RequestRefused) and answer.retry_after is not None:
+        elif isinstance(answer, RequestRefusedError) and answer.retry_after is not None:
             asyncio.get_running_loop().call_later(answer.retry_after, self._ask_again, feed)
         elif isinstance(answer, Exception):
             self._refuse([feed], answer)
@@ -294,7 +299,9 @@ class Link:
             TimeoutError: No answer came in time.
         """
         if self.connection is None:
-            raise NotConnected("not connected" if self.ended is None else self.ended.reason)
+            raise NotConnectedError(
+                "not connected" if self.last_disconnect is None else self.last_disconnect.reason
+            )
         return await self.connection.ask(message, within=self._timeout)
 
     # -- who this is ---------------------------------------------------------------------------
@@ -321,8 +328,8 @@ class Link:
         return await token if inspect.isawaitable(token) else token
 
 
-def _denied(denied: Message) -> RequestRefused:
+def _denied(denied: Message) -> RequestRefusedError:
     status = 401 if denied["code"] == "unauthorized" else 403
-    return RequestRefused(
+    return RequestRefusedError(
         denied["code"], f"{denied['channel']}: {denied['message']}", status=status
     )

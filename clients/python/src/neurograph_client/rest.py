@@ -7,8 +7,8 @@ import aiohttp
 import orjson
 
 from neurograph_client.address import Address
-from neurograph_client.connection import refusal
-from neurograph_client.errors import NotConnected, RequestRefused
+from neurograph_client.connection import brief, refusal
+from neurograph_client.errors import NotConnectedError, RequestRefusedError
 
 
 _PROBLEM_CHARS_MAX = 200
@@ -27,8 +27,8 @@ async def request(
     """Send one request and return the JSON that it is answered with.
 
     Raises:
-        NotConnected: The gateway was not reached.
-        RequestRefused: It does not do what was asked.
+        NotConnectedError: The gateway was not reached.
+        RequestRefusedError: It does not do what was asked.
         TimeoutError: It did not answer in time.
     """
     data = None if body is None else orjson.dumps(body)
@@ -46,7 +46,7 @@ async def request(
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
-        raise NotConnected(str(error) or type(error).__name__) from error
+        raise NotConnectedError(brief(error)) from error
     try:
         found = orjson.loads(text)
         if status < 400:
@@ -54,4 +54,4 @@ async def request(
         raise refusal(found)
     except (ValueError, KeyError, TypeError) as error:  # not the gateway's own words
         told = text[:_PROBLEM_CHARS_MAX].decode(errors="replace")
-        raise RequestRefused("unknown", told, status=status) from error
+        raise RequestRefusedError("unknown", told, status=status) from error

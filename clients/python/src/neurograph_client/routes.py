@@ -111,7 +111,7 @@ class Routes:
         if gap.reason == "conflated":
             # The events that stand for the others have come; theirs is the position.
             for feed in route.feeds:
-                feed.left_out += gap.count or 0
+                feed.conflated += gap.count or 0
             return False
         if gap.to is not None:
             route.reached, route.offset = gap.epoch, gap.to

@@ -35,9 +35,9 @@ class Subscription(Generic[Data]):
         return len(self._feed)
 
     @property
-    def left_out(self) -> int:
-        """How many events the gateway has named as replaced by newer ones, as `rate` or `last=1` asked."""
-        return self._feed.left_out
+    def conflated(self) -> int:
+        """How many events were replaced by newer ones, as `rate` or `last=1` asked."""
+        return self._feed.conflated
 
     @property
     def duplicates(self) -> int:
@@ -49,8 +49,8 @@ class Subscription(Generic[Data]):
 
         Raises:
             TimeoutError: It has not in time.
-            RequestRefused: It will not.
-            Closed: The client has ended.
+            RequestRefusedError: It will not.
+            ClosedError: The client has ended.
         """
         async with asyncio.timeout(self._timeout):
             await self._feed.confirmed.wait()

@@ -82,8 +82,8 @@ export class Gateway {
   constructor(settings) {
     this.folder = mkdtempSync(join(tmpdir(), "ng-"));
     this.bus = `ipc://${this.folder}/bus`;
-    this.settings = { "bus.start_seconds": 0, origins: "*", "shutdown.spread_seconds": 0.2, ...settings };
-    this.log = join(this.folder, "log");
+    this.settings = { "bus.discovery_seconds": 0, allowed_origins: "*", "shutdown.reconnect_spread_seconds": 0.2, ...settings };
+    this.log = [];
   }
 
   get url() {

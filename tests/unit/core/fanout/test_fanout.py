@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
-from tests.support.core import Peer, Writer, make_hub, publish, somebody
+from tests.support.core import Core, Peer, Writer, make_hub, publish, somebody
 
 
 class Sink:
     """A socket that always takes data, and keeps what it was handed as it was."""
 
-    def __init__(self, hub: Hub, name: str, *channels: str) -> None:
+    def __init__(self, hub: Core, name: str, *channels: str) -> None:
         self.written: list[bytes] = []
         connect_request = ConnectRequest(
             client_id=name, secret=name, identity=somebody(), channels=channels
         )
-        self.session = hub.arrive(connect_request, self._reader, now_ns=0)
+        self.session = hub.connect(connect_request, self._reader, now_ns=0)
         self.written.clear()
 
     def _reader(self) -> Reader:
@@ -71,7 +70,7 @@ def test_followers_are_counted_however_they_follow() -> None:
     lagging.connect("robots", "metrics")
     lagging.writing_paused = True
     publish(hub, "robots")
-    followers = hub.followers()
+    followers = hub.subscriber_counts()
 
     assert followers["robots"] == hub.subscribers("robots") == 3
     assert followers["metrics"] == hub.subscribers("metrics") == 2

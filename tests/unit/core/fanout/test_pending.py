@@ -8,15 +8,14 @@ import pytest
 from msgspec import Raw
 
 from gateway.core.protocol.messages import Broadcast, Position
-from gateway.core.sessions.hub import Hub
-from tests.support.core import SECOND, Peer, make_hub, publish, somebody
+from tests.support.core import SECOND, Core, Peer, make_hub, publish, somebody
 
 
 MS = SECOND // 1000
 
 
 @pytest.fixture
-def hub() -> Hub:
+def hub() -> Core:
     """A hub that writes when it is told to."""
     hub = make_hub()
     hub.fanout.on_pending = lambda: None
@@ -30,13 +29,13 @@ def came(peer: Peer, channel: str = "robots") -> list[int]:
     return [one["offset"] for one in peer.take() if one.get("channel") == channel]
 
 
-def follow(hub: Hub, name: str, *channels: str, **options: Any) -> Peer:
+def follow(hub: Core, name: str, *channels: str, **options: Any) -> Peer:
     peer = Peer(hub, name)
     peer.connect(*(channels or ("robots",)), **options)
     return peer
 
 
-def settled(hub: Hub, name: str, *channels: str) -> Peer:
+def settled(hub: Core, name: str, *channels: str) -> Peer:
     """A peer that is live, and has read all there is."""
     peer = follow(hub, name, *channels)
     hub.fanout.write()
@@ -44,7 +43,7 @@ def settled(hub: Hub, name: str, *channels: str) -> Peer:
     return peer
 
 
-def with_a_rate(hub: Hub) -> Peer:
+def with_a_rate(hub: Core) -> Peer:
     """A live peer that wants one event per second."""
     peer = Peer(hub, "p")
     peer.connect()
@@ -54,7 +53,7 @@ def with_a_rate(hub: Hub) -> Peer:
     return peer
 
 
-def test_what_gathered_is_one_write_in_order(hub: Hub) -> None:
+def test_what_gathered_is_one_write_in_order(hub: Core) -> None:
     peer = settled(hub, "p")
     hub.fanout.take_tally()
     for _ in range(3):
@@ -66,7 +65,7 @@ def test_what_gathered_is_one_write_in_order(hub: Hub) -> None:
     assert hub.fanout.take_tally().writes == 1
 
 
-def test_nothing_is_written_twice(hub: Hub) -> None:
+def test_nothing_is_written_twice(hub: Core) -> None:
     peer = settled(hub, "p")
     publish(hub, "robots")
     hub.fanout.write()
@@ -75,7 +74,7 @@ def test_nothing_is_written_twice(hub: Hub) -> None:
     assert came(peer) == [6]
 
 
-def test_who_comes_meanwhile_begins_behind_what_is_pending(hub: Hub) -> None:
+def test_who_comes_meanwhile_begins_behind_what_is_pending(hub: Core) -> None:
     live = settled(hub, "live")
     publish(hub, "robots", 2)
     new = follow(hub, "new")
@@ -91,7 +90,7 @@ def test_who_comes_meanwhile_begins_behind_what_is_pending(hub: Hub) -> None:
     assert len(list(hub.fanout.cohorts)) == 1, "both are live and share their writes"
 
 
-def test_who_asks_for_the_last_few_gets_those_that_are_pending_once(hub: Hub) -> None:
+def test_who_asks_for_the_last_few_gets_those_that_are_pending_once(hub: Core) -> None:
     publish(hub, "robots", 2)
     new = follow(hub, "new", last=3)
     assert came(new) == [5, 6, 7]
@@ -101,7 +100,7 @@ def test_who_asks_for_the_last_few_gets_those_that_are_pending_once(hub: Hub) ->
     assert came(new) == [8]
 
 
-def test_who_resumes_meanwhile_gets_what_is_pending_once(hub: Hub) -> None:
+def test_who_resumes_meanwhile_gets_what_is_pending_once(hub: Core) -> None:
     publish(hub, "robots", 2)
     back = follow(hub, "back", since={"robots": Position("e1", 4)})
     assert came(back) == [5, 6, 7]
@@ -110,7 +109,7 @@ def test_who_resumes_meanwhile_gets_what_is_pending_once(hub: Hub) -> None:
     assert came(back) == []
 
 
-def test_a_position_from_the_history_may_be_ahead_of_the_live_clients(hub: Hub) -> None:
+def test_a_position_from_the_history_may_be_ahead_of_the_live_clients(hub: Core) -> None:
     """What is pending is in the history already: who goes on from there does not get it again."""
     publish(hub, "robots", 2)
     peer = follow(hub, "p", since={"robots": hub.logs.by_name["robots"].position})
@@ -121,7 +120,7 @@ def test_a_position_from_the_history_may_be_ahead_of_the_live_clients(hub: Hub) 
     assert came(peer) == [8]
 
 
-def test_who_changes_what_it_follows_gets_what_is_pending_first(hub: Hub) -> None:
+def test_who_changes_what_it_follows_gets_what_is_pending_first(hub: Core) -> None:
     peer = settled(hub, "p")
     publish(hub, "robots", 2)
     publish(hub, "metrics", 2)
@@ -136,7 +135,7 @@ def test_who_changes_what_it_follows_gets_what_is_pending_first(hub: Hub) -> Non
     assert seen == [("robots", 6), ("robots", 7), ("metrics", 3)]
 
 
-def test_who_follows_no_longer_gets_nothing_more(hub: Hub) -> None:
+def test_who_follows_no_longer_gets_nothing_more(hub: Core) -> None:
     peer = settled(hub, "p", "robots", "metrics")
     publish(hub, "robots")
     publish(hub, "metrics")
@@ -147,7 +146,7 @@ def test_who_follows_no_longer_gets_nothing_more(hub: Hub) -> None:
     assert came(peer) == []
 
 
-def test_positions_say_what_was_written(hub: Hub) -> None:
+def test_positions_say_what_was_written(hub: Core) -> None:
     peer = settled(hub, "p")
     publish(hub, "robots", 2)
     before = peer.say(type="ping")[-1]["positions"]["robots"]["offset"]
@@ -158,14 +157,14 @@ def test_positions_say_what_was_written(hub: Hub) -> None:
     assert hub.heads()["robots"].offset == 7
 
 
-def test_a_pong_confirms_nothing_that_is_pending(hub: Hub) -> None:
+def test_a_pong_confirms_nothing_that_is_pending(hub: Core) -> None:
     peer = settled(hub, "p")
     session = peer.session
     assert session is not None
     publish(hub, "robots", 2)
-    session.pinged(b"1", hub.heads())
+    session.on_ping(b"1", hub.heads())
     hub.fanout.write()
-    session.ponged(b"1")
+    session.on_pong(b"1")
     peer.disconnect()
     peer.take()
     peer.connect(session=session.secret)
@@ -173,12 +172,12 @@ def test_a_pong_confirms_nothing_that_is_pending(hub: Hub) -> None:
     assert came(peer) == [6, 7]
 
 
-def test_a_connection_that_is_lost_meanwhile_loses_nothing(hub: Hub) -> None:
+def test_a_connection_that_is_lost_meanwhile_loses_nothing(hub: Core) -> None:
     peer = settled(hub, "p")
     session = peer.session
     assert session is not None
-    session.pinged(b"1", hub.heads())
-    session.ponged(b"1")
+    session.on_ping(b"1", hub.heads())
+    session.on_pong(b"1")
     publish(hub, "robots", 2)
     peer.disconnect()
     hub.fanout.write()
@@ -191,7 +190,7 @@ def test_a_connection_that_is_lost_meanwhile_loses_nothing(hub: Hub) -> None:
     assert came(peer) == []
 
 
-def test_who_does_not_read_is_behind_before_what_was_pending(hub: Hub) -> None:
+def test_who_does_not_read_is_behind_before_what_was_pending(hub: Core) -> None:
     peer = settled(hub, "p")
     publish(hub, "robots", 2)
     peer.writing_paused = True
@@ -206,7 +205,7 @@ def test_who_does_not_read_is_behind_before_what_was_pending(hub: Hub) -> None:
     assert came(peer) == [9]
 
 
-def test_a_message_to_one_client_overtakes_and_harms_nothing(hub: Hub) -> None:
+def test_a_message_to_one_client_overtakes_and_harms_nothing(hub: Core) -> None:
     for paused in (False, True):
         peer = settled(hub, f"p{paused}")
         assert peer.session is not None
@@ -223,7 +222,7 @@ def test_a_message_to_one_client_overtakes_and_harms_nothing(hub: Hub) -> None:
         assert sorted(seen) == [("$personal", 1), ("robots", at + 1), ("robots", at + 2)]
 
 
-def test_who_is_sent_away_gets_what_is_pending_and_nobody_else_does(hub: Hub) -> None:
+def test_who_is_sent_away_gets_what_is_pending_and_nobody_else_does(hub: Core) -> None:
     peer, other = settled(hub, "p"), settled(hub, "other")
     assert peer.session is not None
     assert peer.session.reader is not None
@@ -237,7 +236,7 @@ def test_who_is_sent_away_gets_what_is_pending_and_nobody_else_does(hub: Hub) ->
     assert came(other) == [6, 7]
 
 
-def test_a_rate_goes_by_the_time_of_writing(hub: Hub) -> None:
+def test_a_rate_goes_by_the_time_of_writing(hub: Core) -> None:
     """What was received before the last of a view's writes is no reason for another."""
     peer = with_a_rate(hub)
     start = 10 * SECOND
@@ -256,7 +255,7 @@ def test_a_rate_goes_by_the_time_of_writing(hub: Hub) -> None:
     assert came(peer) == [8]
 
 
-def test_what_rates_held_back_comes_before_what_is_pending(hub: Hub) -> None:
+def test_what_rates_held_back_comes_before_what_is_pending(hub: Core) -> None:
     peer = with_a_rate(hub)
     publish(hub, "robots", now_ns=SECOND)
     hub.fanout.write()

@@ -76,7 +76,7 @@ class Readers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hub = make_hub(events_max=6, remembered_max=1000)
+        self.hub = make_hub(events_max=6, disconnected_max=1000)
         self.followers: list[Follower] = []
 
     @rule(target=connected)

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from gateway.core.log.log import Retention
 from gateway.core.protocol.events import Event
-from gateway.core.sessions.hub import Hub
-from tests.support.core import SECOND, Peer, make_hub
+from tests.support.core import SECOND, Core, Peer, make_hub
 
 
-def publish(hub: Hub, *values: Any, host: str = "a", at: float = 0.0) -> None:
+def publish(hub: Core, *values: Any, host: str = "a", at: float = 0.0) -> None:
     """Bring events in one tick at a time in seconds."""
     payloads = [
         b'{"event_type":"x","data":{"host":"%b","n":%d}}' % (host.encode(), n) for n in values
@@ -21,7 +20,7 @@ def publish(hub: Hub, *values: Any, host: str = "a", at: float = 0.0) -> None:
     hub.tick([[b"robots", payload] for payload in payloads], now_ns=round(at * SECOND))
 
 
-def flush(hub: Hub, at: float) -> None:
+def flush(hub: Core, at: float) -> None:
     hub.fanout.flush(now_ns=round(at * SECOND))
 
 
@@ -33,7 +32,7 @@ def conflated(messages: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
     return [(m["from"], m["to"], m["count"]) for m in messages if m.get("reason") == "conflated"]
 
 
-def follow(hub: Hub, name: str = "p", **options: Any) -> Peer:
+def follow(hub: Core, name: str = "p", **options: Any) -> Peer:
     peer = Peer(hub, name)
     peer.connect()
     peer.say(type="subscribe", channels=["robots"], **options)
@@ -163,7 +162,7 @@ def test_with_a_key_each_subject_has_its_newest() -> None:
     assert conflated(messages) == [(2, 7, 4)]
 
 
-def keyed(**limits: Any) -> Hub:
+def keyed(**limits: Any) -> Core:
     return make_hub(retentions={"robots": Retention(key=("data", "host"), **limits)})
 
 
@@ -215,8 +214,8 @@ def test_a_quiet_channels_last_event_is_not_lost_with_the_connection() -> None:
     publish(hub, 2, at=1.2)
     session = peer.session
     assert session is not None
-    session.pinged(b"p", hub.heads())
-    session.ponged(b"p")
+    session.on_ping(b"p", hub.heads())
+    session.on_pong(b"p")
     peer.disconnect()
     peer.take()
     peer.connect(session=session.secret)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ingest.ingest import Ingest, Rejection, timestamp
+from gateway.core.ingest.ingest import Ingest, Rejection
 from gateway.core.ingest.recovery import JOIN_NS, Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.envelope import Envelope
-from gateway.core.protocol.events import Event
+from gateway.core.protocol.events import Event, timestamp
 
 
 NOW = 1_795_435_200_123_456_789
@@ -21,10 +21,10 @@ METRICS = b'{"event_type":"system_metrics","data":{"cpu_percent":12.5,"gpu":[1,2
 def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -> Ingest:
     return Ingest(
         payload_bytes_max=payload_bytes_max,
-        rejections_kept=kept,
+        rejections_max=kept,
         admit=lambda _name: room,
         recovery=Recovery(
-            sequences=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
+            streams=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
         ),
     )
 
@@ -196,8 +196,8 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
             [b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW
         )
         ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW)
-        ingest.answer(frames, now_ns=NOW)
-        ingest.answer([b"NGR1", bytes(8), *frames], now_ns=NOW)
+        ingest.receive_reply(frames, now_ns=NOW)
+        ingest.receive_reply([b"NGR1", bytes(8), *frames], now_ns=NOW)
         list(ingest.released(now_ns=NOW))
 
 

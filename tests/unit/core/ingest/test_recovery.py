@@ -28,7 +28,7 @@ class Bench:
 
     def __init__(self, *, started_ns: int = -JOIN_NS, history: int = 100) -> None:
         self.recovery = Recovery(
-            sequences=Streams(streams_max=100),
+            streams=Streams(streams_max=100),
             started_ns=started_ns,
             history=lambda _topic: history,
         )
@@ -39,7 +39,7 @@ class Bench:
     def live(self, *sequences: int, topic: str = "a") -> None:
         for sequence in sequences:
             envelope = Envelope(7, sequence, 0, BEATS)
-            stream = self.recovery.take(envelope, topic, b"x", now_ns=self.now_ns)
+            stream = self.recovery.receive(envelope, topic, b"x", now_ns=self.now_ns)
             if stream is not None:
                 self._through(stream.take_unreported(), sequence)
             self.drain()
@@ -48,7 +48,7 @@ class Bench:
         text = Heartbeat(
             f"{7:016x}", 1.0, dict.fromkeys(topics, newest), "p", "r" if replay else None
         )
-        self.recovery.hear(text, now_ns=self.now_ns)
+        self.recovery.on_heartbeat(text, now_ns=self.now_ns)
         self.drain()
 
     def answer(self, *, holds: range, at_most: int = 100) -> bool:
@@ -56,7 +56,7 @@ class Bench:
         for ask in self.recovery.take_requests():
             found = [n for n in range(ask.first, ask.last + 1) if n in holds][:at_most]
             messages = [(Envelope(7, n, 0, BEATS), b"x") for n in found]
-            self.recovery.answer(ask.number, messages, now_ns=self.now_ns)
+            self.recovery.on_reply(ask.number, messages, now_ns=self.now_ns)
             self.drain()
             return True
         return False
@@ -133,7 +133,7 @@ def test_a_late_answer_changes_nothing() -> None:
     bench.live(1, 3)
     [ask] = bench.recovery.take_requests()
     bench.wait(ANSWER_NS)
-    bench.recovery.answer(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
+    bench.recovery.on_reply(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
     bench.drain()
 
     assert (bench.out, bench.named) == ([1, 3], [2])
@@ -176,7 +176,7 @@ def test_requests_under_way_are_bounded_and_all_have_their_turn() -> None:
         rounds += 1
         for ask in asks:
             messages = [(Envelope(7, n, 0), b"x") for n in (1, 2)]
-            bench.recovery.answer(ask.number, messages, now_ns=0)
+            bench.recovery.on_reply(ask.number, messages, now_ns=0)
         bench.drain()
 
     assert rounds > 3

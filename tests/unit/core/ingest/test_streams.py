@@ -12,7 +12,7 @@ from gateway.core.protocol.envelope import Envelope
 
 def make(*, started_ns: int = -JOIN_NS) -> Recovery:
     return Recovery(
-        sequences=Streams(streams_max=10), started_ns=started_ns, history=lambda _topic: 100
+        streams=Streams(streams_max=10), started_ns=started_ns, history=lambda _topic: 100
     )
 
 
@@ -20,7 +20,7 @@ def note(
     recovery: Recovery, sequence: int, *, topic: str = "a", incarnation: int = 1
 ) -> int | None:
     """Take a message; how many were lost right before it, or None if it goes no further."""
-    stream = recovery.take(Envelope(incarnation, sequence, 0), topic, b"", now_ns=0)
+    stream = recovery.receive(Envelope(incarnation, sequence, 0), topic, b"", now_ns=0)
     if stream is None:
         return None
     return sum(hole.last - hole.first + 1 for hole in stream.take_unreported())
@@ -30,14 +30,14 @@ def test_numbers_in_order_lose_nothing() -> None:
     recovery = make()
 
     assert [note(recovery, n) for n in (1, 2, 3)] == [0, 0, 0]
-    assert recovery.sequences.lost == recovery.sequences.duplicates == recovery.sequences.late == 0
+    assert recovery.streams.lost == recovery.streams.duplicates == recovery.streams.late == 0
 
 
 def test_a_hole_is_counted_at_the_message_that_shows_it() -> None:
     recovery = make()
 
     assert [note(recovery, n) for n in (1, 4, 5, 9)] == [0, 2, 0, 3]
-    assert recovery.sequences.lost == 5
+    assert recovery.streams.lost == 5
 
 
 def test_what_may_be_older_than_the_gateway_has_lost_nothing_that_is_known() -> None:
@@ -55,7 +55,7 @@ def test_what_was_forgotten_and_comes_back_has_lost_nothing_that_is_known() -> N
         note(recovery, 1, topic="flood", incarnation=incarnation)
 
     assert note(recovery, 501) == 0
-    assert recovery.sequences.lost == 0
+    assert recovery.streams.lost == 0
 
 
 def test_a_stream_heard_late_has_lost_its_beginning() -> None:
@@ -67,7 +67,7 @@ def test_a_restart_is_another_stream_and_begins_anew() -> None:
     note(recovery, 100, incarnation=1)
 
     assert note(recovery, 1, incarnation=2) == 0
-    assert recovery.sequences.begun == 2
+    assert recovery.streams.begun == 2
 
 
 def test_topics_are_numbered_apart() -> None:
@@ -82,7 +82,7 @@ def test_what_was_delivered_or_named_as_lost_goes_no_further() -> None:
         note(recovery, sequence)
 
     assert [note(recovery, n) for n in (5, 1, 3, 3)] == [None] * 4
-    assert (recovery.sequences.late, recovery.sequences.duplicates) == (1, 3)
+    assert (recovery.streams.late, recovery.streams.duplicates) == (1, 3)
 
 
 @given(st.lists(st.integers(1, 60), max_size=120))
@@ -101,8 +101,8 @@ def test_every_number_up_to_the_newest_is_either_delivered_or_named_exactly_once
 
     assert sorted(delivered + named) == list(range(1, max(arrivals, default=0) + 1))
     assert delivered == sorted(delivered)
-    assert recovery.sequences.lost == len(named)
-    rest = recovery.sequences.duplicates + recovery.sequences.late
+    assert recovery.streams.lost == len(named)
+    rest = recovery.streams.duplicates + recovery.streams.late
     assert len(delivered) + rest == len(arrivals)
 
 
@@ -111,10 +111,10 @@ def test_the_tables_are_bounded() -> None:
     for incarnation in range(100):
         note(recovery, 1, incarnation=incarnation)
     for sequence in range(3, 1000, 2):
-        recovery.take(Envelope(99, sequence, 0), "a", b"", now_ns=0)
+        recovery.receive(Envelope(99, sequence, 0), "a", b"", now_ns=0)
 
-    assert len(recovery.sequences) == 10
-    stream = list(recovery.sequences)[-1]
-    assert len(stream.missing) == LOST_RANGES_MAX
+    assert len(recovery.streams) == 10
+    stream = list(recovery.streams)[-1]
+    assert len(stream.lost_ranges) == LOST_RANGES_MAX
     assert len(stream.unreported) <= UNREPORTED_MAX
     assert stream.lost == 499

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.epochs import EPOCHS_MAX, OFFSET_MAX, ORIGIN, OWN
+from gateway.core.log.epochs import EPOCHS_MAX, OFFSET_MAX, ORIGIN, OWN, Cursor
 from gateway.core.log.log import ChannelLog, Retention
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position
@@ -154,15 +154,21 @@ def test_the_tail_of_a_life_that_only_another_gateway_heard_is_behind() -> None:
     assert [entry.at.offset for entry in log.read(place, bytes_max=1 << 20)] == [0, 1]
 
 
-def test_what_is_missing_is_named_by_offset_within_a_life_and_openly_across_lives() -> None:
+def missing(log: ChannelLog, after: Cursor) -> tuple[str, int | None, int | None]:
+    gap = log.missing(after)
+    assert gap is not None
+    return gap.epoch, gap.from_, gap.to
+
+
+def test_what_is_missing_is_named_by_offset_within_an_epoch_and_openly_across_epochs() -> None:
     log = make(events_max=2)
     add(log, A, *range(1, 6))
     seen = log.newest
-    assert log.missing(ORIGIN) == (EPOCH_A, None, 3)
+    assert missing(log, ORIGIN) == (EPOCH_A, None, 3)
     add(log, B, *range(1, 6))
 
-    assert log.missing(seen) == (EPOCH_B, None, 3)
-    assert log.missing(log.epochs.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
+    assert missing(log, seen) == (EPOCH_B, None, 3)
+    assert missing(log, log.epochs.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
         EPOCH_B,
         2,
         3,
@@ -175,7 +181,7 @@ def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
     place = log.epochs.find(Position(EPOCH_A, 50), ahead_max=0)
     assert place is not None
 
-    assert log.missing(place) == (EPOCH_A, 51, 99)
+    assert missing(log, place) == (EPOCH_A, 51, 99)
 
 
 def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> None:

@@ -234,9 +234,9 @@ def test_without_positions_a_session_goes_on_from_what_is_known_to_have_arrived(
     peer = Peer(hub, "p")
     session = peer.connect("robots")
     publish(hub, "robots", 2)
-    session.pinged(b"1", hub.heads())
+    session.on_ping(b"1", hub.heads())
     publish(hub, "robots")
-    session.ponged(b"1")
+    session.on_pong(b"1")
     publish(hub, "robots")
     peer.disconnect()
     peer.take()
@@ -284,8 +284,8 @@ def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
 
     assert peer.take()[0]["resumed"] is False
     assert again is not session
-    assert hub.store.client(session.client_id) is None
-    assert hub.store.user("ann") == []
+    assert hub.store.of_client(session.client_id) is None
+    assert hub.store.of_user("ann") == []
     assert hub.store.expired == 1
 
 
@@ -298,7 +298,7 @@ def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
         peer.disconnect()
 
     assert hub.store.remembered == 5
-    assert [hub.store.client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
+    assert [hub.store.of_client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
 
 
 def tell(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try

@@ -10,11 +10,10 @@ from msgspec import UNSET
 from gateway.config.model import Config
 from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.messages import Position
-from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.session import Session
 from gateway.wiring import build_policy
-from tests.support.core import SECOND, Peer, make_hub, publish
+from tests.support.core import SECOND, Core, Peer, make_hub, publish
 
 
 NOBODY = Policy({"anonymous": Grants(subscribe=("metrics",))}, None).anonymous
@@ -33,7 +32,7 @@ def channels(received: list[dict[str, Any]]) -> list[str]:
     return [message["channel"] for message in received if message["type"] == "event"]
 
 
-def authenticate(hub: Hub, session: Session, identity: Identity) -> None:
+def authenticate(hub: Core, session: Session, identity: Identity) -> None:
     hub.authenticate(session, identity, UNSET, now_ns=0)
 
 
@@ -145,7 +144,7 @@ def test_a_stranger_becomes_a_user_and_a_user_no_other_one() -> None:
     peer = Peer(hub, "p")
     session = peer.connect("metrics", identity=NOBODY)
     authenticate(hub, session, user("x"))
-    reached = hub.store.user("alice")
+    reached = hub.store.of_user("alice")
     with pytest.raises(RequestError, match="another user"):
         authenticate(hub, session, user(">", name="mallory"))
 

@@ -92,7 +92,9 @@ def test_hosts_origins_and_forwarded_addresses_are_judged(
     hosts: list[str], origins: list[str], forwarded: list[str]
 ) -> None:
     """A Host or Origin may come or may not; the address is always one."""
-    door = AccessPolicy(Config(proxies=("127.0.0.1", "10.0.0.0/8"), origins=("http://127.0.0.1",)))
+    door = AccessPolicy(
+        Config(trusted_proxies=("127.0.0.1", "10.0.0.0/8"), allowed_origins=("http://127.0.0.1",))
+    )
     caller = door.caller("127.0.0.1", "http", forwarded, hosts)
     with suppress(RequestError):
         host = door.check_host(hosts, None)

@@ -1,19 +1,21 @@
-"""Events that gather before they are written."""
+"""Events that are batched before they are written."""
 
 from __future__ import annotations
 
 from tests.conftest import Connect, Launch, NewPublisher
 
 
-async def test_events_gather_while_the_bus_goes_on_being_read(
+async def test_events_are_batched_while_the_bus_is_read_on(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
-    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    gateway = await launch(
+        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
+    )
     bus = await publisher(gateway.bus_in)
     live = await connect("robots", to=gateway)
     await live.until("subscribed")
-    writes = await gateway.metric("gateway_fanout_latency_seconds_count")
+    writes = await gateway.metric("neurograph_gateway_fanout_latency_seconds_count")
     for n in range(1, 501):
         bus.send_numbered("robots", range(n, n + 1))
 
@@ -27,14 +29,16 @@ async def test_events_gather_while_the_bus_goes_on_being_read(
 
     assert live.channel("robots").numbers == list(range(1, 502))
     assert late.channel("robots").numbers == list(range(401, 502))
-    assert await gateway.metric("gateway_events_received_total", channel="robots") == 501
-    assert await gateway.metric("gateway_fanout_latency_seconds_count") - writes < 20
+    assert await gateway.metric("neurograph_gateway_events_received_total", channel="robots") == 501
+    assert await gateway.metric("neurograph_gateway_fanout_latency_seconds_count") - writes < 20
 
 
 async def test_what_is_pending_is_written_before_a_client_is_sent_away(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    gateway = await launch(settings={"fanout.pace": "fixed", "fanout.flush_seconds": 1})
+    gateway = await launch(
+        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
+    )
     bus = await publisher(gateway.bus_in)
     client = await connect("robots", to=gateway)
     await client.until("subscribed")

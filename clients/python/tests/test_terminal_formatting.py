@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from neurograph_client import Event, Gap
-
-from gateway.cli.lines import as_json, for_people
+from neurograph_client import Event, Gap, GapReason
+from neurograph_client.terminal.formatting import GAP_REASONS, item_as_json, item_as_text
 
 
 TIME = "2026-11-23T11:40:53.631940+00:00"
@@ -28,14 +27,14 @@ def event(data: Any, *, event_type: str | None = "some.type", timestamp: str = T
     return Event("notes", "e1", 7, event_type, timestamp, data, message)
 
 
-def words(data: Any) -> str:
-    """What people are told of data."""
-    line = for_people(event(data, event_type=None), colour=False)
+def data_text(data: Any) -> str:
+    """How data are printed for people."""
+    line = item_as_text(event(data, event_type=None), colour=False)
     return line.removesuffix("\n").split("  ", maxsplit=2)[2].split("#7  ")[1]
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "text"),
     [
         ({"a": 1, "b": "x", "c": None, "d": True}, "a=1 b=x d=true"),
         (
@@ -51,14 +50,14 @@ def words(data: Any) -> str:
         ({"a": "\u202e"}, r"a=\u202e"),
     ],
 )
-def test_data_are_told_as_names_and_values(data: Any, told: str) -> None:
-    assert told == words(data)
+def test_an_object_is_printed_as_names_and_values(data: Any, text: str) -> None:
+    assert text == data_text(data)
 
 
 def test_an_object_of_very_many_members_is_shortened() -> None:
-    told = words({f"k{n}": n for n in range(1000)})
+    text = data_text({f"k{n}": n for n in range(1000)})
 
-    assert told.endswith("k39=39 … (960 more)")
+    assert text.endswith("k39=39 … (960 more)")
 
 
 json_values = st.recursive(
@@ -72,27 +71,31 @@ def test_no_event_can_write_a_control_character_or_a_second_line(
     data: Any, event_type: str | None, timestamp: str
 ) -> None:
     given = event(data, event_type=event_type, timestamp=timestamp)
-    for line in (as_json(given), for_people(given, colour=False)):
+    for line in (item_as_json(given), item_as_text(given, colour=False)):
         assert line.endswith("\n")
         assert line.removesuffix("\n").isprintable()
-    assert {**given.message, "epoch": "e1"} == json.loads(as_json(given))
+    assert {**given.message, "epoch": "e1"} == json.loads(item_as_json(given))
 
 
 @pytest.mark.parametrize(
-    ("gap", "told"),
+    ("gap", "text"),
     [
-        (Gap("notes", "e", 4, 15, 12, "evicted"), "12 events #4 to #15 missing: no longer held"),
+        (Gap("notes", "e", 4, 15, 12, "evicted"), "12 events #4 to #15 missing: no longer in"),
         (Gap("notes", "e", 4, 4, 1, "bus_loss"), "1 event #4 to #4 missing: lost on the bus"),
         (Gap("notes", "e", None, 9, None, "epoch"), "events up to #9 missing: the channel's"),
         (Gap("notes", "e", None, None, None, "epoch"), "gap: events missing: the channel's"),
     ],
 )
-def test_a_gap_says_what_is_missing_and_why(gap: Gap, told: str) -> None:
-    assert told in for_people(gap, colour=False)
+def test_a_gap_says_what_is_missing_and_why(gap: Gap, text: str) -> None:
+    assert text in item_as_text(gap, colour=False)
+
+
+def test_every_reason_of_a_gap_has_words() -> None:
+    assert set(get_args(GapReason)) == set(GAP_REASONS)
 
 
 def test_errors_stand_out() -> None:
     red = "\x1b[31mlog.error"
 
-    assert red in for_people(event({}, event_type="log.error"), colour=True)
-    assert red not in for_people(event({}, event_type="log.info"), colour=True)
+    assert red in item_as_text(event({}, event_type="log.error"), colour=True)
+    assert red not in item_as_text(event({}, event_type="log.info"), colour=True)

@@ -1,4 +1,4 @@
-"""A link of the bus that rests between two looks at its socket."""
+"""A subscriber that pauses between two reads of its socket."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.addresses import ipc
 from tests.support.waiting import eventually
 
 
-async def test_a_link_that_rests_takes_in_everything_in_fewer_looks(tmp_path: Path) -> None:
+async def test_a_subscriber_that_pauses_reads_everything_in_fewer_batches(tmp_path: Path) -> None:
     context, endpoint = make_context(), ipc(tmp_path, "bus")
     batches: list[list[Frames]] = []
-    link = Subscriber(
+    subscriber = Subscriber(
         context,
         endpoint,
         "bind",
@@ -27,27 +27,27 @@ async def test_a_link_that_rests_takes_in_everything_in_fewer_looks(tmp_path: Pa
         Curve(context, Bus()),
         on_messages=batches.append,
         on_change=lambda *_: None,
-        rest=lambda read: 0.05 if read else 0.0,
+        pause_seconds=lambda read: 0.05 if read else 0.0,
     )
-    link.open()
+    subscriber.open()
     with zmq.Context() as others, others.socket(zmq.PUB) as publisher:
         publisher.linger = publisher.sndhwm = 0
         publisher.connect(endpoint)
-        await eventually(lambda: link.peers)
+        await eventually(lambda: subscriber.peers)
         sent = 0
-        while len(batches) < 5:  # one by one, while the link looks now and then
+        while len(batches) < 5:  # one by one, while it reads now and then
             publisher.send_multipart([b"robots", b"%d" % sent])
             sent += 1
             await asyncio.sleep(0)
-        for _ in range(3):  # each after a rest, when nothing is left that could wake it
+        for _ in range(3):  # each after a pause, when nothing is left that could wake it
             taken = len(batches)
             publisher.send_multipart([b"robots", b"%d" % sent])
             sent += 1
             await eventually(lambda: len(batches) > taken)  # noqa: B023  # awaited at once
         await eventually(lambda: sum(map(len, batches)) == sent)
-    link.close()
+    subscriber.close()
     context.destroy(linger=0)
 
     numbers = [int(payload) for batch in batches for _, payload in batch]
     assert numbers == list(range(sent))
-    assert len(batches) < sent, "some were taken in together"
+    assert len(batches) < sent, "some were read together"

@@ -1,4 +1,4 @@
-"""`gateway publish`: what is typed reaches the gateway's clients, or it is said why not."""
+"""`gateway publish`: each event reaches the gateway's clients, or the command says why not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 from tests.support.ws import Client
 
 
-def put(gateway: Gateway, *arguments: str) -> list[str]:
+def to(gateway: Gateway, *arguments: str) -> list[str]:
     return ["publish", "--bus", gateway.bus_in, *arguments]
 
 
@@ -43,7 +43,7 @@ async def test_an_event_on_the_command_line_reaches_the_clients(
     gateway: Gateway, connect: Connect, channel: str, given: list[str], arrives: object
 ) -> None:
     client = await connect(channel)
-    status, publish = await run(*put(gateway, channel, *given))
+    status, publish = await run(*to(gateway, channel, *given))
 
     assert [arrives] == await data_of(client, channel, 1)
     assert (0, "") == (status, publish.output)
@@ -57,7 +57,7 @@ async def test_each_line_of_input_is_an_event(
 ) -> None:
     client = await connect(channel)
     lines = "".join(f'{{"n": {n}}}\n' for n in range(5000))
-    status, publish = await run(*put(gateway, channel), given=lines + "\n  \n" + '{"n": 5000}')
+    status, publish = await run(*to(gateway, channel), given=lines + "\n  \n" + '{"n": 5000}')
     await client.events(channel, 5001)
 
     assert list(range(5001)) == client.channel(channel).numbers
@@ -69,7 +69,7 @@ async def test_a_line_is_published_when_it_comes(
     gateway: Gateway, connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)
-    async with command(*put(gateway, channel, "-")) as publish:
+    async with command(*to(gateway, channel, "-")) as publish:
         for number in range(3):
             publish.type(f'{{"n": {number}}}\n')
             await client.events(channel, number + 1)
@@ -80,72 +80,75 @@ async def test_a_line_is_published_when_it_comes(
         assert [0, 1, 2] == client.channel(channel).numbers
 
 
-async def test_wrong_lines_are_told_with_their_number_and_the_others_published(
+async def test_invalid_lines_are_reported_by_number_and_the_others_published(
     gateway: Gateway, connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)
     lines = [b"1", b"{", b"2", b"\xff", b'{"event_type": "x", "data": 1, "offset": 2}', b"3"]
-    status, publish = await run(*put(gateway, channel), given=b"\r\n".join(lines))
+    status, publish = await run(*to(gateway, channel), given=b"\r\n".join(lines))
 
     assert [1, 2, 3] == await data_of(client, channel, 3)
     assert 1 == status
-    told = publish.errors.splitlines()
-    assert ["line 2:", "line 4:", "line 5:"] == [" ".join(line.split()[:2]) for line in told[:3]]
-    assert [f"published 3 events on {channel}", "Error: refused 3 lines"] == told[3:]
+    errors = publish.errors.splitlines()
+    numbered = [" ".join(line.split()[:2]) for line in errors[:3]]
+    assert ["line 2:", "line 4:", "line 5:"] == numbered
+    assert [f"published 3 events on {channel}", "Error: 3 lines not valid"] == errors[3:]
 
 
-async def test_of_many_wrong_lines_the_first_ten_are_told(gateway: Gateway, channel: str) -> None:
-    status, publish = await run(*put(gateway, channel), given="nonsense\n" * 500)
+async def test_of_many_invalid_lines_the_first_ten_are_reported(
+    gateway: Gateway, channel: str
+) -> None:
+    status, publish = await run(*to(gateway, channel), given="nonsense\n" * 500)
 
     assert 1 == status
     assert 11 == len(publish.errors.splitlines())
-    assert "Error: refused 500 lines" == publish.errors.splitlines()[-1]
+    assert "Error: 500 lines not valid" == publish.errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "error"),
     [
-        (["notes", "hello"], "--text sends it as it is"),
-        (["notes", ""], "--text sends it as it is"),
+        (["notes", "hello"], "--text sends it as a string"),
+        (["notes", ""], "--text sends it as a string"),
         (["metrics", '{"cpu_percent": 1}'], "--type system_metrics"),
         (["metrics", '{"cpu_percent": "x"}', "--type", "system_metrics"], "cpu_percent"),
         (["logs", '{"level": "info"}', "--type", "log.info"], "message"),
-        (["no channel", "1"], "'no channel' is no channel's name"),
-        (["$everyone", "1"], "is no channel's name"),
+        (["no channel", "1"], "'no channel' is not a topic"),
+        (["$everyone", "1"], "is not a topic"),
         (["notes", "1", "--bus", "nonsense"], "nonsense"),
         (["notes", "1", "--curve", "/nowhere", "/nowhere"], "/nowhere"),
     ],
 )
 async def test_what_a_gateway_would_reject_is_not_sent_and_ends_it_with_2(
-    gateway: Gateway, given: list[str], told: str
+    gateway: Gateway, given: list[str], error: str
 ) -> None:
     before = await gateway.rejections()
-    status, publish = await run(*put(gateway, *given))
+    status, publish = await run(*to(gateway, *given))
 
     assert 2 == status
-    assert told in publish.errors.splitlines()[-1]
+    assert error in publish.errors.splitlines()[-1]
     assert "Traceback" not in publish.errors
     assert before == await gateway.rejections()
 
 
 async def test_an_event_that_is_too_large_is_refused(gateway: Gateway, channel: str) -> None:
     large = b'"' + b"x" * 40_000_000 + b'"\n'
-    status, publish = await run(*put(gateway, channel), given=large + b"1\n")
+    status, publish = await run(*to(gateway, channel), given=large + b"1\n")
 
     assert 1 == status
     first, *rest = publish.errors.splitlines()
     assert first.startswith("line 1: ")
     assert "exceed 1048576" in first
-    assert [f"published 1 event on {channel}", "Error: refused 1 line"] == rest
+    assert [f"published 1 event on {channel}", "Error: 1 line not valid"] == rest
 
 
-async def test_it_says_where_no_gateway_is() -> None:
+async def test_without_a_gateway_it_ends_with_1() -> None:
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     where = {"GATEWAY_BUS": nowhere}
     status, publish = await run("publish", "notes", "1", "--wait", "0.3", variables=where)
 
     assert 1 == status
-    assert f"Error: no gateway took notes at {nowhere} within 0.3 s\n" == publish.errors
+    assert f"Error: no gateway at {nowhere} subscribed to notes within 0.3 s\n" == publish.errors
 
 
 async def test_it_waits_for_a_gateway_that_comes_later(
@@ -166,7 +169,7 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
 ) -> None:
     gateway = await launch(bind=ipc(tmp_path, "in"))
     client = await connect(channel, to=gateway)
-    async with command(*put(gateway, channel, "--wait", "30")) as publish:
+    async with command(*to(gateway, channel, "--wait", "30")) as publish:
         publish.type('{"n": 0}\n')
         await client.events(channel, 1)
         gateway.kill(15)
@@ -188,13 +191,13 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
     await eventually(held)
 
 
-async def test_a_gateway_that_stalls_is_told(
+async def test_a_stalled_gateway_ends_it_with_1(
     launch: Launch, connect: Connect, channel: str
 ) -> None:
     """It takes nothing more, while more comes than the queue and the sockets hold."""
     gateway = await launch()
     client = await connect(channel, to=gateway)
-    async with command(*put(gateway, channel, "--wait", "0.5")) as publish:
+    async with command(*to(gateway, channel, "--wait", "0.5")) as publish:
         publish.type("1\n")
         await client.events(channel, 1)
         gateway.kill(signal.SIGSTOP)
@@ -202,16 +205,16 @@ async def test_a_gateway_that_stalls_is_told(
             await asyncio.to_thread(publish.type, "1\n" * 500_000)
 
         assert 1 == await publish.exited()
-        assert "took nothing for 0.5 s" in publish.errors.splitlines()[-1]
+        assert "received nothing for 0.5 s" in publish.errors.splitlines()[-1]
     gateway.kill(signal.SIGKILL)
 
 
-async def test_what_no_gateway_took_in_the_end_is_told(
+async def test_events_that_no_gateway_received_end_it_with_1(
     launch: Launch, connect: Connect, channel: str
 ) -> None:
     gateway = await launch()
     client = await connect(channel, to=gateway)
-    async with command(*put(gateway, channel, "--wait", "1")) as publish:
+    async with command(*to(gateway, channel, "--wait", "1")) as publish:
         publish.type("1\n")
         await client.events(channel, 1)
         gateway.kill(signal.SIGKILL)
@@ -220,7 +223,7 @@ async def test_what_no_gateway_took_in_the_end_is_told(
         publish.end_of_input()
 
         assert 1 == await publish.exited()
-        assert "not all of it was taken" in publish.errors.splitlines()[-1]
+        assert "did not receive all events within 1 s" in publish.errors.splitlines()[-1]
 
 
 async def test_gateways_may_connect_to_it(gateway: Gateway, connect: Connect, channel: str) -> None:
@@ -231,7 +234,7 @@ async def test_gateways_may_connect_to_it(gateway: Gateway, connect: Connect, ch
     assert [1] == await data_of(client, channel, 1)
 
 
-async def test_keys_encrypt_and_wrong_ones_are_told(
+async def test_keys_encrypt_and_wrong_ones_are_refused(
     launch: Launch, connect: Connect, tmp_path: Path
 ) -> None:
     ring = Ring(tmp_path)
@@ -239,15 +242,15 @@ async def test_keys_encrypt_and_wrong_ones_are_told(
     keys = {
         "connect": "",
         "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_clients": known,
+        "bus.curve_client_keys_dir": known,
     }
     gateway = await launch(settings=keys, connect=[], bind=free_tcp())
     client = await connect("notes", to=gateway)
     server = str(ring.public("gateway"))
     known_key, other = str(ring.secret("shell")), str(ring.secret("stranger"))
-    good, _ = await run(*put(gateway, "notes", "1", "--curve", known_key, server))
+    good, _ = await run(*to(gateway, "notes", "1", "--curve", known_key, server))
     strange = ["--curve", other, server, "--wait", "40"]
-    bad, refused = await run(*put(gateway, "notes", "2", *strange))
+    bad, refused = await run(*to(gateway, "notes", "2", *strange))
 
     assert (0, 1) == (good, bad)
     assert [1] == await data_of(client, "notes", 1)

@@ -1,4 +1,4 @@
-"""`gateway tail`: what comes, in a form for who reads it, and nothing lost on the way."""
+"""`gateway tail`: events as lines for people or as JSON, complete over reconnects, and how it ends."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 COLOUR = "\x1b["
 
 
-async def following(gateway: Gateway, channel: str) -> None:
-    """Wait until somebody follows a channel."""
+async def subscribed(gateway: Gateway, channel: str) -> None:
+    """Wait until a client has subscribed to a channel."""
 
-    async def subscribed() -> bool:
+    async def has_subscriber() -> bool:
         found = await gateway.get_json("/api/v1/websocket/channels")
         return any(one["name"] == channel and one["subscribers"] for one in found["channels"])
 
-    await eventually(subscribed)
+    await eventually(has_subscriber)
 
 
 def show(gateway: Gateway, *arguments: str) -> list[str]:
     return ["tail", "--url", gateway.url, *arguments]
 
 
-# -- the form ----------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------
 
 
 async def test_in_a_pipe_each_event_is_the_gateways_message_on_a_line_of_json(
@@ -75,7 +75,7 @@ async def test_on_a_terminal_an_event_is_a_coloured_line_for_people(
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-async def test_there_is_no_colour_where_none_is_wanted(
+async def test_colours_can_be_turned_off(
     gateway: Gateway, bus: Publisher, channel: str, variables: dict[str, str]
 ) -> None:
     bus.send(channel)
@@ -103,15 +103,15 @@ async def test_json_on_a_terminal_is_as_in_a_pipe(
 NASTY = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\x7f\u202e\u2028\U000e0001é"
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], ["--json"]])
 async def test_control_characters_never_reach_a_terminal_raw(
-    gateway: Gateway, bus: Publisher, channel: str, form: list[str]
+    gateway: Gateway, bus: Publisher, channel: str, options: list[str]
 ) -> None:
     data = {NASTY: NASTY, "list": [NASTY], "n": 1}
     bus.send(channel, data, event_type=NASTY)
     bus.send(channel, NASTY)
     await gateway.holds(channel, 2)
-    arguments = show(gateway, channel, "--last", "2", "-n", "2", *form)
+    arguments = show(gateway, channel, "--last", "2", "-n", "2", *options)
     quiet = {"NO_COLOR": "1"}
     async with command(*arguments, terminal=True, variables=quiet) as tail:
         await tail.exited()
@@ -119,11 +119,11 @@ async def test_control_characters_never_reach_a_terminal_raw(
         assert 2 == len(tail.lines)
         assert all(line.removesuffix("\r").isprintable() for line in tail.lines)
         assert "é" in tail.output
-        if form:
+        if options:
             assert [data, NASTY] == [message["data"] for message in tail.messages]
 
 
-async def test_long_values_are_shortened_for_people_alone(
+async def test_long_values_are_shortened_on_a_terminal_only(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     data = {"long": "x" * 100_000, "many": list(range(10_000)), "n": 1}
@@ -140,14 +140,14 @@ async def test_long_values_are_shortened_for_people_alone(
     assert [data] == [message["data"] for message in piped.messages]
 
 
-# -- what is followed --------------------------------------------------------------------------
+# -- subscriptions -----------------------------------------------------------------------------
 
 
-async def test_all_channels_are_followed_unless_some_are_named(
+async def test_without_channels_it_subscribes_to_all(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     async with command(*show(gateway)) as tail:
-        await following(gateway, "logs")
+        await subscribed(gateway, "logs")
         bus.send(channel, {"n": 1})
         await gateway.broadcast(
             {"everyone": True, "event": {"event_type": "note", "data": {"n": 2}}}
@@ -158,9 +158,7 @@ async def test_all_channels_are_followed_unless_some_are_named(
         )
 
 
-async def test_a_filter_leaves_out_what_does_not_meet_it(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_filter_selects_events(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(10))
     await gateway.holds(channel, 10)
     filtered = ["--last", "10", "--filter", "data.n >= 7", "-n", "3"]
@@ -179,35 +177,35 @@ async def test_a_count_ends_it_in_the_middle(
     assert (0, [5, 6]) == (status, tail.numbers)
 
 
-async def test_it_goes_on_behind_a_position_that_an_event_had(
+async def test_it_resumes_after_the_position_of_an_event(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     bus.send_numbered(channel, range(10), enveloped=True)
     await gateway.holds(channel, 10)
     _, first = await run(*show(gateway, channel, "--last", "10", "-n", "4"))
     last = first.messages[-1]
-    place = f"{last['epoch']}:{last['offset']}"
-    _, lone = await run(*show(gateway, channel, "--since", place, "-n", "6"))
-    _, named = await run(*show(gateway, channel, "--since", f"{channel}={place}", "-n", "6"))
+    position = f"{last['epoch']}:{last['offset']}"
+    _, lone = await run(*show(gateway, channel, "--since", position, "-n", "6"))
+    _, named = await run(*show(gateway, channel, "--since", f"{channel}={position}", "-n", "6"))
 
     assert [0, 1, 2, 3] == first.numbers
     assert [4, 5, 6, 7, 8, 9] == lone.numbers == named.numbers
 
 
-async def test_a_gap_is_a_line_like_the_others(
+async def test_a_gap_is_a_line_of_its_own(
     launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
-    gateway = await launch(settings={"log.events_max": 5})
+    gateway = await launch(settings={"history.events_max": 5})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered(channel, range(1, 21), enveloped=True)
     await gateway.holds(channel, 20)
-    place = f"{bus.incarnation:016x}:3"
-    arguments = show(gateway, channel, "--since", place, "-n", "5")
+    position = f"{bus.incarnation:016x}:3"
+    arguments = show(gateway, channel, "--since", position, "-n", "5")
     _, tail = await run(*arguments)
     async with command(*arguments, terminal=True) as shown:
         await shown.exited()
 
-        assert "gap: 12 events #4 to #15 missing: no longer held by the gateway" in shown.lines[0]
+        assert "gap: 12 events #4 to #15 missing: no longer in the gateway's log" in shown.lines[0]
     assert {
         "type": "gap",
         "channel": channel,
@@ -220,7 +218,7 @@ async def test_a_gap_is_a_line_like_the_others(
     assert [16, 17, 18, 19, 20] == tail.numbers
 
 
-async def test_a_loss_on_the_bus_is_told_where_it_happened(
+async def test_a_loss_on_the_bus_is_a_gap_in_its_place(
     launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
     gateway = await launch()
@@ -240,7 +238,7 @@ async def test_a_loss_on_the_bus_is_told_where_it_happened(
 # -- connections -------------------------------------------------------------------------------
 
 
-async def test_a_gateway_that_is_not_there_is_told_once_and_waited_for(
+async def test_it_waits_for_a_gateway_and_says_so_once(
     launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
     port = free_port()
@@ -250,7 +248,7 @@ async def test_a_gateway_that_is_not_there_is_told_once_and_waited_for(
         bus = await publisher(gateway.bus_in)
         await tail.until(lambda tail: "connected" in tail.errors)
         bus.send_numbered(channel, range(1))
-        await following(gateway, channel)
+        await subscribed(gateway, channel)
         bus.send_numbered(channel, range(1, 5))
 
         await tail.until(lambda tail: [1, 2, 3, 4] == tail.numbers[-4:])
@@ -262,7 +260,7 @@ def _has(count: int) -> Callable[[Command], bool]:
     return lambda tail: count == len(tail.lines)
 
 
-async def test_a_connection_that_is_cut_goes_on_where_it_was(
+async def test_after_a_lost_connection_it_resumes(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     async with Proxy(gateway.port) as proxy:
@@ -278,14 +276,14 @@ async def test_a_connection_that_is_cut_goes_on_where_it_was(
                 await tail.until(_has(101 + 100 * cut))
 
             assert list(range(301)) == tail.numbers
-            told = ["disconnected (connection lost); trying again", "connected again"]
-            assert 3 * told == tail.errors.splitlines()
+            notices = ["disconnected (connection lost); trying again", "reconnected"]
+            assert 3 * notices == tail.errors.splitlines()
 
 
-# -- how it ends -------------------------------------------------------------------------------
+# -- exit status -------------------------------------------------------------------------------
 
 
-async def test_ctrl_c_ends_it_with_130_and_a_proper_farewell(
+async def test_ctrl_c_closes_the_connection_and_ends_it_with_130(
     launch: Launch, publisher: NewPublisher, connect: Connect, channel: str
 ) -> None:
     gateway = await launch()
@@ -331,10 +329,10 @@ def piped_to_head(gateway: Gateway, *arguments: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize("count", [1, 1000])
-async def test_it_ends_well_when_nobody_reads_on(
+async def test_it_ends_with_0_when_the_reader_closes_the_pipe(
     gateway: Gateway, bus: Publisher, channel: str, count: int
 ) -> None:
-    """With a single event nothing more would be written, and it ends all the same."""
+    """Also after a single event, when it has nothing more to write."""
     bus.send_numbered(channel, range(count))
     await gateway.holds(channel, count)
     ended = await asyncio.to_thread(piped_to_head, gateway, channel, "--last", str(count))
@@ -344,7 +342,7 @@ async def test_it_ends_well_when_nobody_reads_on(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "error"),
     [
         (["--filter", "data.x =="], "invalid_filter: filter: expected an operand"),
         (["--rate", "-1"], "rate"),
@@ -352,26 +350,26 @@ async def test_it_ends_well_when_nobody_reads_on(
         (["no such channel"], "no such channel"),
         (["--since", "nonsense"], "'nonsense' is not CHANNEL=EPOCH:OFFSET"),
         (["--since", "e:1,logs=e:2"], "each needs its channel"),
-        (["--url", "nonsense"], "no address like"),
-        (["--url", "http://me:secret@127.0.0.1"], "no address like"),
+        (["--url", "nonsense"], "expected an address like"),
+        (["--url", "http://me:secret@127.0.0.1"], "expected an address like"),
     ],
 )
-async def test_what_is_wrong_is_told_in_a_line_and_ends_it_with_2(
-    gateway: Gateway, wrong: list[str], told: str
+async def test_a_wrong_option_is_an_error_and_ends_it_with_2(
+    gateway: Gateway, wrong: list[str], error: str
 ) -> None:
     status, tail = await run(*show(gateway, "metrics", *wrong))
 
     assert 2 == status
-    assert told in tail.errors.splitlines()[-1]
+    assert error in tail.errors.splitlines()[-1]
     assert "Traceback" not in tail.errors
     assert "secret" not in tail.errors
     assert "" == tail.output
 
 
-# -- who may -----------------------------------------------------------------------------------
+# -- tokens -------------------------------------------------------------------------------------
 
 
-async def test_a_token_lets_in_from_the_environment_or_a_file(
+async def test_a_token_comes_from_the_environment_or_a_file(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
     gateway = await launch(settings=tokens.SETTINGS)
@@ -406,7 +404,7 @@ async def test_a_token_is_in_no_error(launch: Launch, tmp_path: Path) -> None:
         assert tail.errors
 
 
-async def test_a_token_in_a_file_is_read_anew_for_every_connection(
+async def test_a_token_file_is_read_anew_for_every_connection(
     launch: Launch, publisher: NewPublisher, tmp_path: Path
 ) -> None:
     gateway = await launch(settings=tokens.SETTINGS)

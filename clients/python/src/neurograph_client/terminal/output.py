@@ -1,0 +1,87 @@
+"""What the commands print, safe on a terminal, and how they end."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import orjson
+
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+
+class CommandError(click.ClickException):
+    """Ends the command with a line on standard error and the exit status 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Return the text on one line: control characters, line ends and direction marks are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, chars_max: int) -> str:
+    """Return the printable beginning of a text, and the number of characters that were cut."""
+    more = len(text) - chars_max
+    return printable(text) if more <= 0 else f"{printable(text[:chars_max])}… ({more:,} more)"
+
+
+def json_line(document: object) -> str:
+    """Return the document as a line of JSON in which everything that is not printable is escaped."""
+    line = orjson.dumps(document).decode()
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else _json_escape(c) for c in line)
+    return line + "\n"
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal, and colours are not turned off."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def notice(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(printable(text), err=True)
+
+
+def write(text: str) -> None:
+    """Write to standard output without delay.
+
+    Raises:
+        BrokenPipeError: The reader has closed the pipe.
+    """
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextmanager
+def clean_exit() -> Iterator[None]:
+    """Exit without a traceback: with 130 on Ctrl-C, with 0 when the reader has closed the pipe."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # events have any text, whatever the locale
+        reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

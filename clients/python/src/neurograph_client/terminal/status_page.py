@@ -1,0 +1,124 @@
+"""A gateway's status documents as tables."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from neurograph_client.terminal.output import printable
+
+
+Document = dict[str, Any]  # JSON, as `gateway status --json` prints it
+Rows = Iterable[Sequence[str | int | None]]
+
+_ROWS_MAX = 30
+_CELL_CHARS_MAX = 48
+
+
+def page(found: Document, before: Document | None, *, colour: bool) -> str:
+    """Return what `gateway status` shows; rates are since the documents `before`."""
+    status = found["status"]
+    blocks = [
+        _summary(status, colour=colour),
+        _table(("BUS", "", "STATE", "PEERS", "RECEIVED", "LAST EVENT"), _links(status)),
+        _table(
+            ("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"),
+            _channels(found, before),
+        ),
+        _table(
+            ("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"),
+            _publishers(found["publishers"]),
+        ),
+        _table(("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
+    ]
+    return "\n".join(block for block in blocks if block)
+
+
+def _summary(status: Document, *, colour: bool) -> str:
+    ready = "ready" if status["ready"] else "not ready"
+    if colour:
+        ready = click.style(ready, fg="green" if status["ready"] else "red", bold=True)
+    rejected = status["rejected"]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejected.items()))
+    lines = [
+        f"gateway {printable(status['version'])}  {ready}  up {_duration(status['uptime_seconds'])}  "
+        f"bus {printable(status['bus_state'])}",
+        f"{_count(status['connections'], 'client')}, {status['lagging']:,} lagging, "
+        f"{_count(status['subscriptions'], 'subscription')}, "
+        f"{_count(status['sessions_remembered'], 'remembered session')}",
+    ]
+    if rejected:
+        lines.append(f"rejected {sum(rejected.values()):,}: {printable(reasons)}")
+    return "\n".join(lines) + "\n"
+
+
+def _links(status: Document) -> Rows:
+    for link in status["bus"]:
+        last = link["last_event_seconds"]
+        heard = "never" if last is None else f"{_duration(last)} ago"
+        state = f"{link['state']}: {link['problem']}" if link.get("problem") else link["state"]
+        yield link["endpoint"], link["mode"], state, link["peers"], link["received"], heard
+
+
+def _channels(found: Document, before: Document | None) -> Rows:
+    before = before or {"time": found["time"], "channels": None}
+    earlier, now = (documents["channels"] or {"channels": []} for documents in (before, found))
+    positions = {one["name"]: one["position"] for one in earlier["channels"]}
+    seconds = found["time"] - before["time"]
+    for one in now["channels"]:
+        position, last = one["position"], positions.get(one["name"])
+        rate = ""
+        if last and seconds > 0 and last["epoch"] == position["epoch"]:
+            rate = f"{(position['offset'] - last['offset']) / seconds:,.1f}/s"
+        size = f"{one['bytes'] / 1024:,.0f} KiB"
+        at = f"{position['epoch']}:{position['offset']}"
+        yield one["name"], one["events"], size, one["subscribers"], at, rate
+
+
+def _publishers(found: Document | None) -> Rows:
+    if found is None:
+        return
+    for one in found["publishers"]:
+        topics = [t for t in found["topics"] if t["incarnation"] == one["incarnation"]]
+        state = "stale" if one["stale"] else "live"
+        heard = f"{_duration(one['silent_seconds'])} ago"
+        yield one["name"], state, heard, len(topics), sum(topic["lost"] for topic in topics)
+
+
+def _clients(status: Document) -> Rows:
+    for one in sorted(status["clients"], key=lambda one: -one["lag"]):
+        connected, channels = _duration(one["connected_seconds"]), " ".join(one["channels"])
+        yield one["client_id"], one["user_id"], one["address"], connected, one["lag"], channels
+
+
+def _table(names: Sequence[str], rows: Rows) -> str:
+    """Lay out rows under column names; numbers are aligned to the right.
+
+    Without rows there is no table, and a column without values is left out.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not cells:
+        return ""
+    columns = [column for column in zip(names, *cells[:_ROWS_MAX], strict=True) if any(column[1:])]
+    for at, column in enumerate(columns):
+        width = max(map(len, column))
+        numeric = all(cell[:1].isdigit() or not cell for cell in column[1:])
+        columns[at] = tuple(cell.rjust(width) if numeric else cell.ljust(width) for cell in column)
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+    if len(cells) > _ROWS_MAX:
+        lines.append(f"… and {len(cells) - _ROWS_MAX:,} more")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: str | int | None) -> str:
+    text = f"{value:,}" if isinstance(value, int) else printable(value or "")
+    return text if len(text) <= _CELL_CHARS_MAX else text[: _CELL_CHARS_MAX - 1] + "…"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))

@@ -1,0 +1,116 @@
+"""From bus messages to entries in the logs, in one synchronous call per wake-up of the bus.
+
+Each call validates what came, puts each publisher's messages in their order, appends the events, and
+reports every loss that no event will show. Nothing can come between an event's number and its entry.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from gateway.core.ingest.ingest import Ingest, Rejection
+from gateway.core.ingest.publishers import Change
+from gateway.core.log.logs import Logs
+from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
+from gateway.core.protocol.messages import BusState
+
+
+@dataclass(slots=True)
+class Tick:
+    """What one wake-up of the bus brought, for the metrics."""
+
+    events: list[Event] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, outcome: Event | Rejection) -> None:
+        """Add what became of a message."""
+        if isinstance(outcome, Event):
+            self.events.append(outcome)
+        else:
+            self.rejections.append(outcome)
+
+
+class Pipeline:
+    """Ingest and logs, put together."""
+
+    def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
+        self.ingest = ingest
+        self.logs = logs
+        self._received = False
+
+    @property
+    def bus_state(self) -> BusState:
+        """``waiting`` until something was received, ``stale`` while all publishers are silent."""
+        state = self.ingest.recovery.publishers.state
+        if state != "unknown":
+            return state
+        return "live" if self._received else "waiting"
+
+    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take in what one wake-up of the bus brought."""
+        tick = Tick()
+        accept, events = self.ingest.accept, tick.events
+        for frames in batch:
+            outcome = accept(frames, now_ns=now_ns)
+            if isinstance(outcome, Event):
+                events.append(outcome)
+            elif outcome is None:
+                self._release(tick, now_ns)
+            else:
+                tick.add(outcome)
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._received = True
+        self._append(tick, now_ns)
+        return tick
+
+    def receive_replies(self, replies: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take in what publishers replayed on request."""
+        tick = Tick()
+        for reply in replies:
+            self.ingest.receive_reply(reply, now_ns=now_ns)
+            tick.bytes += sum(map(len, reply))
+        self._append(tick, now_ns)
+        return tick
+
+    def expire(self, *, now_ns: int) -> Tick:
+        """Evict what is too old, and give up what did not come in time."""
+        self.logs.evict(now_ns=now_ns)
+        self.ingest.recovery.expire(now_ns=now_ns)
+        tick = Tick()
+        self._append(tick, now_ns)
+        return tick
+
+    def _release(self, tick: Tick, now_ns: int) -> None:
+        for outcome in self.ingest.released(now_ns=now_ns):
+            tick.add(outcome)
+
+    def _append(self, tick: Tick, now_ns: int) -> None:
+        """Append a tick's events and report what no event will, in this order until nothing is left."""
+        recovery = self.ingest.recovery
+        appended = 0
+        while True:
+            self._release(tick, now_ns)
+            self.logs.append(tick.events[appended:])
+            appended = len(tick.events)
+            unreported = recovery.take_unreported()
+            if not unreported:
+                break
+            for stream in unreported:
+                missing = stream.take_unreported()
+                self.logs.skip(stream.topic, stream.incarnation, missing, now_ns=now_ns)
+                if stream.final is not None:
+                    self.logs.finish(stream.topic, stream.incarnation, stream.final)
+        for change in recovery.publishers.take_changes():
+            self._announce(change, now_ns)
+
+    def _announce(self, change: Change, now_ns: int) -> None:
+        """Publish on ``connections`` which publisher came or went, on ``status`` which fell silent."""
+        publisher, state = change.publisher, change.state
+        incarnation = f"{publisher.incarnation:016x}"
+        data = Connection(client_id=incarnation, name=publisher.name or None)
+        events = [own_event("connections", f"publisher.{state}", data, now_ns=now_ns)]
+        if state in {"stale", "live"}:
+            status = BusStatus(state, publisher.name or incarnation)
+            events.append(own_event("status", f"status.{state}", status, now_ns=now_ns))
+        self.logs.append(events)

@@ -1,0 +1,70 @@
+"""Events that come over REST: to a channel, a client, a user, or everyone."""
+
+from gateway.core.ingest.pipeline import Pipeline
+from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_name
+from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.events import Event
+from gateway.core.protocol.messages import Broadcast, BroadcastResult
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Action, Identity
+
+
+def broadcast(
+    hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int
+) -> BroadcastResult:
+    """Send an event to exactly one target.
+
+    Raises:
+        RequestError: The client is unknown, there is not exactly one target, `by` lacks the
+            permission, or the event is not valid.
+    """
+    targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
+    if sum(target is not None for target in targets) != 1:
+        raise RequestError(
+            ErrorCode.INVALID_FIELD,
+            "name exactly one of `channel`, `client_id`, `user_id`, `everyone`",
+        )
+    payload, channel = bytes(message.event), message.channel
+    if channel is not None:
+        if not is_name(channel):
+            raise RequestError(
+                ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name"
+            )
+        by.require(Action.PUBLISH, channel)
+        return _to_channel(hub, pipeline, channel, payload, now_ns)
+    by.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
+    if message.everyone:
+        return _to_channel(hub, pipeline, EVERYONE, payload, now_ns)
+    if message.user_id is not None:
+        sessions = hub.store.of_user(message.user_id)
+    else:
+        session = hub.store.of_client(message.client_id or "")
+        if session is None:
+            raise RequestError(
+                ErrorCode.UNKNOWN_CLIENT,
+                "no client with this `client_id` is connected or has a session",
+            )
+        sessions = [session]
+    event = _event(pipeline, PERSONAL, payload, now_ns)
+    for session in sessions:
+        hub.observer.deliver_personal(session, *hub.store.post(session, event))
+    return BroadcastResult(len(sessions), PERSONAL, None)
+
+
+def _to_channel(
+    hub: Hub, pipeline: Pipeline, name: str, payload: bytes, now_ns: int
+) -> BroadcastResult:
+    event = _event(pipeline, name, payload, now_ns)
+    if not pipeline.logs.admit(name):
+        raise RequestError(
+            ErrorCode.UNAVAILABLE, "`ingest.channels_max` channels are open; no other can open"
+        )
+    pipeline.logs.append([event])
+    return BroadcastResult(hub.subscribers(name), name, pipeline.logs.by_name[name].position)
+
+
+def _event(pipeline: Pipeline, channel: str, payload: bytes, now_ns: int) -> Event:
+    try:
+        return pipeline.ingest.read_event(channel, payload, now_ns=now_ns)
+    except ValueError as error:
+        raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
