@@ -9,7 +9,7 @@ from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
-from gateway.write_scheduler import PENDING_MAX, PAUSE_SECONDS_MAX, WriteScheduler
+from gateway.write_scheduler import PAUSE_SECONDS_MAX, PENDING_MAX, WriteScheduler
 from tests.support.core import Writer, make_hub, publish, somebody
 from tests.support.waiting import eventually
 
