@@ -39,9 +39,9 @@ from gateway.write_scheduler import WriteScheduler
 log = logger("gateway")
 
 _REPEATED_LOG_SECONDS = 1.0
-"""How often one reason for rejections, or one change of a link, is logged; all are counted."""
+"""Interval at which one reason for rejections, or one change of an endpoint, is logged; all are counted."""
 _REFUSED_LOG_SECONDS = 10.0
-"""The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
+"""The same for failed handshakes: a peer that failed tries again at once, without end."""
 _HOUSEKEEPING_SECONDS = 1.0
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -222,9 +222,9 @@ class Service:
             return []
         recovering = self.hub.ingest.recovery.recovering
         if recovering:
-            return [f"asking publishers for what they hold of {recovering} topics"]
+            return [f"waiting for replay of {recovering} streams"]
         if self._loop.time() < self._began + self.config.bus.discovery_seconds:
-            return ["listening for publishers"]
+            return ["waiting to hear from publishers (bus.discovery_seconds)"]
         self._refilled = True
         return []
 
