@@ -30,8 +30,10 @@ FLOORS = [
 
 FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
-    "web": [{"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}]
-    + [{"endpoints"}, {"app"}],
+    "web": [
+        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"endpoints"}, {"routes"}, {"app"}),
+    ],
 }
 """The same of the folders and files in a folder."""
 

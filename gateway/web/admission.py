@@ -16,7 +16,7 @@ from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.logs import Throttle
-from gateway.web.authentication import audit, of_token
+from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.token_deadline import TokenDeadline
@@ -115,7 +115,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
             raise RequestError(
                 ErrorCode.UNSUPPORTED, "authentication is not configured on this gateway"
             )
-        identity = await of_token(context, message.token, address=connection.address)
+        identity = await identity_of_token(context, message.token, address=connection.address)
         if session is None or session is not connection.session:
             return  # it went meanwhile
         if not await _may_become(context, session, identity):

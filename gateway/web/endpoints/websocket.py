@@ -19,9 +19,12 @@ log = logger("gateway.websocket")
 async def websocket(request: web.Request) -> web.StreamResponse:
     """Serve one client at ``/ws``; see docs/protocol.md, part 2."""
     context = request.app[CONTEXT]
-    token = authentication.of_header(request)
-    if token is not None:  # no browser: it sees the status of a refusal
-        await authentication.of_token(context, token, address=request.remote or "")
+    token = authentication.bearer_token(request)
+    identity = None
+    if token is not None:  # not from a browser: its client sees the HTTP status of a refusal
+        identity = await authentication.identity_of_token(
+            context, token, address=request.remote or ""
+        )
     limits = context.config.clients
     answer, receive_queue, window_bits = await upgrade(
         request,
@@ -52,9 +55,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await connection.serve(context.now_ns, authenticate)
         return answer
     try:
-        who = await _identify(context, connection, request)
-        if who is not None:
-            await _arrive(context, connection, request, who)
+        identity = await _identify(context, connection, request, identity)
+        if identity is not None:
+            await _admit(context, connection, request, identity)
         connection.settle()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
@@ -67,14 +70,20 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
 
 async def _identify(
-    context: Context, connection: Connection, request: web.Request
+    context: Context, connection: Connection, request: web.Request, verified: Identity | None
 ) -> Identity | None:
-    """Return who a client is; None if its token is not valid, which only the open socket can tell."""
+    """Return the client's identity: that of its subprotocol's token, or the one already `verified`.
+
+    If a token is invalid, the open connection reports it, as browsers hide the status of an upgrade,
+    and the result is None.
+    """
     try:
-        token = authentication.of_subprotocol(request)
-        if token is None or context.verifier is None:
-            return await authentication.of_request(request)
-        return await authentication.of_token(context, token, address=connection.address)
+        token = authentication.subprotocol_token(request)
+        if token is not None and context.verifier is not None:
+            return await authentication.identity_of_token(
+                context, token, address=connection.address
+            )
+        return verified or await authentication.identity_of_request(request)
     except RequestError as error:
         code = CloseCode.TRY_LATER if error.code.temporary else CloseCode.UNAUTHORIZED
         connection.refuse(error, code)
@@ -82,14 +91,14 @@ async def _identify(
         return None
 
 
-async def _arrive(
-    context: Context, connection: Connection, request: web.Request, who: Identity
+async def _admit(
+    context: Context, connection: Connection, request: web.Request, identity: Identity
 ) -> None:
-    """Let a client in; what is wrong with its wishes is told, and it may still ask for others."""
+    """Admit a client; if its query parameters are invalid, without them, and report the error."""
     try:
-        connect_request, error = admission.read(request.query, who), None
-    except RequestError as wrong:
-        connect_request, error = admission.read({}, who), wrong
+        connect_request, error = admission.read(request.query, identity), None
+    except RequestError as invalid:
+        connect_request, error = admission.read({}, identity), invalid
     await admission.arrive(context, connection, connect_request)
     if error is not None and connection.session is not None:
         connection.session.refuse(error)

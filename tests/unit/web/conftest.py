@@ -30,7 +30,7 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What writes to transports is held against those of both loops."""
     factories = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_batch.py":
+    if item.path.name == "test_writers.py":
         factories["uvloop"] = loop_factory() or asyncio.new_event_loop
     return factories
 
