@@ -125,7 +125,7 @@ class Service:
         if config.bind:
             endpoints.append((config.bind, "bind"))
         self.hub.watch = self._watch
-        self.hub.deny = admission.denied
+        self.hub.deny = admission.log_denied
         for endpoint, mode in endpoints:
             subscriber = Subscriber(
                 self._zmq,
@@ -198,7 +198,7 @@ class Service:
         if self._supervisor is not None:
             await self._supervisor.stop()
         await self._runner.cleanup()
-        self._context.sockets.close()
+        self._context.socket_writers.close()
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
@@ -319,7 +319,7 @@ class Service:
             )
 
     def _beat(self) -> None:
-        self._heartbeat.beat(now=self._loop.time())
+        self._heartbeat.check(now=self._loop.time())
 
     def _tidy(self) -> None:
         self._certificate.refresh()

@@ -90,12 +90,12 @@ class Clients:
         connect_request = ConnectRequest(
             who.client_id, who.secret, who.identity, session=who.session
         )
-        refused = admission.refusal(context, who.address)
+        refused = admission.refusal_code(context, who.address)
         held = self._hub.attached(connect_request, now_ns=now_ns)
         if refused is None and held is not None:
             self._takeovers.begin(self._take_over(self._clients[held.client_id], child, who))
             return
-        if refused is None and admission.too_many(context, who.identity):
+        if refused is None and admission.user_limit_reached(context, who.identity):
             refused = CloseCode.USER_LIMIT
         if refused is not None:
             spread = admission.spread_seconds(context)
@@ -105,7 +105,7 @@ class Clients:
         session.reader = Reader(way=_Elsewhere(), on_lag=_nothing)
         self._count(session)
         self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
-        context.places.take(who.address)
+        context.address_limit.add(who.address)
         child.pipe.send(messages.Admitted(who.number, store.pack(session) if resumed else None))
 
     async def _take_over(self, client: WorkerClient, child: Child, who: messages.Arrive) -> None:
@@ -132,7 +132,7 @@ class Clients:
         if not session.identity.may_become(identity):
             return True  # its worker refuses it, and says why
         before = session.user_id
-        if before != identity.user_id and admission.too_many(self._context, identity):
+        if before != identity.user_id and admission.user_limit_reached(self._context, identity):
             return False
         session.identity = identity
         self._hub.store.named(session, before)
@@ -178,7 +178,7 @@ class Clients:
 
     def _depart(self, client: WorkerClient, notice: ClientChange) -> None:
         del self._clients[client.client_id]
-        self._context.places.free(client.address)
+        self._context.address_limit.remove(client.address)
         self._hub.depart(
             client.session,
             code=notice.code or _LOST,

@@ -31,11 +31,11 @@ class ParentClient:
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[Answer], object]] = {}
         self._confirmed: dict[Session, None] = {}
-        context.registry = self
+        context.remote_admission = self
         self._hub.announce = self._did
         self._hub.confirm = self._confirm
 
-    async def arrive(self, connection: Connection, connect_request: ConnectRequest) -> None:
+    async def admit(self, connection: Connection, connect_request: ConnectRequest) -> None:
         """Ask the parent whether a client may come in, and let it in."""
         done = asyncio.Event()
 
@@ -45,7 +45,7 @@ class ParentClient:
                 self._enter(connection, connect_request, answer)
             elif isinstance(answer, messages.Refused):
                 connection.spread_seconds = answer.spread_seconds
-                connection.end(answer.code)
+                connection.close(answer.code)
                 self._context.metrics.closed(answer.code, 0)
             done.set()
 
@@ -76,20 +76,20 @@ class ParentClient:
             session.known = state.known
             if state.personal is not None:
                 self._hub.store.log_of(session).replace(state.personal)
-        if connection.ending or connection.lost or self._context.draining:
+        if not connection.can_write or self._context.draining:
             # It went while it was asked for; its session, as it was, waits on.
             session = session or self._hub.session(
                 connect_request.client_id, connect_request.identity
             )
             code = CloseCode.RESTART if self._context.draining else connection.code
             self._did(session, ClientChange("client.disconnected", code=code, seconds=0.0), 0)
-            connection.end(CloseCode.RESTART)
+            connection.close(CloseCode.RESTART)
             return
         if session is not None:
             self._hub.store.add(session, connect_request.session or "")
-        admission.enter(self._context, connection, connect_request)
+        admission.open_session(self._context, connection, connect_request)
 
-    async def may_become(self, session: Session, identity: Identity) -> bool:
+    async def allows_identity(self, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have it among its clients."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -104,8 +104,8 @@ class ParentClient:
         """Let go of a client that another connection takes over."""
         old = self._context.connections.get(message.client_id)
         if old is not None:
-            old.end(CloseCode.SESSION_TAKEN_OVER)
-            admission.leave(self._context, old)
+            old.close(CloseCode.SESSION_TAKEN_OVER)
+            admission.release(self._context, old)
         self._pipe.send(messages.Released(message.number))
 
     def answered(self, answer: Answer) -> None:

@@ -101,8 +101,8 @@ class Supervisor:
         largest = max(log.bytes_max for log in (config.log, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
         self._hub.logs.follow(self._ship)
-        context.present = lambda: self._clients.clients
-        context.refresh = self._refresh
+        context.connected_clients = lambda: self._clients.clients
+        context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
 
     # -- its life ------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Supervisor:
             OSError: They do not start.
         """
         self._listener = listener
-        listener.take = self._take
+        listener.on_accepted = self._take
         await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
@@ -241,7 +241,7 @@ class Supervisor:
         """Hand a connection on; it waits here while no worker takes any, and others in the kernel."""
         if self._held or not self._hand(accepted):
             if not self._held:
-                self._listener.hold()
+                self._listener.pause_accepting()
                 asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
             self._held.append(accepted)
 
@@ -251,7 +251,7 @@ class Supervisor:
         if self._held:
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._hand_held)
         else:
-            self._listener.go_on()
+            self._listener.resume_accepting()
 
     def _hand(self, accepted: socket.socket) -> bool:
         """Hand a connection to the worker that has fewest and can take it."""

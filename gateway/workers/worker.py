@@ -57,7 +57,7 @@ class Worker:
         self._hub = hub = build_hub(
             msgspec.structs.replace(config, sessions=sessions), epoch=begin.epoch
         )
-        hub.deny = admission.denied
+        hub.deny = admission.log_denied
         self._metrics = Metrics(hub, links=list, buffers=self._buffers)
         self._heartbeat = ClientHeartbeat(hub, config.clients)
         self._context = Context(
@@ -112,7 +112,7 @@ class Worker:
             await self._verifier.close()
         self._listener.close()
         await self._runner.cleanup()
-        self._context.sockets.close()
+        self._context.socket_writers.close()
         await self._proxy.close()
 
     def _take(self) -> None:
@@ -125,7 +125,7 @@ class Worker:
                     self._loop.remove_reader(self._door)
                     return
                 for one in found:
-                    self._listener.admit(socket.socket(fileno=one))
+                    self._listener.serve(socket.socket(fileno=one))
                 if not found:  # the kernel closed it, as this process may open no more
                     self._metrics.refused("files")
 
@@ -205,7 +205,7 @@ class Worker:
     # -- time ----------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        self._heartbeat.beat(now=self._loop.time())
+        self._heartbeat.check(now=self._loop.time())
 
     def _tidy(self) -> None:
         self._certificate.refresh()

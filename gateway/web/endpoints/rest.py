@@ -1,4 +1,4 @@
-"""REST: what runs here, what the channels hold, and messages from those who have no socket."""
+"""REST: the state of the gateway and its channels, and broadcasts over HTTP."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from gateway.core.protocol.messages import Position
 from gateway.core.sessions.permissions import Action
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web.authentication import IDENTITY, audit
-from gateway.web.context import CONTEXT, Context, Present
+from gateway.web.context import CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
 from gateway.web.problems import RETRY_AFTER_SECONDS
 
@@ -27,13 +27,13 @@ HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
 PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 1000
 _HISTORY_BYTES_MAX = 4 * 1024 * 1024
 _RATE_NS = 60 * 1_000_000_000
-"""Over how long a channel's rate is taken."""
+"""The period over which a channel's rate is measured."""
 
 _SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
 
 
 def answer(value: object, *, status: int = 200) -> web.Response:
-    """Return a JSON response that nobody caches."""
+    """Return a JSON response that is not to be cached."""
     return web.Response(
         body=msgspec.json.encode(value),
         status=status,
@@ -43,55 +43,55 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """Answer with counts, bus links and a page of the clients."""
+    """Serve ``/status``: counts, the state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
     offset, limit = _page(request.query)
-    await context.refresh()
+    await context.refresh_statistics()
     hub, now_ns = context.hub, context.now_ns()
-    connections = context.present()
+    clients = context.connected_clients()
     return answer(
         resources.GatewayStatus(
             version=__version__,
             authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
             ready=not context.unready(),
-            connections=len(connections),
+            connections=len(clients),
             sessions_remembered=hub.store.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
-            lagging=sum(one.lagging for one in connections),
+            lagging=sum(one.lagging for one in clients),
             channels=sum(map(is_name, hub.logs.by_name)),
             bus_state=hub.bus,
             bus=context.bus(),
             rejected=dict(hub.ingest.rejected),
-            clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(connections)),
+            clients=[_client(one, now_ns) for one in clients[offset : offset + limit]],
+            page=resources.Page(offset, limit, len(clients)),
         )
     )
 
 
-def _client(connection: Present, now_ns: int) -> resources.Client:
-    session = connection.session
+def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
+    session = client.session
     return resources.Client(
-        client_id=connection.client_id,
-        user_id=connection.user_id,
-        address=connection.address,
-        connected_seconds=(now_ns - connection.connected_ns) / 1e9,
+        client_id=client.client_id,
+        user_id=client.user_id,
+        address=client.address,
+        connected_seconds=(now_ns - client.connected_ns) / 1e9,
         channels=list(session.subscriptions) if session else [],
-        lagging=connection.lagging,
-        lag=connection.lag,
-        buffered=connection.buffered,
+        lagging=client.lagging,
+        lag=client.lag,
+        buffered=client.buffered,
     )
 
 
 async def channels(request: web.Request) -> web.Response:
-    """Answer with the open channels that the caller may follow."""
+    """Serve ``/channels``: the open channels that the caller may subscribe to."""
     hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
-    # Asked once for all: channel by channel it would hold up everybody's events.
-    followers = hub.followers()
+    # Once for all channels: one by one it would delay events.
+    subscribers = hub.followers()
     return answer(
         resources.Channels(
             [
-                _channel(log, subscribers=followers[name])
+                _channel(log, subscribers=subscribers[name])
                 for name, log in sorted(hub.logs.by_name.items())
                 if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
             ]
@@ -100,7 +100,7 @@ async def channels(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.Response:
-    """Answer with one channel, and how much comes on it."""
+    """Serve ``/channels/{channel}``: one channel, with its rate."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     summary = _channel(log, subscribers=context.hub.subscribers(log.name))
@@ -113,22 +113,21 @@ async def channel(request: web.Request) -> web.Response:
 
 
 def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
-    """Return events per second over the last minute, or over what is known of it."""
-
+    """Return events per second over the last minute, or over the part that the log covers."""
     since_ns = max(now_ns - _RATE_NS, started_ns)
     count = log.count_since(since_ns)
-    if count == len(log) and log.floor != ORIGIN:  # of what was evicted nothing is known
+    if count == len(log) and log.floor != ORIGIN:  # evicted events are not counted
         since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
     return count / max((now_ns - since_ns) / 1e9, 1.0)
 
 
 async def presence(request: web.Request) -> web.Response:
-    """Answer with how many follow a channel now, and to those who may know with who."""
+    """Serve ``/channels/{channel}/presence``: the clients subscribed now, if the caller may see them."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
     offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
-    known = request[IDENTITY].permissions.may(Action.PRESENCE, name)
+    may_see_clients = request[IDENTITY].permissions.may(Action.PRESENCE, name)
     return answer(
         resources.Presence(
             channel=name,
@@ -138,7 +137,7 @@ async def presence(request: web.Request) -> web.Response:
                 resources.PresentClient(one.client_id, one.user_id)
                 for one in sessions[offset : offset + limit]
             ]
-            if known
+            if may_see_clients
             else None,
             page=resources.Page(offset, limit, len(sessions)),
         )
@@ -146,7 +145,7 @@ async def presence(request: web.Request) -> web.Response:
 
 
 async def history(request: web.Request) -> web.Response:
-    """Answer with a part of a channel's log: the newest events, or those after `since`."""
+    """Serve ``/channels/{channel}/events``: the newest events, or those after `since`."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
@@ -167,21 +166,36 @@ async def history(request: web.Request) -> web.Response:
 
 def _start(
     log: ChannelLog, since: Position | None, limit: int
-) -> tuple[Cursor, resources.MissingRange | None]:
-    """Decide behind which place a page begins, and what is missing before it."""
+) -> tuple[Cursor, messages.Gap | None]:
+    """Return the cursor after which a page starts, and the gap before it."""
     if since is None:
         return log.back(limit), None
     after = log.epochs.find(since, ahead_max=log.retention.events_max)
     if after is None:
-        return log.start, resources.MissingRange(from_=None, to=None, reason="epoch")
+        start = log.epochs.position(log.start)
+        return log.start, messages.Gap(
+            channel=log.name,
+            epoch=start.epoch,
+            from_=None,
+            to=start.offset,
+            count=None,
+            reason="epoch",
+        )
     missing = log.missing(after)
     if missing is None:
         return after, None
-    return after, resources.MissingRange(from_=missing.first, to=missing.last, reason="evicted")
+    return after, messages.Gap(
+        channel=log.name,
+        epoch=missing.epoch,
+        from_=missing.first,
+        to=missing.last,
+        count=missing.amount,
+        reason="evicted",
+    )
 
 
 async def rejections(request: web.Request) -> web.Response:
-    """Answer with the newest messages that were not let in."""
+    """Serve ``/rejections``: the newest bus messages that were rejected."""
     ingest = request.app[CONTEXT].hub.ingest
     return answer(
         resources.Rejections(
@@ -201,7 +215,7 @@ async def rejections(request: web.Request) -> web.Response:
 
 
 async def publishers(request: web.Request) -> web.Response:
-    """Answer with what publishers' numbering tells: what was lost, what came twice."""
+    """Serve ``/publishers``: the known publishers, and a page of their topics."""
     context = request.app[CONTEXT]
     recovery, now_ns = context.hub.ingest.recovery, context.now_ns()
     sequences = recovery.sequences
@@ -244,18 +258,21 @@ async def publishers(request: web.Request) -> web.Response:
 
 
 async def broadcast(request: web.Request) -> web.Response:
-    """Send an event to a channel, a client, a user or everyone."""
+    """Serve ``/broadcast``: send an event to a channel, a client, a user or everyone."""
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(context.config.clients.handshake_seconds):
             body = await request.read()
     except TimeoutError as error:
-        raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+        raise RequestError(
+            ErrorCode.TIMEOUT, "the body was not received in time; send it at once"
+        ) from error
     message = _broadcast(body, request.query.get("channel"))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(
-            ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
+            ErrorCode.TOO_LARGE,
+            f"event: has {size} bytes; at most {size_max} are accepted (`ingest.payload_bytes_max`)",
         )
     identity = request[IDENTITY]
     result = context.hub.broadcast(message, identity, now_ns=context.now_ns())
@@ -272,13 +289,13 @@ async def broadcast(request: web.Request) -> web.Response:
 
 
 def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
-    """Read either form: a message that names its target, or the event alone, for a channel.
+    """Read a broadcast's body: a message that names its target, or an event for `channel`.
 
     Raises:
-        RequestError: It is not JSON, or a field is wrong.
+        RequestError: It is not JSON, or a field is invalid.
     """
     try:
-        body.decode()  # which msgspec leaves out where it takes values as they are
+        body.decode()  # msgspec does not check the encoding of raw values
         if channel is None:
             return msgspec.json.decode(body, type=messages.Broadcast)
         event = msgspec.json.decode(body, type=msgspec.Raw)
@@ -290,12 +307,12 @@ def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
 
 
 async def health(request: web.Request) -> web.Response:
-    """Answer as long as the loop turns."""
+    """Serve ``/healthz``: an answer means that the event loop runs."""
     return answer(resources.Health("ok"))
 
 
 async def readiness(request: web.Request) -> web.Response:
-    """Answer whether new clients are welcome."""
+    """Serve ``/readyz``: whether new clients can connect."""
     reasons = request.app[CONTEXT].unready()
     response = answer(resources.Readiness(not reasons, reasons), status=503 if reasons else 200)
     if reasons:
@@ -304,15 +321,15 @@ async def readiness(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Answer with all metrics, for Prometheus."""
+    """Serve ``/metrics``, for Prometheus."""
     context = request.app[CONTEXT]
-    await context.refresh()
+    await context.refresh_statistics()
     body = context.metrics.render()
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
 
 def _page(query: Mapping[str, str]) -> tuple[int, int]:
-    """Read which part of a list is asked for."""
+    """Return the offset and limit of the page of a list."""
     offset = number(query, "offset", default=0, least=0, most=2**31)
     return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
 
@@ -321,7 +338,8 @@ def _log(context: Context, name: str) -> ChannelLog:
     log = context.hub.logs.by_name.get(name)
     if log is None:
         raise RequestError(
-            ErrorCode.UNKNOWN_CHANNEL, f"{name!r} is not open; a channel opens with its first event"
+            ErrorCode.UNKNOWN_CHANNEL,
+            f"the channel {name!r} is not open; it opens with its first event",
         )
     return log
 
@@ -347,10 +365,10 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
 
 
 def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    """Read a whole number from a query.
+    """Return a whole number from a query.
 
     Raises:
-        RequestError: It is none, or out of range.
+        RequestError: It is not a number, or out of range.
     """
     text = query.get(name)
     if text is None:

@@ -1,4 +1,4 @@
-"""The WebSocket endpoint."""
+"""The WebSocket endpoint, ``/ws`` (docs/protocol.md, part 2)."""
 
 import functools
 
@@ -9,7 +9,7 @@ from gateway.core.sessions.permissions import Identity
 from gateway.logs import logger
 from gateway.web import admission, authentication
 from gateway.web.context import CONTEXT, Context
-from gateway.web.sockets.connection import Connection, Frames
+from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.websocket import upgrade
 
 
@@ -17,7 +17,7 @@ log = logger("gateway.websocket")
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one client at ``/ws``; see docs/protocol.md, part 2."""
+    """Serve one client, from its opening handshake to the end of its connection."""
     context = request.app[CONTEXT]
     token = authentication.bearer_token(request)
     identity = None
@@ -26,47 +26,43 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             context, token, address=request.remote or ""
         )
     limits = context.config.clients
-    answer, receive_queue, window_bits = await upgrade(
+    response, receive_queue, window_bits = await upgrade(
         request,
         protocol=authentication.SUBPROTOCOL,
         message_bytes_max=limits.message_bytes_max,
         compression=limits.compressed_bytes_min > 0,
     )
     if request.transport is None:
-        return answer
+        return response
+    encode = None if window_bits is None else context.compressor.encoder(window_bits)
     connection = Connection(
         request,
-        Frames(
-            receive_queue, None if window_bits is None else context.compressor.encoder(window_bits)
-        ),
+        WebSocket(receive_queue, encode),
         hub=context.hub,
         heartbeat=context.heartbeat,
-        sockets=context.sockets,
+        writers=context.socket_writers,
         limits=limits,
         spread_seconds=admission.spread_seconds(context),
         now_ns=context.now_ns(),
     )
-    refused = admission.refusal(context, connection.address)
-    if refused is not None:
-        connection.end(refused)
-        context.metrics.closed(refused, 0)
+    admission.close_if_refused(context, connection)
     authenticate = functools.partial(admission.authenticate, context, connection)
-    if connection.ending:  # refused, or a violation came in one segment with the handshake
+    if not connection.can_write:  # refused, or a violation was in one segment with the handshake
         await connection.serve(context.now_ns, authenticate)
-        return answer
+        return response
     try:
         identity = await _identify(context, connection, request, identity)
         if identity is not None:
             await _admit(context, connection, request, identity)
-        connection.settle()
+        connection.release_request()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
         log.exception("connection failed", client_id=connection.client_id)
-        connection.end(CloseCode.INTERNAL)
-        await connection.gone()
+        connection.close(CloseCode.INTERNAL)
+        await connection.wait_closed()
     finally:
-        admission.leave(context, connection)
-    return answer
+        admission.release(context, connection)
+    return response
 
 
 async def _identify(
@@ -96,9 +92,9 @@ async def _admit(
 ) -> None:
     """Admit a client; if its query parameters are invalid, without them, and report the error."""
     try:
-        connect_request, error = admission.read(request.query, identity), None
+        connect_request, error = admission.read_connect_request(request.query, identity), None
     except RequestError as invalid:
-        connect_request, error = admission.read({}, identity), invalid
-    await admission.arrive(context, connection, connect_request)
+        connect_request, error = admission.read_connect_request({}, identity), invalid
+    await admission.admit(context, connection, connect_request)
     if error is not None and connection.session is not None:
         connection.session.refuse(error)

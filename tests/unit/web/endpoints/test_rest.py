@@ -150,7 +150,15 @@ async def test_history_names_what_was_evicted_even_all_of_it(make_site: MakeSite
     site.publish("robots", 20)
     answer = await site.get(f"{API}/channels/robots/events?since=0&limit=2")
 
-    assert answer.json["gap"] == {"from": 1, "to": 15, "reason": "evicted"}
+    assert answer.json["gap"] == {
+        "type": "gap",
+        "channel": "robots",
+        "epoch": "e1",
+        "count": 15,
+        "from": 1,
+        "to": 15,
+        "reason": "evicted",
+    }
     assert offsets(answer) == [16, 17]
 
 
@@ -159,7 +167,15 @@ async def test_history_of_another_life_begins_anew(site: Site, since: str) -> No
     site.publish("robots", 30)
     answer = await site.get(f"{API}/channels/robots/events", params={"since": since, "limit": 2})
 
-    assert answer.json["gap"] == {"from": None, "to": None, "reason": "epoch"}
+    assert answer.json["gap"] == {
+        "type": "gap",
+        "channel": "robots",
+        "epoch": "e1",
+        "count": None,
+        "from": None,
+        "to": 0,
+        "reason": "epoch",
+    }
     assert offsets(answer) == [1, 2]
 
 

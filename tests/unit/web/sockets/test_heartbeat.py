@@ -10,7 +10,7 @@ from tests.support.core import make_hub
 
 
 class Peer:
-    """A connection as the pulse sees it; `answers` at once, or never."""
+    """A connection as the heartbeat sees it; `answers` at once, or never."""
 
     def __init__(self, *, answers: bool = True, buffered: int = 0) -> None:
         self.answers = answers
@@ -24,13 +24,13 @@ class Peer:
         self.pings += 1
         self.heard = self.answers
 
-    def end(self, code: CloseCode) -> None:
+    def close(self, code: CloseCode) -> None:
         self.ended.append(code)
 
 
 def beat(heartbeat: ClientHeartbeat, *, until: float, start: float = 0.0) -> None:
     for second in range(int(start), int(until)):
-        heartbeat.beat(now=float(second))
+        heartbeat.check(now=float(second))
 
 
 def test_who_answers_is_pinged_again_and_stays() -> None:
@@ -72,9 +72,9 @@ def test_an_outage_that_is_over_has_no_late_verdict() -> None:
 
 def test_a_slow_socket_that_moves_is_no_stalled_one() -> None:
     heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False, buffered=100_000)
-    heartbeat.stalled(peer, now=0)
+    heartbeat.mark_stalled(peer, now=0)
     for second in range(1, 900, 60):
         peer.buffered -= 100
-        heartbeat.beat(now=float(second))
+        heartbeat.check(now=float(second))
 
     assert peer.ended == []

@@ -16,7 +16,7 @@ from gateway.core.protocol.messages import Position
 from gateway.web import admission
 from gateway.web.access import AccessPolicy
 from gateway.web.endpoints import rest
-from gateway.web.endpoints.sse import EventStream, positions_of
+from gateway.web.endpoints.sse import EventStream, read_event_id
 from tests.support.core import somebody
 
 
@@ -42,7 +42,7 @@ _wishes = st.dictionaries(
 @given(_wishes)
 def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> None:
     try:
-        connect_request = admission.read(query, somebody())
+        connect_request = admission.read_connect_request(query, somebody())
     except RequestError:
         return
     assert connect_request.last is None or connect_request.last >= 0
@@ -56,7 +56,7 @@ def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> 
 @example("=,=,:")
 def test_the_last_event_id_is_read_or_refused(text: str) -> None:
     try:
-        found = positions_of(text)
+        found = read_event_id(text)
     except RequestError:
         return
     assert all(0 <= one.offset < 2**63 for one in found.values())
@@ -71,7 +71,7 @@ def test_the_id_that_an_event_has_is_read_as_its_positions(positions: dict[str, 
         sent = stream.encode(text_frame(json.dumps(event).encode()))
     [last_id] = [line for line in sent.decode().split("\n") if line.startswith("id: ")]
 
-    assert positions == positions_of(last_id.removeprefix("id: "))
+    assert positions == read_event_id(last_id.removeprefix("id: "))
 
 
 @given(_digits | _texts, st.integers(0, 10), st.integers(10, 2**63))

@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 
 from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter
-from gateway.web.sockets.io_uring import Ring
-from gateway.web.sockets.writers import Batch, Direct, Sockets
+from gateway.web.sockets.io_uring import IoUring
+from gateway.web.sockets.writers import RingWriter, SocketWriter, SocketWriters
 from tests.support.core import make_hub
 from tests.support.counting import calls
 from tests.support.waiting import eventually
@@ -29,7 +29,7 @@ class Peer:
 
     def __init__(self, end: socket.socket, transport: asyncio.Transport) -> None:
         self.end = end
-        self.way = Direct(transport)
+        self.way = SocketWriter(transport)
         self.wanted = bytearray()
         self.got = bytearray()
 
@@ -128,9 +128,9 @@ class World:
         for peer in self.inside:
             peer.wanted += data
         self.waited += any(peer.way.transport.get_write_buffer_size() for peer in self.inside)
-        placed = [peer for peer in self.inside if peer.way.place >= 0]
+        placed = [peer for peer in self.inside if peer.way.index >= 0]
         assert [] == list(self.ways.write(data))
-        self.short += sum(peer.way.place < 0 for peer in placed)
+        self.short += sum(peer.way.index < 0 for peer in placed)
 
     async def read(self) -> None:
         for peer in self.inside + self.outside:
@@ -152,8 +152,10 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_everyone_gets_everything_in_order(ring: Ring, new_peer: NewPeer, seed: int) -> None:
-    world = World(Batch(ring), new_peer, seed)
+async def test_everyone_gets_everything_in_order(
+    ring: IoUring, new_peer: NewPeer, seed: int
+) -> None:
+    world = World(RingWriter(ring), new_peer, seed)
     await world.live(300)
     peers = world.inside + world.outside
 
@@ -174,11 +176,11 @@ async def peers_of(new_peer: NewPeer, ways: CohortWriter, count: int) -> list[Pe
     return peers
 
 
-async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> None:
+async def test_a_further_client_costs_no_call(ring: IoUring, new_peer: NewPeer) -> None:
     """But for those of one system call more with each full ring of them."""
     counts = []
     for size in (10, 50):  # less than a ring, with what went before
-        batch = Batch(ring)
+        batch = RingWriter(ring)
         await peers_of(new_peer, batch, size)
         batch.write(b"first")
         counts.append(calls(functools.partial(batch.write, b"second")))
@@ -187,9 +189,9 @@ async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> 
 
 
 async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
-    ring: Ring, new_peer: NewPeer
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     slow, others = peers[0], peers[1:]
 
@@ -199,9 +201,9 @@ async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
         assert [] == list(batch.write(data))
 
     write(b"first")
-    assert slow.way.place >= 0
+    assert slow.way.index >= 0
     number = 0
-    while slow.way.place >= 0:
+    while slow.way.index >= 0:
         number += 1
         write(b"%d;" % number * 100)
         for peer in others:
@@ -212,44 +214,44 @@ async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
         await eventually(peer.has_all)
     write(b"last")
     for peer in peers:
-        assert peer.way.place >= 0
+        assert peer.way.index >= 0
         await eventually(peer.has_all)
         assert peer.got == peer.wanted
 
 
-async def test_nothing_goes_past_a_transport_that_closes(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_nothing_goes_past_a_transport_that_closes(ring: IoUring, new_peer: NewPeer) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     gone = peers[3].way
     gone.transport.abort()
     batch.write(b"data")
 
-    assert [gone] == [peer.way for peer in peers if peer.way.place < 0]
+    assert [gone] == [peer.way for peer in peers if peer.way.index < 0]
 
 
-async def test_few_are_written_to_one_by_one(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_few_are_written_to_one_by_one(ring: IoUring, new_peer: NewPeer) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 2)
     for peer in peers:
         peer.wanted += b"datadata"
     batch.write(b"data")
     batch.write(b"data")
-    assert [-1, -1] == [peer.way.place for peer in peers]
+    assert [-1, -1] == [peer.way.index for peer in peers]
     for peer in peers:
         await eventually(peer.has_all)
 
 
-async def test_one_client_costs_few_calls(ring: Ring, new_peer: NewPeer) -> None:
+async def test_one_client_costs_few_calls(ring: IoUring, new_peer: NewPeer) -> None:
     """As with a view of its own, of which there may be many."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     await peers_of(new_peer, batch, 1)
 
     assert calls(functools.partial(batch.write, b"data")) <= 10
 
 
-async def test_ways_of_another_kind_get_the_same(ring: Ring, new_peer: NewPeer) -> None:
+async def test_ways_of_another_kind_get_the_same(ring: IoUring, new_peer: NewPeer) -> None:
     """Compressed and encrypted connections, and event streams."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     await peers_of(new_peer, batch, 8)
     other, written = await new_peer(), []
 
@@ -295,9 +297,9 @@ class Broken(asyncio.Transport):
 
 
 async def test_one_that_fails_is_named_and_costs_the_others_nothing(
-    ring: Ring, new_peer: NewPeer
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     away = (await new_peer()).way.transport
     broken = Broken(away)
@@ -309,12 +311,12 @@ async def test_one_that_fails_is_named_and_costs_the_others_nothing(
 
 
 async def test_who_got_a_part_and_cannot_get_the_rest_gets_nothing_more(
-    ring: Ring, new_peer: NewPeer
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
     """What follows from its log would begin in the middle of a frame."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
-    broken = Direct(Broken((await new_peer()).way.transport))
+    broken = SocketWriter(Broken((await new_peer()).way.transport))
     batch.add(broken)
     failed = list(batch.write(b"x" * 10 * BUFFER))
     for peer in peers:
@@ -324,11 +326,13 @@ async def test_who_got_a_part_and_cannot_get_the_rest_gets_nothing_more(
     assert broken.transport.is_closing()
 
 
-async def test_where_the_kernel_fails_transports_take_over(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_where_the_kernel_fails_transports_take_over(
+    ring: IoUring, new_peer: NewPeer
+) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     batch.write(b"one")
-    assert all(peer.way.place >= 0 for peer in peers)
+    assert all(peer.way.index >= 0 for peer in peers)
     ring.close()
     batch.write(b"two")
     batch.write(b"three")
@@ -336,7 +340,7 @@ async def test_where_the_kernel_fails_transports_take_over(ring: Ring, new_peer:
         peer.wanted += b"onetwothree"
         await eventually(peer.has_all)
         assert peer.got == peer.wanted
-        assert peer.way.place < 0
+        assert peer.way.index < 0
 
 
 async def test_what_is_encrypted_is_not_written_to_past_its_transport(new_peer: NewPeer) -> None:
@@ -344,18 +348,18 @@ async def test_what_is_encrypted_is_not_written_to_past_its_transport(new_peer: 
         def get_extra_info(self, name: str, default: object = None) -> object:
             return object() if name == "sslcontext" else super().get_extra_info(name, default)
 
-    sockets = Sockets(make_hub().fanout, io_uring=True)
+    sockets = SocketWriters(make_hub().fanout, io_uring=True)
     transport = (await new_peer()).way.transport
-    plain, encrypted = sockets.way(transport), sockets.way(Encrypted(transport))
+    plain, encrypted = sockets.writer(transport), sockets.writer(Encrypted(transport))
     sockets.close()
 
     assert isinstance(encrypted, Encrypted)
-    assert isinstance(plain, Direct)
+    assert isinstance(plain, SocketWriter)
 
 
 async def test_without_io_uring_a_transport_is_the_way(new_peer: NewPeer) -> None:
     fanout = make_hub().fanout
     transport = (await new_peer()).way.transport
 
-    assert Sockets(fanout, io_uring=False).way(transport) is transport
+    assert SocketWriters(fanout, io_uring=False).writer(transport) is transport
     assert isinstance(fanout.ways(), SequentialWriter)
