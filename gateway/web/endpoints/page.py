@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 async def page(request: web.Request) -> web.Response:
-    """Serve ``/``: HTML, or JSON to clients that accept only JSON."""
+    """A page that links to these addresses; JSON if `Accept` asks for it."""
     links = {route.example: route.summary for route in request.app[ROUTES] if route.example}
     accept = request.headers.get("Accept", "")
     if "application/json" in accept and "text/html" not in accept:

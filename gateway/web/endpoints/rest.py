@@ -1,4 +1,7 @@
-"""REST: the state of the gateway and its channels, and broadcasts over HTTP."""
+"""REST: the state of the gateway and its channels, and broadcasts over HTTP.
+
+The docstring of each handler is its summary in the documents.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -43,7 +46,7 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """Serve ``/status``: counts, the state of the bus, and a page of the clients."""
+    """Counts, state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
     offset, limit = _page(request.query)
     await context.refresh_statistics()
@@ -84,7 +87,7 @@ def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
 
 
 async def channels(request: web.Request) -> web.Response:
-    """Serve ``/channels``: the open channels that the caller may subscribe to."""
+    """The open channels that the caller may subscribe to."""
     hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
     # Once for all channels: one by one it would delay events.
     subscribers = hub.followers()
@@ -100,7 +103,7 @@ async def channels(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.Response:
-    """Serve ``/channels/{channel}``: one channel, with its rate."""
+    """One channel, with its rate (`events_per_second`)."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     summary = _channel(log, subscribers=context.hub.subscribers(log.name))
@@ -122,7 +125,7 @@ def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
 
 
 async def presence(request: web.Request) -> web.Response:
-    """Serve ``/channels/{channel}/presence``: the clients subscribed now, if the caller may see them."""
+    """The clients that are subscribed to a channel now."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
     offset, limit = _page(request.query)
@@ -145,7 +148,7 @@ async def presence(request: web.Request) -> web.Response:
 
 
 async def history(request: web.Request) -> web.Response:
-    """Serve ``/channels/{channel}/events``: the newest events, or those after `since`."""
+    """A channel's history: the newest events, or those after a position."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
@@ -195,7 +198,7 @@ def _start(
 
 
 async def rejections(request: web.Request) -> web.Response:
-    """Serve ``/rejections``: the newest bus messages that were rejected."""
+    """The newest bus messages that were rejected, and why."""
     ingest = request.app[CONTEXT].hub.ingest
     return answer(
         resources.Rejections(
@@ -215,7 +218,7 @@ async def rejections(request: web.Request) -> web.Response:
 
 
 async def publishers(request: web.Request) -> web.Response:
-    """Serve ``/publishers``: the known publishers, and a page of their topics."""
+    """Publishers and their topics: messages lost, duplicated and late."""
     context = request.app[CONTEXT]
     recovery, now_ns = context.hub.ingest.recovery, context.now_ns()
     sequences = recovery.sequences
@@ -258,7 +261,7 @@ async def publishers(request: web.Request) -> web.Response:
 
 
 async def broadcast(request: web.Request) -> web.Response:
-    """Serve ``/broadcast``: send an event to a channel, a client, a user or everyone."""
+    """Send an event to a channel, a client, a user or everyone; with `?channel=` the body is the event."""
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(context.config.clients.handshake_seconds):
@@ -307,12 +310,12 @@ def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
 
 
 async def health(request: web.Request) -> web.Response:
-    """Serve ``/healthz``: an answer means that the event loop runs."""
+    """Liveness: the event loop runs."""
     return answer(resources.Health("ok"))
 
 
 async def readiness(request: web.Request) -> web.Response:
-    """Serve ``/readyz``: whether new clients can connect."""
+    """Readiness: whether new clients can connect."""
     reasons = request.app[CONTEXT].unready()
     response = answer(resources.Readiness(not reasons, reasons), status=503 if reasons else 200)
     if reasons:
@@ -321,7 +324,7 @@ async def readiness(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Serve ``/metrics``, for Prometheus."""
+    """Metrics for Prometheus."""
     context = request.app[CONTEXT]
     await context.refresh_statistics()
     body = context.metrics.render()

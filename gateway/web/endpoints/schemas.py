@@ -1,7 +1,7 @@
 """OpenAPI 3.1 and AsyncAPI 3.0, generated from the routes and the models of messages and answers."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, get_args
 
@@ -21,7 +21,6 @@ JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
 
 _REF: Final = "#/components/schemas/{name}"
 _PLAIN: Final = str.maketrans("", "", "{}._")
-TEXT: Final = {"type": "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Query:
 
     name: str
     description: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
 def integer(least: int, most: int) -> JsonObject:
@@ -39,16 +38,16 @@ def integer(least: int, most: int) -> JsonObject:
 
 
 SUBSCRIBE_QUERY: Final = (
-    Query("channels", "names and patterns to subscribe to, separated by commas", TEXT),
+    Query("channels", "names and patterns to subscribe to, separated by commas"),
     Query("last", "start with this many of the newest events held", integer(0, 10**9)),
-    Query("since", "JSON object: a position for each channel by name", TEXT),
-    Query("filter", "a condition on events, in CEL", TEXT),
+    Query("since", "JSON object: a position for each channel by name"),
+    Query("filter", "a condition on events, in CEL"),
     Query("rate", "maximum events per second and key", {"type": "number"}),
 )
 CONNECT_QUERY: Final = (
     *SUBSCRIBE_QUERY,
-    Query("session", "the secret of a session to resume", TEXT),
-    Query("user_id", "the user's name; used only if no authentication is configured", TEXT),
+    Query("session", "the secret of a session to resume"),
+    Query("user_id", "the user's name; used only if no authentication is configured"),
 )
 
 
@@ -56,10 +55,9 @@ CONNECT_QUERY: Final = (
 class Route:
     """One address: what serves it, to whom, and what the documents say about it."""
 
-    method: str
     path: str
     handler: Handler
-    summary: str
+    method: str = "GET"
     access: Access = Access.OPEN
     is_proxied: bool = False
     """Whether a worker passes the request on to its parent, which knows the whole gateway."""
@@ -75,8 +73,13 @@ class Route:
     is_in_openapi: bool = True
 
     @property
+    def summary(self) -> str:
+        """The docstring of the handler, as one line."""
+        return " ".join((self.handler.__doc__ or "").split()).removesuffix(".")
+
+    @property
     def example(self) -> str:
-        """An address that can be opened in a browser; empty if there is none."""
+        """The address for a link in a browser; empty if it cannot be opened there."""
         openable = self.method == "GET" and self.is_in_openapi and not self.is_stream
         return self.path.replace("{channel}", "metrics") if openable else ""
 
@@ -143,12 +146,12 @@ def asyncapi_document() -> JsonObject:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """Serve ``/openapi.json``."""
+    """This HTTP interface, as an OpenAPI document."""
     return answer(openapi_document(request.app[ROUTES]))
 
 
 async def asyncapi(_request: web.Request) -> web.Response:
-    """Serve ``/asyncapi.json``."""
+    """The WebSocket protocol, as an AsyncAPI document."""
     return answer(asyncapi_document())
 
 
@@ -201,7 +204,7 @@ def _operation(route: Route) -> JsonObject:
 
 def _parameters(route: Route) -> Iterable[JsonObject]:
     if "{channel}" in route.path:
-        yield {"name": "channel", "in": "path", "required": True, "schema": TEXT}
+        yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     for query in route.query:
         yield {
             "name": query.name,

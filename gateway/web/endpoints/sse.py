@@ -123,7 +123,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Serve one client, until its connection ends."""
+    """The same stream as Server-Sent Events; the header `Last-Event-ID` resumes it."""
     context, identity = request.app[CONTEXT], request[IDENTITY]
     connect_request = admission.read_connect_request(request.query, identity)
     last_id = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")

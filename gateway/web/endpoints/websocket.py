@@ -17,7 +17,7 @@ log = logger("gateway.websocket")
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one client, from its opening handshake to the end of its connection."""
+    """The WebSocket (part 2)."""
     context = request.app[CONTEXT]
     token = authentication.bearer_token(request)
     identity = None
