@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
+from aiohttp import web
 
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
@@ -18,7 +19,7 @@ from gateway.core.sessions.session import Session
 from gateway.logs import Throttle
 from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
-from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.connection import Connection, Format, WebSocket
 from gateway.web.sockets.token_deadline import TokenDeadline
 
 
@@ -55,12 +56,28 @@ def spread_seconds(context: Context) -> float:
     )
 
 
-def close_if_refused(context: Context, connection: Connection) -> None:
-    """Close a new connection if no client from its address is admitted now."""
+def connect(context: Context, request: web.Request, stream: WebSocket | Format) -> Connection:
+    """Return the connection of a request, closed already if no client is admitted now."""
+    connection = Connection(
+        request,
+        stream,
+        hub=context.hub,
+        heartbeat=context.heartbeat,
+        writers=context.socket_writers,
+        limits=context.config.clients,
+        spread_seconds=spread_seconds(context),
+        now_ns=context.now_ns(),
+    )
     code = refusal_code(context, connection.address)
     if code is not None:
-        connection.close(code)
-        context.metrics.closed(code, 0)
+        refuse(context, connection, code)
+    return connection
+
+
+def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
+    """Close a connection that has no session."""
+    connection.close(code)
+    context.metrics.closed(code, 0)
 
 
 async def close_all(context: Context, code: CloseCode) -> None:
@@ -88,8 +105,7 @@ async def admit(context: Context, connection: Connection, connect_request: Conne
         else:  # checked again: others were admitted while the token was verified
             refused = refusal_code(context, connection.address)
         if refused is not None:
-            connection.close(refused)
-            context.metrics.closed(refused, 0)
+            refuse(context, connection, refused)
             return
     else:
         old = context.connections[held.client_id]

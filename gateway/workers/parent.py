@@ -45,8 +45,7 @@ class ParentClient:
                 self._enter(connection, connect_request, answer)
             elif isinstance(answer, messages.Refused):
                 connection.spread_seconds = answer.spread_seconds
-                connection.close(answer.code)
-                self._context.metrics.closed(answer.code, 0)
+                admission.refuse(self._context, connection, answer.code)
             done.set()
 
         number = self._ask(go_on)

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.core.ingest.ingest import timestamp
+from gateway.core.ingest.publishers import Publisher
+from gateway.core.ingest.streams import Stream
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol import messages
@@ -232,31 +234,35 @@ async def publishers(request: web.Request) -> web.Response:
             repaired=recovery.repaired,
             recovering=recovery.recovering,
             publishers=[
-                resources.KnownPublisher(
-                    incarnation=f"{one.incarnation:016x}",
-                    name=one.name,
-                    stale=one.stale,
-                    interval_seconds=one.interval_ns / 1e9,
-                    silent_seconds=(now_ns - one.last_ns) / 1e9,
-                    replay=one.replay,
-                )
-                for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
+                _publisher(one, now_ns) for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
             ],
-            topics=[
-                resources.PublishedTopic(
-                    incarnation=f"{one.incarnation:016x}",
-                    topic=one.topic,
-                    first_sequence=one.first,
-                    newest_sequence=one.newest,
-                    lost=one.lost,
-                    duplicates=one.duplicates,
-                    late=one.late,
-                    last_seconds=(now_ns - one.last_ns) / 1e9,
-                )
-                for one in streams[offset : offset + limit]
-            ],
+            topics=[_topic(one, now_ns) for one in streams[offset : offset + limit]],
             page=resources.Page(offset, limit, len(streams)),
         )
+    )
+
+
+def _publisher(publisher: Publisher, now_ns: int) -> resources.KnownPublisher:
+    return resources.KnownPublisher(
+        incarnation=f"{publisher.incarnation:016x}",
+        name=publisher.name,
+        stale=publisher.stale,
+        interval_seconds=publisher.interval_ns / 1e9,
+        silent_seconds=(now_ns - publisher.last_ns) / 1e9,
+        replay=publisher.replay,
+    )
+
+
+def _topic(stream: Stream, now_ns: int) -> resources.PublishedTopic:
+    return resources.PublishedTopic(
+        incarnation=f"{stream.incarnation:016x}",
+        topic=stream.topic,
+        first_sequence=stream.first,
+        newest_sequence=stream.newest,
+        lost=stream.lost,
+        duplicates=stream.duplicates,
+        late=stream.late,
+        last_seconds=(now_ns - stream.last_ns) / 1e9,
     )
 
 

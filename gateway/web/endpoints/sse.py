@@ -20,7 +20,6 @@ from gateway.logs import logger
 from gateway.web import admission
 from gateway.web.authentication import IDENTITY
 from gateway.web.context import CONTEXT
-from gateway.web.sockets.connection import Connection
 
 
 log = logger("gateway.sse")
@@ -141,18 +140,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     if request.transport is None:
         return response
-    connection = Connection(
-        request,
-        EventStream(),
-        hub=context.hub,
-        heartbeat=context.heartbeat,
-        writers=context.socket_writers,
-        limits=context.config.clients,
-        spread_seconds=admission.spread_seconds(context),
-        now_ns=context.now_ns(),
-    )
-    # In the stream: an EventSource does not reconnect after an HTTP error.
-    admission.close_if_refused(context, connection)
+    # A refusal is in the stream: an EventSource does not reconnect after an HTTP error.
+    connection = admission.connect(context, request, EventStream())
     try:
         await admission.admit(context, connection, connect_request)
         await connection.wait_closed()

@@ -35,17 +35,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if request.transport is None:
         return response
     encode = None if window_bits is None else context.compressor.encoder(window_bits)
-    connection = Connection(
-        request,
-        WebSocket(receive_queue, encode),
-        hub=context.hub,
-        heartbeat=context.heartbeat,
-        writers=context.socket_writers,
-        limits=limits,
-        spread_seconds=admission.spread_seconds(context),
-        now_ns=context.now_ns(),
-    )
-    admission.close_if_refused(context, connection)
+    connection = admission.connect(context, request, WebSocket(receive_queue, encode))
     authenticate = functools.partial(admission.authenticate, context, connection)
     if not connection.can_write:  # refused, or a violation was in one segment with the handshake
         await connection.serve(context.now_ns, authenticate)
