@@ -143,12 +143,12 @@ class AddressLimit:
         key = _counted(address)
         return key is not None and self._counts[key] >= self._per_address_max
 
-    def add(self, address: str) -> None:
+    def acquire(self, address: str) -> None:
         """Count a client that was admitted."""
         if (key := _counted(address)) is not None:
             self._counts[key] += 1
 
-    def remove(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """Discount a client that has disconnected."""
         if (key := _counted(address)) is not None:
             self._counts[key] -= 1

@@ -120,11 +120,11 @@ def open_session(context: Context, connection: Connection, connect_request: Conn
     No other connection may have the session.
     """
     session = context.hub.arrive(connect_request, connection.make_reader, now_ns=context.now_ns())
-    connection.open(session)
+    connection.attach(session)
     context.connections[session.client_id] = connection
-    context.address_limit.add(connection.address)
+    context.address_limit.acquire(connection.address)
     context.metrics.opened()
-    context.heartbeat.add(connection, now=asyncio.get_running_loop().time())
+    context.heartbeat.monitor(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
         connection.token_deadline = TokenDeadline(connection, context.config.auth, context.now_ns)
         connection.token_deadline.restart()
@@ -207,9 +207,9 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
     now_ns = context.now_ns()
     code = connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
-    context.heartbeat.remove(connection)
+    context.heartbeat.stop_monitoring(connection)
     del context.connections[session.client_id]
-    context.address_limit.remove(connection.address)
+    context.address_limit.release(connection.address)
     context.hub.depart(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 

@@ -105,7 +105,7 @@ class Clients:
         session.reader = Reader(way=_Elsewhere(), on_lag=_nothing)
         self._count(session)
         self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
-        context.address_limit.add(who.address)
+        context.address_limit.acquire(who.address)
         child.pipe.send(messages.Admitted(who.number, store.pack(session) if resumed else None))
 
     async def _take_over(self, client: WorkerClient, child: Child, who: messages.Arrive) -> None:
@@ -178,7 +178,7 @@ class Clients:
 
     def _depart(self, client: WorkerClient, notice: ClientChange) -> None:
         del self._clients[client.client_id]
-        self._context.address_limit.remove(client.address)
+        self._context.address_limit.release(client.address)
         self._hub.depart(
             client.session,
             code=notice.code or _LOST,

@@ -14,7 +14,7 @@ A connection is in one of five states. `code` is the close code that is reported
 What each event does:
 
     event              OPENING, OPEN               CLOSING                     CLOSED    LOST
-    open               -> OPEN                     not called                  -         -
+    attach             -> OPEN                     not called                  -         -
     close              sends the reason; CLOSING,  nothing                     nothing   keeps the code;
                        but CLOSED with a `Format`,                                       -> CLOSED
                        as aiohttp ends its answer
@@ -201,8 +201,8 @@ class Connection:
         """Whether the client is behind and is served from the log."""
         return self._reader in self._hub.fanout.lagging
 
-    def open(self, session: Session) -> None:
-        """Attach a session."""
+    def attach(self, session: Session) -> None:
+        """Give the connection its session."""
         self.session = session
         self._state = State.OPEN
 
@@ -252,7 +252,7 @@ class Connection:
         if self._state not in _UNCLOSED:
             return
         self.code = code
-        self._heartbeat.remove(self)
+        self._heartbeat.stop_monitoring(self)
         if self._state is State.LOST:
             self._state = State.CLOSED
             return

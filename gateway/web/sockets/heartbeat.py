@@ -45,12 +45,12 @@ class ClientHeartbeat:
         """The time between two calls of `check`, in seconds."""
         return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_seconds_max / 4)
 
-    def add(self, connection: MonitoredConnection, *, now: float) -> None:
-        """Monitor a connection."""
+    def monitor(self, connection: MonitoredConnection, *, now: float) -> None:
+        """Ping a connection from now on, and close it if it is dead or too slow."""
         self._ping_times[connection] = now + self._limits.heartbeat_seconds
 
-    def remove(self, connection: MonitoredConnection) -> None:
-        """Stop monitoring a connection."""
+    def stop_monitoring(self, connection: MonitoredConnection) -> None:
+        """Forget a connection that is closed."""
         for table in (self._ping_times, self._pong_deadlines, self._stalled):
             table.pop(connection, None)
 
@@ -104,7 +104,7 @@ class ClientHeartbeat:
                 self._close(connection, CloseCode.SLOW_CONSUMER)
 
     def _close(self, connection: MonitoredConnection, code: CloseCode) -> None:
-        self.remove(connection)
+        self.stop_monitoring(connection)
         connection.close(code)
 
 
