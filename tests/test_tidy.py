@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gateway.metrics import names
 
@@ -31,13 +36,8 @@ FLOORS = [
 FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        {"problems"},
-        {"access", "sockets"},
-        {"context"},
-        {"authentication"},
-        {"admission"},
-        {"endpoints"},
-        {"app"},
+        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"endpoints"}, {"app"}),
     ],
 }
 """The same of the folders and files in a folder."""
@@ -54,6 +54,7 @@ HOMES = {
     "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
     "uvloop": ["runtime"],
+    "psutil": ["runtime"],
     "structlog": ["logs"],
     "click": ["cli"],
 }
@@ -183,6 +184,26 @@ def test_the_gateway_and_the_packages_beside_it_do_not_import_each_other() -> No
     publish = "publishers/python/src/neurograph_publisher/terminal.py"
     check = "gateway.cli.event_check"
     assert {(publish, check), (publish, f"{check}.EventCheck")} == crossing
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """The names of the packages in a list of requirements."""
+    return {canonicalize_name(Requirement(one).name) for one in requirements}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = declared(project["dependencies"])
+    extras = project["optional-dependencies"].values()
+    optional = {name for extra in extras for name in declared(extra)}
+    package_of = packages_distributions()
+    modules_imported = {
+        name.split(".")[0] for path in modules() for name in imports(path.read_text())
+    } - {"gateway", *sys.stdlib_module_names}
+    imported = {canonicalize_name(package_of.get(name, [name])[0]) for name in modules_imported}
+
+    assert set() == imported - needed - optional
+    assert set() == needed - imported
 
 
 def test_no_file_outgrows_its_idea() -> None:

@@ -15,6 +15,7 @@ from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.metrics import Metrics
+from gateway.runtime import ProcessUsage
 from gateway.web.access import AddressLimit
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.heartbeat import ClientHeartbeat
@@ -113,6 +114,7 @@ class Context:
     """How many of them each address has."""
     sockets: Sockets = field(init=False)
     """How they are written to."""
+    process: ProcessUsage = field(default_factory=ProcessUsage)
     compressor: Compressor = field(init=False)
     """Who compresses messages for those who take them so."""
 

@@ -66,6 +66,7 @@ async def test_the_status_tells_counts_and_clients(
     assert {
         "version",
         "uptime_seconds",
+        "process",
         "ready",
         "connections",
         "subscriptions",
@@ -78,6 +79,9 @@ async def test_the_status_tells_counts_and_clients(
     assert (status["ready"], status["connections"], status["subscriptions"]) == (True, 2, 3)
     assert status["version"] == ada.hello["server"]["version"]
     assert 0 <= status["uptime_seconds"] < 600
+    assert status["process"]["cpu_percent"] >= 0
+    assert status["process"]["memory_bytes"] > 10_000_000
+    assert status["process"]["open_files"] > 5
     links = {link["endpoint"]: link for link in status["bus"]}
     assert (links[gateway.bus_in]["mode"], links[gateway.bus_in]["received"]) == ("bind", 1)
     assert (links[gateway.bus_out]["mode"], links[gateway.bus_out]["received"]) == ("connect", 0)

@@ -134,6 +134,7 @@ class Gateway:
             )
         if not self.url:
             self.process.kill()
+            self._wait_exit()
             raise AssertionError(f"the gateway does not listen:\n{self.log_tail()}")
         self._wait_ready()
         return self

@@ -29,6 +29,14 @@ class Client(Struct, kw_only=True):
     buffered: int
 
 
+class ProcessFigures(Struct, frozen=True):
+    """What the gateway uses, its workers included; `cpu_percent` is of one CPU, since the last request."""
+
+    cpu_percent: float
+    memory_bytes: int
+    open_files: int
+
+
 class GatewayStatus(Struct, kw_only=True):
     """The gateway at a glance; `subscriptions` counts clients and what they follow, `bus_state` tells
     whether anything was heard from a publisher yet, or not for too long."""
@@ -36,6 +44,7 @@ class GatewayStatus(Struct, kw_only=True):
     version: str
     authentication: Literal["none", "token"]
     uptime_seconds: float
+    process: ProcessFigures
     ready: bool
     connections: int
     sessions_remembered: int

@@ -55,6 +55,7 @@ async def status(request: web.Request) -> web.Response:
             version=__version__,
             authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
+            process=resources.ProcessFigures(*context.process.read()),
             ready=not context.unready(),
             connections=len(connections),
             sessions_remembered=hub.store.remembered,
