@@ -62,6 +62,8 @@ class Supervisor:
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
         self._children: list[Child] = []
+        self._ending: set[Child] = set()
+        """Those that are lost, and not reaped yet."""
         self._metrics_sum = MetricsSum()
         self._unassigned: deque[socket.socket] = deque()
         """Connections that no worker could take yet."""
@@ -132,7 +134,8 @@ class Supervisor:
             one.close()
             if not one.ready:
                 one.kill()  # it has no clients
-        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
+        ending = [*self._children, *self._ending]
+        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in ending])
         for accepted in self._unassigned:
             accepted.close()
         self._unassigned.clear()
@@ -180,6 +183,8 @@ class Supervisor:
         if self._stopping and child in self._children:
             return  # `stop` gives it time to end by itself
         child.kill()
+        child.close()
+        self._ending.add(child)
         self._tasks.start(self._reap(child))
         if child not in self._children:
             return
@@ -190,8 +195,8 @@ class Supervisor:
         self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
     async def _reap(self, child: Child) -> None:
-        child.close()
         await child.ended(within=_END_SECONDS)
+        self._ending.discard(child)
 
     async def _replace(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
