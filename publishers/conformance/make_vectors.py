@@ -20,9 +20,7 @@ _TIME_NS = 1_795_435_200_123_456_789
 
 
 def _envelope(name: str, flags: int, incarnation: int, sequence: int, time_ns: int) -> Any:
-    packed = envelope.pack(
-        incarnation=incarnation, sequence=sequence, time_ns=time_ns, flags=flags
-    )
+    packed = envelope.pack(incarnation=incarnation, sequence=sequence, time_ns=time_ns, flags=flags)
     return {
         "name": name,
         "flags": str(flags),
