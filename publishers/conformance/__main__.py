@@ -38,7 +38,7 @@ def _run(language: Language, name: str) -> str:
     [case] = [one for one in CASES if one.__name__ == name]
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            with Setting(language.driver, language.folder, Path(scratch)) as setting:
+            with Setting(language, Path(scratch)) as setting:
                 case(setting)
         except Exception:  # whatever happens in a case is its result
             return traceback.format_exc()

@@ -23,7 +23,7 @@ def _rates(language: Language) -> tuple[float, float]:
     """Return messages per second: the publisher's, and the bare library's."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        Setting(language.driver, language.folder, Path(scratch)) as setting,
+        Setting(language, Path(scratch)) as setting,
     ):
         subscriber = setting.subscriber()
         driver = setting.driver(connect=subscriber.endpoint, high_water_mark=0)

@@ -23,6 +23,8 @@ class Language:
     build: tuple[tuple[str, ...], ...]
     """The first makes the driver, further ones run the package's own tests."""
     driver: tuple[str, ...]
+    example: tuple[str, ...]
+    """Called with the endpoint to connect to."""
 
     @property
     def folder(self) -> Path:
@@ -40,66 +42,67 @@ class Language:
         return not subprocess.run(["pkg-config", "--exists", "libzmq"], check=False).returncode
 
 
-def _rust(*arguments: str) -> tuple[str, ...]:
-    """Link the system's libzmq, which has CURVE, instead of building the crate's own, which has not."""
-    return ("sh", "-c", "exec ./cargo-system-libzmq " + " ".join(arguments))
-
+_JAVA = ("java", "-cp", "target/classes:target/test-classes:target/lib/*")
 
 LANGUAGES = [
     Language(
-        "python",
-        "pyzmq",
-        (),
-        "",
-        (),
-        (sys.executable, "conformance/driver.py"),
+        name="python",
+        library="pyzmq",
+        needs=(),
+        get="",
+        build=(),
+        driver=(sys.executable, "conformance/driver.py"),
+        example=(sys.executable, "example.py"),
     ),
     Language(
-        "node",
-        "zeromq (npm)",
-        ("node", "npm"),
-        "Node.js 20 or later with npm",
-        (("npm", "ci", "--silent", "--no-audit", "--no-fund"), ("npm", "test", "--silent")),
-        ("node", "conformance/driver.js"),
+        name="node",
+        library="zeromq",
+        needs=("node", "npm"),
+        get="Node.js 20 or later with npm",
+        build=(("npm", "ci", "--silent", "--no-audit", "--no-fund"), ("npm", "test", "--silent")),
+        driver=("node", "conformance/driver.js"),
+        example=("node", "example.js"),
     ),
     Language(
-        "c",
-        "libzmq",
-        ("cc", "make", "pkg-config"),
-        "a C compiler, make, pkg-config and libzmq's headers (Debian: build-essential pkg-config libzmq3-dev)",
-        (("make", "--silent", "driver"), ("make", "--silent", "test")),
-        ("build/driver",),
+        name="c",
+        library="libzmq",
+        needs=("cc", "make", "pkg-config"),
+        get="a C compiler, make, pkg-config and libzmq (Debian: build-essential pkg-config libzmq3-dev)",
+        build=(("make", "--silent", "all"), ("make", "--silent", "test")),
+        driver=("build/driver",),
+        example=("build/example",),
     ),
     Language(
-        "go",
-        "none (ZMTP in Go)",
-        ("go",),
-        "Go 1.24 or later",
-        (("go", "build", "-o", "build/driver", "./conformance"), ("go", "test", "./...")),
-        ("build/driver",),
-    ),
-    Language(
-        "rust",
-        "zmq (crate)",
-        ("cargo", "rustc", "cc", "pkg-config"),
-        "Rust 1.85 or later, pkg-config and libzmq's headers (Debian: pkg-config libzmq3-dev)",
-        (
-            _rust("build", "--quiet", "--release", "--jobs=2", "--example=driver"),
-            _rust("test", "--quiet", "--release", "--jobs=2"),
+        name="go",
+        library="none",
+        needs=("go",),
+        get="Go 1.24 or later",
+        build=(
+            ("go", "build", "-o", "build/", "./conformance/driver", "./example"),
+            ("go", "test", "./..."),
         ),
-        ("target/release/examples/driver",),
+        driver=("build/driver",),
+        example=("build/example",),
     ),
     Language(
-        "java",
-        "JeroMQ",
-        ("java", "mvn"),
-        "Java 17 and Maven (Debian: default-jdk-headless maven)",
-        (("mvn", "--quiet", "--batch-mode", "verify"),),
-        (
-            "java",
-            "-cp",
-            "target/classes:target/test-classes:target/lib/*",
-            "org.neurograph.publisher.Driver",
+        name="rust",
+        library="zmq",
+        needs=("cargo", "cc", "pkg-config"),
+        get="Rust 1.85 or later, pkg-config and libzmq (Debian: cargo pkg-config libzmq3-dev)",
+        build=(
+            ("./cargo-system-libzmq", "build", "--quiet", "--release", "--jobs=2", "--examples"),
+            ("./cargo-system-libzmq", "test", "--quiet", "--release", "--jobs=2"),
         ),
+        driver=("target/release/examples/driver",),
+        example=("target/release/examples/publish",),
+    ),
+    Language(
+        name="java",
+        library="JeroMQ",
+        needs=("java", "mvn"),
+        get="Java 17 and Maven (Debian: default-jdk-headless maven)",
+        build=(("mvn", "--quiet", "--batch-mode", "verify"),),
+        driver=(*_JAVA, "org.neurograph.publisher.Driver"),
+        example=(*_JAVA, "org.neurograph.publisher.Example"),
     ),
 ]

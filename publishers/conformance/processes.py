@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import zmq
 
+from publishers.conformance.languages import Language
+
 
 ROOT = Path(__file__).parents[2]
 WITHIN_SECONDS = 60.0
@@ -228,20 +230,24 @@ def free_port() -> int:
 class Setting:
     """What one case of one language has started; closing it ends all."""
 
-    def __init__(self, command: Sequence[str], folder: Path, scratch: Path) -> None:
+    def __init__(self, language: Language, scratch: Path) -> None:
         self.scratch = scratch
+        self._language = language
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._command = command
-        self._folder = folder
         self._opened: list[Any] = []
 
     def driver(self, **options: Any) -> Driver:
         """Start a driver; with options, open its publisher."""
-        driver = Driver(self._command, folder=self._folder)
+        driver = Driver(self._language.driver, folder=self._language.folder)
         self._opened.append(driver)
         if options:
             driver.opened = driver.ask("open", **options)
         return driver
+
+    def run_example(self, endpoint: str) -> None:
+        """Run the package's example to its end."""
+        command = [*self._language.example, endpoint]
+        subprocess.run(command, cwd=self._language.folder, check=True, stdout=subprocess.DEVNULL)
 
     def gateway(self, *settings: str) -> Gateway:
         """Start a gateway."""
