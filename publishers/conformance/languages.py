@@ -78,7 +78,9 @@ LANGUAGES = [
         needs=("go",),
         get="Go 1.24 or later",
         build=(
-            ("go", "build", "-o", "build/", "./conformance/driver", "./example"),
+            ("go", "build", "-C", "conformance", "-o", "../build/driver", "."),
+            ("go", "build", "-o", "build/example", "./example"),
+            ("go", "vet", "./..."),
             ("go", "test", "./..."),
         ),
         driver=("build/driver",),
