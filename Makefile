@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
-SOURCES := conftest.py gateway ops tests publishers/python clients
+SOURCES := conftest.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
 PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
 
