@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
-SOURCES := conftest.py gateway ops tests publishers/python clients
+SOURCES := conftest.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
 PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
 
@@ -11,11 +11,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript lint format types models audit picture lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C stops both
 	@$(BIN)/python ops/run.py --port $(PORT)
@@ -49,6 +49,9 @@ bench-peers: .venv/dev ## compare the gateway with other servers that are instal
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
+
+newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest aiohttp that pyproject.toml allows
+	@ops/newest_aiohttp.sh
 
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh

@@ -73,7 +73,7 @@ class Service:
         fanout = Fanout(logs.by_name, epoch=logs.epoch)
         self.pipeline = build_pipeline(config, logs)
         observer: Observer = LocalObserver(
-            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.denied
+            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.log_denied
         )
         if supervisor is None:
             logs.on_append(fanout.deliver)

@@ -37,14 +37,14 @@ FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
         *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
-        *({"endpoints"}, {"app"}),
+        *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }
 """The same of the folders and files in a folder."""
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "operator", "re", "struct", "types", "typing", "zlib"),
+    *("bisect", "datetime", "json", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {

@@ -90,8 +90,8 @@ class Supervisor:
         self._hub = context.hub
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
-        context.present = lambda: self._clients.connected
-        context.refresh = self._refresh
+        context.connected_clients = lambda: self._clients.connected
+        context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
 
     async def start(self, runner: web.AppRunner, listener: Listener) -> None:
@@ -103,7 +103,7 @@ class Supervisor:
             OSError: They do not start.
         """
         self._listener = listener
-        listener.take = self._assign
+        listener.on_accepted = self._assign
         await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
@@ -239,7 +239,7 @@ class Supervisor:
         """Hand a connection over; it waits here while no worker takes any, and others in the kernel."""
         if self._unassigned or not self._hand_over(accepted):
             if not self._unassigned:
-                self._listener.hold()
+                self._listener.pause_accepting()
                 asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
             self._unassigned.append(accepted)
 
@@ -249,7 +249,7 @@ class Supervisor:
         if self._unassigned:
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
         else:
-            self._listener.go_on()
+            self._listener.resume_accepting()
 
     def _hand_over(self, accepted: socket.socket) -> bool:
         """Hand a connection to the worker with the fewest that can take it."""

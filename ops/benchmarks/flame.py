@@ -37,7 +37,7 @@ PHASES: Mapping[str, Sequence[str]] = {
         "writev (libc",
         "sendmsg",
     ),
-    "io_uring and uvloop, around it": ("Ring.", "Batch.", "UVStream", "write (loop.c"),
+    "io_uring and uvloop, around it": ("IoUring.", "RingWriter.", "UVStream", "write (loop.c"),
     "fan-out": ("Fanout.", "Cohort.", "Selection.", "Matches."),
     "validation of events": ("Ingest._fields",),
     "log and numbering": ("Logs.", "ChannelLog.", "Epochs."),

@@ -210,7 +210,15 @@ async def test_history_names_what_is_gone(
     other = await gateway.get_json(f"{path}?since=another:50")
     future = await gateway.get_json(f"{path}?since={evicted['epoch']}:5000")
 
-    assert evicted["gap"] == {"from": 51, "to": 80, "reason": "evicted"}
+    assert evicted["gap"] == {
+        "type": "gap",
+        "channel": "h",
+        "epoch": evicted["epoch"],
+        "count": 30,
+        "from": 51,
+        "to": 80,
+        "reason": "evicted",
+    }
     assert list(range(81, 101)) == [e["offset"] for e in evicted["events"]]
     assert "epoch" == other["gap"]["reason"] == future["gap"]["reason"]
     assert list(range(81, 101)) == [e["offset"] for e in other["events"]]
