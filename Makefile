@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture graph trace lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -71,6 +71,12 @@ audit: .venv/dev ## look at the licences and known vulnerabilities of what this 
 
 picture: .venv/dev ## draw docs/demo.svg from a run of the demo
 	@$(BIN)/python ops/picture.py
+
+graph: ## draw docs/imports.svg: which folders of gateway/ import which
+	@$(PYTHON) ops/graph.py
+
+trace: .venv/dev ## print which files of gateway/ an event, a subscribe and a resume run through
+	@$(BIN)/python ops/trace.py
 
 lock: ## write the lock files (UPGRADE=1: with the newest versions)
 	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)
