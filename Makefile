@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture graph trace lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -24,8 +24,10 @@ demo: .venv/run ## the same, and print the events that a WebSocket client receiv
 	@$(BIN)/python ops/run.py --port $(PORT) --demo
 
 test: .venv/dev ## run all tests
-	@$(BIN)/pytest -rs --numprocesses logical --maxprocesses 4 --dist worksteal
-	@ops/typescript.sh
+	@ops/test.sh
+
+coverage: .venv/dev ## run the Python tests, and say how much of each file of gateway/ they reach
+	@ops/coverage.sh
 
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))

@@ -130,6 +130,8 @@ class Supervisor:
         self._tasks.cancel()
         for one in self._children:
             one.close()
+            if not one.ready:
+                one.kill()  # it has no clients
         await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
         for accepted in self._unassigned:
             accepted.close()
@@ -175,9 +177,11 @@ class Supervisor:
 
     def _on_lost(self, child: Child) -> None:
         """Do without a worker that has ended, and launch another."""
+        if self._stopping and child in self._children:
+            return  # `stop` gives it time to end by itself
         child.kill()
         self._tasks.start(self._reap(child))
-        if self._stopping or child not in self._children:
+        if child not in self._children:
             return
         log.error("worker_lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)

@@ -36,8 +36,8 @@ PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
 _PRELOADED = (
     "gateway.service",
     "gateway.workers.supervisor",
-    "gateway.cli.following",
-    "gateway.cli.publishing",
+    "neurograph_client.terminal.tail",
+    "neurograph_publisher.terminal",
     "neurograph_client",
     "neurograph_publisher",
     "uvloop",

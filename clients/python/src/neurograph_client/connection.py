@@ -281,7 +281,7 @@ def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase.lower().replace(" ", "_")
     except ValueError:
-        return "not let in"
+        return "refused"
 
 
 def refusal(error: Message) -> RequestRefusedError:
