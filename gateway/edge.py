@@ -89,7 +89,7 @@ class Edge:
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        self.every(self._heartbeat.interval, lambda: self._heartbeat.beat(now=self._loop.time()))
+        self.every(self._heartbeat.interval, lambda: self._heartbeat.check(now=self._loop.time()))
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
@@ -123,7 +123,7 @@ class Edge:
         if self._listener is not None:
             self._listener.close()
         await self.runner.cleanup()
-        self.context.sockets.close()
+        self.context.socket_writers.close()
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import tokenize
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gateway.metrics import names
 
@@ -33,20 +38,15 @@ FLOORS = [
 FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        {"problems"},
-        {"access", "sockets"},
-        {"context"},
-        {"authentication"},
-        {"admission"},
-        {"endpoints"},
-        {"app"},
+        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }
 """The same of the folders and files in a folder."""
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "operator", "re", "struct", "types", "typing", "zlib"),
+    *("bisect", "datetime", "json", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {
@@ -56,6 +56,7 @@ HOMES = {
     "cryptography": ["auth", "web"],
     "prometheus_client": ["metrics"],
     "uvloop": ["runtime"],
+    "psutil": ["runtime"],
     "structlog": ["logs"],
     "click": ["cli"],
 }
@@ -293,6 +294,26 @@ def test_the_glossary_is_short_and_has_no_name_that_is_gone() -> None:
     )
     assert {} == gone({word.replace(" ", "_") for word, _ in defined})
     assert [] == [word for word, meaning in defined if meaning.count(". ")], "one sentence each"
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """The names of the packages in a list of requirements."""
+    return {canonicalize_name(Requirement(one).name) for one in requirements}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = declared(project["dependencies"])
+    extras = project["optional-dependencies"].values()
+    optional = {name for extra in extras for name in declared(extra)}
+    package_of = packages_distributions()
+    modules_imported = {
+        name.split(".")[0] for path in modules() for name in imports(path.read_text())
+    } - {"gateway", *sys.stdlib_module_names}
+    imported = {canonicalize_name(package_of.get(name, [name])[0]) for name in modules_imported}
+
+    assert set() == imported - needed - optional
+    assert set() == needed - imported
 
 
 def test_no_file_outgrows_its_idea() -> None:

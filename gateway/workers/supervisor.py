@@ -62,6 +62,8 @@ class Supervisor:
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
         self._children: list[Child] = []
+        self._ending: set[Child] = set()
+        """Those that are lost, and not reaped yet."""
         self._metrics_sum = MetricsSum()
         self._unassigned: deque[socket.socket] = deque()
         """Connections that no worker could take yet."""
@@ -88,8 +90,8 @@ class Supervisor:
         self._hub = context.hub
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
-        context.present = lambda: self._clients.connected
-        context.refresh = self._refresh
+        context.connected_clients = lambda: self._clients.connected
+        context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
 
     async def start(self, runner: web.AppRunner, listener: Listener) -> None:
@@ -101,7 +103,7 @@ class Supervisor:
             OSError: They do not start.
         """
         self._listener = listener
-        listener.take = self._assign
+        listener.on_accepted = self._assign
         await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
@@ -132,7 +134,8 @@ class Supervisor:
             one.close()
             if not one.ready:
                 one.kill()  # it has no clients
-        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
+        ending = [*self._children, *self._ending]
+        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in ending])
         for accepted in self._unassigned:
             accepted.close()
         self._unassigned.clear()
@@ -180,6 +183,8 @@ class Supervisor:
         if self._stopping and child in self._children:
             return  # `stop` gives it time to end by itself
         child.kill()
+        child.close()
+        self._ending.add(child)
         self._tasks.start(self._reap(child))
         if child not in self._children:
             return
@@ -190,8 +195,8 @@ class Supervisor:
         self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
     async def _reap(self, child: Child) -> None:
-        child.close()
         await child.ended(within=_END_SECONDS)
+        self._ending.discard(child)
 
     async def _replace(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -234,7 +239,7 @@ class Supervisor:
         """Hand a connection over; it waits here while no worker takes any, and others in the kernel."""
         if self._unassigned or not self._hand_over(accepted):
             if not self._unassigned:
-                self._listener.hold()
+                self._listener.pause_accepting()
                 asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
             self._unassigned.append(accepted)
 
@@ -244,7 +249,7 @@ class Supervisor:
         if self._unassigned:
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
         else:
-            self._listener.go_on()
+            self._listener.resume_accepting()
 
     def _hand_over(self, accepted: socket.socket) -> bool:
         """Hand a connection to the worker with the fewest that can take it."""

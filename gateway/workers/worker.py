@@ -50,7 +50,7 @@ class Worker:
         self._logs = build_logs(config, epoch=start.epoch)
         fanout = Fanout(self._logs.by_name, epoch=start.epoch)
         self._logs.on_append(fanout.deliver)
-        local = LocalObserver(self._logs, fanout, on_denied=admission.denied)
+        local = LocalObserver(self._logs, fanout, on_denied=admission.log_denied)
         self._observer = WorkerObserver(local, send=pipe.send)
         # Detached sessions are remembered by the parent.
         sessions = msgspec.structs.replace(config.sessions, disconnected_max=0)
@@ -92,7 +92,7 @@ class Worker:
                     self._loop.remove_reader(self._sockets)
                     return
                 for one in found:
-                    self._listener.admit(socket.socket(fileno=one))
+                    self._listener.serve(socket.socket(fileno=one))
                 if not found:  # the kernel closed it, as this process may open no more
                     self._edge.metrics.refused("files")
 

@@ -589,7 +589,7 @@ def test_a_bind_beyond_this_machine_needs_curve_or_the_flag(ring: Ring) -> None:
     secured = run_here("check", *bind, *settings(binding(ring, "core")))
 
     assert (plain.returncode, meant.returncode, secured.returncode) == (2, 0, 0)
-    assert "bind: 'tcp://*:5556' is reached from other machines" in plain.stderr
+    assert "bind: 'tcp://*:5556' can be reached from other machines" in plain.stderr
 
 
 def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring) -> None:

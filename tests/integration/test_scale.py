@@ -16,7 +16,9 @@ from tests.support.swarm import Swarm
 from tests.support.waiting import eventually
 
 
-async def test_thousands_of_clients_receive_one_event(launch: Launch, publisher: NewPublisher) -> None:
+async def test_thousands_of_clients_receive_one_event(
+    launch: Launch, publisher: NewPublisher
+) -> None:
     """Each of 5,000 (or 2,000) connected clients gets the one event, and the status counts them all."""
     count = full(5000, 2000)
     gateway = await launch()
