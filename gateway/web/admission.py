@@ -205,7 +205,7 @@ def read(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
         channels=[name for name in query.get("channels", "").split(",") if name],
         last=_last(query.get("last")),
         since=_since(query.get("since")),
-        conditions=messages.Conditions(query.get("filter") or None, _rate(query.get("rate"))),
+        options=messages.ViewOptions(query.get("filter") or None, _rate(query.get("rate"))),
     )
 
 

@@ -65,7 +65,7 @@ class ParentClient:
             session.subscriptions = {one.pattern: one for one in state.subscriptions}
             session.known = state.known
             if state.personal is not None:
-                self._hub.store.log_of(session).replace(state.personal)
+                self._hub.store.log_of(session).load_state(state.personal)
         if connection.ending or connection.lost or self._context.draining:
             # The connection was lost while the parent was asked: its session stays as it was.
             session = session or self._hub.new_session(request.client_id, request.identity)
@@ -75,7 +75,7 @@ class ParentClient:
             connection.end(CloseCode.RESTART)
             return
         if session is not None:
-            self._hub.store.add(session, request.session or "")
+            self._hub.store.register(session, request.session or "")
         admission.enter(self._context, connection, request)
 
     async def may_become(self, session: Session, identity: Identity) -> bool:

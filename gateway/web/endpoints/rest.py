@@ -171,8 +171,8 @@ def _start(
 ) -> tuple[Cursor, resources.MissingRange | None]:
     """Decide behind which place a page begins, and what is missing before it."""
     if since is None:
-        return log.back(limit), None
-    after = log.epochs.find(since, ahead_max=log.retention.events_max)
+        return log.before_last(limit), None
+    after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
     if after is None:
         return log.start, resources.MissingRange(from_=None, to=None, reason="epoch")
     missing = log.missing(after)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from gateway.core.ingest import recovery as limits
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.ingest.recovery import (
-    ANSWER_NS,
-    ASK_AGAIN_NS,
-    FIRST_HEARTBEAT_NS,
-    JOIN_NS,
+    FIRST_HEARTBEAT_TIMEOUT_NS,
+    REPLY_TIMEOUT_NS,
     REQUESTS_OPEN_MAX,
+    RETRY_NS,
+    STARTUP_NS,
     Recovery,
 )
 from gateway.core.ingest.streams import Streams
@@ -26,7 +26,7 @@ BEATS = 1
 class Bench:
     """A joiner, what it lets through and what it gives up, for one topic or several."""
 
-    def __init__(self, *, started_ns: int = -JOIN_NS, history: int = 100) -> None:
+    def __init__(self, *, started_ns: int = -STARTUP_NS, history: int = 100) -> None:
         self.recovery = Recovery(
             streams=Streams(streams_max=100),
             started_ns=started_ns,
@@ -117,12 +117,12 @@ def test_no_answer_is_waited_for_so_long_and_not_asked_for_again_at_once() -> No
     bench.beat(0)
     bench.live(1, 4)
     bench.recovery.take_requests()
-    bench.wait(ANSWER_NS)
+    bench.wait(REPLY_TIMEOUT_NS)
     bench.live(8)
 
     assert (bench.out, bench.named) == ([1, 4, 8], [2, 3, 5, 6, 7])
     assert bench.recovery.take_requests() == []
-    bench.wait(ASK_AGAIN_NS)
+    bench.wait(RETRY_NS)
     bench.live(10)
     assert len(bench.recovery.take_requests()) == 1
 
@@ -132,7 +132,7 @@ def test_a_late_answer_changes_nothing() -> None:
     bench.beat(0)
     bench.live(1, 3)
     [ask] = bench.recovery.take_requests()
-    bench.wait(ANSWER_NS)
+    bench.wait(REPLY_TIMEOUT_NS)
     bench.recovery.on_reply(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
     bench.drain()
 
@@ -152,7 +152,7 @@ def test_a_first_message_in_the_middle_waits_for_its_publishers_heartbeat() -> N
 def test_a_heartbeat_that_never_comes_holds_nothing_up() -> None:
     bench = Bench()
     bench.live(5)
-    bench.wait(FIRST_HEARTBEAT_NS)
+    bench.wait(FIRST_HEARTBEAT_TIMEOUT_NS)
 
     assert (bench.out, bench.named) == ([5], [1, 2, 3, 4])
 
@@ -216,12 +216,12 @@ def test_whatever_comes_when_it_comes_out_once_in_order_or_is_named(data: st.Dat
             case "answer":
                 bench.answer(holds=range(newest - holds, newest + 1), at_most=3)
             case "wait":
-                bench.wait(data.draw(st.sampled_from([1, ANSWER_NS, ASK_AGAIN_NS])))
+                bench.wait(data.draw(st.sampled_from([1, REPLY_TIMEOUT_NS, RETRY_NS])))
     for _ in range(40):
         bench.beat(newest)
         if not bench.answer(holds=range(newest - holds, newest + 1)):
-            bench.wait(max(ANSWER_NS, FIRST_HEARTBEAT_NS))
-    bench.wait(ASK_AGAIN_NS)
+            bench.wait(max(REPLY_TIMEOUT_NS, FIRST_HEARTBEAT_TIMEOUT_NS))
+    bench.wait(RETRY_NS)
 
     assert bench.out == sorted(set(bench.out))
     assert sorted(bench.out + bench.named) == list(range(1, newest + 1))

@@ -46,9 +46,7 @@ def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> 
     except RequestError:
         return
     assert connect_request.last is None or connect_request.last >= 0
-    assert (
-        connect_request.conditions.rate is None or 0.01 <= connect_request.conditions.rate <= 1000
-    )
+    assert connect_request.options.rate is None or 0.01 <= connect_request.options.rate <= 1000
 
 
 @given(st.one_of(_texts, _digits.map("metrics=e:{}".format)))
