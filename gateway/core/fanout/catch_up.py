@@ -17,7 +17,7 @@ from operator import attrgetter
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, encode_gap, filtered_gap, gap_frame
+from gateway.core.log.log import ChannelLog, Entry, encode_gap, filtered_gap
 
 
 _place = attrgetter("at")
@@ -34,10 +34,6 @@ class Part:
     conflated: int = 0
     filter_errors: int = 0
 
-    def add_entries(self, entries: Collection[Entry]) -> None:
-        self.frames += [entry.frame for entry in entries]
-        self.events += sum([entry.is_event for entry in entries])
-
 
 def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
     """Return the next entries behind a place, about `bytes_max`; if some are evicted, first a gap."""
@@ -48,16 +44,16 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
         part.evicted = missing.count or 1
     entries = log.read(after, bytes_max=bytes_max)
     part.reached = entries[-1].at if entries else log.newest
-    if not view.filters:
-        part.add_entries(entries)
-        return part
-    matches = Matches(entries)
-    for entry, passes in zip(entries, matches.any_of(view.filters), strict=True):
-        if passes:
-            part.add_entries([entry])
-        elif entry.begins:
-            part.frames.append(filtered_gap(log, entry).frame)
-    part.filter_errors = matches.errors
+    if view.filters:
+        matches = Matches(entries)
+        entries = [
+            entry if passes else filtered_gap(log, entry)
+            for entry, passes in zip(entries, matches.any_of(view.filters), strict=True)
+            if passes or entry.begins
+        ]
+        part.filter_errors = matches.errors
+    part.frames += [entry.frame for entry in entries]
+    part.events = sum([entry.is_event for entry in entries])
     return part
 
 
@@ -100,20 +96,16 @@ def _with_epochs(
     known = None if after == ORIGIN else after.epoch_number
     for entry in entries:
         if entry.is_event and not entry.begins and entry.at.epoch_number != known:
-            position = log.epochs.position(entry.at)
-            yield gap_frame(log.name, position.epoch, "conflated", last=position.offset - 1)
+            until = Cursor(entry.at.epoch_number, entry.at.offset - 1)
+            yield encode_gap(log.gap("conflated", until))
         known = entry.at.epoch_number
         yield entry.frame
     if known != reached.epoch_number:
         # The view got no entry of the current epoch, but later events are numbered in it.
-        position = log.epochs.position(reached)
-        yield gap_frame(log.name, position.epoch, "filtered", last=position.offset)
+        yield encode_gap(log.gap("filtered", reached))
 
 
 def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
     """Return the gap for the conflated events between two places."""
     first = after.offset + 1 if after.epoch_number == last.epoch_number else None
-    position = log.epochs.position(last)
-    return gap_frame(
-        log.name, position.epoch, "conflated", first=first, last=position.offset, count=count
-    )
+    return encode_gap(log.gap("conflated", last, first=first, count=count))

@@ -52,20 +52,13 @@ def variable(name: str) -> Run:
 
 
 def select(operand: Run, name: str) -> Run:
-    """``operand.name``"""
     return lambda event: operand(event)[name]
 
 
 def has(operand: Run, name: str) -> Run:
     """``has(operand.name)``: true also if the field is null."""
-
-    def run(event: Event) -> bool:
-        container = operand(event)
-        if type(container) is not dict:
-            raise TypeError
-        return name in container
-
-    return run
+    container = _checked(operand, dict)
+    return lambda event: name in container(event)
 
 
 def index(operand: Run, key: Run) -> Run:
@@ -102,26 +95,14 @@ def method(name: str, target: Run, argument: Run) -> Run:
 
 def negate(operand: Run) -> Run:
     """``-operand``"""
-
-    def run(event: Event) -> int | float:
-        value = operand(event)
-        if type(value) is not int and type(value) is not float:
-            raise TypeError
-        return -value
-
-    return run
+    number = _checked(operand, int, float)
+    return lambda event: -number(event)
 
 
 def invert(operand: Run) -> Run:
     """``!operand``"""
-
-    def run(event: Event) -> bool:
-        value = operand(event)
-        if type(value) is not bool:
-            raise TypeError
-        return not value
-
-    return run
+    value = _checked(operand, bool)
+    return lambda event: not value(event)
 
 
 def relation(sign: str, left: Run, right: Run) -> Run:
@@ -180,12 +161,18 @@ def logic(parts: Sequence[Run], *, decisive: bool) -> Run:
 
 def choice(condition: Run, then: Run, otherwise: Run) -> Run:
     """``condition ? then : otherwise``"""
+    value = _checked(condition, bool)
+    return lambda event: then(event) if value(event) else otherwise(event)
+
+
+def _checked(operand: Run, *kinds: type) -> Run:
+    """The same operand; another type is an error."""
 
     def run(event: Event) -> Any:
-        value = condition(event)
-        if type(value) is not bool:
+        value = operand(event)
+        if type(value) not in kinds:
             raise TypeError
-        return then(event) if value else otherwise(event)
+        return value
 
     return run
 

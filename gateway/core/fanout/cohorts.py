@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from gateway.core.fanout.views import ChannelView, SeenChannel, View, channel_view, is_plain, names
+from gateway.core.fanout.views import ChannelView, SeenChannel, View, channel_view
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol.channels import EVERYONE, is_wildcard
@@ -124,7 +124,6 @@ class HeldBack:
 
     @property
     def period_ns(self) -> int:
-        """The time between two writes."""
         assert self.view.rate is not None
         return round(1e9 / self.view.rate)
 
@@ -136,27 +135,15 @@ class HeldBack:
 class Cohort:
     """The live readers of one view, and what the view's rates hold back."""
 
-    __slots__ = (
-        "_channel_views",
-        "_held_back",
-        "_names",
-        "has_rates",
-        "has_wildcards",
-        "is_plain",
-        "members",
-        "view",
-        "writer",
-    )
-
     def __init__(self, view: View, writer: CohortWriter) -> None:
         self.view = view
         self.members: dict[Reader, None] = {}
         self.writer = writer
         """A write uses this and no `Reader`: readers then need not be in the processor's cache."""
-        self.is_plain = is_plain(view)
+        self.patterns = frozenset(one.pattern for one in view)
+        self.has_wildcards = any(map(is_wildcard, self.patterns))
         self.has_rates = any(one.rate is not None for one in view)
-        self.has_wildcards = any(map(is_wildcard, names(view)))
-        self._names = frozenset(names(view))
+        self.is_plain = not self.has_rates and all(one.filter is None for one in view)
         # Has no names that a view without wildcards does not select: their number is not limited.
         self._channel_views: dict[str, ChannelView | None] = {}
         self._held_back: dict[str, HeldBack] = {}
@@ -172,7 +159,7 @@ class Cohort:
 
     def channel_view(self, channel: str) -> ChannelView | None:
         """Return how the view sees a channel; None if it does not."""
-        if not (self.has_wildcards or channel in self._names or channel == EVERYONE):
+        if not (self.has_wildcards or channel in self.patterns or channel == EVERYONE):
             return None
         if channel not in self._channel_views:
             self._channel_views[channel] = channel_view(self.view, channel)

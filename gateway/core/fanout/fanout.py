@@ -47,7 +47,7 @@ from gateway.core.fanout.cohorts import (
 from gateway.core.fanout.selection import Filters, Selection
 from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, Retention, gap_frame
+from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
 
@@ -89,7 +89,6 @@ class Fanout:
         self._logs = logs
         self._cohorts: dict[View, Cohort] = {}
         self._holding: set[Cohort] = set()
-        """Cohorts that hold something back."""
         self._leaving: set[Reader] = set()
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
 
@@ -360,8 +359,7 @@ class Fanout:
         else:
             part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
         if beyond:
-            start = log.epochs.position(after)
-            part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
+            part.frames.insert(0, encode_gap(log.gap("epoch", after)))
         return part
 
     # -- where readers are ---------------------------------------------------------------------
@@ -401,11 +399,9 @@ class Fanout:
 
     @property
     def everyone(self) -> ChannelLog:
-        """The log of messages to everyone."""
         return self._logs[EVERYONE]
 
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
-        """Return the open logs that a view selects."""
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
             return [log for name, log in logs.items() if any(one.selects(name) for one in view)]

@@ -31,7 +31,6 @@ TEXT_CHARS_MAX = 1024
 DEPTH_MAX = 32
 """How deep brackets, and last branches of conditionals, may nest."""
 NODES_MAX = 128
-"""How many literals, names and operators a filter may have."""
 
 _EXCERPT = 24
 """How many characters an error message shows on each side of the position."""

@@ -86,7 +86,6 @@ class Selection:
         return {channel: self.start(channel) for channel in self.channels}
 
     def start(self, channel: str) -> Cursor:
-        """Return the place before a channel's first entry."""
         return self.channels[channel][0][1].before
 
     def joined(self, seen: tuple[SeenChannel, ...]) -> tuple[bytes, int]:
@@ -111,10 +110,9 @@ class Selection:
             matches = self._matches.get(channel)
             if matches is None:
                 matches = self._matches[channel] = Matches([entry for _, entry in numbered])
-            passing = self._passing[channel, filters] = []
-            for one, passes in zip(numbered, matches.any_of(filters), strict=True):
-                if passes:
-                    passing.append(one)
-                elif one[1].begins:
-                    passing.append((one[0], filtered_gap(self._logs[channel], one[1])))
+            passing = self._passing[channel, filters] = [
+                one if passes else (one[0], filtered_gap(self._logs[channel], one[1]))
+                for one, passes in zip(numbered, matches.any_of(filters), strict=True)
+                if passes or one[1].begins
+            ]
         return passing

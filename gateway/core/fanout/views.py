@@ -45,16 +45,6 @@ SeenChannel = tuple[str, ChannelView]
 """A channel and how a view sees it."""
 
 
-def names(view: View) -> list[str]:
-    """Return a view's patterns."""
-    return [one.pattern for one in view]
-
-
-def is_plain(view: View) -> bool:
-    """Return whether a view has neither filters nor rates."""
-    return all(one.filter is None and one.rate is None for one in view)
-
-
 def channel_view(view: View, channel: str) -> ChannelView | None:
     """Return how a view sees a channel; None if it does not. Every view sees ``$everyone``."""
     if channel == EVERYONE:

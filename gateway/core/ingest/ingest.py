@@ -262,14 +262,8 @@ class Ingest:
     def _event_fields(
         self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int
     ) -> bytes:
-        unset = msgspec.UNSET
-        if not (
-            event.type is unset
-            and event.channel is unset
-            and event.offset is unset
-            and event.epoch is unset
-        ):
-            present = [name for name in _RESERVED if getattr(event, name) is not unset]
+        if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
+            present = [name for name in _RESERVED if getattr(event, name) is not msgspec.UNSET]
             raise _Reject(
                 "reserved_field",
                 f"the event must not have `{'`, `'.join(present)}`: set by the gateway",

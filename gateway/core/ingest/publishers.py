@@ -50,9 +50,8 @@ class Publisher:
     retry_ns: int = 0
     """No request is sent before this time, because one was not answered."""
     requests_open: int = 0
-    """Requests under way."""
     waiting: deque[Stream] = field(default_factory=deque)
-    """Streams whose requests wait for one of those to be answered."""
+    """Streams whose requests wait until an open one is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +86,6 @@ class Publishers:
         self.heartbeats_received = 0
         self.interval_ns = 0
         """The interval in the last heartbeat."""
-
-    def __len__(self) -> int:
-        return len(self._known)
 
     def get(self, incarnation: int) -> Publisher | None:
         return self._known.get(incarnation)

@@ -58,7 +58,6 @@ FIRST_HEARTBEAT_TIMEOUT_NS = 3_000_000_000
 RETRY_NS = 5_000_000_000
 """For how long no request is sent to a publisher that did not reply."""
 REQUESTS_OPEN_MAX = 8
-"""Requests under way per publisher."""
 HELD_MAX = 100_000
 """Messages held by all streams; the stream that exceeds it gives up its repair."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
@@ -117,7 +116,6 @@ class Recovery:
         self._unreported: dict[Stream, None] = {}
         """Streams with something to report although no event of theirs may follow soon."""
         self.held = 0
-        """How many messages are held."""
         self._held_bytes = 0
 
     @property
@@ -219,7 +217,6 @@ class Recovery:
     # -- out -----------------------------------------------------------------------------------
 
     def take_requests(self) -> list[ReplayRequest]:
-        """Return the requests to send."""
         requests = list(self._requests)
         self._requests.clear()
         return requests

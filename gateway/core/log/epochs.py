@@ -140,21 +140,18 @@ class Epochs:
         A position from another gateway may be ahead of this one by at most `ahead_max`.
         """
         for number, epoch in self._epochs.items():
-            if epoch.id != position.epoch:
-                continue
-            if epoch.last is None:
-                ahead = 0 if self.source in {OWN, None} else ahead_max
-                if position.offset <= self.newest.offset + ahead:
-                    return Cursor(number, position.offset)
-            elif epoch.id == self.own_id:
-                if position.offset <= epoch.last:
-                    return Cursor(number, position.offset)
-            elif self.source != OWN:
+            if epoch.id == position.epoch and self._has(epoch, position.offset, ahead_max):
                 return Cursor(number, position.offset)
-            else:
-                # It says nothing about the channel's other publishers.
-                return None
         return None
+
+    def _has(self, epoch: Epoch, offset: int, ahead_max: int) -> bool:
+        if epoch.last is None:
+            ahead = 0 if self.source in {OWN, None} else ahead_max
+            return offset <= self.newest.offset + ahead
+        if epoch.id == self.own_id:
+            return offset <= epoch.last
+        # If the gateway numbers now, a publisher's position says nothing about the other publishers.
+        return self.source != OWN
 
     def is_beyond_end(self, cursor: Cursor) -> bool:
         """Return whether a place is beyond the end of its epoch here, and the gateway numbers now.

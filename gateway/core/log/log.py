@@ -78,21 +78,6 @@ class ChannelLog:
     ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one.
     """
 
-    __slots__ = (
-        "_current",
-        "_ended",
-        "_entries",
-        "_epoch_begins",
-        "_head",
-        "_prefix",
-        "bytes",
-        "epochs",
-        "floor",
-        "forgotten",
-        "name",
-        "retention",
-    )
-
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
         self.retention = retention
@@ -209,7 +194,7 @@ class ChannelLog:
         if transition is not Transition.SAME:
             self._epoch_begins = True
         if transition is Transition.RESTARTED and before != self._ended:
-            entries.append(self._gap("epoch", before, last=self.newest.offset, now_ns=now_ns))
+            entries.append(self._append_gap(self.gap("epoch", self.newest), before, now_ns))
         for first, last, reason in missing:
             before = entries[-1].at if entries else before
             count = last - first + 1
@@ -217,23 +202,13 @@ class ChannelLog:
             if self.epochs.source == OWN:
                 # Where the gateway numbers, a gap takes one offset, whatever its count.
                 first = last = newest.offset + 1
-            self.epochs.newest = Cursor(newest.epoch_number, last)
-            entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
+            self.epochs.newest = at = Cursor(newest.epoch_number, last)
+            gap = self.gap(reason, at, first=first, count=count)
+            entries.append(self._append_gap(gap, before, now_ns))
         return entries
 
-    def _gap(
-        self,
-        reason: GapReason,
-        before: Cursor,
-        first: int | None = None,
-        last: int | None = None,
-        count: int | None = None,
-        *,
-        now_ns: int,
-    ) -> Entry:
-        epoch = self.epochs.current.id
-        frame = gap_frame(self.name, epoch, reason, first=first, last=last, count=count)
-        entry = Entry(self.name, before, self.newest, frame, now_ns, is_event=False)
+    def _append_gap(self, gap: Gap, before: Cursor, now_ns: int) -> Entry:
+        entry = Entry(self.name, before, self.newest, encode_gap(gap), now_ns, is_event=False)
         self._hold(entry)
         return entry
 
@@ -343,23 +318,28 @@ class ChannelLog:
         return found
 
     def missing(self, after: Cursor) -> Gap | None:
-        """Return the gap for what was evicted behind a place; None if all is held.
-
-        Its `from_` is None if it begins in an earlier epoch.
-        """
-        floor, position = self.floor, self.epochs.position
-        if after < floor:
-            first = after.offset + 1 if after.epoch_number == floor.epoch_number else None
-            epoch, last = position(floor).epoch, floor.offset
-        else:
-            first, last = after.offset + 1, self.epochs.base(after)
-            if first > last:
+        """Return the gap for what was evicted behind a place; None if all is held."""
+        until = self.floor
+        if after >= until:
+            until = Cursor(after.epoch_number, self.epochs.base(after))
+            if after >= until:
                 return None
-            epoch = position(after).epoch
-        count = None if first is None else last - first + 1
-        return Gap(
-            channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason="evicted"
-        )
+        if after.epoch_number != until.epoch_number:
+            return self.gap("evicted", until)
+        first, count = after.offset + 1, until.offset - after.offset
+        return self.gap("evicted", until, first=first, count=count)
+
+    def gap(
+        self,
+        reason: GapReason,
+        until: Cursor,
+        *,
+        first: int | None = None,
+        count: int | None = None,
+    ) -> Gap:
+        """Return a gap that ends at a place; `first` is None if it begins in an earlier epoch."""
+        epoch, last = msgspec.structs.astuple(self.epochs.position(until))
+        return Gap(channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason=reason)
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
@@ -367,24 +347,8 @@ class ChannelLog:
 
 def filtered_gap(log: ChannelLog, entry: Entry) -> Entry:
     """Return a gap with the epoch of an entry, for readers whose filter does not match it."""
-    position = log.epochs.position(entry.at)
-    epoch, offset = position.epoch, position.offset
-    frame = gap_frame(log.name, epoch, "filtered", first=offset, last=offset, count=1)
+    frame = encode_gap(log.gap("filtered", entry.at, first=entry.at.offset, count=1))
     return Entry(log.name, entry.before, entry.at, frame, entry.received_ns, is_event=False)
-
-
-def gap_frame(
-    channel: str,
-    epoch: str,
-    reason: GapReason,
-    *,
-    first: int | None = None,
-    last: int | None = None,
-    count: int | None = None,
-) -> bytes:
-    return encode_gap(
-        Gap(channel=channel, epoch=epoch, from_=first, to=last, count=count, reason=reason)
-    )
 
 
 def encode_gap(gap: Gap) -> bytes:

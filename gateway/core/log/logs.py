@@ -35,14 +35,11 @@ class Logs:
         self._retention = retention or Retention()
         self._retentions = retentions or {}
         self._logs: dict[str, ChannelLog] = {}
+        self.by_name: Mapping[str, ChannelLog] = MappingProxyType(self._logs)
+        """All logs by channel, with that of ``$everyone``."""
         self._on_append: list[OnAppend] = []
         for name in (*STANDARD, EVERYONE):
             self._open(name)
-
-    @property
-    def by_name(self) -> Mapping[str, ChannelLog]:
-        """All logs by channel, with that of ``$everyone``."""
-        return MappingProxyType(self._logs)
 
     def on_append(self, call: OnAppend) -> None:
         """Add a callback; it gets the new entries of each append, in order."""

@@ -6,7 +6,7 @@ compressed event is the same for all clients, and no connection has its own comp
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gateway.core.protocol.frames import Violation, compressed_frame, text_frame, text_payloads
 
@@ -17,7 +17,13 @@ _LEVEL = 6
 _BITS_MIN, _BITS_MAX = 9, 15
 _CACHE_BYTES_MAX = 4 * 1024 * 1024
 _PARAMETER = re.compile(r'\s*([\w-]+)\s*(?:=\s*(?:"?(\d{1,2})"?))?\s*', re.ASCII)
-_BITS = re.compile(r"8|9|1[0-5]")
+_BITS = {str(bits) for bits in range(_BITS_MIN, _BITS_MAX + 1)}
+_VALUES: dict[str, set[str | None]] = {
+    "server_no_context_takeover": {None},
+    "client_no_context_takeover": {None},
+    "client_max_window_bits": {None, "8", *_BITS},
+    "server_max_window_bits": {*_BITS},  # zlib cannot write a raw stream for a window of 8 bits
+}
 
 
 def negotiate(offered: str) -> tuple[int, str] | None:
@@ -31,7 +37,7 @@ def negotiate(offered: str) -> tuple[int, str] | None:
         if name.strip() != _NAME:
             continue
         found = _parameters(parameters)
-        if found is not None and _is_acceptable(found):
+        if found is not None:
             bits = found.get("server_max_window_bits")
             accepted = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
             if bits is None:
@@ -41,30 +47,16 @@ def negotiate(offered: str) -> tuple[int, str] | None:
 
 
 def _parameters(texts: list[str]) -> dict[str, str | None] | None:
-    """Return an offer's parameters; None if it is not well formed."""
+    """Return an offer's parameters; None if one is not acceptable."""
     found: dict[str, str | None] = {}
     for text in texts:
         parameter = _PARAMETER.fullmatch(text)
         if parameter is None or parameter[1] in found:
             return None
+        if parameter[2] not in _VALUES.get(parameter[1], ()):
+            return None
         found[parameter[1]] = parameter[2]
     return found
-
-
-def _is_acceptable(parameters: Mapping[str, str | None]) -> bool:
-    for name, value in parameters.items():
-        match name:
-            case "server_no_context_takeover" | "client_no_context_takeover":
-                acceptable = value is None
-            case "client_max_window_bits":
-                acceptable = value is None or bool(_BITS.fullmatch(value))
-            case "server_max_window_bits":  # zlib cannot write a raw stream for a window of 8 bits
-                acceptable = value is not None and value != "8" and bool(_BITS.fullmatch(value))
-            case _:
-                acceptable = False
-        if not acceptable:
-            return False
-    return True
 
 
 def inflate(data: bytes, bytes_max: int) -> bytes:

@@ -8,7 +8,6 @@ The range of a close code says what a client should do, so that old clients unde
 codes are those of RFC 6455, section 7.4, and of the IANA registry.
 """
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 
@@ -85,15 +84,6 @@ class CloseCode(IntEnum):
 
     @property
     def reconnect(self) -> bool:
-        """Whether the client should reconnect."""
         return self in {CloseCode.INTERNAL, CloseCode.RESTART, CloseCode.TRY_LATER} or (
             4000 <= self < 4500
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """Why a connection is closed, and how long the client should wait before it reconnects."""
-
-    code: CloseCode
-    after_ms: int = 0

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import channel_view
-from gateway.core.fanout.views import names as names_of
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
@@ -169,8 +168,9 @@ class Hub:
             self.observer.on_denied(session, changed.denied)
         if changed.subscribed:
             self.observer.on_subscribed(changed.subscribed)
-            change = ClientChange("client.subscribed", changed.subscribed)
-            self.report(session, change, now_ns=now_ns)
+            self.report(
+                session, ClientChange("client.subscribed", changed.subscribed), now_ns=now_ns
+            )
         if changed.unsubscribed:
             change = ClientChange("client.unsubscribed", changed.unsubscribed)
             self.report(session, change, now_ns=now_ns)
@@ -220,7 +220,7 @@ class Hub:
         counts: Counter[str] = Counter()
         logs = self.logs.by_name
         for cohort in self.fanout.cohorts:
-            names = logs if cohort.has_wildcards else (EVERYONE, *names_of(cohort.view))
+            names = logs if cohort.has_wildcards else (EVERYONE, *cohort.patterns)
             for name in names:
                 if name in logs and cohort.channel_view(name) is not None:
                     counts[name] += len(cohort.members)

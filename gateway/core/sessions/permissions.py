@@ -153,14 +153,11 @@ class Policy:
 
     def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]
-        return Permissions(
-            patterns={
-                Action.SUBSCRIBE: frozenset(p for one in grants for p in one.subscribe),
-                Action.PUBLISH: frozenset(p for one in grants for p in one.publish),
-                Action.PRESENCE: frozenset(p for one in grants for p in one.presence),
-            },
-            admin=any(one.admin for one in grants),
-        )
+        patterns = {
+            action: frozenset(p for one in grants for p in getattr(one, action.value))
+            for action in Action
+        }
+        return Permissions(patterns, admin=any(one.admin for one in grants))
 
 
 def covers(wide: str, narrow: str) -> bool:

@@ -184,7 +184,6 @@ class SubscriptionStarts:
             self.lost[log.name] = log
 
     def positions(self) -> dict[str, Position]:
-        """Return the positions where the channels start."""
         return {name: self.logs[name].epochs.position(at) for name, at in self.cursors.items()}
 
     def start_request(
@@ -239,7 +238,6 @@ class ConnectRequest:
 
     @property
     def subscribe(self) -> messages.Subscribe:
-        """The equivalent subscribe message."""
         return messages.Subscribe(
             channels=list(self.channels),
             last=self.last,

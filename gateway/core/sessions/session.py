@@ -24,7 +24,7 @@ from gateway.core.fanout.cohorts import Cursors, Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import Subscription, View
 from gateway.core.log.epochs import ORIGIN
-from gateway.core.log.log import ChannelLog, gap_frame
+from gateway.core.log.log import ChannelLog, encode_gap
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
@@ -50,8 +50,6 @@ class SubscriptionChange:
 
 
 class Session:
-    """One client's session."""
-
     def __init__(
         self,
         *,
@@ -276,7 +274,6 @@ class Session:
         return not self.excessive
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
-        """Reply with an ``error`` message."""
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
         self.send(error_message(error, id_))
 
@@ -369,8 +366,7 @@ class Session:
         self.send(reply)
         for log in starts.lost.values():
             if self.reader is not None:
-                epoch, offset = msgspec.structs.astuple(log.epochs.position(log.start))
-                self.reader.writer.write(gap_frame(log.name, epoch, "epoch", last=offset))
+                self.reader.writer.write(encode_gap(log.gap("epoch", log.start)))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {

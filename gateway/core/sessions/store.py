@@ -96,7 +96,6 @@ class SessionStore:
         self._drop_user(session, session.user_id)
 
     def append_personal(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
-        """Append a personal message to a session's own log."""
         log = self.log_of(session)
         [entry] = log.append(event)
         return log, entry
