@@ -150,7 +150,7 @@ class Recovery:
                 self.streams.add_lost(stream, stream.newest + 1, envelope.sequence - 1)
                 stream.newest += 1
                 return stream
-        self._hold(stream, envelope, payload)
+        self._hold(stream, envelope, payload, now_ns)
         return None
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
@@ -172,7 +172,7 @@ class Recovery:
                 if publisher.replay:
                     self._request(stream, stream.repair, publisher, now_ns)
                 else:
-                    self._give_up(stream)
+                    self._give_up(stream, now_ns)
             if not heartbeat.interval:
                 stream.final = last
                 self._unreported[stream] = None
@@ -180,9 +180,10 @@ class Recovery:
     def on_reply(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
         """Take the messages of a reply, in order; they are empty if the publisher has no more."""
         stream = self._requested.pop(number, None)
-        repair = stream.repair if stream is not None else None
-        if stream is None or repair is None:
+        if stream is None:
             return
+        repair = stream.repair
+        assert repair is not None
         publisher = self._finish_request(stream, now_ns)
         last = repair.first - 1
         for envelope, payload in messages:
@@ -205,14 +206,14 @@ class Recovery:
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):
                 continue
-            if repair.state is RepairState.REQUESTED:
-                del self._requested[repair.request]
+            is_unanswered = repair.state is RepairState.REQUESTED
+            self._give_up(stream, now_ns)
+            if is_unanswered:
                 self.failed += 1
-                publisher = self._finish_request(stream, now_ns)
+                publisher = self.publishers.get(stream.incarnation)
                 if publisher is not None:
                     publisher.retry_ns = now_ns + RETRY_NS
-                    self._give_up_queued(publisher)
-            self._give_up(stream)
+                    self._give_up_queued(publisher, now_ns)
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -373,11 +374,12 @@ class Recovery:
             return None
         publisher.requests_open -= 1
         if not publisher.replay:
-            self._give_up_queued(publisher)
-        elif publisher.waiting:
+            self._give_up_queued(publisher, now_ns)
+        while publisher.waiting and publisher.requests_open < REQUESTS_OPEN_MAX:
             waiting = publisher.waiting.popleft()
-            if waiting.repair is not None:
-                self._request(waiting, waiting.repair, publisher, now_ns)
+            repair = waiting.repair
+            if repair is not None and repair.state is RepairState.QUEUED:  # else it was given up
+                self._request(waiting, repair, publisher, now_ns)
         return publisher
 
     def _is_overdue(self, stream: Stream, repair: Repair, now_ns: int) -> bool:
@@ -389,22 +391,29 @@ class Recovery:
             case _:
                 return repair.until_ns <= now_ns
 
-    def _give_up_queued(self, publisher: Publisher) -> None:
+    def _give_up_queued(self, publisher: Publisher, now_ns: int) -> None:
         while publisher.waiting:
-            self._give_up(publisher.waiting.popleft())
+            stream = publisher.waiting.popleft()
+            if stream.repair is not None and stream.repair.state is RepairState.QUEUED:
+                self._give_up(stream, now_ns)
 
-    def _give_up(self, stream: Stream) -> None:
-        if stream.repair is not None:
-            stream.repair.state = RepairState.DONE
-            self._releasable[stream] = None
+    def _give_up(self, stream: Stream, now_ns: int) -> None:
+        """End a stream's repair; a later reply to its request is ignored."""
+        repair = stream.repair
+        assert repair is not None
+        state, repair.state = repair.state, RepairState.DONE
+        self._releasable[stream] = None
+        if state is RepairState.REQUESTED:
+            del self._requested[repair.request]
+            self._finish_request(stream, now_ns)
 
-    def _hold(self, stream: Stream, envelope: Envelope, payload: bytes) -> None:
+    def _hold(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> None:
         assert stream.repair is not None
         stream.repair.held.append((envelope, payload))
         self.held += 1
         self._held_bytes += len(payload)
         if self.held > HELD_MAX or self._held_bytes > HELD_BYTES_MAX:
-            self._give_up(stream)
+            self._give_up(stream, now_ns)
 
     def _release_held(
         self, stream: Stream, repair: Repair, now_ns: int

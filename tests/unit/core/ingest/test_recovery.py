@@ -196,6 +196,56 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.recovery.held == 0
 
 
+def test_a_repair_that_was_given_up_frees_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a publisher whose requests all ended like that would get no further request."""
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    bench.beat(0)
+    bench.live(1)
+    for n in range(REQUESTS_OPEN_MAX + 1):
+        bench.live(*range(100 * n + 3, 100 * n + 102))
+    bench.recovery.take_requests()
+    bench.live(1000)
+
+    assert len(bench.recovery.take_requests()) == 1
+
+
+def test_a_reply_to_a_repair_that_was_given_up_does_not_end_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    bench.beat(0)
+    bench.live(1, *range(3, 60))
+    [old] = bench.recovery.take_requests()
+    bench.live(61)
+    bench.recovery.on_reply(old.number, [(Envelope(7, 2, 0), b"x")], now_ns=0)
+    bench.drain()
+    bench.answer(holds=range(1, 62))
+
+    assert (bench.named, bench.out[-3:]) == ([2], [59, 60, 61])
+
+
+def test_a_queued_repair_that_was_given_up_does_not_take_the_turn_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    topics = [f"t{n}" for n in range(2 * REQUESTS_OPEN_MAX + 1)]
+    bench.beat(0, topics=tuple(topics))
+    for topic in topics:
+        bench.live(1, topic=topic)
+    for topic in topics[:REQUESTS_OPEN_MAX]:
+        bench.live(3, topic=topic)
+    for topic in topics[REQUESTS_OPEN_MAX:-1]:
+        bench.live(*range(3, 103), topic=topic)
+    bench.live(3, topic=topics[-1])
+    for request in bench.recovery.take_requests():
+        bench.recovery.on_reply(request.number, [(Envelope(7, 2, 0), b"x")], now_ns=0)
+
+    assert [request.topic for request in bench.recovery.take_requests()] == topics[-1:]
+
+
 @given(st.data())
 def test_whatever_comes_when_it_comes_out_once_in_order_or_is_named(data: st.DataObject) -> None:
     """Live messages lost and repeated, heartbeats, answers in parts, late or never, in any order."""
