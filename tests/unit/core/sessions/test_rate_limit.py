@@ -14,8 +14,8 @@ from tests.support.core import SECOND
 
 
 def made(burst: int = 3, per_second: float = 2) -> RateLimiter:
-    allowance = RateLimit(burst, per_second)
-    return RateLimiter({"messages": allowance, "subscribes": allowance, "pings": allowance})
+    limit = RateLimit(burst, per_second)
+    return RateLimiter({"messages": limit, "subscribes": limit, "pings": limit})
 
 
 def takes(quota: RateLimiter, now_ns: int, kind: Kind = "messages") -> bool:
