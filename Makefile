@@ -8,7 +8,7 @@ PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pypro
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript publishers lint format types models audit picture lock build clean
 
 help: ## list what there is
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
@@ -48,6 +48,9 @@ unit: .venv/dev ## run the tests that need no gateway process
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh
 
+publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
+	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
+
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -75,7 +78,7 @@ build: .venv/dev ## build wheel and source archive into dist/
 	@$(BIN)/hatchling build
 
 clean: ## remove all that was made
-	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two states of one environment: able to run, and able to develop. The lock files agree on versions.
