@@ -17,7 +17,7 @@ from gateway.web import admission
 from gateway.web.access import AccessPolicy
 from gateway.web.endpoints import rest
 from gateway.web.endpoints.sse import EventStream, positions_of
-from tests.support.core import somebody
+from tests.support.core import open_identity
 
 
 _texts = st.text(st.characters(exclude_categories=[]), max_size=30)
@@ -42,7 +42,7 @@ _wishes = st.dictionaries(
 @given(_wishes)
 def test_the_wishes_in_an_address_are_read_or_refused(query: dict[str, str]) -> None:
     try:
-        connect_request = admission.read(query, somebody())
+        connect_request = admission.read(query, open_identity())
     except RequestError:
         return
     assert connect_request.last is None or connect_request.last >= 0
