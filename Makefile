@@ -1,8 +1,8 @@
-# Everything that one does with this project; `make` alone lists it. Needs Python 3.11 or later.
+# All tasks of this project; `make` alone lists them. Needs Python 3.11 or later.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
-SOURCES := conftest.py gateway ops tests publishers/python clients
+SOURCES := conftest.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
 PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
 
@@ -11,42 +11,47 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test simulate chaos fuzz bench bench-quick bench-peers unit typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript lint format types models audit picture graph trace lock build clean
 
-help: ## list what there is
-	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 picks a Python."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## list the targets
+	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C ends both
+run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C stops both
 	@$(BIN)/python ops/run.py --port $(PORT)
 
-demo: .venv/run ## the same, and print the events that a WebSocket client receives
+demo: .venv/run ## the same, and print what a WebSocket client receives
 	@$(BIN)/python ops/run.py --port $(PORT) --demo
 
 test: .venv/dev ## run all tests
-	@$(BIN)/pytest -rs --numprocesses logical --maxprocesses 4 --dist worksteal
-	@ops/typescript.sh
+	@ops/test.sh
 
-simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or one again (SEED=7)
+coverage: .venv/dev ## run the Python tests, and say how much of each file of gateway/ they reach
+	@ops/coverage.sh
+
+simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
 
-chaos: .venv/dev ## break real processes and links at random (SECONDS=180 SEED=7) and account for every event
+chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), and check every event
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
-fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42) beside a client that must not notice
+fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
-bench: .venv/dev ## measure the gateway beside a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
+bench: .venv/dev ## compare the gateway with a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
 	@$(BIN)/python -m ops.benchmarks --rounds $(or $(ROUNDS),3) --write
 
-bench-quick: .venv/dev ## the main ratios, in under 2 minutes
+bench-quick: .venv/dev ## measure the main ratios, in under 2 minutes
 	@$(BIN)/python -m ops.benchmarks --quick
 
-bench-peers: .venv/dev ## the gateway beside other servers, as far as they are there (ROUNDS=3)
+bench-peers: .venv/dev ## compare the gateway with other servers that are installed (ROUNDS=3)
 	@$(BIN)/python -m ops.benchmarks --peers --rounds $(or $(ROUNDS),3) --write
 
 unit: .venv/dev ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
+
+newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest aiohttp that pyproject.toml allows
+	@ops/newest_aiohttp.sh
 
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh
@@ -55,7 +60,7 @@ lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 
-format: .venv/dev ## put the code into its form
+format: .venv/dev ## format the code
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
@@ -66,23 +71,29 @@ models: .venv/dev ## write the clients' models and codes from the gateway's
 	@PYTHONPATH=. $(BIN)/python clients/python/generate_models.py
 	@$(BIN)/python clients/typescript/scripts/models.py
 
-audit: .venv/dev ## look at the licences and known vulnerabilities of what this depends on
+audit: .venv/dev ## check the licences and known vulnerabilities of the dependencies
 	@$(BIN)/python ops/audit.py
 
-picture: .venv/dev ## draw docs/demo.svg from a run of the demo
+picture: .venv/dev ## record docs/demo.svg from a run of the demo
 	@$(BIN)/python ops/picture.py
 
-lock: ## write the lock files (UPGRADE=1: with the newest versions)
+graph: ## draw docs/imports.svg: which folders of gateway/ import which
+	@$(PYTHON) ops/graph.py
+
+trace: .venv/dev ## print which files of gateway/ an event, a subscribe and a resume run through
+	@$(BIN)/python ops/trace.py
+
+lock: ## write the lock files (UPGRADE=1 for the newest versions)
 	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)
 
-build: .venv/dev ## build wheel and source archive into dist/
+build: .venv/dev ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
 
-clean: ## remove all that was made
+clean: ## remove everything that was built
 	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Two states of one environment: able to run, and able to develop. The lock files agree on versions.
+# One environment in two states: to run, and to develop. The lock files agree on versions.
 .venv/run: ops/setup.sh $(LOCKS) $(PACKAGES)
 	@PYTHON=$(PYTHON) ops/setup.sh $(LOCKS)
 	@touch $@

@@ -1,4 +1,4 @@
-"""``python -m gateway``: the same as the command `gateway`."""
+"""``python -m gateway``: the command `gateway`."""
 
 from gateway.cli import main
 

@@ -11,6 +11,7 @@ from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
+from gateway.logs import Throttle, logger
 from gateway.metrics import Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import admission, app
@@ -22,6 +23,8 @@ from gateway.web.sockets.tls import Certificate
 from gateway.wiring import build_policy
 from gateway.write_scheduler import WriteScheduler
 
+
+log = logger("gateway")
 
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -70,11 +73,13 @@ class Edge:
             verifier=self.verifier,
             refilling=refilling,
         )
-        self.application = app.build(self.context, forward=proxy)
+        self.application = app.build(self.context, proxy=proxy)
         self.runner = web.AppRunner(
             self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._loop = asyncio.get_running_loop()
+        self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
+        hub.fanout.on_failure = self._on_fanout_failure
         self._tasks = Tasks()
         self._listener: Listener | None = None
 
@@ -89,7 +94,7 @@ class Edge:
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        self.every(self._heartbeat.interval, lambda: self._heartbeat.beat(now=self._loop.time()))
+        self.every(self._heartbeat.interval, lambda: self._heartbeat.check(now=self._loop.time()))
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
@@ -123,7 +128,12 @@ class Edge:
         if self._listener is not None:
             self._listener.close()
         await self.runner.cleanup()
-        self.context.sockets.close()
+        self.context.socket_writers.close()
+
+    def _on_fanout_failure(self, error: Exception) -> None:
+        suppressed = self._failures_throttle.allow(type(error).__name__, now=self._loop.time())
+        if suppressed is not None:
+            log.error("fanout_failed", exc_info=error, suppressed=suppressed)
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

@@ -1,11 +1,14 @@
-"""What every process of the gateway needs: an event loop, open files, background tasks, timers."""
+"""What every process of the gateway needs: an event loop, open files, tasks, timers, its own figures."""
 
 import asyncio
 import contextlib
 import gc
 import resource
 import sys
+import time
 from collections.abc import Callable, Coroutine
+
+import psutil
 
 from gateway.logs import logger
 
@@ -40,6 +43,30 @@ class Tasks:
     def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+class ProcessUsage:
+    """CPU time, memory and open files of this process and its workers, for the status."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._read_at = time.monotonic()
+        self._cpu_seconds = 0.0
+        self.read()
+
+    def read(self) -> tuple[float, int, int]:
+        """Return percents of one CPU since the last call, resident bytes, and open files."""
+        cpu_seconds, memory_bytes, open_files = 0.0, 0, 0
+        for process in (self._process, *self._process.children()):
+            with contextlib.suppress(psutil.Error):  # a worker that ended meanwhile
+                times = process.cpu_times()
+                cpu_seconds += times.user + times.system
+                memory_bytes += process.memory_info().rss
+                open_files += process.num_fds()
+        now = time.monotonic()
+        elapsed, self._read_at = now - self._read_at, now
+        used, self._cpu_seconds = cpu_seconds - self._cpu_seconds, cpu_seconds
+        return 100 * max(used, 0.0) / max(elapsed, 1e-3), memory_bytes, open_files
 
 
 async def run_every(

@@ -37,9 +37,9 @@ from gateway.wiring import build_hub, build_logs, build_pipeline
 log = logger("gateway")
 
 _REPEATED_LOG_SECONDS = 1.0
-"""How often one reason for rejections, or one change of a link, is logged; all are counted."""
+"""Interval at which one reason for rejections, or one change of an endpoint, is logged; all are counted."""
 _REFUSED_LOG_SECONDS = 10.0
-"""The same of handshakes that fail: who fails tries again at once, and for as long as it takes."""
+"""The same for failed handshakes: a peer that failed tries again at once, without end."""
 _HOUSEKEEPING_SECONDS = 1.0
 
 
@@ -73,7 +73,7 @@ class Service:
         fanout = Fanout(logs.by_name, epoch=logs.epoch)
         self.pipeline = build_pipeline(config, logs)
         observer: Observer = LocalObserver(
-            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.denied
+            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.log_denied
         )
         if supervisor is None:
             logs.on_append(fanout.deliver)
@@ -195,9 +195,9 @@ class Service:
             return []
         recovering = self.pipeline.ingest.recovery.recovering
         if recovering:
-            return [f"asking publishers for what they hold of {recovering} topics"]
+            return [f"waiting for replay of {recovering} streams"]
         if self._loop.time() < self._began + self.config.bus.discovery_seconds:
-            return ["listening for publishers"]
+            return ["waiting to hear from publishers (bus.discovery_seconds)"]
         self._refilled = True
         return []
 

@@ -46,6 +46,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
     )
     ingest = Ingest(
         payload_bytes_max=config.ingest.payload_bytes_max,
+        nesting_max=config.ingest.nesting_max,
         rejections_max=config.ingest.rejections_max,
         admit=logs.admit,
         recovery=recovery,

@@ -1,7 +1,7 @@
-"""Audit what this project depends on: licences, and known vulnerabilities where they can be asked for.
+"""Audit the dependencies: their licences, and known vulnerabilities.
 
-Licences are those that installed packages declare, held against a list here. Vulnerabilities are
-asked of pip-audit and npm, which need a network; where that is not possible it is said, not guessed.
+Licences are those that installed packages declare, compared with a list of allowed ones. For vulnerabilities
+it runs pip-audit and npm, which need a network; without one it says that this was left out.
 """
 
 import json
@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements-dev.lock"
-"""Everything: what runs is a part of it."""
+"""All dependencies; those of the gateway are among them."""
 NPM = ROOT / "clients" / "typescript"
 ASK_SECONDS_MAX = 120
 
@@ -29,7 +29,7 @@ ALLOWED = frozenset(
         *("MPL-2.0", "PSF-2.0", "Unlicense"),
     }
 )
-"""SPDX identifiers; MPL-2.0 asks nothing of who only uses a package."""
+"""SPDX identifiers; MPL-2.0 has no conditions for mere use of a package."""
 SPDX: Mapping[str, str] = {
     "apache 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
@@ -39,12 +39,12 @@ SPDX: Mapping[str, str] = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
 }
-"""What packages say that do not use the identifiers."""
+"""What packages declare instead of the identifiers."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A locked package and the licence that it declares; None where none is known."""
+    """A locked package and its declared licence, None if unknown."""
 
     name: str
     version: str
@@ -52,7 +52,7 @@ class Package:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether its licence can be met with allowed ones."""
+        """Whether its licence expression can be met with allowed licences."""
         left = self.licence or "unknown"
         while inner := re.search(r"\(([^()]*)\)", left):
             left = left.replace(inner[0], "MIT" if _is_met(inner[1]) else "refused")
@@ -66,7 +66,7 @@ def _is_met(expression: str) -> bool:
 
 
 def packages() -> Iterator[Package]:
-    """Return what the lock files name for this platform."""
+    """Yield the locked packages for this platform."""
     for line in re.findall(r"^\S+==[^\\\n]+", LOCK.read_text(), re.MULTILINE):
         locked = Requirement(line)
         if locked.marker is None or locked.marker.evaluate():
@@ -99,17 +99,17 @@ def licence(name: str, version: str) -> str | None:
 
 
 def spdx(said: str) -> str:
-    """Return the identifier of a licence that is called otherwise."""
+    """Return the SPDX identifier of a licence, or its name if that is unknown."""
     return SPDX.get(said.lower(), said)
 
 
 def vulnerable() -> Iterator[tuple[str, str, bool]]:
-    """Ask who knows of vulnerabilities; yields who, what was said, and whether there is one."""
+    """Run the audit tools; yield the tool, its result, and whether there is a vulnerability."""
     pip_audit = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json"]
     answer = _ask([*pip_audit, "--no-deps", "--disable-pip", f"--requirement={LOCK}"])
     asked = answer.get("dependencies", [])
     named = [one["name"] for one in asked if one.get("vulns")]
-    # Where its database is not reached it leaves packages out, and ends as if all were well.
+    # If it cannot reach its database it omits packages and reports success.
     if named or (asked and all("vulns" in one for one in asked)):
         yield "pip-audit", ", ".join(named) or "none known", bool(named)
     else:
@@ -123,7 +123,7 @@ def vulnerable() -> Iterator[tuple[str, str, bool]]:
 
 
 def _ask(command: list[str]) -> Any:  # Any: JSON
-    """Return what a command answers; {} if it cannot."""
+    """Return the JSON output of a command, {} if it fails."""
     try:
         asked = subprocess.run(
             command, cwd=NPM, capture_output=True, text=True, timeout=ASK_SECONDS_MAX, check=False
@@ -135,7 +135,7 @@ def _ask(command: list[str]) -> Any:  # Any: JSON
 
 
 def main() -> int:
-    """Print what was found; the exit status is 1 if something has to be done."""
+    """Print the result; the exit status is 1 if there is a problem."""
     found = sorted(packages(), key=lambda one: one.name)
     for package in found:
         mark = "  " if package.is_allowed else "! "

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Write the lock files: exact versions with the hashes of all their builds, for every Python and platform.
-# Usage: ops/lock.sh [--upgrade]      (keeps the versions that are locked, unless told to upgrade)
+# Usage: ops/lock.sh [--upgrade]      (keeps the locked versions without --upgrade)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ compile() { # lock file, what goes into it …
         --no-header --no-emit-index-url --no-emit-find-links --output-file "$@"
 }
 
-# All from the first, so that one environment can take any of them.
+# The others are constrained by the first, so that one environment can install any of them.
 compile requirements-dev.lock pyproject.toml --group dev "$@"
 compile requirements.lock pyproject.toml --constraint requirements-dev.lock
 compile requirements-build.lock --group build --constraint requirements-dev.lock

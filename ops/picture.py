@@ -1,4 +1,4 @@
-"""Draw docs/demo.svg: what `make demo` prints on this machine, as a terminal shows it.
+"""Record docs/demo.svg: the output of `make demo` on this machine, as a terminal shows it.
 
 Usage: make picture      (stops after a few events)
 """
@@ -20,7 +20,7 @@ TARGET = Path(__file__).parent.parent / "docs/demo.svg"
 
 
 def demo() -> list[str]:
-    """Run the demo until enough events came; return what it printed."""
+    """Run the demo until it printed enough events; return its output."""
     environ = os.environ | {"PYTHONUNBUFFERED": "1", "GATEWAY_LOGGING_FORMAT": "console"}
     command = [sys.executable, "ops/run.py", "--demo"]
     lines: list[str] = []
@@ -35,7 +35,7 @@ def demo() -> list[str]:
                 break
         process.stdout.read()
     if process.returncode:
-        sys.exit("\n".join([*lines, "The demo failed; docs/demo.svg is as it was."]))
+        sys.exit("\n".join([*lines, "The demo failed; docs/demo.svg was not changed."]))
     return lines
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         text.highlight_regex(r"(https?|wss?|tcp)://[^\s\"]+", "green")
         console.print(text, no_wrap=True, overflow="ellipsis")
     drawing = console.export_svg(title="neurograph-gateway")
-    # The fonts of whoever looks will do; a picture should ask no other server for its own.
+    # Without web fonts: viewing the picture must not contact another server.
     TARGET.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
 
 

@@ -29,19 +29,23 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if busy := [line for line in warnings(Config(port=arguments.port)) if "in use" in line]:
-        print(*busy, "Is a gateway running already? Else: make run PORT=8001", sep="\n")
+        print(
+            *busy,
+            "Stop the gateway that runs there, or choose a port: make run PORT=8001",
+            sep="\n",
+        )
         return 1
     return asyncio.run(run(arguments.port, demo=arguments.demo))
 
 
 async def run(port: int, *, demo: bool) -> int:
-    """Start all, wait until one ends or a signal comes, end all; the gateway's exit status."""
+    """Run all processes until one ends or a signal comes; return the gateway's exit status."""
     gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port))
     others: list[Process] = []
     stop = asyncio.Event()
 
     def end() -> None:
-        if stop.is_set():  # asked twice: the gateway ends at once at its second signal
+        if stop.is_set():  # the second time: at a second signal the gateway stops at once
             terminate(gateway)
         stop.set()
 
@@ -61,7 +65,7 @@ async def run(port: int, *, demo: bool) -> int:
 
 
 async def first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait until the first of them is done; forget the others."""
+    """Wait until the first of them is done; cancel the others."""
     tasks = [asyncio.create_task(one) for one in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -70,7 +74,7 @@ async def first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def start(*command: str) -> Process:
-    # In a session of its own: Ctrl-C reaches this script alone, which then ends each of them once.
+    # In its own session, so that Ctrl-C reaches this script only, which then stops each process once.
     nothing = asyncio.subprocess.DEVNULL
     return await asyncio.create_subprocess_exec(*command, stdin=nothing, start_new_session=True)
 
@@ -81,7 +85,7 @@ def terminate(process: Process) -> None:
 
 
 async def ready(port: int) -> None:
-    """Wait until the gateway says that it is ready, or for READY_SECONDS_MAX."""
+    """Wait until the gateway is ready, for READY_SECONDS_MAX at most."""
     with suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS_MAX), aiohttp.ClientSession() as http:
             while True:
@@ -95,10 +99,10 @@ async def ready(port: int) -> None:
 def welcome(port: int) -> None:
     print(
         f"""
-  What runs here   http://127.0.0.1:{port}/
+  Overview         http://127.0.0.1:{port}/
   WebSocket        ws://127.0.0.1:{port}/ws      send {{"type":"subscribe","channels":["metrics"]}}
   Publish to       tcp://127.0.0.1:5556
-  Ctrl-C ends it.
+  Ctrl-C stops it.
 """,
         flush=True,
     )

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up .venv: what the lock files name, checked by hash, and this project's own packages, editable.
-# Usage: ops/setup.sh LOCK_FILE…      (PYTHON=python3.12 picks the interpreter)
+# Set up .venv: the locked packages, checked by hash, and this project's own packages, editable.
+# Usage: ops/setup.sh LOCK_FILE…      (PYTHON=python3.12 selects the interpreter)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Test the TypeScript client: in Node, in a headless Chromium, and through the situations that all clients share.
-# Where Node or Chromium is missing, say what was left out and how to get it; in CI nothing may be left out.
+# Test the TypeScript client: in Node, in a headless Chromium, and through the conformance cases of all clients.
+# Without Node or Chromium, print what was left out and how to install it; in CI that is an error.
 set -eu
 cd "$(dirname "$0")/../clients/typescript"
 PYTHON="$(cd ../.. && pwd)/.venv/bin/python" # the gateways that it starts run in this project's environment

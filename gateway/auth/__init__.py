@@ -1,13 +1,13 @@
-"""Authentication: from a token to `Claims`, or to a `TokenError` that tells its sender nothing.
+"""Authentication: turns a token into `Claims`, or into a `TokenError`, which does not tell why.
 
-    verifier  whether a token is good, and what it says
-    claims    from what it says to what the gateway goes by
-    keys      what signatures are verified with, and how each kind is
+    verifier  verifies a token
+    claims    reads its payload
+    keys      the keys that verify signatures, and their algorithms
     jwks      keys from a URL
-    minting   tokens for development
+    minting   makes tokens for development
     errors    why a token is refused
 
-What is signed how comes from the configuration and the keys, never from the token.
+The configuration and the key set the algorithm, never the token.
 """
 
 from gateway.auth.errors import TokenError

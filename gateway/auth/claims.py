@@ -1,4 +1,4 @@
-"""From what a verified token holds to the `Claims` that the gateway goes by."""
+"""Reads the payload of a verified token into `Claims`."""
 
 import math
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from gateway.core.sessions.permissions import Claims, Grants
 _NAME_MAX = 128
 _ROLES_MAX = 64
 _SECONDS_MAX = (2**63 - 1) // 10**9
-"""A later expiry is taken as this one: unix time in ns fits 64 bits up to the year 2262."""
+"""Later expiries are clamped to this: Unix time in ns fits 64 bits until the year 2262."""
 
 
 def read(payload: Mapping[str, object], *, leeway_seconds: float) -> Claims:
-    """Return the claims of a payload whose signature and times were found good.
+    """Return the claims of a payload whose signature and times are verified.
 
-    They hold up to `exp` and the leeway, just as long as the token is taken.
+    They expire at `exp` plus the leeway, as the token does.
 
     Raises:
-        TokenError: A claim that the gateway uses is not what it should be.
+        TokenError: A claim that the gateway uses has a wrong type or value.
     """
     for name in ("exp", "nbf", "iat"):
         if name in payload:
@@ -38,7 +38,7 @@ def read(payload: Mapping[str, object], *, leeway_seconds: float) -> Claims:
 
 
 def _time(value: object) -> int | float:
-    """A NumericDate (RFC 7519, section 2), which is a number and no text that looks like one."""
+    """Check a NumericDate (RFC 7519, section 2): a number, not a string that looks like one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TokenError("claim")
     return value

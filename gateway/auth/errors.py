@@ -1,4 +1,4 @@
-"""Why a token is refused: one sentence for whoever sent it, one word for the audit log."""
+"""Why a token is refused: one sentence for its sender, one word for the audit log."""
 
 from typing import Literal
 
@@ -20,9 +20,9 @@ Reason = Literal[
 
 
 class TokenError(GatewayError):
-    """A token that is not taken. Its text is the same whatever is wrong, so that nobody can probe.
+    """A token is refused. The text is always the same, so that a sender cannot probe for the reason.
 
-    `reason` is for logs and metrics; it holds nothing of the token.
+    `reason` is for logs; it holds no part of the token.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -31,5 +31,5 @@ class TokenError(GatewayError):
 
     @property
     def temporary(self) -> bool:
-        """Whether the same token may be taken later: the keys could not be asked for."""
+        """Whether the same token may be valid later: the keys could not be fetched."""
         return self.reason == "keys_unavailable"

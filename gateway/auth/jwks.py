@@ -1,17 +1,17 @@
-"""Public keys from a URL (JWKS, RFC 7517): fetched ahead of time, kept while their server is away.
+"""Public keys from a URL (JWKS, RFC 7517): refreshed in the background, kept while the server is down.
 
-They are fetched anew before `seconds` have passed, and when a token names a key that is not known,
-but never twice within 10 s. What the server answers last counts, also if a key is missing there.
-While it does not answer, the keys that are known stay good for a day.
+They are fetched again before `refresh_seconds` have passed, and when a token names an unknown key, but at
+most once in 10 s. The last answer counts: a key that it lacks is no longer valid. While the server does not
+answer, the known keys stay valid for a day.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import orjson
 
 from gateway.auth.errors import TokenError
 from gateway.auth.keys import Key, from_jwk
@@ -19,123 +19,130 @@ from gateway.logs import logger
 
 
 FETCH_SECONDS_MAX = 5.0
-FETCH_SECONDS_APART = 10.0
+FETCH_INTERVAL_SECONDS_MIN = 10.0
 KEPT_SECONDS_MAX = 86_400.0
 WAITING_MAX = 1_000
-"""Tokens that wait for one fetch; what comes beyond them is told to try again."""
+"""Tokens that wait for one fetch; further ones are refused as temporarily unavailable."""
 
 _BYTES_MAX = 1_048_576
 _KEYS_MAX = 100
-_FRESH_PART = 0.8
+_REFRESH_AT = 0.8
+"""The part of the refresh time after which keys are fetched again."""
 
 log = logger("gateway.auth")
 
 
-class _Refused(Exception):
-    """What the server sent is of no use; says why."""
+class _UnusableAnswer(Exception):
+    """The server's answer cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """What the server answered last, and when."""
+    """The server's last answer."""
 
-    named: Mapping[str, Key]
-    single: Key | None
-    """The one for tokens that name none."""
-    at: float
+    by_id: Mapping[str, Key]
+    only: Key | None
+    """The key for tokens without a key id, if there is just one."""
+    fetched_at: float
 
 
 class Jwks:
     """The keys at a URL. Needs a running event loop; `clock` counts seconds, as `time.monotonic`."""
 
     def __init__(
-        self, url: str, *, seconds: float, clock: Callable[[], float] = time.monotonic
+        self, url: str, *, refresh_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._url = url
-        self._pause = max(seconds * _FRESH_PART, FETCH_SECONDS_APART)
+        self._refresh_seconds = max(refresh_seconds * _REFRESH_AT, FETCH_INTERVAL_SECONDS_MIN)
         self._clock = clock
         self._keys: _Keys | None = None
-        self._tried = -FETCH_SECONDS_APART
-        self._problem = "they were not fetched yet"
+        self._last_fetch = -FETCH_INTERVAL_SECONDS_MIN
+        self._problem = "not fetched yet"
         self._fetching: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._keeper: asyncio.Task[None] | None = None
+        self._refresher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Fetch the keys, and again before they are stale, until `close`."""
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        """Fetch the keys now, and refresh them until `close`."""
+        self._refresher = asyncio.get_running_loop().create_task(self._refresh())
 
     async def close(self) -> None:
-        """End what is under way."""
-        tasks = [task for task in (self._keeper, self._fetching) if task is not None]
+        tasks = [task for task in (self._refresher, self._fetching) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def reload(self) -> None:
-        """There is no file to read again."""
+        """Do nothing: there is no file."""
 
     async def find(self, kid: str | None) -> Key:
-        """Return the key of this id; without one, the only key that there is.
+        """Return the key with this id; without an id, the only key.
 
-        A key that is known is there at once. Another one is waited for if the keys may be fetched.
+        A known key is returned at once. For an unknown one the keys are fetched again, if that is due.
 
         Raises:
-            TokenError: There is no such key, or the server could not be asked.
+            TokenError: There is no such key, or the keys cannot be fetched.
         """
         found = self._known(kid)
-        if found is None and await self._refreshed():
+        if found is None and await self._wait_for_fetch():
             found = self._known(kid)
         if found is None:
             raise TokenError("keys_unavailable" if self._problem else "unknown_key")
         return found
 
     def _known(self, kid: str | None) -> Key | None:
-        if self._keys is None or self._clock() - self._keys.at > KEPT_SECONDS_MAX:
+        if self._keys is None or self._clock() - self._keys.fetched_at > KEPT_SECONDS_MAX:
             return None
-        return self._keys.single if kid is None else self._keys.named.get(kid)
+        return self._keys.only if kid is None else self._keys.by_id.get(kid)
 
-    async def _refreshed(self) -> bool:
-        """Wait for a fetch if one is under way or may begin; False if there is nothing to wait for."""
-        fetch = self._fetch()
+    async def _wait_for_fetch(self) -> bool:
+        """Wait for the current fetch, or start one; False if none may start now."""
+        fetch = self._start_fetch()
         if fetch is None:
             return False
         if self._waiting >= WAITING_MAX:
             raise TokenError("keys_unavailable")
         self._waiting += 1
         try:
-            await asyncio.wait({fetch})  # not the task itself: who gives up must not end it
+            await asyncio.wait(
+                {fetch}
+            )  # not the task itself: cancelling a waiter must not cancel the fetch
         finally:
             self._waiting -= 1
         return True
 
-    def _fetch(self) -> asyncio.Task[None] | None:
-        """The fetch that is under way, or a new one unless the last is too short ago."""
-        if self._fetching is None and self._clock() - self._tried >= FETCH_SECONDS_APART:
-            self._tried = self._clock()
-            self._fetching = asyncio.get_running_loop().create_task(self._take())
+    def _start_fetch(self) -> asyncio.Task[None] | None:
+        """Return the current fetch, or start one unless the last one was too recent."""
+        if (
+            self._fetching is None
+            and self._clock() - self._last_fetch >= FETCH_INTERVAL_SECONDS_MIN
+        ):
+            self._last_fetch = self._clock()
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
         return self._fetching
 
-    async def _keep(self) -> None:
+    async def _refresh(self) -> None:
         while True:
-            if fetch := self._fetch():
+            if fetch := self._start_fetch():
                 await asyncio.wait({fetch})
-            await asyncio.sleep(FETCH_SECONDS_APART if self._problem else self._until_stale())
+            await asyncio.sleep(
+                FETCH_INTERVAL_SECONDS_MIN if self._problem else self._until_stale()
+            )
 
     def _until_stale(self) -> float:
-        at = self._tried if self._keys is None else self._keys.at
-        return max(at + self._pause - self._clock(), 0.01)
+        fetched_at = self._last_fetch if self._keys is None else self._keys.fetched_at
+        return max(fetched_at + self._refresh_seconds - self._clock(), 0.01)
 
-    async def _take(self) -> None:
-        """Fetch the keys and put them in the place of the old ones, or say why not."""
+    async def _fetch(self) -> None:
+        """Fetch the keys and replace the old ones, or log why not."""
         problem = ""
         try:
             async with asyncio.timeout(FETCH_SECONDS_MAX):
                 document = await _get(self._url)
             self._keys = _keys(document, self._clock())
         except TimeoutError:
-            problem = f"no whole answer within {FETCH_SECONDS_MAX:g} s"
-        except _Refused as error:
+            problem = f"no complete answer within {FETCH_SECONDS_MAX:g} s"
+        except _UnusableAnswer as error:
             problem = str(error)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = _no_answer(error)
@@ -146,25 +153,25 @@ class Jwks:
             if problem:
                 log.warning("jwks_fetch_failed", reason=problem)
             else:
-                log.info("jwks_fetched", keys=len(self._keys.named) if self._keys else 0)
+                log.info("jwks_fetched", keys=len(self._keys.by_id) if self._keys else 0)
 
 
 def _no_answer(error: Exception) -> str:
-    return f"no answer ({type(error).__name__})"  # its text may have the URL, and that a password
+    return f"no answer ({type(error).__name__})"  # its text may hold the URL, which may hold a password
 
 
 async def _once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Send a request and keep the session from sending it again when the server hangs up."""
+    """Send a request, and keep aiohttp from sending it again when the server disconnects."""
     try:
         return await handler(request)
     except aiohttp.ClientError as error:
-        raise _Refused(_no_answer(error)) from None
+        raise _UnusableAnswer(_no_answer(error)) from None
 
 
 async def _get(url: str) -> bytes:
-    """The body of an answer 200; redirects are not followed, and compression is not undone."""
+    """Return the body of an answer with status 200, without redirects or decompression."""
     async with (
         aiohttp.ClientSession(
             auto_decompress=False,
@@ -175,33 +182,33 @@ async def _get(url: str) -> bytes:
         http.get(url, allow_redirects=False) as answer,
     ):
         if answer.status != 200:
-            raise _Refused(f"status {answer.status}")
+            raise _UnusableAnswer(f"status {answer.status}")
         body = bytearray()
         async for part in answer.content.iter_any():
             body += part
             if len(body) > _BYTES_MAX:
-                raise _Refused(f"an answer of more than {_BYTES_MAX} bytes")
+                raise _UnusableAnswer(f"the answer has more than {_BYTES_MAX} bytes")
         return bytes(body)
 
 
 _HEADERS = {"Accept": "application/json, application/jwk-set+json", "Accept-Encoding": "identity"}
 
 
-def _keys(document: bytes, at: float) -> _Keys:
-    """The keys of a JWK set that verify tokens; others are left out, and of one id the first counts."""
+def _keys(document: bytes, fetched_at: float) -> _Keys:
+    """Return the keys of a JWK set that can verify tokens; of several with one id, the first."""
     try:
-        found = json.loads(document)
+        found = orjson.loads(document)
     except (ValueError, RecursionError):
-        raise _Refused("an answer that is no JSON") from None
+        raise _UnusableAnswer("the answer is not JSON") from None
     listed = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(listed, list):
-        raise _Refused("an answer that is no set of keys")
+        raise _UnusableAnswer("the answer is not a JWK set")
     if len(listed) > _KEYS_MAX:
-        raise _Refused(f"an answer of more than {_KEYS_MAX} keys")
+        raise _UnusableAnswer(f"the answer has more than {_KEYS_MAX} keys")
     usable = [(jwk, key) for jwk in listed if isinstance(jwk, dict) and (key := from_jwk(jwk))]
-    named: dict[str, Key] = {}
+    by_id: dict[str, Key] = {}
     for jwk, key in usable:
         kid = jwk.get("kid")
         if isinstance(kid, str):
-            named.setdefault(kid, key)
-    return _Keys(named=named, single=usable[0][1] if len(usable) == 1 else None, at=at)
+            by_id.setdefault(kid, key)
+    return _Keys(by_id, usable[0][1] if len(usable) == 1 else None, fetched_at)

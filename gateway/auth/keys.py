@@ -1,6 +1,6 @@
-"""Keys: what signatures are verified with. The kind of a key says the algorithm, a token never does.
+"""The keys that verify signatures. The type of a key sets the algorithm, never the token.
 
-A secret is HS256, RSA (2048 to 8192 bits) RS256, P-256 ES256, Ed25519 EdDSA; there are no others.
+Secrets are for HS256, RSA keys (2048 to 8192 bits) for RS256, P-256 for ES256, Ed25519 for EdDSA.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _FILE_BYTES_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What verifies a signature, and by which algorithm."""
+    """A key that verifies signatures, and its algorithm."""
 
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
@@ -39,25 +39,24 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """What makes a signature, and by which algorithm."""
+    """A key that makes signatures, and its algorithm."""
 
     algorithm: str
     material: bytes | PrivateKey = field(repr=False)
 
 
 class FixedKey:
-    """One key from the configuration, whatever key id a token names."""
+    """The one key of the configuration, for tokens of any key id."""
 
     def __init__(self, read: Callable[[], Key]) -> None:
         self._read = read
         self._key = read()
 
     async def find(self, kid: str | None) -> Key:
-        """Return the key."""
         return self._key
 
     def reload(self) -> None:
-        """Read it again; what cannot be read leaves the old one.
+        """Read it again; on failure the previous key stays.
 
         Raises:
             ConfigError: The file cannot be used.
@@ -65,26 +64,26 @@ class FixedKey:
         self._key = self._read()
 
     def start(self) -> None:
-        """There is nothing to start."""
+        """Do nothing: the key is not refreshed."""
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 def secret(value: str) -> bytes:
     """Return a secret given in the configuration.
 
     Raises:
-        ConfigError: It is too short, or is no secret but some other key.
+        ConfigError: It is too short, or a public or private key.
     """
     return _checked("auth.secret", "the value", value.encode())
 
 
 def secret_file(path: str) -> bytes:
-    """Read a secret from a file, less one newline at its end.
+    """Read a secret from a file, without one newline at its end.
 
     Raises:
-        ConfigError: It cannot be read, is too short, or is no secret but some other key.
+        ConfigError: The file cannot be read, or the secret is too short or a public or private key.
     """
     content = _content("auth.secret_file", path)
     end = b"\r\n" if content.endswith(b"\r\n") else b"\n"
@@ -93,13 +92,15 @@ def secret_file(path: str) -> bytes:
 
 def _checked(setting: str, name: str, value: bytes) -> bytes:
     if len(value) < SECRET_BYTES_MIN:
-        remedy = "take a random one, as from `openssl rand -base64 48`"
+        remedy = "use a random one, for example from `openssl rand -base64 48`"
         raise _problem(setting, f"{name} is shorter than {SECRET_BYTES_MIN} bytes", remedy)
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(value)
     except jwt.InvalidKeyError:
-        remedy = "a public key goes into auth.public_key_file"
-        raise _problem(setting, f"{name} is a key and no secret", remedy) from None
+        remedy = "set auth.public_key_file for a public key"
+        raise _problem(
+            setting, f"{name} is a public or private key, not a secret", remedy
+        ) from None
     return value
 
 
@@ -107,23 +108,23 @@ def public_key_file(path: str) -> Key:
     """Read a public key in PEM.
 
     Raises:
-        ConfigError: It cannot be read, is no public key, or of a kind that is not supported.
+        ConfigError: The file cannot be read, holds no public key, or one of an unsupported type.
     """
     setting = "auth.public_key_file"
     content = _content(setting, path)
     if b"PRIVATE KEY-----" in content:
-        remedy = "give only its public key, as from `openssl pkey -pubout`"
-        raise _problem(setting, f"{path} has a private key", remedy)
+        remedy = "use its public key only, from `openssl pkey -pubout`"
+        raise _problem(setting, f"{path} holds a private key", remedy)
     if b"BEGIN CERTIFICATE-----" in content:
-        remedy = "give its public key, as from `openssl x509 -pubkey -noout`"
+        remedy = "use its public key, from `openssl x509 -pubkey -noout`"
         raise _problem(setting, f"{path} is a certificate", remedy)
     try:
         found = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
-        raise _problem(setting, f"{path} is no public key in PEM", _KINDS) from None
+        raise _problem(setting, f"{path} is not a public key in PEM", _SUPPORTED) from None
     algorithm = algorithm_of(found)
     if algorithm is None or not isinstance(found, PublicKey):
-        raise _problem(setting, f"{path} has a key of a kind that is not supported", _KINDS)
+        raise _problem(setting, f"{path} holds a key of an unsupported type", _SUPPORTED)
     return Key(algorithm, found)
 
 
@@ -131,22 +132,22 @@ def private_key_file(path: str) -> SigningKey:
     """Read a private key in PEM without a password.
 
     Raises:
-        ConfigError: It cannot be read, is no such key, or of a kind that is not supported.
+        ConfigError: The file cannot be read, holds no such key, or one of an unsupported type.
     """
     setting = "--private-key-file"
     try:
         found = load_pem_private_key(_content(setting, path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        reason = f"{path} is no private key in PEM without a password"
-        raise _problem(setting, reason, _KINDS) from None
+        reason = f"{path} is not a private key in PEM without a password"
+        raise _problem(setting, reason, _SUPPORTED) from None
     algorithm = algorithm_of(found.public_key()) if isinstance(found, PrivateKey) else None
     if algorithm is None or not isinstance(found, PrivateKey):
-        raise _problem(setting, f"{path} has a key of a kind that is not supported", _KINDS)
+        raise _problem(setting, f"{path} holds a key of an unsupported type", _SUPPORTED)
     return SigningKey(algorithm, found)
 
 
 def algorithm_of(key: object) -> str | None:
-    """Return the algorithm for which a public key is used, None if it is not used at all."""
+    """Return the algorithm of a public key, None if its type is not supported."""
     match key:
         case RSAPublicKey() if RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
             return "RS256"
@@ -157,18 +158,18 @@ def algorithm_of(key: object) -> str | None:
     return None
 
 
-_KINDS = f"RSA of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, P-256 and Ed25519 will do"
+_SUPPORTED = f"supported are RSA of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, P-256 and Ed25519"
 _ALGORITHMS: Mapping[object, str] = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
 def from_jwk(jwk: Mapping[str, object]) -> Key | None:
-    """Return the key of a JWK (RFC 7517), or None if it is not one to verify our tokens with."""
+    """Return the key of a JWK (RFC 7517), None if it cannot verify tokens."""
     kind = jwk.get("kty")
     algorithm = _ALGORITHMS.get(kind) if isinstance(kind, str) else None
     operations = jwk.get("key_ops", ["verify"])
     if (
         algorithm is None
-        or "d" in jwk  # a private key: anybody may sign with it now, and some take long to read
+        or "d" in jwk  # a private key that is public now; some take long to load
         or jwk.get("use", "sig") != "sig"
         or jwk.get("alg", algorithm) != algorithm
         or not (isinstance(operations, list) and "verify" in operations)
@@ -187,9 +188,9 @@ def _content(setting: str, path: str) -> bytes:
             content = file.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         reason = f"{path} cannot be read ({error.strerror})"
-        raise _problem(setting, reason, "name a file that can be") from None
+        raise _problem(setting, reason, "check the path and its permissions") from None
     if len(content) > _FILE_BYTES_MAX:
-        raise _problem(setting, f"{path} is larger than {_FILE_BYTES_MAX} bytes", "name another")
+        raise _problem(setting, f"{path} is larger than {_FILE_BYTES_MAX} bytes", "name a key file")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Tokens for development: what an identity provider would issue."""
+"""Makes tokens for development, which an identity provider issues in production."""
 
 import time
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from gateway.core.sessions.permissions import Claims, Grants
 
 
 def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
-    """Return what tokens for this configuration are signed with: its secret, or the key in a file.
+    """Return the key to sign tokens with: the configured secret, or the private key in a file.
 
     Raises:
-        ConfigError: There is none, or it cannot be used.
+        ConfigError: There is no such key, or it cannot be used.
     """
     if not auth.required:
         raise ConfigError(
-            [Problem("auth", "is not configured: nobody needs a token", "set auth.secret_file")]
+            [Problem("auth", "is not configured, so no token is needed", "set auth.secret_file")]
         )
     symmetric = bool(auth.secret or auth.secret_file)
     if symmetric == (private_key is not None):
-        reason = "is of no use beside a secret" if symmetric else "is needed: keys are public here"
-        remedy = "leave it out" if symmetric else "name the private key of a public one"
+        reason = "is not needed with a secret" if symmetric else "is needed to sign a token"
+        remedy = "leave it out" if symmetric else "name the private key of the public one"
         raise ConfigError([Problem("--private-key-file", reason, remedy)])
     if private_key is not None:
         return private_key_file(private_key)
@@ -44,7 +44,7 @@ def mint(
     grants: Grants,
     seconds: int,
 ) -> str:
-    """Return a token that is good from now for so many seconds, for the configured audience and issuer."""
+    """Return a token that is valid for so many seconds, for the configured audience and issuer."""
     now = int(time.time())
     claims: dict[str, object] = {"iat": now, "exp": now + seconds, "roles": list(roles)}
     named = {"sub": user, "aud": auth.audience, "iss": auth.issuer}
@@ -54,11 +54,11 @@ def mint(
     return jwt.encode(claims, key.material, algorithm=key.algorithm)
 
 
-async def tried(auth: Auth, token: str) -> Claims | None:
-    """Return what a gateway of this configuration reads in a token; None if its keys are at a URL.
+async def verify(auth: Auth, token: str) -> Claims | None:
+    """Return the claims that the configured gateway reads from a token; None if its keys are at a URL.
 
     Raises:
-        ConfigError: It would refuse the token.
+        ConfigError: The gateway would refuse the token.
     """
     checks = None if auth.jwks_url else verifier(auth)
     if checks is None:
@@ -68,7 +68,7 @@ async def tried(auth: Auth, token: str) -> Claims | None:
     except TokenError as error:
         foreign = error.reason in {"algorithm", "signature"}
         remedy = (
-            "sign with the key of auth.public_key_file" if foreign else "ask for something else"
+            "sign with the private key of auth.public_key_file" if foreign else "change the options"
         )
         reason = f"the gateway would refuse this token ({error.reason})"
         raise ConfigError([Problem("token", reason, remedy)]) from None

@@ -1,4 +1,4 @@
-"""Whether a token is good, and what it says."""
+"""Verifies tokens: their form, signature, times, audience and issuer."""
 
 import base64
 import json
@@ -33,19 +33,19 @@ _MISSING: dict[str, Reason] = {"aud": "audience", "iss": "issuer"}
 
 
 class KeySource(Protocol):
-    """Where keys come from."""
+    """Where the keys that verify tokens come from."""
 
     async def find(self, kid: str | None) -> Key:
-        """Return the key for tokens of this key id, or of none; a TokenError says that there is none."""
+        """Return the key with this id, or the only key without one; a TokenError if there is none."""
 
     def reload(self) -> None:
-        """Take in files that changed."""
+        """Read files again."""
 
     def start(self) -> None:
-        """Begin to keep keys fresh."""
+        """Start to refresh keys in the background."""
 
     async def close(self) -> None:
-        """End that."""
+        """Stop refreshing."""
 
 
 class Verifier:
@@ -58,15 +58,15 @@ class Verifier:
         self._keys = keys
 
     def start(self) -> None:
-        """Begin to keep keys from a URL fresh. Returns at once, whether they can be fetched or not."""
+        """Start to refresh keys from a URL. Returns at once, whether they can be fetched or not."""
         self._keys.start()
 
     async def close(self) -> None:
-        """Release everything."""
+        """Stop refreshing keys."""
         await self._keys.close()
 
     def reload(self) -> None:
-        """Read a secret or key again from its file; if that fails the old one stays.
+        """Read a secret or key from its file again; on failure the previous one stays.
 
         Raises:
             ConfigError: The file cannot be used.
@@ -74,10 +74,10 @@ class Verifier:
         self._keys.reload()
 
     async def verify(self, token: str) -> Claims:
-        """Return what a token says. Waits only for keys at a URL, some seconds at most.
+        """Return the claims of a token. Waits only for keys from a URL, for some seconds at most.
 
         Raises:
-            TokenError: It is not to be trusted, or the keys to tell cannot be had.
+            TokenError: The token is not valid, or the keys cannot be fetched.
         """
         header = self._header(token)
         kid = header.get("kid")
@@ -87,19 +87,19 @@ class Verifier:
         return claims.read(_object(token.split(".")[1]), leeway_seconds=self._leeway)
 
     def _header(self, token: str) -> dict[str, object]:
-        """The header of what has the form of a token; it is not to be trusted."""
+        """Return the header of a token of valid form; its content is not trusted."""
         if len(token) > TOKEN_BYTES_MAX or not _COMPACT.fullmatch(token):
             raise TokenError("malformed")
         head, _, signature = token.split(".")
         _decoded(signature)
         header = _object(head)
-        # Extensions that change what is signed: there is no honest use for them in a JWT.
+        # Extensions that change what is signed: a JWT has no legitimate use for them.
         if "crit" in header or "b64" in header:
             raise TokenError("malformed")
         return header
 
     def _check(self, token: str, key: Key) -> None:
-        """Let only a token pass whose algorithm, signature, times, audience and issuer are right."""
+        """Raise TokenError unless algorithm, signature, times, audience and issuer are right."""
         try:
             jwt.decode(
                 token,
@@ -117,7 +117,7 @@ class Verifier:
 
 
 def _decoded(segment: str) -> bytes:
-    """The bytes of base64url, which has exactly one way to write them."""
+    """Decode base64url; only the canonical encoding is accepted."""
     try:
         content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:
@@ -128,7 +128,7 @@ def _decoded(segment: str) -> bytes:
 
 
 def _object(segment: str) -> dict[str, object]:
-    """The JSON object in a segment: in UTF-8, no name twice, nothing that JSON does not have."""
+    """Decode a segment to a JSON object, strictly: UTF-8, no duplicate names, no NaN."""
     try:
         found = json.loads(
             _decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number
@@ -143,16 +143,16 @@ def _object(segment: str) -> dict[str, object]:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("duplicate name")
     return found
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def verifier(auth: Auth) -> Verifier | None:
-    """Return what verifies tokens as configured, or None if nobody is authenticated.
+    """Return the configured verifier, or None if authentication is disabled.
 
     Raises:
         ConfigError: A secret or key cannot be used.
@@ -164,5 +164,5 @@ def verifier(auth: Auth) -> Verifier | None:
     if auth.public_key_file:
         return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
     if auth.jwks_url:
-        return Verifier(auth, Jwks(auth.jwks_url, seconds=auth.jwks_refresh_seconds))
+        return Verifier(auth, Jwks(auth.jwks_url, refresh_seconds=auth.jwks_refresh_seconds))
     return None

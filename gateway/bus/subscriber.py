@@ -107,7 +107,7 @@ class Subscriber:
         """Peers whose handshake failed and whose disconnection libzmq has not reported yet."""
         self._reopen_timer: asyncio.TimerHandle | None = None
         self._next_read: asyncio.Handle | None = None
-        self._woken = False
+        self._wake_up = False
 
     @property
     def state(self) -> str:
@@ -215,8 +215,8 @@ class Subscriber:
 
     def _set_wake_up(self, on: bool) -> None:
         """Be woken when there are messages, or not."""
-        if self._socket is not None and on is not self._woken:
-            self._woken = on
+        if self._socket is not None and on is not self._wake_up:
+            self._wake_up = on
             if on:
                 self._loop.add_reader(self._socket.FD, self._read)
             else:

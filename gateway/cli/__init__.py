@@ -1,19 +1,18 @@
-"""The command `gateway`: its own subcommands, one file each, and those of other packages.
+"""The command `gateway`: its own subcommands, and those of other packages.
 
 Exit status 2 means that the configuration is wrong.
 """
 
+import platform
 from collections.abc import Sequence
 
 import click
 
 from gateway import __version__
 from gateway.cli.check import check
-from gateway.cli.completion import completion
 from gateway.cli.keys import keys
 from gateway.cli.serve import serve
 from gateway.cli.token import token
-from gateway.cli.version import version
 
 
 GROUP = "gateway.commands"
@@ -80,6 +79,31 @@ def _unavailable(name: str, reason: str) -> click.Command:
 @click.version_option(__version__, message="%(version)s")
 def main() -> None:
     """Events from a ZeroMQ bus to WebSocket clients."""
+
+
+@click.command()
+def version() -> None:
+    """Print the versions of the gateway and of Python."""
+    click.echo(f"neurograph-gateway {__version__} (Python {platform.python_version()})")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print a script that makes SHELL complete commands, options, and channels of a running gateway.
+
+    \b
+    bash: eval "$(gateway completion bash)"      in ~/.bashrc
+    zsh:  eval "$(gateway completion zsh)"       in ~/.zshrc, after compinit
+    fish: gateway completion fish | source       in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    command = context.find_root().command
+    click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
 for command in (serve, check, token, keys, completion, version):

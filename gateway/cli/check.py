@@ -1,4 +1,4 @@
-"""`gateway check`: validate the configuration and say what the gateway would do."""
+"""`gateway check`: validates the configuration and says what the gateway would do."""
 
 import errno
 import resource
@@ -13,7 +13,7 @@ from gateway.config import Config, History, example
 
 
 FILES_RESERVED = 64 + 256
-"""Open files that the gateway needs besides one per client, those for other requests among them."""
+"""Open files that the gateway needs besides one per client, including those for other requests."""
 
 
 def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -29,63 +29,69 @@ def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> 
     is_eager=True,
     expose_value=False,
     callback=_print_example,
-    help="Print an annotated configuration file with all settings, and do nothing else.",
+    help="Print an annotated configuration file with all settings, and exit.",
 )
 @configured
 def check(config: Config) -> None:
-    """Validate the configuration and say what `gateway serve` would do with it.
+    """Validate the configuration, and print what `gateway serve` would do with it.
 
-    The exit status is 2 if the configuration is wrong, else 0; warnings go to standard error.
+    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error.
     """
-    _try_key(config)
-    about_keys = [*_about_keys(config), *_about_certificate(config)]
+    _read_token_key(config)
+    more = [*_bus_key_warnings(config), *_certificate_warnings(config)]
     for line in described(config):
         click.echo(line)
-    for warning in (*warnings(config), *about_keys):
+    for warning in (*warnings(config), *more):
         click.echo(f"warning: {warning}", err=True)
 
 
 def described(config: Config) -> Iterator[str]:
-    """What the gateway would do, a line for each thing."""
+    """Yield what the gateway would do, line by line."""
     clients, sessions, end = config.clients, config.sessions, config.shutdown
     host = f"[{config.host}]" if ":" in config.host else config.host
     at = f"{host}:{config.port or '<any free port>'}"
     s = "s" if config.tls.cert_file else ""
     yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
-    yield f"let in      {_let_in(config)}"
+    yield f"allow       {_allowed(config)}"
     for endpoint in config.connect:
         yield f"connect to  {endpoint}, where a publisher binds"
     if config.bind:
         yield f"bind        {config.bind}, where publishers connect"
     if config.bus.curve_key_file:
         yield f"CURVE       with the key in {config.bus.curve_key_file}"
-    yield f"keep        {_kept(config.history)} per channel, {config.ingest.channels_max} channels at most"
+    yield (
+        f"keep        {_kept(config.history)} per channel, for at most "
+        f"{config.ingest.channels_max} channels"
+    )
     for name, own in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(own)}"
     yield (
-        f"clients     {clients.connections_max} at most, each with {clients.subscriptions_max} "
+        f"clients     at most {clients.connections_max}, each with at most {clients.subscriptions_max} "
         f"subscriptions; pinged every {clients.heartbeat_seconds:g} s"
     )
     if config.workers > 1:
-        yield f"workers     {config.workers} processes hold them; another takes in the events"
+        yield f"workers     {config.workers} processes serve the clients; one more receives the events"
     yield (
-        f"sessions    {sessions.disconnected_max} lost ones are remembered for {sessions.ttl_seconds:g} s, "
-        f"each with {sessions.messages_max} personal messages"
+        f"sessions    kept for {sessions.ttl_seconds:g} s after a disconnect, at most "
+        f"{sessions.disconnected_max}, each with at most {sessions.messages_max} personal messages"
     )
-    yield f"shutdown    within {end.timeout_seconds:g} s; clients come back over {end.reconnect_spread_seconds:g} s"
+    yield (
+        f"shutdown    within {end.timeout_seconds:g} s; clients reconnect within "
+        f"{end.reconnect_spread_seconds:g} s"
+    )
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
 
 
-def _let_in(config: Config) -> str:
+def _allowed(config: Config) -> str:
     auth = config.auth
     if not auth.required:
-        return f"everybody, as {auth.unauthenticated_role}"
+        return f"every client, with the role {auth.unauthenticated_role}"
     source = next(
         name
         for name in ("secret", "secret_file", "public_key_file", "jwks_url")
         if getattr(auth, name)
     )
-    return f"who brings a token for auth.{source}; others as anonymous"
+    return f"clients with a token verified by auth.{source}; others have the role anonymous"
 
 
 def _kept(history: History) -> str:
@@ -94,7 +100,7 @@ def _kept(history: History) -> str:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What would go wrong on this machine now, or is hardly what was meant."""
+    """Yield what would fail on this machine now, or is probably a mistake."""
     if problem := _unavailable(config.host, config.port):
         yield f"port: {problem}"
     if config.bind.startswith("tcp://"):
@@ -111,35 +117,35 @@ def warnings(config: Config) -> Iterator[str]:
     needed = config.clients.connections_max + FILES_RESERVED
     if files != resource.RLIM_INFINITY and files < needed:
         yield (
-            f"clients.connections_max: {config.clients.connections_max} clients need {needed} open "
-            f"files, this process may have {files}; raise it (ulimit -Hn) or lower the setting"
+            f"clients.connections_max: {config.clients.connections_max} clients need {needed} open files, "
+            f"but the limit is {files}; raise the limit (ulimit -Hn) or lower the setting"
         )
     if config.ingest.payload_bytes_max > config.bus.message_bytes_max:
         yield (
-            "ingest.payload_bytes_max: payloads beyond bus.message_bytes_max "
-            f"({config.bus.message_bytes_max}) never arrive"
+            f"ingest.payload_bytes_max: {config.ingest.payload_bytes_max} is above "
+            f"bus.message_bytes_max ({config.bus.message_bytes_max}), so such payloads never arrive; raise that, too"
         )
 
 
-def _try_key(config: Config) -> None:
-    """Read the key that tokens are verified with; ConfigError if it cannot be used."""
+def _read_token_key(config: Config) -> None:
+    """Read the key that verifies tokens; ConfigError if it cannot be used."""
     from gateway.auth import verifier  # here, so that other commands start without it
 
     verifier(config.auth)
 
 
-def _about_keys(config: Config) -> list[str]:
-    """What is hardly meant of the bus's keys; ConfigError if one cannot be used."""
+def _bus_key_warnings(config: Config) -> list[str]:
+    """Return what is probably a mistake with the bus's keys; ConfigError if one cannot be used."""
     if not config.bus.curve_key_file:
         return []
-    from gateway.bus import keys  # here, so that who uses no keys needs no zmq
+    from gateway.bus import keys  # here, so that it works without zmq where no keys are used
 
     keys.read(config.bus)
     return list(keys.warnings(config.bus))
 
 
-def _about_certificate(config: Config) -> list[str]:
-    """What clients will not like about the certificate; ConfigError if it cannot be served."""
+def _certificate_warnings(config: Config) -> list[str]:
+    """Return why clients will refuse the certificate; ConfigError if it cannot be used."""
     if not config.tls.cert_file:
         return []
     from gateway.web.sockets import tls
@@ -149,7 +155,7 @@ def _about_certificate(config: Config) -> list[str]:
 
 
 def _unavailable(host: str, port: int) -> str:
-    """Why one cannot listen there, empty if one can. Wildcards and interfaces are not tried."""
+    """Return why the gateway cannot listen there, empty if it can; wildcards are not checked."""
     if host in {"*", "lo"}:
         return ""
     try:

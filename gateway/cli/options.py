@@ -1,4 +1,4 @@
-"""The options that say how the gateway is configured, shared by all commands that need to know."""
+"""The options of all commands that need the gateway's configuration."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _DOCS = {setting.key: f"{setting.doc}  [default: {setting.default_toml}]" for se
 
 
 def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[..., None]:
-    """Give a command the configuration as its first argument; a wrong one ends the program with status 2."""
+    """Pass a command the configuration as its first argument; a wrong one exits with status 2."""
 
     @click.option("--host", help=_DOCS["host"])
     @click.option("--port", help=_DOCS["port"])
@@ -28,14 +28,14 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
     @click.option(
         "--config",
         type=click.Path(path_type=Path),
-        help="TOML file.  [environment: GATEWAY_CONFIG]",
+        help="TOML file with settings.  [environment: GATEWAY_CONFIG]",
     )
     @click.option(
         "--set",
         "assignments",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any other setting, as in history.events_max=500 (`gateway check --example` shows all). Repeatable.",
+        help="Any other setting, as in history.events_max=500; `gateway check --example` lists all. Repeatable.",
     )
     @wraps(command)
     def wrapper(
@@ -59,7 +59,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
             flags["insecure_allow_remote"] = "true"
         try:
             command(load(config, os.environ, flags), *args, **kwargs)
-        except ConfigError as exc:  # also of what only the command reads, as a file with a key
+        except ConfigError as exc:  # also of files that only the command reads, as keys
             _refuse(exc)
 
     return wrapper
@@ -76,7 +76,7 @@ def _assigned(assignments: tuple[str, ...]) -> dict[str, str | list[str]]:
 
 
 def _refuse(error: ConfigError) -> NoReturn:
-    click.echo("The configuration cannot be used:", err=True)
+    click.echo("The configuration is not valid:", err=True)
     for problem in error.problems:
         click.echo(f"  {problem}", err=True)
     raise SystemExit(2)

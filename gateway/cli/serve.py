@@ -1,4 +1,4 @@
-"""`gateway serve`: the gateway itself."""
+"""`gateway serve`: runs the gateway."""
 
 import sys
 
@@ -12,12 +12,12 @@ from gateway.config import Config
 @click.command()
 @configured
 def serve(config: Config) -> None:
-    """Receive events from the bus and serve them until SIGTERM or SIGINT.
+    """Receive events from the bus and serve them to clients, until SIGTERM or SIGINT.
 
-    A TOML file, GATEWAY_… variables and flags configure it, in rising order. The first signal drains,
-    a second one ends at once.
+    It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
+    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files.
     """
-    # Here, so that `gateway check` and --help start without all that serving needs.
+    # Imported here, so that other commands start faster.
     from gateway import service
     from gateway.workers import supervisor
 

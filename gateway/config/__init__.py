@@ -1,20 +1,18 @@
-"""The configuration: one typed model, from which loading, help, the example and the docs come.
+"""The configuration: one typed model, from which parsing, help, the example file and docs are derived.
 
-    model     every setting: default, limits, unit, one sentence
-    settings  the same one by one
+    model     every setting: default, limits, unit, description
+    settings  the same one by one, and the annotated example file
     sources   a TOML file < the environment < flags, as one flat table of key -> value and origin
-    load      that table -> `Config`, or a `ConfigError` that names everything that is wrong
-    checks    what one value cannot know about another
-    example   the annotated file
+    load      that table -> `Config`, or a `ConfigError` that lists all problems
+    checks    checks that need more than one setting
 
-A setting is named by its key path (``clients.heartbeat_seconds``), in messages as in files and flags.
+A setting is named by its key path (``clients.heartbeat_seconds``) in messages, files and flags.
 """
 
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.example import example
 from gateway.config.load import load
 from gateway.config.model import Config, History, Role
-from gateway.config.settings import Setting, settings
+from gateway.config.settings import Setting, example, settings
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What one value cannot know about another, and which addresses are safe to use."""
+"""Checks that need more than one setting, and which addresses are safe."""
 
 import re
 import socket
@@ -15,16 +15,14 @@ from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
 
 
 _SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, less its final zero
-_REMOTE = "is reached from other machines, and nobody is authenticated"
-_REMOTE_REMEDY = (
-    "{} or, if this is meant, set insecure_allow_remote = true (--insecure-allow-remote)"
-)
+_REMOTE = "can be reached from other machines without authentication"
+_REMOTE_REMEDY = "{}, or set insecure_allow_remote = true (--insecure-allow-remote) to allow it"
 _SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2
 _DNS_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
-    """Everything that is wrong with values that are fine one by one; `origins` by key path."""
+    """Return what is wrong with settings that are valid by themselves; `origins` are by key path."""
     return [
         Problem(key, reason, remedy, origins.get(key, ""))
         for key, reason, remedy in (
@@ -34,41 +32,49 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
             *_curve(config),
             *_auth(config),
             *_roles(config),
-            *_door(config),
+            *_http(config),
         )
     ]
 
 
 def without_own_bind(config: Config) -> Config:
-    """The same without the default `bind` if that is one of the endpoints to connect to."""
+    """Return the configuration without the default `bind` if `connect` has the same endpoint."""
     taken = _same(config.bind) in map(_same, config.connect)
     return structs.replace(config, bind="") if taken else config
 
 
 def _workers(config: Config) -> Iterator[tuple[str, str, str]]:
     if config.workers > 1 and not hasattr(socket, "SCM_RIGHTS"):
-        yield "workers", "processes cannot hand each other connections here", "leave it at 1"
+        yield (
+            "workers",
+            f"{config.workers} processes need SCM_RIGHTS, which this system lacks",
+            "use 1",
+        )
 
 
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
     if not config.host or any(c.isspace() or c in "/[]" for c in config.host):
-        yield "host", f"{config.host!r} is not a host", "give an address or a name without brackets"
+        yield (
+            "host",
+            f"{config.host!r} is not a host",
+            "expected an address or a host name, without brackets",
+        )
     elif not (config.insecure_allow_remote or config.auth.required or is_loopback(config.host)):
         yield (
             "host",
             f"{config.host!r} {_REMOTE}",
-            _REMOTE_REMEDY.format("configure auth, or stay on 127.0.0.1,"),
+            _REMOTE_REMEDY.format("configure auth, use 127.0.0.1"),
         )
     for endpoint in config.connect:
         if problem := _endpoint_problem(endpoint, any_port=False):
-            yield "connect", f"{endpoint!r} {problem}", "write tcp://host:port or ipc:///path"
+            yield "connect", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
     if not config.bind:
         return
     if problem := _endpoint_problem(config.bind, any_port=True):
         yield (
             "bind",
             f"{config.bind!r} {problem}",
-            'write tcp://host:port or ipc:///path, or "" for none',
+            'expected tcp://HOST:PORT, ipc:///PATH or "" for none',
         )
     elif config.bind.startswith("tcp://") and not config.insecure_allow_remote:
         host = config.bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -76,51 +82,57 @@ def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
             yield (
                 "bind",
                 f"{config.bind!r} {_REMOTE}",
-                _REMOTE_REMEDY.format(
-                    "configure bus.curve_key_file and bus.curve_client_keys_dir,"
-                ),
+                _REMOTE_REMEDY.format("set bus.curve_key_file and bus.curve_client_keys_dir"),
             )
 
 
 def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     if not config.connect and not config.bind:
-        yield "connect", "there is no endpoint to receive from", "give connect or bind"
+        yield "connect", "there is no endpoint to receive events from", "set connect or bind"
     for endpoint, times in Counter(map(_same, config.connect)).items():
         if times > 1:
             yield (
                 "connect",
-                f"{endpoint!r} is there {times} times",
-                "events would arrive as often; name it once",
+                f"{endpoint!r} is listed {times} times",
+                "list it once: each event would be received as often",
             )
     if "bind" in origins and config.bind and _same(config.bind) in map(_same, config.connect):
         yield (
             "bind",
             f"{config.bind!r} is also in connect",
-            "the gateway would connect to itself; leave one out",
+            "remove one: the gateway would connect to itself",
         )
     if not config.history.on_demand:
         for name, own in config.channels.items():
             if own.on_demand:
                 yield (
                     f"channels.{name}.on_demand",
-                    "ZeroMQ has no subscription to everything but one channel",
-                    "set history.on_demand = true, and on_demand = false for those to be fetched always",
+                    "ZeroMQ cannot subscribe to all channels except one",
+                    "set history.on_demand = true, and on_demand = false for all other channels",
                 )
     for key, own in (
         ("history", config.history),
         *((f"channels.{n}", c) for n, c in config.channels.items()),
     ):
         if own.key and not all(own.key.split(".")):
-            yield f"{key}.key", f"{own.key!r} is no path", 'names joined by dots, as in "data.host"'
+            yield (
+                f"{key}.key",
+                f"{own.key!r} is not a path",
+                'expected names joined by dots, as in "data.host"',
+            )
     bus = config.bus
     if bus.reconnect_seconds_max < bus.reconnect_seconds:
         reason = (
             f"{bus.reconnect_seconds_max} is below bus.reconnect_seconds ({bus.reconnect_seconds})"
         )
-        yield "bus.reconnect_seconds_max", reason, "raise it, or lower the other"
+        yield "bus.reconnect_seconds_max", reason, "raise it, or lower bus.reconnect_seconds"
     if bus.heartbeat_timeout_seconds <= bus.heartbeat_seconds:
         reason = f"{bus.heartbeat_timeout_seconds} is not above bus.heartbeat_seconds ({bus.heartbeat_seconds})"
-        yield "bus.heartbeat_timeout_seconds", reason, "three times the other is usual"
+        yield (
+            "bus.heartbeat_timeout_seconds",
+            reason,
+            "raise it; three times bus.heartbeat_seconds is usual",
+        )
 
 
 def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
@@ -130,17 +142,17 @@ def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
         if config.connect and not bus.curve_server_key_file:
             yield (
                 "bus.curve_server_key_file",
-                "is needed to connect with CURVE",
-                "name the publishers' public key",
+                "is required to connect with CURVE",
+                "name the file with the publishers' public key",
             )
         if config.bind and not bus.curve_client_keys_dir:
             yield (
                 "bus.curve_client_keys_dir",
-                "is needed to bind with CURVE",
+                "is required to bind with CURVE",
                 "name a folder with the publishers' public keys",
             )
     elif bus.curve_server_key_file or bus.curve_client_keys_dir:
-        yield key, "is needed for CURVE", "`gateway keys` makes one"
+        yield key, "is required for CURVE", "make a key with `gateway keys`"
 
 
 def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
@@ -148,25 +160,25 @@ def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
     sources = ("secret", "secret_file", "public_key_file", "jwks_url")
     given = [name for name in sources if getattr(auth, name)]
     if len(given) > 1:
-        yield f"auth.{given[1]}", f"is given beside auth.{given[0]}", "leave one out"
+        yield f"auth.{given[1]}", f"cannot be combined with auth.{given[0]}", "remove one"
     if 0 < len(auth.secret.encode()) < _SECRET_BYTES_MIN:
         yield (
             "auth.secret",
             f"is shorter than {_SECRET_BYTES_MIN} bytes",
-            "take a random one, as from `openssl rand -base64 48`",
+            "use a random one, for example from `openssl rand -base64 48`",
         )
     schemes = ("https://", "http://") if auth.insecure_jwks else ("https://",)
     if auth.jwks_url and not auth.jwks_url.startswith(schemes):
         yield (
             "auth.jwks_url",
-            "is not https",  # without the URL: it may hold a password
-            "use https, or set auth.insecure_jwks = true on a network that you trust",
+            "is not an https URL",  # without the URL: it may hold a password
+            "use https, or set auth.insecure_jwks = true on a trusted network",
         )
     if auth.unauthenticated_role not in config.roles:
         yield (
             "auth.unauthenticated_role",
-            f"{auth.unauthenticated_role!r} is no role",
-            f"one of {', '.join(config.roles)}",
+            f"{auth.unauthenticated_role!r} is not a role",
+            f"expected one of {', '.join(config.roles)}",
         )
 
 
@@ -178,52 +190,56 @@ def _roles(config: Config) -> Iterator[tuple[str, str, str]]:
                 if not (own or is_pattern(pattern)):
                     yield (
                         f"roles.{name}.{action}",
-                        f"{pattern!r} is no pattern of channels",
-                        'names with `*` for a segment or a final `>`, as in "logs.*"',
+                        f"{pattern!r} is not a channel pattern",
+                        'expected a name, with `*` for a segment or a final `>`, as in "logs.*"',
                     )
 
 
-def _door(config: Config) -> Iterator[tuple[str, str, str]]:
+def _http(config: Config) -> Iterator[tuple[str, str, str]]:
     if bool(config.tls.cert_file) != bool(config.tls.key_file):
         missing = "tls.key_file" if config.tls.cert_file else "tls.cert_file"
-        yield missing, "is missing beside the other", "give both, or none"
+        yield missing, "is missing", "set both tls.cert_file and tls.key_file, or none"
     for origin in config.allowed_origins:
         parts = urlsplit(origin)
         whole = parts.scheme in {"http", "https"} and origin == f"{parts.scheme}://{parts.netloc}"
         if origin not in {"*", "null"} and not (whole and parts.hostname):
             yield (
                 "allowed_origins",
-                f"{origin!r} is no origin",
-                'scheme, host and port without a path, as in "https://dash.example:8443"',
+                f"{origin!r} is not a valid origin",
+                "expected scheme://host[:port], without a path",
             )
     for host in config.allowed_hosts:
         if not _DNS_NAME.fullmatch(host):
             yield (
                 "allowed_hosts",
-                f"{host!r} is no host's name",
-                'as in "gateway.example", without a port',
+                f"{host!r} is not a host name",
+                "expected a name without a port",
             )
     for proxy in config.trusted_proxies:
         try:
             ip_network(proxy)
         except ValueError as error:
-            yield "trusted_proxies", str(error), 'an address or a network, as in "10.0.0.0/8"'
+            yield (
+                "trusted_proxies",
+                str(error),
+                'expected an address or a network, as in "10.0.0.0/8"',
+            )
 
 
 def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:
-    """What is wrong with an endpoint, to follow its name; empty if nothing is."""
+    """Return what is wrong with an endpoint, to follow its name; empty if nothing is."""
     scheme, separator, rest = endpoint.partition("://")
     if not separator or scheme not in {"tcp", "ipc"}:
         return "is neither a tcp:// nor an ipc:// endpoint"
     if scheme == "ipc":
         if not rest:
-            return "names no path"
+            return "has no path"
         if len(rest.encode()) > _SOCKET_PATH_BYTES_MAX:
             return f"has a path of more than {_SOCKET_PATH_BYTES_MAX} bytes"
         return ""
     host, _, port = rest.rpartition(":")
     if not host:
-        return "names no host or no port"
+        return "has no host or no port"
     if any_port and port in {"*", "0"}:
         return ""
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -232,7 +248,7 @@ def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+    """Tell whether only this machine can reach an address."""
     if host in {"localhost", "lo"}:
         return True
     try:

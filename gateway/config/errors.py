@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one sentence per setting, with the remedy."""
+"""What is wrong with a configuration: one sentence per setting, with the remedy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ class Problem:
     """One setting that cannot be used."""
 
     key: str
-    """Its key path."""
+    """Its key path, as in ``clients.heartbeat_seconds``."""
     reason: str
     """What is wrong, with the value that was given."""
     remedy: str
     """What to do about it."""
     origin: str = ""
-    """Where the value came from: a file, an environment variable or a flag; empty if from nowhere."""
+    """The file, environment variable or flag that has the value; empty for a default."""
 
     def __str__(self) -> str:
         where = f" [{self.origin}]" if self.origin else ""
@@ -25,7 +25,7 @@ class Problem:
 
 
 class ConfigError(GatewayError):
-    """The configuration cannot be used; ``problems`` has everything that was found, `str()` a line each."""
+    """The configuration cannot be used; ``problems`` has all that is wrong, `str()` a line each."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))

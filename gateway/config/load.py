@@ -1,4 +1,4 @@
-"""From what was given to a `Config`, or to everything that is wrong with it."""
+"""Builds a `Config` from its sources, or reports everything that is wrong with them."""
 
 import math
 import re
@@ -17,11 +17,11 @@ from gateway.core.protocol.channels import is_name
 
 
 _KUBERNETES = (
-    'Kubernetes sets this for a service named "gateway": put `enableServiceLinks: false` '
-    "into the pod's spec, give the service another name, or use --port"
+    'Kubernetes sets this for a service named "gateway": set `enableServiceLinks: false` '
+    "in the pod's spec, rename the service, or use --port"
 )
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def load(
@@ -32,10 +32,10 @@ def load(
     """Read the configuration: a TOML file < ``GATEWAY_…`` variables < flags, named by key path.
 
     Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
-    source replaces are not looked at.
+    source replaces are not checked.
 
     Raises:
-        ConfigError: With a problem for each setting that is unknown or has a value of no use.
+        ConfigError: With a problem for each setting that is unknown or has an invalid value.
     """
     if path is None and environ.get(FILE_VARIABLE):
         path = Path(environ[FILE_VARIABLE])
@@ -69,7 +69,7 @@ def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
 
 
 def _locate(key: str, known: Mapping[str, Setting]) -> tuple[Setting | None, str, str]:
-    """The setting that a key names, and its place: the section ("" = top level) and the field."""
+    """Return the setting that a key names, its section ("" = top level) and its field."""
     section, _, name = key.rpartition(".")
     table, _, entry = section.partition(".")
     if entry and table in tables():
@@ -78,7 +78,7 @@ def _locate(key: str, known: Mapping[str, Setting]) -> tuple[Setting | None, str
 
 
 def _is_entry(table: str, entry: str) -> bool:
-    """Tell whether a table may have an entry of this name; a channel's has dots itself."""
+    """Tell whether a table may have an entry of this name; channels' names may have dots."""
     return is_name(entry) and (table == "channels" or "." not in entry)
 
 
@@ -106,30 +106,30 @@ def _entries(
 
 
 def _parse(kind: inspect.Type, one: Given) -> Value:
-    """The value as its setting's type; a ValueError says why it is none, to follow "<value>"."""
+    """Return the value in its setting's type; a ValueError's text follows "<value>"."""
     match kind:
         case inspect.BoolType():
-            return _truth(one)
+            return _boolean(one)
         case inspect.IntType() | inspect.FloatType():
             return _within(kind, _number(kind, one))
         case inspect.LiteralType(values=words):
             if one.value not in words:
-                raise ValueError(f"is none of {', '.join(map(str, words))}")
+                raise ValueError(f"is not one of {', '.join(map(str, words))}")
             return str(one.value)
         case inspect.VarTupleType():
-            return _texts(one)
+            return _strings(one)
         case _:
             if not isinstance(one.value, str):
-                raise ValueError("is not a text")
+                raise ValueError("is not a string")
             return one.value
 
 
-def _truth(one: Given) -> bool:
+def _boolean(one: Given) -> bool:
     if isinstance(one.value, bool):
         return one.value
-    if not one.text or str(one.value).lower() not in _WORDS:
+    if not one.text or str(one.value).lower() not in _BOOLEANS:
         raise ValueError("is neither true nor false")
-    return _WORDS[str(one.value).lower()]
+    return _BOOLEANS[str(one.value).lower()]
 
 
 def _number(kind: inspect.IntType | inspect.FloatType, one: Given) -> int | float:
@@ -156,12 +156,12 @@ def _within(kind: inspect.IntType | inspect.FloatType, value: float) -> int | fl
     return value
 
 
-def _texts(one: Given) -> tuple[str, ...]:
+def _strings(one: Given) -> tuple[str, ...]:
     value = one.value
     if isinstance(value, str) and one.text:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError("is not a list of texts")
+        raise ValueError("is not a list of strings")
     return tuple(value)
 
 
@@ -185,10 +185,10 @@ def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
         if not _is_entry(table, entry):
             return Problem(
                 key,
-                f"{entry!r} is not a {thing}'s name",
-                "segments of A-Z a-z 0-9 _ - joined by dots"
+                f"{entry!r} is not a valid name of a {thing}",
+                "expected segments of A-Z a-z 0-9 _ - joined by dots"
                 if table == "channels"
-                else "A-Z a-z 0-9 _ -",
+                else "expected A-Z a-z 0-9 _ -",
                 one.origin,
             )
         fields = ", ".join(tables()[table])
@@ -198,5 +198,5 @@ def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
     else:
         names = list(known)
     near = get_close_matches(key, names, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "`gateway check --example` shows all there are"
+    remedy = f"did you mean {near[0]}?" if near else "`gateway check --example` lists all settings"
     return Problem(key, "no such setting", remedy, one.origin)

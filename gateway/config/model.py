@@ -87,6 +87,10 @@ class Ingest(Struct, frozen=True, kw_only=True):
     payload_bytes_max: Annotated[
         int, _number("bytes", "Events with a larger payload are rejected.", least=2)
     ] = 1_048_576
+    nesting_max: Annotated[
+        int,
+        _number("levels", "Events with more deeply nested values are rejected.", least=2, most=512),
+    ] = 128
     channels_max: Annotated[
         int, _number("channels", "Open channels. Events of further topics are rejected.", least=1)
     ] = 1_000

@@ -1,4 +1,4 @@
-"""The model's fields one by one, for whoever reads, prints or documents them."""
+"""The model's fields one by one: to parse them, to document them, and to write the example file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,25 @@ from msgspec import Struct, inspect
 from gateway.config.model import Config, History, Role
 
 
+_HEAD = """\
+# Configuration of the NeuroGraph gateway: every setting with its default. Keep only what you change.
+# Environment variables override this file (GATEWAY_HISTORY_EVENTS_MAX=500), and flags override both
+# (--port 9000, --set history.events_max=500). `gateway check --config FILE` checks the result.
+"""
+_CHANNEL = """\
+# The history of one channel; what is not set here is as in [history].
+# [channels.metrics]
+# events_max = 10000
+
+# Roles, which tokens name in `role` or `roles`. Built-in ones can be changed, others added. The built-in ones:
+"""
+
 Value = str | int | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One field of the model, for whoever reads, prints or documents it."""
+    """One field of the model."""
 
     key: str
     kind: inspect.Type
@@ -25,7 +38,7 @@ class Setting:
     unit: str
     doc: str
     secret: bool = False
-    """Whether its value is never shown."""
+    """Whether its value must never be shown."""
 
     @property
     def variable(self) -> str:
@@ -35,11 +48,11 @@ class Setting:
     @property
     def default_toml(self) -> str:
         """The default as TOML writes it."""
-        return json.dumps(self.default)  # numbers, texts, truth and lists look the same in both
+        return json.dumps(self.default)  # numbers, strings, booleans and lists are written alike
 
 
 def sections() -> dict[str, str]:
-    """The model's sections and what each is about; those of single channels are not among them."""
+    """Return the model's sections and their descriptions, without those of single channels or roles."""
     kinds = {field.name: field.default for field in msgspec.structs.fields(Config)}
     return {
         name: (type(default).__doc__ or "")
@@ -53,7 +66,7 @@ _TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
 
 @cache
 def tables() -> Mapping[str, Mapping[str, Setting]]:
-    """The sections that exist once for each name, as in [channels.metrics], and their fields."""
+    """Return the sections that exist once per name, as in [channels.metrics], with their fields."""
     return {
         table: {setting.key: setting for setting in _settings_of(model, "")}
         for table, model in _TABLES.items()
@@ -61,7 +74,7 @@ def tables() -> Mapping[str, Mapping[str, Setting]]:
 
 
 def settings() -> Iterator[Setting]:
-    """Every setting in the model's order, the sections' after the top level's."""
+    """Yield every setting in the model's order, top level first."""
     yield from _settings_of(Config, "")
     for section in sections():
         yield from _settings_of(type(getattr(Config(), section)), section + ".")
@@ -79,3 +92,35 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
                 doc=(field.type.extra_json_schema or {}).get("description", ""),
                 secret=(field.type.extra or {}).get("secret", False),
             )
+
+
+def example() -> str:
+    """Return a TOML file with every setting, its default and its description."""
+    return "\n".join(_example_lines())
+
+
+def _example_lines() -> Iterator[str]:
+    yield _HEAD
+    described = sections()
+    within = ""
+    for setting in settings():
+        section, _, name = setting.key.rpartition(".")
+        if section != within:
+            within = section
+            yield from ("", f"# {described[section]}", f"[{section}]")
+        yield from _entry(name, setting)
+    yield ""
+    yield _CHANNEL
+    for name, role in Config().roles.items():
+        yield f"# [roles.{name}]"
+        for setting in tables()["roles"].values():
+            value = getattr(role, setting.key)
+            if value:
+                yield f"# {setting.key} = {json.dumps(value)}"
+        yield ""
+
+
+def _entry(name: str, setting: Setting) -> Iterator[str]:
+    unit = f" [{setting.unit}]" if setting.unit else ""
+    yield f"# {setting.doc}{unit}"
+    yield f"{name} = {setting.default_toml}"

@@ -1,4 +1,4 @@
-"""Where values come from: each source becomes a flat table of key path -> value and origin."""
+"""The sources of settings, each read into a flat table: key path -> value and origin."""
 
 import re
 import tomllib
@@ -12,9 +12,9 @@ from gateway.config.settings import settings
 
 FILE_VARIABLE = "GATEWAY_CONFIG"
 _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
-"""What commands that talk to a gateway take from the environment."""
+"""Variables of the commands that talk to a gateway."""
 
-# What Kubernetes sets in every pod beside a service named "gateway": not ours, and no mistake.
+# Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
 _SERVICE_LINK = re.compile(
     r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)"
 )
@@ -22,7 +22,7 @@ _SERVICE_LINK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value as it was given. `text` means that it still has to be read as its setting's type."""
+    """A value as given. `text` means that it must be parsed to its setting's type."""
 
     value: object
     origin: str
@@ -30,7 +30,7 @@ class Given:
 
 
 def from_file(path: Path) -> dict[str, Given]:
-    """The values of a TOML file.
+    """Return the values of a TOML file.
 
     Raises:
         ConfigError: The file cannot be read or is not TOML.
@@ -39,12 +39,12 @@ def from_file(path: Path) -> dict[str, Given]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         reason = f"{path} cannot be read ({exc.strerror})"
-        raise ConfigError([Problem("config", reason, "name a file that can be")]) from exc
+        raise ConfigError(
+            [Problem("config", reason, "check the path and its permissions")]
+        ) from exc
     except ValueError as exc:
         reason = f"{path} is not a TOML file in UTF-8: {exc}"
-        raise ConfigError(
-            [Problem("config", reason, "`gateway check --example` shows one")]
-        ) from exc
+        raise ConfigError([Problem("config", reason, "see `gateway check --example`")]) from exc
     return {key: Given(value, str(path), text=False) for key, value in _flat(document, "")}
 
 
@@ -57,7 +57,7 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """The values of the variables whose name begins with ``GATEWAY_``, known settings or not."""
+    """Return the values of all ``GATEWAY_…`` variables, known settings or not."""
     keys = {setting.variable: setting.key for setting in settings()}
     return {
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
@@ -69,7 +69,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
 
 
 def from_flags(flags: Mapping[str, str | list[str]]) -> dict[str, Given]:
-    """The values of flags, named by their key path."""
+    """Return the values of flags, which are named by key path."""
     return {key: Given(value, f"flag {_flag(key)}", text=True) for key, value in flags.items()}
 
 

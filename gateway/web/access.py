@@ -1,6 +1,6 @@
-"""Who may knock: by which name, from which web page, and from which address.
+"""Which requests are accepted: by host, origin, forwarded address, and framing.
 
-Decisions alone; `gateway.web.app` puts them before every handler.
+Decisions only; `gateway.web.app` makes them before any handler runs.
 """
 
 import re
@@ -24,14 +24,14 @@ _NAME = re.compile(
     r"(?!(0x[0-9a-f]*|[0-9]+)\.?$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?",
     re.ASCII,
 )
-"""A name of DNS, not one that a browser would take for an address, as 127.1 or 0x7f000001."""
+"""A DNS name, but none that a browser reads as an address, such as 127.1 or 0x7f000001."""
 _ORIGIN = re.compile(r"(https?)://([^/?#@\\]+)", re.ASCII)
 _PROTO = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request comes from."""
+    """The client of a request."""
 
     address: str
     scheme: str
@@ -39,7 +39,7 @@ class Caller:
 
 
 class AccessPolicy:
-    """What one configuration lets in."""
+    """The hosts, origins and proxies that a configuration accepts."""
 
     def __init__(self, config: Config) -> None:
         self._names = {"localhost", config.host.lower(), *map(str.lower, config.allowed_hosts)}
@@ -50,49 +50,54 @@ class AccessPolicy:
     def caller(
         self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]
     ) -> Caller:
-        """Say where a request comes from: as a trusted proxy tells, otherwise as the socket does.
+        """Return the client of a request: as a trusted proxy reports it, else the socket's peer.
 
         `forwarded_for` and `forwarded_proto` are the values of the X-Forwarded headers, in order.
         """
         if not (self._proxies and self._trusted(_address(peer))):
             return Caller(peer, scheme)
         last = ",".join(forwarded_proto).rpartition(",")[2].strip().lower()
-        return Caller(self._origin_of(",".join(forwarded_for), peer), _PROTO.get(last, scheme))
+        return Caller(self._client_address(",".join(forwarded_for), peer), _PROTO.get(last, scheme))
 
     def check_host(self, values: Sequence[str], target: str | None) -> str:
-        """Return the request's own host, and its port if that is given, in lower case.
+        """Return the request's host, with its port if that is given, in lower case.
 
-        `values` are the Host headers, `target` is what the request line names beside the path.
+        `values` are the Host headers, `target` is the authority in the request line, if there is one.
 
         Raises:
-            RequestError: There is not exactly one that could be meant, or it is none of ours.
+            RequestError: The host is missing, ambiguous, invalid, or not one of this gateway.
         """
         if len(values) != 1:
-            raise RequestError(ErrorCode.INVALID_FIELD, "Host: exactly one is needed")
+            raise RequestError(
+                ErrorCode.INVALID_FIELD,
+                f"the request has {len(values)} Host headers; expected exactly one",
+            )
         [authority] = values
         host = _host(authority)
         if host is None:
             raise RequestError(
-                ErrorCode.INVALID_FIELD, f"Host: {shown(authority)} is no host with or without port"
+                ErrorCode.INVALID_FIELD,
+                f"Host: {shown(authority)} is not a valid host; expected host[:port]",
             )
         if target is not None and target.lower() != authority.lower():
             raise RequestError(
-                ErrorCode.INVALID_FIELD, "the address in the request line is not that in Host"
+                ErrorCode.INVALID_FIELD,
+                "the host in the request line is not the one in the Host header; send the same in both",
             )
         if not (host in self._names or self._any_name or _address(host.strip("[]"))):
             raise RequestError(
                 ErrorCode.UNKNOWN_HOST,
-                f"this gateway is not called {shown(host)}; the setting `allowed_hosts` says how it is",
+                f"{shown(host)} is not a host of this gateway; add it to the setting `allowed_hosts`",
             )
         return authority.lower()
 
     def check_origin(self, values: Sequence[str], *, scheme: str, host: str) -> str | None:
-        """Return the origin of the web page that makes a request; None if no page does.
+        """Return the origin of the web page that sends a request; None without an Origin header.
 
         `scheme` and `host` make up the request's own origin, see `check_host`.
 
         Raises:
-            RequestError: Pages of this origin may not use the gateway.
+            RequestError: Pages of this origin are not allowed.
         """
         if not values:
             return None
@@ -103,11 +108,11 @@ class AccessPolicy:
             return given
         raise RequestError(
             ErrorCode.FORBIDDEN_ORIGIN,
-            f"pages of {shown(given)} may not use this gateway; the setting `allowed_origins` says whose may",
+            f"the origin {shown(given)} is not allowed; add it to the setting `allowed_origins`",
         )
 
-    def _origin_of(self, forwarded: str, peer: str) -> str:
-        """Return the nearest address that is no proxy of ours; all before it may be made up."""
+    def _client_address(self, forwarded: str, peer: str) -> str:
+        """Return the nearest address that is not a trusted proxy; those before it may be forged."""
         nearest = peer
         for part in reversed(forwarded.split(",")):
             address = _address(part.strip())
@@ -123,67 +128,67 @@ class AccessPolicy:
 
 
 class AddressLimit:
-    """How many clients each address has, and whether one more is too many.
+    """Limits how many clients each address has.
 
-    Those of this machine are not counted: they share one address. Of IPv6 a whole /64 counts as
-    one, as that is what one customer gets.
+    Loopback addresses are not counted: all clients of this machine share one. For IPv6 a whole /64
+    counts as one address, as one customer is assigned that much.
     """
 
     def __init__(self, per_address_max: int) -> None:
         self._per_address_max = per_address_max
-        self._taken: Counter[Address] = Counter()
+        self._counts: Counter[Address] = Counter()
 
-    def full(self, address: str) -> bool:
-        """Tell whether an address has as many clients as it may."""
-        key = _place(address)
-        return key is not None and self._taken[key] >= self._per_address_max
+    def is_reached(self, address: str) -> bool:
+        """Return whether an address has as many clients as it may have."""
+        key = _counted(address)
+        return key is not None and self._counts[key] >= self._per_address_max
 
-    def take(self, address: str) -> None:
-        """Count a client that came in."""
-        if (key := _place(address)) is not None:
-            self._taken[key] += 1
+    def acquire(self, address: str) -> None:
+        """Count a client that was admitted."""
+        if (key := _counted(address)) is not None:
+            self._counts[key] += 1
 
-    def free(self, address: str) -> None:
-        """Count one that left."""
-        if (key := _place(address)) is not None:
-            self._taken[key] -= 1
-            if self._taken[key] <= 0:
-                del self._taken[key]
+    def release(self, address: str) -> None:
+        """Discount a client that has disconnected."""
+        if (key := _counted(address)) is not None:
+            self._counts[key] -= 1
+            if self._counts[key] <= 0:
+                del self._counts[key]
 
 
 def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequence[str]]) -> None:
-    """Refuse what this gateway and one in front of it might read in two ways.
+    """Refuse requests that a proxy could frame differently (request smuggling).
 
-    `has_chunks` is whether the request's version of HTTP knows chunks, that is 1.1 or later;
-    `header` returns the values of a header.
+    `has_chunks` is whether the request's HTTP version has chunked coding: 1.1 and later do. `header`
+    returns the values of a header.
 
     Raises:
-        RequestError: Where the request ends, and what follows it, is open to doubt.
+        RequestError: It is ambiguous where the request ends.
     """
     codings = [one.lower() for one in header("Transfer-Encoding")]
     wrong = ""
     if method == "CONNECT":
-        wrong = "CONNECT: this is no proxy"
+        wrong = "CONNECT is not supported: this is not a proxy"
     elif codings and not (has_chunks and codings == ["chunked"]):
-        wrong = "Transfer-Encoding: chunked alone is understood, and from HTTP/1.1 on"
+        wrong = "Transfer-Encoding must be `chunked` alone, in HTTP/1.1"
     elif header("Upgrade") and (codings or {*header("Content-Length")} - {"0"}):
-        wrong = "Upgrade: a request for another protocol has no body"
+        wrong = "a request with an Upgrade header must not have a body"
     if wrong:
         raise RequestError(ErrorCode.INVALID_FIELD, wrong)
 
 
 def shown(text: str) -> str:
-    """Return text from outside so that it can be put into a sentence."""
+    """Return a client's text, shortened and escaped, for use in a message."""
     return ascii(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
 
 
 def head_bytes(target: str, headers: Iterable[tuple[str, str]]) -> int:
-    """Return about how long the head of a request was: exactly, if it is ASCII."""
+    """Return the size of a request's head, which is exact if it is ASCII."""
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _host(authority: str) -> str | None:
-    """Return the host in a valid authority, in lower case; without user, port may be."""
+    """Return the host of ``host[:port]`` in lower case; None if that is invalid."""
     found = _AUTHORITY.fullmatch(authority)
     if found is None or int(found[2] or 0) > 65535:
         return None
@@ -194,7 +199,7 @@ def _host(authority: str) -> str | None:
 
 
 def _normal(origin: str) -> str | None:
-    """Return an origin without its scheme's own port and in lower case; None if it is none."""
+    """Return an origin in lower case and without its scheme's default port; None if it is invalid."""
     found = _ORIGIN.fullmatch(origin)
     if found is None or _host(found[2]) is None:
         return None
@@ -204,13 +209,16 @@ def _normal(origin: str) -> str | None:
 
 def _address(text: str) -> Address | None:
     try:
-        address = ip_address(text.partition("%")[0])  # a link-local one names its interface
+        address = ip_address(
+            text.partition("%")[0]
+        )  # without the interface of a link-local address
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _place(text: str) -> Address | None:
+def _counted(text: str) -> Address | None:
+    """Return the address or network that a client counts for; None if it is not counted."""
     address = _address(text)
     if address is None or address.is_loopback:
         return None

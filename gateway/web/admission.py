@@ -1,4 +1,4 @@
-"""Who arrives with which wishes, as which session, and what is left behind."""
+"""Admission: reads a connect request, gives a connection its session, and releases it at the end."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
+from aiohttp import web
 
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
@@ -17,22 +18,25 @@ from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.logs import Throttle
-from gateway.web.authentication import audit, of_token
+from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
-from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.connection import Connection, Format, WebSocket
 from gateway.web.sockets.token_deadline import TokenDeadline
 
 
 _SECRET_BYTES = 24
-_USER_CHARS_MAX = 128
-_DIGITS_MAX = 9
+_USER_ID_CHARS_MAX = 128
+_LAST_DIGITS_MAX = 9
+_STARTUP_SPREAD_SECONDS = 1.0
+"""A gateway that has just started is ready soon."""
 _denials = Throttle(count=5, interval_seconds=1.0)
-_SOON_SECONDS = 1.0
-"""A gateway that has just started is soon ready."""
 
 
-def refusal(context: Context, address: str) -> CloseCode | None:
-    """Say why nobody from there is let in now; told on the open connection, as browsers see nothing before."""
+def refusal_code(context: Context, address: str) -> CloseCode | None:
+    """Return why no client from an address is admitted now, or None.
+
+    It is a close code, sent on the open connection: browsers hide the status of an upgrade.
+    """
     if context.draining:
         return CloseCode.RESTART
     if context.refilling():
@@ -40,71 +44,100 @@ def refusal(context: Context, address: str) -> CloseCode | None:
     if len(context.hub.sessions) >= context.config.clients.connections_max:
         context.metrics.refused("clients")
         return CloseCode.TRY_LATER
-    if context.places.full(address):
+    if context.address_limit.is_reached(address):
         context.metrics.refused("address")
         return CloseCode.TRY_LATER
     return None
 
 
 def spread_seconds(context: Context) -> float:
-    """Return over what time clients that are sent away now are asked to come back."""
+    """Return over what time the clients reconnect that are closed now."""
     return (
-        _SOON_SECONDS if context.refilling() else context.config.shutdown.reconnect_spread_seconds
+        _STARTUP_SPREAD_SECONDS
+        if context.refilling()
+        else context.config.shutdown.reconnect_spread_seconds
     )
 
 
+def connect(context: Context, request: web.Request, stream: WebSocket | Format) -> Connection:
+    """Return the connection of a request, closed already if no client is admitted now."""
+    connection = Connection(
+        request,
+        stream,
+        hub=context.hub,
+        heartbeat=context.heartbeat,
+        writers=context.socket_writers,
+        limits=context.config.clients,
+        spread_seconds=spread_seconds(context),
+        now_ns=context.now_ns(),
+    )
+    code = refusal_code(context, connection.address)
+    if code is not None:
+        refuse(context, connection, code)
+    return connection
+
+
+def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
+    """Close a connection that has no session."""
+    connection.close(code)
+    context.metrics.closed(code, 0)
+
+
 async def close_all(context: Context, code: CloseCode) -> None:
-    """Send every client away and wait until all are gone."""
+    """Close every connection, and wait until all are closed."""
     connections = list(context.connections.values())
     for connection in connections:
-        connection.end(code)
-    await asyncio.gather(*(connection.gone() for connection in connections))
+        connection.close(code)
+    await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
 
-async def arrive(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
-    """Give a connection its session: a new one, or the one that its secret opens.
+async def admit(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
+    """Give a connection its session: a new one, or the one that it resumes.
 
-    It is sent away if its user, its address or everybody has too many clients already.
+    If its user, its address or the gateway has too many clients, the connection is closed.
     """
-    if context.registry is not None:
-        await context.registry.arrive(connection, connect_request)
+    if not connection.can_write:
+        return  # it was refused, or ended while its token was verified
+    if context.remote_admission is not None:
+        await context.remote_admission.admit(connection, connect_request)
         return
-    if connection.ending or connection.lost:
-        return  # it went while its token was looked at
     held = context.hub.attached(connect_request, now_ns=context.now_ns())
     if held is None:
-        full = too_many(context, connect_request.identity)
-        # Asked again: others may have come while its token was looked at.
-        refused = CloseCode.USER_LIMIT if full else refusal(context, connection.address)
+        if user_limit_reached(context, connect_request.identity):
+            refused: CloseCode | None = CloseCode.USER_LIMIT
+        else:  # checked again: others were admitted while the token was verified
+            refused = refusal_code(context, connection.address)
         if refused is not None:
-            connection.end(refused)
-            context.metrics.closed(refused, 0)
+            refuse(context, connection, refused)
             return
-    if held is not None:
+    else:
         old = context.connections[held.client_id]
-        old.end(CloseCode.SESSION_TAKEN_OVER)
-        leave(context, old)
-    enter(context, connection, connect_request)
+        old.close(CloseCode.SESSION_TAKEN_OVER)
+        release(context, old)
+    open_session(context, connection, connect_request)
 
 
-def enter(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
-    """Greet a client that may come in; nothing else holds its session."""
-    session = context.hub.connect(connect_request, connection.reader, now_ns=context.now_ns())
-    connection.session = session
+def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
+    """Attach an admitted client's session, and send what it subscribed to.
+
+    No other connection may have the session.
+    """
+    session = context.hub.connect(connect_request, connection.make_reader, now_ns=context.now_ns())
+    connection.attach(session)
     context.connections[session.client_id] = connection
-    context.places.take(connection.address)
+    context.address_limit.acquire(connection.address)
     context.metrics.opened()
-    context.heartbeat.add(connection, now=asyncio.get_running_loop().time())
+    context.heartbeat.monitor(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
         connection.token_deadline = TokenDeadline(connection, context.config.auth, context.now_ns)
-        connection.token_deadline.settle()
-    # With an open door it is anybody, and what anybody does fills logs.
+        connection.token_deadline.restart()
+    # Without authentication anyone can connect, and could fill the log.
     level = logging.DEBUG if context.verifier is None else logging.INFO
-    audit.log(level, "client_connected", address=connection.address, **_who(session))
+    audit.log(level, "client_connected", address=connection.address, **_identity_fields(session))
 
 
-def too_many(context: Context, identity: Identity) -> bool:
-    """Tell whether a user has as many clients as one may have."""
+def user_limit_reached(context: Context, identity: Identity) -> bool:
+    """Return whether a user has as many clients as one user may have."""
     if context.verifier is None or identity.user_id is None:
         return False
     return (
@@ -113,18 +146,22 @@ def too_many(context: Context, identity: Identity) -> bool:
 
 
 async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
-    """Let a connected client bring a token, its first or a newer one."""
+    """Verify the token in a message, and give the client's session its identity."""
     session = connection.session
     try:
         if context.verifier is None:
             raise RequestError(
-                ErrorCode.UNSUPPORTED, "authentication is not configured on this gateway"
+                ErrorCode.UNSUPPORTED, "this gateway has no authentication; connect without a token"
             )
-        identity = await of_token(context, message.token, address=connection.address)
+        identity = await identity_of_token(context, message.token, address=connection.address)
         if session is None or session is not connection.session:
-            return  # it went meanwhile
-        if not await _may_become(context, session, identity):
-            raise RequestError(ErrorCode.FORBIDDEN, "this user has too many clients already")
+            return  # the connection ended meanwhile
+        if not await _allows_identity(context, session, identity):
+            raise RequestError(
+                ErrorCode.FORBIDDEN,
+                f"the user has {context.config.clients.connections_per_user_max} clients already "
+                "(`clients.connections_per_user_max`); close one first",
+            )
         if session is not connection.session:
             return
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
@@ -132,27 +169,30 @@ async def authenticate(context: Context, connection: Connection, message: messag
         if session is not None:
             session.refuse(error, message.id)
         return
-    audit.info("client_authenticated", address=connection.address, **_who(session))
+    audit.info("client_authenticated", address=connection.address, **_identity_fields(session))
     if connection.token_deadline is not None:
-        connection.token_deadline.settle()
+        connection.token_deadline.restart()
 
 
-async def _may_become(context: Context, session: Session, identity: Identity) -> bool:
-    if context.registry is not None:
-        return await context.registry.may_become(session, identity)
-    return session.user_id == identity.user_id or not too_many(context, identity)
+async def _allows_identity(context: Context, session: Session, identity: Identity) -> bool:
+    if context.remote_admission is not None:
+        return await context.remote_admission.allows_identity(session, identity)
+    return session.user_id == identity.user_id or not user_limit_reached(context, identity)
 
 
-def denied(session: Session, channels: Sequence[str]) -> None:
-    """Write down what somebody wanted to follow and may not."""
+def log_denied(session: Session, channels: Sequence[str]) -> None:
+    """Write channels to the audit log that a client may not subscribe to."""
     suppressed = _denials.allow(session.client_id, now=time.monotonic())
     if suppressed is not None:
         audit.warning(
-            "subscription_denied", channels=channels, suppressed=suppressed, **_who(session)
+            "subscription_denied",
+            channels=channels,
+            suppressed=suppressed,
+            **_identity_fields(session),
         )
 
 
-def _who(session: Session) -> dict[str, object]:
+def _identity_fields(session: Session) -> dict[str, object]:
     identity = session.identity
     return {
         "client_id": session.client_id,
@@ -161,10 +201,10 @@ def _who(session: Session) -> dict[str, object]:
     }
 
 
-def leave(context: Context, connection: Connection, *, remember: bool = True) -> None:
-    """Release everything that a connection held; once, whoever comes first.
+def release(context: Context, connection: Connection, *, remember: bool = True) -> None:
+    """Detach a connection's session and free what it used; further calls have no effect.
 
-    Its session can be taken up again if it is to be remembered.
+    The session can be resumed if it is to be remembered.
     """
     session = connection.session
     if session is None:
@@ -175,28 +215,31 @@ def leave(context: Context, connection: Connection, *, remember: bool = True) ->
     now_ns = context.now_ns()
     code = connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
-    context.heartbeat.remove(connection)
+    context.heartbeat.stop_monitoring(connection)
     del context.connections[session.client_id]
-    context.places.free(connection.address)
+    context.address_limit.release(connection.address)
     context.hub.disconnect(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     context.metrics.closed(code, seconds)
 
 
-def read(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
-    """Read what a client brings with its address; with an open door also who it says it is.
+def read_connect_request(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
+    """Read the query parameters of a connect; `user_id` counts only without authentication.
 
     Raises:
-        RequestError: A parameter is not what it should be.
+        RequestError: A parameter is invalid.
     """
     user_id = query.get("user_id") or None
-    if user_id is not None and len(user_id) > _USER_CHARS_MAX:
+    if user_id is not None and len(user_id) > _USER_ID_CHARS_MAX:
         raise RequestError(
-            ErrorCode.INVALID_FIELD, f"user_id: at most {_USER_CHARS_MAX} characters"
+            ErrorCode.INVALID_FIELD,
+            f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted",
         )
     if identity.is_open:
         identity = replace(identity, user_id=user_id)
     elif user_id not in {None, identity.user_id}:
-        raise RequestError(ErrorCode.INVALID_FIELD, "user_id: here a token says who it is")
+        raise RequestError(
+            ErrorCode.INVALID_FIELD, "user_id: is not the token's user; leave it out"
+        )
     return ConnectRequest(
         client_id=str(uuid.uuid4()),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
@@ -209,16 +252,13 @@ def read(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
     )
 
 
-def at(connect_request: ConnectRequest, since: Mapping[str, Position]) -> ConnectRequest:
-    """Return the same arrival at other positions."""
-    return replace(connect_request, since=since)
-
-
 def _last(text: str | None) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
-        raise RequestError(ErrorCode.INVALID_FIELD, "last: a whole number of events")
+    if not (text.isascii() and text.isdigit() and len(text) <= _LAST_DIGITS_MAX):
+        raise RequestError(
+            ErrorCode.INVALID_FIELD, f"last: {text[:40]!r} is not a whole number of events"
+        )
     return int(text)
 
 
@@ -239,5 +279,5 @@ def _since(text: str | None) -> dict[str, Position] | None:
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(
             ErrorCode.INVALID_FIELD,
-            f'since: {error}; it is JSON like {{"metrics": {{"epoch": "...", "offset": 12}}}}',
+            f'since: {error}; expected JSON like {{"metrics": {{"epoch": "...", "offset": 12}}}}',
         ) from error

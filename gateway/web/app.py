@@ -1,4 +1,4 @@
-"""The application: which address is served by what, and to whom."""
+"""The application: the routes, behind the checks that every request passes first."""
 
 import re
 
@@ -8,20 +8,18 @@ from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
 from gateway.web.access import AccessPolicy, check_framing, head_bytes
-from gateway.web.authentication import admin, identified, subscriber
+from gateway.web.authentication import restricted
 from gateway.web.context import CONTEXT, Context
-from gateway.web.endpoints import page, rest, schemas
-from gateway.web.endpoints.sse import events
-from gateway.web.endpoints.websocket import websocket
+from gateway.web.endpoints import schemas
 from gateway.web.problems import SERVER, Handler, problem, problems
+from gateway.web.routes import ROUTES
 from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE
 
 
 log = logger("gateway.http")
 
-API = "/api/v1/websocket"
 _BODY_SLACK_BYTES = 4096
-"""What a broadcast may hold beside its event."""
+"""The most that a broadcast's body may hold beside its event."""
 _PREFLIGHT_SECONDS = 600
 _ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID"
 _AUTHORITY_OF_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
@@ -30,65 +28,50 @@ _COUNTED: dict[ErrorCode, Refused] = {
     ErrorCode.FORBIDDEN_ORIGIN: "origin",
 }
 
-_DOOR: web.AppKey[AccessPolicy] = web.AppKey("door", AccessPolicy)
-_LOGGED: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
+_ACCESS_POLICY: web.AppKey[AccessPolicy] = web.AppKey("access policy", AccessPolicy)
+_REFUSALS: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
 _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
-"""The origin of the page that makes a request, if it may."""
+"""The origin of the web page that sends a request, once it has been allowed."""
 
 
-def build(context: Context, *, forward: Handler | None = None) -> web.Application:
-    """Put the application together; `forward` answers REST, where another process knows more."""
-
-    def whole(handler: Handler) -> Handler:
-        return handler if forward is None else forward
-
+def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
+    """Return the application; `proxy`, if given, answers the routes that workers proxy."""
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
-    app = web.Application(middlewares=[problems, _knock], client_max_size=body_bytes_max)
+    app = web.Application(middlewares=[problems, _guard], client_max_size=body_bytes_max)
     app[CONTEXT] = context
-    app[_DOOR] = AccessPolicy(context.config)
-    app[_LOGGED] = Throttle(count=1, interval_seconds=1.0)
-    app.on_response_prepare.append(_sign)
-    app.add_routes(
-        [
-            web.get("/", page.page),
-            web.get("/ws", websocket, allow_head=False),
-            web.get("/events", identified(events), allow_head=False),
-            web.get(f"{API}/status", whole(admin(rest.status))),
-            web.get(f"{API}/channels", whole(identified(rest.channels))),
-            web.get(f"{API}/channels/{{channel}}", whole(subscriber(rest.channel))),
-            web.get(f"{API}/channels/{{channel}}/events", whole(subscriber(rest.history))),
-            web.get(f"{API}/channels/{{channel}}/presence", whole(subscriber(rest.presence))),
-            web.get(f"{API}/rejections", whole(admin(rest.rejections))),
-            web.get(f"{API}/publishers", whole(admin(rest.publishers))),
-            web.post(f"{API}/broadcast", whole(identified(rest.broadcast))),
-            web.get("/metrics", whole(admin(rest.metrics))),
-            web.get("/healthz", whole(rest.health)),
-            web.get("/readyz", whole(rest.readiness)),
-            web.get("/openapi.json", schemas.openapi),
-            web.get("/asyncapi.json", schemas.asyncapi),
-        ]
-    )
+    app[schemas.ROUTES] = ROUTES
+    app[_ACCESS_POLICY] = AccessPolicy(context.config)
+    app[_REFUSALS] = Throttle(count=1, interval_seconds=1.0)
+    app.on_response_prepare.append(_add_headers)
+    for route in ROUTES:
+        handler = restricted(route.access, route.handler)
+        if proxy is not None and route.is_proxied:
+            handler = proxy
+        if route.method == "GET":
+            app.router.add_get(route.path, handler, allow_head=not route.is_stream)
+        else:
+            app.router.add_route(route.method, route.path, handler)
     return app
 
 
 @web.middleware
-async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let in whom the door lets in; behind it `remote` and `scheme` are the client's own."""
-    door, headers = request.app[_DOOR], request.headers
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what the access policy refuses; handlers see the client's own `remote` and `scheme`."""
+    policy, headers = request.app[_ACCESS_POLICY], request.headers
     peer, scheme = request.remote or "", request.scheme
 
     def header(name: str) -> list[str]:
         return headers.getall(name, [])
 
-    caller = door.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
+    caller = policy.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
         if head_bytes(request.raw_path, headers.items()) > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
-        host = door.check_host(header("Host"), _authority(request.raw_path))
-        origin = door.check_origin(header("Origin"), scheme=caller.scheme, host=host)
-    except RequestError as refused:
-        return _refused(request, refused, caller.address)
+        host = policy.check_host(header("Host"), _authority(request.raw_path))
+        origin = policy.check_origin(header("Origin"), scheme=caller.scheme, host=host)
+    except RequestError as error:
+        return _refuse(request, error, caller.address)
     if origin is not None:
         request[_ORIGIN] = origin
         missed = request.match_info.http_exception
@@ -100,24 +83,24 @@ async def _knock(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _authority(target: str) -> str | None:
-    """Return what a request line names beside the path, if it does."""
+    """Return the authority in a request line, or None if that has only a path."""
     if target.startswith("/") or target == "*":
         return None
     found = _AUTHORITY_OF_TARGET.match(target)
     return found[1] if found else target
 
 
-def _refused(request: web.Request, refused: RequestError, address: str) -> web.Response:
-    """Answer whom the door does not let in, and end the connection: nothing more is read from it."""
-    reason = _COUNTED.get(refused.code)
+def _refuse(request: web.Request, error: RequestError, address: str) -> web.Response:
+    """Answer with a problem and close the connection: nothing more is read from it."""
+    reason = _COUNTED.get(error.code)
     if reason is not None:
         request.app[CONTEXT].metrics.refused(reason)
-        suppressed = request.app[_LOGGED].allow(reason, now=request.loop.time())
+        suppressed = request.app[_REFUSALS].allow(reason, now=request.loop.time())
         if suppressed is not None:
             log.info(
-                "request_refused", reason=refused.message, address=address, suppressed=suppressed
+                "request_refused", reason=error.message, address=address, suppressed=suppressed
             )
-    response = problem(refused.code, refused.message)
+    response = problem(error.code, error.message)
     response.force_close()
     return response
 
@@ -127,7 +110,7 @@ def _is_preflight(request: web.Request) -> bool:
 
 
 def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
-    """Say what a page of another origin may ask here (Fetch standard, CORS-preflight)."""
+    """Answer a CORS preflight with the methods and headers that a page may use (Fetch standard)."""
     headers = {
         "Access-Control-Allow-Methods": ", ".join(sorted(missed.allowed_methods)),
         "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
@@ -136,14 +119,14 @@ def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    if response.status == 101:  # it is kept for as long as the connection lasts
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if response.status == 101:  # its headers stay in memory for as long as the connection
         return
     headers = response.headers
     headers["Server"] = SERVER
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
     if "Upgrade" in request.headers:
-        response.force_close()  # one in front of us may take the rest for something else
+        response.force_close()  # a proxy may take what follows for another protocol
     if _ORIGIN in request:
         headers["Access-Control-Allow-Origin"] = request[_ORIGIN]

@@ -1,11 +1,12 @@
-"""Who asks: the token that a request brings, and whom it makes of its bearer.
+"""The caller's identity, from the token in a request, and which callers an address serves.
 
-A token comes in the `Authorization` header; from browsers, which cannot set it, as the WebSocket
-subprotocol ``bearer.<token>`` beside ``neurograph``; and in ``?token=`` where that is switched on.
+A token is in the `Authorization` header; browsers, which cannot set that header for a WebSocket, send
+it as the subprotocol ``bearer.<token>`` beside ``neurograph``. ``?token=`` works if `auth.query_token`
+is on.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
+from gateway.web.problems import Handler
 
 
 audit = logger("gateway.audit")
@@ -24,41 +26,54 @@ _BEARER = "bearer."
 _refusals = Throttle(count=5, interval_seconds=1.0)
 
 IDENTITY: web.RequestKey[Identity] = web.RequestKey("identity", Identity)
-"""Who asks, for handlers that answer to some more than to others."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""The caller, for the handlers of all addresses that are not `Access.OPEN`."""
 
 
-async def of_request(request: web.Request) -> Identity:
-    """Return who makes a request.
+class Access(Enum):
+    """Which callers an address serves."""
+
+    OPEN = "anyone"
+    IDENTIFIED = "permitted"
+    """Callers with a valid token or none; the handler checks what their permissions allow."""
+    SUBSCRIBER = "subscriber"
+    """Callers that may subscribe to the channel in the address."""
+    ADMIN = "admin"
+
+
+async def identity_of_request(request: web.Request) -> Identity:
+    """Return the identity of the caller, from the `Authorization` header or ``?token=``.
 
     Raises:
-        RequestError: It brings a token that is not valid, or none that can be read.
+        RequestError: The token is invalid, or the header is not one that carries a token.
     """
     context = request.app[CONTEXT]
-    token = of_header(request)
+    token = bearer_token(request)
     if token is None and context.config.auth.query_token:
         token = request.query.get("token")
-    return await of_token(context, token, address=request.remote or "")
+    return await identity_of_token(context, token, address=request.remote or "")
 
 
-def of_header(request: web.Request) -> str | None:
-    """Return the token in a request's header, if it has one.
+def bearer_token(request: web.Request) -> str | None:
+    """Return the token in the `Authorization` header, if there is one and tokens are used.
 
     Raises:
-        RequestError: The header says something else.
+        RequestError: The header has another scheme.
     """
     text = request.headers.get("Authorization")
     if text is None or request.app[CONTEXT].verifier is None:
         return None
     scheme, _, token = text.partition(" ")
     if scheme.lower() != "bearer":
-        raise RequestError(ErrorCode.UNAUTHORIZED, "the header is `Authorization: Bearer <token>`")
+        raise RequestError(
+            ErrorCode.UNAUTHORIZED,
+            "the scheme of the Authorization header is not supported; "
+            "expected `Authorization: Bearer <token>`",
+        )
     return token.strip()
 
 
-def of_subprotocol(request: web.Request) -> str | None:
-    """Return the token among a request's subprotocols, if there is one."""
+def subprotocol_token(request: web.Request) -> str | None:
+    """Return the token among the WebSocket subprotocols that a client offers, if there is one."""
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     for one in map(str.strip, offered.split(",")):
         if one.startswith(_BEARER):
@@ -66,11 +81,11 @@ def of_subprotocol(request: web.Request) -> str | None:
     return None
 
 
-async def of_token(context: Context, token: str | None, *, address: str) -> Identity:
-    """Return whom a token makes of its bearer; without one, or with an open door, it is anybody.
+async def identity_of_token(context: Context, token: str | None, *, address: str) -> Identity:
+    """Verify a token and return its identity; without a token, or a verifier, the anonymous one.
 
     Raises:
-        RequestError: The token is not valid, or the keys to tell are not to be had now.
+        RequestError: The token is invalid, or the keys to verify it cannot be fetched now.
     """
     if context.verifier is None or token is None:
         return context.policy.anonymous
@@ -83,38 +98,25 @@ async def of_token(context: Context, token: str | None, *, address: str) -> Iden
                 "token_refused", address=address, reason=error.reason, suppressed=suppressed
             )
         code = ErrorCode.UNAVAILABLE if error.temporary else ErrorCode.UNAUTHORIZED
-        raise RequestError(code, str(error)) from None  # what it was stays in our log
+        raise RequestError(code, str(error)) from None  # the cause is only for our log
 
 
-def identified(handler: Handler) -> Handler:
-    """Serve everybody, and tell the handler who it is."""
-
-    async def serve(request: web.Request) -> web.StreamResponse:
-        request[IDENTITY] = await of_request(request)
-        return await handler(request)
-
-    return serve
-
-
-def admin(handler: Handler) -> Handler:
-    """Serve those who may see the gateway's own state."""
+def restricted(access: Access, handler: Handler) -> Handler:
+    """Return a handler that serves only callers with this access."""
+    if access is Access.OPEN:
+        return handler
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        (await of_request(request)).require_admin()
-        return await handler(request)
-
-    return serve
-
-
-def subscriber(handler: Handler) -> Handler:
-    """Serve those who may follow the channel in the address."""
-
-    async def serve(request: web.Request) -> web.StreamResponse:
-        identity = request[IDENTITY] = await of_request(request)
-        name = request.match_info["channel"]
-        if not is_name(name):
-            raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a channel's name")
-        identity.require(Action.SUBSCRIBE, name)
+        identity = request[IDENTITY] = await identity_of_request(request)
+        if access is Access.ADMIN:
+            identity.require_admin()
+        elif access is Access.SUBSCRIBER:
+            name = request.match_info["channel"]
+            if not is_name(name):
+                raise RequestError(
+                    ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name"
+                )
+            identity.require(Action.SUBSCRIBE, name)
         return await handler(request)
 
     return serve

@@ -1,4 +1,4 @@
-"""What every handler needs, handed in by the service under one key."""
+"""What the handlers of all requests share, stored in the application under one key."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +15,16 @@ from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.metrics import Metrics
+from gateway.runtime import ProcessUsage
 from gateway.web.access import AddressLimit
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.writers import Sockets
+from gateway.web.sockets.writers import SocketWriters
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """How one endpoint of the bus is, for status and readiness."""
+    """The state of one bus endpoint, for status and readiness."""
 
     endpoint: str
     mode: str
@@ -33,17 +34,17 @@ class EndpointStatus:
     peers: int
     received: int
     reopened: int
-    """How often the socket was replaced after the link ended for good."""
+    """How often the socket was replaced after its link had ended for good."""
     last_event_seconds: float | None
-    """How long ago the last message came; None before the first."""
+    """Seconds since the last message; None before the first."""
     refused: int = 0
-    """Handshakes that failed."""
+    """How many handshakes failed."""
     problem: str = ""
-    """Why the last one did; empty once one succeeded."""
+    """Why the last one failed; empty after a success."""
 
 
-class Present(Protocol):
-    """A client that is connected, to whichever process."""
+class ConnectedClient(Protocol):
+    """A client that is connected to this process or to another one of the gateway."""
 
     @property
     def client_id(self) -> str: ...
@@ -63,25 +64,25 @@ class Present(Protocol):
     def buffered(self) -> int: ...
 
 
-class Registry(Protocol):
-    """Who knows all clients, where this process does not."""
+class RemoteAdmission(Protocol):
+    """Admission by the process that knows all clients, if this one does not."""
 
-    async def arrive(self, connection: Connection, connect_request: ConnectRequest) -> None:
-        """Let a client in, or send it away."""
+    async def admit(self, connection: Connection, connect_request: ConnectRequest) -> None:
+        """Give a connection its session, or close it."""
         ...
 
-    async def may_become(self, session: Session, identity: Identity) -> bool:
-        """Tell whether a user may have this client among its clients, and count it."""
+    async def allows_identity(self, session: Session, identity: Identity) -> bool:
+        """Return whether a client may take an identity on, which then counts as its user's."""
         ...
 
 
 async def _nothing() -> None:
-    """Figures of this process are always those of now."""
+    """The statistics of this process are always current."""
 
 
 @dataclass(slots=True)
 class Context:
-    """One gateway as its handlers see it; `now_ns` is unix time."""
+    """One gateway as its handlers see it; `now_ns` returns unix time."""
 
     config: Config
     hub: Hub
@@ -93,36 +94,33 @@ class Context:
     heartbeat: ClientHeartbeat
     bus: Callable[[], list[EndpointStatus]]
     unready: Callable[[], list[str]]
-    """Why the gateway is not ready; empty when it is."""
+    """Why the gateway is not ready; empty if it is."""
     policy: Policy
     verifier: Verifier | None
-    """Who looks at tokens; None while the door is open."""
+    """Verifies tokens; None without authentication."""
     refilling: Callable[[], bool] = lambda: False
     """Whether the logs are still being filled with what publishers hold."""
     draining: bool = False
-    """Whether clients are being sent away."""
+    """Whether all clients are being closed, and none is admitted."""
+    process: ProcessUsage = field(default_factory=ProcessUsage)
     connections: dict[str, Connection] = field(default_factory=dict)
-    """Open WebSocket connections by client id."""
-    registry: Registry | None = None
-    """Who knows all clients, if that is another process."""
-    present: Callable[[], Sequence[Present]] = field(init=False)
-    """All clients that are connected, to whichever process."""
-    refresh: Callable[[], Awaitable[None]] = _nothing
-    """Waits for figures of now from other processes."""
-    places: AddressLimit = field(init=False)
-    """How many of them each address has."""
-    sockets: Sockets = field(init=False)
-    """How they are written to."""
+    """Connections with a session, by client id."""
+    remote_admission: RemoteAdmission | None = None
+    connected_clients: Callable[[], Sequence[ConnectedClient]] = field(init=False)
+    """All clients of the gateway, those of other processes too."""
+    refresh_statistics: Callable[[], Awaitable[None]] = _nothing
+    """Waits for current statistics from other processes."""
+    address_limit: AddressLimit = field(init=False)
+    socket_writers: SocketWriters = field(init=False)
     compressor: Compressor = field(init=False)
-    """Who compresses messages for those who take them so."""
 
     def __post_init__(self) -> None:
         self.compressor = Compressor(
             self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed
         )
-        self.sockets = Sockets(self.hub.fanout, io_uring=self.config.fanout.io_uring)
-        self.places = AddressLimit(self.config.clients.connections_per_address_max)
-        self.present = lambda: list(self.connections.values())
+        self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
+        self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
+        self.connected_clients = lambda: list(self.connections.values())
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -15,7 +15,7 @@ log = logger("gateway.http")
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 SERVER = "neurograph-gateway"
-"""What answers are signed with: the gateway, not the versions of what it is made of."""
+"""The `Server` header: the name alone, without versions of libraries."""
 
 _KEPT_HEADERS = ("Allow", "Upgrade", "Connection")
 _BY_STATUS = {
@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Problem(msgspec.Struct, kw_only=True):
-    """What went wrong; `code` is the same word that ``error`` messages use."""
+    """An error; `code` is the word that ``error`` messages use too."""
 
     type: str
     title: str
@@ -41,11 +41,11 @@ class Problem(msgspec.Struct, kw_only=True):
 
 
 def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.Response:
-    """Return the response that tells a caller what to mend."""
+    """Return the response for an error; `detail` says what is wrong and what to do."""
     status = status or code.status
     document = Problem(
         type="about:blank",
-        title=HTTPStatus(status).phrase,  # what RFC 9457, section 4.2.1, asks of about:blank
+        title=HTTPStatus(status).phrase,  # as RFC 9457, section 4.2.1, requires for about:blank
         status=status,
         detail=detail,
         code=code.word,
@@ -65,7 +65,7 @@ def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.R
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into a problem; what we did not foresee stays with us."""
+    """Answer exceptions with problems; unexpected ones are logged, and not shown."""
     try:
         return await handler(request)
     except RequestError as error:
@@ -73,7 +73,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        error.__traceback__ = None  # aiohttp keeps the error, and its frames hold the connection
+        error.__traceback__ = (
+            None  # aiohttp keeps the exception, and its frames keep the connection
+        )
         code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
         response = problem(code, _detail(request, error), status=error.status)
         response.headers.update(
@@ -81,20 +83,27 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         )
         return response
     except UnicodeEncodeError:
-        return problem(ErrorCode.INVALID_FIELD, "the request's head has more than ASCII in it")
+        return problem(
+            ErrorCode.INVALID_FIELD,
+            "the request's head is not ASCII; percent-encode other characters",
+        )
     except (web.RequestPayloadError, ConnectionError):
-        return problem(ErrorCode.INVALID_JSON, "the body broke off before its end")
+        return problem(
+            ErrorCode.INVALID_JSON, "the body is incomplete; send as much as Content-Length says"
+        )
     except Exception:
         log.exception("request_failed", method=request.method, path=request.path)
-        return problem(ErrorCode.INTERNAL, "the gateway failed; its log says more")
+        return problem(
+            ErrorCode.INTERNAL, "an internal error occurred; the gateway's log has the details"
+        )
 
 
 def _detail(request: web.Request, error: web.HTTPException) -> str:
     match error:
         case web.HTTPNotFound():
-            return f"nothing is served at {request.path[:128]!r}; the address / says what is"
+            return f"{request.path[:128]!r} is not served; see the address / for what is"
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return f"{request.method[:32]!r} is not served here; {allowed} is"
+            return f"{request.method[:32]!r} is not supported at this address; use {allowed}"
         case _:
             return error.text or error.reason

@@ -87,12 +87,12 @@ class Clients:
         """Admit a client or refuse it; a session that another connection holds is released first."""
         context, now_ns = self._context, time.time_ns()
         request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
-        refused = admission.refusal(context, who.address)
+        refused = admission.refusal_code(context, who.address)
         held = self._hub.attached(request, now_ns=now_ns)
         if refused is None and held is not None:
             self._takeovers.start(self._take_over(self._clients[held.client_id], child, who))
             return
-        if refused is None and admission.too_many(context, who.identity):
+        if refused is None and admission.user_limit_reached(context, who.identity):
             refused = CloseCode.USER_LIMIT
         if refused is not None:
             spread = admission.spread_seconds(context)
@@ -102,7 +102,7 @@ class Clients:
         session.reader = Reader(writer=_NoWriter(), on_lag=_nothing)
         self._count(session)
         self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
-        context.places.take(who.address)
+        context.address_limit.acquire(who.address)
         child.pipe.send(messages.Admitted(who.number, state_of(session) if resumed else None))
 
     async def _take_over(self, client: WorkerClient, child: Child, who: messages.Admit) -> None:
@@ -129,7 +129,7 @@ class Clients:
         if not session.identity.may_become(identity):
             return True  # its worker refuses it, and says why
         before = session.user_id
-        if before != identity.user_id and admission.too_many(self._context, identity):
+        if before != identity.user_id and admission.user_limit_reached(self._context, identity):
             return False
         session.identity = identity
         self._hub.store.reassign(session, before)
@@ -182,7 +182,7 @@ class Clients:
 
     def _disconnect(self, client: WorkerClient, change: ClientChange) -> None:
         del self._clients[client.client_id]
-        self._context.places.free(client.address)
+        self._context.address_limit.release(client.address)
         self._hub.disconnect(
             client.session,
             code=change.code or _ABNORMAL,

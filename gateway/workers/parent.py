@@ -23,21 +23,25 @@ class ParentClient:
         self._context = context
         self._hub = context.hub
         self._pipe = pipe
-        context.registry = self
+        context.remote_admission = self
 
-    async def arrive(self, connection: Connection, request: ConnectRequest) -> None:
+    async def admit(self, connection: Connection, request: ConnectRequest) -> None:
         """Ask the parent whether a client may connect, and connect or refuse it."""
         done = asyncio.Event()
 
         def on_answer(answer: messages.AnswerToWorker | None) -> None:
             # At once: what the parent sends to this client next may be in the same segment.
-            if isinstance(answer, messages.Admitted):
-                self._connect(connection, request, answer)
-            elif isinstance(answer, messages.Refused):
-                connection.spread_seconds = answer.spread_seconds
-                connection.end(answer.code)
-                self._context.metrics.closed(answer.code, 0)
-            done.set()
+            try:
+                if isinstance(answer, messages.Admitted):
+                    self._connect(connection, request, answer)
+                elif isinstance(answer, messages.Refused):
+                    connection.spread_seconds = answer.spread_seconds
+                    admission.refuse(self._context, connection, answer.code)
+            except Exception:
+                connection.close(CloseCode.INTERNAL)
+                raise
+            finally:
+                done.set()
 
         self.requests.send(
             lambda number: messages.Admit(
@@ -66,19 +70,19 @@ class ParentClient:
             session.known = state.known
             if state.personal is not None:
                 self._hub.store.log_of(session).load_state(state.personal)
-        if connection.ending or connection.lost or self._context.draining:
+        if not connection.can_write or self._context.draining:
             # The connection was lost while the parent was asked: its session stays as it was.
             session = session or self._hub.new_session(request.client_id, request.identity)
             code = CloseCode.RESTART if self._context.draining else connection.code
             change = ClientChange("client.disconnected", code=code, seconds=0.0)
             self._hub.report(session, change, now_ns=0)
-            connection.end(CloseCode.RESTART)
+            connection.close(CloseCode.RESTART)
             return
         if session is not None:
             self._hub.store.register(session, request.session or "")
-        admission.enter(self._context, connection, request)
+        admission.open_session(self._context, connection, request)
 
-    async def may_become(self, session: Session, identity: Identity) -> bool:
+    async def allows_identity(self, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have one more client."""
         answer = await self.requests.ask(
             lambda number: messages.Identify(number, session.client_id, identity), within=None
@@ -89,6 +93,6 @@ class ParentClient:
         """Close the connection of a client whose session another connection takes over."""
         old = self._context.connections.get(message.client_id)
         if old is not None:
-            old.end(CloseCode.SESSION_TAKEN_OVER)
-            admission.leave(self._context, old)
+            old.close(CloseCode.SESSION_TAKEN_OVER)
+            admission.release(self._context, old)
         self._pipe.send(messages.Released(message.number))

@@ -24,6 +24,7 @@ from msgspec import Struct
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
+from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.session import Session
@@ -62,6 +63,8 @@ class Supervisor:
         self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
         self._children: list[Child] = []
+        self._ending: set[Child] = set()
+        """Those that are lost, and not reaped yet."""
         self._metrics_sum = MetricsSum()
         self._unassigned: deque[socket.socket] = deque()
         """Connections that no worker could take yet."""
@@ -88,8 +91,8 @@ class Supervisor:
         self._hub = context.hub
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
-        context.present = lambda: self._clients.connected
-        context.refresh = self._refresh
+        context.connected_clients = lambda: self._clients.connected
+        context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
 
     async def start(self, runner: web.AppRunner, listener: Listener) -> None:
@@ -101,7 +104,7 @@ class Supervisor:
             OSError: They do not start.
         """
         self._listener = listener
-        listener.take = self._assign
+        listener.on_accepted = self._assign
         await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
@@ -130,7 +133,10 @@ class Supervisor:
         self._tasks.cancel()
         for one in self._children:
             one.close()
-        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in self._children])
+            if not one.ready:
+                one.kill()  # it has no clients
+        ending = [*self._children, *self._ending]
+        await asyncio.gather(*[one.ended(within=_END_SECONDS) for one in ending])
         for accepted in self._unassigned:
             accepted.close()
         self._unassigned.clear()
@@ -175,9 +181,13 @@ class Supervisor:
 
     def _on_lost(self, child: Child) -> None:
         """Do without a worker that has ended, and launch another."""
+        if self._stopping and child in self._children:
+            return  # `stop` gives it time to end by itself
         child.kill()
+        child.close()
+        self._ending.add(child)
         self._tasks.start(self._reap(child))
-        if self._stopping or child not in self._children:
+        if child not in self._children:
             return
         log.error("worker_lost", pid=child.pid, ready=child.ready)
         self._children.remove(child)
@@ -186,8 +196,8 @@ class Supervisor:
         self._tasks.start(self._replace(0.0 if child.ready else _RESTART_SECONDS))
 
     async def _reap(self, child: Child) -> None:
-        child.close()
         await child.ended(within=_END_SECONDS)
+        self._ending.discard(child)
 
     async def _replace(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -230,7 +240,7 @@ class Supervisor:
         """Hand a connection over; it waits here while no worker takes any, and others in the kernel."""
         if self._unassigned or not self._hand_over(accepted):
             if not self._unassigned:
-                self._listener.hold()
+                self._listener.pause_accepting()
                 asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
             self._unassigned.append(accepted)
 
@@ -240,7 +250,7 @@ class Supervisor:
         if self._unassigned:
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._assign_waiting)
         else:
-            self._listener.go_on()
+            self._listener.resume_accepting()
 
     def _hand_over(self, accepted: socket.socket) -> bool:
         """Hand a connection to the worker with the fewest that can take it."""
@@ -277,19 +287,29 @@ class Supervisor:
 
     def _on_messages(self, child: Child, received: list[messages.ToParent]) -> None:
         for message in received:
-            match message:
-                case messages.Ready():
-                    self._on_ready(child)
-                case messages.Admit():
-                    self._clients.admit(child, message)
-                case messages.Identify():
-                    self._clients.identify(child, message)
-                case messages.Changed():
-                    self._clients.on_changed(child, message)
-                case messages.Confirmed():
-                    self._clients.on_confirmed(child, message)
-                case messages.Released() | messages.Reported() | messages.Drained():
-                    child.requests.on_answer(message)
+            try:
+                self._handle(child, message)
+            except Exception:  # one client's failure must not cost the worker's others theirs
+                log.exception("process_message_failed", message_type=type(message).__name__)
+                if isinstance(message, messages.Admit):
+                    child.pipe.send(messages.Refused(message.number, CloseCode.INTERNAL, 0.0))
+                elif isinstance(message, messages.Identify):
+                    child.pipe.send(messages.Identified(message.number, allowed=False))
+
+    def _handle(self, child: Child, message: messages.ToParent) -> None:
+        match message:
+            case messages.Ready():
+                self._on_ready(child)
+            case messages.Admit():
+                self._clients.admit(child, message)
+            case messages.Identify():
+                self._clients.identify(child, message)
+            case messages.Changed():
+                self._clients.on_changed(child, message)
+            case messages.Confirmed():
+                self._clients.on_confirmed(child, message)
+            case messages.Released() | messages.Reported() | messages.Drained():
+                child.requests.on_answer(message)
 
     def _on_ready(self, child: Child) -> None:
         child.ready = True

@@ -28,6 +28,8 @@ log = logs.logger("gateway.workers")
 
 _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
+_REPLICATION = messages.Log | messages.Filled | messages.Evict
+"""Messages that a worker cannot go on without; the failure of another one is its client's alone."""
 
 
 class Worker:
@@ -50,7 +52,7 @@ class Worker:
         self._logs = build_logs(config, epoch=start.epoch)
         fanout = Fanout(self._logs.by_name, epoch=start.epoch)
         self._logs.on_append(fanout.deliver)
-        local = LocalObserver(self._logs, fanout, on_denied=admission.denied)
+        local = LocalObserver(self._logs, fanout, on_denied=admission.log_denied)
         self._observer = WorkerObserver(local, send=pipe.send)
         # Detached sessions are remembered by the parent.
         sessions = msgspec.structs.replace(config.sessions, disconnected_max=0)
@@ -92,7 +94,7 @@ class Worker:
                     self._loop.remove_reader(self._sockets)
                     return
                 for one in found:
-                    self._listener.admit(socket.socket(fileno=one))
+                    self._listener.serve(socket.socket(fileno=one))
                 if not found:  # the kernel closed it, as this process may open no more
                     self._edge.metrics.refused("files")
 
@@ -109,7 +111,12 @@ class Worker:
                 continue
             self._append(entries, epochs)
             entries, epochs = [], {}
-            self._handle(message)
+            try:
+                self._handle(message)
+            except Exception:
+                if isinstance(message, _REPLICATION):
+                    raise  # the two processes' logs could differ from now on
+                log.exception("process_message_failed", message_type=type(message).__name__)
         self._append(entries, epochs)
 
     def _append(self, entries: list[Entry], epochs: dict[str, EpochTable]) -> None:

@@ -18,18 +18,20 @@ from ops.benchmarks.talkers import Failed
 
 
 TRIES = 3
-"""How often a measurement is tried where others have the CPUs; once if time is short."""
+"""Attempts of a measurement while other processes use the CPUs; one with --quick."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="the main ratios, in under 2 minutes")
-    parser.add_argument("--peers", action="store_true", help="other servers, too")
-    parser.add_argument("--only", default="", help="scenarios, as in s1,s3; growth is one")
-    parser.add_argument("--write", action="store_true", help="put tables and plot into docs/")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure the main ratios only, in under 2 minutes"
+    )
+    parser.add_argument("--peers", action="store_true", help="measure other servers, too")
+    parser.add_argument("--only", default="", help="scenarios to measure, as in s1,s3,growth")
+    parser.add_argument("--write", action="store_true", help="write tables and plots into docs/")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # this also stops the servers
     try:
         os.sched_setaffinity(0, {cpus()[1]})
         scenarios = peers.peers_plan() if given.peers else plan(quick=given.quick)

@@ -37,7 +37,7 @@ PHASES: Mapping[str, Sequence[str]] = {
         "writev (libc",
         "sendmsg",
     ),
-    "io_uring and uvloop, around it": ("Ring.", "Batch.", "UVStream", "write (loop.c"),
+    "io_uring and uvloop, around it": ("IoUring.", "RingWriter.", "UVStream", "write (loop.c"),
     "fan-out": ("Fanout.", "Cohort.", "Selection.", "Matches."),
     "validation of events": ("Ingest._fields",),
     "log and numbering": ("Logs.", "ChannelLog.", "Epochs."),
@@ -47,12 +47,12 @@ PHASES: Mapping[str, Sequence[str]] = {
     "the loop around these": ("Hub.", "Service._tick"),
     "everything else": ("",),
 }
-"""What a sample counts for: the first phase of which it has a frame."""
+"""A sample counts for the first phase that has one of its frames."""
 
 
 @dataclass
 class Node:
-    """A function where it was called from: samples in it and below it."""
+    """A function in one call stack: samples in it, and in what it called."""
 
     name: str
     samples: int = 0
@@ -61,7 +61,7 @@ class Node:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.benchmarks.flame", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put tables and pictures into docs/")
+    parser.add_argument("--write", action="store_true", help="write tables and plots into docs/")
     given = parser.parse_args()
     shares = {}
     try:
@@ -91,7 +91,9 @@ def profile(clients: int, rate: int) -> Stacks:
     """
     profiler = shutil.which("py-spy", path=f"{MADE}/venv/bin:{os.environ.get('PATH', '')}")
     if profiler is None:
-        raise NotHere("There is no py-spy: ops/benchmarks/peers/get.sh build/benchmarks gets it")
+        raise NotHere(
+            "py-spy is not installed; ops/benchmarks/peers/get.sh build/benchmarks installs it"
+        )
     with tempfile.TemporaryDirectory() as folder, Stage(gateway()) as stage:
         stage.connect(clients)
         stage.nap(NAP)
@@ -124,7 +126,7 @@ def phases(stacks: Stacks) -> dict[str, float]:
 
 
 def draw(stacks: Stacks) -> str:
-    """Return the samples as a picture (SVG): callers below, the wider the more time."""
+    """Return the samples as a flame graph (SVG): callers below, width is time."""
     root = Node("all")
     for stack, count in stacks.items():
         node = root

@@ -1,4 +1,4 @@
-"""How the cost of a delivery grows: with the rate, the clients, the size of events, the views."""
+"""How the cost of a delivery depends on the rate, the clients, the size of events, and the views."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Views = Callable[[int], Server]
 
 @dataclass(frozen=True)
 class Question:
-    """What is varied. `point` says where a server stands, for one value of it: x and its cost."""
+    """A parameter to vary. `point` measures a server at one value, and returns x and the cost."""
 
     title: str
     values: Sequence[int]
@@ -29,7 +29,7 @@ class Question:
 
 
 def grow(*, write: bool) -> None:
-    """Measure each curve, print and perhaps draw them."""
+    """Measure and print each curve, and draw them if asked to."""
     panels = [Panel(one.title, list(_lines(one))) for one in questions()]
     for panel in panels:
         print(panel.title)
@@ -40,7 +40,7 @@ def grow(*, write: bool) -> None:
 
 
 def questions() -> list[Question]:
-    """Return what is asked of the gateway and of the loop in C."""
+    """Return the parameters to vary, of the gateway and of the loop in C."""
     plain = {one.name: one for one in (limit("tick"), gateway())}
     views: dict[str, Views] = {"sets of channels": _sets, "filters": _filters}
 
@@ -60,19 +60,19 @@ def questions() -> list[Question]:
                  list(plain), lambda name, n: (n, cost(plain[name], 500, 100, n))),
         Question("different views of 1,000 clients, 100 events per second", (1, 10, 100, 1000),
                  list(views), lambda name, n: (n, cost(views[name](n), 1000, 100))),
-        Question("median latency in ms where events gather for 0 to 20 ms; as S1", (0, 2, 5, 10, 20),
+        Question("median latency in ms with batching for 0 to 20 ms; as S1", (0, 2, 5, 10, 20),
                  ("fixed", "adaptive"), latency_and_cost),
     ]  # fmt: skip
 
 
 def _sets(count: int) -> Server:
-    """Every client follows the busy channel, and one of so many others."""
+    """Every client subscribes to the busy channel, and to one of `count` others."""
     texts = [subscribe_to("metrics", f"other.{number}") for number in range(count)]
     return gateway(subscribe=tuple(texts))
 
 
 def _filters(count: int) -> Server:
-    """Every client has one of so many filters; all of them let all events pass."""
+    """Every client has one of `count` filters, all of which match all events."""
     conditions = (f"data.cpu_percent > {number / 1000}" for number in range(count))
     texts = [subscribe_to("metrics", options=f',"filter":"{one}"') for one in conditions]
     return gateway(subscribe=tuple(texts))

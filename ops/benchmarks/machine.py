@@ -1,4 +1,4 @@
-"""The machine: which CPU does what, and what a process used."""
+"""The machine: which CPU runs what, and what a process used."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ _ALLOWED = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(
 
 @contextmanager
 def pinned(*wanted: int) -> Iterator[None]:
-    """Let what is started meanwhile run on these CPUs only."""
+    """Run processes started in this block on these CPUs only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, wanted)
     try:
@@ -43,21 +43,21 @@ def pinned(*wanted: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def is_open(port: int) -> bool:
-    """Tell whether somebody listens on a port of this machine."""
+    """Tell whether a program listens on a port of this machine."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it started."""
+    """Return a process and its descendants."""
     with suppress(psutil.NoSuchProcess):
         head = psutil.Process(pid)
         return [head, *head.children(recursive=True)]
@@ -75,7 +75,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def busy_seconds(cpu: int) -> float:
-    """Return the seconds for which a CPU did something so far, for whomever, to 10 ms."""
+    """Return the seconds for which a CPU was busy so far, with any process, to 10 ms."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
         if name == f"cpu{cpu}":
@@ -94,7 +94,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def description() -> dict[str, str]:
-    """Return what a figure depends on."""
+    """Describe the machine."""
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*:\s*(.+)", info.read_text() if info.exists() else "")
     return {

@@ -1,4 +1,4 @@
-"""Which scenarios there are, on which servers, and what their figures are called."""
+"""The scenarios, their servers, and the names of their figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def batching(kind: str, milliseconds: float) -> Server:
 
 
 def sharing(workers: int) -> Server:
-    """Return the gateway with so many workers, on the CPUs of the load too."""
+    """Return the gateway with workers, on the same CPUs as the load."""
     name = f"gateway, {workers} worker" + "s" * (workers > 1)
     return gateway(f"workers={workers}", name=name, alone=False)
 

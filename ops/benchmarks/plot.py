@@ -1,4 +1,4 @@
-"""Curves and bars as pictures (SVG), on logarithmic scales."""
+"""Plots curves and bars (SVG), on logarithmic scales."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """A few curves over the same axis; the title says what that is."""
+    """A few curves over the same axis, which the title names."""
 
     title: str
     lines: Sequence[Line]
@@ -47,7 +47,7 @@ def bars(title: str, values: Sequence[tuple[str, float]]) -> str:
 
 
 def draw(panels: Sequence[Panel], unit: str) -> str:
-    """Return a picture of all panels; `unit` is what is drawn upwards."""
+    """Return a plot of all panels; `unit` labels the vertical axis."""
     rows = math.ceil(len(panels) / COLUMNS)
     width, height = WIDTH * COLUMNS, HEIGHT * rows + 30
     parts = [*_sheet(width, height, unit)]

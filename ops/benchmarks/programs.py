@@ -1,4 +1,4 @@
-"""The C programs, compiled when they are needed."""
+"""The C programs, compiled on demand."""
 
 import os
 import shutil
@@ -9,15 +9,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MADE = ROOT / "build/benchmarks"
-"""Where all that is made goes; git ignores it, `make clean` removes it."""
+"""The folder of everything that is built; git ignores it, `make clean` removes it."""
 
 
 class NotHere(Exception):
-    """Something that is needed is not on this machine; the text names it and how to get it."""
+    """A required program is not installed; the text names it and how to install it."""
 
 
 def program(name: str) -> str:
-    """Return the path of `load`, `limit` or `publish`, compiled from what its source is now.
+    """Return the path of `load`, `limit` or `publish`, compiled from its current source.
 
     Raises:
         NotHere: There is no C compiler, or it does not take the source.
@@ -30,7 +30,7 @@ def program(name: str) -> str:
     if compiler is None:
         raise NotHere("There is no C compiler (cc). On Debian: apt-get install gcc libc6-dev")
     MADE.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_suffix(f".{os.getpid()}")  # another process may do the same
+    fresh = target.with_suffix(f".{os.getpid()}")  # another process may compile it, too
     command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(fresh), str(sources[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -17,7 +17,7 @@ DOCUMENT = ROOT / "docs/performance.md"
 
 
 def rows(scenario: Scenario, results: Results) -> Iterator[list[str]]:
-    """Return a line for each server: its name and its figures, or why there are none."""
+    """Return a row per server: its name and figures, or why it has none."""
     for number, server in enumerate(results.servers(scenario.name)):
         error = results.error(scenario.name, server)
         if error:
@@ -54,7 +54,7 @@ def show(scenario: Scenario, results: Results) -> None:
 
 
 def remark(results: Results, *, rounds: int) -> str:
-    """Say what the figures depend on: machine, rounds, and how busy others kept it."""
+    """Describe the measurement: the machine, rounds, and the load by other processes."""
     machine = description()
     taken = [one.figures["others"] for one in results.all if "others" in one.figures]
     others = median(taken) if taken else 0.0
@@ -80,7 +80,7 @@ def markdown(plan: Sequence[Scenario], results: Results, *, rounds: int) -> str:
 
 
 def write(name: str, text: str, document: Path = DOCUMENT) -> None:
-    """Put a text between the markers of this name in the document."""
+    """Replace the text between the markers of this name in the document."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, _, rest = document.read_text().partition(begin)
     _, found, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""Figures of several rounds, and what they come to."""
+"""Figures of several rounds, and their medians."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -23,7 +23,7 @@ class Results:
         self.all = list(results)
 
     def servers(self, scenario: str) -> list[str]:
-        """Return who took part, the first being what the others are compared with."""
+        """Return the servers; the others are compared with the first."""
         return list(dict.fromkeys(one.server for one in self.all if one.scenario == scenario))
 
     def error(self, scenario: str, server: str) -> str:

@@ -18,7 +18,7 @@ Measure = Callable[[Server, int], Figures]
 NAP = 500
 """Microseconds that the load sleeps between rounds, unless latency itself is measured."""
 NAP_AT_THE_EDGE = 2000
-"""The same where the highest rate is looked for; the bound on latency is far above."""
+"""The same for searches of the highest rate; the bound on latency is far above."""
 
 
 def steady(clients: int, rate: float, seconds: float, *, size: int = 200) -> Measure:
@@ -34,7 +34,7 @@ def steady(clients: int, rate: float, seconds: float, *, size: int = 200) -> Mea
 
 
 def figures(run: Run) -> Figures:
-    """Return what every run at a rate tells."""
+    """Return the figures of a run at a rate."""
     return {
         "cpu": run.cpu_per_million,
         "p50": run.taken.p50_ms,
@@ -100,12 +100,12 @@ def many_views() -> Server:
 
 
 def one_view() -> Server:
-    """Return the gateway with clients that all follow the same channels, as many as they do there."""
+    """Return the gateway with clients of one set of channels, as large as those of `many_views`."""
     return gateway(name="gateway, one view", subscribe=(subscription(topics_of(SETS // 2), ""),))
 
 
 def views_are_complete(run: Run) -> bool:
-    """Tell whether plain sets got all, filtered ones the half that passes, and paced ones some."""
+    """Tell whether plain clients got all events, filtered ones half, and those with a rate some."""
     if run.taken.closed:
         return False
     alone = len(run.taken.groups) == 1
@@ -151,7 +151,7 @@ def views(seconds: float, *, start: float) -> Measure:
 
 
 def crowd(clients: int, idle_seconds: float) -> Measure:
-    """What clients hold and use while nothing happens, and how soon one event is with all."""
+    """Memory and CPU of idle clients, and the time until one event reached all."""
 
     def measure(server: Server, tries: int) -> Figures:
         with Stage(server) as stage:
@@ -174,10 +174,10 @@ def crowd(clients: int, idle_seconds: float) -> Measure:
 
 
 def arriving(clients: int, there: int, rate: int) -> Measure:
-    """Many clients that follow a quiet channel come at once, while events flow to those there."""
+    """Many clients connect at once, while events are delivered to others."""
 
     def measure(server: Server, tries: int) -> Figures:
-        del tries  # a crowd comes once
+        del tries  # measured once
         with Stage(server) as stage:
             stage.connect(there)
             others = stage.crowd("--text", subscribe_to("status"))
@@ -201,7 +201,7 @@ def arriving(clients: int, there: int, rate: int) -> Measure:
 
 
 def quiet(clients: int, rate: int, seconds: float) -> Measure:
-    """Latency while there is little to do: of events, and of clients that connect one by one."""
+    """Latency under little load: of events, and of clients that connect one by one."""
 
     def measure(server: Server, tries: int) -> Figures:
         with Stage(server) as stage:

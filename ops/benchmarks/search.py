@@ -1,4 +1,4 @@
-"""The highest rate that a server holds."""
+"""The highest rate that a server sustains."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from ops.benchmarks.stage import OTHERS_MAX, Run, Stage
 
 
 STEP = 1.1
-"""Rates are powers of this: how exact the answer is."""
+"""Rates are powers of this, which is the precision of the result."""
 _LEAP = 4
 _EXPONENT_MAX = 140
 
@@ -44,7 +44,7 @@ class Search:
         self._runs: dict[int, Run] = {}
 
     def highest(self, p99_ms: float, *, start: float) -> Run | None:
-        """Return the run at the highest rate held, None if there is none."""
+        """Return the run at the highest sustained rate, None if there is none."""
         verdicts: dict[int, bool] = {}
 
         def holds(exponent: int) -> bool:
@@ -64,7 +64,6 @@ class Search:
         return self._runs[low] if verdicts.get(low) else None
 
     def end(self) -> None:
-        """End the server."""
         if self._stage is not None:
             self._stage.__exit__(None, None, None)
             self._stage = None
@@ -78,7 +77,7 @@ class Search:
                 return True
             if run.others < OTHERS_MAX:
                 return False
-            run = None  # others had the CPU: that says nothing of the server
+            run = None  # other processes used the CPU: the run says nothing about the server
         return False
 
     def _is_good(self, run: Run, p99_ms: float) -> bool:

@@ -1,4 +1,4 @@
-"""The servers that can be measured, and how each is started and spoken to."""
+"""The servers that can be measured: how each is started, and its protocol."""
 
 import sys
 from collections.abc import Mapping

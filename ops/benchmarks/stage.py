@@ -1,4 +1,4 @@
-"""One server with its publisher and its load: started, measured, ended."""
+"""One server with its publisher and load: starts, measures and stops them."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ from ops.benchmarks.talkers import Connected, Failed, Published, Taken, Talker
 START_SECONDS = 60.0
 PROBES = 20
 OTHERS_MAX = 0.05
-"""Where others took a larger share of a CPU, it is measured again."""
+"""If other processes used a larger share of a CPU, the measurement is repeated."""
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
 
 
@@ -87,7 +87,7 @@ class Stage:
         for name, text in self.server.files.items():
             (self._folder / name).write_text(self._fill(text))
         binds = self.server.publish[0] == "zmtp"
-        if binds:  # a server that fetches from the publisher finds it; any other is found by it
+        if binds:  # the publisher binds for servers that connect, and connects to others
             self.publisher = self._talker("publish", *self.server.publish, *self._publish)
         self._start()
         try:
@@ -178,11 +178,11 @@ class Stage:
         raise Failed(f"{self.server.name}: events do not reach all of {clients} clients")
 
     def nap(self, microseconds: int) -> None:
-        """Let the load read less often: it gets cheaper, and latencies that much longer."""
+        """Make the load read less often, which costs less CPU and adds to latencies."""
         self.load.ask(f"nap {microseconds}", object)
 
     def measure(self, rate: float, count: int, *, quiet_ms: int = 1500, max_ms: int = 5000) -> Run:
-        """Publish so many events at a rate per second; wait until all have come or no more do."""
+        """Publish events at a rate per second; wait until all arrived, or no more do."""
         self.load.ask("reset", object)
         before, busy, start = self.cpu_seconds(), _busy(), time.monotonic()
         published = self.publisher.ask(f"run {rate} {count}", Published)
@@ -193,16 +193,16 @@ class Stage:
         return Run(rate, taken, published, used, max(*others, 0.0) / seconds)
 
     def calm(self, rate: float, count: int, *, tries: int) -> Run:
-        """Measure until others left the CPUs to it, so often at most; return the calmest run."""
+        """Repeat a measurement until other processes used little CPU; return the least disturbed run."""
         runs: list[Run] = []
         while len(runs) < tries and all(run.others > OTHERS_MAX for run in runs):
             runs.append(self.measure(rate, count, quiet_ms=5000, max_ms=20_000))
         return min(runs, key=lambda run: run.others)
 
     def cpu_seconds(self) -> float:
-        """Return what the server used so far."""
+        """Return the CPU seconds that the server used so far."""
         return cpu_seconds(self.process.pid)
 
     def memory_bytes(self) -> int:
-        """Return what the server holds."""
+        """Return the server's resident memory."""
         return memory_bytes(self.process.pid)

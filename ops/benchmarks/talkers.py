@@ -11,11 +11,11 @@ from ops.benchmarks.machine import cpus, pinned
 
 
 class Failed(Exception):
-    """A server did not do its part; the text says which."""
+    """A server or program failed; the text names it."""
 
 
 class Connected(msgspec.Struct):
-    """What the load says of clients that it connected; times until the upgrade is answered."""
+    """The load's figures of connecting clients; times until the answer to the upgrade."""
 
     open: int
     failed: int
@@ -47,7 +47,7 @@ class Taken(msgspec.Struct):
 
 
 class Published(msgspec.Struct):
-    """What the publisher says of a run."""
+    """The publisher's figures of a run."""
 
     published: int
     rate: float

@@ -13,6 +13,7 @@ from tests.support.addresses import free_port
 from tests.support.command import environment, run
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 async def test_bash_completes_commands_options_and_channels(
@@ -35,7 +36,7 @@ async def test_bash_completes_commands_options_and_channels(
             ["bash", "-c", line, "bash", "gateway", *words],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=scaled(DEADLINE_SECONDS),
             env=variables,
             check=True,
         )

@@ -589,13 +589,13 @@ def test_a_bind_beyond_this_machine_needs_curve_or_the_flag(ring: Ring) -> None:
     secured = run_here("check", *bind, *settings(binding(ring, "core")))
 
     assert (plain.returncode, meant.returncode, secured.returncode) == (2, 0, 0)
-    assert "bind: 'tcp://*:5556' is reached from other machines" in plain.stderr
+    assert "bind: 'tcp://*:5556' can be reached from other machines" in plain.stderr
 
 
 def test_a_key_that_cannot_be_used_is_named_by_check_and_at_the_start(ring: Ring) -> None:
     garbage = ring.folder / "garbage"
     garbage.write_text('curve\n  public-key = "hush"\n  secret-key = "hush"\n')
-    whole = {**binding(ring, "core"), "bus.curve_server_file": ring.public("core")}
+    whole = {**binding(ring, "core"), "bus.curve_server_key_file": ring.public("core")}
     assert run_here("check", *settings(whole)).returncode == 0
     listing = ring.listing("spoilt", "core")
     (listing / "broken.key").write_text("hush")

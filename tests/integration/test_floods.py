@@ -87,7 +87,7 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
     peers = [RawPeer(gateway.port) for _ in range(count)]
     dribbling = [asyncio.create_task(dribble(peer)) for peer in peers]
     try:
-        async with undisturbed(bus, witness, "a"), asyncio.timeout(scaled(full(12, 10))):
+        async with undisturbed(bus, witness, "a"), asyncio.timeout(scaled(DEADLINE_SECONDS)):
             for _ in range(10):
                 other = await connect("a", to=gateway)
                 await other.until("event", channel="a")

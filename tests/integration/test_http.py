@@ -66,6 +66,7 @@ async def test_the_status_tells_counts_and_clients(
     assert {
         "version",
         "uptime_seconds",
+        "process",
         "ready",
         "connections",
         "subscriptions",
@@ -78,6 +79,9 @@ async def test_the_status_tells_counts_and_clients(
     assert (status["ready"], status["connections"], status["subscriptions"]) == (True, 2, 3)
     assert status["version"] == ada.hello["server"]["version"]
     assert 0 <= status["uptime_seconds"] < 600
+    assert status["process"]["cpu_percent"] >= 0
+    assert status["process"]["memory_bytes"] > 10_000_000
+    assert status["process"]["open_files"] > 5
     links = {link["endpoint"]: link for link in status["bus"]}
     assert (links[gateway.bus_in]["mode"], links[gateway.bus_in]["received"]) == ("bind", 1)
     assert (links[gateway.bus_out]["mode"], links[gateway.bus_out]["received"]) == ("connect", 0)
@@ -206,7 +210,15 @@ async def test_history_names_what_is_gone(
     other = await gateway.get_json(f"{path}?since=another:50")
     future = await gateway.get_json(f"{path}?since={evicted['epoch']}:5000")
 
-    assert evicted["gap"] == {"from": 51, "to": 80, "reason": "evicted"}
+    assert evicted["gap"] == {
+        "type": "gap",
+        "channel": "h",
+        "epoch": evicted["epoch"],
+        "count": 30,
+        "from": 51,
+        "to": 80,
+        "reason": "evicted",
+    }
     assert list(range(81, 101)) == [e["offset"] for e in evicted["events"]]
     assert "epoch" == other["gap"]["reason"] == future["gap"]["reason"]
     assert list(range(81, 101)) == [e["offset"] for e in other["events"]]

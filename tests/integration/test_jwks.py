@@ -64,7 +64,7 @@ async def made(clock: Clock) -> AsyncIterator[Make]:
 
         def make(server: KeyServer, **settings: Any) -> Verifier:
             auth = Auth(jwks_url=server.url, insecure_jwks=True, **settings)
-            checks = Verifier(auth, Jwks(server.url, seconds=300, clock=clock))
+            checks = Verifier(auth, Jwks(server.url, refresh_seconds=300, clock=clock))
             stack.push_async_callback(checks.close)
             return checks
 
@@ -224,8 +224,8 @@ async def test_keys_are_fetched_before_anybody_asks(made: Make, server: KeyServe
 async def test_keys_are_fetched_again_before_they_are_stale_and_until_that_works(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "FETCH_SECONDS_APART", 0.01)
-    checks = Verifier(Auth(), Jwks(server.url, seconds=0.05))
+    monkeypatch.setattr(jwks, "FETCH_INTERVAL_SECONDS_MIN", 0.01)
+    checks = Verifier(Auth(), Jwks(server.url, refresh_seconds=0.05))
     checks.start()
     await eventually(lambda: server.requests >= 3)
     assert "alice" == await result(checks, FIRST.token())
@@ -255,12 +255,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
 BIG = b'{"keys": [' + b" " * 1_100_000 + b"]}"
 
 BAD: dict[str, tuple[Act, str]] = {
-    "hangs": (hangs, "no whole answer within"),
-    "drips its headers": (drips(OK + b"X: y\r\n" * 1_000), "no whole answer within"),
-    "drips its keys": (drips(OK + b"\r\n" + b" " * 10_000), "no whole answer within"),
+    "hangs": (hangs, "no complete answer within"),
+    "drips its headers": (drips(OK + b"X: y\r\n" * 1_000), "no complete answer within"),
+    "drips its keys": (drips(OK + b"\r\n" + b" " * 10_000), "no complete answer within"),
     "promises more": (
         drips(OK + b'Content-Length: 99\r\n\r\n{"keys":[]}'),
-        "no whole answer within",
+        "no complete answer within",
     ),
     "hangs up": (sends(b""), "no answer (ServerDisconnectedError)"),
     "speaks another language": (sends(b"220 mail.example ESMTP\r\n"), "no answer ("),
@@ -274,19 +274,19 @@ BAD: dict[str, tuple[Act, str]] = {
     "answers 404": (says(b'{"keys":[]}', "404 Not Found"), "status 404"),
     "answers 204": (sends(b"HTTP/1.1 204 No Content\r\n\r\n"), "status 204"),
     "answers 304": (sends(b"HTTP/1.1 304 Not Modified\r\n\r\n"), "status 304"),
-    "has a page": (says("<html>Sign in</html>"), "an answer that is no JSON"),
-    "has nothing": (says(b""), "an answer that is no JSON"),
-    "has noise": (says(b"\xff\x00" * 1_000), "an answer that is no JSON"),
-    "nests": (says(b"[" * 500_000), "an answer that is no JSON"),
+    "has a page": (says("<html>Sign in</html>"), "the answer is not JSON"),
+    "has nothing": (says(b""), "the answer is not JSON"),
+    "has noise": (says(b"\xff\x00" * 1_000), "the answer is not JSON"),
+    "nests": (says(b"[" * 500_000), "the answer is not JSON"),
     "compresses": (
         says(gzip.compress(b" " * 10_000_000), headers={"Content-Encoding": "gzip"}),
-        "an answer that is no JSON",
+        "the answer is not JSON",
     ),
-    "has more than it may": (says(BIG), "an answer of more than 1048576 bytes"),
-    "has no end": (Floods(OK + b"\r\n"), "an answer of more than 1048576 bytes"),
-    "has 101 keys": (has([SECOND.jwk] * 101), "an answer of more than 100 keys"),
+    "has more than it may": (says(BIG), "the answer has more than 1048576 bytes"),
+    "has no end": (Floods(OK + b"\r\n"), "the answer has more than 1048576 bytes"),
+    "has 101 keys": (has([SECOND.jwk] * 101), "the answer has more than 100 keys"),
     **{
-        f"has {body}": (says(body), "an answer that is no set of keys")
+        f"has {body}": (says(body), "the answer is not a JWK set")
         for body in ("[]", "null", "5", '"keys"', "{}", '{"keys": {}}', '{"keys": null}')
     },
 }

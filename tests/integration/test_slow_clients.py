@@ -169,7 +169,7 @@ def _stuck(peer: RawPeer) -> bool:
 async def test_a_client_that_stalls_for_too_long_is_closed(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
-    """After stall_seconds_max it is closed as slow_consumer (4000) and all that it held is released."""
+    """After clients.stall_timeout_seconds it is closed as slow_consumer (4000) and all that it held is released."""
     gateway = await launch(settings={**HOLDS_500, "clients.stall_timeout_seconds": 0.5})
     bus = await publisher(gateway.bus_in)
     peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)

@@ -338,9 +338,9 @@ def _garbled(folder: Path) -> Files:
 WRONG: dict[str, tuple[Callable[[Path], Files], str]] = {
     "mismatched": (_mismatched, "two.key is not the key of"),
     "encrypted": (_encrypted, "is encrypted"),
-    "swapped": (_swapped, "holds no certificate"),
+    "swapped": (_swapped, "has no certificate"),
     "missing": (_missing, "nowhere.pem cannot be read"),
-    "garbled": (_garbled, "OpenSSL does not take"),
+    "garbled": (_garbled, "OpenSSL cannot use"),
 }
 
 

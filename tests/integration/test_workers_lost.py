@@ -476,5 +476,5 @@ async def test_a_port_that_is_taken_is_said_before_any_worker_starts(launch: Lau
         with pytest.raises(AssertionError, match="does not listen"):
             await asyncio.to_thread(gateway.start)
         assert 1 == gateway.process.wait(scaled(DEADLINE_SECONDS))
-    assert any("cannot start" in line for line in gateway.lines)
+    assert any("cannot_start" in line for line in gateway.lines)
     assert not any("worker" in line for line in gateway.lines)

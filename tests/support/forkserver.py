@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -33,15 +34,6 @@ from typing import TextIO
 
 
 PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
-_PRELOADED = (
-    "gateway.service",
-    "gateway.workers.supervisor",
-    "gateway.cli.following",
-    "gateway.cli.publishing",
-    "neurograph_client",
-    "neurograph_publisher",
-    "uvloop",
-)
 _ROOT = Path(__file__).resolve().parents[2]
 _LENGTH = struct.Struct("!I")
 _NUMBER = struct.Struct("!i")
@@ -291,8 +283,11 @@ def _writer(descriptor: int, *, at_once: bool, errors: str) -> TextIO:
 
 
 def _main(connection: int) -> None:
-    for name in _PRELOADED:
-        importlib.import_module(name)
+    for package in map(importlib.import_module, PACKAGES):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    importlib.import_module("uvloop")  # which the gateway imports when it runs
     gc.collect()
     gc.freeze()
     request = _Server(socket.socket(fileno=connection)).serve()

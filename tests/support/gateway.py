@@ -117,11 +117,14 @@ class Gateway:
         self.url = ""
         self._ending = False
         errors, written = os.pipe()
-        self._stderr = os.fdopen(errors, encoding="utf-8", errors="replace")
         try:
             self.process = self._start_process(written)
+        except BaseException:
+            os.close(errors)
+            raise
         finally:
             os.close(written)
+        self._stderr = os.fdopen(errors, encoding="utf-8", errors="replace")
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -131,6 +134,7 @@ class Gateway:
             )
         if not self.url:
             self.process.kill()
+            self._wait_exit()
             raise AssertionError(f"the gateway does not listen:\n{self.log_tail()}")
         self._wait_ready()
         return self

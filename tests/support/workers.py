@@ -18,6 +18,14 @@ def workers(gateway: Gateway) -> list[psutil.Process]:
     return psutil.Process(gateway.process.pid).children()
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended; its parent may take note of its end at any moment."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def holder(gateway: Gateway, client: ws.Client) -> psutil.Process:
     """The worker that has the other end of a client's socket."""
     port = client._ws.get_extra_info("sockname")[1]
@@ -57,7 +65,7 @@ async def replaced(gateway: Gateway, victim: psutil.Process) -> None:
     gateway.errors_expected = True
 
     async def whole() -> bool:
-        pids = [one.pid for one in workers(gateway) if one.status() != psutil.STATUS_ZOMBIE]
+        pids = [one.pid for one in workers(gateway) if runs(one)]
         return victim.pid not in pids and len(pids) == 2 and started(gateway, 3)
 
     await eventually(whole)

@@ -54,7 +54,7 @@ class Driver:
             backoff=Backoff(first, most),
             buffer=buffer,
             on_state=on_state,
-            timeout=5,
+            timeout=60,
         )
         self.start(self._run())
         await asyncio.sleep(0)

@@ -72,13 +72,15 @@ class Reader:
     Unless the reader is live, `cursors` has the place reached in each channel; a channel that is not
     in it has opened since, and is read from its beginning. `latest_only` has the channels of which the
     reader first gets the current values, with the place up to which. The reader is `full` while its
-    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag.
+    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_failure`
+    when it was removed as its events could not be read: its client may resume.
     """
 
     __slots__ = (
         "cursors",
         "full",
         "latest_only",
+        "on_failure",
         "on_lag",
         "personal",
         "served",
@@ -92,10 +94,12 @@ class Reader:
         *,
         writer: Writer,
         on_lag: Callable[[], object],
+        on_failure: Callable[[], object] = lambda: None,
         personal: ChannelLog | None = None,
     ) -> None:
         self.writer = writer
         self.on_lag = on_lag
+        self.on_failure = on_failure
         self.personal = personal
         self.full = False
         self.state = ReaderState.DETACHED

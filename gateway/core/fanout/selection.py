@@ -20,7 +20,7 @@ Filters = tuple[Filter, ...]
 NumberedEntry = tuple[int, Entry]
 """An entry and its index in the batch, by which entries of several channels are put in order."""
 
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+_decoder = msgspec.json.Decoder(dict[str, object])
 _number = itemgetter(0)
 
 
@@ -50,12 +50,20 @@ class Matches:
         found = self._evaluated.get(filter_)
         if found is None:
             if self._events is None:
-                self._events = [_decode(e.json) if e.is_event else None for e in self._entries]
+                self._events = [_members(e) if e.is_event else None for e in self._entries]
             matches, before = filter_.matches, filter_.errors
             found = [event is None or matches(event) for event in self._events]
             self._evaluated[filter_] = found
             self.errors += filter_.errors - before
         return found
+
+
+def _members(entry: Entry) -> dict[str, object]:
+    """Return an event's members; none if it cannot be decoded, so that no filter can decide on it."""
+    try:
+        return _decoder.decode(entry.json)
+    except msgspec.DecodeError:  # ingest rejects such events; one must not cost others theirs
+        return {}
 
 
 class Selection:

@@ -12,6 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.core.ingest import publishers
+from gateway.core.ingest.payload import (
+    EXPONENT,
+    MANY_DIGITS,
+    SHAPE,
+    check_nesting,
+    check_numbers,
+)
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
@@ -35,6 +42,8 @@ Reason = Literal[
     "invalid_utf8",
     "invalid_json",
     "invalid_event",
+    "nested_too_deeply",
+    "number_out_of_range",
     "reserved_field",
     "too_many_channels",
 ]
@@ -92,6 +101,7 @@ class Ingest:
         self,
         *,
         payload_bytes_max: int,
+        nesting_max: int = 128,
         rejections_max: int,
         admit: Callable[[str], bool],
         recovery: Recovery,
@@ -100,6 +110,7 @@ class Ingest:
         self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_max)
         self._payload_bytes_max = payload_bytes_max
+        self._nesting_max = nesting_max
         self._admit = admit
         self._names: dict[bytes, str] = {}
         self._admitted: set[str] = set()
@@ -236,17 +247,30 @@ class Ingest:
                 payload.decode()
             except UnicodeDecodeError as error:
                 raise _Reject("invalid_utf8", str(error)) from error
+        shape = payload.translate(SHAPE)
+        if shape.count(b"{") > self._nesting_max:  # else there are not enough brackets
+            try:
+                check_nesting(payload, self._nesting_max)
+            except ValueError as error:
+                raise _Reject("nested_too_deeply", f"{error}, ingest.nesting_max") from error
         try:
             decode_data = _DATA_DECODERS.get(channel)
             if decode_data is None:
-                return self._untyped(payload, now_ns)
-            event = _decode(payload)
-            decode_data(event.data)
-            return self._event_fields(event, payload, now_ns)
+                fields = self._untyped(payload, now_ns)
+            else:
+                event = _decode(payload)
+                decode_data(event.data)
+                fields = self._event_fields(event, payload, now_ns)
         except msgspec.ValidationError as error:
             raise _Reject("invalid_event", str(error)) from error
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             raise _Reject("invalid_json", str(error)) from error
+        if MANY_DIGITS in shape or EXPONENT in shape:  # else every number is in range
+            try:
+                check_numbers(payload)
+            except ValueError as error:
+                raise _Reject("number_out_of_range", str(error)) from error
+        return fields
 
     def _untyped(self, payload: bytes, now_ns: int) -> bytes:
         if b'"event_type"' in payload:

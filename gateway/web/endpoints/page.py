@@ -1,4 +1,4 @@
-"""The page at ``/``: what runs here and where to look, until there is a dashboard."""
+"""The page at ``/``: it names the gateway and links to every address that a browser can open."""
 
 import base64
 import hashlib
@@ -8,20 +8,8 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.web.endpoints.rest import answer
+from gateway.web.endpoints.schemas import ROUTES
 
-
-LINKS = {
-    "/api/v1/websocket/status": "clients, bus, counts",
-    "/api/v1/websocket/channels": "channels, schemas, positions",
-    "/api/v1/websocket/channels/metrics/events?limit=3": "the newest events of a channel",
-    "/api/v1/websocket/rejections": "bus messages that were not let in, and why",
-    "/api/v1/websocket/publishers": "what was lost on the bus, by publisher",
-    "/metrics": "for Prometheus",
-    "/healthz": "the loop turns",
-    "/readyz": "new clients are welcome",
-    "/openapi.json": "this HTTP interface",
-    "/asyncapi.json": "the WebSocket protocol",
-}
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 4rem auto; padding: 0 1rem;
@@ -47,15 +35,16 @@ _HEADERS = {
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer with the page, or as JSON for those who ask for it."""
+    """A page that links to these addresses; JSON if `Accept` asks for it."""
+    links = {route.example: route.summary for route in request.app[ROUTES] if route.example}
     accept = request.headers.get("Accept", "")
     if "application/json" in accept and "text/html" not in accept:
-        about = answer({"name": "neurograph-gateway", "version": __version__, "links": LINKS})
+        about = answer({"name": "neurograph-gateway", "version": __version__, "links": links})
         about.headers["Vary"] = "Accept"
         return about
     rows = "".join(
-        f'<tr><td><a href="{html.escape(link)}">{html.escape(link)}</a><td>{text}'
-        for link, text in LINKS.items()
+        f'<tr><td><a href="{html.escape(link)}">{html.escape(link)}</a><td>{html.escape(summary)}'
+        for link, summary in links.items()
     )
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'

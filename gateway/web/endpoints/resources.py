@@ -1,15 +1,15 @@
-"""What REST answers with; OpenAPI is generated from these."""
+"""The answers of REST; the OpenAPI document is generated from these types."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from gateway.core.protocol.messages import BusState, Position
+from gateway.core.protocol.messages import BusState, Gap, Position
 from gateway.web.context import EndpointStatus
 
 
 class Page(Struct):
-    """Which part of a list this is."""
+    """The part of a list that an answer holds."""
 
     offset: int
     limit: int
@@ -17,7 +17,7 @@ class Page(Struct):
 
 
 class Client(Struct, kw_only=True):
-    """One connection; `lag` counts the events that it is behind, `buffered` the unsent bytes."""
+    """A connected client; `lag` is the number of events it is behind, `buffered` that of unsent bytes."""
 
     client_id: str
     user_id: str | None
@@ -29,13 +29,22 @@ class Client(Struct, kw_only=True):
     buffered: int
 
 
+class ProcessFigures(Struct, frozen=True):
+    """What the gateway uses, its workers included; `cpu_percent` is of one CPU, since the last request."""
+
+    cpu_percent: float
+    memory_bytes: int
+    open_files: int
+
+
 class GatewayStatus(Struct, kw_only=True):
-    """The gateway at a glance; `subscriptions` counts clients and what they follow, `bus_state` tells
-    whether anything was heard from a publisher yet, or not for too long."""
+    """The state of the gateway. `subscriptions` counts those of all clients; `bus_state` says whether
+    publishers have been heard, or are silent."""
 
     version: str
     authentication: Literal["none", "token"]
     uptime_seconds: float
+    process: ProcessFigures
     ready: bool
     connections: int
     sessions_remembered: int
@@ -50,7 +59,7 @@ class GatewayStatus(Struct, kw_only=True):
 
 
 class RetentionInfo(Struct, kw_only=True):
-    """How much a channel keeps; an age of 0 is no limit."""
+    """The limits of a channel's history; an age of 0 means no limit."""
 
     events_max: int
     bytes_max: int
@@ -58,8 +67,8 @@ class RetentionInfo(Struct, kw_only=True):
 
 
 class Channel(Struct, kw_only=True):
-    """A channel: `start` is the position before the oldest event held, `schema` the JSON Schema of a
-    standard channel's `data`."""
+    """A channel. `start` is the position before the oldest event held, `schema` the JSON Schema of
+    `data`, for standard channels."""
 
     name: str
     description: str
@@ -74,23 +83,15 @@ class Channel(Struct, kw_only=True):
 
 
 class ChannelDetail(Channel, kw_only=True):
-    """A channel, and its rate over the last minute, or over what its log holds of it."""
+    """A channel, with its rate over the last minute, or over the part that its history covers."""
 
     events_per_second: float
 
 
 class Channels(Struct):
-    """All channels that are open."""
+    """The open channels."""
 
     channels: list[Channel]
-
-
-class MissingRange(Struct, kw_only=True, rename={"from_": "from"}):
-    """Offsets that are no longer held; null where the position was of another epoch."""
-
-    from_: int | None
-    to: int | None
-    reason: Literal["evicted", "epoch"]
 
 
 RawEvent = Annotated[
@@ -104,21 +105,22 @@ RawEvent = Annotated[
         }
     ),
 ]
-"""An event or a gap as it is in its log: bytes that were encoded once."""
+"""An event or a gap, as it was encoded for its log."""
 
 
 class History(Struct, kw_only=True):
-    """A part of a channel's log; ask again with `next` as `since` for what follows."""
+    """A part of a channel's history. `next` is the `since` for the next part; `gap` is what is missing
+    before the first event."""
 
     channel: str
     epoch: str
     events: list[RawEvent]
     next: Position
-    gap: MissingRange | None
+    gap: Gap | None
 
 
 class RejectedMessage(Struct, kw_only=True):
-    """A bus message that was not let in; `payload` is its first KiB."""
+    """A bus message that was rejected; `payload` is its first KiB."""
 
     time: str
     reason: str
@@ -128,14 +130,14 @@ class RejectedMessage(Struct, kw_only=True):
 
 
 class Rejections(Struct, kw_only=True):
-    """Counts by reason since the start, and the newest messages first."""
+    """Counts by reason since the start, and the newest messages, newest first."""
 
     counts: dict[str, int]
     rejections: list[RejectedMessage]
 
 
 class PublishedTopic(Struct, kw_only=True):
-    """A topic of one publisher's life; `incarnation` in hexadecimal, sequences as it numbers them."""
+    """A topic of one incarnation (in hexadecimal) of a publisher, with the publisher's sequence numbers."""
 
     incarnation: str
     topic: str
@@ -148,14 +150,15 @@ class PublishedTopic(Struct, kw_only=True):
 
 
 class PresentClient(Struct):
-    """One that follows a channel now."""
+    """A client that is subscribed to a channel."""
 
     client_id: str
     user_id: str | None
 
 
 class Presence(Struct, kw_only=True):
-    """Who follows a channel now; `users` counts different ones."""
+    """The clients that are subscribed to a channel; `users` counts distinct users. `clients` is null for
+    callers that may not see them."""
 
     channel: str
     subscribers: int
@@ -165,7 +168,7 @@ class Presence(Struct, kw_only=True):
 
 
 class KnownPublisher(Struct, kw_only=True):
-    """A publisher that sends heartbeats; `replay` is where it can be asked for what was missed."""
+    """A publisher that sends heartbeats; `replay` is the endpoint of its replay service."""
 
     incarnation: str
     name: str
@@ -176,9 +179,10 @@ class KnownPublisher(Struct, kw_only=True):
 
 
 class Publishers(Struct, kw_only=True):
-    """What publishers' numbering tells, in all and by topic, the latest heard first.
+    """Messages lost, duplicated and late, in total and by topic, the most recently heard first.
 
-    `repaired` counts messages that were missed and replayed; `recovering` topics that wait for some.
+    `repaired` counts messages that were missed and then replayed, `recovering` the topics that wait
+    for a replay.
     """
 
     lost: int
@@ -192,13 +196,13 @@ class Publishers(Struct, kw_only=True):
 
 
 class Health(Struct):
-    """The event loop turns."""
+    """The event loop runs."""
 
     status: str
 
 
 class Readiness(Struct):
-    """Whether new clients are welcome, and why not."""
+    """Whether new clients can connect, and if not, why."""
 
     ready: bool
     reasons: list[str]

@@ -1,4 +1,7 @@
-"""REST: what runs here, what the channels hold, and messages from those who have no socket."""
+"""REST: the state of the gateway and its channels, and broadcasts over HTTP.
+
+The docstring of each handler is its summary in the documents.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,6 +11,8 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.core.ingest.pipeline import Pipeline
+from gateway.core.ingest.publishers import Publisher
+from gateway.core.ingest.streams import Stream
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol import messages
@@ -19,7 +24,7 @@ from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
 from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web.authentication import IDENTITY, audit
-from gateway.web.context import CONTEXT, Context, Present
+from gateway.web.context import CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
 from gateway.web.problems import RETRY_AFTER_SECONDS
 
@@ -28,13 +33,13 @@ HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
 PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 1000
 _HISTORY_BYTES_MAX = 4 * 1024 * 1024
 _RATE_NS = 60 * 1_000_000_000
-"""Over how long a channel's rate is taken."""
+"""The period over which a channel's rate is measured."""
 
 _SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
 
 
 def answer(value: object, *, status: int = 200) -> web.Response:
-    """Return a JSON response that nobody caches."""
+    """Return a JSON response that is not to be cached."""
     return web.Response(
         body=msgspec.json.encode(value),
         status=status,
@@ -44,55 +49,56 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """Answer with counts, bus links and a page of the clients."""
+    """Counts, state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
     offset, limit = _page(request.query)
-    await context.refresh()
+    await context.refresh_statistics()
     hub, now_ns = context.hub, context.now_ns()
-    connections = context.present()
+    clients = context.connected_clients()
     return answer(
         resources.GatewayStatus(
             version=__version__,
             authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
             ready=not context.unready(),
-            connections=len(connections),
+            connections=len(clients),
             sessions_remembered=hub.store.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
-            lagging=sum(one.lagging for one in connections),
+            lagging=sum(one.lagging for one in clients),
             channels=sum(map(is_name, hub.logs.by_name)),
+            process=resources.ProcessFigures(*context.process.read()),
             bus_state=hub.bus_state(),
             bus=context.bus(),
             rejected=dict(_pipeline(context).ingest.rejected),
-            clients=[_client(one, now_ns) for one in connections[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(connections)),
+            clients=[_client(one, now_ns) for one in clients[offset : offset + limit]],
+            page=resources.Page(offset, limit, len(clients)),
         )
     )
 
 
-def _client(connection: Present, now_ns: int) -> resources.Client:
-    session = connection.session
+def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
+    session = client.session
     return resources.Client(
-        client_id=connection.client_id,
-        user_id=connection.user_id,
-        address=connection.address,
-        connected_seconds=(now_ns - connection.connected_ns) / 1e9,
+        client_id=client.client_id,
+        user_id=client.user_id,
+        address=client.address,
+        connected_seconds=(now_ns - client.connected_ns) / 1e9,
         channels=list(session.subscriptions) if session else [],
-        lagging=connection.lagging,
-        lag=connection.lag,
-        buffered=connection.buffered,
+        lagging=client.lagging,
+        lag=client.lag,
+        buffered=client.buffered,
     )
 
 
 async def channels(request: web.Request) -> web.Response:
-    """Answer with the open channels that the caller may follow."""
+    """The open channels that the caller may subscribe to."""
     hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
-    # Asked once for all: channel by channel it would hold up everybody's events.
-    followers = hub.subscriber_counts()
+    # Once for all channels: one by one it would delay events.
+    subscribers = hub.subscriber_counts()
     return answer(
         resources.Channels(
             [
-                _channel(log, subscribers=followers[name])
+                _channel(log, subscribers=subscribers[name])
                 for name, log in sorted(hub.logs.by_name.items())
                 if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
             ]
@@ -101,7 +107,7 @@ async def channels(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.Response:
-    """Answer with one channel, and how much comes on it."""
+    """One channel, with its rate (`events_per_second`)."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     summary = _channel(log, subscribers=context.hub.subscribers(log.name))
@@ -114,22 +120,21 @@ async def channel(request: web.Request) -> web.Response:
 
 
 def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
-    """Return events per second over the last minute, or over what is known of it."""
-
+    """Return events per second over the last minute, or over the part that the log covers."""
     since_ns = max(now_ns - _RATE_NS, started_ns)
     count = log.count_since(since_ns)
-    if count == len(log) and log.floor != ORIGIN:  # of what was evicted nothing is known
+    if count == len(log) and log.floor != ORIGIN:  # evicted events are not counted
         since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
     return count / max((now_ns - since_ns) / 1e9, 1.0)
 
 
 async def presence(request: web.Request) -> web.Response:
-    """Answer with how many follow a channel now, and to those who may know with who."""
+    """The clients that are subscribed to a channel now."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
     offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
-    known = request[IDENTITY].permissions.may(Action.PRESENCE, name)
+    may_see_clients = request[IDENTITY].permissions.may(Action.PRESENCE, name)
     return answer(
         resources.Presence(
             channel=name,
@@ -139,7 +144,7 @@ async def presence(request: web.Request) -> web.Response:
                 resources.PresentClient(one.client_id, one.user_id)
                 for one in sessions[offset : offset + limit]
             ]
-            if known
+            if may_see_clients
             else None,
             page=resources.Page(offset, limit, len(sessions)),
         )
@@ -147,7 +152,7 @@ async def presence(request: web.Request) -> web.Response:
 
 
 async def history(request: web.Request) -> web.Response:
-    """Answer with a part of a channel's log: the newest events, or those after `since`."""
+    """A channel's history: the newest events, or those after a position."""
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
@@ -168,21 +173,26 @@ async def history(request: web.Request) -> web.Response:
 
 def _start(
     log: ChannelLog, since: Position | None, limit: int
-) -> tuple[Cursor, resources.MissingRange | None]:
-    """Decide behind which place a page begins, and what is missing before it."""
+) -> tuple[Cursor, messages.Gap | None]:
+    """Return the cursor after which a page starts, and the gap before it."""
     if since is None:
         return log.before_last(limit), None
     after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
     if after is None:
-        return log.start, resources.MissingRange(from_=None, to=None, reason="epoch")
-    missing = log.missing(after)
-    if missing is None:
-        return after, None
-    return after, resources.MissingRange(from_=missing.from_, to=missing.to, reason="evicted")
+        start = log.epochs.position(log.start)
+        return log.start, messages.Gap(
+            channel=log.name,
+            epoch=start.epoch,
+            from_=None,
+            to=start.offset,
+            count=None,
+            reason="epoch",
+        )
+    return after, log.missing(after)
 
 
 async def rejections(request: web.Request) -> web.Response:
-    """Answer with the newest messages that were not let in."""
+    """The newest bus messages that were rejected, and why."""
     ingest = _pipeline(request.app[CONTEXT]).ingest
     return answer(
         resources.Rejections(
@@ -202,7 +212,7 @@ async def rejections(request: web.Request) -> web.Response:
 
 
 async def publishers(request: web.Request) -> web.Response:
-    """Answer with what publishers' numbering tells: what was lost, what came twice."""
+    """Publishers and their topics: messages lost, duplicated and late."""
     context = request.app[CONTEXT]
     recovery, now_ns = _pipeline(context).ingest.recovery, context.now_ns()
     sequences = recovery.streams
@@ -216,47 +226,54 @@ async def publishers(request: web.Request) -> web.Response:
             repaired=recovery.repaired,
             recovering=recovery.recovering,
             publishers=[
-                resources.KnownPublisher(
-                    incarnation=f"{one.incarnation:016x}",
-                    name=one.name,
-                    stale=one.stale,
-                    interval_seconds=one.interval_ns / 1e9,
-                    silent_seconds=(now_ns - one.last_ns) / 1e9,
-                    replay=one.replay,
-                )
-                for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
+                _publisher(one, now_ns) for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
             ],
-            topics=[
-                resources.PublishedTopic(
-                    incarnation=f"{one.incarnation:016x}",
-                    topic=one.topic,
-                    first_sequence=one.first,
-                    newest_sequence=one.newest,
-                    lost=one.lost,
-                    duplicates=one.duplicates,
-                    late=one.late,
-                    last_seconds=(now_ns - one.last_ns) / 1e9,
-                )
-                for one in streams[offset : offset + limit]
-            ],
+            topics=[_topic(one, now_ns) for one in streams[offset : offset + limit]],
             page=resources.Page(offset, limit, len(streams)),
         )
     )
 
 
+def _publisher(publisher: Publisher, now_ns: int) -> resources.KnownPublisher:
+    return resources.KnownPublisher(
+        incarnation=f"{publisher.incarnation:016x}",
+        name=publisher.name,
+        stale=publisher.stale,
+        interval_seconds=publisher.interval_ns / 1e9,
+        silent_seconds=(now_ns - publisher.last_ns) / 1e9,
+        replay=publisher.replay,
+    )
+
+
+def _topic(stream: Stream, now_ns: int) -> resources.PublishedTopic:
+    return resources.PublishedTopic(
+        incarnation=f"{stream.incarnation:016x}",
+        topic=stream.topic,
+        first_sequence=stream.first,
+        newest_sequence=stream.newest,
+        lost=stream.lost,
+        duplicates=stream.duplicates,
+        late=stream.late,
+        last_seconds=(now_ns - stream.last_ns) / 1e9,
+    )
+
+
 async def broadcast(request: web.Request) -> web.Response:
-    """Send an event to a channel, a client, a user or everyone."""
+    """Send an event to a channel, a client, a user or everyone; with `?channel=` the body is the event."""
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
             body = await request.read()
     except TimeoutError as error:
-        raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+        raise RequestError(
+            ErrorCode.TIMEOUT, "the body was not received in time; send it at once"
+        ) from error
     message = _broadcast(body, request.query.get("channel"))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(
-            ErrorCode.TOO_LARGE, f"event: {size} bytes exceed {size_max}, ingest.payload_bytes_max"
+            ErrorCode.TOO_LARGE,
+            f"event: has {size} bytes; at most {size_max} are accepted (`ingest.payload_bytes_max`)",
         )
     identity = request[IDENTITY]
     result = send_broadcast(
@@ -275,13 +292,13 @@ async def broadcast(request: web.Request) -> web.Response:
 
 
 def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
-    """Read either form: a message that names its target, or the event alone, for a channel.
+    """Read a broadcast's body: a message that names its target, or an event for `channel`.
 
     Raises:
-        RequestError: It is not JSON, or a field is wrong.
+        RequestError: It is not JSON, or a field is invalid.
     """
     try:
-        body.decode()  # which msgspec leaves out where it takes values as they are
+        body.decode()  # msgspec does not check the encoding of raw values
         if channel is None:
             return msgspec.json.decode(body, type=messages.Broadcast)
         event = msgspec.json.decode(body, type=msgspec.Raw)
@@ -293,12 +310,12 @@ def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
 
 
 async def health(request: web.Request) -> web.Response:
-    """Answer as long as the loop turns."""
+    """Liveness: the event loop runs."""
     return answer(resources.Health("ok"))
 
 
 async def readiness(request: web.Request) -> web.Response:
-    """Answer whether new clients are welcome."""
+    """Readiness: whether new clients can connect."""
     reasons = request.app[CONTEXT].unready()
     response = answer(resources.Readiness(not reasons, reasons), status=503 if reasons else 200)
     if reasons:
@@ -307,15 +324,15 @@ async def readiness(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Answer with all metrics, for Prometheus."""
+    """Metrics for Prometheus."""
     context = request.app[CONTEXT]
-    await context.refresh()
+    await context.refresh_statistics()
     body = context.metrics.render()
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
 
 def _page(query: Mapping[str, str]) -> tuple[int, int]:
-    """Read which part of a list is asked for."""
+    """Return the offset and limit of the page of a list."""
     offset = number(query, "offset", default=0, least=0, most=2**31)
     return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
 
@@ -329,7 +346,8 @@ def _log(context: Context, name: str) -> ChannelLog:
     log = context.hub.logs.by_name.get(name)
     if log is None:
         raise RequestError(
-            ErrorCode.UNKNOWN_CHANNEL, f"{name!r} is not open; a channel opens with its first event"
+            ErrorCode.UNKNOWN_CHANNEL,
+            f"the channel {name!r} is not open; it opens with its first event",
         )
     return log
 
@@ -355,10 +373,10 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
 
 
 def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    """Read a whole number from a query.
+    """Return a whole number from a query.
 
     Raises:
-        RequestError: It is none, or out of range.
+        RequestError: It is not a number, or out of range.
     """
     text = query.get(name)
     if text is None:

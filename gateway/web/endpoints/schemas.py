@@ -1,7 +1,7 @@
-"""OpenAPI 3.1 and AsyncAPI 3.0, generated from the models of messages, events and answers."""
+"""OpenAPI 3.1 and AsyncAPI 3.0, generated from the routes and the models of messages and answers."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, get_args
 
@@ -11,16 +11,16 @@ from aiohttp import web
 from gateway import __version__
 from gateway.core.protocol import events, messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode
-from gateway.web.endpoints import resources
+from gateway.web.authentication import Access
 from gateway.web.endpoints.rest import answer
 from gateway.web.problems import CONTENT_TYPE as PROBLEM_TYPE
-from gateway.web.problems import Problem
+from gateway.web.problems import Handler, Problem
 
 
 JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
 
 _REF: Final = "#/components/schemas/{name}"
-_API: Final = "/api/v1/websocket"
+_PLAIN: Final = str.maketrans("", "", "{}._")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,142 +29,76 @@ class Query:
 
     name: str
     description: str
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One thing that can be asked over HTTP."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type | None
-    query: tuple[Query, ...] = ()
-    body: type | None = None
-    errors: tuple[ErrorCode, ...] = ()
-    also: Mapping[int, str] | None = None
-    """Other statuses with the same answer, and when."""
-    media: str = "application/json"
-
-
-def _whole(least: int, most: int) -> JsonObject:
+def integer(least: int, most: int) -> JsonObject:
+    """Return the schema of a whole number in a range."""
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
-_PAGE: Final = (
-    Query("limit", "entries per page", _whole(1, 1000)),
-    Query("offset", "entries to pass over", _whole(0, 2**31)),
+SUBSCRIBE_QUERY: Final = (
+    Query("channels", "names and patterns to subscribe to, separated by commas"),
+    Query("last", "start with this many of the newest events held", integer(0, 10**9)),
+    Query("since", "JSON object: a position for each channel by name"),
+    Query("filter", "a condition on events, in CEL"),
+    Query("rate", "maximum events per second and key", {"type": "number"}),
 )
-_TEXT: Final = {"type": "string"}
-_WRONG: Final = (ErrorCode.INVALID_FIELD,)
-_NO_CHANNEL: Final = (ErrorCode.INVALID_CHANNEL, ErrorCode.UNKNOWN_CHANNEL)
+CONNECT_QUERY: Final = (
+    *SUBSCRIBE_QUERY,
+    Query("session", "the secret of a session to resume"),
+    Query("user_id", "the user's name; used only if no authentication is configured"),
+)
 
-OPERATIONS: Final = (
-    Operation(
-        "get",
-        f"{_API}/status",
-        "Counts, bus links, and a page of the clients",
-        resources.GatewayStatus,
-        _PAGE,
-        errors=_WRONG,
-    ),
-    Operation("get", f"{_API}/channels", "The open channels", resources.Channels),
-    Operation(
-        "get",
-        f"{_API}/channels/{{channel}}",
-        "One channel, and how much comes on it",
-        resources.ChannelDetail,
-        errors=_NO_CHANNEL,
-    ),
-    Operation(
-        "get",
-        f"{_API}/channels/{{channel}}/events",
-        "A part of a channel's log: the newest events, or those after a position",
-        resources.History,
-        (
-            Query("since", "OFFSET or EPOCH:OFFSET, the last one seen", _TEXT),
-            Query("limit", "events at most", _whole(1, 1000)),
-        ),
-        errors=(*_WRONG, *_NO_CHANNEL),
-    ),
-    Operation(
-        "get",
-        f"{_API}/channels/{{channel}}/presence",
-        "Who follows a channel now",
-        resources.Presence,
-        _PAGE,
-        errors=(*_WRONG, ErrorCode.INVALID_CHANNEL),
-    ),
-    Operation(
-        "get", f"{_API}/rejections", "The newest bus messages not let in", resources.Rejections
-    ),
-    Operation(
-        "get",
-        f"{_API}/publishers",
-        "What publishers' numbering tells: what was lost on the bus, what came twice",
-        resources.Publishers,
-        _PAGE,
-        errors=_WRONG,
-    ),
-    Operation(
-        "post",
-        f"{_API}/broadcast",
-        "Send an event to one of a channel, a client, a user, everyone; or, with the query "
-        "parameter `channel`, the body itself as an event on that channel",
-        messages.BroadcastResult,
-        (Query("channel", "the body is an event for this channel", _TEXT),),
-        body=messages.Broadcast,
-        errors=(
-            ErrorCode.INVALID_JSON,
-            *_WRONG,
-            ErrorCode.UNKNOWN_CLIENT,
-            ErrorCode.TOO_LARGE,
-            ErrorCode.INVALID_EVENT,
-            ErrorCode.UNAVAILABLE,
-        ),
-    ),
-    Operation(
-        "get",
-        "/events",
-        "The same stream as over the WebSocket, as Server-Sent Events; the header Last-Event-ID "
-        "resumes it",
-        None,
-        (
-            Query("channels", "names and patterns, separated by commas", _TEXT),
-            Query("last", "start with the newest events held", _whole(0, 10**9)),
-            Query("since", "JSON object with a position for each channel by name", _TEXT),
-            Query("filter", "a condition on events, in CEL", _TEXT),
-            Query("rate", "events per second and key at most", {"type": "number"}),
-            Query("lastEventId", "the same as the header", _TEXT),
-        ),
-        errors=(*_WRONG, ErrorCode.INVALID_CHANNEL, ErrorCode.INVALID_FILTER),
-        media="text/event-stream",
-    ),
-    Operation("get", "/metrics", "Metrics for Prometheus", None, media="text/plain"),
-    Operation("get", "/healthz", "The event loop turns", resources.Health),
-    Operation(
-        "get",
-        "/readyz",
-        "Whether new clients are welcome",
-        resources.Readiness,
-        also={503: "Not now, and why"},
-    ),
-    Operation("get", "/openapi.json", "This document", dict),
-    Operation("get", "/asyncapi.json", "The WebSocket protocol", dict),
-)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One address: what serves it, to whom, and what the documents say about it."""
+
+    path: str
+    handler: Handler
+    method: str = "GET"
+    access: Access = Access.OPEN
+    is_proxied: bool = False
+    """Whether a worker passes the request on to its parent, which knows the whole gateway."""
+    query: tuple[Query, ...] = ()
+    body: type | None = None
+    answer: type | None = None
+    errors: tuple[ErrorCode, ...] = ()
+    also: Mapping[int, str] | None = None
+    """Other statuses with the same answer, and when they occur."""
+    media: str = "application/json"
+    is_stream: bool = False
+    """Whether the answer goes on until a client leaves."""
+    is_in_openapi: bool = True
+
+    @property
+    def summary(self) -> str:
+        """The docstring of the handler, as one line."""
+        return " ".join((self.handler.__doc__ or "").split()).removesuffix(".")
+
+    @property
+    def example(self) -> str:
+        """The address for a link in a browser; empty if it cannot be opened there."""
+        openable = self.method == "GET" and self.is_in_openapi and not self.is_stream
+        return self.path.replace("{channel}", "metrics") if openable else ""
+
+
+ROUTES: web.AppKey[tuple[Route, ...]] = web.AppKey("routes", tuple)
+"""All addresses that an application serves."""
 
 
 @cache
-def openapi_document() -> JsonObject:
+def openapi_document(routes: tuple[Route, ...]) -> JsonObject:
     """Return the OpenAPI document of the HTTP interface."""
-    types = [kind for one in OPERATIONS for kind in (one.answer, one.body) if _is_struct(kind)]
+    documented = [route for route in routes if route.is_in_openapi]
+    types = [kind for one in documented for kind in (one.answer, one.body) if _is_struct(kind)]
     _, components = _components(
         [Problem, messages.EventMessage, messages.Gap, *dict.fromkeys(types)]
     )
     paths: JsonObject = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    for route in documented:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": _info("The HTTP interface of the gateway"),
@@ -176,31 +110,34 @@ def openapi_document() -> JsonObject:
 @cache
 def asyncapi_document() -> JsonObject:
     """Return the AsyncAPI document of the WebSocket protocol."""
-    theirs = _messages(get_args(messages.ClientMessage))
-    ours = _messages(get_args(messages.ServerMessage)) | _standard_events()
+    client_kinds, server_kinds = get_args(messages.ClientMessage), get_args(messages.ServerMessage)
+    received = _messages(client_kinds)
+    sent = _messages(server_kinds) | _standard_events()
     data = [standard.data for standard in events.STANDARD.values()]
-    spoken = [*get_args(messages.ServerMessage), *get_args(messages.ClientMessage)]
-    _, components = _components([*spoken, *data, messages.Position])
+    _, components = _components([*server_kinds, *client_kinds, *data, messages.Position])
+    query = {one.name: {"description": one.description, **one.schema} for one in CONNECT_QUERY}
     return {
         "asyncapi": "3.0.0",
         "info": _info(_protocol_text()),
         "channels": {
             "ws": {
                 "address": "/ws",
-                "bindings": {"ws": {"query": _parameters_of_ws(), "bindingVersion": "0.1.0"}},
+                "bindings": {
+                    "ws": {
+                        "query": {"type": "object", "properties": query},
+                        "bindingVersion": "0.1.0",
+                    }
+                },
                 "messages": {
-                    name: {"$ref": f"#/components/messages/{name}"} for name in (*theirs, *ours)
+                    name: {"$ref": f"#/components/messages/{name}"} for name in (*received, *sent)
                 },
             }
         },
         "operations": {
-            "receive": _speak("receive", "What a client may send", theirs),
-            "send": _speak("send", "What the gateway sends", ours),
+            "receive": _channel_operation("receive", "Messages that a client may send", received),
+            "send": _channel_operation("send", "Messages that the gateway sends", sent),
         },
-        "components": {
-            "messages": theirs | ours,
-            "schemas": components,
-        },
+        "components": {"messages": received | sent, "schemas": components},
         "x-close-codes": {
             str(int(code)): {"reason": code.reason, "reconnect": code.reconnect}
             for code in CloseCode
@@ -208,13 +145,13 @@ def asyncapi_document() -> JsonObject:
     }
 
 
-async def openapi(_request: web.Request) -> web.Response:
-    """Answer with the OpenAPI document."""
-    return answer(openapi_document())
+async def openapi(request: web.Request) -> web.Response:
+    """This HTTP interface, as an OpenAPI document."""
+    return answer(openapi_document(request.app[ROUTES]))
 
 
 async def asyncapi(_request: web.Request) -> web.Response:
-    """Answer with the AsyncAPI document."""
+    """The WebSocket protocol, as an AsyncAPI document."""
     return answer(asyncapi_document())
 
 
@@ -236,24 +173,28 @@ def _info(description: str) -> JsonObject:
     }
 
 
-def _operation(operation: Operation) -> JsonObject:
-    good = {"description": operation.summary, "content": {operation.media: _content(operation)}}
+def _operation(route: Route) -> JsonObject:
+    schema: JsonObject = {"type": "object" if route.answer else "string"}
+    if route.answer is not None and _is_struct(route.answer):
+        schema = {"$ref": _REF.format(name=route.answer.__name__)}
+    good = {"description": route.summary, "content": {route.media: {"schema": schema}}}
     responses: JsonObject = {"200": good}
-    for status, text in (operation.also or {}).items():
+    for status, text in (route.also or {}).items():
         responses[str(status)] = {**good, "description": text}
-    for error in operation.errors:
+    for error in route.errors:
         known = responses.setdefault(str(error.status), _problem_response())
         known["description"] = " or ".join(filter(None, [known["description"], error.word]))
     responses["default"] = {**_problem_response(), "description": "any other error"}
+    name = route.method.lower() + route.path.title().replace("/", "").translate(_PLAIN)
     document: JsonObject = {
-        "operationId": operation.method + operation.path.title().replace("/", "").translate(_PLAIN),
-        "summary": operation.summary,
-        "parameters": list(_parameters(operation)),
+        "operationId": name,
+        "summary": route.summary,
+        "parameters": list(_parameters(route)),
         "responses": responses,
     }
-    if operation.body is not None:
-        reference = {"$ref": _REF.format(name=operation.body.__name__)}
-        # Any JSON is a body for the form with `?channel=`.
+    if route.body is not None:
+        reference = {"$ref": _REF.format(name=route.body.__name__)}
+        # With `?channel=` any JSON value is a body.
         document["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": {"anyOf": [reference, {}]}}},
@@ -261,19 +202,10 @@ def _operation(operation: Operation) -> JsonObject:
     return document
 
 
-_PLAIN: Final = str.maketrans("", "", "{}._")
-
-
-def _content(operation: Operation) -> JsonObject:
-    if _is_struct(operation.answer) and operation.answer is not None:
-        return {"schema": {"$ref": _REF.format(name=operation.answer.__name__)}}
-    return {"schema": {"type": "object" if operation.answer else "string"}}
-
-
-def _parameters(operation: Operation) -> Iterable[JsonObject]:
-    if "{channel}" in operation.path:
-        yield {"name": "channel", "in": "path", "required": True, "schema": _TEXT}
-    for query in operation.query:
+def _parameters(route: Route) -> Iterable[JsonObject]:
+    if "{channel}" in route.path:
+        yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
+    for query in route.query:
         yield {
             "name": query.name,
             "in": "query",
@@ -323,29 +255,13 @@ def _standard_events() -> JsonObject:
     }
 
 
-def _speak(action: str, summary: str, names: Iterable[str]) -> JsonObject:
+def _channel_operation(action: str, summary: str, names: Iterable[str]) -> JsonObject:
     return {
         "action": action,
         "summary": summary,
         "channel": {"$ref": "#/channels/ws"},
         "messages": [{"$ref": f"#/channels/ws/messages/{name}"} for name in names],
     }
-
-
-def _parameters_of_ws() -> JsonObject:
-    text = {
-        "channels": "names and patterns, separated by commas; followed at once",
-        "since": "JSON object with a position for each channel by name",
-        "filter": "a condition on events, in CEL",
-        "session": "the secret of a session that was lost",
-        "user_id": "who this is; believed while no authentication is configured",
-    }
-    properties: JsonObject = {
-        name: {"type": "string", "description": description} for name, description in text.items()
-    }
-    properties["last"] = {"type": "integer", "minimum": 0, "description": "newest events first"}
-    properties["rate"] = {"type": "number", "description": "events per second and key at most"}
-    return {"type": "object", "properties": properties}
 
 
 def _protocol_text() -> str:

@@ -1,8 +1,10 @@
-"""Server-Sent Events (HTML standard, section 9.2): the same stream over plain HTTP.
+"""Server-Sent Events (HTML standard, section 9.2), at ``/events``: the same stream over plain HTTP.
 
-For `curl` and the browser's EventSource. Each event's id holds the positions of all channels that
-the client follows, so whoever comes back with it, to whichever gateway, misses nothing.
+For `curl` and the browser's EventSource. The id of each event holds the positions of all channels that
+the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing.
 """
+
+from dataclasses import replace
 
 import msgspec
 from aiohttp import web
@@ -18,23 +20,22 @@ from gateway.logs import logger
 from gateway.web import admission
 from gateway.web.authentication import IDENTITY
 from gateway.web.context import CONTEXT
-from gateway.web.sockets.connection import Connection
 
 
 log = logger("gateway.sse")
 
 ID_BYTES_MAX = 7000
-"""The id comes back in a header, and aiohttp takes 8,190 bytes. Longer ones are left out."""
+"""The client returns the id in a header, for which aiohttp accepts 8,190 bytes. Longer ids are left out."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would keep events until its buffer is full
+    "X-Accel-Buffering": "no",  # without it nginx collects events until its buffer is full
 }
 
 
-class _Seen(Struct):
-    """What positions are read from."""
+class _Message(Struct):
+    """The fields of a message that change positions."""
 
     type: str
     channel: str = ""
@@ -44,50 +45,51 @@ class _Seen(Struct):
     positions: dict[str, Position] | UnsetType = UNSET
 
 
-_decode = msgspec.json.Decoder(_Seen).decode
+_decode = msgspec.json.Decoder(_Message).decode
 _encode = msgspec.json.encode
 
 
 class EventStream:
-    """One client's stream: messages as events, and how far the client has come."""
+    """The format of one client's stream, and the positions that it has reached."""
 
     def __init__(self) -> None:
         self._positions: dict[str, tuple[str, int]] = {}
 
     def encode(self, frames: bytes) -> bytes:
-        """Return what text frames become: one chunk with an event for each."""
+        """Return one chunk, with an event for each text frame."""
         return _chunk(b"".join([self._event(payload) for payload in text_payloads(frames)]))
 
     def ping(self) -> bytes:
-        """Return a comment."""
+        """Return a comment, which clients ignore."""
         return _chunk(b":\n\n")
 
     def farewell(self, message: messages.ClosingMessage) -> bytes:
-        """Return the last event, and when to come back."""
+        """Return the last event, with the time after which to reconnect."""
         data = b"event: closing\ndata: %b\n\n" % _encode(message)
         return _chunk(b"retry: %d\n%b" % (message.after_ms, data))
 
     def _event(self, payload: bytes) -> bytes:
-        seen = _decode(payload)
-        name = b"" if seen.type == "event" else b"event: %b\n" % seen.type.encode()
-        self._note(seen)
-        number = self._id()
-        if number:
-            name += b"id: %b\n" % number
-        # A publisher's own line breaks are white space between JSON's tokens.
-        return b"%bdata: %b\n\n" % (name, payload.replace(b"\r", b" ").replace(b"\n", b" "))
+        message = _decode(payload)
+        fields = b"" if message.type == "event" else b"event: %b\n" % message.type.encode()
+        self._advance(message)
+        event_id = self._id()
+        if event_id:
+            fields += b"id: %b\n" % event_id
+        # Line breaks in a publisher's JSON are white space between its tokens.
+        return b"%bdata: %b\n\n" % (fields, payload.replace(b"\r", b" ").replace(b"\n", b" "))
 
-    def _note(self, seen: _Seen) -> None:
-        if seen.positions is not UNSET:
+    def _advance(self, message: _Message) -> None:
+        if message.positions is not UNSET:
             self._positions |= {
-                name: (place.epoch, place.offset) for name, place in seen.positions.items()
+                name: (position.epoch, position.offset)
+                for name, position in message.positions.items()
             }
-        elif seen.type in {"event", "gap"}:
-            epoch, offset = self._positions.get(seen.channel, ("", 0))
-            if seen.epoch is not UNSET and seen.epoch != epoch:
-                epoch, offset = seen.epoch, 0
-            reached = seen.offset if seen.type == "event" else seen.to
-            self._positions[seen.channel] = (epoch, offset if reached is None else reached)
+        elif message.type in {"event", "gap"}:
+            epoch, offset = self._positions.get(message.channel, ("", 0))
+            if message.epoch is not UNSET and message.epoch != epoch:
+                epoch, offset = message.epoch, 0
+            reached = message.offset if message.type == "event" else message.to
+            self._positions[message.channel] = (epoch, offset if reached is None else reached)
 
     def _id(self) -> bytes:
         """Return all positions as ``channel=epoch:offset,…``."""
@@ -95,69 +97,57 @@ class EventStream:
         return text if len(text) <= ID_BYTES_MAX else b""
 
 
-def positions_of(text: str) -> dict[str, Position]:
-    """Read the id of an event.
+def read_event_id(text: str) -> dict[str, Position]:
+    """Return the positions in the id of an event.
 
     Raises:
-        RequestError: It is none.
+        RequestError: The id is invalid.
     """
     positions: dict[str, Position] = {}
     for part in text.split(","):
-        name, equals, place = part.partition("=")
-        epoch, colon, offset = place.partition(":")
+        name, equals, position = part.partition("=")
+        epoch, colon, offset = position.partition(":")
         if not (equals and colon and offset.isascii() and offset.isdigit() and len(offset) <= 16):
             raise RequestError(
                 ErrorCode.INVALID_FIELD,
-                f"Last-Event-ID: {part[:80]!r} is not channel=epoch:offset, as this gateway gave it",
+                f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset",
             )
         positions[name] = Position(epoch, int(offset))
     return positions
 
 
 def _chunk(data: bytes) -> bytes:
-    """Return a part of the body (RFC 9112, section 7.1); aiohttp ends it."""
+    """Return a chunk of the body (RFC 9112, section 7.1); aiohttp sends the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Serve one client at ``/events``; see docs/protocol.md, part 3."""
-    context = request.app[CONTEXT]
-    who = request[IDENTITY]
-    connect_request = admission.read(request.query, who)
+    """The same stream as Server-Sent Events; the header `Last-Event-ID` resumes it."""
+    context, identity = request.app[CONTEXT], request[IDENTITY]
+    connect_request = admission.read_connect_request(request.query, identity)
     last_id = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
     if last_id:
-        connect_request = admission.at(connect_request, positions_of(last_id))
+        connect_request = replace(connect_request, since=read_event_id(last_id))
     if not connect_request.channels:
-        raise RequestError(ErrorCode.INVALID_FIELD, "channels: name some, as in ?channels=metrics")
-    asked = [one.channel for one in requests.split(connect_request.subscribe)]
-    if all(who.permissions.within(name) == frozenset() for name in asked):
-        who.require(Action.SUBSCRIBE, asked[0])  # nothing would come
+        raise RequestError(
+            ErrorCode.INVALID_FIELD, "channels: is empty; expected names, as in ?channels=metrics"
+        )
+    names = [one.channel for one in requests.split(connect_request.subscribe)]
+    if all(identity.permissions.within(name) == frozenset() for name in names):
+        identity.require(Action.SUBSCRIBE, names[0])  # no event could be sent: fail
     response = web.StreamResponse(headers=_HEADERS)
     response.force_close()  # the connection ends with the stream
     await response.prepare(request)
     if request.transport is None:
         return response
-    connection = Connection(
-        request,
-        EventStream(),
-        hub=context.hub,
-        heartbeat=context.heartbeat,
-        sockets=context.sockets,
-        limits=context.config.clients,
-        spread_seconds=admission.spread_seconds(context),
-        now_ns=context.now_ns(),
-    )
-    refused = admission.refusal(context, connection.address)
-    if refused is not None:  # in the stream, as an EventSource does not come back after a status
-        connection.end(refused)
-        context.metrics.closed(refused, 0)
-        return response
+    # A refusal is in the stream: an EventSource does not reconnect after an HTTP error.
+    connection = admission.connect(context, request, EventStream())
     try:
-        await admission.arrive(context, connection, connect_request)
-        await connection.gone()
+        await admission.admit(context, connection, connect_request)
+        await connection.wait_closed()
     except Exception:
         log.exception("stream_failed", client_id=connection.client_id)
-        connection.end(CloseCode.INTERNAL)
+        connection.close(CloseCode.INTERNAL)
     finally:
-        admission.leave(context, connection, remember=False)
+        admission.release(context, connection, remember=False)
     return response

@@ -1,4 +1,4 @@
-"""The WebSocket endpoint."""
+"""The WebSocket endpoint, ``/ws`` (docs/protocol.md, part 2)."""
 
 import functools
 
@@ -9,7 +9,7 @@ from gateway.core.sessions.permissions import Identity
 from gateway.logs import logger
 from gateway.web import admission, authentication
 from gateway.web.context import CONTEXT, Context
-from gateway.web.sockets.connection import Connection, Frames
+from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.websocket import upgrade
 
 
@@ -17,64 +17,59 @@ log = logger("gateway.websocket")
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one client at ``/ws``; see docs/protocol.md, part 2."""
+    """The WebSocket (part 2)."""
     context = request.app[CONTEXT]
-    token = authentication.of_header(request)
-    if token is not None:  # no browser: it sees the status of a refusal
-        await authentication.of_token(context, token, address=request.remote or "")
+    token = authentication.bearer_token(request)
+    identity = None
+    if token is not None:  # not from a browser: its client sees the HTTP status of a refusal
+        identity = await authentication.identity_of_token(
+            context, token, address=request.remote or ""
+        )
     limits = context.config.clients
-    answer, receive_queue, window_bits = await upgrade(
+    response, receive_queue, window_bits = await upgrade(
         request,
         protocol=authentication.SUBPROTOCOL,
         message_bytes_max=limits.message_bytes_max,
         compression=limits.compression_bytes_min > 0,
     )
     if request.transport is None:
-        return answer
-    connection = Connection(
-        request,
-        Frames(
-            receive_queue, None if window_bits is None else context.compressor.encoder(window_bits)
-        ),
-        hub=context.hub,
-        heartbeat=context.heartbeat,
-        sockets=context.sockets,
-        limits=limits,
-        spread_seconds=admission.spread_seconds(context),
-        now_ns=context.now_ns(),
-    )
-    refused = admission.refusal(context, connection.address)
-    if refused is not None:
-        connection.end(refused)
-        context.metrics.closed(refused, 0)
+        return response
+    encode = None if window_bits is None else context.compressor.encoder(window_bits)
+    connection = admission.connect(context, request, WebSocket(receive_queue, encode))
     authenticate = functools.partial(admission.authenticate, context, connection)
-    if connection.ending:  # refused, or a violation came in one segment with the handshake
+    if not connection.can_write:  # refused, or a violation was in one segment with the handshake
         await connection.serve(context.now_ns, authenticate)
-        return answer
+        return response
     try:
-        who = await _identify(context, connection, request)
-        if who is not None:
-            await _arrive(context, connection, request, who)
-        connection.settle()
+        identity = await _identify(context, connection, request, identity)
+        if identity is not None:
+            await _admit(context, connection, request, identity)
+        connection.release_request()
         await connection.serve(context.now_ns, authenticate)
     except Exception:
         log.exception("connection_failed", client_id=connection.client_id)
-        connection.end(CloseCode.INTERNAL)
-        await connection.gone()
+        connection.close(CloseCode.INTERNAL)
+        await connection.wait_closed()
     finally:
-        admission.leave(context, connection)
-    return answer
+        admission.release(context, connection)
+    return response
 
 
 async def _identify(
-    context: Context, connection: Connection, request: web.Request
+    context: Context, connection: Connection, request: web.Request, verified: Identity | None
 ) -> Identity | None:
-    """Return who a client is; None if its token is not valid, which only the open socket can tell."""
+    """Return the client's identity: that of its subprotocol's token, or the one already `verified`.
+
+    If a token is invalid, the open connection reports it, as browsers hide the status of an upgrade,
+    and the result is None.
+    """
     try:
-        token = authentication.of_subprotocol(request)
-        if token is None or context.verifier is None:
-            return await authentication.of_request(request)
-        return await authentication.of_token(context, token, address=connection.address)
+        token = authentication.subprotocol_token(request)
+        if token is not None and context.verifier is not None:
+            return await authentication.identity_of_token(
+                context, token, address=connection.address
+            )
+        return verified or await authentication.identity_of_request(request)
     except RequestError as error:
         code = CloseCode.TRY_LATER if error.code.temporary else CloseCode.UNAUTHORIZED
         connection.refuse(error, code)
@@ -82,14 +77,14 @@ async def _identify(
         return None
 
 
-async def _arrive(
-    context: Context, connection: Connection, request: web.Request, who: Identity
+async def _admit(
+    context: Context, connection: Connection, request: web.Request, identity: Identity
 ) -> None:
-    """Let a client in; what is wrong with its wishes is told, and it may still ask for others."""
+    """Admit a client; if its query parameters are invalid, without them, and report the error."""
     try:
-        connect_request, error = admission.read(request.query, who), None
-    except RequestError as wrong:
-        connect_request, error = admission.read({}, who), wrong
-    await admission.arrive(context, connection, connect_request)
+        connect_request, error = admission.read_connect_request(request.query, identity), None
+    except RequestError as invalid:
+        connect_request, error = admission.read_connect_request({}, identity), invalid
+    await admission.admit(context, connection, connect_request)
     if error is not None and connection.session is not None:
         connection.session.refuse(error)

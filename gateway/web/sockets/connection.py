@@ -1,13 +1,40 @@
-"""One client's connection: what it says, what is written to it, and how it ends.
+"""One client's connection: receives its messages, writes to its socket, and closes it.
 
-Readers write WebSocket frames, encoded once for all. What else a connection may speak is a
-`Format` made from them.
+The fan-out writes WebSocket frames, encoded once for all clients. A connection that is not a WebSocket
+has a `Format`, which makes its bytes from those frames.
+
+A connection is in one of five states. `code` is the close code that is reported, 1006 until one is known.
+
+    OPENING   the client is being authenticated and admitted; there is no session yet
+    OPEN      it has a session, and a reader in the fan-out
+    CLOSING   this side has sent the reason and a close frame, and waits for the peer to close
+    CLOSED    nothing more is read or written; the socket closes, if it is not closed yet
+    LOST      the socket closed before either side began to close
+
+What each event does:
+
+    event              OPENING, OPEN               CLOSING                     CLOSED    LOST
+    attach             -> OPEN                     not called                  -         -
+    close              sends the reason; CLOSING,  nothing                     nothing   keeps the code;
+                       but CLOSED with a `Format`,                                       -> CLOSED
+                       as aiohttp ends its answer
+    close frame        answered; -> CLOSED         ends `serve`                as before as OPEN, unanswered
+    pong               handled                     dropped                     dropped   handled: it confirms
+                                                                                         what was received
+    other message      handled                     dropped                     dropped   dropped: it has no
+                                                                                         reader to answer with
+    violation          `close` with its code       nothing                     nothing   as `close`
+    socket lost        -> LOST                     -> CLOSED                   -         -
+    CLOSE_SECONDS      -                           socket aborted              -         -
+    buffer full        the reader lags; messages are not handled until the socket is writable again
+    reader failed      `close` with 1011                                                 nothing
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
@@ -22,60 +49,76 @@ from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
 from gateway.core.sessions.session import Session
-from gateway.web.sockets import http as transport_
 from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.http import CLOSE_SECONDS
+from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 from gateway.web.sockets.token_deadline import TokenDeadline
 from gateway.web.sockets.websocket import ReceiveQueue
-from gateway.web.sockets.writers import Sockets
+from gateway.web.sockets.writers import SocketWriters
 
 
 _ABNORMAL = 1006
-_EXCESS_SECONDS = 0.1
-"""Who asks for more than it may is not read from for so long: it costs no more than its share."""
+_RATE_LIMIT_PAUSE_SECONDS = 0.1
+"""How long a client that exceeds its rate limits is not read from."""
+
+
+class State(Enum):
+    """Where a connection is between its request and its end; the table above says what each means."""
+
+    OPENING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+    LOST = auto()
+
+
+_ACTIVE = (State.OPENING, State.OPEN)
+_UNCLOSED = (State.OPENING, State.OPEN, State.LOST)
+"""Neither side has begun to close."""
+_ENDED = (State.CLOSED, State.LOST)
 
 
 class Format(Protocol):
-    """How messages look on a connection that is no WebSocket."""
+    """How messages look on a connection that is not a WebSocket."""
 
     def encode(self, frames: bytes) -> bytes:
-        """Return what text frames become."""
+        """Return the bytes for text frames."""
         ...
 
     def ping(self) -> bytes:
-        """Return what keeps a quiet connection alive; nobody answers it."""
+        """Return the bytes that keep an idle connection alive; the client does not answer them."""
         ...
 
     def farewell(self, message: messages.ClosingMessage) -> bytes:
-        """Return what is written last."""
+        """Return the last bytes."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """A WebSocket: what its client says, and how text frames are compressed for it, if they are."""
+class WebSocket:
+    """A WebSocket's received messages, and what compresses text frames for it, if that was agreed."""
 
     receive_queue: ReceiveQueue
     encode: Callable[[bytes], bytes] | None
 
 
 class Connection:
-    """One client's socket, bound to its session while it lasts."""
+    """One client's socket, and the session that is attached to it."""
 
     __slots__ = (
-        "_abort",
+        "_abort_timer",
+        "_closed",
         "_encode",
         "_format",
-        "_gone",
         "_heartbeat",
         "_hub",
         "_loop",
         "_protocol",
         "_reader",
         "_receive_queue",
+        "_state",
         "_transport",
-        "_way",
         "_writable",
+        "_writer",
         "address",
         "code",
         "connected_ns",
@@ -88,67 +131,62 @@ class Connection:
     def __init__(
         self,
         request: web.Request,
-        spoken: Frames | Format,
+        stream: WebSocket | Format,
         *,
         hub: Hub,
         heartbeat: ClientHeartbeat,
-        sockets: Sockets,
+        writers: SocketWriters,
         limits: Clients,
         spread_seconds: float,
         now_ns: int,
     ) -> None:
         protocol, transport = request.protocol, request.transport
-        assert isinstance(protocol, transport_.HttpProtocol)
+        assert isinstance(protocol, HttpProtocol)
         assert transport is not None
         self.address = request.remote or ""
         self.code = _ABNORMAL
         self.connected_ns = now_ns
         self.heard = True
         self.session: Session | None = None
+        self.spread_seconds = spread_seconds
+        """Over what time clients reconnect that this gateway closes."""
         self.token_deadline: TokenDeadline | None = None
-        """How long it may last, where that depends on who it is."""
-        self._abort: asyncio.TimerHandle | None = None
-        self._gone: asyncio.Event | None = None
+        self._state = State.OPENING
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._closed: asyncio.Event | None = None  # made when it is needed: it takes 700 bytes
+        self._writable: asyncio.Event | None = None
         self._hub = hub
+        self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
-        self._heartbeat = heartbeat
-        self._reader: Reader | None = None
-        """Who writes to the socket, until this side or the other ends it."""
-        self._encode = spoken.encode
-        self._receive_queue = spoken.receive_queue if isinstance(spoken, Frames) else None
-        self._format = None if isinstance(spoken, Frames) else spoken
-        self.spread_seconds = spread_seconds
         self._transport = transport
-        self._way = sockets.way(transport)
-        self._writable: asyncio.Event | None = None
+        self._writer = writers.writer(transport)
+        self._reader: Reader | None = None
+        self._encode = stream.encode
+        self._receive_queue = stream.receive_queue if isinstance(stream, WebSocket) else None
+        self._format = None if isinstance(stream, WebSocket) else stream
         transport.set_write_buffer_limits(high=limits.write_buffer_bytes_max)
-        protocol.on_full = self._fill
-        protocol.on_writable = self._resume
-        protocol.on_lost = self._lost
+        protocol.on_buffer_full = self._on_buffer_full
+        protocol.on_writable = self._on_writable
+        protocol.on_lost = self._on_lost
         if self._receive_queue is not None:
-            self._receive_queue.on_violation = self._violated
+            self._receive_queue.on_violation = self._on_violation
             if self._receive_queue.violation is not None:  # in the same segment as the handshake
-                self._violated(self._receive_queue.violation)
+                self._on_violation(self._receive_queue.violation)
 
     @property
-    def ending(self) -> bool:
-        """Whether this side has begun to close."""
-        return self._abort is not None
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._transport.is_closing()
+    def can_write(self) -> bool:
+        """Whether the connection is opening or open, and the socket is not closing."""
+        return self._state in _ACTIVE and not self._transport.is_closing()
 
     @property
     def client_id(self) -> str:
-        """The client's public name."""
+        """The client's public id, empty without a session."""
         return self.session.client_id if self.session else ""
 
     @property
     def user_id(self) -> str | None:
-        """The user it belongs to, if known."""
+        """The client's user, if known."""
         return self.session.user_id if self.session else None
 
     @property
@@ -163,106 +201,113 @@ class Connection:
 
     @property
     def lagging(self) -> bool:
-        """Whether the client is behind and reads on from the log."""
+        """Whether the client is behind and is served from the log."""
         return self._reader in self._hub.fanout.lagging
 
-    def settle(self) -> None:
-        """Hold no more than it takes to stay: the request is not looked at any more."""
-        self._protocol.forget_head()
+    def attach(self, session: Session) -> None:
+        """Give the connection its session."""
+        self.session = session
+        self._state = State.OPEN
 
-    def reader(self) -> Reader:
-        """Make the reader that writes to this socket."""
-        self._reader = Reader(
-            writer=self._way if self._encode is None else self, on_lag=self._stall
-        )
+    def release_request(self) -> None:
+        """Free the request's head, which is not needed any more."""
+        self._protocol.release_head()
+
+    def make_reader(self) -> Reader:
+        """Return the reader whose events are written to this socket."""
+        writer = self._writer if self._encode is None else self
+        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure)
         if self._protocol.writing_paused:
-            self._fill()
+            self._on_buffer_full()
         return self._reader
 
     def write(self, frames: bytes, /) -> None:
-        """Write what its reader is to get, if that looks different for this connection."""
+        """Write frames in this connection's own encoding (called by the fan-out)."""
         assert self._encode is not None
         if not self._transport.is_closing():
-            self._way.write(self._encode(frames))
+            self._writer.write(self._encode(frames))
 
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
-        """Ask for a sign of life."""
+        """Send a ping; its answer confirms all that was sent up to `heads`."""
         if self._transport.is_closing():
             return
         if self._format is not None:
-            self._way.write(self._format.ping())
+            self._writer.write(self._format.ping())
             return
         self.heard = False
         if self.session is not None:
             self.session.on_ping(payload, heads)
-        self._way.write(frame)
+        self._writer.write(frame)
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
-        """Say what is wrong, and close."""
-        if self._abort is None and self._format is None:
-            self._way.write(text_frame(msgspec.json.encode(error_message(error))))
-        self.end(code)
+        """Send an error message, and close."""
+        if self._state in _ACTIVE and self._format is None:
+            self._writer.write(text_frame(msgspec.json.encode(error_message(error))))
+        self.close(code)
 
-    def end(self, code: CloseCode) -> None:
-        """Say why, and close; once begun, nothing changes it.
+    def close(self, code: CloseCode) -> None:
+        """Send the reason, and close; only the first call has an effect.
 
-        Only this side's half of the socket is shut: one closed with bytes unread is reset by the
-        kernel, and the peer may never see why. The peer has `CLOSE_SECONDS` to shut the other.
+        Only this side of the socket is shut down: if a socket is closed with unread bytes, the kernel
+        resets it, and the peer may never see the reason. The peer has `CLOSE_SECONDS` to shut down
+        its side.
         """
-        if self._abort is not None:
+        if self._state not in _UNCLOSED:
             return
         self.code = code
-        self._abort = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
-        if self._writable is not None:
-            self._writable.set()
-        self._heartbeat.remove(self)
+        self._heartbeat.stop_monitoring(self)
+        if self._state is State.LOST:
+            self._state = State.CLOSED
+            return
+        self._state = State.CLOSING if self._format is None else State.CLOSED
+        self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._wake()
         if self._reader is not None:
-            self._hub.fanout.flush_reader(self._reader)  # what is pending came before
-        self._detach()  # nothing may follow a close frame (RFC 6455, section 5.5.1)
+            self._hub.fanout.flush_reader(self._reader)  # pending events come before the reason
+        self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._way.write(self._farewell(code))
-            if self._format is not None:  # the response is aiohttp's to end
-                self._gone = self._gone or asyncio.Event()
-                self._gone.set()
-            elif self._transport.can_write_eof():
+            self._writer.write(self._farewell(code))
+            if self._format is None and self._transport.can_write_eof():
                 self._transport.write_eof()
 
-    async def gone(self) -> None:
-        """Wait until the socket is closed."""
-        if not self._transport.is_closing() or self._gone is not None:
-            self._gone = self._gone or asyncio.Event()
-            await self._gone.wait()
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed or lost."""
+        if self._state in _ENDED or self._transport.is_closing():
+            return
+        self._closed = self._closed or asyncio.Event()
+        await self._closed.wait()
 
     async def serve(
         self,
         now_ns: Callable[[], int],
         authenticate: Callable[[messages.Auth], Awaitable[None]],
     ) -> None:
-        """Handle the client's messages until the connection is closed, by whichever side.
+        """Handle the client's messages until either side has closed the connection.
 
-        `authenticate` is asked for each token that comes; what comes behind it waits.
+        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
         """
         assert self._receive_queue is not None
-        while taken := await self._receive_queue.take():
-            for message in taken:
+        while received := await self._receive_queue.get_messages():
+            for message in received:
                 self.heard = True
                 if message.opcode is Opcode.CLOSE:
                     self._answer_close(message.close_code)
                     return
-                if self._abort is not None:  # nothing that comes now counts
+                answers_ping = self._state is State.LOST and message.opcode is Opcode.PONG
+                if self._state not in _ACTIVE and not answers_ping:
                     continue
-                token = self._hear(message, now_ns())
+                token = self._handle(message, now_ns())
                 if token is not None:
                     await authenticate(token)
-                if self._protocol.writing_paused and self._abort is None:
-                    # Who sends without reading gets no more answers until it reads.
-                    await self._until_writable()
+                if self._protocol.writing_paused and self.can_write:
+                    # A client that does not read its answers gets no more of them until it does.
+                    await self._wait_writable()
                 if self.session is not None and self.session.excessive:
                     self.session.excessive = False
-                    await asyncio.sleep(_EXCESS_SECONDS)
+                    await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
 
-    def _hear(self, message: Message, now_ns: int) -> messages.Auth | None:
-        """Handle a message; return a token that has to be verified first."""
+    def _handle(self, message: Message, now_ns: int) -> messages.Auth | None:
+        """Handle a message; an ``auth`` message, which takes a while to verify, is returned."""
         session = self.session
         match message.opcode:
             case Opcode.TEXT if session is not None:
@@ -272,69 +317,76 @@ class Connection:
                 self._hub.on_pong(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
-                    self._way.write(pong_frame(message.data))
+                    self._writer.write(pong_frame(message.data))
             case Opcode.BINARY:
-                self.end(CloseCode.BINARY)
+                self.close(CloseCode.BINARY)
         return None
 
     def _answer_close(self, code: int) -> None:
-        """Echo the code of a peer that closes; 0 stands for a close frame without one."""
-        if self._abort is not None:
-            return  # it is the answer to ours
+        """Echo the peer's close code; 0 stands for a close frame without one."""
+        if self._state not in _UNCLOSED:
+            return  # it answers ours
+        self._state = State.CLOSED
         self.code = code or 1005
         self._detach()
         if not self._transport.is_closing():
-            self._way.write(close_frame(code or 1000))
+            self._writer.write(close_frame(code or 1000))
 
-    async def _until_writable(self) -> None:
-        self._heartbeat.stalled(self, now=self._loop.time())
+    async def _wait_writable(self) -> None:
+        self._heartbeat.mark_stalled(self, now=self._loop.time())
         self._writable = asyncio.Event()
         await self._writable.wait()
 
-    def _lost(self) -> None:
-        """Write nothing more: the socket is gone, though its handler may not know yet."""
-        if self._abort is not None:
-            self._abort.cancel()
-        if self._gone is not None:
-            self._gone.set()
-        self._detach()
+    def _wake(self) -> None:
+        """Let the waiting coroutines see that the state has changed."""
         if self._writable is not None:
             self._writable.set()
+        if self._closed is not None and self._state in _ENDED:
+            self._closed.set()
 
     def _detach(self) -> None:
-        if self._reader is not None:  # also if its session never came to be
+        if self._reader is not None:  # also if there never was a session
             self._hub.fanout.remove(self._reader)
             self._reader = None
         if self.session is not None:
             self.session.detach()
 
-    def _violated(self, code: int) -> None:
-        self.end(CloseCode(code))
+    def _on_lost(self) -> None:
+        self._state = State.LOST if self._state in _ACTIVE else State.CLOSED
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._detach()
+        self._wake()
 
-    def _stall(self) -> None:
-        self._heartbeat.stalled(self, now=self._loop.time())
+    def _on_violation(self, code: int) -> None:
+        self.close(CloseCode(code))
 
-    def _fill(self) -> None:
-        """Take note that the socket's buffer is above its mark."""
+    def _on_lag(self) -> None:
+        self._heartbeat.mark_stalled(self, now=self._loop.time())
+
+    def _on_failure(self) -> None:
+        self._reader = None  # the fan-out has removed it
+        self.close(CloseCode.INTERNAL)
+
+    def _on_buffer_full(self) -> None:
         if self._reader is not None:
             self._hub.fanout.on_full(self._reader)
 
-    def _resume(self) -> None:
-        """Go on where the socket stopped taking data."""
+    def _on_writable(self) -> None:
         if self._protocol.writing_paused:
-            return  # again: it will be told anew
+            return  # it is full again, and this will be called again
         if self._writable is not None:
             self._writable.set()
         reader, fanout = self._reader, self._hub.fanout
         if reader is not None:
             fanout.on_drained(reader)
             if reader in fanout.lagging and not fanout.catch_up(reader):
-                self._stall()
+                self._on_lag()
                 return
-        self._heartbeat.flows(self)
+        self._heartbeat.clear_stalled(self)
 
     def _farewell(self, code: CloseCode) -> bytes:
-        """Return what tells the client why, and when to come back."""
+        """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(

@@ -1,16 +1,33 @@
-"""aiohttp's server side, with what the gateway must know and aiohttp does not tell.
+"""aiohttp's HTTP server protocol, with limits and callbacks that aiohttp does not offer.
 
-aiohttp does HTTP. Added here: a limit for the head of a request, which is forgotten once it has
-become a WebSocket; a call when a socket takes data again, and another when it is gone.
+This is the only file that uses more of aiohttp than its documentation promises. `make newest-aiohttp`
+runs the HTTP and WebSocket tests against the newest release that pyproject.toml allows. What is used:
+
+`RequestHandler` as a base class
+    It is documented as final. Overridden: `connection_lost`, `pause_writing`, `resume_writing` (as in
+    asyncio.Protocol), `handle_error` and `finish_response`. If `finish_response` is renamed, idle
+    keep-alive connections are never the first to go when sockets run out.
+`max_headers` (keyword)
+    Limits the number of headers. If it is gone, construction fails.
+`_parser`
+    The request parser, replaced by `_HeadLimit`. If it is renamed, request heads have no limit in
+    total and a WebSocket keeps its request's headers in memory. `_HeadLimit` needs `feed_data` to
+    return (messages, upgraded, rest), and messages to be named tuples with `upgrade` and `headers`.
+`set_parser`, `keep_alive`
+    Hand a connection over to the WebSocket parser, which needs `feed_data` and `feed_eof`. If they
+    are gone, every upgrade fails.
+`writing_paused`, `_loop`
+    Whether the write buffer is full, and the event loop.
+`LineTooLong`, "Too many headers"
+    The exception and the text of the exception that stand for 431 instead of 400.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.protocol.errors import ErrorCode
@@ -21,147 +38,161 @@ from gateway.web.problems import problem
 log = logger("gateway.http")
 
 HEAD_BYTES_MAX = 32_768
-"""What the request line and all headers of a request may come to."""
+"""Limit for the request line and all headers of a request together."""
 HEADERS_MAX = 100
 HEADERS_ADVICE = (
-    f"at most {HEADERS_MAX} headers of 8190 bytes each, in all {HEAD_BYTES_MAX} bytes, are read"
+    f"the request head is too large; at most {HEADERS_MAX} headers of 8190 bytes each and "
+    f"{HEAD_BYTES_MAX} bytes in total are accepted"
 )
 CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame."""
 
 
 class Slot(Protocol):
-    """Who is told what a socket does; see `gateway.web.listener`."""
+    """What is notified of a socket's progress; see `gateway.web.sockets.listener`."""
 
-    def busy(self) -> None:
-        """Take note that a whole head of a request has come."""
-        ...
-
-    def idle(self) -> None:
-        """Take note that a request has been answered."""
-        ...
-
-    def stalled(self, unread_bytes: int) -> None:
-        """Take note that the peer does not read an answer."""
-        ...
-
-    def flows(self) -> None:
-        """Take note that it does again."""
-        ...
-
-    def leave(self) -> None:
-        """Take note that the socket is closed."""
-        ...
+    def request_received(self) -> None: ...
+    def request_answered(self) -> None: ...
+    def writing_stalled(self, unread_bytes: int) -> None: ...
+    def writing_resumed(self) -> None: ...
+    def release(self) -> None: ...
 
 
-class HttpProtocol(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp marks it final only in docs
-    """One connection to a client: aiohttp's, with a call when it is full, writable again, or lost."""
+class StreamParser(Protocol):
+    """What receives a connection's bytes after an upgrade."""
 
-    __slots__ = ("_heads", "_slot", "on_full", "on_lost", "on_writable")
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
+    def feed_eof(self) -> None: ...
 
-    def __init__(self, *args: Any, slot: Slot, **kwargs: Any) -> None:  # Any: passed to aiohttp
-        super().__init__(*args, max_headers=HEADERS_MAX, **kwargs)
+
+class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # final only in the documentation
+    """One connection: aiohttp's, with callbacks for a full buffer, a writable socket, and its end."""
+
+    __slots__ = ("_head_limit", "_slot", "on_buffer_full", "on_lost", "on_writable")
+
+    def __init__(
+        self,
+        server: web.Server,  # type: ignore[type-arg,unused-ignore]
+        *,
+        slot: Slot,
+        loop: asyncio.AbstractEventLoop,
+        keepalive_seconds: float,
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=keepalive_seconds,
+            lingering_time=CLOSE_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
+            auto_decompress=False,  # bodies are JSON; a compressed one could expand without limit
+            max_headers=HEADERS_MAX,
+        )
         self._slot = slot
-        self._heads = _Heads(self._parser, slot.busy)
-        self._parser = self._heads  # type: ignore[assignment]  # same methods
-        self.on_full: Callable[[], object] | None = None
+        self._head_limit = _HeadLimit(self._parser, slot.request_received)
+        self._parser = self._head_limit  # type: ignore[assignment]  # same methods
+        self.on_buffer_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
 
-    def forget_head(self) -> None:
-        """Let go of the head of the request, and of what parsed it: a WebSocket stays for long."""
-        self._heads.forget()
+    def upgrade(self, parser: StreamParser) -> None:
+        """Pass all further bytes of the connection to a parser."""
+        self.set_parser(parser)  # type: ignore[arg-type]  # only feed_data and feed_eof are used
+        self.keep_alive(False)
+
+    def release_head(self) -> None:
+        """Free the request's head and its parser: a WebSocket connection lasts for long."""
+        self._head_limit.release()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Note at once that nothing can be written any more: uvloop raises if it is tried."""
+        """Report the end at once: uvloop raises on any write from now on."""
         if self.on_lost is not None:
             self.on_lost()
-        self._slot.leave()
-        # Not the error: with it a cycle holds an unread answer until the collector comes by.
+        self._slot.release()
+        # Without the exception: its cycle keeps an unread answer alive until the garbage collector runs.
         super().connection_lost(None)
-        self.on_full = self.on_lost = self.on_writable = None  # nor any other cycle
-        self._heads.forget()
+        self.on_buffer_full = self.on_lost = self.on_writable = None  # no other cycle either
+        self._head_limit.release()
 
     def handle_error(
         self,
-        request: BaseRequest,
+        request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP without an error of ours in the log."""
-        if status >= 500 and not isinstance(exc, ConnectionError):  # who has gone needs no answer
+        """Answer malformed HTTP with a problem; only our own errors are logged as errors."""
+        if status >= 500 and not isinstance(exc, ConnectionError):  # after those nobody reads
             return super().handle_error(request, status, exc, message)
-        # Not the parser's own words: they quote what came, and that may be a token.
+        # Not the parser's message: it quotes the input, and that may be a token.
         log.debug("http_request_malformed", address=request.remote, reason=type(exc).__name__)
         if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             response = problem(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         else:
             response = problem(
-                ErrorCode.INVALID_FIELD, "this is not HTTP as it should be", status=status
+                ErrorCode.INVALID_FIELD, "the request is not valid HTTP/1.1", status=status
             )
         response.force_close()
         return response
 
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
-        """Note that a request has been answered."""
+        """Report that a request has been answered."""
         finished = await super().finish_response(*args)
         if self.transport is not None:
-            self._slot.idle()
+            self._slot.request_answered()
         return finished
 
     def pause_writing(self) -> None:
-        """Note that the peer does not read; streams have a log to read on from, answers do not."""
+        """Report a full buffer; a peer that does not read an HTTP answer has a deadline."""
         super().pause_writing()
-        if self.on_full is not None:
-            self.on_full()
+        if self.on_buffer_full is not None:
+            self.on_buffer_full()
         elif self.transport is not None:
-            self._slot.stalled(self.transport.get_write_buffer_size())
+            self._slot.writing_stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Note that the socket takes data again."""
+        """Report that the socket accepts data again."""
         super().resume_writing()
-        self._slot.flows()
+        self._slot.writing_resumed()
         if self.on_writable is not None:
-            # Not now: the transport is in the middle of its own bookkeeping.
+            # Later: the transport is still updating its own state.
             self._loop.call_soon(self.on_writable)
 
 
-class _Heads:
-    """A parser of requests that is fed no endless head, and may forget that of an upgrade."""
+class _HeadLimit:
+    """A request parser that limits the size of heads, and can free the head of an upgrade."""
 
-    __slots__ = ("_body", "_headers", "_left", "_on_head", "_parser")
+    __slots__ = ("_body", "_bytes_left", "_headers", "_on_head", "_parser")
 
     def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
         self._parser = parser
         self._on_head = on_head
         self._body: Any = None  # Any: aiohttp's StreamReader
         self._headers: CIMultiDict[str] = CIMultiDict()
-        self._left = HEAD_BYTES_MAX
+        self._bytes_left = HEAD_BYTES_MAX
 
-    def forget(self) -> None:
-        """Drop the head of an upgrade that was accepted, or of whatever came last."""
+    def release(self) -> None:
+        """Free the head of an accepted upgrade, and the parser."""
         self._headers.clear()
         self._body = self._parser = None
 
-    def __getattr__(self, name: str) -> Any:  # Any: whatever else the parser can do
+    def __getattr__(self, name: str) -> Any:  # Any: the parser's other methods
         return getattr(self._parser, name)
 
-    def feed_data(self, data: bytes) -> Any:  # Any: messages, whether upgraded, what is left over
-        if self._left < 0:
+    def feed_data(self, data: bytes) -> Any:  # Any: messages, whether upgraded, the rest
+        if self._bytes_left < 0:
             return (), False, b""
-        between = self._body is None or self._body.is_eof()
+        between_bodies = self._body is None or self._body.is_eof()
         found = self._parser.feed_data(data)
         if found[0]:
             message, self._body = found[0][-1]
-            if message.upgrade:  # aiohttp keeps its message for as long as the connection
+            if message.upgrade:  # aiohttp keeps the message for as long as the connection
                 self._headers = CIMultiDict(message.headers)
                 message = message._replace(headers=CIMultiDictProxy(self._headers), raw_headers=())
                 found[0][-1] = message, self._body
-            self._left = HEAD_BYTES_MAX
+            self._bytes_left = HEAD_BYTES_MAX
             self._on_head()
-        elif between:
-            self._left -= len(data)
-            if self._left < 0:
+        elif between_bodies:
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)
         return found

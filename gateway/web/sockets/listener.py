@@ -1,7 +1,7 @@
-"""Sockets from accept to close: how many there may be, and how long they may say nothing.
+"""Accepts connections and limits them: how many there are, and how long each may stay idle.
 
-asyncio's own server is not used: uvloop's closes for good, and silently, when a process runs out
-of open files, and its certificate cannot be replaced.
+asyncio's own server is not used: uvloop's stops for good, without an error, when the process runs out of
+open files, and its certificate cannot be replaced.
 """
 
 import asyncio
@@ -23,21 +23,25 @@ from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 log = logger("gateway.http")
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted: a whole fleet may come back at once."""
+"""Connections that may wait to be accepted: all clients may reconnect at once."""
 SOCKETS_RESERVED = 256
-"""Sockets beside one per client: for REST, metrics, health, and for those who are not in yet."""
+"""Sockets beside one per client: for REST, metrics, health, and unfinished handshakes."""
 FILES_RESERVED = 64
-"""Open files that sockets leave to the rest of the process."""
+"""Open files left to the rest of the process."""
 UNREAD_BYTES_MAX = 16_777_216
-"""What answers may wait for, in all, for peers that do not read them."""
+"""Limit for the bytes of all HTTP answers that peers do not read."""
 _ACCEPTS_PER_WAKE_UP = 8
-"""Others wait in the kernel: events do not wait for a crowd at the door."""
-_PAUSE_SECONDS = 0.25
+"""More wait in the kernel, so that many new connections do not delay events."""
+_BACK_OFF_SECONDS = 0.25
 _LOGGED_SECONDS = 1.0
 
 
 class Slot:
-    """One socket's place among all; its protocol says what it does."""
+    """One of a listener's sockets; its protocol reports what happens on it.
+
+    A slot has a deadline while it waits for the head of a request, and while its peer does not
+    read an answer. A socket that misses its deadline is disconnected.
+    """
 
     __slots__ = ("_deadline", "_listener", "_socket")
 
@@ -45,54 +49,54 @@ class Slot:
         self._listener = listener
         self._socket = accepted
         self._deadline: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            deadline_seconds, self._late
+            deadline_seconds, self._time_out_handshake
         )
 
-    def busy(self) -> None:
-        """Take note that a whole head of a request has come."""
-        if self in self._listener.waiting:
-            del self._listener.waiting[self]
-            self._in_time()
+    def request_received(self) -> None:
+        """Note that the whole head of a request has been received."""
+        if self in self._listener.idle:
+            del self._listener.idle[self]
+            self._cancel_deadline()
 
-    def idle(self) -> None:
-        """Take note that a request has been answered."""
-        self._listener.waiting[self] = None
+    def request_answered(self) -> None:
+        """Note that the socket is idle again; aiohttp limits how long it may be."""
+        self._listener.idle[self] = None
 
-    def stalled(self, unread_bytes: int) -> None:
-        """Take note that the peer does not read an answer."""
-        self._deadline = self._listener.stalled(self, unread_bytes)
+    def writing_stalled(self, unread_bytes: int) -> None:
+        """Note that the peer does not read an answer."""
+        self._deadline = self._listener.limit_unread(self, unread_bytes)
 
-    def flows(self) -> None:
-        """Take note that it does again."""
-        if self._listener.unread.pop(self, None) is not None:
-            self._in_time()
+    def writing_resumed(self) -> None:
+        """Note that the peer reads again."""
+        if self._listener.unread_bytes.pop(self, None) is not None:
+            self._cancel_deadline()
 
-    def leave(self) -> None:
-        """Give the place back."""
-        self.busy()
-        self.flows()
-        self._in_time()
+    def release(self) -> None:
+        """Free the slot of a socket that is closed."""
+        self.request_received()
+        self.writing_resumed()
+        self._cancel_deadline()
         self._listener.slots.discard(self)
 
-    def cut(self) -> None:
-        """End the connection, whatever stands between this socket and its protocol, as TLS."""
-        self.busy()
-        self.flows()
-        with contextlib.suppress(OSError):  # the peer was faster
+    def disconnect(self) -> None:
+        """Shut the socket itself down, without a TLS closing handshake."""
+        self.request_received()
+        self.writing_resumed()
+        with contextlib.suppress(OSError):  # the peer has closed it already
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _in_time(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _late(self) -> None:
+    def _time_out_handshake(self) -> None:
         self._listener.on_refused("handshake")
-        self.cut()
+        self.disconnect()
 
 
 class Listener:
-    """Accepts connections, and lets go of those that hold a place for nothing."""
+    """Accepts connections; at the limit, an idle one makes room for a new one."""
 
     def __init__(
         self,
@@ -106,13 +110,12 @@ class Listener:
         on_refused: Callable[[Refused], None],
     ) -> None:
         self.on_refused = on_refused
-        self.take: Callable[[socket.socket], object] = self.admit
-        """Called with each connection that is accepted."""
+        self.on_accepted: Callable[[socket.socket], object] = self.serve
         self.slots: set[Slot] = set()
-        self.waiting: dict[Slot, None] = {}
-        """Who waits for a request, longest first."""
-        self.unread: dict[Slot, int] = {}
-        """How many bytes wait for who does not read an answer, longest first."""
+        self.idle: dict[Slot, None] = {}
+        """Slots without a request, the longest idle first."""
+        self.unread_bytes: dict[Slot, int] = {}
+        """Bytes that a peer does not read, the longest stalled first."""
         self._protocol = protocol
         self._sockets_max = sockets_max
         self._handshake_seconds = handshake_seconds
@@ -126,7 +129,7 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the first socket listens: its address and port."""
+        """Address and port of the first listening socket."""
         host, port = self._listening[0].getsockname()[:2]
         return host, port
 
@@ -143,36 +146,57 @@ class Listener:
             one = socket.create_server(address, family=family, backlog=BACKLOG)
             one.setblocking(False)
             self._listening.append(one)
-        for one in self._listening:
-            self._loop.add_reader(one, self._accept, one)
+        self.resume_accepting()
 
-    def hold(self) -> None:
-        """Leave who comes now in the kernel's queue."""
+    def pause_accepting(self) -> None:
+        """Leave new connections in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
 
-    def go_on(self) -> None:
-        """Accept again."""
+    def resume_accepting(self) -> None:
+        """Accept connections again."""
         for one in self._listening:
-            self._resume(one)
+            self._watch(one)
 
     def close(self) -> None:
-        """Accept nobody more."""
-        self.hold()
+        """Stop listening, and cancel unfinished TLS handshakes."""
+        self.pause_accepting()
         for one in self._listening:
             one.close()
         for task in self._handshakes:
             task.cancel()
 
-    def stalled(self, slot: Slot, unread_bytes: int) -> asyncio.TimerHandle:
-        """Note what waits for a peer that does not read; if it is too much, the longest ends.
+    def limit_unread(self, slot: Slot, unread_bytes: int) -> asyncio.TimerHandle:
+        """Note what a peer does not read; above the limit in total, disconnect the longest stalled.
 
-        Returns what ends this one if it goes on so.
+        Returns the timer that disconnects this one if it does not read on.
         """
-        self.unread[slot] = unread_bytes
-        while sum(self.unread.values()) > UNREAD_BYTES_MAX:
-            next(iter(self.unread)).cut()
-        return self._loop.call_later(self._stall_seconds, slot.cut)
+        self.unread_bytes[slot] = unread_bytes
+        while sum(self.unread_bytes.values()) > UNREAD_BYTES_MAX:
+            next(iter(self.unread_bytes)).disconnect()
+        return self._loop.call_later(self._stall_seconds, slot.disconnect)
+
+    def serve(self, accepted: socket.socket) -> None:
+        """Serve a connection; at the limit, an idle one is disconnected, or else this one refused."""
+        if len(self.slots) >= self._sockets_max:
+            self.on_refused("sockets")
+            suppressed = self._logged.allow("sockets", now=self._loop.time())
+            if suppressed is not None:
+                log.warning("too_many_sockets", open=len(self.slots), suppressed=suppressed)
+            idle = next(iter(self.idle or self.unread_bytes), None)
+            if idle is None:
+                accepted.close()
+                return
+            idle.disconnect()
+        accepted.setblocking(False)
+        if self._send_buffer_bytes:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
+        slot = Slot(self, accepted, self._handshake_seconds)
+        self.slots.add(slot)
+        self.idle[slot] = None
+        task = self._loop.create_task(self._connect(accepted, slot))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_WAKE_UP):
@@ -180,47 +204,25 @@ class Listener:
                 accepted, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no more files or memory
-                self._pause(listening, error)
+            except OSError as error:  # out of open files or memory
+                self._back_off(listening, error)
                 return
-            self.take(accepted)
+            self.on_accepted(accepted)
 
-    def _pause(self, listening: socket.socket, error: OSError) -> None:
-        """Leave them in the kernel's queue until there may be room."""
+    def _back_off(self, listening: socket.socket, error: OSError) -> None:
+        """Leave connections in the kernel's queue for a while."""
         self.on_refused("files")
         suppressed = self._logged.allow("files", now=self._loop.time())
         if suppressed is not None:
             log.warning("cannot_accept", reason=str(error), suppressed=suppressed)
         self._loop.remove_reader(listening)
-        self._loop.call_later(_PAUSE_SECONDS, self._resume, listening)
+        self._loop.call_later(_BACK_OFF_SECONDS, self._watch, listening)
 
-    def _resume(self, listening: socket.socket) -> None:
+    def _watch(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening, self._accept, listening)
 
-    def admit(self, accepted: socket.socket) -> None:
-        """Give a socket its place: at the limit that of one which has long done nothing."""
-        if len(self.slots) >= self._sockets_max:
-            self.on_refused("sockets")
-            suppressed = self._logged.allow("sockets", now=self._loop.time())
-            if suppressed is not None:
-                log.warning("too_many_sockets", open=len(self.slots), suppressed=suppressed)
-            useless = next(iter(self.waiting or self.unread), None)
-            if useless is None:
-                accepted.close()
-                return
-            useless.cut()
-        accepted.setblocking(False)
-        if self._send_buffer_bytes:
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
-        slot = Slot(self, accepted, self._handshake_seconds)
-        self.slots.add(slot)
-        self.waiting[slot] = None
-        task = self._loop.create_task(self._serve(accepted, slot))
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
-
-    async def _serve(self, accepted: socket.socket, slot: Slot) -> None:
+    async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
         tls = self._tls()
         try:
             await self._loop.connect_accepted_socket(
@@ -230,8 +232,8 @@ class Listener:
                 ssl_handshake_timeout=self._handshake_seconds if tls else None,
                 ssl_shutdown_timeout=CLOSE_SECONDS if tls else None,
             )
-        except OSError as error:  # TLS errors are such
-            slot.leave()
+        except OSError as error:  # TLS errors are OSErrors too
+            slot.release()
             accepted.close()
             self.on_refused("tls")
             log.debug("tls_handshake_failed", reason=str(error))
@@ -244,9 +246,9 @@ def listener_of(
     tls: Callable[[], ssl.SSLContext | None],
     on_refused: Callable[[Refused], None],
 ) -> Listener:
-    """Return what accepts connections for a set-up runner once it is opened.
+    """Return the listener of a runner that has been set up; `open` starts it.
 
-    The caller closes it, then the runner. `tls` is asked at every connection; None stands for none.
+    The caller closes it, then the runner. `tls` is called for every connection; None means no TLS.
     """
     loop = asyncio.get_running_loop()
     server = runner.server
@@ -256,20 +258,10 @@ def listener_of(
     sockets_max = clients.connections_max + SOCKETS_RESERVED
     if files != resource.RLIM_INFINITY:
         sockets_max = min(sockets_max, max(files - FILES_RESERVED, 1))
-
-    def protocol(slot: Slot) -> HttpProtocol:
-        return HttpProtocol(
-            server,
-            slot=slot,
-            loop=loop,
-            keepalive_timeout=clients.handshake_timeout_seconds,
-            lingering_time=CLOSE_SECONDS,
-            access_log=None,
-            auto_decompress=False,  # a body is JSON as it is: nothing to inflate, and no bomb
-        )
-
     return Listener(
-        protocol,
+        lambda slot: HttpProtocol(
+            server, slot=slot, loop=loop, keepalive_seconds=clients.handshake_timeout_seconds
+        ),
         sockets_max=sockets_max,
         handshake_seconds=clients.handshake_timeout_seconds,
         stall_seconds=clients.stall_timeout_seconds,

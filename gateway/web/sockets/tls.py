@@ -1,4 +1,4 @@
-"""The gateway's certificate, read again when its files change."""
+"""The TLS certificate, reloaded when its files change."""
 
 import ssl
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificate:
-    """What connections are encrypted with: `context` is None if no files are configured."""
+    """The configured certificate; its `context` is None if none is configured."""
 
     def __init__(self, settings: Tls) -> None:
         """Read the files.
 
         Raises:
-            ConfigError: They cannot be served.
+            ConfigError: They cannot be used.
         """
         self._settings = settings
         self._stamp = _stamp(settings)
         self.context = _read_all(settings) if settings.cert_file else None
 
     def refresh(self) -> None:
-        """Read the files again if they have changed; if they cannot be served the old ones stay."""
+        """Reload the files if they have changed; if the new ones cannot be used, the old ones stay."""
         if self.context is None:
             return
         stamp = _stamp(self._settings)
         if stamp == self._stamp:
             return
-        self._stamp = stamp  # so that each state of the files is spoken of once
+        self._stamp = stamp  # so that each change is logged once
         try:
             self.context = _read_all(self._settings)
         except ConfigError as error:
@@ -47,46 +47,50 @@ class Certificate:
 
 
 def context(settings: Tls) -> ssl.SSLContext:
-    """Return what serves the configured certificate, to TLS 1.2 and later.
+    """Return an SSL context with the configured certificate, for TLS 1.2 and later.
 
     Raises:
-        ConfigError: The files cannot be served.
+        ConfigError: The files cannot be used.
     """
     cert, key = settings.cert_file, settings.key_file
     if "-----BEGIN CERTIFICATE-----" not in _read("cert_file", cert):
-        raise _wrong("cert_file", f"{cert} holds no certificate in PEM", "name one that does")
+        raise _wrong("cert_file", f"{cert} has no certificate in PEM", "name a file that has one")
     text = _read("key_file", key)
     if "PRIVATE KEY-----" not in text:
-        raise _wrong("key_file", f"{key} holds no private key in PEM", "name one that does")
+        raise _wrong("key_file", f"{key} has no private key in PEM", "name a file that has one")
     if "ENCRYPTED" in text:
-        raise _wrong("key_file", f"{key} is encrypted", "`openssl pkey` makes one that is not")
+        raise _wrong("key_file", f"{key} is encrypted", "decrypt it with `openssl pkey`")
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     try:
-        made.load_cert_chain(cert, key, password=lambda: "")  # or OpenSSL asks the terminal
+        made.load_cert_chain(
+            cert, key, password=lambda: ""
+        )  # otherwise OpenSSL asks on the terminal
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         if reason == "KEY_VALUES_MISMATCH":
-            raise _wrong("key_file", f"{key} is not the key of {cert}", "name its own") from error
+            raise _wrong(
+                "key_file", f"{key} is not the key of {cert}", "name the matching key"
+            ) from error
         raise _wrong(
-            "cert_file", f"OpenSSL does not take {cert} with {key}: {reason}", "make them anew"
+            "cert_file", f"OpenSSL cannot use {cert} with {key}: {reason}", "create new files"
         ) from error
     return made
 
 
 def warnings(settings: Tls) -> Iterator[str]:
-    """Why clients will refuse a certificate that can be served."""
+    """Yield why clients will refuse a certificate that can be used."""
     try:
         leaf = x509.load_pem_x509_certificate(Path(settings.cert_file).read_bytes())
     except (OSError, ValueError):
-        return  # what can be served is for OpenSSL to say
+        return  # `context` reports what cannot be read
     now, key = datetime.now(UTC), f"tls.cert_file: {settings.cert_file}"
     if now >= leaf.not_valid_after_utc:
         yield f"{key} expired at {leaf.not_valid_after_utc}"
     if now < leaf.not_valid_before_utc:
-        yield f"{key} is valid from {leaf.not_valid_before_utc} on"
+        yield f"{key} is not valid before {leaf.not_valid_before_utc}"
 
 
 def _read_all(settings: Tls) -> ssl.SSLContext:
@@ -101,7 +105,7 @@ def _read(setting: str, path: str) -> str:
         return Path(path).read_text("latin-1")
     except OSError as error:
         reason = f"{path} cannot be read ({error.strerror})"
-        raise _wrong(setting, reason, "see where it is and whose") from error
+        raise _wrong(setting, reason, "check its path and permissions") from error
 
 
 def _wrong(setting: str, reason: str, remedy: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""How long a connection may last: as long as its token, or for a while without one."""
+"""Closes a connection when its token expires, or when an anonymous client does not authenticate."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,85 +11,86 @@ from gateway.core.protocol.events import timestamp
 from gateway.core.sessions.session import Session
 
 
-_LATER_SECONDS_MAX = 3600.0
-"""Timers run by another clock than tokens: a long one is looked at again."""
+_TIMER_SECONDS_MAX = 3600.0
+"""Timers use another clock than tokens: the time left is computed again this often."""
 
 
 class ExpiringConnection(Protocol):
-    """A connection, as far as its end is concerned."""
+    """What a deadline needs of a connection."""
 
     session: Session | None
 
-    def end(self, code: CloseCode) -> None: ...
+    def close(self, code: CloseCode) -> None: ...
 
 
 class TokenDeadline:
-    """One connection's deadline. Call `settle` when its identity is new, and `cancel` at its end."""
+    """One connection's deadline. Call `restart` when its identity is new, `cancel` when it closes."""
 
-    __slots__ = ("_auth", "_began_ns", "_now_ns", "_party", "_timer", "_warned")
+    __slots__ = ("_auth", "_connection", "_now_ns", "_started_ns", "_timer", "_warned")
 
-    def __init__(self, party: ExpiringConnection, auth: Auth, now_ns: Callable[[], int]) -> None:
-        self._party = party
+    def __init__(
+        self, connection: ExpiringConnection, auth: Auth, now_ns: Callable[[], int]
+    ) -> None:
+        self._connection = connection
         self._auth = auth
         self._now_ns = now_ns
-        self._began_ns = now_ns()
+        self._started_ns = now_ns()
         self._timer: asyncio.TimerHandle | None = None
         self._warned = False
 
-    def settle(self) -> None:
-        """Begin anew with the session's identity of now."""
+    def restart(self) -> None:
+        """Start anew with the session's current identity."""
         self._warned = False
-        self._look()
+        self._check()
 
     def cancel(self) -> None:
-        """Let the connection be."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        """Do what is due, and come again for what is next."""
+    def _check(self) -> None:
+        """Do what is due now, and set the timer for what is next."""
         self.cancel()
-        session = self._party.session
+        session = self._connection.session
         if session is None:
             return
         if session.identity.is_anonymous:
-            self._judge_stranger(session)
+            self._check_anonymous(session)
         elif session.identity.expires_ns is not None:
-            self._judge_token(session, session.identity.expires_ns)
+            self._check_token(session, session.identity.expires_ns)
 
-    def _judge_token(self, session: Session, expires_ns: int) -> None:
+    def _check_token(self, session: Session, expires_ns: int) -> None:
         left = (expires_ns - self._now_ns()) / 1e9
         if left <= 0:
-            self._party.end(CloseCode.TOKEN_EXPIRED)
+            self._connection.close(CloseCode.TOKEN_EXPIRED)
             return
         if left > self._auth.expiry_warning_seconds:
-            self._come_again(left - self._auth.expiry_warning_seconds)
+            self._check_after(left - self._auth.expiry_warning_seconds)
             return
         if not self._warned:
             self._warned = True
-            now_ns = self._now_ns()
             session.send(
                 messages.TokenExpiring(
                     token_expires=timestamp(expires_ns),
                     seconds=round(left, 3),
-                    timestamp=timestamp(now_ns),
+                    timestamp=timestamp(self._now_ns()),
                 )
             )
-        self._come_again(left)
+        self._check_after(left)
 
-    def _judge_stranger(self, session: Session) -> None:
-        lived = (self._now_ns() - self._began_ns) / 1e9
-        idle, epoch_number = self._auth.timeout_seconds, self._auth.anonymous_seconds_max
-        if (epoch_number and lived >= epoch_number) or (
-            lived >= idle and not session.subscriptions
+    def _check_anonymous(self, session: Session) -> None:
+        connected = (self._now_ns() - self._started_ns) / 1e9
+        idle_max, connected_max = self._auth.timeout_seconds, self._auth.anonymous_seconds_max
+        if (connected_max and connected >= connected_max) or (
+            connected >= idle_max and not session.subscriptions
         ):
-            self._party.end(CloseCode.AUTH_TIMEOUT)
-        elif lived < idle:
-            self._come_again(min(idle, epoch_number or idle) - lived)
-        elif epoch_number:
-            self._come_again(epoch_number - lived)
+            self._connection.close(CloseCode.AUTH_TIMEOUT)
+        elif connected < idle_max:
+            self._check_after(min(idle_max, connected_max or idle_max) - connected)
+        elif connected_max:
+            self._check_after(connected_max - connected)
 
-    def _come_again(self, seconds: float) -> None:
+    def _check_after(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(seconds, _LATER_SECONDS_MAX), self._look)
+        self._timer = loop.call_later(min(seconds, _TIMER_SECONDS_MAX), self._check)

@@ -1,10 +1,10 @@
-"""How clients' sockets are written to: those that get the same bytes with one system call for many.
+"""Writes to clients' sockets: those that get the same bytes with one system call for many (io_uring).
 
-That goes past their transports, and so only while these hold nothing themselves. What a socket does
-not take its transport gets: all that happens then, also to one that is broken, happens there.
+That bypasses asyncio's transports, and is done only while a transport has no data buffered itself. What a
+socket does not accept goes to its transport, which also handles every error.
 
-A descriptor is used until its client has left its cohort, which is when the connection is lost at the
-latest; transports close theirs only after that.
+A file descriptor is used until its client has left its cohort, at the latest when the connection is lost;
+transports close theirs only after that.
 """
 
 from array import array
@@ -14,147 +14,149 @@ from collections.abc import Collection
 from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter, Writer
 from gateway.core.fanout.fanout import Fanout
 from gateway.logs import logger
-from gateway.web.sockets.io_uring import Ring
+from gateway.web.sockets.io_uring import IoUring
 
 
 log = logger("gateway.http")
 
-_FEW = 6
-"""Below this a system call for all costs more than one for each."""
+_RING_SOCKETS_MIN = 6
+"""For fewer sockets, one system call for all costs more than one for each."""
 
 
-class Sockets:
-    """The ways to the clients of a fan-out: together where io_uring is to be used, and can be."""
+class SocketWriters:
+    """Makes the writers of clients and cohorts, with io_uring if it is wanted and available."""
 
     def __init__(self, fanout: Fanout, *, io_uring: bool) -> None:
         self._wanted = io_uring
-        self._ring: Ring | None = None
-        fanout.make_writer = self._ways
+        self._ring: IoUring | None = None
+        fanout.make_writer = self._cohort_writer
 
-    def way(self, transport: Transport) -> Writer:
-        """Return the way to one client."""
+    def writer(self, transport: Transport) -> Writer:
+        """Return the writer of one client."""
         if self._wanted and self._ring is None:
             self._open()
         if self._ring is None or transport.get_extra_info("sslcontext") is not None:
             return transport
-        return Direct(transport)
+        return SocketWriter(transport)
 
     def close(self) -> None:
-        """Write to each client by itself from now on."""
+        """Close the ring; transports write from now on."""
         if self._ring is not None:
             self._ring.close()
 
     def _open(self) -> None:
-        """Open a ring; with the first client, as a process without any needs none."""
+        """Open the ring with the first client: a process without clients does not need it."""
         try:
-            self._ring = Ring()
+            self._ring = IoUring()
         except OSError as error:
             log.info("io_uring_unavailable", reason=str(error))
             self._wanted = False
 
-    def _ways(self) -> CohortWriter:
-        return SequentialWriter() if self._ring is None else Batch(self._ring)
+    def _cohort_writer(self) -> CohortWriter:
+        return SequentialWriter() if self._ring is None else RingWriter(self._ring)
 
 
-class Direct:
-    """The way to one client whose socket may be written to past its transport."""
+class SocketWriter:
+    """Writes to one client, whose socket a `RingWriter` may use directly."""
 
-    __slots__ = ("batch", "place", "socket", "transport")
+    __slots__ = ("descriptor", "index", "ring_writer", "transport")
 
     def __init__(self, transport: Transport) -> None:
-        self.batch: Batch | None = None
-        self.place = -1
-        """Where in its batch; below zero while its transport is to be asked first."""
-        self.socket: int = transport.get_extra_info("socket").fileno()
+        self.ring_writer: RingWriter | None = None
+        self.index = -1
+        """Its index in the ring writer; -1 while its transport is used."""
+        self.descriptor: int = transport.get_extra_info("socket").fileno()
         self.transport = transport
 
     def write(self, data: bytes, /) -> None:
-        """Write to this client alone."""
-        if self.batch is not None and self.place >= 0:
-            self.batch.set_aside(self)
+        """Write to this client alone, through its transport."""
+        if self.ring_writer is not None and self.index >= 0:
+            self.ring_writer.use_transport(self)
         self.transport.write(data)
 
     @property
     def is_idle(self) -> bool:
-        """Whether its transport holds nothing, and is not about to close."""
+        """Whether its transport has no data buffered, and is not closing."""
         transport = self.transport
         return not (transport.get_write_buffer_size() or transport.is_closing())
 
-    def finish(self, data: memoryview, *, begun: bool) -> bool:
-        """Let its transport have what its socket did not take; False if that fails.
+    def write_rest(self, rest: memoryview, *, partly_sent: bool) -> bool:
+        """Pass what the socket did not accept to the transport; return False if that fails.
 
-        What was `begun` cannot be taken back: a client that has a part gets the rest, or nothing more.
+        If a part has been sent, the client gets the rest or nothing more: the connection is aborted.
         """
         try:
-            self.transport.write(data)
+            self.transport.write(rest)
         except Exception:
-            if begun:
+            if partly_sent:
                 self.transport.abort()
             return False
         return True
 
 
-class Batch:
-    """Ways to all that get the same bytes."""
+class RingWriter:
+    """Writes the same bytes to many clients: with io_uring where possible, else through transports."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: IoUring) -> None:
         self._ring = ring
-        self._ways: list[Direct] = []
-        self._sockets = array("i")
-        """Theirs, at the same places."""
-        self._singly = SequentialWriter()
-        """The others, each written to by itself."""
-        self._aside: dict[Direct, None] = {}
-        """Those of the others that may come back."""
+        self._writers: list[SocketWriter] = []
+        self._descriptors = array("i")
+        """Those of `_writers`, at the same indexes."""
+        self._sequential = SequentialWriter()
+        """All others, written to one by one."""
+        self._on_transport: dict[SocketWriter, None] = {}
+        """Those of the others that may use the ring once their transports are idle."""
 
-    def add(self, way: Writer) -> None:
-        """Write to this one too, behind what it has got by itself."""
-        self._singly.add(way)
-        if isinstance(way, Direct):
-            way.batch = self
-            self._aside[way] = None
+    def add(self, writer: Writer) -> None:
+        """Write to this client too, from the next write on."""
+        self._sequential.add(writer)
+        if isinstance(writer, SocketWriter):
+            writer.ring_writer = self
+            self._on_transport[writer] = None
 
-    def discard(self, way: Writer) -> None:
-        """Write to it no more."""
-        if isinstance(way, Direct):
-            self.set_aside(way)
-            del self._aside[way]
-            way.batch = None
-        self._singly.discard(way)
+    def discard(self, writer: Writer) -> None:
+        """Stop writing to a client."""
+        if isinstance(writer, SocketWriter):
+            self.use_transport(writer)
+            del self._on_transport[writer]
+            writer.ring_writer = None
+        self._sequential.discard(writer)
 
-    def set_aside(self, way: Direct) -> None:
-        """Let its transport have what comes next, until that holds nothing."""
-        if way.place < 0:
+    def use_transport(self, writer: SocketWriter) -> None:
+        """Write to a client through its transport until that is idle."""
+        if writer.index < 0:
             return
-        last, socket = self._ways.pop(), self._sockets.pop()
-        if last is not way:
-            self._ways[way.place], self._sockets[way.place] = last, socket
-            last.place = way.place
-        way.place = -1
-        self._aside[way] = None
-        self._singly.add(way)
+        last, descriptor = self._writers.pop(), self._descriptors.pop()
+        if last is not writer:
+            self._writers[writer.index], self._descriptors[writer.index] = last, descriptor
+            last.index = writer.index
+        writer.index = -1
+        self._on_transport[writer] = None
+        self._sequential.add(writer)
 
     def write_all(self, data: bytes) -> Collection[Writer]:
-        """Write to all, and return those with which that failed."""
-        if self._aside and len(self._aside) + len(self._ways) >= _FEW:
-            self._bring_back()
-        failed = self._singly.write_all(data)
-        if self._sockets:
-            short = self._ring.send(self._sockets, data)
-            for way, taken in [(self._ways[place], taken) for place, taken in short]:
-                self.set_aside(way)
-                rest = memoryview(data)[max(taken, 0) :]
-                if not way.finish(rest, begun=taken > 0):
-                    failed.append(way)
+        """Write to all clients; return the writers that failed."""
+        if (
+            self._on_transport
+            and len(self._on_transport) + len(self._writers) >= _RING_SOCKETS_MIN
+            and not self._ring.closed
+        ):
+            self._use_ring()
+        failed = self._sequential.write_all(data)
+        if self._descriptors:
+            incomplete = self._ring.send(self._descriptors, data)
+            for writer, sent in [(self._writers[index], sent) for index, sent in incomplete]:
+                self.use_transport(writer)
+                rest = memoryview(data)[max(sent, 0) :]
+                if not writer.write_rest(rest, partly_sent=sent > 0):
+                    failed.append(writer)
         return failed
 
-    def _bring_back(self) -> None:
-        """Go past the transports that hold nothing any more."""
-        if self._ring.closed:
-            return
-        for way in [way for way in self._aside if way.is_idle]:
-            del self._aside[way]
-            self._singly.discard(way)
-            way.place = len(self._ways)
-            self._ways.append(way)
-            self._sockets.append(way.socket)
+    def _use_ring(self) -> None:
+        """Bypass the transports that are idle."""
+        for writer in [writer for writer in self._on_transport if writer.is_idle]:
+            del self._on_transport[writer]
+            self._sequential.discard(writer)
+            writer.index = len(self._writers)
+            self._writers.append(writer)
+            self._descriptors.append(writer.descriptor)

@@ -24,7 +24,7 @@ _MQTT = b"\x10\x0c\0\4MQTT\4\2\0\0\0\0" + b"\x82\x0c\0\1\0\7metrics\0"
 
 
 def peers() -> Iterator[Server | NotHere]:
-    """Return each peer, or how to get it."""
+    """Return each peer, or how to install it."""
     yield _python("aiohttp, send_str", "aiohttp_server.py")
     yield _python("websockets, broadcast", "websockets_server.py")
     yield _python("FastAPI, send_json", "fastapi_server.py", VENV)
@@ -36,7 +36,7 @@ def peers() -> Iterator[Server | NotHere]:
 
 
 def peers_plan() -> list[Scenario]:
-    """Return the scenarios of `make bench-peers`; say which peers are not there."""
+    """Return the scenarios of `make bench-peers`; print which peers are missing."""
     subprocess.run([str(HERE / "get.sh"), str(MADE)], check=False)
     found = []
     for one in peers():
@@ -56,7 +56,7 @@ def peers_plan() -> list[Scenario]:
 
 
 def picture(results: Results) -> str:
-    """Return the highest rates held, as bars, the highest first."""
+    """Plot the highest sustained rates, the highest first."""
     held = [
         (name, results.median("s3", name, "deliveries") or 0.0) for name in results.servers("s3")
     ]
@@ -121,5 +121,5 @@ def _mosquitto() -> Server | NotHere:
 
 
 def _find(name: str) -> str | None:
-    """Find a program, also where administrators' programs are."""
+    """Find a program, also in the sbin folders."""
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))

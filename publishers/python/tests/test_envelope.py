@@ -8,7 +8,7 @@ from pathlib import Path
 from neurograph_publisher import envelope
 
 
-VECTORS = Path(__file__).parents[3] / "tests/conformance/vectors/envelope.json"
+VECTORS = Path(__file__).parents[2] / "conformance/vectors/envelope.json"
 
 
 def test_the_envelope_is_as_the_shared_vectors_say() -> None:

@@ -74,7 +74,7 @@ def test_a_short_secret_is_refused_and_not_shown(file: Path, length: int) -> Non
     file.write_bytes(b"z" * length + b"\n")
     said = problem(secret_file=str(file))
 
-    assert f"auth.secret_file: {file} is shorter than 32 bytes; take a random one" in said
+    assert f"auth.secret_file: {file} is shorter than 32 bytes; use a random one" in said
     assert "auth.secret: the value is shorter" in problem(secret="z" * 31)
     assert "zz" not in said.replace(str(file), "") + problem(secret="z" * 31)
 
@@ -82,7 +82,7 @@ def test_a_short_secret_is_refused_and_not_shown(file: Path, length: int) -> Non
 def test_a_key_is_no_secret(file: Path) -> None:
     file.write_bytes(rs256().public_pem)
 
-    assert "is a key and no secret; a public key goes into" in problem(secret_file=str(file))
+    assert "is a public or private key, not a secret; set" in problem(secret_file=str(file))
 
 
 @pytest.mark.parametrize("setting", ["secret_file", "public_key_file"])
@@ -117,13 +117,15 @@ def test_keys_of_other_kinds_are_refused(
     file.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
     said = problem(public_key_file=str(file))
-    assert "of a kind that is not supported; RSA of 2048 to 8192 bits, P-256 and Ed25519" in said
+    assert (
+        "of an unsupported type; supported are RSA of 2048 to 8192 bits, P-256 and Ed25519" in said
+    )
 
 
 def test_a_private_key_is_refused_where_a_public_one_belongs(file: Path) -> None:
     file.write_bytes(rs256().public_pem + rs256().private_pem)
 
-    assert "has a private key; give only its public key" in problem(public_key_file=str(file))
+    assert "holds a private key; use its public key only" in problem(public_key_file=str(file))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_a_private_key_is_refused_where_a_public_one_belongs(file: Path) -> None
 def test_what_is_no_key_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
-    assert "is no public key in PEM" in problem(public_key_file=str(file))
+    assert "is not a public key in PEM" in problem(public_key_file=str(file))
 
 
 def test_a_file_that_changed_is_read_again_on_demand(file: Path) -> None:

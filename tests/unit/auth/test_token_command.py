@@ -84,7 +84,7 @@ def test_it_says_when_a_token_could_not_be_tried(tmp_path: Path) -> None:
     result = invoke({"auth.jwks_url": "https://[::1]:1/"}, "--private-key-file", str(private))
 
     assert "ES256" == jwt.get_unverified_header(result.stdout.strip())["alg"]
-    assert "not tried, for the gateway's public keys are at a URL" in result.stderr
+    assert "not verified, because the gateway's keys are at a URL" in result.stderr
 
 
 def refused(settings: dict[str, str], *arguments: str) -> str:
@@ -95,7 +95,7 @@ def refused(settings: dict[str, str], *arguments: str) -> str:
 
 
 def test_without_authentication_there_are_no_tokens() -> None:
-    assert "auth: is not configured: nobody needs a token; set auth" in refused({})
+    assert "auth: is not configured, so no token is needed; set auth" in refused({})
 
 
 @pytest.mark.parametrize("other", [stranger(es256()), rs256()], ids=["kin", "of another kind"])
@@ -105,25 +105,25 @@ def test_the_key_has_to_be_that_of_the_gateway(other: Issuer, tmp_path: Path) ->
 
     said = refused(es256().settings(tmp_path), "--private-key-file", str(private))
     assert "the gateway would refuse this token (" in said
-    assert "sign with the key of auth.public_key_file" in said
+    assert "sign with the private key of auth.public_key_file" in said
 
 
 def test_a_private_key_goes_with_public_ones_only(settings: dict[str, str], tmp_path: Path) -> None:
-    assert "is of no use beside a secret" in refused(settings, "--private-key-file", "x")
-    assert "is needed: keys are public" in refused(rs256().settings(tmp_path))
+    assert "is not needed with a secret" in refused(settings, "--private-key-file", "x")
+    assert "is needed to sign a token" in refused(rs256().settings(tmp_path))
 
 
 def test_a_private_key_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     settings = rs256().settings(tmp_path)
     public = settings["auth.public_key_file"]
 
-    assert "no private key in PEM" in refused(settings, "--private-key-file", public)
+    assert "not a private key in PEM" in refused(settings, "--private-key-file", public)
     assert "cannot be read (No such" in refused(settings, "--private-key-file", f"{public}.not")
 
 
 def test_what_the_gateway_would_refuse_is_not_made(settings: dict[str, str]) -> None:
     assert "would refuse this token (claim)" in refused(settings, "--user", "a" * 129)
-    assert "'a..b' is no pattern" in refused(settings, "--subscribe", "a..b")
-    assert "'$everyone' is no pattern" in refused(settings, "--subscribe", "$everyone")
-    assert "'$x' is no pattern" in refused(settings, "--publish", "$x")
+    assert "'a..b' is not a channel pattern" in refused(settings, "--subscribe", "a..b")
+    assert "'$everyone' is not a channel pattern" in refused(settings, "--subscribe", "$everyone")
+    assert "'$x' is not a channel pattern" in refused(settings, "--publish", "$x")
     assert "--seconds" in refused(settings, "--seconds", "0")

@@ -133,7 +133,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ("clients.heartbeat_seconds", "nan", "'nan' is not a finite number"),
         ("clients.heartbeat_seconds", "0", "0 is below 0.01"),
         ("insecure_allow_remote", "perhaps", "'perhaps' is neither true nor false"),
-        ("logging.level", "loud", "'loud' is none of debug, error, info, warning"),
+        ("logging.level", "loud", "'loud' is not one of debug, error, info, warning"),
     ],
 )
 def test_a_text_of_no_use_is_refused_with_the_reason(key: str, value: str, reason: str) -> None:
@@ -148,9 +148,9 @@ def test_a_text_of_no_use_is_refused_with_the_reason(key: str, value: str, reaso
         ('port = "8000"', "port: '8000' is not a whole number"),
         ("port = true", "port: True is not a whole number"),
         ("port = 8000.0", "port: 8000.0 is not a whole number"),
-        ("host = 1", "host: 1 is not a text"),
-        ('connect = "tcp://127.0.0.1:1"', "connect: 'tcp://127.0.0.1:1' is not a list of texts"),
-        ("connect = [1]", "connect: [1] is not a list of texts"),
+        ("host = 1", "host: 1 is not a string"),
+        ('connect = "tcp://127.0.0.1:1"', "connect: 'tcp://127.0.0.1:1' is not a list of strings"),
+        ("connect = [1]", "connect: [1] is not a list of strings"),
         ('insecure_allow_remote = "true"', "insecure_allow_remote: 'true' is neither true nor"),
         ("history = 5", "history: 5 is not a table; write [history]"),
         ("[[channels]]\na = 1", "channels: [{'a': 1}] is not a table; write [channels]"),
@@ -196,7 +196,7 @@ def test_an_unknown_setting_of_a_channel_is_refused_with_those_there_are() -> No
 def test_settings_of_what_cannot_be_a_channel_are_refused(name: str) -> None:
     [problem] = problems(None, {}, {f"channels.{name}.events_max": "5"})
 
-    assert f"{name!r} is not a channel's name" in problem
+    assert f"{name!r} is not a valid name of a channel" in problem
 
 
 def test_the_port_that_kubernetes_injects_is_explained() -> None:

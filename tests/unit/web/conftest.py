@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +15,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.metrics import Metrics
 from gateway.runtime import loop_factory
 from gateway.web import app
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.io_uring import Ring
+from gateway.web.sockets.io_uring import IoUring
+from gateway.web.sockets.listener import listener_of
 from gateway.wiring import build_policy
 from tests.support.core import SECOND, Core, make_hub, publish
 
@@ -29,7 +33,7 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What writes to transports is held against those of both loops."""
     factories = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_batch.py":
+    if item.path.name == "test_writers.py":
         factories["uvloop"] = loop_factory() or asyncio.new_event_loop
     return factories
 
@@ -79,17 +83,70 @@ class Site:
 
 
 @pytest.fixture
-def ring() -> Iterator[Ring]:
+def ring() -> Iterator[IoUring]:
     """io_uring, where this kernel lets us have it."""
     try:
-        ring = Ring()
+        ring = IoUring()
     except OSError as error:
         pytest.xfail(f"no io_uring here: {error}")
     yield ring
     ring.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A gateway's own listener in this process, for what needs its sockets."""
+
+    context: Context
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
 MakeSite = Callable[..., Awaitable[Site]]
+MakeEdge = Callable[..., Awaitable[Edge]]
+
+
+def make_context(config: Config, hub: Core, **fields: Any) -> Context:
+    return Context(
+        config=config,
+        hub=hub,
+        pipeline=hub.pipeline,
+        **{
+            "metrics": Metrics(hub, hub.pipeline, endpoints=list, buffers=list),
+            "now_ns": time.time_ns,
+            "started_ns": 0,
+            "heartbeat": ClientHeartbeat(hub, config.clients),
+            "bus": list,
+            "unready": list,
+            "policy": build_policy(config),
+            "verifier": None,
+            **fields,
+        },
+    )
+
+
+@pytest.fixture
+async def make_edge() -> AsyncIterator[MakeEdge]:
+    """Listen with a configuration and, if there is one, what verifies tokens."""
+    async with AsyncExitStack() as stack:
+
+        async def make(config: Config | None = None, verifier: Verifier | None = None) -> Edge:
+            config = config or Config()
+            context = make_context(config, make_hub(), verifier=verifier)
+            runner = web.AppRunner(app.build(context), access_log=None, shutdown_timeout=1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            listener = listener_of(
+                runner, config, tls=lambda: None, on_refused=context.metrics.refused
+            )
+            stack.callback(listener.close)
+            await listener.open("127.0.0.1", 0)
+            return Edge(context, listener.address[1])
+
+        yield make
 
 
 @pytest.fixture
@@ -99,18 +156,12 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
     async def make(config: Config | None = None, **hub: Any) -> Site:
         config = config or Config()
         site = Site(make_hub(**hub))
-        context = Context(
-            config=config,
-            hub=site.hub,
-            pipeline=site.hub.pipeline,
-            metrics=Metrics(site.hub, site.hub.pipeline, endpoints=list, buffers=list),
+        context = make_context(
+            config,
+            site.hub,
             now_ns=lambda: site.now_ns,
-            started_ns=0,
-            heartbeat=ClientHeartbeat(site.hub, config.clients),
             bus=lambda: site.links(),
             unready=lambda: site.unready,
-            policy=build_policy(config),
-            verifier=None,
         )
         site.client = await aiohttp_client(app.build(context))
         return site

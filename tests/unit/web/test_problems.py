@@ -1,4 +1,4 @@
-"""Whatever goes wrong is told as a problem document, and nothing of the inside with it."""
+"""Every error is a problem document, which shows nothing of the internals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def broken() -> list[EndpointStatus]:
     raise KeyError("secret/of/the/inside")
 
 
-def told(answer: Answer) -> tuple[int, str]:
+def problem_of(answer: Answer) -> tuple[int, str]:
     """Status and code of a problem, once its form is right."""
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -25,10 +25,10 @@ def told(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.json["code"]
 
 
-async def test_an_address_that_is_not_served_is_named(site: Site) -> None:
+async def test_an_unknown_address_is_named(site: Site) -> None:
     answer = await site.get("/no/such%20place")
 
-    assert told(answer) == (404, "not_found")
+    assert problem_of(answer) == (404, "not_found")
     assert "'/no/such place'" in answer.json["detail"]
 
 
@@ -41,37 +41,37 @@ async def test_an_address_that_is_not_served_is_named(site: Site) -> None:
         ("OPTIONS", f"{API}/broadcast", {"POST"}),
     ],
 )
-async def test_a_method_that_is_not_served_is_told_which_are(
+async def test_an_unsupported_method_is_answered_with_the_supported_ones(
     site: Site, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = await site.ask(method, path)
 
-    assert told(answer) == (405, "method_not_allowed")
+    assert problem_of(answer) == (405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(",")) == allowed
     assert all(word in answer.json["detail"] for word in {method, *allowed})
 
 
-async def test_who_speaks_no_websocket_is_asked_to(site: Site) -> None:
+async def test_a_request_to_ws_that_is_no_handshake_is_asked_to_upgrade(site: Site) -> None:
     answer = await site.get("/ws")
 
-    assert told(answer) == (426, "upgrade_required")
+    assert problem_of(answer) == (426, "upgrade_required")
     assert answer.headers["Upgrade"] == "websocket"
 
 
-async def test_what_nobody_foresaw_stays_inside(
+async def test_an_unexpected_exception_is_logged_and_not_shown(
     site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
     site.links = broken
     answer = await site.get(f"{API}/status")
 
-    assert told(answer) == (500, "internal")
+    assert problem_of(answer) == (500, "internal")
     assert b"secret" not in answer.body
     out, err = capfd.readouterr()
     assert "secret/of/the/inside" in out + err
     assert "Traceback" in out + err
 
 
-async def test_a_failure_harms_no_other_request(site: Site) -> None:
+async def test_a_failure_does_not_affect_other_requests(site: Site) -> None:
     site.links = broken
     await site.get(f"{API}/status")
     site.links = list
@@ -79,10 +79,10 @@ async def test_a_failure_harms_no_other_request(site: Site) -> None:
     assert (await site.get(f"{API}/status")).status == 200
 
 
-async def test_what_is_full_says_when_to_ask_again(site: Site) -> None:
+async def test_an_exhausted_limit_says_when_to_retry(site: Site) -> None:
     for number in range(20):
         site.hub.logs.admit(f"taken.{number}")
     answer = await site.broadcast({"channel": "one.more", "event": 1})
 
-    assert told(answer) == (503, "unavailable")
+    assert problem_of(answer) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0

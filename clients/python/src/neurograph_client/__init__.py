@@ -1,4 +1,4 @@
-"""Follow the events of a NeuroGraph gateway: each one once, in order, or told as a gap.
+"""Follow the events of a NeuroGraph gateway: each one once, in order, or reported as a gap.
 
 async with Client("http://127.0.0.1:8000") as client:
     async for event in client.subscribe("metrics", "logs.*", last=10):

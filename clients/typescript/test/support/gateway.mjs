@@ -83,7 +83,7 @@ export class Gateway {
     this.folder = mkdtempSync(join(tmpdir(), "ng-"));
     this.bus = `ipc://${this.folder}/bus`;
     this.settings = { "bus.discovery_seconds": 0, allowed_origins: "*", "shutdown.reconnect_spread_seconds": 0.2, ...settings };
-    this.log = [];
+    this.log = join(this.folder, "log");
   }
 
   get url() {

@@ -8,6 +8,7 @@ from socket import gethostname
 _is_topic = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*").fullmatch
 _TOPIC_BYTES_MAX = 128
 _NAME_MAX = 64
+_EVENT_TYPE_MAX = 128
 
 
 class PublisherError(Exception):
@@ -20,6 +21,14 @@ def check_topic(topic: object) -> None:
         raise PublisherError(
             f"{topic!r} is not a topic: text, segments of [A-Za-z0-9_-] joined by dots, "
             f"at most {_TOPIC_BYTES_MAX} bytes"
+        )
+
+
+def check_event_type(event_type: object) -> None:
+    """Raise PublisherError unless this is an event's type."""
+    if not isinstance(event_type, str) or not 0 < len(event_type) <= _EVENT_TYPE_MAX:
+        raise PublisherError(
+            f"event_type: {event_type!r} is not text of 1 to {_EVENT_TYPE_MAX} characters"
         )
 
 

@@ -18,8 +18,14 @@ import orjson
 import zmq
 
 from neurograph_publisher import envelope, events, heartbeat
-from neurograph_publisher.checks import PublisherError, check_name, check_topic, check_within
-from neurograph_publisher.curve import Curve, Door, Keys
+from neurograph_publisher.checks import (
+    PublisherError,
+    check_event_type,
+    check_name,
+    check_topic,
+    check_within,
+)
+from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
@@ -61,6 +67,9 @@ class Publisher(events.StandardChannels):
 
     With `curve` all of it is encrypted, and both ends prove who they are: see `Curve`.
 
+    A payload above `payload_bytes_max` is refused: the gateway would reject it, at its
+    `ingest.payload_bytes_max`.
+
     Closing waits up to `linger_seconds` for what is queued, and is done when the interpreter exits
     if not before. Do not share one over a fork.
 
@@ -75,6 +84,7 @@ class Publisher(events.StandardChannels):
         *,
         bind: str | Sequence[str] = (),
         high_water_mark: int = 100_000,
+        payload_bytes_max: int = 1_048_576,
         linger_seconds: float = 1.0,
         heartbeat_seconds: float = 1.0,
         name: str | None = None,
@@ -86,6 +96,7 @@ class Publisher(events.StandardChannels):
         if bool(connect) == bool(bind):
             raise PublisherError("give either connect=… or bind=…")
         check_within("high_water_mark", high_water_mark, 0, 2**31 - 1)
+        check_within("payload_bytes_max", payload_bytes_max, 2, 2**31 - 1)
         check_within("linger_seconds", linger_seconds, 0, 3600)
         check_within("heartbeat_seconds", heartbeat_seconds or 1, 0.01, 3600)
         check_within("replay", replay, 0, 1_000_000)
@@ -105,13 +116,14 @@ class Publisher(events.StandardChannels):
         self._sequences: dict[str, int] = {}
         self._name = check_name(name)
         self._heartbeat_seconds = heartbeat_seconds
+        self._payload_bytes_max = payload_bytes_max
         self._flags = envelope.HEARTBEATS if heartbeat_seconds else 0
         self._store = Store(replay) if replay else None
         self._keys = keys = Keys(curve) if curve else None
         self._context: Context = zmq.Context()
         given = connect or bind
         try:
-            self._door = Door(self._context, keys) if keys else None
+            self._zap = ZapServer(self._context, keys) if keys else None
             self._endpoints = [
                 Endpoint(
                     self._context,
@@ -179,7 +191,7 @@ class Publisher(events.StandardChannels):
         Of gateways that connect here those count whose key is not known.
         """
         refused = sum(endpoint.refused for endpoint in self._endpoints)
-        return refused + (self._door.refused if self._door else 0)
+        return refused + (self._zap.refused if self._zap else 0)
 
     def publish(
         self,
@@ -193,10 +205,13 @@ class Publisher(events.StandardChannels):
         Returns whether the message was handed over; see the class for when it is not.
 
         Raises:
-            PublisherError: The topic or the timestamp is not one, the data is not JSON, the topic
-                is one too many, or the publisher is closed or was made in another process.
+            PublisherError: The topic, the event_type or the timestamp is not one, the data is not
+                JSON or too large, the topic is one too many, or the publisher is closed or was
+                made in another process.
         """
         check_topic(topic)
+        if event_type is not None:
+            check_event_type(event_type)
         if event_type is None and timestamp is not None:
             raise PublisherError("a timestamp belongs to an event: give its event_type, too")
         try:
@@ -205,6 +220,11 @@ class Publisher(events.StandardChannels):
             payload = orjson.dumps(data)
         except (TypeError, ValueError) as error:  # orjson.JSONEncodeError is a TypeError
             raise PublisherError(f"{topic}: {error}") from error
+        if len(payload) > self._payload_bytes_max:
+            raise PublisherError(
+                f"{topic}: {len(payload)} bytes of JSON exceed {self._payload_bytes_max}: publish less at "
+                "once, or raise payload_bytes_max here and ingest.payload_bytes_max at the gateway"
+            )
         if self._interrupted():
             return self._defer(topic, payload)
         with self._exclusive():
@@ -247,7 +267,7 @@ class Publisher(events.StandardChannels):
                 self._closed = True
                 atexit.unregister(self.close)
                 try:
-                    self._greet()
+                    self._welcome_subscribers()
                     self._send_deferred()
                     self._beat(self._endpoints, interval=0)
                 finally:
@@ -291,7 +311,7 @@ class Publisher(events.StandardChannels):
             with self._holding():
                 if self._closed:
                     raise PublisherError("this publisher is closed")
-                self._greet()
+                self._welcome_subscribers()
                 yield
                 self._send_deferred()
         finally:
@@ -341,16 +361,16 @@ class Publisher(events.StandardChannels):
             self.dropped += 1
         return everywhere
 
-    def _greet(self) -> None:
+    def _welcome_subscribers(self) -> None:
         """Take in who subscribes, with a heartbeat that comes before the next event.
 
         ZeroMQ may take a subscription in while an event is sent: then it comes right behind that one.
         """
         for endpoint in self._endpoints:
             endpoint.take_subscriptions()
-            if endpoint.greeting_due:
+            if endpoint.heartbeat_due:
                 self._beat([endpoint], interval=self._heartbeat_seconds)
-                endpoint.greeting_due = False
+                endpoint.heartbeat_due = False
 
     def _beat(self, endpoints: Iterable[Endpoint], *, interval: float) -> None:
         if not self._heartbeat_seconds:
@@ -386,15 +406,15 @@ class Publisher(events.StandardChannels):
             poller.register(endpoint.descriptor, zmq.POLLIN)
         if self._replier:
             poller.register(self._replier.socket, zmq.POLLIN)
-        if self._door:
-            poller.register(self._door.socket, zmq.POLLIN)
+        if self._zap:
+            poller.register(self._zap.socket, zmq.POLLIN)
         interval = self._heartbeat_seconds or math.inf
         due, longest = time.monotonic() + interval, _ATTEND_SECONDS
         while True:
             seconds = min(due - time.monotonic(), longest)
             poller.poll(max(0, math.ceil(seconds * 1000)))
-            if self._door:
-                self._door.serve()
+            if self._zap:
+                self._zap.serve()
             with self._exclusive():
                 for endpoint in self._endpoints:
                     endpoint.mend()
@@ -415,8 +435,8 @@ class Publisher(events.StandardChannels):
                 endpoint.close()
         if self._replier:
             self._replier.socket.close()
-        if self._door:
-            self._door.socket.close()
+        if self._zap:
+            self._zap.socket.close()
         self._woken.close()
         self._waker.close()
         self._context.term()

@@ -82,9 +82,9 @@ def publish(
 ) -> None:
     """Publish DATA, a JSON document, on the bus. If DATA is missing or -, publish each line of input.
 
-    It waits until a gateway has subscribed, so that no event is lost, and does not send what the gateway
-    would reject. Empty lines are skipped. The last line on standard error is the number of events
-    published.
+    It waits until a gateway has subscribed, so that no event is lost, and sends only what a gateway with
+    default settings accepts. Empty lines are skipped. The last line on standard error is the number of
+    events published.
 
     The exit status is 0; 1 if there is no gateway or a line is not valid; 2 if CHANNEL or DATA on the
     command line is not valid; 130 after Ctrl-C.
@@ -117,7 +117,7 @@ def publish(
 def _encoder(channel: str, event_type: str | None, *, text: bool) -> Encode:
     """Return what makes a message's payload of some input.
 
-    It raises ValueError if the input is not JSON, or if a gateway would reject the event.
+    It raises ValueError if the input is not JSON, or if a gateway with default settings rejects the event.
     """
     from gateway.cli.event_check import EventCheck  # here: only this command needs the gateway
 

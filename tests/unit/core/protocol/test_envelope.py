@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.protocol.envelope import SIZE, Envelope, unpack
 
 
-VECTORS = Path(__file__).parents[4] / "tests/conformance/vectors/envelope.json"
+VECTORS = Path(__file__).parents[4] / "publishers/conformance/vectors/envelope.json"
 
 _u64 = st.integers(0, 2**64 - 1)
 

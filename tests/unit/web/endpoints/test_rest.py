@@ -48,7 +48,7 @@ async def test_head_says_what_get_says_without_the_body(site: Site, path: str) -
 @pytest.mark.parametrize(
     "limit", ["", "0", "-1", "1001", "1.0", "1e2", "x", "+1", "\u0661", "9" * 40]
 )
-async def test_a_page_size_that_is_none_is_named(site: Site, limit: str) -> None:
+async def test_an_invalid_page_size_is_refused_by_name(site: Site, limit: str) -> None:
     for path in (f"{API}/status", f"{API}/channels/metrics/events"):
         answer = await site.get(path, params={"limit": limit})
 
@@ -150,16 +150,32 @@ async def test_history_names_what_was_evicted_even_all_of_it(make_site: MakeSite
     site.publish("robots", 20)
     answer = await site.get(f"{API}/channels/robots/events?since=0&limit=2")
 
-    assert answer.json["gap"] == {"from": 1, "to": 15, "reason": "evicted"}
+    assert answer.json["gap"] == {
+        "type": "gap",
+        "channel": "robots",
+        "epoch": "e1",
+        "count": 15,
+        "from": 1,
+        "to": 15,
+        "reason": "evicted",
+    }
     assert offsets(answer) == [16, 17]
 
 
 @pytest.mark.parametrize("since", ["other:3", "e1:31", "31"])
-async def test_history_of_another_life_begins_anew(site: Site, since: str) -> None:
+async def test_history_of_another_epoch_starts_at_the_oldest_event(site: Site, since: str) -> None:
     site.publish("robots", 30)
     answer = await site.get(f"{API}/channels/robots/events", params={"since": since, "limit": 2})
 
-    assert answer.json["gap"] == {"from": None, "to": None, "reason": "epoch"}
+    assert answer.json["gap"] == {
+        "type": "gap",
+        "channel": "robots",
+        "epoch": "e1",
+        "count": None,
+        "from": None,
+        "to": 0,
+        "reason": "epoch",
+    }
     assert offsets(answer) == [1, 2]
 
 
@@ -185,7 +201,7 @@ async def test_pages_of_history_hold_each_event_once_whatever_its_size(site: Sit
 
 
 @pytest.mark.parametrize("name", ["%24everyone", "%24personal", "a%2Fb", "a..b", "%ff", "x" * 129])
-async def test_what_is_no_channel_is_told_so(site: Site, name: str) -> None:
+async def test_an_invalid_channel_name_is_refused(site: Site, name: str) -> None:
     for path in (f"{API}/channels/{name}", f"{API}/channels/{name}/events"):
         assert refused(await site.get(path)) == (400, "invalid_channel")
 
@@ -200,7 +216,7 @@ async def test_rejections_come_newest_first_and_readable(site: Site) -> None:
     assert found["rejections"][1]["time"].startswith("1970-01-01T00:00:00")
 
 
-async def test_an_event_reaches_who_it_is_for(site: Site) -> None:
+async def test_an_event_reaches_its_recipients(site: Site) -> None:
     ada, bob = Peer(site.hub, "ada"), Peer(site.hub, "bob")
     session = ada.connect("robots", user_id="ada")
     bob.connect("robots")
@@ -245,7 +261,7 @@ async def test_an_event_reaches_who_it_is_for(site: Site) -> None:
         ),
     ],
 )
-async def test_a_broadcast_that_is_wrong_is_told_where(
+async def test_an_invalid_broadcast_is_answered_with_what_is_wrong(
     site: Site, raw: bytes, query: str, code: str, word: str
 ) -> None:
     before = site.hub.heads()
@@ -303,8 +319,8 @@ async def test_metrics_are_in_the_format_they_claim(site: Site) -> None:
     assert answer.json is None
 
 
-async def test_presence_tells_who_follows_a_channel_now(site: Site) -> None:
-    """By name or pattern, live or lagging; not those who only may come back."""
+async def test_presence_lists_the_clients_subscribed_now(site: Site) -> None:
+    """By name or pattern, live or lagging; not those whose sessions are only remembered."""
     peers = {name: Peer(site.hub, name) for name in ("named", "wild", "lagging", "gone", "other")}
     for name, user in (("named", "ada"), ("wild", "ada"), ("lagging", None), ("gone", "bob")):
         peers[name].connect("*" if name == "wild" else "robots", user_id=user)
@@ -319,6 +335,6 @@ async def test_presence_tells_who_follows_a_channel_now(site: Site) -> None:
     assert answer.json["page"] == {"offset": 0, "limit": 2, "total": 3}
 
 
-async def test_presence_of_a_channel_that_nobody_opened_is_nobody(site: Site) -> None:
+async def test_presence_of_an_unopened_channel_is_empty(site: Site) -> None:
     assert (await site.get(f"{API}/channels/unheard/presence")).json["subscribers"] == 0
     assert (await site.get(f"{API}/channels/a..b/presence")).status == 400

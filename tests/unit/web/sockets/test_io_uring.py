@@ -1,4 +1,4 @@
-"""Sending to many sockets at once: what each took, and what is told of the others."""
+"""Sending to many sockets at once: how much each accepted, and the errors of the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from gateway.web.sockets.io_uring import REQUESTS_MAX, Ring
+from gateway.web.sockets.io_uring import SENDS_MAX, IoUring
 
 
 Pair = tuple[socket.socket, socket.socket]
@@ -23,7 +23,7 @@ Pair = tuple[socket.socket, socket.socket]
 @pytest.fixture
 def pairs() -> Iterator[list[Pair]]:
     """Connected sockets, none of which waits."""
-    made = [socket.socketpair() for _ in range(2 * REQUESTS_MAX + 10)]
+    made = [socket.socketpair() for _ in range(2 * SENDS_MAX + 10)]
     for pair in made:
         for end in pair:
             end.setblocking(False)
@@ -37,9 +37,9 @@ def near(pairs: list[Pair]) -> array[int]:
     return array("i", [one.fileno() for one, _ in pairs])
 
 
-@pytest.mark.parametrize("count", [1, 2, REQUESTS_MAX - 1, REQUESTS_MAX, REQUESTS_MAX + 1, 266])
-def test_all_get_all_of_it_wherever_the_queues_stand(
-    ring: Ring, pairs: list[Pair], count: int
+@pytest.mark.parametrize("count", [1, 2, SENDS_MAX - 1, SENDS_MAX, SENDS_MAX + 1, 266])
+def test_all_sockets_get_all_data_at_any_position_of_the_queues(
+    ring: IoUring, pairs: list[Pair], count: int
 ) -> None:
     some = pairs[:count]
     for number in range(10):
@@ -48,7 +48,9 @@ def test_all_get_all_of_it_wherever_the_queues_stand(
         assert {data} == {far.recv(100) for _, far in some}
 
 
-def test_who_takes_only_a_part_or_nothing_is_named(ring: Ring, pairs: list[Pair]) -> None:
+def test_sockets_that_accept_a_part_or_nothing_are_returned(
+    ring: IoUring, pairs: list[Pair]
+) -> None:
     some = pairs[:150]
     slow, data = (3, 149), b"x" * 50_000
     taken = dict.fromkeys(slow, 0)
@@ -77,7 +79,7 @@ def read(end: socket.socket) -> int:
     return count
 
 
-def test_a_broken_socket_costs_the_others_nothing(ring: Ring, pairs: list[Pair]) -> None:
+def test_a_broken_socket_does_not_affect_the_others(ring: IoUring, pairs: list[Pair]) -> None:
     some = pairs[:5]
     some[1][1].close()
     sockets = near(some)
@@ -90,7 +92,7 @@ def test_a_broken_socket_costs_the_others_nothing(ring: Ring, pairs: list[Pair])
 class Kernel:
     """System calls that only do a part of what they are asked for, at times."""
 
-    def __init__(self, ring: Ring, *most: int) -> None:
+    def __init__(self, ring: IoUring, *most: int) -> None:
         """Each call takes so many requests, -1 is interrupted, 0 does nothing; then all is as it is."""
         self.real: Callable[..., int] = ring._syscall
         self.most = list(most)
@@ -106,15 +108,17 @@ class Kernel:
         return self.real(number, ring, min(most, requests), 0, *rest) if most else 0
 
 
-def test_a_kernel_that_takes_them_bit_by_bit_sends_all(ring: Ring, pairs: list[Pair]) -> None:
+def test_all_is_sent_if_the_kernel_processes_a_few_at_a_time(
+    ring: IoUring, pairs: list[Pair]
+) -> None:
     Kernel(ring, -1, 2, 3, -1, 1)
     for data in (b"one", b"two", b"three"):
         assert [] == ring.send(near(pairs), data)
         assert {data} == {far.recv(100) for _, far in pairs}
 
 
-def test_a_kernel_that_stops_midway_is_not_asked_again_and_who_has_it_is_known(
-    ring: Ring, pairs: list[Pair]
+def test_a_kernel_that_stops_midway_closes_the_ring_and_the_unsent_are_returned(
+    ring: IoUring, pairs: list[Pair]
 ) -> None:
     some = pairs[:20]
     assert [] == ring.send(near(some), b"old")
@@ -130,7 +134,7 @@ def test_a_kernel_that_stops_midway_is_not_asked_again_and_who_has_it_is_known(
     assert not kernel.most
 
 
-def test_a_closed_ring_sends_nothing_and_says_so(ring: Ring, pairs: list[Pair]) -> None:
+def test_a_closed_ring_sends_nothing_and_says_so(ring: IoUring, pairs: list[Pair]) -> None:
     some = pairs[:200]
     assert [] == ring.send(near(some), b"1")
     ring.close()
@@ -139,24 +143,24 @@ def test_a_closed_ring_sends_nothing_and_says_so(ring: Ring, pairs: list[Pair]) 
     assert {b"1"} == {far.recv(9) for _, far in some}
 
 
-def test_where_there_is_none_the_reason_is_told_and_nothing_stays_open() -> None:
+def test_without_io_uring_the_error_has_a_reason_and_nothing_stays_open() -> None:
     gc.collect()
     used = psutil.Process().num_fds()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
         with pytest.raises(OSError, match=r"\S"):
-            Ring()
+            IoUring()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     assert psutil.Process().num_fds() <= used
 
 
-def test_nothing_stays_open_of_a_ring_that_is_let_go(ring: Ring) -> None:
+def test_a_ring_that_is_garbage_collected_leaves_nothing_open(ring: IoUring) -> None:
     gc.collect()
     used = psutil.Process().num_fds()
-    another = Ring()
+    another = IoUring()
     assert used < psutil.Process().num_fds()
     del another
 

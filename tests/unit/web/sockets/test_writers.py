@@ -1,4 +1,4 @@
-"""Writing past transports: whatever else happens, each socket gets its bytes whole and in order."""
+"""Writing past transports: each socket gets its bytes complete and in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 
 from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter
-from gateway.web.sockets.io_uring import Ring
-from gateway.web.sockets.writers import Batch, Direct, Sockets
+from gateway.web.sockets.io_uring import IoUring
+from gateway.web.sockets.writers import RingWriter, SocketWriter, SocketWriters
 from tests.support.core import make_hub
 from tests.support.counting import calls
 from tests.support.waiting import eventually
@@ -29,14 +29,14 @@ class Peer:
 
     def __init__(self, end: socket.socket, transport: asyncio.Transport) -> None:
         self.end = end
-        self.way = Direct(transport)
+        self.writer = SocketWriter(transport)
         self.wanted = bytearray()
         self.got = bytearray()
 
     def tell(self, data: bytes) -> None:
         """Write to it alone."""
         self.wanted += data
-        self.way.write(data)
+        self.writer.write(data)
 
     def read(self, most: int = 1 << 20) -> int:
         try:
@@ -65,7 +65,7 @@ async def new_peer(tmp_path: Path) -> AsyncIterator[NewPeer]:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             accepted.put_nowait(cast("asyncio.Transport", transport))  # uvloop's is none by name
 
-    path = str(tmp_path / "door")
+    path = str(tmp_path / "socket")
     server = await loop.create_unix_server(Server, path)  # TCP waits long where windows are small
 
     async def make() -> Peer:
@@ -80,7 +80,7 @@ async def new_peer(tmp_path: Path) -> AsyncIterator[NewPeer]:
     yield make
     for peer in peers:
         peer.end.close()
-        peer.way.transport.abort()
+        peer.writer.transport.abort()
     server.close()
     await server.wait_closed()
 
@@ -88,8 +88,8 @@ async def new_peer(tmp_path: Path) -> AsyncIterator[NewPeer]:
 class World:
     """Clients that come, go, read and do not, and one who writes to them, together and alone."""
 
-    def __init__(self, ways: CohortWriter, new_peer: NewPeer, seed: int) -> None:
-        self.ways = ways
+    def __init__(self, cohort_writer: CohortWriter, new_peer: NewPeer, seed: int) -> None:
+        self.cohort_writer = cohort_writer
         self.new_peer = new_peer
         self.random = random.Random(seed)
         self.inside: list[Peer] = []
@@ -110,13 +110,13 @@ class World:
     async def join(self) -> None:
         if self.outside:
             peer = self.outside.pop(self.random.randrange(len(self.outside)))
-            self.ways.add(peer.way)
+            self.cohort_writer.add(peer.writer)
             self.inside.append(peer)
 
     async def leave(self) -> None:
         if self.inside:
             peer = self.inside.pop(self.random.randrange(len(self.inside)))
-            self.ways.discard(peer.way)
+            self.cohort_writer.discard(peer.writer)
             self.outside.append(peer)
 
     async def tell_one(self) -> None:
@@ -127,10 +127,10 @@ class World:
         data = self.data(self.random.choice((5, 5, 5, 5_000)))
         for peer in self.inside:
             peer.wanted += data
-        self.waited += any(peer.way.transport.get_write_buffer_size() for peer in self.inside)
-        placed = [peer for peer in self.inside if peer.way.place >= 0]
-        assert [] == list(self.ways.write_all(data))
-        self.short += sum(peer.way.place < 0 for peer in placed)
+        self.waited += any(peer.writer.transport.get_write_buffer_size() for peer in self.inside)
+        placed = [peer for peer in self.inside if peer.writer.index >= 0]
+        assert [] == list(self.cohort_writer.write_all(data))
+        self.short += sum(peer.writer.index < 0 for peer in placed)
 
     async def read(self) -> None:
         for peer in self.inside + self.outside:
@@ -152,8 +152,10 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_everyone_gets_everything_in_order(ring: Ring, new_peer: NewPeer, seed: int) -> None:
-    world = World(Batch(ring), new_peer, seed)
+async def test_everyone_gets_everything_in_order(
+    ring: IoUring, new_peer: NewPeer, seed: int
+) -> None:
+    world = World(RingWriter(ring), new_peer, seed)
     await world.live(300)
     peers = world.inside + world.outside
 
@@ -167,18 +169,18 @@ async def test_everyone_gets_everything_in_order(ring: Ring, new_peer: NewPeer, 
     assert world.waited > 0
 
 
-async def peers_of(new_peer: NewPeer, ways: CohortWriter, count: int) -> list[Peer]:
+async def peers_of(new_peer: NewPeer, cohort_writer: CohortWriter, count: int) -> list[Peer]:
     peers = [await new_peer() for _ in range(count)]
     for peer in peers:
-        ways.add(peer.way)
+        cohort_writer.add(peer.writer)
     return peers
 
 
-async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> None:
+async def test_a_further_client_costs_no_call(ring: IoUring, new_peer: NewPeer) -> None:
     """But for those of one system call more with each full ring of them."""
     counts = []
     for size in (10, 50):  # less than a ring, with what went before
-        batch = Batch(ring)
+        batch = RingWriter(ring)
         await peers_of(new_peer, batch, size)
         batch.write_all(b"first")
         counts.append(calls(functools.partial(batch.write_all, b"second")))
@@ -187,9 +189,9 @@ async def test_a_further_client_costs_no_call(ring: Ring, new_peer: NewPeer) -> 
 
 
 async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
-    ring: Ring, new_peer: NewPeer
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     slow, others = peers[0], peers[1:]
 
@@ -199,57 +201,57 @@ async def test_a_client_that_reads_again_is_written_to_together_with_the_others(
         assert [] == list(batch.write_all(data))
 
     write(b"first")
-    assert slow.way.place >= 0
+    assert slow.writer.index >= 0
     number = 0
-    while slow.way.place >= 0:
+    while slow.writer.index >= 0:
         number += 1
         write(b"%d;" % number * 100)
         for peer in others:
             peer.read()
-    assert 0 < slow.way.transport.get_write_buffer_size()
+    assert 0 < slow.writer.transport.get_write_buffer_size()
     write(b"while its transport holds something")
     for peer in peers:
         await eventually(peer.has_all)
     write(b"last")
     for peer in peers:
-        assert peer.way.place >= 0
+        assert peer.writer.index >= 0
         await eventually(peer.has_all)
         assert peer.got == peer.wanted
 
 
-async def test_nothing_goes_past_a_transport_that_closes(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_a_transport_that_closes_is_not_bypassed(ring: IoUring, new_peer: NewPeer) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
-    gone = peers[3].way
+    gone = peers[3].writer
     gone.transport.abort()
     batch.write_all(b"data")
 
-    assert [gone] == [peer.way for peer in peers if peer.way.place < 0]
+    assert [gone] == [peer.writer for peer in peers if peer.writer.index < 0]
 
 
-async def test_few_are_written_to_one_by_one(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_few_are_written_to_one_by_one(ring: IoUring, new_peer: NewPeer) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 2)
     for peer in peers:
         peer.wanted += b"datadata"
     batch.write_all(b"data")
     batch.write_all(b"data")
-    assert [-1, -1] == [peer.way.place for peer in peers]
+    assert [-1, -1] == [peer.writer.index for peer in peers]
     for peer in peers:
         await eventually(peer.has_all)
 
 
-async def test_one_client_costs_few_calls(ring: Ring, new_peer: NewPeer) -> None:
+async def test_one_client_costs_few_calls(ring: IoUring, new_peer: NewPeer) -> None:
     """As with a view of its own, of which there may be many."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     await peers_of(new_peer, batch, 1)
 
     assert calls(functools.partial(batch.write_all, b"data")) <= 10
 
 
-async def test_ways_of_another_kind_get_the_same(ring: Ring, new_peer: NewPeer) -> None:
+async def test_writers_of_another_kind_get_the_same(ring: IoUring, new_peer: NewPeer) -> None:
     """Compressed and encrypted connections, and event streams."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     await peers_of(new_peer, batch, 8)
     other, written = await new_peer(), []
 
@@ -257,13 +259,13 @@ async def test_ways_of_another_kind_get_the_same(ring: Ring, new_peer: NewPeer) 
         def write(self, data: bytes, /) -> None:
             written.append(data)
 
-    way = Other()
-    batch.add(way)
-    batch.add(other.way.transport)
+    alone = Other()
+    batch.add(alone)
+    batch.add(other.writer.transport)
     other.wanted += b"one"
     batch.write_all(b"one")
-    batch.discard(way)
-    batch.discard(other.way.transport)
+    batch.discard(alone)
+    batch.discard(other.writer.transport)
     batch.write_all(b"two")
 
     assert [b"one"] == written
@@ -294,12 +296,12 @@ class Broken(asyncio.Transport):
         raise RuntimeError("the handler is closed")
 
 
-async def test_one_that_fails_is_named_and_costs_the_others_nothing(
-    ring: Ring, new_peer: NewPeer
+async def test_a_writer_that_fails_is_returned_and_does_not_affect_the_others(
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
-    away = (await new_peer()).way.transport
+    away = (await new_peer()).writer.transport
     broken = Broken(away)
     batch.add(broken)
     assert [broken] == list(batch.write_all(b"data"))
@@ -308,27 +310,27 @@ async def test_one_that_fails_is_named_and_costs_the_others_nothing(
         await eventually(peer.has_all)
 
 
-async def test_who_got_a_part_and_cannot_get_the_rest_gets_nothing_more(
-    ring: Ring, new_peer: NewPeer
+async def test_a_client_that_got_a_part_and_cannot_get_the_rest_is_aborted(
+    ring: IoUring, new_peer: NewPeer
 ) -> None:
     """What follows from its log would begin in the middle of a frame."""
-    batch = Batch(ring)
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
-    broken = Direct(Broken((await new_peer()).way.transport))
+    broken = SocketWriter(Broken((await new_peer()).writer.transport))
     batch.add(broken)
     failed = list(batch.write_all(b"x" * 10 * BUFFER))
     for peer in peers:
-        batch.discard(peer.way)
+        batch.discard(peer.writer)
 
     assert [broken] == failed
     assert broken.transport.is_closing()
 
 
-async def test_where_the_kernel_fails_transports_take_over(ring: Ring, new_peer: NewPeer) -> None:
-    batch = Batch(ring)
+async def test_transports_are_used_if_the_kernel_fails(ring: IoUring, new_peer: NewPeer) -> None:
+    batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     batch.write_all(b"one")
-    assert all(peer.way.place >= 0 for peer in peers)
+    assert all(peer.writer.index >= 0 for peer in peers)
     ring.close()
     batch.write_all(b"two")
     batch.write_all(b"three")
@@ -336,26 +338,26 @@ async def test_where_the_kernel_fails_transports_take_over(ring: Ring, new_peer:
         peer.wanted += b"onetwothree"
         await eventually(peer.has_all)
         assert peer.got == peer.wanted
-        assert peer.way.place < 0
+        assert peer.writer.index < 0
 
 
-async def test_what_is_encrypted_is_not_written_to_past_its_transport(new_peer: NewPeer) -> None:
+async def test_the_transport_of_a_tls_connection_is_not_bypassed(new_peer: NewPeer) -> None:
     class Encrypted(Broken):
         def get_extra_info(self, name: str, default: object = None) -> object:
             return object() if name == "sslcontext" else super().get_extra_info(name, default)
 
-    sockets = Sockets(make_hub().fanout, io_uring=True)
-    transport = (await new_peer()).way.transport
-    plain, encrypted = sockets.way(transport), sockets.way(Encrypted(transport))
+    sockets = SocketWriters(make_hub().fanout, io_uring=True)
+    transport = (await new_peer()).writer.transport
+    plain, encrypted = sockets.writer(transport), sockets.writer(Encrypted(transport))
     sockets.close()
 
     assert isinstance(encrypted, Encrypted)
-    assert isinstance(plain, Direct)
+    assert isinstance(plain, SocketWriter)
 
 
-async def test_without_io_uring_a_transport_is_the_way(new_peer: NewPeer) -> None:
+async def test_without_io_uring_the_transport_is_the_writer(new_peer: NewPeer) -> None:
     fanout = make_hub().fanout
-    transport = (await new_peer()).way.transport
+    transport = (await new_peer()).writer.transport
 
-    assert Sockets(fanout, io_uring=False).way(transport) is transport
+    assert SocketWriters(fanout, io_uring=False).writer(transport) is transport
     assert isinstance(fanout.make_writer(), SequentialWriter)

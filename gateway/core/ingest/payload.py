@@ -1,0 +1,61 @@
+"""What a payload must not hold beyond JSON's grammar, as some reader behind ingest could not take it.
+
+Events are forwarded as the bytes that they came in, so a number that no double or 64-bit integer
+holds, or values nested too deeply, would fail only later: in a filter, a key, a worker or a client.
+Such an event is refused here.
+"""
+
+import json
+import re
+from itertools import accumulate
+from typing import NoReturn
+
+
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
+_SHOWN_CHARS = 40
+MANY_DIGITS, EXPONENT = b"0" * 19, b"0e"
+"""Only payloads whose shape has one of these can hold a number that is out of range."""
+SHAPE = bytes.maketrans(b"0123456789eE[{", b"0000000000ee{{")
+"""Translates a payload into its shape: digits to 0, E to e, opening brackets to {."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS = bytes(c for c in range(256) if chr(c) not in "[]{}")
+_LEVEL = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def check_nesting(payload: bytes, levels_max: int) -> None:
+    """Check a payload that need not be valid JSON; call it where it has that many opening brackets.
+
+    Raises:
+        ValueError: Values are nested in more than `levels_max` levels.
+    """
+    brackets = _STRING.sub(b"", payload).translate(None, _NOT_BRACKETS)
+    levels = max(accumulate(map(_LEVEL.__getitem__, brackets)), default=0)
+    if levels > levels_max:
+        raise ValueError(f"values are nested in {levels} levels; at most {levels_max} are allowed")
+
+
+def check_numbers(payload: bytes) -> None:
+    """Check valid JSON; call it where its shape has `MANY_DIGITS` or an `EXPONENT`.
+
+    Raises:
+        ValueError: A number does not fit a double or a 64-bit integer.
+    """
+    json.loads(payload, parse_int=_check_integer, parse_float=_check_float)
+
+
+def _check_integer(text: str) -> None:
+    # Python itself does not read integers of more than 4,300 digits.
+    if len(text) > 20 or not _INTEGER_MIN <= int(text) <= _INTEGER_MAX:
+        _refuse(text, "a 64-bit integer")
+
+
+def _check_float(text: str) -> None:
+    if float(text) in {float("inf"), float("-inf")}:
+        _refuse(text, "a double")
+
+
+def _refuse(text: str, kind: str) -> NoReturn:
+    shown = (
+        text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text)} characters)"
+    )
+    raise ValueError(f"the number {shown} does not fit {kind}")

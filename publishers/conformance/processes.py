@@ -1,0 +1,270 @@
+"""What a case works with: a publisher's driver, a real gateway, and plain sockets."""
+
+import json
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import zmq
+
+from publishers.conformance.languages import Language
+
+
+ROOT = Path(__file__).parents[2]
+WITHIN_SECONDS = 60.0
+HEARTBEAT = b"$heartbeat"
+
+
+def until(condition: Callable[[], Any], what: str, *, within: float = WITHIN_SECONDS) -> Any:
+    """Return what the condition returns once that is true."""
+    deadline = time.monotonic() + within
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {within:.0f} s"
+        time.sleep(0.02)
+
+
+class Refused(Exception):
+    """The publisher answered with an error."""
+
+
+class Driver:
+    """A publisher in its own process: a command per line of JSON, and an answer to each."""
+
+    def __init__(self, command: Sequence[str], *, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.opened: dict[str, Any] = {}
+        """What opening the publisher answered: incarnation, endpoint, replay."""
+        self._answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def ask(self, do: str, *, within: float = WITHIN_SECONDS, **arguments: Any) -> Any:
+        """Return the answer to a command, or raise Refused."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.process.stdin.flush()
+        try:
+            line = self._answers.get(timeout=within)
+        except queue.Empty:
+            raise AssertionError(f"{do}: no answer within {within:.0f} s") from None
+        assert line, f"{do}: the driver ended with {self.process.wait()}"
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer["ok"]
+
+    def refusal(self, do: str, **arguments: Any) -> str:
+        """Return the error that a command must answer."""
+        try:
+            answer = self.ask(do, **arguments)
+        except Refused as error:
+            return str(error)
+        raise AssertionError(f"{do} {str(arguments)[:100]}: not refused, but {answer!r}")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, *, within: float = WITHIN_SECONDS) -> int:
+        """Close its input, and return its exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(timeout=within)
+
+    def close(self) -> None:
+        """End it however it is."""
+        self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+class Gateway:
+    """A gateway process; `settings` are lines of its TOML file."""
+
+    def __init__(self, folder: Path, port: int, *settings: str) -> None:
+        self._file = folder / f"gateway-{port}.toml"
+        self._file.write_text("\n".join((f"port = {port}", *settings)))
+        self._address = f"http://127.0.0.1:{port}"
+        self._log = (folder / f"gateway-{port}.log").open("ab")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after `kill`, and wait until it serves."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--config", str(self._file)],
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        until(self._is_up, "the gateway's start")
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the gateway did not start: {self._log.name}"
+        try:
+            urllib.request.urlopen(self._address + "/readyz", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it without a chance to say so."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._log.close()
+
+    def get(self, path: str) -> Any:
+        """Return what its API says."""
+        address = f"{self._address}/api/v1/websocket/{path}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)
+
+    def history(self, channel: str) -> list[Any]:
+        """Return the events and gaps that a channel holds, up to 1,000."""
+        try:
+            return list(self.get(f"channels/{channel}/events?limit=1000")["events"])
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return []
+            raise
+
+    def events(self, channel: str, count: int) -> list[Any]:
+        """Wait for so many events, and return them."""
+        return list(
+            until(
+                lambda: found if len(found := self.history(channel)) >= count else None,
+                f"{count} events on {channel}",
+            )
+        )
+
+
+class Subscriber:
+    """A plain SUB, which sees the frames."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        connect: str = "",
+        prefix: bytes = b"",
+        queue_max: int = 0,
+        buffer_bytes: int = -1,
+    ) -> None:
+        self.socket = context.socket(zmq.SUB)
+        self.socket.linger = 0
+        self.socket.rcvhwm = queue_max
+        self.socket.rcvbuf = buffer_bytes
+        self.socket.subscribe(prefix)
+        if connect:
+            self.socket.connect(connect)
+        else:
+            self.socket.bind("tcp://127.0.0.1:*")
+        self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def frames(self, *, within: float = WITHIN_SECONDS) -> list[bytes]:
+        """Return the next message."""
+        assert self.socket.poll(round(within * 1000)), f"no message within {within:.0f} s"
+        return self.socket.recv_multipart()
+
+    def event(self) -> list[bytes]:
+        """Return the next message that is no heartbeat."""
+        while (frames := self.frames())[0] == HEARTBEAT:
+            pass
+        return frames
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Return the next heartbeat."""
+        while (frames := self.frames())[0] != HEARTBEAT:
+            pass
+        assert len(frames) == 2, f"a heartbeat of {len(frames)} frames"
+        return dict(json.loads(frames[1]))
+
+    def await_publisher(self, driver: Driver) -> None:
+        """Wait until the publisher knows of this subscription; a SUB sends it when it is used."""
+
+        def is_known() -> bool:
+            self.socket.get(zmq.EVENTS)
+            return bool(driver.ask("wait", seconds=0.1))
+
+        until(is_known, "the publisher sees a subscriber")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close(linger=0)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Setting:
+    """What one case of one language has started; closing it ends all."""
+
+    def __init__(self, language: Language, scratch: Path) -> None:
+        self.scratch = scratch
+        self._language = language
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._opened: list[Any] = []
+
+    def driver(self, **options: Any) -> Driver:
+        """Start a driver; with options, open its publisher."""
+        driver = Driver(self._language.driver, folder=self._language.folder)
+        self._opened.append(driver)
+        if options:
+            driver.opened = driver.ask("open", **options)
+        return driver
+
+    def run_example(self, endpoint: str) -> None:
+        """Run the package's example to its end."""
+        command = [*self._language.example, endpoint]
+        subprocess.run(command, cwd=self._language.folder, check=True, stdout=subprocess.DEVNULL)
+
+    def gateway(self, *settings: str) -> Gateway:
+        """Start a gateway."""
+        gateway = Gateway(self.scratch, free_port(), *settings)
+        self._opened.append(gateway)
+        return gateway
+
+    def subscriber(self, **options: Any) -> Subscriber:
+        """Open a SUB."""
+        subscriber = Subscriber(self.context, **options)
+        self._opened.append(subscriber)
+        return subscriber
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in reversed(self._opened):
+            opened.close()
+        self.context.destroy(linger=0)

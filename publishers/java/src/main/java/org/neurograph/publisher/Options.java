@@ -1,0 +1,105 @@
+package org.neurograph.publisher;
+
+import java.net.InetAddress;
+import java.net.UnknownHostException;
+import java.time.Duration;
+
+/** Where and how to publish: {@code Options.connect("tcp://127.0.0.1:5556").replay(1000)}. */
+public final class Options {
+    final String endpoint;
+    final boolean bind;
+    int highWaterMark = 100_000;
+    int payloadBytesMax = 1_048_576;
+    Duration linger = Duration.ofSeconds(1);
+    Duration heartbeat = Duration.ofSeconds(1);
+    String name = defaultName();
+    int replay;
+    String replayEndpoint = "tcp://127.0.0.1:*";
+    String replayAddress;
+    Curve curve;
+
+    private Options(String endpoint, boolean bind) {
+        this.endpoint = endpoint;
+        this.bind = bind;
+    }
+
+    /** Connect to a gateway's endpoint. */
+    public static Options connect(String endpoint) {
+        return new Options(endpoint, false);
+    }
+
+    /** Bind an endpoint that gateways connect to. */
+    public static Options bind(String endpoint) {
+        return new Options(endpoint, true);
+    }
+
+    /** Messages queued for a subscriber before further ones are dropped and counted; 0 = no limit. */
+    public Options highWaterMark(int messages) {
+        highWaterMark = messages;
+        return this;
+    }
+
+    /** Larger payloads are refused, as the gateway would reject them. */
+    public Options payloadBytesMax(int bytes) {
+        payloadBytesMax = bytes;
+        return this;
+    }
+
+    /** How long closing waits for what is queued. */
+    public Options linger(Duration duration) {
+        linger = duration;
+        return this;
+    }
+
+    /** The interval of heartbeats; zero = none. */
+    public Options heartbeat(Duration interval) {
+        if (interval.isNegative() || interval.compareTo(Duration.ofHours(1)) > 0) {
+            throw new PublisherException("heartbeat: " + interval + " is not within 0 to one hour");
+        }
+        heartbeat = interval;
+        return this;
+    }
+
+    /** Who speaks, for people; at most 64 characters. */
+    public Options name(String text) {
+        if (text.codePointCount(0, text.length()) > 64) {
+            throw new PublisherException("name: " + text + " has more than 64 characters");
+        }
+        name = text;
+        return this;
+    }
+
+    /** So many of the newest messages of each topic are kept for gateways that missed some. */
+    public Options replay(int messages) {
+        replay = messages;
+        return this;
+    }
+
+    /** Where they ask, and how they reach it if that is not the endpoint bound (else null). */
+    public Options replayAt(String endpoint, String address) {
+        replayEndpoint = endpoint;
+        replayAddress = address;
+        return this;
+    }
+
+    public Options curve(Curve keys) {
+        curve = keys;
+        return this;
+    }
+
+    void check() {
+        if (replay > 0 && heartbeat.isZero()) {
+            throw new PublisherException("replay: heartbeats say where to ask, and there are none");
+        }
+    }
+
+    private static String defaultName() {
+        String host;
+        try {
+            host = InetAddress.getLocalHost().getHostName();
+        } catch (UnknownHostException error) {
+            host = "host";
+        }
+        return host.substring(0, Math.min(host.length(), 40)) + ":" + ProcessHandle.current().pid();
+    }
+}

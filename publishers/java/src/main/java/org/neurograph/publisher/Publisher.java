@@ -1,0 +1,445 @@
+package org.neurograph.publisher;
+
+import java.nio.charset.StandardCharsets;
+import java.security.SecureRandom;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import org.zeromq.SocketType;
+import org.zeromq.ZMQ;
+import org.zeromq.ZMQException;
+
+/**
+ * Publishes events on a bus, from any thread. Nothing here waits but {@link #waitForSubscriber} and {@link #close}.
+ *
+ * <p>What publishes returns false if a subscriber is at the high-water mark: the message is dropped and counted, and its
+ * number stays used, so that the gateway sees the hole. What the gateway would reject throws {@link PublisherException}.
+ */
+public final class Publisher implements AutoCloseable {
+    private static final int TOPICS_MAX = 100_000;
+    private static final int REQUEST_BYTES_MAX = 64 * 1024;
+    private static final int REPLIES_QUEUED_MAX = 32;
+    private static final long LOOK_MS = 1000;
+    private static final long MEND_NS = 1_000_000_000;
+    private static final int TRIED = ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
+
+    /** What became of what was published; {@code refused} counts gateways whose key is not known. */
+    public record Counts(long published, long dropped, long replayed, long refused) {}
+
+    private final Options options;
+    private final ZMQ.Context context = ZMQ.context(1);
+    private final Wire.About about;
+    private final String endpoint;
+    private final Thread thread;
+    private final ZMQ.Socket woken;
+    // Used by the thread alone.
+    private final ZMQ.Socket router;
+    private final ZMQ.Socket guard;
+    private final ZMQ.Socket monitor;
+    private long givenUpNs;
+    // Under this object's lock: ZeroMQ's sockets are not thread-safe.
+    private final ZMQ.Socket socket;
+    private final ZMQ.Socket waker;
+    private final Map<String, Long> sequences = new HashMap<>();
+    private final Set<String> subscribed = new HashSet<>();
+    private final Store store;
+    private boolean closed;
+    private long published;
+    private long dropped;
+    private long replayed;
+    private long refused;
+
+    public Publisher(Options options) {
+        options.check();
+        this.options = options;
+        List<ZMQ.Socket> opened = new ArrayList<>();
+        try {
+            guard = options.curve == null ? null : openGuard(opened);
+            router = options.replay == 0 ? null : openRouter(opened);
+            store = new Store(options.replay);
+            socket = open(SocketType.XPUB, opened);
+            monitor = options.bind ? null : open(SocketType.PAIR, opened);
+            openSocket();
+            woken = open(SocketType.PAIR, opened);
+            waker = open(SocketType.PAIR, opened);
+            woken.bind("inproc://wake");
+            waker.connect("inproc://wake");
+        } catch (ZMQException | IllegalArgumentException | PublisherException error) {
+            opened.forEach(one -> {
+                one.setLinger(0);
+                one.close();
+            });
+            context.term();
+            throw new PublisherException(options.endpoint + ": " + error.getMessage(), error);
+        }
+        endpoint = options.bind ? socket.getLastEndpoint() : options.endpoint;
+        String replay = router == null ? null : options.replayAddress;
+        about = new Wire.About(
+                new SecureRandom().nextLong(),
+                options.name,
+                router == null || replay != null ? replay : router.getLastEndpoint(),
+                router == null || options.curve == null ? null : options.curve.publicKey());
+        thread = new Thread(this::attend, "neurograph-publisher");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    /** 16 hexadecimal digits. */
+    public String incarnation() {
+        return about.hex();
+    }
+
+    /** The endpoint, with its real port where {@code *} was asked for. */
+    public String endpoint() {
+        return endpoint;
+    }
+
+    /** Where gateways ask for what they missed; null without replay. */
+    public String replayAddress() {
+        return about.replay();
+    }
+
+    public synchronized Counts counts() {
+        return new Counts(published, dropped, replayed, refused);
+    }
+
+    /** Publish data as JSON: maps, lists, records, text, numbers, Gson's JsonElement. */
+    public boolean publish(String topic, Object data) {
+        Wire.checkTopic(topic);
+        return send(topic, Wire.encode(topic, data));
+    }
+
+    /** Publish text that is JSON already: it is checked, and sent as it is. */
+    public boolean publishJson(String topic, String text) {
+        Wire.checkTopic(topic);
+        Wire.checkJson(topic, text);
+        return send(topic, Wire.bytes(text));
+    }
+
+    /** Publish an event of a type that happens now. */
+    public boolean publishEvent(String topic, String eventType, Object data) {
+        return publishEvent(topic, eventType, data, Instant.now());
+    }
+
+    public boolean publishEvent(String topic, String eventType, Object data, Instant timestamp) {
+        Wire.checkEventType(eventType);
+        Map<String, Object> event = new LinkedHashMap<>();
+        event.put("event_type", eventType);
+        event.put("timestamp", timestamp.toString());
+        event.put("data", data);
+        return publish(topic, event);
+    }
+
+    /** Publish figures of a system. For its fields and those below see docs/protocol.md. */
+    public boolean metrics(Map<String, ?> fields) {
+        return publishEvent("metrics", "system_metrics", fields);
+    }
+
+    public boolean signal(String kind, Map<String, ?> fields) {
+        return publishEvent("signals", "signal." + kind, with(fields, "event_type", "signal." + kind));
+    }
+
+    public boolean action(String kind, Map<String, ?> fields) {
+        return publishEvent("actions", "action." + kind, with(fields, "action_type", kind));
+    }
+
+    public boolean log(String level, String message, Map<String, ?> fields) {
+        String eventType = "log." + level.toLowerCase(Locale.ROOT);
+        return publishEvent("logs", eventType, with(with(fields, "message", message), "level", level));
+    }
+
+    public boolean status(String state, Map<String, ?> fields) {
+        return publishEvent("status", "status." + state, with(fields, "status", state));
+    }
+
+    public boolean connection(String change, String clientId, Map<String, ?> fields) {
+        return publishEvent("connections", "client." + change, with(fields, "client_id", clientId));
+    }
+
+    /** Wait until there is a subscriber; what is published before reaches nobody. */
+    public boolean waitForSubscriber(Duration timeout) throws InterruptedException {
+        long deadline = System.nanoTime() + timeout.toNanos();
+        while (true) {
+            synchronized (this) {
+                greet();
+                if (!subscribed.isEmpty()) {
+                    return true;
+                }
+            }
+            if (System.nanoTime() - deadline >= 0) {
+                return false;
+            }
+            Thread.sleep(5);
+        }
+    }
+
+    /** Say farewell, and send what is queued for as long as the linger allows; twice is once. */
+    @Override
+    public void close() {
+        synchronized (this) {
+            if (closed) {
+                return;
+            }
+            greet();
+            beat(0);
+            closed = true;
+            waker.send("closed");
+        }
+        boolean isInterrupted = false;
+        while (thread.isAlive()) {
+            try {
+                thread.join();
+            } catch (InterruptedException interrupted) {
+                isInterrupted = true;
+            }
+        }
+        if (isInterrupted) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private static Map<String, Object> with(Map<String, ?> fields, String name, Object value) {
+        Map<String, Object> all = new LinkedHashMap<>();
+        all.put(name, value);
+        all.putAll(fields);
+        return all;
+    }
+
+    private synchronized boolean send(String topic, byte[] payload) {
+        if (payload.length > options.payloadBytesMax) {
+            throw new PublisherException(topic + ": " + payload.length + " bytes of JSON exceed " + options.payloadBytesMax
+                    + ": publish less at once, or raise payloadBytesMax here and ingest.payload_bytes_max at the gateway");
+        }
+        if (closed) {
+            throw new PublisherException("this publisher is closed");
+        }
+        greet();
+        long sequence = sequences.getOrDefault(topic, 0L) + 1;
+        if (sequence == 1 && sequences.size() >= TOPICS_MAX) {
+            throw new PublisherException(topic + ": one topic too many; a publisher numbers " + TOPICS_MAX + " of them");
+        }
+        sequences.put(topic, sequence);
+        Instant now = Instant.now();
+        byte[] envelope = Wire.packEnvelope(
+                options.heartbeat.isZero() ? 0 : 1,
+                about.incarnation(),
+                sequence,
+                now.getEpochSecond() * 1_000_000_000 + now.getNano());
+        if (options.replay > 0) {
+            store.append(topic, sequence, payload, envelope);
+        }
+        boolean isSent = sendFrames(socket, List.of(Wire.bytes(topic), payload, envelope));
+        if (isSent) {
+            published++;
+        } else {
+            dropped++;
+        }
+        return isSent;
+    }
+
+    private static boolean sendFrames(ZMQ.Socket to, List<byte[]> frames) {
+        for (int at = 0; at < frames.size(); at++) {
+            int flags = ZMQ.DONTWAIT | (at + 1 < frames.size() ? ZMQ.SNDMORE : 0);
+            if (!to.send(frames.get(at), flags)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Read who subscribes, and greet them with a heartbeat before the next event. */
+    private void greet() {
+        boolean isDue = false;
+        while (!closed && (socket.getEvents() & ZMQ.Poller.POLLIN) != 0) {
+            byte[] message = socket.recv(ZMQ.DONTWAIT);
+            if (message == null) {
+                break;
+            }
+            String prefix = new String(message, 1, Math.max(message.length - 1, 0), StandardCharsets.ISO_8859_1);
+            if (message[0] == 1) {
+                isDue = true;
+                subscribed.add(prefix);
+            } else if (message[0] == 0) {
+                subscribed.remove(prefix);
+            }
+        }
+        if (isDue) {
+            beat(options.heartbeat.toNanos() / 1e9);
+        }
+    }
+
+    private void beat(double interval) {
+        if (closed || options.heartbeat.isZero()) {
+            return;
+        }
+        for (byte[] payload : about.heartbeats(interval, sequences)) {
+            if (!sendFrames(socket, List.of(Wire.HEARTBEAT, payload))) {
+                return; // at the high-water mark: the next one says as much
+            }
+        }
+    }
+
+    /** Be this publisher's thread: heartbeats and answers, until it is closed. */
+    private void attend() {
+        ZMQ.Poller poller = context.poller(5);
+        // Other threads use the XPUB: this one waits for its descriptor. A message that is sent can take that sign away
+        // unseen; the next call, or this loop within a second, looks for itself.
+        poller.register(socket.getFD(), ZMQ.Poller.POLLIN);
+        for (ZMQ.Socket one : new ZMQ.Socket[] {woken, router, guard, monitor}) {
+            if (one != null) {
+                poller.register(one, ZMQ.Poller.POLLIN);
+            }
+        }
+        long intervalNs = options.heartbeat.toNanos();
+        long due = System.nanoTime() + intervalNs;
+        while (true) {
+            long leftMs = intervalNs == 0 ? LOOK_MS : Math.max((due - System.nanoTime() + 999_999) / 1_000_000, 0);
+            poller.poll(Math.min(leftMs, LOOK_MS));
+            if (guard != null) {
+                serveGuard();
+            }
+            synchronized (this) {
+                if (closed) {
+                    break;
+                }
+                greet();
+                if (monitor != null) {
+                    mend();
+                }
+                if (intervalNs > 0 && System.nanoTime() - due >= 0) {
+                    beat(intervalNs / 1e9);
+                    due = Math.max(due + intervalNs, System.nanoTime());
+                }
+            }
+            if (router != null) {
+                serveRouter();
+            }
+        }
+        poller.close();
+        for (ZMQ.Socket one : new ZMQ.Socket[] {monitor, socket, router, guard, woken, waker}) {
+            if (one != null) {
+                one.close();
+            }
+        }
+        context.term();
+    }
+
+    /** Answer gateways that ask for what they missed. */
+    private void serveRouter() {
+        for (List<byte[]> frames = receive(router); frames != null; frames = receive(router)) {
+            Wire.Request request = Wire.Request.parse(frames.subList(1, frames.size()));
+            if (request == null) {
+                continue;
+            }
+            List<byte[]> reply = new ArrayList<>(List.of(frames.get(0)));
+            synchronized (this) {
+                List<byte[]> pairs = store.read(request.topic(), request.first(), request.last());
+                reply.addAll(request.reply(about.incarnation(), pairs));
+                replayed++;
+            }
+            try {
+                sendFrames(router, reply);
+            } catch (ZMQException gone) {
+                // The asker is gone; it asks again.
+            }
+        }
+    }
+
+    /** Tell ZeroMQ whether a gateway may connect (ZAP, ZeroMQ RFC 27): the ninth frame is its key. */
+    private void serveGuard() {
+        for (List<byte[]> frames = receive(guard); frames != null; frames = receive(guard)) {
+            boolean isKnown = frames.size() > 8 && options.curve.gateways().contains(ZMQ.Curve.z85Encode(frames.get(8)));
+            List<byte[]> answer = new ArrayList<>(frames.subList(0, 4)); // who asks, an empty frame, version, number
+            answer.add(Wire.bytes(isKnown ? "200" : "400"));
+            answer.add(Wire.bytes(isKnown ? "OK" : "unknown key"));
+            answer.add(new byte[0]);
+            answer.add(new byte[0]);
+            sendFrames(guard, answer);
+            if (!isKnown) {
+                synchronized (this) {
+                    refused++;
+                }
+            }
+        }
+    }
+
+    /** Connect again where the library has given up, as it may when the other end refuses a handshake. */
+    private void mend() {
+        for (ZMQ.Event event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT); event != null; event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT)) {
+            givenUpNs = event.getEvent() == ZMQ.EVENT_DISCONNECTED ? System.nanoTime() : 0;
+        }
+        if (givenUpNs != 0 && System.nanoTime() - givenUpNs >= MEND_NS) {
+            givenUpNs = 0;
+            socket.disconnect(options.endpoint);
+            socket.connect(options.endpoint);
+        }
+    }
+
+    private static List<byte[]> receive(ZMQ.Socket from) {
+        byte[] frame = from.recv(ZMQ.DONTWAIT);
+        if (frame == null) {
+            return null;
+        }
+        List<byte[]> frames = new ArrayList<>();
+        frames.add(frame);
+        while (from.hasReceiveMore()) {
+            frames.add(from.recv());
+        }
+        return frames;
+    }
+
+    private ZMQ.Socket open(SocketType type, List<ZMQ.Socket> opened) {
+        ZMQ.Socket one = context.socket(type);
+        one.setLinger(0);
+        opened.add(one);
+        return one;
+    }
+
+    private ZMQ.Socket openGuard(List<ZMQ.Socket> opened) {
+        ZMQ.Socket one = open(SocketType.ROUTER, opened);
+        one.bind("inproc://zeromq.zap.01");
+        return one;
+    }
+
+    private ZMQ.Socket openRouter(List<ZMQ.Socket> opened) {
+        ZMQ.Socket one = open(SocketType.ROUTER, opened);
+        one.setLinger(options.linger.toMillis());
+        one.setSndHWM(REPLIES_QUEUED_MAX);
+        one.setMaxMsgSize(REQUEST_BYTES_MAX);
+        one.setRouterMandatory(true); // else a reply that cannot be queued is dropped in silence
+        if (options.curve != null) {
+            options.curve.serve(one);
+        }
+        one.bind(options.replayEndpoint);
+        return one;
+    }
+
+    private void openSocket() {
+        socket.setLinger(options.linger.toMillis());
+        socket.setSndHWM(options.highWaterMark);
+        // Without the first a socket at its mark drops in silence; without the second another subscriber to the same, or the
+        // first one back again, is not noticed.
+        socket.setXpubNoDrop(true);
+        socket.setXpubVerbose(true);
+        if (options.bind) {
+            if (options.curve != null) {
+                options.curve.serve(socket);
+            }
+            socket.bind(options.endpoint);
+            return;
+        }
+        if (options.curve != null) {
+            options.curve.approach(socket);
+        }
+        socket.monitor("inproc://monitor", TRIED | ZMQ.EVENT_DISCONNECTED);
+        monitor.connect("inproc://monitor");
+        socket.connect(options.endpoint);
+    }
+}

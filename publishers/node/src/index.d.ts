@@ -1,0 +1,72 @@
+export interface Curve {
+  /** This publisher's own keys in Z85. */
+  publicKey: string
+  secretKey: string
+  /** To connect: the gateway's public key. To bind: those of all gateways that may connect. */
+  gateways: string[]
+}
+
+export interface Options {
+  /** Either the gateway's endpoint to connect to, or one to bind that gateways connect to. */
+  connect?: string
+  bind?: string
+  /** Messages queued for a subscriber before further ones are dropped and counted; 0 = no limit. Default 100,000. */
+  highWaterMark?: number
+  /** Larger payloads are refused, as the gateway would reject them. Default 1 MiB. */
+  payloadBytesMax?: number
+  /** How long closing waits for what is queued. Default 1. */
+  lingerSeconds?: number
+  /** 0 = no heartbeats. Default 1. */
+  heartbeatSeconds?: number
+  /** Who speaks, for people; default host and process. */
+  name?: string
+  /** So many of the newest messages of each topic are kept for gateways that missed some. Default 0. */
+  replay?: number
+  /** Where they ask. Default tcp://127.0.0.1:*, for gateways on this host. */
+  replayEndpoint?: string
+  /** How gateways reach it, if that is not the endpoint bound. */
+  replayAddress?: string
+  curve?: Curve
+}
+
+type Fields = Record<string, unknown>
+
+/** Something that a publisher cannot take; the message says why. Nothing was sent, and no number used. */
+export class PublisherError extends Error {}
+
+/** Read a key file as `gateway keys` makes it. */
+export function readKeys(path: string): { publicKey: string; secretKey?: string }
+
+/**
+ * Publishes events on a bus. Messages are numbered per topic and sent in the order of the calls.
+ *
+ * Each method that publishes resolves to false if a subscriber is at the high-water mark: the message is
+ * dropped and counted, and its number stays used, so that the gateway sees the hole.
+ */
+export class Publisher {
+  static open(options: Options): Promise<Publisher>
+  readonly incarnation: string
+  readonly endpoint: string
+  readonly replayAddress: string | null
+  readonly published: number
+  readonly dropped: number
+  /** Requests for missed messages that were answered. */
+  readonly replayed: number
+  /** Handshakes that failed. */
+  readonly refused: number
+  /** Publish JSON: as an event object if `eventType` is given, else as it is. */
+  publish(topic: string, data: unknown, event?: { eventType?: string; timestamp?: Date | string }): Promise<boolean>
+  /** Publish text that is JSON already; it is checked and sent as it is. */
+  publishJson(topic: string, text: string): Promise<boolean>
+  metrics(fields: Fields): Promise<boolean>
+  signal(kind: string, fields?: Fields): Promise<boolean>
+  action(kind: string, fields?: Fields): Promise<boolean>
+  log(level: string, message: string, fields?: Fields): Promise<boolean>
+  status(state: string, fields?: Fields): Promise<boolean>
+  connection(change: string, clientId: string, fields?: Fields): Promise<boolean>
+  /** Resolves to whether there is a subscriber; what is published before one is there reaches nobody. */
+  waitForSubscriber(timeoutSeconds: number): Promise<boolean>
+  /** Say farewell, and send what is queued in the background, for as long as the linger allows. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}

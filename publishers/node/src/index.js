@@ -1,0 +1,276 @@
+import { randomBytes } from "node:crypto"
+import { hostname } from "node:os"
+import { Context, Router, XPublisher } from "zeromq"
+
+import { clientOptions, guard, serverOptions } from "./curve.js"
+import { Store } from "./store.js"
+import { checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
+
+export { readKeys } from "./curve.js"
+export { PublisherError }
+
+const TOPICS_MAX = 100_000
+const MEND_MS = 1000
+
+/** Publishes events on a bus; see index.d.ts for what it takes and gives. */
+export class Publisher {
+  published = 0
+  dropped = 0
+  replayed = 0
+  refused = 0
+  endpoint = ""
+  replayAddress = null
+
+  #options
+  #incarnation = randomBytes(8).readBigUInt64BE()
+  #sequences = new Map()
+  #subscribed = new Set()
+  #waiting = new Set()
+  #closed = false
+  #context = new Context()
+  #socket
+  #router
+  #guard
+  #store
+  #timer
+  #mending
+
+  /** Open a publisher: `await Publisher.open({ connect: "tcp://127.0.0.1:5556" })`. */
+  static async open(options) {
+    const publisher = new Publisher(options)
+    try {
+      await publisher.#open()
+    } catch (error) {
+      publisher.#release()
+      throw error instanceof PublisherError ? error : new PublisherError(error.message)
+    }
+    return publisher
+  }
+
+  constructor(options) {
+    this.#options = {
+      highWaterMark: 100_000,
+      payloadBytesMax: 1_048_576,
+      lingerSeconds: 1,
+      heartbeatSeconds: 1,
+      name: `${hostname()}:${process.pid}`.slice(-64),
+      replay: 0,
+      replayEndpoint: "tcp://127.0.0.1:*",
+      ...options,
+    }
+    const { connect, bind, heartbeatSeconds, replay, name } = this.#options
+    if (!connect === !bind) throw new PublisherError("give either connect or bind")
+    if (replay && !heartbeatSeconds) {
+      throw new PublisherError("replay: heartbeats say where to ask; heartbeatSeconds is 0")
+    }
+    if (!(heartbeatSeconds >= 0 && heartbeatSeconds <= 3600)) {
+      throw new PublisherError(`heartbeatSeconds: ${heartbeatSeconds} is not within 0 to 3600`)
+    }
+    if (name.length > 64) throw new PublisherError(`name: ${name} has more than 64 characters`)
+  }
+
+  get incarnation() {
+    return hex(this.#incarnation)
+  }
+
+  async #open() {
+    const { connect, bind, highWaterMark, lingerSeconds, heartbeatSeconds, curve, replay } = this.#options
+    const linger = Math.round(lingerSeconds * 1000)
+    const context = this.#context
+    if (curve) this.#guard = await guard(context, curve.gateways, () => this.refused++)
+    this.#socket = new XPublisher({
+      ...{ context, linger, sendHighWaterMark: highWaterMark },
+      // Without noDrop a socket at its mark drops in silence. Without verbosity a second subscriber to the
+      // same, or the first one back again, is not noticed. Sending never waits.
+      ...{ noDrop: true, verbosity: "allSubs", sendTimeout: 0 },
+      ...(curve ? (bind ? serverOptions(curve) : clientOptions(curve)) : {}),
+    })
+    if (replay) {
+      this.#store = new Store(replay)
+      this.#router = new Router({
+        ...{ context, linger, mandatory: true, sendHighWaterMark: 32, sendTimeout: 0, maxMessageSize: 65_536 },
+        ...(curve ? serverOptions(curve) : {}),
+      })
+      await this.#router.bind(this.#options.replayEndpoint)
+      this.replayAddress = this.#options.replayAddress ?? this.#router.lastEndpoint
+      this.#answer().catch(() => {}) // closed
+    }
+    if (connect) {
+      this.#mend(connect)
+      this.#socket.connect(connect)
+    } else {
+      await this.#socket.bind(bind)
+    }
+    this.endpoint = this.#socket.lastEndpoint
+    this.#listen().catch(() => {}) // closed
+    if (heartbeatSeconds) {
+      this.#timer = setInterval(() => this.#beat(heartbeatSeconds), heartbeatSeconds * 1000)
+      this.#timer.unref()
+    }
+  }
+
+  async publish(topic, data, { eventType, timestamp } = {}) {
+    checkTopic(topic)
+    if (eventType !== undefined) data = event(eventType, data, timestamp)
+    else if (timestamp !== undefined) throw new PublisherError("a timestamp belongs to an event: give its eventType, too")
+    return this.#send(topic, encode(topic, data))
+  }
+
+  async publishJson(topic, text) {
+    checkTopic(topic)
+    try {
+      JSON.parse(text)
+    } catch (error) {
+      throw new PublisherError(`${topic}: ${error.message}`)
+    }
+    return this.#send(topic, Buffer.from(text))
+  }
+
+  metrics(fields) {
+    return this.publish("metrics", fields, { eventType: "system_metrics" })
+  }
+
+  signal(kind, fields = {}) {
+    const eventType = `signal.${kind}`
+    return this.publish("signals", { event_type: eventType, ...fields }, { eventType })
+  }
+
+  action(kind, fields = {}) {
+    return this.publish("actions", { action_type: kind, ...fields }, { eventType: `action.${kind}` })
+  }
+
+  log(level, message, fields = {}) {
+    return this.publish("logs", { level, message, ...fields }, { eventType: `log.${level.toLowerCase()}` })
+  }
+
+  status(state, fields = {}) {
+    return this.publish("status", { status: state, ...fields }, { eventType: `status.${state}` })
+  }
+
+  connection(change, clientId, fields = {}) {
+    return this.publish("connections", { client_id: clientId, ...fields }, { eventType: `client.${change}` })
+  }
+
+  waitForSubscriber(timeoutSeconds) {
+    if (this.#subscribed.size) return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const done = (is) => {
+        clearTimeout(timer)
+        this.#waiting.delete(done)
+        resolve(is)
+      }
+      const timer = setTimeout(done, timeoutSeconds * 1000, false)
+      this.#waiting.add(done)
+    })
+  }
+
+  async close() {
+    if (this.#closed) return
+    this.#closed = true
+    if (this.#options.heartbeatSeconds) await this.#beat(0)
+    this.#release()
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.close()
+  }
+
+  async #send(topic, payload) {
+    if (this.#closed) throw new PublisherError("this publisher is closed")
+    const { payloadBytesMax, heartbeatSeconds } = this.#options
+    if (payload.length > payloadBytesMax) {
+      throw new PublisherError(
+        `${topic}: ${payload.length} bytes of JSON exceed ${payloadBytesMax}: publish less at once, ` +
+          "or raise payloadBytesMax here and ingest.payload_bytes_max at the gateway",
+      )
+    }
+    const sequence = (this.#sequences.get(topic) ?? 0) + 1
+    if (sequence === 1 && this.#sequences.size >= TOPICS_MAX) {
+      throw new PublisherError(`${topic}: one topic too many; a publisher numbers ${TOPICS_MAX} of them`)
+    }
+    this.#sequences.set(topic, sequence)
+    const envelope = packEnvelope({
+      flags: heartbeatSeconds ? 1 : 0,
+      incarnation: this.#incarnation,
+      sequence: BigInt(sequence),
+      timeNs: BigInt(Date.now()) * 1_000_000n,
+    })
+    this.#store?.append(topic, sequence, payload, envelope)
+    try {
+      await this.#socket.send([topic, payload, envelope])
+    } catch (error) {
+      if (error.code !== "EAGAIN") throw error
+      this.dropped++
+      return false
+    }
+    this.published++
+    return true
+  }
+
+  async #beat(interval) {
+    const about = {
+      ...{ incarnation: this.#incarnation, name: this.#options.name, interval, sequences: this.#sequences },
+      ...{ replay: this.replayAddress, replayKey: this.replayAddress && this.#options.curve?.publicKey },
+    }
+    try {
+      await Promise.all(heartbeats(about).map((message) => this.#socket.send(message)))
+    } catch {
+      // At the high-water mark: the next one says as much.
+    }
+  }
+
+  /** Read who subscribes, and greet them with a heartbeat. */
+  async #listen() {
+    for await (const [message] of this.#socket) {
+      const prefix = message.toString("latin1", 1)
+      if (message[0] === 0) this.#subscribed.delete(prefix)
+      if (message[0] !== 1) continue
+      this.#subscribed.add(prefix)
+      if (this.#options.heartbeatSeconds && !this.#closed) await this.#beat(this.#options.heartbeatSeconds)
+      for (const done of this.#waiting) done(true)
+    }
+  }
+
+  /** Answer gateways that ask for what they missed. */
+  async #answer() {
+    for await (const [asker, ...frames] of this.#router) {
+      const request = parseRequest(frames)
+      if (!request) continue
+      const pairs = this.#store.read(request.topic, request.first, request.last)
+      try {
+        await this.#router.send([asker, ...replyFrames(request, this.#incarnation, pairs)])
+        this.replayed++
+      } catch {
+        // The asker is gone, or does not read: it asks again.
+      }
+    }
+  }
+
+  /** Connect again where libzmq has given up for good, as it does when the other end refuses a handshake. */
+  #mend(address) {
+    const again = () => {
+      if (this.#closed) return
+      try {
+        this.#socket.disconnect(address)
+      } catch {} // libzmq has done so already
+      this.#socket.connect(address)
+    }
+    const isTried = () => clearTimeout(this.#mending)
+    this.#socket.events.on("disconnect", () => {
+      isTried()
+      this.#mending = setTimeout(again, MEND_MS)
+    })
+    this.#socket.events.on("connect:retry", isTried)
+    this.#socket.events.on("connect", isTried)
+    for (const failed of ["handshake:error:protocol", "handshake:error:auth", "handshake:error:other"]) {
+      this.#socket.events.on(failed, () => this.refused++)
+    }
+  }
+
+  #release() {
+    clearInterval(this.#timer)
+    clearTimeout(this.#mending)
+    this.#closed = true
+    for (const socket of [this.#socket, this.#router, this.#guard]) socket?.close()
+  }
+}

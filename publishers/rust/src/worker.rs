@@ -1,0 +1,161 @@
+//! A publisher's thread: heartbeats, replay, who may connect.
+
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::wire::Request;
+use crate::{curve, Error, Options, Shared};
+
+const LOOK: Duration = Duration::from_secs(1);
+const MEND: Duration = Duration::from_secs(1);
+const REQUEST_BYTES_MAX: i64 = 64 * 1024;
+const REPLIES_QUEUED_MAX: i32 = 32;
+
+const DISCONNECTED: u16 = zmq::SocketEvent::DISCONNECTED as u16;
+const FAILED: u16 = zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL as u16
+    | zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL as u16
+    | zmq::SocketEvent::HANDSHAKE_FAILED_AUTH as u16;
+const TRIED: u16 = zmq::SocketEvent::CONNECT_RETRIED as u16 | zmq::SocketEvent::CONNECTED as u16;
+
+pub struct Worker {
+    pub shared: Arc<Mutex<Shared>>,
+    pub fd: RawFd,
+    pub woken: zmq::Socket,
+    pub router: Option<zmq::Socket>,
+    pub guard: Option<zmq::Socket>,
+    pub monitor: Option<zmq::Socket>,
+    pub options: Options,
+}
+
+pub fn open_guard(context: &zmq::Context) -> Result<zmq::Socket, Error> {
+    let guard = context.socket(zmq::ROUTER)?;
+    guard.set_linger(0)?;
+    guard.bind("inproc://zeromq.zap.01")?;
+    Ok(guard)
+}
+
+pub fn open_router(context: &zmq::Context, options: &Options, linger: i32) -> Result<zmq::Socket, Error> {
+    let router = context.socket(zmq::ROUTER)?;
+    router.set_linger(linger)?;
+    router.set_sndhwm(REPLIES_QUEUED_MAX)?;
+    router.set_maxmsgsize(REQUEST_BYTES_MAX)?;
+    router.set_router_mandatory(true)?; // else a reply that cannot be queued is dropped in silence
+    if let Some(keys) = &options.curve {
+        curve::serve(&router, keys)?;
+    }
+    router.bind(&options.replay_endpoint)?;
+    Ok(router)
+}
+
+/// Open the XPUB, and its monitor if it connects.
+pub fn open_socket(
+    context: &zmq::Context,
+    options: &Options,
+    linger: i32,
+) -> Result<(zmq::Socket, Option<zmq::Socket>), Error> {
+    let mut socket = context.socket(zmq::XPUB)?;
+    socket.set_linger(linger)?;
+    socket.set_sndhwm(options.high_water_mark)?;
+    // Without it a second subscriber to the same, or the first one back again, is not noticed.
+    socket.set_xpub_verbose(true)?;
+    // Without this one a socket at its mark drops in silence. The crate zmq has no method for it.
+    let yes: i32 = 1;
+    let option = zmq_sys::ZMQ_XPUB_NODROP as i32;
+    // SAFETY: the socket is open, and the option is an int that libzmq copies.
+    let failed = unsafe {
+        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option, (&raw const yes).cast(), size_of_val(&yes))
+    };
+    if failed != 0 {
+        return Err(Error("this libzmq has no ZMQ_XPUB_NODROP: 4.2 or later is needed".to_owned()));
+    }
+    if let Some(keys) = &options.curve {
+        (if options.bind { curve::serve } else { curve::approach })(&socket, keys)?;
+    }
+    if options.bind {
+        socket.bind(&options.endpoint)?;
+        return Ok((socket, None));
+    }
+    socket.monitor("inproc://monitor", i32::from(FAILED | DISCONNECTED | TRIED))?;
+    let monitor = context.socket(zmq::PAIR)?;
+    monitor.set_linger(0)?;
+    monitor.connect("inproc://monitor")?;
+    socket.connect(&options.endpoint)?;
+    Ok((socket, Some(monitor)))
+}
+
+impl Worker {
+    pub fn run(self) {
+        let heartbeat = self.options.heartbeat;
+        let mut due = Instant::now() + heartbeat;
+        let mut given_up = None;
+        loop {
+            self.wait(if heartbeat.is_zero() { LOOK } else { due.saturating_duration_since(Instant::now()).min(LOOK) });
+            let refused = match (&self.guard, &self.options.curve) {
+                (Some(socket), Some(keys)) => curve::guard(socket, keys),
+                _ => 0,
+            };
+            let mut shared = self.lock();
+            shared.counts.refused += refused;
+            if shared.socket.is_none() {
+                return;
+            }
+            shared.greet();
+            if let Some(monitor) = &self.monitor {
+                self.mend(monitor, &mut shared, &mut given_up);
+            }
+            if !heartbeat.is_zero() && Instant::now() >= due {
+                shared.beat(heartbeat);
+                due = (due + heartbeat).max(Instant::now());
+            }
+            drop(shared);
+            if let Some(router) = &self.router {
+                self.answer(router);
+            }
+        }
+    }
+
+    /// Wait until something came. Other threads use the XPUB: this one waits for its descriptor. A message that is sent
+    /// can take that sign away unseen; the next call, or this loop within a second, looks for itself.
+    fn wait(&self, timeout: Duration) {
+        let sockets = [&self.router, &self.guard, &self.monitor].into_iter().flatten();
+        let mut items = vec![zmq::PollItem::from_fd(self.fd, zmq::POLLIN), self.woken.as_poll_item(zmq::POLLIN)];
+        items.extend(sockets.map(|socket| socket.as_poll_item(zmq::POLLIN)));
+        let _ = zmq::poll(&mut items, timeout.as_millis() as i64 + 1);
+    }
+
+    /// Answer gateways that ask for what they missed.
+    fn answer(&self, router: &zmq::Socket) {
+        while let Ok(frames) = router.recv_multipart(zmq::DONTWAIT) {
+            let Some(request) = Request::parse(&frames[1..]) else { continue };
+            let mut shared = self.lock();
+            let pairs = shared.topics.read(&request.topic, request.first, request.last);
+            let mut reply = vec![frames[0].clone()];
+            reply.extend(request.reply(shared.about.incarnation, pairs));
+            shared.counts.replayed += 1;
+            drop(shared);
+            let _ = router.send_multipart(reply, zmq::DONTWAIT); // the asker is gone, or does not read: it asks again
+        }
+    }
+
+    /// Connect again where libzmq has given up for good, as it does when the other end refuses a handshake.
+    fn mend(&self, monitor: &zmq::Socket, shared: &mut Shared, given_up: &mut Option<Instant>) {
+        while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {
+            let Some(event) = frames[0].get(..2).and_then(|bytes| bytes.try_into().ok()) else { continue };
+            let event = u16::from_ne_bytes(event);
+            shared.counts.refused += u64::from(event & FAILED != 0);
+            *given_up = (event == DISCONNECTED).then(Instant::now);
+        }
+        if let (Some(since), Some(socket)) = (&given_up, &shared.socket) {
+            if since.elapsed() >= MEND {
+                *given_up = None;
+                let _ = socket.disconnect(&self.options.endpoint);
+                let _ = socket.connect(&self.options.endpoint);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,81 @@
+"""A connection's states: which events it still handles while it closes, and after its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+
+from gateway.config.model import Clients, Config
+from gateway.core.protocol.errors import CloseCode
+from gateway.web.sockets.connection import State
+from tests.support.raw import TEXT, RawPeer, encode_frame, open_raw
+from tests.support.waiting import eventually
+from tests.unit.web.conftest import MakeEdge
+
+
+async def flood(peer: RawPeer) -> None:
+    """Send messages that are answered, and read no answer."""
+    loop = asyncio.get_running_loop()
+    ping = json.dumps({"type": "ping", "id": "x" * 120}).encode()
+    while True:
+        await loop.sock_sendall(peer.socket, encode_frame(TEXT, ping) * 100)
+
+
+async def test_a_client_that_does_not_read_and_is_lost_is_released(make_edge: MakeEdge) -> None:
+    """Its messages that are still queued do not wait for a socket that is gone."""
+    limits = Clients(messages_burst=10**6, pings_burst=10**6, write_buffer_bytes_max=16_384)
+    edge = await make_edge(Config(clients=limits))
+    peer = await open_raw(edge.port, receive_buffer=2048)
+    [connection] = edge.context.connections.values()
+    flooding = asyncio.create_task(flood(peer))
+    await eventually(lambda: connection._writable is not None, within=60)
+    flooding.cancel()
+    await asyncio.gather(flooding, return_exceptions=True)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+    await eventually(lambda: not edge.context.connections, within=60)
+
+
+async def test_only_the_first_close_has_an_effect(make_edge: MakeEdge) -> None:
+    """What the client sends after it is dropped, up to its own close frame."""
+    edge = await make_edge()
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    connection.close(CloseCode.TRY_LATER)
+    connection.close(CloseCode.RESTART)
+    assert State.CLOSING is connection._state
+    peer.answers_closes = False
+    await peer.send_json({"type": "ping"})
+    ending = await peer.read_ending()
+    peer.close()
+    await connection.wait_closed()
+
+    assert (CloseCode.TRY_LATER, State.CLOSED) == (connection.code, connection._state)
+    assert ending.code == CloseCode.TRY_LATER
+    assert [message["type"] for message in ending.messages] == ["closing"]
+
+
+async def test_a_lost_connection_only_keeps_the_code_of_a_later_close(make_edge: MakeEdge) -> None:
+    edge = await make_edge()
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    peer.close()
+    await connection.wait_closed()
+    assert (1006, State.LOST) == (connection.code, connection._state)
+    connection.close(CloseCode.RESTART)
+
+    assert (CloseCode.RESTART, State.CLOSED) == (connection.code, connection._state)
+
+
+async def test_a_close_frame_of_the_peer_is_answered_with_its_code(make_edge: MakeEdge) -> None:
+    edge = await make_edge()
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    await peer.send_close(4321)
+    ending = await peer.read_ending()
+    peer.close()
+
+    assert (4321, State.CLOSED, 4321) == (connection.code, connection._state, ending.code)
