@@ -1,4 +1,4 @@
-"""Run worlds until one fails, or one again: ``python -m tests.simulation --seeds 100000 | --seed 7``."""
+"""Run simulated worlds, or one again: ``python -m tests.simulation --seeds 100000 | --seed 7``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _many(start: int, seeds: int) -> int:
 
 
 def simulate_many(start: int, seeds: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """Run worlds on all cores; yields how many are done, and the faults found since."""
+    """Run worlds on all cores; yield how many are done, and the faults found since."""
     parts = [(at, min(_PART, start + seeds - at)) for at in range(start, start + seeds, _PART)]
     with ProcessPoolExecutor() as pool:
         done = 0

@@ -1,4 +1,4 @@
-"""What happens in a world, step by step, and whether everything was accounted for in the end."""
+"""The steps in a world, and the check that everything is accounted for in the end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STEPS = 70
 def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
     """Run one world to its end.
 
-    Returns what went wrong (something was lost, given twice, or out of order; None if nothing was),
-    and what happened, step by step.
+    Returns the fault (an event was lost, or delivered twice or out of order; None if there is none)
+    and the steps.
     """
     world = World(seed)
     acts = [act for act, weight in ACTS for _ in range(weight)]
@@ -51,12 +51,12 @@ def wait(world: World) -> None:
         gateway.expire()
 
 
-def beat(world: World) -> None:
+def send_heartbeat(world: World) -> None:
     for publisher in world.publishers:
-        publisher.beat()
+        publisher.send_heartbeat()
 
 
-def change_weather(world: World) -> None:
+def change_losses(world: World) -> None:
     for gateway in world.gateways:
         gateway.loss = world.random.choice([0.0, 0.0, 0.2, 1.0])
         gateway.twice = world.random.choice([0.0, 0.3])
@@ -70,7 +70,7 @@ def mute(world: World) -> None:
 def restart_publisher(world: World) -> None:
     publisher = world.random.choice(world.publishers)
     if world.random.random() < 0.5:
-        publisher.beat(farewell=True)
+        publisher.send_heartbeat(farewell=True)
     publisher.begin()
 
 
@@ -82,16 +82,16 @@ def restart_gateway(world: World) -> None:
     gateway.begin()
 
 
-def come(world: World) -> None:
+def connect(world: World) -> None:
     client = world.random.choice(world.clients)
     if client.gateway is None:
         client.connect(world.random.choice(world.gateways))
 
 
-def go(world: World) -> None:
+def disconnect(world: World) -> None:
     client = world.random.choice(world.clients)
     if client.gateway is not None:
-        client.disconnect(sent_away=world.random.random() < 0.5)
+        client.disconnect(flushed=world.random.random() < 0.5)
 
 
 def subscribe(world: World) -> None:
@@ -124,13 +124,13 @@ ACTS: list[tuple[Callable[[World], None], int]] = [
     (receive, 20),
     (write, 6),
     (wait, 8),
-    (beat, 8),
-    (come, 6),
+    (send_heartbeat, 8),
+    (connect, 6),
     (subscribe, 6),
     (read_on, 6),
-    (go, 3),
+    (disconnect, 3),
     (stop_reading, 3),
-    (change_weather, 3),
+    (change_losses, 3),
     (mute, 1),
     (restart_publisher, 1),
     (restart_gateway, 1),
@@ -138,7 +138,7 @@ ACTS: list[tuple[Callable[[World], None], int]] = [
 
 
 def settle(world: World) -> None:
-    """Let everything come to rest: no more loss, everybody reads, heartbeats show what is missing."""
+    """Finish: no more loss, all clients read, and heartbeats show what is missing."""
     for gateway in world.gateways:
         gateway.loss = gateway.twice = 0.0
     for publisher in world.publishers:
@@ -148,12 +148,10 @@ def settle(world: World) -> None:
             client.connect(world.gateways[0])
     for _ in range(8):
         for publisher in world.publishers:
-            if (
-                not publisher.heartbeats_received
-            ):  # without heartbeats only the next message shows a loss
+            if not publisher.sends_heartbeats:  # without heartbeats, the next message shows a loss
                 for topic in publisher.topics:
                     publisher.publish(topic, 1)
-        beat(world)
+        send_heartbeat(world)
         for gateway in world.gateways:
             while gateway.arriving or gateway.replies:
                 gateway.receive(1000)
@@ -168,15 +166,15 @@ def settle(world: World) -> None:
 
 
 def check(world: World) -> None:
-    """Hold every client's account against what was published."""
+    """Compare each client's account with what was published."""
     assert not world.faults, world.faults[0]
     for gateway in world.gateways:
         recovery = gateway.hub.pipeline.ingest.recovery
-        assert recovery.recovering == recovery.held == 0, "something still waits"
+        assert recovery.recovering == recovery.held == 0, "a stream is still recovering"
         assert not gateway.hub.fanout.lagging
         assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:
-            assert gateway.hub.fanout._is_ahead(reader), "it has no reason to wait"
+            assert gateway.hub.fanout._is_ahead(reader), "a reader waits without a reason"
     for client in world.clients:
         for topic in TOPICS:
             account = client.accounts.get(topic)
@@ -192,7 +190,7 @@ def _check(world: World, client: Client, topic: str) -> None:
         if (topic, incarnation) in client.gateway.known:
             account.excuse_end(incarnation, living, shared=world.is_shared(topic))
         else:
-            account.ends[incarnation] = 0  # it was published to nobody
+            account.ends[incarnation] = 0  # no gateway received anything of it
     missing = {
         incarnation: found
         for incarnation, newest in world.truth[topic].items()

@@ -1,4 +1,4 @@
-"""Worlds, each from its seed: whatever happens in whatever order, the account is exact."""
+"""Random worlds: in whatever order things happen, each client's account is exact."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.support.sizes import full
 
 SEEDS = full(10_000, 1_000)
 PLANTED_SEEDS = 1_500
-"""A planted fault is found by then."""
+"""A planted fault is found within so many worlds."""
 
 
 @pytest.mark.timeout(900)
-def test_every_event_is_delivered_once_or_named_in_every_world() -> None:
+def test_every_event_is_delivered_once_or_reported_in_every_world() -> None:
     faults = [fault for _, found in simulate_many(0, SEEDS) for fault in found]
 
-    told = "\n".join(f"make simulate SEED={seed}: {fault}" for seed, fault in faults[:5])
-    assert faults == [], told
+    shown = "\n".join(f"make simulate SEED={seed}: {fault}" for seed, fault in faults[:5])
+    assert faults == [], shown
 
 
-def test_a_seed_is_a_world() -> None:
+def test_a_seed_gives_the_same_world_each_time() -> None:
     assert run(7) == run(7)
     assert run(7) != run(8)
 
 
-def _lose_one_too_few(patch: pytest.MonkeyPatch) -> None:
+def _count_one_loss_too_few(patch: pytest.MonkeyPatch) -> None:
     right = recovery.Recovery._skip_to
 
     def wrong(self: Any, stream: Any, last: int, *, is_lost: bool) -> None:
@@ -54,27 +54,27 @@ def _skip_one_when_catching_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log.ChannelLog, "read", wrong)
 
 
-def _stand_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> None:
+def _start_lagging_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> None:
     right = Fanout._lag
     patch.setattr(Fanout, "_lag", lambda self, reader, *, before: right(self, reader, before={}))
 
 
-def _believe_any_epoch(patch: pytest.MonkeyPatch) -> None:
+def _accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
     def wrong(self: Any, position: Any, *, ahead_max: int) -> Cursor:
         return Cursor(self.newest.epoch_number, min(position.offset, self.newest.offset))
 
     patch.setattr(epochs.Epochs, "cursor", wrong)
 
 
-def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:
+def _report_no_eviction(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(log.ChannelLog, "missing", lambda _self, _after: None)
 
 
-def _forget_what_was_replaced(patch: pytest.MonkeyPatch) -> None:
+def _report_no_conflation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(catch_up, "_conflated", lambda *_: b"")
 
 
-def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:
+def _release_replayed_messages_twice(patch: pytest.MonkeyPatch) -> None:
     right = recovery.Recovery.released
 
     def wrong(self: Any, *, now_ns: int) -> Any:
@@ -89,13 +89,13 @@ def _deliver_replayed_ones_twice(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "plant",
     [
-        _lose_one_too_few,
+        _count_one_loss_too_few,
         _skip_one_when_catching_up,
-        _stand_behind_what_was_not_written,
-        _believe_any_epoch,
-        _tell_no_eviction,
-        _forget_what_was_replaced,
-        _deliver_replayed_ones_twice,
+        _start_lagging_behind_what_was_not_written,
+        _accept_any_epoch,
+        _report_no_eviction,
+        _report_no_conflation,
+        _release_replayed_messages_twice,
     ],
 )
 def test_a_planted_fault_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:

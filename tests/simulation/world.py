@@ -1,4 +1,4 @@
-"""Publishers, gateways and clients in one deterministic world: everything that happens comes of a seed.
+"""Publishers, gateways and clients in one deterministic world: a seed decides what happens.
 
 The gateways are real cores (`Core`) without sockets; links, publishers and clients are the simplest
 things that follow docs/protocol.md. Time is a number that the schedule moves.
@@ -19,28 +19,28 @@ from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position, ViewOptions
 from gateway.core.sessions.requests import ConnectRequest
 from tests.simulation.account import Account
-from tests.support.core import SECOND, Core, Socket, make_hub, somebody
+from tests.support.core import SECOND, Core, Socket, make_hub, open_identity
 
 
 TOPICS = ["alpha", "beta"]
-BEATS = 1
+SENDS_HEARTBEATS = 1
 
 
 class Publisher:
-    """One publisher, life after life: numbers, keeps, beats and replays."""
+    """A publisher and its restarts: it numbers and keeps messages, sends heartbeats, and replays."""
 
     def __init__(
-        self, world: World, name: str, topics: list[str], *, heartbeats_received: bool
+        self, world: World, name: str, topics: list[str], *, sends_heartbeats: bool
     ) -> None:
         self.world = world
         self.name = name
         self.topics = topics
-        self.heartbeats_received = heartbeats_received
+        self.sends_heartbeats = sends_heartbeats
         self.mute = False
         self.begin()
 
     def begin(self) -> None:
-        """Begin a new life, of which nothing before is known."""
+        """Start, or restart with nothing kept."""
         self.incarnation = self.world.next_incarnation()
         self.sequences = dict.fromkeys(self.topics, 0)
         self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = {
@@ -51,7 +51,7 @@ class Publisher:
         for _ in range(count):
             self.sequences[topic] += 1
             number = self.sequences[topic]
-            flags = BEATS if self.heartbeats_received else 0
+            flags = SENDS_HEARTBEATS if self.sends_heartbeats else 0
             frame = Envelope(self.incarnation, number, 1, flags).pack()
             payload = b'{"event_type":"x","data":{"p":%d,"n":%d,"k":%d}}' % (
                 self.incarnation,
@@ -62,8 +62,8 @@ class Publisher:
             self.world.published(topic, self.incarnation, number)
             self.world.send([topic.encode(), payload, frame])
 
-    def beat(self, *, farewell: bool = False) -> None:
-        if self.heartbeats_received:
+    def send_heartbeat(self, *, farewell: bool = False) -> None:
+        if self.sends_heartbeats:
             text = {
                 "incarnation": f"{self.incarnation:016x}",
                 "interval": 0 if farewell else 1,
@@ -72,34 +72,38 @@ class Publisher:
             }
             self.world.send([b"$heartbeat", json.dumps(text).encode()])
 
-    def answer(self, ask: ReplayRequest) -> list[bytes] | None:
-        """The reply to a request, in parts of at most three messages."""
+    def reply_to(self, request: ReplayRequest) -> list[bytes] | None:
+        """Return a reply of at most three messages; None if the publisher is mute."""
         if self.mute:
             return None
-        held = [one for one in self.kept.get(ask.topic, ()) if ask.first <= one[0] <= ask.last]
+        held = [
+            one
+            for one in self.kept.get(request.topic, ())
+            if request.first <= one[0] <= request.last
+        ]
         pairs = [frame for _, payload, stamp in held[:3] for frame in (payload, stamp)]
-        head = [b"NGR1", ask.number.to_bytes(8, "big"), struct.pack(">Q", self.incarnation)]
+        head = [b"NGR1", request.number.to_bytes(8, "big"), struct.pack(">Q", self.incarnation)]
         return [*head, *pairs]
 
 
 class Gateway:
-    """A core, what is on its way to it, and how lossy that way is."""
+    """A core, the messages on their way to it, and how many of them are lost."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.table = 0
+        self.start_count = 0
         self.loss = 0.0
         self.twice = 0.0
         self.known: set[tuple[str, int]] = set()
-        """The lives that it has heard of on each topic."""
+        """The topics and incarnations that it has received anything of."""
         self.begin()
 
     def begin(self) -> None:
-        """Start, or start anew after a kill: whatever was known is gone."""
-        self.table += 1
+        """Start, or restart after a kill, with nothing kept."""
+        self.start_count += 1
         self.hub: Core = make_hub(
-            epoch=f"{self.name}{self.table}",
+            epoch=f"{self.name}{self.start_count}",
             events_max=self.world.events_max,
             disconnected_max=1000,
             started_ns=self.world.now_ns,
@@ -109,26 +113,29 @@ class Gateway:
         self.replies: deque[list[bytes]] = deque()
 
     def receive(self, most: int) -> None:
-        """Take in some of what is on its way, and ask for what is missing."""
+        """Receive some of the messages, and send replay requests."""
         batch = [self.arriving.popleft() for _ in range(min(most, len(self.arriving)))]
         now_ns = self.world.now_ns
         for frames in batch:
-            self._hear(frames)
+            self._receive(frames)
         if batch:
             self.hub.tick(batch, now_ns=now_ns)
         if self.replies:
             self.hub.pipeline.receive_replies([self.replies.popleft()], now_ns=now_ns)
         self._ask()
 
-    def _hear(self, frames: list[bytes]) -> None:
+    def _receive(self, frames: list[bytes]) -> None:
         if len(frames) == 3:
             self.known.add((frames[0].decode(), struct.unpack(">4sIQ", frames[2][:16])[2]))
         else:
-            beat = json.loads(frames[1])
-            self.known |= {(topic, int(beat["incarnation"], 16)) for topic in beat["sequences"]}
+            send_heartbeat = json.loads(frames[1])
+            self.known |= {
+                (topic, int(send_heartbeat["incarnation"], 16))
+                for topic in send_heartbeat["sequences"]
+            }
 
     def _ready(self) -> None:
-        """Write at once, or let it wait for more."""
+        """Write at once or later."""
         if self.world.random.random() >= self.world.patience:
             self.write()
 
@@ -147,16 +154,16 @@ class Gateway:
         self.hub.fanout.flush(now_ns=self.world.now_ns)
 
     def _ask(self) -> None:
-        for ask in self.hub.pipeline.ingest.recovery.take_requests():
+        for request in self.hub.pipeline.ingest.recovery.take_requests():
             for publisher in self.world.publishers:
-                if publisher.name == ask.endpoint:
-                    reply = publisher.answer(ask)
+                if publisher.name == request.endpoint:
+                    reply = publisher.reply_to(request)
                     if reply is not None and self.world.random.random() >= self.loss:
                         self.replies.append(reply)
 
 
 class Client(Socket):
-    """A client that keeps positions as docs/protocol.md says, and an account of what it got."""
+    """A client that keeps positions as docs/protocol.md says, and accounts for what it received."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -173,16 +180,16 @@ class Client(Socket):
         self.accounts: dict[str, Account] = {}
 
     def connect(self, gateway: Gateway) -> None:
-        """Arrive with the positions reached, on whichever gateway."""
+        """Connect with the positions reached, to any gateway."""
         self.epoch_number += 1
         self.gateway = gateway
-        self._moved = self._home != (gateway.name, gateway.table)
-        self._home = (gateway.name, gateway.table)
+        self._moved = self._home != (gateway.name, gateway.start_count)
+        self._home = (gateway.name, gateway.start_count)
         since = dict(self.positions) if self.patterns else None
         connect_request = ConnectRequest(
             client_id=f"{self.name}.{self.epoch_number}",
             secret=f"{self.name}.{self.epoch_number}",
-            identity=somebody(),
+            identity=open_identity(),
             channels=self.patterns,
             since=since,
             options=ViewOptions(self.options.get("filter"), self.options.get("rate")),
@@ -190,9 +197,9 @@ class Client(Socket):
         now_ns = self.world.now_ns
         self.session = gateway.hub.connect(connect_request, self._reader, now_ns=now_ns)
 
-    def disconnect(self, *, sent_away: bool = False) -> None:
+    def disconnect(self, *, flushed: bool = False) -> None:
         assert self.gateway is not None
-        if sent_away:
+        if flushed:
             self.gateway.hub.fanout.flush_reader(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
             self.gateway.hub.disconnect(
@@ -223,13 +230,13 @@ class Client(Socket):
         for payload in text_payloads(data):
             message = json.loads(payload)
             try:
-                self._hear(message)
+                self._receive(message)
             except AssertionError as fault:  # the gateway would take it for a socket's fault
                 self.world.faults.append(f"{self.name}: {fault}")
         if self.world.random.random() < 0.02:
             self.writing_paused = True
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind in {"event", "gap", "subscribed"}:
             self.world.say(f"  {self.name} {_short(message)}")
@@ -249,7 +256,7 @@ class Client(Socket):
                 elif channel not in message["recovered"] and channel not in self.positions:
                     account.begin(position, self.world.truth[channel])
                 elif self._moved and self.world.is_shared(channel):
-                    # A position tells of one publisher; here nobody knows yet that there are two.
+                    # The position is one publisher's, and this gateway does not know yet that there are two.
                     account.refuse(Position("", 1), self.world.truth[channel])
                 self.positions[channel] = position
 
@@ -263,7 +270,7 @@ class Client(Socket):
             offset = message["offset"]
             assert epoch != known.epoch or offset > known.offset, f"{offset} behind {known}"
             self.positions[channel] = Position(epoch, offset)
-            # After a position was refused, what is held comes whole: what was seen is passed over.
+            # After a position is refused, all held events are sent: skip those received before.
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
                 account.deliver(epoch, offset, message["data"], truth)
@@ -290,14 +297,14 @@ def _short(message: dict[str, Any]) -> str:
         }
         return f"subscribed at {at}, recovered {message['recovered']}"
     if message["type"] == "gap":
-        told = {name: message[name] for name in ("epoch", "from", "to", "count", "reason")}
-        return f"gap on {message['channel']}: {told}"
+        shown = {name: message[name] for name in ("epoch", "from", "to", "count", "reason")}
+        return f"gap on {message['channel']}: {shown}"
     epoch = message.get("epoch", "")
     return f"event {message['channel']} {epoch}:{message['offset']} {message['data']}"
 
 
 class World:
-    """Everything, and what really happened."""
+    """Everything in the simulation, and what was really published."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -309,19 +316,19 @@ class World:
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""
         self.trace: list[str] = []
-        """What happened, for people."""
+        """The steps, for people."""
         self.faults: list[str] = []
-        """What clients were given that they should not have been."""
+        """What clients received wrongly."""
         self._incarnation = 0
         self.gateways: list[Gateway] = []
         self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
         self.publishers: list[Publisher] = []
         self.publishers.append(
-            Publisher(self, "core", TOPICS, heartbeats_received=pick.random() < 0.8)
+            Publisher(self, "core", TOPICS, sends_heartbeats=pick.random() < 0.8)
         )
         if pick.random() < 0.3:
             self.publishers.append(
-                Publisher(self, "second", TOPICS[1:], heartbeats_received=pick.random() < 0.5)
+                Publisher(self, "second", TOPICS[1:], sends_heartbeats=pick.random() < 0.5)
             )
         self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
 
@@ -330,7 +337,6 @@ class World:
         return self._incarnation
 
     def is_shared(self, topic: str) -> bool:
-        """Whether several publishers publish on a topic."""
         return sum(topic in publisher.topics for publisher in self.publishers) > 1
 
     def say(self, text: str) -> None:
@@ -340,7 +346,7 @@ class World:
         self.truth[topic][incarnation] = number
 
     def send(self, frames: list[bytes]) -> None:
-        """Put a message on its way to each gateway, perhaps."""
+        """Send a message to each gateway, unless it is lost."""
         for gateway in self.gateways:
             if self.random.random() < gateway.loss:
                 continue

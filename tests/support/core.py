@@ -1,4 +1,4 @@
-"""A hub without sockets, and a peer that reads what is written to it or refuses to."""
+"""A hub without sockets, and a peer that reads what is written to it, or stops reading."""
 
 from __future__ import annotations
 
@@ -38,11 +38,9 @@ class Core(Hub):
     pipeline: Pipeline
 
     def tick(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Bring bus messages, all in one wake-up."""
         return self.pipeline.receive(batch, now_ns=now_ns)
 
     def broadcast(self, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
-        """Send an event as over REST."""
         return broadcast(self, self.pipeline, message, by, now_ns=now_ns)
 
 
@@ -103,27 +101,24 @@ def make_hub(
 _ALL = Grants((">",), (">", EVERYONE, PERSONAL), (">",), True)
 
 
-def somebody(user_id: str | None = None) -> Identity:
-    """Return who comes through an open door."""
+def open_identity(user_id: str | None = None) -> Identity:
+    """Return the identity of clients without authentication; it may do everything."""
     return replace(Policy({"all": _ALL}, "all").anonymous, user_id=user_id)
 
 
 @dataclass(frozen=True, eq=False)
 class Writer:
-    """A way to somewhere."""
-
     write: Callable[[bytes], object]
 
 
 class Socket:
-    """What a client's reader writes to, connection after connection; full while `writing_paused`."""
+    """The socket of a client's readers, one after the other; it is full while `writing_paused`."""
 
     _full = False
     _made: tuple[Fanout, Reader] | None = None
 
     @property
     def writing_paused(self) -> bool:
-        """Whether it takes no data."""
         return self._full
 
     @writing_paused.setter
@@ -134,7 +129,7 @@ class Socket:
             (fanout.on_full if full else fanout.on_drained)(reader)
 
     def make_reader(self, fanout: Fanout, write: Callable[[bytes], object]) -> Reader:
-        """Return the reader of the next connection; the socket stays as full as it is."""
+        """Return the reader of the next connection; `writing_paused` stays as it is."""
         reader = Reader(writer=Writer(write), on_lag=lambda: None)
         self._made = fanout, reader
         self.writing_paused = self._full
@@ -142,7 +137,7 @@ class Socket:
 
 
 class Peer(Socket):
-    """The far end of a connection: takes frames apart, unless told not to read."""
+    """A client: decodes the frames that are written to it."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub = hub
@@ -165,7 +160,7 @@ class Peer(Socket):
         connect_request = ConnectRequest(
             client_id=f"{self.name}-{number}",
             secret=f"secret-{self.name}-{number}",
-            identity=identity or somebody(user_id),
+            identity=identity or open_identity(user_id),
             session=session,
             channels=channels,
             last=last,
@@ -179,15 +174,15 @@ class Peer(Socket):
         self.hub.disconnect(self.session, code=1006, seconds=1, now_ns=now_ns)
         self.writing_paused = False
 
-    def say(self, now_ns: int = 0, **message: Any) -> list[dict[str, Any]]:
-        """Send a message; return what came since."""
+    def send(self, now_ns: int = 0, **message: Any) -> list[dict[str, Any]]:
+        """Send a message; return what was received since."""
         assert self.session is not None
         at = len(self.received)
         self.hub.receive(self.session, json.dumps(message), now_ns=now_ns)
         return self.received[at:]
 
     def read_on(self) -> None:
-        """Read again after a time of not reading."""
+        """Read again after `writing_paused`."""
         self.writing_paused = False
         assert self.session is not None
         reader = self.session.reader
@@ -196,7 +191,7 @@ class Peer(Socket):
             self.hub.fanout.catch_up(reader)
 
     def take(self) -> list[dict[str, Any]]:
-        """Return what came since the last look."""
+        """Return what was received since the last call."""
         taken, self.received = self.received, []
         return taken
 
@@ -215,7 +210,7 @@ class Peer(Socket):
 
 
 def publish(hub: Core, channel: str, count: int = 1, *, now_ns: int = 0) -> None:
-    """Bring events over the bus, all in one tick."""
+    """Publish events, all in one tick."""
     payload = b'{"event_type":"x","data":{"client_id":"c","status":"s"}}'
     tick = hub.tick([[channel.encode(), payload]] * count, now_ns=now_ns)
     assert not tick.rejections

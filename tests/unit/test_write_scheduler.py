@@ -9,7 +9,7 @@ from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.write_scheduler import PAUSE_SECONDS_MAX, PENDING_MAX, WriteScheduler
-from tests.support.core import Core, Writer, make_hub, publish, somebody
+from tests.support.core import Core, Writer, make_hub, open_identity, publish
 from tests.support.waiting import eventually
 
 
@@ -24,7 +24,7 @@ class Slow:
         self.seconds = seconds
         self.sizes: list[int] = []
         connect_request = ConnectRequest(
-            client_id="c", secret="c", identity=somebody(), channels=["robots"]
+            client_id="c", secret="c", identity=open_identity(), channels=["robots"]
         )
         self.session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.fanout.write()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.sessions.requests import ConnectRequest
-from tests.support.core import Core, Writer, make_hub, somebody
+from tests.support.core import Core, Writer, make_hub, open_identity
 from tests.support.counting import calls
 
 
@@ -27,22 +27,22 @@ PLAIN: Message = {"channels": ["metrics"]}
 
 
 def plain(other: str) -> Message:
-    """Return a view of its own that sees the same."""
+    """Return a different view that selects the same."""
     return {"channels": ["metrics", other]}
 
 
 def filtered(number: int) -> Message:
-    """Return a view of its own whose filter lets everything pass."""
+    """Return a different view with a filter that matches every event."""
     return {**PLAIN, "filter": f"data.cpu_percent > {number / 1000}"}
 
 
 class Sink:
-    """A socket that takes everything and keeps what it was handed."""
+    """A socket that is never full, and keeps what is written to it."""
 
     def __init__(self, hub: Core, number: int, subscribe: Message) -> None:
         self.writes: list[bytes] = []
         connect_request = ConnectRequest(
-            client_id=f"c{number}", secret=f"c{number}", identity=somebody()
+            client_id=f"c{number}", secret=f"c{number}", identity=open_identity()
         )
         session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.receive(session, json.dumps({"type": "subscribe", **subscribe}), now_ns=0)
@@ -60,7 +60,7 @@ class Bus:
         self.sent = 0
 
     def tick(self, events: int) -> int:
-        """Bring so many events in one tick; return the calls that it took."""
+        """Publish events in one tick; return how many calls that takes."""
         numbers = range(self.sent + 1, self.sent + events + 1)
         self.sent += events
         batch = [[b"metrics", PAYLOAD, Envelope(7, number, number).pack()] for number in numbers]
@@ -104,7 +104,7 @@ def test_a_further_view_costs_a_few_calls_a_tick_and_none_for_an_event() -> None
     assert further(events=10) == further(events=100) <= 10
 
 
-def test_a_reader_with_a_filter_costs_a_write_too_and_the_filter_is_asked_once() -> None:
+def test_a_reader_with_a_filter_costs_one_write_and_the_filter_is_evaluated_once() -> None:
     few, many = (cost(readers=count, events=50, views=[filtered(0)]) for count in (100, 200))
     assert 100 == many - few
 

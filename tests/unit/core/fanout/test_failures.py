@@ -11,7 +11,7 @@ from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import Subscription
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.requests import ConnectRequest
-from tests.support.core import Core, Peer, make_hub, publish, somebody
+from tests.support.core import Core, Peer, make_hub, open_identity, publish
 
 
 class BugError(Exception):
@@ -80,7 +80,7 @@ def no_reader() -> Reader:
 
 def test_a_client_that_fails_to_connect_leaves_nothing_behind() -> None:
     hub = make_hub()
-    request = ConnectRequest(client_id="c", secret="s", identity=somebody("ada"))
+    request = ConnectRequest(client_id="c", secret="s", identity=open_identity("ada"))
     for _ in range(3):
         with pytest.raises(BugError):
             hub.connect(request, no_reader, now_ns=0)
@@ -95,7 +95,7 @@ def test_a_session_that_failed_does_not_fail_its_client_again() -> None:
     peer = Peer(hub, "p")
     secret = peer.connect("robots").secret
     peer.disconnect()
-    request = ConnectRequest(client_id="c", secret="new", identity=somebody(), session=secret)
+    request = ConnectRequest(client_id="c", secret="new", identity=open_identity(), session=secret)
     with pytest.raises(BugError):
         hub.connect(request, no_reader, now_ns=0)
     peer.take()
@@ -110,7 +110,7 @@ def test_the_connection_of_a_client_that_failed_is_reported_as_ended() -> None:
     witness = Peer(hub, "witness")
     witness.connect("connections")
     with pytest.raises(BugError):
-        hub.connect(ConnectRequest("c", "s", somebody()), no_reader, now_ns=0)
+        hub.connect(ConnectRequest("c", "s", open_identity()), no_reader, now_ns=0)
     last = witness.take()[-1]
 
     assert last["event_type"] == "client.disconnected"

@@ -1,19 +1,19 @@
-"""Cohorts: what is joined once, who gets what, and what it costs in writes."""
+"""Cohorts: what is joined once, what each reader gets, and in how many writes."""
 
 from __future__ import annotations
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.sessions.requests import ConnectRequest
-from tests.support.core import Core, Peer, Writer, make_hub, publish, somebody
+from tests.support.core import Core, Peer, Writer, make_hub, open_identity, publish
 
 
 class Sink:
-    """A socket that always takes data, and keeps what it was handed as it was."""
+    """A socket that is never full, and keeps the objects that are written to it."""
 
     def __init__(self, hub: Core, name: str, *channels: str) -> None:
         self.written: list[bytes] = []
         connect_request = ConnectRequest(
-            client_id=name, secret=name, identity=somebody(), channels=channels
+            client_id=name, secret=name, identity=open_identity(), channels=channels
         )
         self.session = hub.connect(connect_request, self._reader, now_ns=0)
         self.written.clear()
@@ -26,14 +26,14 @@ class Sink:
 
 
 class Failing(Sink):
-    """A socket that fails when its client is in."""
+    """A socket that fails once its client is connected."""
 
     def _write(self, data: bytes) -> None:
         if b'"type":"event"' in data:
             raise RuntimeError("the handler is closed")
 
 
-def test_a_tick_is_one_write_per_client_of_the_very_same_bytes() -> None:
+def test_a_tick_is_one_write_of_the_same_object_per_client() -> None:
     hub = make_hub()
     sinks = [Sink(hub, f"c{n}", "robots", "metrics") for n in range(5)]
     publish(hub, "robots", 50)
@@ -42,7 +42,7 @@ def test_a_tick_is_one_write_per_client_of_the_very_same_bytes() -> None:
     assert len({id(sink.written[0]) for sink in sinks}) == 1
 
 
-def test_views_that_want_the_same_of_a_tick_share_its_bytes() -> None:
+def test_views_that_select_the_same_events_share_their_bytes() -> None:
     hub = make_hub()
     one, other = Sink(hub, "one", "robots"), Sink(hub, "other", "robots", "logs")
     publish(hub, "robots", 3)
@@ -61,7 +61,7 @@ def test_a_cohort_without_members_is_forgotten() -> None:
     assert list(hub.fanout.cohorts) == []
 
 
-def test_followers_are_counted_however_they_follow() -> None:
+def test_subscribers_are_counted_by_name_and_by_wildcard_live_and_lagging() -> None:
     hub = make_hub()
     publish(hub, "robots")
     Sink(hub, "a", "robots")
@@ -70,14 +70,14 @@ def test_followers_are_counted_however_they_follow() -> None:
     lagging.connect("robots", "metrics")
     lagging.writing_paused = True
     publish(hub, "robots")
-    followers = hub.subscriber_counts()
+    counts = hub.subscriber_counts()
 
-    assert followers["robots"] == hub.subscribers("robots") == 3
-    assert followers["metrics"] == hub.subscribers("metrics") == 2
-    assert followers["$everyone"] == hub.subscribers("$everyone") == 3
+    assert counts["robots"] == hub.subscribers("robots") == 3
+    assert counts["metrics"] == hub.subscribers("metrics") == 2
+    assert counts["$everyone"] == hub.subscribers("$everyone") == 3
 
 
-def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
+def test_a_cohort_without_wildcards_does_not_remember_other_channels() -> None:
     hub = make_hub(channels_max=500)
     Sink(hub, "a", "robots")
     for number in range(400):
@@ -88,8 +88,8 @@ def test_names_cost_a_cohort_nothing_however_many_channels_there_are() -> None:
     assert not cohort._channel_views
 
 
-def test_channels_that_are_behind_share_what_a_socket_takes() -> None:
-    """One that floods does not keep the others from being read."""
+def test_a_lagging_reader_reads_its_channels_in_turn() -> None:
+    """A channel with many events does not keep the others from being read."""
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots", "logs.a")
@@ -105,7 +105,7 @@ def test_channels_that_are_behind_share_what_a_socket_takes() -> None:
     assert 0 < cursors["robots"].offset < 900
 
 
-def test_a_part_of_what_is_owed_is_bounded_however_many_channels_are_behind() -> None:
+def test_one_read_is_limited_however_many_channels_there_are() -> None:
     hub = make_hub(channels_max=200)
     peer = Peer(hub, "p")
     session = peer.connect(">")
@@ -124,7 +124,7 @@ def test_a_part_of_what_is_owed_is_bounded_however_many_channels_are_behind() ->
     assert seen == 150
 
 
-def test_a_socket_that_fails_costs_the_others_nothing() -> None:
+def test_a_socket_that_fails_does_not_affect_the_others() -> None:
     hub = make_hub()
     good = [Sink(hub, f"good{n}", "robots") for n in range(2)]
     bad = Failing(hub, "bad", "robots")
@@ -132,5 +132,5 @@ def test_a_socket_that_fails_costs_the_others_nothing() -> None:
     publish(hub, "robots", 3)
 
     assert [len(sink.written) for sink in (*good, last)] == [1, 1, 1]
-    assert bad.session.reader in hub.fanout.lagging, "what it is owed is not forgotten"
+    assert bad.session.reader in hub.fanout.lagging, "it gets the event later"
     assert hub.fanout.take_tally().events == 9

@@ -1,4 +1,4 @@
-"""Filters: what they mean, where they are wrong, and that neither can be made to cost much."""
+"""Filters: their results, their errors, and that the cost of both is limited."""
 
 import re
 from typing import Any
@@ -79,7 +79,7 @@ def deep(levels: int) -> object:
         # strings
         "data.service.endsWith('way') && data.service.contains('-') && ''.contains('')",
         "!data.service.startsWith('gateway') && 'error'.startsWith(data.level)",
-        # what binds tighter
+        # precedence
         "true || true && false",
         "!false && true == true",
         "false ? false : true ? true : false",
@@ -88,7 +88,7 @@ def deep(levels: int) -> object:
         "(false ? false : true) && !(data.code < 500 || data.off)",
     ],
 )
-def test_an_event_that_meets_the_condition_matches(text: str) -> None:
+def test_a_filter_matches(text: str) -> None:
     chosen = parse(text)
 
     assert chosen.matches(EVENT)
@@ -98,7 +98,7 @@ def test_an_event_that_meets_the_condition_matches(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        # nothing there
+        # missing fields
         "gone == 1",
         "data.gone == null",
         "data.map.gone.gone == 1",
@@ -109,7 +109,7 @@ def test_an_event_that_meets_the_condition_matches(text: str) -> None:
         "data['gone'] == 1",
         "[data.gone] == []",
         "data.gone in []",
-        # the wrong kind
+        # operands of the wrong type
         "data.level.x == 1",
         "data.nothing.x == 1",
         "data.level[0] == 'e'",
@@ -145,14 +145,14 @@ def test_an_event_that_meets_the_condition_matches(text: str) -> None:
         "1 ? true : true",
         "data.gone ? true : true",
         "true ? data.gone : true",
-        # the result is no boolean
+        # the result is not a boolean
         "data.level",
         "data.nothing",
         "1",
         "[true]",
     ],
 )
-def test_what_cannot_be_decided_does_not_match_and_is_counted(text: str) -> None:
+def test_an_error_or_no_boolean_does_not_match_and_is_counted(text: str) -> None:
     chosen = parse(text)
 
     assert not chosen.matches(EVENT)
@@ -244,14 +244,16 @@ def test_a_side_that_decides_alone_outweighs_an_error_on_the_other(wrong: str) -
         ("a.has(b.c)", 2, "unknown function `has`"),
     ],
 )
-def test_a_wrong_filter_is_told_where(text: str, position: int, message: str) -> None:
+def test_an_invalid_filter_is_an_error_with_its_position(
+    text: str, position: int, message: str
+) -> None:
     with pytest.raises(FilterError, match=re.escape(message)) as caught:
         parse(text)
 
     assert caught.value.position == position
 
 
-def test_an_error_shows_the_place_in_one_printable_line() -> None:
+def test_an_error_shows_its_position_in_one_printable_line() -> None:
     with pytest.raises(FilterError) as caught:
         parse("data.level == ")
     assert str(caught.value) == "expected an operand at 14: data.level == ^"
@@ -272,7 +274,7 @@ def test_filters_are_equal_by_their_text() -> None:
     assert len({one, same, other}) == 2
 
 
-def test_a_filter_is_held_to_its_limits() -> None:
+def test_the_size_of_a_filter_is_limited() -> None:
     for text in [
         "true".ljust(TEXT_CHARS_MAX),
         "(" * DEPTH_MAX + "true" + ")" * DEPTH_MAX,
@@ -315,9 +317,7 @@ def test_a_filter_is_held_to_its_limits() -> None:
         ("", [], False),
     ],
 )
-def test_lists_and_maps_are_equal_through_and_through(
-    left: object, right: object, expected: bool
-) -> None:
+def test_lists_and_maps_are_compared_deeply(left: object, right: object, expected: bool) -> None:
     equal, unequal = parse("a == b"), parse("a != b")
 
     for event in ({"a": left, "b": right}, {"a": right, "b": left}):
@@ -346,7 +346,7 @@ def test_lists_and_maps_are_compared_up_to_a_limit() -> None:
     assert matches("a in b", [1, 2], [[1, 3]] * (VALUES_MAX // 2)) == (False, 1)
 
 
-def test_an_event_as_deep_as_it_likes_is_compared() -> None:
+def test_events_of_any_depth_are_compared() -> None:
     chosen = parse("a == b")
 
     assert chosen.matches({"a": deep(VALUES_MAX - 1), "b": deep(VALUES_MAX - 1)})

@@ -1,4 +1,4 @@
-"""Random filters: written as text they mean what a plain reading of CEL says, and none does harm."""
+"""Random filters: each gives the same result as a plain evaluation of CEL, and none does harm."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -55,7 +55,7 @@ _trees: st.SearchStrategy[Tree] = st.recursive(_leaves, _branches, max_leaves=10
 
 
 def render(tree: Tree, level: int = 0) -> str:
-    """Write a tree with no more parentheses than it needs."""
+    """Return a tree as text, with no more parentheses than necessary."""
     kind, *parts = tree
     own = _LEVELS.get(kind, _HIGHEST)
     match kind:
@@ -104,7 +104,7 @@ def kind_of(value: object) -> str:
 
 
 def plain(value: Any) -> object:
-    """A form in which Python's == is CEL's."""
+    """A form in which Python's == has the same result as CEL's."""
     if isinstance(value, list):
         return "list", tuple(plain(item) for item in value)
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def at(container: Any, key: Any) -> object:
 
 
 def reference(tree: Tree, event: dict[str, Any]) -> object:
-    """Evaluate a tree by the book, with errors as values."""
+    """Evaluate a tree as CEL's specification says, with errors as values."""
     kind, *parts = tree
     if kind == "literal":
         return parts[0]
@@ -181,7 +181,7 @@ def reference(tree: Tree, event: dict[str, Any]) -> object:
 
 
 @given(_trees, _events)
-def test_a_condition_means_what_it_means_in_cel(tree: Tree, event: dict[str, Any]) -> None:
+def test_a_filter_has_the_same_result_as_in_cel(tree: Tree, event: dict[str, Any]) -> None:
     expected = reference(tree, event)
     chosen = parse(render(tree))
 
@@ -190,8 +190,8 @@ def test_a_condition_means_what_it_means_in_cel(tree: Tree, event: dict[str, Any
 
 
 @given(_trees, _events)
-def test_a_value_is_what_it_is_in_cel(tree: Tree, event: dict[str, Any]) -> None:
-    """As above, for trees of which few are conditions."""
+def test_an_expression_has_the_same_value_as_in_cel(tree: Tree, event: dict[str, Any]) -> None:
+    """As above, for trees that seldom give a boolean."""
     value = reference(tree, event)
     expected = render(("list", [])) if value is _ERROR else "data.expected"
     event["data"]["expected"] = value
@@ -244,7 +244,9 @@ def _damaged(draw: st.DrawFn) -> str:
 @example("data" + "['a']" * (NODES_MAX // 2 - 1), {"data": {}})
 @example("!(" * DEPTH_MAX + "true" + ")" * DEPTH_MAX, {})
 @example("data." + "x" * TEXT_CHARS_MAX, {})
-def test_any_text_is_a_filter_or_wrong_at_a_place_in_it(text: str, event: dict[str, Any]) -> None:
+def test_any_text_is_a_filter_or_an_error_with_a_position_in_it(
+    text: str, event: dict[str, Any]
+) -> None:
     wrong = None
     try:
         assert parse(text).matches(event) in (True, False)

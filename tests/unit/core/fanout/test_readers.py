@@ -1,7 +1,7 @@
-"""Any interleaving of what may happen to readers: each sees what it is owed exactly once, in order.
+"""Readers in any interleaving of events and requests: each gets every event once, in order.
 
-A reader is owed every event after the position that ``subscribed`` named, as long as it follows
-the channel; where the log has moved on, a gap must name exactly the range that is missing.
+A reader must get every event behind its position in ``subscribed``, as long as it is subscribed; for
+evicted events it must get a gap with exactly the missing range.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ NAMES = ["metrics", "logs", "logs.a", "logs.b", "robots"]
 PATTERNS = [*NAMES, "*", "logs.*", ">"]
 
 
-class Follower:
-    """A peer with its own idea of what it is owed."""
+class Subscriber:
+    """A peer that checks what it receives."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -29,11 +29,11 @@ class Follower:
         self.seen: dict[str, int] = {}
         self.epochs: dict[str, str] = {}
 
-    def follows(self, channel: str) -> bool:
+    def is_subscribed(self, channel: str) -> bool:
         return any(matches(pattern, channel) for pattern in self.patterns)
 
-    def digest(self) -> None:
-        """Read what came; fail on anything that is not the next thing owed."""
+    def check_received(self) -> None:
+        """Fail for any message that is not the next expected one."""
         for message in self.peer.take():
             match message["type"]:
                 case "subscribed":
@@ -54,8 +54,8 @@ class Follower:
     def _account(self, channel: str, first: int, last: int) -> None:
         if channel.startswith("$"):
             return
-        assert self.follows(channel), f"{channel} is not followed"
-        # A channel without a position opened after the subscription, and is owed from 1.
+        assert self.is_subscribed(channel), f"not subscribed to {channel}"
+        # A channel without a position opened after the subscription: it starts with 1.
         assert first == self.seen.get(channel, 0) + 1
         assert last >= first
         self.seen[channel] = last
@@ -64,27 +64,27 @@ class Follower:
         return {
             channel: Position(self.epochs.get(channel, "e1"), offset)
             for channel, offset in self.seen.items()
-            if self.follows(channel)
+            if self.is_subscribed(channel)
         }
 
 
 class Readers(RuleBasedStateMachine):
-    """Publish, subscribe, lag, unsubscribe, lose the connection, resume; in any order."""
+    """Publish, subscribe, lag, unsubscribe, disconnect, resume; in any order."""
 
     connected = Bundle("connected")
-    lost = Bundle("lost")
+    disconnected = Bundle("disconnected")
 
     def __init__(self) -> None:
         super().__init__()
         self.hub = make_hub(events_max=6, disconnected_max=1000)
-        self.followers: list[Follower] = []
+        self.subscribers: list[Subscriber] = []
 
     @rule(target=connected)
-    def connect(self) -> Follower:
-        follower = Follower(Peer(self.hub, f"p{len(self.followers)}"))
-        follower.peer.connect()
-        self.followers.append(follower)
-        return follower
+    def connect(self) -> Subscriber:
+        subscriber = Subscriber(Peer(self.hub, f"p{len(self.subscribers)}"))
+        subscriber.peer.connect()
+        self.subscribers.append(subscriber)
+        return subscriber
 
     @rule(channel=st.sampled_from(NAMES), count=st.integers(1, 9))
     def publish(self, channel: str, count: int) -> None:
@@ -97,61 +97,61 @@ class Readers(RuleBasedStateMachine):
         self.hub.tick([[channel.encode(), payload] for channel in channels], now_ns=0)
 
     @rule(
-        follower=connected,
+        subscriber=connected,
         patterns=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3, unique=True),
         last=st.none() | st.integers(0, 8),
     )
-    def subscribe(self, follower: Follower, patterns: list[str], last: int | None) -> None:
-        follower.digest()
-        before = set(follower.patterns)
+    def subscribe(self, subscriber: Subscriber, patterns: list[str], last: int | None) -> None:
+        subscriber.check_received()
+        before = set(subscriber.patterns)
         options = {} if last is None else {"last": last}
-        follower.peer.say(type="subscribe", channels=patterns, **options)
-        for channel in NAMES:  # a position may only move for what this message asked for
+        subscriber.peer.send(type="subscribe", channels=patterns, **options)
+        for channel in NAMES:  # a position may only change in channels of this message
             if not any(matches(pattern, channel) for pattern in patterns):
-                assert any(matches(p, channel) for p in before) == follower.follows(channel)
+                assert any(matches(p, channel) for p in before) == subscriber.is_subscribed(channel)
 
-    @rule(follower=connected, pattern=st.sampled_from(PATTERNS))
-    def unsubscribe(self, follower: Follower, pattern: str) -> None:
-        follower.digest()
-        follower.peer.say(type="unsubscribe", channels=[pattern])
-        follower.digest()
-        follower.seen = {c: n for c, n in follower.seen.items() if follower.follows(c)}
+    @rule(subscriber=connected, pattern=st.sampled_from(PATTERNS))
+    def unsubscribe(self, subscriber: Subscriber, pattern: str) -> None:
+        subscriber.check_received()
+        subscriber.peer.send(type="unsubscribe", channels=[pattern])
+        subscriber.check_received()
+        subscriber.seen = {c: n for c, n in subscriber.seen.items() if subscriber.is_subscribed(c)}
 
-    @rule(follower=connected)
-    def stop_reading(self, follower: Follower) -> None:
-        follower.peer.writing_paused = True
+    @rule(subscriber=connected)
+    def stop_reading(self, subscriber: Subscriber) -> None:
+        subscriber.peer.writing_paused = True
 
-    @rule(follower=connected)
-    def read_on(self, follower: Follower) -> None:
-        follower.peer.read_on()
+    @rule(subscriber=connected)
+    def read_on(self, subscriber: Subscriber) -> None:
+        subscriber.peer.read_on()
 
-    @rule(target=lost, follower=consumes(connected))
-    def lose(self, follower: Follower) -> Follower:
-        follower.digest()
-        follower.peer.disconnect()
-        return follower
+    @rule(target=disconnected, subscriber=consumes(connected))
+    def disconnect(self, subscriber: Subscriber) -> Subscriber:
+        subscriber.check_received()
+        subscriber.peer.disconnect()
+        return subscriber
 
-    @rule(target=connected, follower=consumes(lost), with_session=st.booleans())
-    def resume(self, follower: Follower, with_session: bool) -> Follower:
-        """Come back with positions: by session, or as a stranger that subscribes anew."""
-        since = follower.positions()
-        session = follower.peer.session
+    @rule(target=connected, subscriber=consumes(disconnected), with_session=st.booleans())
+    def resume(self, subscriber: Subscriber, with_session: bool) -> Subscriber:
+        """Reconnect with positions: with the session, or as a new client that subscribes again."""
+        since = subscriber.positions()
+        session = subscriber.peer.session
         assert session is not None
-        patterns = sorted(follower.patterns)
+        patterns = sorted(subscriber.patterns)
         if with_session:
-            follower.peer.connect(session=session.secret, since=since)
+            subscriber.peer.connect(session=session.secret, since=since)
         elif patterns:
-            follower.peer.connect(*patterns, since=since)
+            subscriber.peer.connect(*patterns, since=since)
         else:
-            follower.peer.connect()
-        self._goes_on(follower, since)
-        follower.digest()
-        return follower
+            subscriber.peer.connect()
+        self._check_start(subscriber, since)
+        subscriber.check_received()
+        return subscriber
 
-    def _goes_on(self, follower: Follower, since: dict[str, Position]) -> None:
-        """A resumed channel starts where it was left, one that is new at its beginning."""
-        subscribed = [m for m in follower.peer.received if m["type"] == "subscribed"]
-        assert bool(subscribed) == bool(follower.patterns)
+    def _check_start(self, subscriber: Subscriber, since: dict[str, Position]) -> None:
+        """A resumed channel starts at its position, a new one at its beginning."""
+        subscribed = [m for m in subscriber.peer.received if m["type"] == "subscribed"]
+        assert bool(subscribed) == bool(subscriber.patterns)
         for message in subscribed:
             for channel, position in message["positions"].items():
                 if not channel.startswith("$"):
@@ -159,22 +159,23 @@ class Readers(RuleBasedStateMachine):
                     assert expected == position["offset"], channel
 
     @invariant()
-    def nothing_out_of_turn(self) -> None:
-        for follower in self.followers:
-            follower.digest()
+    def nothing_is_received_out_of_order(self) -> None:
+        for subscriber in self.subscribers:
+            subscriber.check_received()
 
     @invariant()
-    def who_reads_is_owed_nothing(self) -> None:
-        for follower in self.followers:
-            session = follower.peer.session
-            if session is None or session.reader is None or follower.peer.writing_paused:
+    def a_reader_that_reads_has_everything(self) -> None:
+        for subscriber in self.subscribers:
+            subscriber.check_received()
+            session = subscriber.peer.session
+            if session is None or session.reader is None or subscriber.peer.writing_paused:
                 continue
             for channel, log in self.hub.logs.by_name.items():
-                if follower.follows(channel):
-                    assert follower.seen.get(channel, 0) == log.newest.offset, channel
+                if subscriber.is_subscribed(channel):
+                    assert subscriber.seen.get(channel, 0) == log.newest.offset, channel
 
     @invariant()
-    def nothing_is_kept_for_those_who_do_not_read(self) -> None:
+    def logs_do_not_grow_for_readers_that_do_not_read(self) -> None:
         for log in self.hub.logs.by_name.values():
             assert len(log) <= log.retention.events_max
 
@@ -184,14 +185,14 @@ TestReaders.settings = settings(max_examples=full(300, 50), stateful_step_count=
 
 
 def test_the_accounting_finds_a_planted_hole() -> None:
-    """The test above can fail: an event that is skipped is noticed."""
+    """The test above can fail: it finds an event that is skipped."""
     hub = make_hub()
-    follower = Follower(Peer(hub, "p"))
-    follower.peer.connect("metrics")
+    subscriber = Subscriber(Peer(hub, "p"))
+    subscriber.peer.connect("metrics")
     publish(hub, "metrics", 2)
-    del follower.peer.received[-2]
+    del subscriber.peer.received[-2]
     try:
-        follower.digest()
+        subscriber.check_received()
     except AssertionError:
         return
     raise AssertionError("a skipped event went unnoticed")

@@ -1,4 +1,4 @@
-"""Filters, rates and current values: each view sees what it asked for, and is told of the rest."""
+"""Filters, rates and current values: each view gets what it selects, and gaps for the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.core import SECOND, Core, Peer, make_hub
 
 
 def publish(hub: Core, *values: Any, host: str = "a", at: float = 0.0) -> None:
-    """Bring events in one tick at a time in seconds."""
+    """Publish events in one tick, at a time in seconds."""
     payloads = [
         b'{"event_type":"x","data":{"host":"%b","n":%d}}' % (host.encode(), n) for n in values
     ]
@@ -32,30 +32,30 @@ def conflated(messages: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
     return [(m["from"], m["to"], m["count"]) for m in messages if m.get("reason") == "conflated"]
 
 
-def follow(hub: Core, name: str = "p", **options: Any) -> Peer:
+def subscribed_peer(hub: Core, name: str = "p", **options: Any) -> Peer:
     peer = Peer(hub, name)
     peer.connect()
-    peer.say(type="subscribe", channels=["robots"], **options)
+    peer.send(type="subscribe", channels=["robots"], **options)
     peer.take()
     return peer
 
 
-def test_a_filter_lets_through_what_meets_it() -> None:
+def test_a_filter_passes_the_events_that_match() -> None:
     hub = make_hub()
-    peer = follow(hub, filter="data.n > 2")
+    peer = subscribed_peer(hub, filter="data.n > 2")
     publish(hub, 1, 2, 3, 4)
 
     assert numbers(peer.take()) == [3, 4]
 
 
-def test_a_filter_holds_for_history_and_for_what_was_owed_to_a_lagging_client() -> None:
+def test_a_filter_applies_to_history_and_to_a_lagging_client() -> None:
     hub = make_hub()
     publish(hub, 1, 2, 3, 4)
     peer = Peer(hub, "p")
     peer.connect()
-    history = peer.say(type="subscribe", channels=["robots"], filter="data.n % 2 == 0", last=4)
+    history = peer.send(type="subscribe", channels=["robots"], filter="data.n % 2 == 0", last=4)
     assert history[0]["code"] == "invalid_filter", "there is no arithmetic"
-    history = peer.say(type="subscribe", channels=["robots"], filter="data.n in [2, 4, 6]", last=4)
+    history = peer.send(type="subscribe", channels=["robots"], filter="data.n in [2, 4, 6]", last=4)
     peer.writing_paused = True
     publish(hub, 5, 6)
     publish(hub, 7)
@@ -65,10 +65,10 @@ def test_a_filter_holds_for_history_and_for_what_was_owed_to_a_lagging_client() 
     assert numbers(peer.take())[-1:] == [6]
 
 
-def test_who_wanted_not_even_the_first_event_learns_its_epoch() -> None:
-    """What follows is numbered in it, and the position must be told with it."""
+def test_a_reader_whose_filter_rejects_the_first_event_learns_its_epoch() -> None:
+    """Later events are numbered in it, and a position has it."""
     hub = make_hub(epoch="own")
-    peer = follow(hub, filter="data.n > 1")
+    peer = subscribed_peer(hub, filter="data.n > 1")
     publish(hub, 1, 2)
     first, second = peer.take()
 
@@ -76,54 +76,54 @@ def test_who_wanted_not_even_the_first_event_learns_its_epoch() -> None:
     assert (second["offset"], "epoch" in second) == (2, False)
 
 
-def test_a_filter_that_cannot_decide_leaves_out_and_is_counted() -> None:
+def test_a_filter_that_fails_does_not_match_and_is_counted() -> None:
     hub = make_hub()
-    peer = follow(hub, filter="data.nope == 1")
+    peer = subscribed_peer(hub, filter="data.nope == 1")
     publish(hub, 1, 2)
 
     assert numbers(peer.take()) == []
     assert hub.fanout.take_tally().filter_errors == 2
 
 
-def test_each_event_is_judged_once_by_each_condition_however_many_follow() -> None:
+def test_each_filter_evaluates_each_event_once_for_all_readers() -> None:
     hub = make_hub()
     views = ["data.nope == 1"] * 5 + ["data.nope == 2"]
     for number, text in enumerate(views):
         peer = Peer(hub, f"p{number}")
         peer.connect("metrics" if number % 2 else "logs")
-        peer.say(type="subscribe", channels=["robots"], filter=text)
+        peer.send(type="subscribe", channels=["robots"], filter=text)
     publish(hub, 1)
 
     assert len(list(hub.fanout.cohorts)) == 3
     assert hub.fanout.take_tally().filter_errors == 2
 
 
-def test_a_channel_that_is_named_itself_is_seen_as_it_was_asked_for() -> None:
+def test_a_subscription_to_a_channel_itself_overrides_wildcards() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     peer.connect("*")
-    peer.say(type="subscribe", channels=["robots"], filter="data.n == 2")
+    peer.send(type="subscribe", channels=["robots"], filter="data.n == 2")
     peer.take()
     publish(hub, 1, 2)
 
     assert numbers(peer.take()) == [2]
 
 
-def test_of_several_wildcards_any_lets_pass() -> None:
+def test_an_event_passes_if_the_filter_of_any_wildcard_matches() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     peer.connect()
-    peer.say(type="subscribe", channels=["*"], filter="data.n == 1")
-    peer.say(type="subscribe", channels=[">"], filter="data.n == 3")
+    peer.send(type="subscribe", channels=["*"], filter="data.n == 1")
+    peer.send(type="subscribe", channels=[">"], filter="data.n == 3")
     peer.take()
     publish(hub, 1, 2, 3)
 
     assert numbers(peer.take()) == [1, 3]
 
 
-def test_with_a_rate_the_first_comes_at_once_and_then_the_newest() -> None:
+def test_with_a_rate_the_first_event_comes_at_once_and_later_the_newest() -> None:
     hub = make_hub()
-    peer = follow(hub, rate=2)
+    peer = subscribed_peer(hub, rate=2)
     for n in range(10):
         publish(hub, n, at=1 + n / 10)
     assert numbers(peer.take()) == [0, 5], "at 1.0 and at 1.5 s"
@@ -134,9 +134,9 @@ def test_with_a_rate_the_first_comes_at_once_and_then_the_newest() -> None:
     assert hub.fanout.due_ns is None
 
 
-def test_what_newer_events_stand_for_is_told_and_counted() -> None:
+def test_conflated_events_are_reported_with_their_count() -> None:
     hub = make_hub()
-    peer = follow(hub, rate=1)
+    peer = subscribed_peer(hub, rate=1)
     publish(hub, 1, at=1)
     publish(hub, 2, 3, 4, at=1.5)
     peer.take()
@@ -147,9 +147,9 @@ def test_what_newer_events_stand_for_is_told_and_counted() -> None:
     assert hub.fanout.take_tally().conflated == 2
 
 
-def test_with_a_key_each_subject_has_its_newest() -> None:
+def test_with_a_key_the_newest_event_of_each_key_is_delivered() -> None:
     hub = keyed()
-    peer = follow(hub, rate=1)
+    peer = subscribed_peer(hub, rate=1)
     publish(hub, 0, host="a", at=1)
     for n in range(1, 4):
         publish(hub, n, host="a", at=1.1)
@@ -166,22 +166,22 @@ def keyed(**limits: Any) -> Core:
     return make_hub(retentions={"robots": Retention(key=("data", "host"), **limits)})
 
 
-def test_the_current_value_is_there_however_old_it_is() -> None:
+def test_the_current_value_is_delivered_after_its_eviction() -> None:
     hub = keyed(events_max=3)
     publish(hub, 1, host="quiet")
     publish(hub, *range(10, 20), host="loud")
     peer = Peer(hub, "p")
     peer.connect()
-    said = peer.say(type="subscribe", channels=["robots"], last=1)
+    replies = peer.send(type="subscribe", channels=["robots"], last=1)
     publish(hub, 20, host="loud")
 
-    assert numbers(said) == [1, 19]
-    assert said[0]["positions"]["robots"]["offset"] == 0
-    assert [gap["reason"] for gap in said if gap["type"] == "gap"] == ["conflated"]
+    assert numbers(replies) == [1, 19]
+    assert replies[0]["positions"]["robots"]["offset"] == 0
+    assert [gap["reason"] for gap in replies if gap["type"] == "gap"] == ["conflated"]
     assert numbers(peer.take())[-1] == 20
 
 
-def test_current_values_are_bounded_and_the_longest_unchanged_goes() -> None:
+def test_current_values_are_limited_and_the_oldest_is_dropped() -> None:
     hub = keyed(keys_max=3)
     for n, host in enumerate("abcda"):
         publish(hub, n, host=host)
@@ -191,12 +191,12 @@ def test_current_values_are_bounded_and_the_longest_unchanged_goes() -> None:
     assert log.forgotten == 2
 
 
-def test_who_joins_a_view_that_is_held_back_gets_each_event_once() -> None:
+def test_a_reader_that_joins_a_cohort_that_holds_back_gets_each_event_once() -> None:
     hub = make_hub()
-    first = follow(hub, "first", rate=1)
+    first = subscribed_peer(hub, "first", rate=1)
     publish(hub, 1, at=1)
     publish(hub, 2, at=1.2)
-    second = follow(hub, "second", rate=1)
+    second = subscribed_peer(hub, "second", rate=1)
     publish(hub, 3, at=1.4)
     flush(hub, 2.0)
     publish(hub, 4, at=2.1)
@@ -207,9 +207,9 @@ def test_who_joins_a_view_that_is_held_back_gets_each_event_once() -> None:
 
 
 def test_a_quiet_channels_last_event_is_not_lost_with_the_connection() -> None:
-    """It was held back when the client was last known to listen."""
+    """It was held back at the last confirmation of the client."""
     hub = make_hub()
-    peer = follow(hub, rate=1)
+    peer = subscribed_peer(hub, rate=1)
     publish(hub, 1, at=1)
     publish(hub, 2, at=1.2)
     session = peer.session
@@ -233,9 +233,9 @@ def test_a_quiet_channels_last_event_is_not_lost_with_the_connection() -> None:
 def test_conflation_accounts_for_every_event(
     steps: list[tuple[str, int, bool, bool]], rate: float
 ) -> None:
-    """Whatever comes when: delivered and replaced add up, and the newest of each key comes last."""
+    """At any times: delivered and conflated events add up, and the newest of each key comes last."""
     hub = keyed()
-    peer = follow(hub, rate=rate)
+    peer = subscribed_peer(hub, rate=rate)
     newest: dict[str, int] = {}
     n, at = 0, 1.0
     for host, count, stop, go in steps:
@@ -257,11 +257,11 @@ def test_conflation_accounts_for_every_event(
     assert offsets == sorted(set(offsets)), "none twice, none out of order"
     seen = {m["data"]["host"]: m["data"]["n"] for m in delivered}
     assert seen == newest
-    told = [gap["count"] or 0 for gap in messages if gap.get("reason") == "conflated"]
-    assert len(delivered) + sum(told) == n
+    conflated = [gap["count"] or 0 for gap in messages if gap.get("reason") == "conflated"]
+    assert len(delivered) + sum(conflated) == n
 
 
-def test_an_event_without_the_key_is_a_subject_of_its_own() -> None:
+def test_events_without_the_key_have_one_current_value() -> None:
     hub = keyed()
     hub.logs.admit("robots")
     hub.logs.append([Event("robots", b'"data":1', 0), Event("robots", b'"data":2', 0)])
@@ -272,7 +272,7 @@ def test_an_event_without_the_key_is_a_subject_of_its_own() -> None:
 
 
 def epochs_named(messages: list[dict[str, Any]]) -> list[str]:
-    """What names an epoch, and events, in order: ``event`` stands for one whose epoch was named."""
+    """Return the types of messages, in order; fail for an event whose epoch is not known."""
     found, known = [], False
     for message in messages:
         if message["type"] in {"event", "gap"}:
@@ -282,11 +282,11 @@ def epochs_named(messages: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_lagging_reader_with_a_rate_learns_the_epoch_of_a_channel_that_opened_meanwhile() -> None:
-    """No position was named for it: the wildcard was subscribed to before the channel was open."""
+    """The client has no position of it: it subscribed to the wildcard before the channel opened."""
     hub = make_hub(epoch="own")
     peer = Peer(hub, "p")
     peer.connect()
-    peer.say(type="subscribe", channels=["*"], rate=1)
+    peer.send(type="subscribe", channels=["*"], rate=1)
     peer.take()
     peer.writing_paused = True
     publish(hub, 1, 2, 3, at=1)
@@ -299,7 +299,7 @@ def test_a_live_reader_with_a_rate_learns_the_epoch_of_a_channel_that_opens() ->
     hub = make_hub(epoch="own")
     peer = Peer(hub, "p")
     peer.connect()
-    peer.say(type="subscribe", channels=["*"], rate=1)
+    peer.send(type="subscribe", channels=["*"], rate=1)
     peer.take()
     publish(hub, 1, 2, 3, at=1)
     publish(hub, 4, 5, at=1.1)
@@ -308,11 +308,11 @@ def test_a_live_reader_with_a_rate_learns_the_epoch_of_a_channel_that_opens() ->
     assert epochs_named(peer.take()) == ["gap", "event", "gap", "event", "gap"]
 
 
-def test_a_rate_and_a_filter_that_let_nothing_pass_yet_still_name_the_epoch() -> None:
+def test_a_reader_with_a_rate_and_a_filter_that_matches_nothing_learns_the_epoch() -> None:
     hub = make_hub(epoch="own")
     peer = Peer(hub, "p")
     peer.connect()
-    peer.say(type="subscribe", channels=["*"], rate=1, filter="data.n > 3")
+    peer.send(type="subscribe", channels=["*"], rate=1, filter="data.n > 3")
     peer.take()
     for paused in (False, True):
         peer.writing_paused = paused
@@ -323,9 +323,9 @@ def test_a_rate_and_a_filter_that_let_nothing_pass_yet_still_name_the_epoch() ->
     assert epochs_named(peer.take()) == ["gap", "event"]
 
 
-def test_what_a_rate_held_back_is_conflated_also_where_the_log_has_moved_on() -> None:
+def test_events_that_are_held_back_and_evicted_are_reported_as_conflated() -> None:
     hub = make_hub(retentions={"robots": Retention(events_max=2)})
-    peer = follow(hub, rate=1)
+    peer = subscribed_peer(hub, rate=1)
     publish(hub, 0, at=1)
     publish(hub, *range(1, 9), at=1.1)
     flush(hub, 2.0)

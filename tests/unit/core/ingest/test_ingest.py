@@ -1,4 +1,4 @@
-"""Ingest: what passes keeps its bytes, what does not is counted and kept with a reason."""
+"""Ingest: valid events keep their bytes, other messages are counted and kept with a reason."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def test_an_events_own_timestamp_and_further_fields_are_kept() -> None:
     assert event == fields(make().accept([b"signals", payload], now_ns=NOW))
 
 
-def test_the_envelope_tells_when_an_event_was_sent() -> None:
+def test_the_envelope_has_the_time_when_an_event_was_sent() -> None:
     frame = Envelope(incarnation=1, sequence=1, sent_ns=77).pack()
     taken = make().accept([b"metrics", METRICS, frame], now_ns=NOW)
 
@@ -144,7 +144,7 @@ def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
         ("reserved_field", [b"robots", METRICS.replace(b'"data"', b'"channel":"x","data"')]),
     ],
 )
-def test_what_cannot_be_believed_is_rejected_with_its_reason_and_the_next_is_unaffected(
+def test_an_invalid_message_is_rejected_with_its_reason_and_the_next_is_accepted(
     expected: str, frames: list[bytes]
 ) -> None:
     ingest = make()
@@ -168,9 +168,7 @@ def test_the_newest_rejections_are_kept_and_all_are_counted() -> None:
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
-def test_no_bytes_whatever_break_ingest_or_reach_a_client_as_anything_but_json(
-    topic: bytes, payload: bytes
-) -> None:
+def test_any_payload_is_rejected_or_becomes_json(topic: bytes, payload: bytes) -> None:
     ingest = make()
     for name in (topic, b"metrics", b"robots"):
         taken = ingest.accept([name, payload], now_ns=NOW)
@@ -178,8 +176,8 @@ def test_no_bytes_whatever_break_ingest_or_reach_a_client_as_anything_but_json(
             json.loads(b"{" + taken.fields + b"}")
 
 
-def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
-    """A rejected message has its number, too: it is told as what it is, and hides no loss."""
+def test_a_loss_is_reported_with_the_next_valid_event_of_its_channel() -> None:
+    """A rejected message has a number, too: it is reported as rejected, and not as lost."""
     ingest = make()
     stamps = [Envelope(incarnation=1, sequence=n, sent_ns=1).pack() for n in (1, 4, 5, 5, 6)]
     payloads = [b"1", b"{", b"2", b"2", b"3"]
@@ -191,12 +189,12 @@ def test_a_loss_is_told_with_the_next_good_event_of_its_channel() -> None:
     missing = [[tuple(hole) for hole in one.missing] for one in taken if isinstance(one, Event)]
     assert missing == [[], [(2, 3, "bus_loss"), (4, 4, "rejected")], []]
     assert reason(taken[1]) == "invalid_json"
-    assert taken[3] is None, "it came before"
+    assert taken[3] is None, "a duplicate"
 
 
 @given(st.lists(st.lists(st.binary(max_size=60), max_size=8), max_size=20))
 def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
-    """Topics, envelopes, heartbeats and replies: whatever they are, they are taken or refused."""
+    """Any topics, envelopes, heartbeats and replies are accepted or rejected."""
     ingest = make()
     for frames in batch:
         ingest.accept(frames, now_ns=NOW)
@@ -211,7 +209,7 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "beat",
+    "heartbeat",
     [
         b"",
         b"[]",
@@ -224,5 +222,5 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
         b'{"incarnation":"0000000000000007","interval":1,"replay":7}',
     ],
 )
-def test_what_is_no_heartbeat_is_rejected(beat: bytes) -> None:
-    assert reason(make().accept([b"$heartbeat", beat], now_ns=NOW)) == "bad_heartbeat"
+def test_an_invalid_heartbeat_is_rejected(heartbeat: bytes) -> None:
+    assert reason(make().accept([b"$heartbeat", heartbeat], now_ns=NOW)) == "bad_heartbeat"

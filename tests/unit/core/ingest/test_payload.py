@@ -108,7 +108,7 @@ def test_a_hostile_event_costs_other_publishers_nothing(hostile: bytes) -> None:
     peers = [Peer(hub, f"p{number}") for number in range(len(options))]
     for peer, own in zip(peers, options, strict=True):
         peer.connect("metrics")
-        peer.say(type="subscribe", channels=["robots"], **own)
+        peer.send(type="subscribe", channels=["robots"], **own)
         peer.take()
     innocent = b'{"event_type":"system_metrics","data":{}}'
     hub.tick([[b"metrics", innocent], [b"robots", hostile], [b"metrics", innocent]], now_ns=1)

@@ -1,4 +1,4 @@
-"""Positions: the publisher's own where a channel has one, and never the same one for two events."""
+"""Positions: from the publisher if there is only one; none ever stands for two events."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def add(
     *sequences: int,
     missing: tuple[MissingRange, ...] = (),
 ) -> list[tuple[str, int, bool]]:
-    """Append events; the epoch and offset of each new entry, and whether it is an event."""
-    told = []
+    """Append events; return each new entry's epoch and offset, and whether it is an event."""
+    added = []
     for sequence in sequences:
         event = Event("robots", b'"data":1', 0, 0, incarnation, sequence, missing)
         for entry in log.append(event):
             position = log.epochs.position(entry.at)
-            told.append((position.epoch, position.offset, entry.is_event))
-    return told
+            added.append((position.epoch, position.offset, entry.is_event))
+    return added
 
 
-def test_a_publishers_numbers_are_taken_over() -> None:
+def test_a_publishers_numbers_become_the_offsets() -> None:
     log = make()
 
     assert add(log, A, 5, 6, 9) == [(EPOCH_A, 5, True), (EPOCH_A, 6, True), (EPOCH_A, 9, True)]
-    assert log.start == ORIGIN, "before everything that this gateway has heard"
+    assert log.start == ORIGIN, "before everything that this gateway has received"
 
 
 def test_events_without_numbers_are_numbered_by_the_gateway() -> None:
@@ -54,7 +54,7 @@ def test_a_restart_is_a_new_epoch_behind_a_gap() -> None:
     assert add(log, B, 1, 2) == [(EPOCH_B, 0, False), (EPOCH_B, 1, True), (EPOCH_B, 2, True)]
 
 
-def test_after_a_complete_farewell_there_is_no_gap() -> None:
+def test_no_gap_precedes_a_restart_if_the_last_message_arrived() -> None:
     log = make()
     add(log, A, 1, 2)
     log.finish(A, 2)
@@ -62,7 +62,7 @@ def test_after_a_complete_farewell_there_is_no_gap() -> None:
     assert add(log, B, 1) == [(EPOCH_B, 1, True)]
 
 
-def test_a_farewell_that_is_not_complete_is_none() -> None:
+def test_a_gap_precedes_a_restart_if_the_last_message_is_missing() -> None:
     log = make()
     add(log, A, 1, 2)
     log.finish(A, 3)
@@ -70,7 +70,7 @@ def test_a_farewell_that_is_not_complete_is_none() -> None:
     assert add(log, B, 1)[0] == (EPOCH_B, 0, False)
 
 
-def test_of_two_publishers_at_once_the_gateway_makes_one_order_for_good() -> None:
+def test_the_gateway_numbers_the_events_of_two_publishers() -> None:
     log = make()
     add(log, A, 1)
     add(log, B, 1)
@@ -79,7 +79,7 @@ def test_of_two_publishers_at_once_the_gateway_makes_one_order_for_good() -> Non
     assert add(log, B, 2) == [("own", 2, True)]
 
 
-def test_an_event_of_the_gateways_own_takes_the_numbering_over() -> None:
+def test_after_an_event_without_a_number_the_gateway_numbers() -> None:
     log = make()
     add(log, A, 1, 2)
 
@@ -87,11 +87,11 @@ def test_an_event_of_the_gateways_own_takes_the_numbering_over() -> None:
     assert add(log, A, 3) == [("own", 2, True)]
 
 
-def test_a_number_that_javascript_cannot_hold_is_not_taken_over() -> None:
+def test_the_gateway_numbers_if_javascript_cannot_represent_a_number() -> None:
     assert add(make(), A, OFFSET_MAX + 1) == [("own", 1, True)]
 
 
-def test_a_hole_is_an_entry_and_in_an_own_epoch_takes_one_offset() -> None:
+def test_a_gap_is_an_entry_and_takes_one_offset_where_the_gateway_numbers() -> None:
     hole = MissingRange(3, 7, "bus_loss")
     derived, own = make(), make()
     add(derived, A, 1, 2)
@@ -101,7 +101,7 @@ def test_a_hole_is_an_entry_and_in_an_own_epoch_takes_one_offset() -> None:
     assert add(own, A, 8, missing=(hole,)) == [("own", 2, False), ("own", 3, True)]
 
 
-def test_positions_of_every_life_lead_back_to_their_place() -> None:
+def test_positions_of_all_epochs_lead_back_to_their_places() -> None:
     log = make()
     places = [log.newest]
     for incarnation, sequence in ((A, 4), (A, 5), (B, 1), (B, 2)):
@@ -113,7 +113,7 @@ def test_positions_of_every_life_lead_back_to_their_place() -> None:
         assert log.epochs.cursor(position, ahead_max=0) == place
 
 
-def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> None:
+def test_a_publishers_position_is_refused_once_the_gateway_numbers() -> None:
     log = make()
     add(log, A, 4)
     position = log.position
@@ -123,7 +123,7 @@ def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> Non
     assert log.epochs.cursor(log.position, ahead_max=0) == log.newest
 
 
-def test_a_position_of_no_life_is_refused() -> None:
+def test_a_position_of_an_unknown_epoch_is_refused() -> None:
     log = make()
     add(log, A, 4, 5)
     find = log.epochs.cursor
@@ -133,7 +133,7 @@ def test_a_position_of_no_life_is_refused() -> None:
     assert find(Position(EPOCH_A, 6), ahead_max=0) is None
 
 
-def test_a_position_from_a_gateway_that_heard_more_is_waited_for() -> None:
+def test_a_position_ahead_of_this_gateway_gets_what_follows_it() -> None:
     log = make()
     add(log, A, 4, 5)
     ahead = log.epochs.cursor(Position(EPOCH_A, 8), ahead_max=10)
@@ -144,7 +144,7 @@ def test_a_position_from_a_gateway_that_heard_more_is_waited_for() -> None:
     assert log.epochs.cursor(Position(EPOCH_A, 20), ahead_max=10) is None
 
 
-def test_the_tail_of_a_life_that_only_another_gateway_heard_is_behind() -> None:
+def test_a_position_beyond_the_end_of_an_epoch_is_before_the_next_one() -> None:
     log = make()
     add(log, A, 1, 2)
     add(log, B, 1)
@@ -160,7 +160,7 @@ def missing(log: ChannelLog, after: Cursor) -> tuple[str, int | None, int | None
     return gap.epoch, gap.from_, gap.to
 
 
-def test_what_is_missing_is_named_by_offset_within_an_epoch_and_openly_across_epochs() -> None:
+def test_a_gap_has_a_first_offset_only_within_one_epoch() -> None:
     log = make(events_max=2)
     add(log, A, *range(1, 6))
     seen = log.newest
@@ -175,7 +175,7 @@ def test_what_is_missing_is_named_by_offset_within_an_epoch_and_openly_across_ep
     )
 
 
-def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
+def test_everything_before_a_gateways_first_event_is_a_gap() -> None:
     log = make()
     add(log, A, 100, 101)
     place = log.epochs.cursor(Position(EPOCH_A, 50), ahead_max=0)
@@ -184,7 +184,7 @@ def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
     assert missing(log, place) == (EPOCH_A, 51, 99)
 
 
-def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> None:
+def test_epochs_are_limited_and_positions_of_forgotten_ones_are_refused() -> None:
     log = make()
     for incarnation in range(1, 3 * EPOCHS_MAX):
         add(log, incarnation, 1)
@@ -200,7 +200,7 @@ def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> Non
     ),
     st.integers(1, 10),
 )
-def test_whoever_publishes_places_only_grow_and_positions_are_never_reused(
+def test_places_ascend_and_positions_are_never_reused(
     steps: list[tuple[int | None, int, bool]], events_max: int
 ) -> None:
     log = make(events_max=events_max)
@@ -227,8 +227,8 @@ def test_whoever_publishes_places_only_grow_and_positions_are_never_reused(
             last = entry.at
 
 
-def test_two_gateways_on_one_bus_hand_out_the_same_positions() -> None:
-    """With epochs of their own, at different times, and one of them with a loss."""
+def test_two_gateways_on_one_bus_give_the_same_positions() -> None:
+    """They have other ids of their own epochs, start at different times, and one has a loss."""
     from gateway.core.protocol.envelope import Envelope
 
     one, other = make_hub(epoch="one"), make_hub(epoch="other")

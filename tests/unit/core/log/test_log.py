@@ -75,7 +75,7 @@ def test_a_read_takes_about_as_many_bytes_as_asked_for_but_at_least_one_event() 
     assert offsets(log, 2, bytes_max=3 * size) == [3, 4, 5]
 
 
-def test_what_is_too_old_goes_even_if_nothing_new_comes() -> None:
+def test_old_entries_are_evicted_also_without_new_ones() -> None:
     log = ChannelLog("robots", epoch="e", retention=Retention(age_ns_max=10))
     for now_ns in (0, 5, 9):
         log.append(event(now_ns=now_ns))

@@ -1,4 +1,4 @@
-"""Names and patterns: what is one, and what matches what."""
+"""Which texts are names and patterns, and which names a pattern matches."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def test_a_name_is_segments_joined_by_dots(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a b", "a\n", "ä", "$everyone", "x" * 129, "a/b", "*"]
 )
-def test_anything_else_is_no_name(text: str) -> None:
+def test_other_texts_are_not_names(text: str) -> None:
     assert not is_name(text)
 
 
@@ -30,7 +30,7 @@ def test_wildcards_make_patterns(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [">.a", "a.>.b", "a*", "**", "a.>>", "$*", "", "*\n"])
-def test_wildcards_stand_for_whole_segments_and_the_rest_comes_last(text: str) -> None:
+def test_wildcards_are_whole_segments_and_the_arrow_is_the_last(text: str) -> None:
     assert not is_pattern(text)
 
 
@@ -52,7 +52,7 @@ def test_wildcards_stand_for_whole_segments_and_the_rest_comes_last(text: str) -
         ("*", "$personal", False),
     ],
 )
-def test_a_star_is_one_segment_and_an_arrow_the_rest(
+def test_a_star_is_one_segment_and_the_arrow_one_or_more(
     pattern: str, name: str, expected: bool
 ) -> None:
     assert matches(pattern, name) is expected

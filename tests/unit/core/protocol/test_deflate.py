@@ -1,4 +1,4 @@
-"""Compressed messages: what is agreed on, and that each is compressed once."""
+"""Compressed messages: the negotiation, and that each is compressed once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_take
         ("permessage-deflate; unknown=1, permessage-deflate", 15, ANSWER),
     ],
 )
-def test_an_offer_that_can_be_kept_is_agreed_on(offered: str, bits: int, answer: str) -> None:
+def test_an_acceptable_offer_is_accepted(offered: str, bits: int, answer: str) -> None:
     assert negotiate(offered) == (bits, answer)
 
 
@@ -57,17 +57,17 @@ def test_an_offer_that_can_be_kept_is_agreed_on(offered: str, bits: int, answer:
         "permessage-deflate; a b",
     ],
 )
-def test_any_other_is_declined(offered: str) -> None:
+def test_other_offers_are_declined(offered: str) -> None:
     assert negotiate(offered) is None
 
 
 @given(st.text(max_size=100))
-def test_no_offer_is_too_strange_to_be_declined(offered: str) -> None:
+def test_any_text_is_accepted_or_declined(offered: str) -> None:
     assert negotiate(offered) is None or "permessage-deflate" in offered
 
 
 def unpacked(frames: bytes, bits: int = 15) -> list[bytes]:
-    """What a client reads that holds a window of so many bits and nothing from before."""
+    """Decompress each message by itself, with a window of so many bits."""
     found = []
     at = 0
     for payload in text_payloads(frames):
@@ -87,7 +87,7 @@ def test_a_client_reads_what_was_written_whatever_its_window(texts: list[bytes],
     assert unpacked(encode(b"".join(map(text_frame, texts))), bits) == texts
 
 
-def test_what_is_small_or_does_not_shrink_stays_as_it_is() -> None:
+def test_small_and_incompressible_messages_stay_uncompressed() -> None:
     saved: list[int] = []
     compressor = Compressor(12, on_compressed=saved.append)
     encode = compressor.encoder(15)
@@ -100,7 +100,7 @@ def test_what_is_small_or_does_not_shrink_stays_as_it_is() -> None:
     assert saved[1] > 950
 
 
-def test_a_message_is_compressed_once_for_all_views_and_windows_that_hold_it() -> None:
+def test_a_message_is_compressed_once_for_all_views_and_windows_that_fit_it() -> None:
     packed: list[int] = []
     compressor = Compressor(10, on_compressed=packed.append)
     one, two = (text_frame(json.dumps({"n": n, "pad": "x" * 300}).encode()) for n in (1, 2))
@@ -113,7 +113,7 @@ def test_a_message_is_compressed_once_for_all_views_and_windows_that_hold_it() -
     assert first[0].endswith(alone[0])
 
 
-def test_the_very_same_bytes_are_not_looked_at_again() -> None:
+def test_the_same_bytes_object_is_not_encoded_again() -> None:
     compressor = Compressor(10, on_compressed=int)
     encode = compressor.encoder(15)
     frames = b"".join(text_frame(b"x" * 100) for _ in range(10))
@@ -122,7 +122,7 @@ def test_the_very_same_bytes_are_not_looked_at_again() -> None:
     assert compressor.encoder(15) is encode
 
 
-def test_no_more_is_kept_than_there_is_room_for() -> None:
+def test_the_cache_is_limited() -> None:
     packed: list[int] = []
     compressor = Compressor(10, on_compressed=packed.append)
     for n in range(100):
@@ -137,7 +137,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_whatever_is_said_to_be_compressed_is_unpacked_or_refused(data: bytes) -> None:
+def test_any_bytes_are_decompressed_or_a_violation(data: bytes) -> None:
     unpacked, code = b"", 1007
     try:
         unpacked = inflate(data, 1000)

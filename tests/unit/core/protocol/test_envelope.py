@@ -1,4 +1,4 @@
-"""The envelope: 32 bytes that every language writes alike."""
+"""The envelope: 32 bytes, the same in every language."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_sequence_begins_at_one() -> None:
 
 
 def test_the_shared_vectors_hold() -> None:
-    """The same file pins the publishers of every language."""
+    """The publishers of all languages are tested with the same file."""
     vectors = json.loads(VECTORS.read_text())
     for vector in vectors["valid"]:
         expected = Envelope(

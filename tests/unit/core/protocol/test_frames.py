@@ -1,4 +1,4 @@
-"""Frames out."""
+"""Frames that the gateway sends."""
 
 import pytest
 

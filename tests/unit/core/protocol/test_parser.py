@@ -1,4 +1,4 @@
-"""What clients send, in whatever pieces it comes."""
+"""Clients' frames, however their bytes are split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ MAX = 100_000
 
 
 def masked(first: int, payload: bytes = b"", *, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
-    """Return a frame as a client sends it."""
     fin, reserved = bool(first & 0x80), first >> 4 & 0x7
     return encode_frame(first & 0xF, payload, fin=fin, reserved=reserved, key=mask)
 
@@ -46,7 +45,7 @@ _mask = st.binary(min_size=4, max_size=4)
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[bytes, list[Message]]:
-    """Bytes as a client may send them, and what they mean."""
+    """Bytes that a client may send, and the messages in them."""
     data, meant = b"", list[Message]()
     for text in draw(st.lists(_text, max_size=5)):
         whole = text.encode()
@@ -55,12 +54,12 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Message]]:
         parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
         for n, part in enumerate(parts):
             if draw(st.booleans()):
-                control, said = (
+                control, payload = (
                     draw(st.sampled_from([Opcode.PING, Opcode.PONG])),
                     draw(st.binary(max_size=125)),
                 )
-                data += masked(0x80 | control, said, mask=draw(_mask))
-                meant.append(Message(control, said))
+                data += masked(0x80 | control, payload, mask=draw(_mask))
+                meant.append(Message(control, payload))
             fin = 0x80 if n == len(parts) - 1 else 0
             data += masked(fin | (0 if n else opcode), part, mask=draw(_mask))
         meant.append(Message(opcode, whole, text if opcode is Opcode.TEXT else ""))
@@ -85,14 +84,14 @@ def test_messages_are_the_same_however_their_bytes_are_cut(
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, MAX])
-def test_every_length_is_understood(size: int) -> None:
+def test_every_length_is_parsed(size: int) -> None:
     [message] = parsed([masked(0x82, bytes(range(256)) * (size // 256) + b"x" * (size % 256))])
 
     assert (message.opcode, len(message.data)) == (Opcode.BINARY, size)
     assert message.data[:256] == (bytes(range(256)) * (size // 256) + b"x" * (size % 256))[:256]
 
 
-def test_a_close_may_say_nothing() -> None:
+def test_a_close_frame_may_be_empty() -> None:
     assert [message.close_code for message in parsed([masked(0x88)])] == [0]
     assert [message.close_code for message in parsed([masked(0x88, b"\x03\xe8")])] == [1000]
 
@@ -125,7 +124,7 @@ FORBIDDEN = {
 @pytest.mark.parametrize(("code", "data"), FORBIDDEN.values(), ids=FORBIDDEN)
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_what_rfc_6455_forbids_is_a_violation(code: int, data: bytes, step: int) -> None:
-    """What came before it is heard; it is found before what is too large has come."""
+    """Earlier messages are parsed; too large a message is found before all of it is received."""
     parser = Parser(message_bytes_max=MAX)
     assert len(list(parser.feed(masked(0x81, b"fine before")))) == 1
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
@@ -136,7 +135,7 @@ def test_what_rfc_6455_forbids_is_a_violation(code: int, data: bytes, step: int)
     assert caught.value.code == code
 
 
-def test_fragments_without_content_come_to_an_end() -> None:
+def test_empty_fragments_are_limited() -> None:
     parser = Parser(message_bytes_max=1000)
     list(parser.feed(masked(0x01)))
 
@@ -146,7 +145,7 @@ def test_fragments_without_content_come_to_an_end() -> None:
     assert caught.value.code == 1009
 
 
-def test_too_large_a_message_is_refused_at_its_header() -> None:
+def test_too_large_a_message_is_a_violation_at_its_header() -> None:
     with pytest.raises(Violation):
         parsed([masked(0x81, b"x" * (MAX + 1))[:14]])
 

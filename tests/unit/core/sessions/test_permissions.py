@@ -1,4 +1,4 @@
-"""Rights: what patterns grant, and what a wildcard sees through them."""
+"""Permissions: what patterns grant, and what a wildcard selects of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEGMENTS = ["a", "b", "c", "d"]
 NAMES = [
     ".".join(parts) for length in (1, 2, 3, 4) for parts in itertools.product("abcd", repeat=length)
 ]
-"""Enough of them to tell patterns of up to three segments over a, b and c apart."""
+"""Enough names to distinguish patterns of up to three segments over a, b and c."""
 
 _segment = st.sampled_from(["a", "b", "c", "*"])
 patterns = st.one_of(
@@ -38,7 +38,7 @@ def names(pattern: str) -> set[str]:
 
 @given(patterns, patterns)
 def test_a_pattern_covers_another_if_it_selects_all_of_its_names(wide: str, narrow: str) -> None:
-    # A pattern of three segments and a rest needs names of four segments to be seen.
+    # A pattern of three segments and `>` needs names of four segments.
     assert (names(narrow) <= names(wide)) == covers(wide, narrow)
 
 
@@ -48,7 +48,7 @@ def test_patterns_overlap_if_there_is_a_name_that_both_select(one: str, other: s
 
 
 @given(st.lists(patterns, max_size=4), patterns)
-def test_a_wildcard_sees_what_it_selects_and_a_grant_covers_and_nothing_else(
+def test_a_wildcard_selects_the_channels_that_it_and_a_grant_select(
     granted: list[str], pattern: str
 ) -> None:
     permissions = Policy({"r": Grants(subscribe=tuple(granted))}, "r").anonymous.permissions
@@ -60,7 +60,7 @@ def test_a_wildcard_sees_what_it_selects_and_a_grant_covers_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("role", "follows"),
+    ("role", "subscribes"),
     [
         ("anonymous", "metrics status"),
         ("bot", "metrics status signals"),
@@ -70,20 +70,18 @@ def test_a_wildcard_sees_what_it_selects_and_a_grant_covers_and_nothing_else(
         ("unheard_of", "metrics status"),
     ],
 )
-def test_the_roles_that_there_are_follow_what_they_did_on_the_first_server(
-    role: str, follows: str
-) -> None:
+def test_the_default_roles_may_subscribe_as_on_the_first_server(role: str, subscribes: str) -> None:
     policy = build_policy(Config())
     permissions = policy.identity(Claims(user_id="u", expires_ns=1, roles=(role,))).permissions
     every = ["metrics", "status", "signals", "actions", "logs", "connections", "my.own"]
 
-    assert follows.split() == [name for name in every if permissions.may(Action.SUBSCRIBE, name)]
+    assert subscribes.split() == [name for name in every if permissions.may(Action.SUBSCRIBE, name)]
     assert (role == "admin") == permissions.may(Action.PUBLISH, "metrics")
     assert (role == "admin") == permissions.may(Action.PUBLISH, "$everyone")
     assert (role in {"admin", "monitor"}) == permissions.admin
 
 
-def test_a_tokens_own_grants_come_on_top_of_its_roles() -> None:
+def test_a_tokens_grants_add_to_those_of_its_roles() -> None:
     policy = build_policy(Config())
     claims = Claims(
         user_id="u", expires_ns=1, roles=("bot",), grants=Grants(subscribe=("app.*",), admin=True)
@@ -97,7 +95,7 @@ def test_a_tokens_own_grants_come_on_top_of_its_roles() -> None:
     assert permissions.admin
 
 
-def test_the_gateways_own_channels_are_nobodys_by_a_wildcard() -> None:
+def test_no_wildcard_grants_the_gateways_own_channels() -> None:
     permissions = Policy({"r": Grants(publish=(">", "*"))}, "r").anonymous.permissions
 
     assert not permissions.may(Action.PUBLISH, "$everyone")

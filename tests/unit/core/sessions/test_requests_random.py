@@ -1,4 +1,4 @@
-"""Whatever a client says, it is understood or told what is wrong, and never breaks anything."""
+"""Random messages: each is handled or gets an error, and the next is not affected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.core import Peer, make_hub, publish
 ANSWERS = {"subscribed", "unsubscribed", "subscriptions", "pong", "error"}
 
 _numbers = st.integers() | st.sampled_from([2**63 - 1, 2**63, 2**64, 10**400]) | st.floats()
-_texts = st.text(st.characters(exclude_categories=[]), max_size=20)  # also halves of characters
+_texts = st.text(st.characters(exclude_categories=[]), max_size=20)  # also unpaired surrogates
 _any: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _numbers | _texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_texts, inner, max_size=4),
@@ -61,25 +61,25 @@ _messages: st.SearchStrategy[Any] = st.fixed_dictionaries(
 
 
 def written(value: object) -> str:
-    """JSON, and what JSON does not have where Python writes it all the same."""
+    """JSON, and values that Python writes although JSON does not have them."""
     return json.dumps(value)
 
 
 @given(st.one_of(_texts, _any.map(written), _messages.map(written), st.binary(max_size=50)))
 @example("\ud800")
-def test_a_message_is_read_or_refused_by_an_error_that_can_be_sent(text: str | bytes) -> None:
+def test_any_message_is_parsed_or_gets_an_error_that_can_be_sent(text: str | bytes) -> None:
     try:
         message = requests.parse(text)
         if isinstance(message, messages.Subscribe):
             requests.split(message)
     except RequestError as error:
-        said = requests.error_message(error, requests.id_of(text))
-        assert 400 <= json.loads(msgspec.json.encode(said))["status"] < 500
+        reply = requests.error_message(error, requests.id_of(text))
+        assert 400 <= json.loads(msgspec.json.encode(reply))["status"] < 500
 
 
 @given(_messages.map(written), st.integers(0, 400))
-def test_a_message_that_is_cut_is_refused(text: str, at: int) -> None:
-    """At whatever character: none of its beginnings is a message."""
+def test_a_truncated_message_is_refused(text: str, at: int) -> None:
+    """At any character: no beginning of a message is a message."""
     try:
         requests.parse(text[: min(at, len(text) - 1)])
     except RequestError:
@@ -88,8 +88,8 @@ def test_a_message_that_is_cut_is_refused(text: str, at: int) -> None:
 
 
 @given(st.dictionaries(_texts, _any) | _positions | st.dictionaries(_texts, _positions))
-def test_positions_are_read_or_refused(value: dict[str, Any]) -> None:
-    """Of what JSON can hold: halves of characters are refused before."""
+def test_positions_are_parsed_or_refused(value: dict[str, Any]) -> None:
+    """With values that JSON can have: unpaired surrogates are refused before."""
     try:
         found = requests.read_since(msgspec.json.decode(written(value)))
     except msgspec.DecodeError:
@@ -104,8 +104,8 @@ def test_positions_are_read_or_refused(value: dict[str, Any]) -> None:
 
 
 @given(st.lists(_messages.map(written), max_size=12))
-def test_every_message_is_answered_by_one_and_events_go_on(texts: list[str]) -> None:
-    """Also by itself: what one message did must not break the next."""
+def test_every_message_gets_one_reply_and_events_continue(texts: list[str]) -> None:
+    """Also after other messages: none may affect the next."""
     hub = make_hub()
     publish(hub, "robots", 3)
     peer, other = Peer(hub, "p"), Peer(hub, "other")

@@ -1,4 +1,4 @@
-"""What clients say and what they are answered; sessions that are lost and taken up again."""
+"""Clients' messages and the replies; sessions that are resumed after a disconnect."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.messages import Broadcast, Position
-from tests.support.core import SECOND, Peer, make_hub, publish, somebody
+from tests.support.core import SECOND, Peer, make_hub, open_identity, publish
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:
@@ -18,7 +18,7 @@ def offsets(messages: list[dict[str, Any]], channel: str = "robots") -> list[int
     return [m["offset"] for m in messages if m["type"] == "event" and m["channel"] == channel]
 
 
-def test_a_client_is_told_first_who_it_is_and_what_holds_here() -> None:
+def test_the_first_message_is_connected_with_the_limits() -> None:
     peer = Peer(make_hub(), "ann")
     session = peer.connect(user_id="ann")
     [connected] = peer.take()
@@ -31,12 +31,12 @@ def test_a_client_is_told_first_who_it_is_and_what_holds_here() -> None:
     assert connected["limits"] == {"message_bytes_max": 65536, "subscriptions_max": 8}
 
 
-def test_subscribed_names_the_positions_from_which_nothing_is_missed() -> None:
+def test_subscribed_has_the_positions_behind_which_nothing_is_missed() -> None:
     hub = make_hub()
     publish(hub, "robots", 3)
     peer = Peer(hub, "p")
     peer.connect()
-    [subscribed] = peer.say(type="subscribe", channels=["robots", "later"], id=7)
+    [subscribed] = peer.send(type="subscribe", channels=["robots", "later"], id=7)
     publish(hub, "robots")
     publish(hub, "later")
 
@@ -52,7 +52,7 @@ def test_subscribed_names_the_positions_from_which_nothing_is_missed() -> None:
     assert offsets(peer.received, "later") == [1]
 
 
-def test_an_event_reaches_who_follows_it_twice_only_once() -> None:
+def test_an_event_that_two_subscriptions_select_is_delivered_once() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     peer.connect("robots", "*", ">")
@@ -69,7 +69,7 @@ def test_last_starts_with_the_newest_events_held(last: int, expected: list[int])
     publish(hub, "robots", 5)
     peer = Peer(hub, "p")
     peer.connect()
-    got = peer.say(type="subscribe", channels=["robots"], last=last)
+    got = peer.send(type="subscribe", channels=["robots"], last=last)
 
     assert kinds(got) == ["subscribed"] + ["event"] * len(expected)
     assert offsets(got) == expected
@@ -86,7 +86,7 @@ def test_last_starts_with_the_newest_events_held(last: int, expected: list[int])
         ({"epoch": "e1", "offset": 6}, False, (None, 1, "epoch"), [2, 3, 4, 5]),
     ],
 )
-def test_resume_is_all_or_told(
+def test_a_client_that_resumes_gets_every_event_or_a_gap(
     since: dict[str, Any],
     recovered: bool,
     gap: tuple[int | None, int | None, str] | None,
@@ -96,7 +96,7 @@ def test_resume_is_all_or_told(
     publish(hub, "robots", 5)
     peer = Peer(hub, "p")
     peer.connect()
-    got = peer.say(type="subscribe", channels=["robots"], since=since)
+    got = peer.send(type="subscribe", channels=["robots"], since=since)
 
     assert got[0]["recovered"] == {"robots": recovered}
     gaps = [(m["from"], m["to"], m["reason"]) for m in got if m["type"] == "gap"]
@@ -104,13 +104,13 @@ def test_resume_is_all_or_told(
     assert offsets(got) == expected
 
 
-def test_a_wildcard_resumes_each_channel_where_it_was_and_new_ones_at_their_beginning() -> None:
+def test_a_wildcard_resumes_known_channels_at_their_positions_and_new_ones_at_their_start() -> None:
     hub = make_hub()
     publish(hub, "logs.a", 5)
     publish(hub, "logs.b", 2)
     peer = Peer(hub, "p")
     peer.connect()
-    got = peer.say(
+    got = peer.send(
         type="subscribe", channels=["logs.*"], since={"logs.a": {"epoch": "e1", "offset": 4}}
     )
 
@@ -119,26 +119,26 @@ def test_a_wildcard_resumes_each_channel_where_it_was_and_new_ones_at_their_begi
     assert offsets(got, "logs.b") == [1, 2]
 
 
-def test_unsubscribe_names_what_was_really_removed_and_nothing_follows_it() -> None:
+def test_unsubscribed_has_what_was_removed_and_no_event_follows() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     peer.connect("robots", "logs.*")
-    [answer] = peer.say(type="unsubscribe", channels=["robots", "never"], id="x")
+    [reply] = peer.send(type="unsubscribe", channels=["robots", "never"], id="x")
     publish(hub, "robots")
 
-    assert answer["channels"] == ["robots"]
-    assert answer["id"] == "x"
+    assert reply["channels"] == ["robots"]
+    assert reply["id"] == "x"
     assert offsets(peer.received) == []
-    [subscriptions] = peer.say(type="get_subscriptions")
+    [subscriptions] = peer.send(type="get_subscriptions")
     assert subscriptions["channels"] == ["logs.*"]
 
 
-def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
+def test_a_pong_has_positions_so_that_quiet_channels_resume_too() -> None:
     hub = make_hub()
     publish(hub, "robots", 3)
     peer = Peer(hub, "p")
     peer.connect("robots")
-    [pong] = peer.say(type="ping", id=1)
+    [pong] = peer.send(type="ping", id=1)
 
     assert pong["type"] == "pong"
     assert pong["positions"]["robots"] == {"epoch": "e1", "offset": 3}
@@ -187,7 +187,7 @@ def test_a_pong_carries_positions_so_that_quiet_channels_resume_too() -> None:
         ('{"type":"ping","id":[1]}', "invalid_field", None),
     ],
 )
-def test_a_bad_message_is_told_what_is_wrong_and_changes_nothing(
+def test_an_invalid_message_gets_an_error_and_changes_nothing(
     text: str, code: str, id_: int | str | None
 ) -> None:
     hub = make_hub()
@@ -206,7 +206,7 @@ def test_a_bad_message_is_told_what_is_wrong_and_changes_nothing(
     assert offsets(peer.take()) == [1]
 
 
-def test_a_lost_session_comes_back_with_subscriptions_positions_and_waiting_messages() -> None:
+def test_a_resumed_session_has_its_subscriptions_positions_and_personal_messages() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots", user_id="ann")
@@ -214,22 +214,22 @@ def test_a_lost_session_comes_back_with_subscriptions_positions_and_waiting_mess
     positions = session.positions()
     peer.disconnect()
     publish(hub, "robots", 2)
-    tell(hub, user_id="ann")
+    send_broadcast(hub, user_id="ann")
     peer.take()
     peer.connect(session=session.secret, since=positions, now_ns=299 * SECOND)
     connected, subscribed, *events = peer.take()
 
     assert connected["resumed"] is True
     assert connected["user_id"] == "ann"
-    assert connected["session"] != "secret-p-1", "a secret opens its session once"
+    assert connected["session"] != "secret-p-1", "a secret resumes its session once"
     assert subscribed["channels"] == ["robots"]
     assert subscribed["recovered"] == {"$everyone": True, "robots": True}
     assert offsets(events) == [3, 4]
     assert offsets(events, "$personal") == [1]
 
 
-def test_without_positions_a_session_goes_on_from_what_is_known_to_have_arrived() -> None:
-    """Bytes handed to a socket may be lost with it: sent again rather than never."""
+def test_without_positions_a_session_resumes_from_what_was_confirmed() -> None:
+    """Bytes that were written to a socket may be lost with it, so they are sent again."""
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots")
@@ -250,7 +250,7 @@ def test_subscribing_again_confirms_nothing() -> None:
     peer = Peer(hub, "p")
     session = peer.connect("robots")
     publish(hub, "robots", 2)
-    peer.say(type="subscribe", channels=["robots"])
+    peer.send(type="subscribe", channels=["robots"])
     peer.disconnect()
     peer.take()
     peer.connect(session=session.secret)
@@ -258,14 +258,14 @@ def test_subscribing_again_confirms_nothing() -> None:
     assert offsets(peer.take()) == [1, 2]
 
 
-def test_a_channel_left_and_followed_again_is_resumed_from_its_new_beginning() -> None:
+def test_a_channel_that_is_subscribed_to_again_resumes_from_its_new_start() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots")
     publish(hub, "robots", 2)
-    peer.say(type="unsubscribe", channels=["robots"])
+    peer.send(type="unsubscribe", channels=["robots"])
     publish(hub, "robots", 2)
-    peer.say(type="subscribe", channels=["robots"])
+    peer.send(type="subscribe", channels=["robots"])
     publish(hub, "robots", 1)
     peer.disconnect()
     peer.take()
@@ -274,7 +274,7 @@ def test_a_channel_left_and_followed_again_is_resumed_from_its_new_beginning() -
     assert offsets(peer.take()) == [5]
 
 
-def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
+def test_an_expired_session_cannot_be_resumed_and_is_not_kept() -> None:
     hub = make_hub(ttl_seconds=300)
     peer = Peer(hub, "p")
     session = peer.connect("robots", user_id="ann")
@@ -289,7 +289,7 @@ def test_an_expired_session_is_a_stranger_and_nothing_of_it_is_kept() -> None:
     assert hub.store.expired == 1
 
 
-def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
+def test_the_sessions_that_disconnected_last_are_remembered() -> None:
     hub = make_hub()
     lost = []
     for number in range(7):
@@ -301,8 +301,8 @@ def test_as_many_sessions_are_remembered_as_configured_the_last_lost() -> None:
     assert [hub.store.of_client(s.client_id) is not None for s in lost] == [False] * 2 + [True] * 5
 
 
-def tell(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try
-    return hub.broadcast(Broadcast(event=Raw(b'{"hello":1}'), **target), somebody(), now_ns=0)
+def send_broadcast(hub: Any, **target: Any) -> Any:  # Any: whatever a test wants to try
+    return hub.broadcast(Broadcast(event=Raw(b'{"hello":1}'), **target), open_identity(), now_ns=0)
 
 
 def test_a_message_reaches_one_client_one_user_or_everyone() -> None:
@@ -310,10 +310,10 @@ def test_a_message_reaches_one_client_one_user_or_everyone() -> None:
     ann, ben = Peer(hub, "ann"), Peer(hub, "ben")
     session = ann.connect(user_id="u")
     ben.connect(user_id="u")
-    one = tell(hub, client_id=session.client_id)
-    both = tell(hub, user_id="u")
-    everyone = tell(hub, everyone=True)
-    nobody = tell(hub, user_id="other")
+    one = send_broadcast(hub, client_id=session.client_id)
+    both = send_broadcast(hub, user_id="u")
+    everyone = send_broadcast(hub, everyone=True)
+    nobody = send_broadcast(hub, user_id="other")
 
     assert [one.recipients, both.recipients, everyone.recipients, nobody.recipients] == [1, 2, 2, 0]
     assert offsets(ann.received, "$personal") == [1, 2]
@@ -328,7 +328,7 @@ def test_a_lagging_client_gets_its_personal_messages_when_it_reads_on() -> None:
     session = peer.connect("robots")
     peer.writing_paused = True
     for _ in range(3):
-        tell(hub, client_id=session.client_id)
+        send_broadcast(hub, client_id=session.client_id)
         publish(hub, "robots")
     assert offsets(peer.received, "$personal") == []
     peer.read_on()
@@ -337,15 +337,15 @@ def test_a_lagging_client_gets_its_personal_messages_when_it_reads_on() -> None:
     assert offsets(peer.received) == [1, 2, 3]
 
 
-def test_the_connections_channel_tells_who_came_went_and_follows_what() -> None:
+def test_the_connections_channel_reports_connects_disconnects_and_subscriptions() -> None:
     hub = make_hub()
     watcher = Peer(hub, "watcher")
     watcher.connect("connections")
     watcher.take()
     peer = Peer(hub, "p")
     session = peer.connect(user_id="ann")
-    peer.say(type="subscribe", channels=["robots"])
-    peer.say(type="unsubscribe", channels=["robots"])
+    peer.send(type="subscribe", channels=["robots"])
+    peer.send(type="unsubscribe", channels=["robots"])
     peer.disconnect()
     events = watcher.take()
 
@@ -359,8 +359,8 @@ def test_the_connections_channel_tells_who_came_went_and_follows_what() -> None:
     assert [event["data"]["total_connections"] for event in events] == [2, 2, 2, 1]
 
 
-def test_a_loss_on_the_bus_is_told_right_before_the_event_that_showed_it() -> None:
-    """Live, from history, and over REST's bytes: always the same."""
+def test_a_loss_on_the_bus_is_reported_before_the_event_that_shows_it() -> None:
+    """The messages are the same live and from history."""
     hub = make_hub()
     live = Peer(hub, "live")
     live.connect("robots")
@@ -370,21 +370,21 @@ def test_a_loss_on_the_bus_is_told_right_before_the_event_that_showed_it() -> No
         hub.tick([[b"robots", b"1", stamp]], now_ns=0)
     later = Peer(hub, "later")
     later.connect()
-    history = later.say(type="subscribe", channels=["robots"], last=10)[1:]
-    told = live.take()
+    history = later.send(type="subscribe", channels=["robots"], last=10)[1:]
+    received = live.take()
 
-    assert told == history
-    assert [(m["type"], m.get("offset"), m.get("count")) for m in told] == [
+    assert received == history
+    assert [(m["type"], m.get("offset"), m.get("count")) for m in received] == [
         ("event", 1, None),
         ("event", 2, None),
         ("gap", None, 3),
         ("event", 6, None),
     ]
-    assert (told[2]["reason"], told[2]["from"], told[2]["to"]) == ("bus_loss", 3, 5)
+    assert (received[2]["reason"], received[2]["from"], received[2]["to"]) == ("bus_loss", 3, 5)
 
 
-def test_the_address_that_a_client_comes_back_with_delivers_once() -> None:
-    """It names session, channels and positions at once, as it cannot know what still holds."""
+def test_an_address_with_session_channels_and_positions_delivers_once() -> None:
+    """A client that reconnects sends all three, as it does not know whether its session expired."""
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots")
@@ -399,23 +399,23 @@ def test_the_address_that_a_client_comes_back_with_delivers_once() -> None:
     assert [*session.subscriptions] == ["robots", "logs.a"]
 
 
-def test_a_lagging_client_that_asks_for_the_last_few_still_gets_all_it_is_owed() -> None:
+def test_a_lagging_client_that_subscribes_with_last_still_gets_all_events() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     peer.connect("robots")
     peer.writing_paused = True
     publish(hub, "robots", 20)
-    peer.say(type="subscribe", channels=["robots"], last=2)
+    peer.send(type="subscribe", channels=["robots"], last=2)
     peer.read_on()
 
     assert offsets(peer.received) == list(range(1, 21))
 
 
-def test_a_channel_named_over_and_over_costs_no_more_than_once() -> None:
+def test_a_channel_that_is_named_many_times_is_one_subscription() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect()
-    [subscribed] = peer.say(type="subscribe", channels=["robots"] * 1000)
+    [subscribed] = peer.send(type="subscribe", channels=["robots"] * 1000)
 
     assert subscribed["channels"] == ["robots"]
     assert [*session.subscriptions] == ["robots"]

@@ -1,4 +1,4 @@
-"""What a client may follow, from its first message to a change of its rights."""
+"""What a client may subscribe to, from its first message to a change of its permissions."""
 
 from __future__ import annotations
 
@@ -36,58 +36,58 @@ def authenticate(hub: Core, session: Session, identity: Identity) -> None:
     hub.authenticate(session, identity, UNSET, now_ns=0)
 
 
-def test_what_is_not_allowed_is_named_with_the_reason_and_the_rest_is_served() -> None:
+def test_denied_channels_are_listed_with_the_reason_and_the_others_are_served() -> None:
     hub = make_hub()
-    stranger, alice = Peer(hub, "s"), Peer(hub, "a")
-    stranger.connect(identity=NOBODY)
+    anonymous, alice = Peer(hub, "s"), Peer(hub, "a")
+    anonymous.connect(identity=NOBODY)
     alice.connect(identity=user("robots"))
-    [to_stranger] = stranger.say(type="subscribe", channels=["metrics", "robots", "x.>"])
-    [to_alice] = alice.say(type="subscribe", channels=["robots", "logs"])
-    for peer in (stranger, alice):
+    [to_anonymous] = anonymous.send(type="subscribe", channels=["metrics", "robots", "x.>"])
+    [to_alice] = alice.send(type="subscribe", channels=["robots", "logs"])
+    for peer in (anonymous, alice):
         peer.take()
     for name in ("metrics", "robots", "logs", "x.y"):
         publish(hub, name) if name not in {"logs"} else None
 
-    assert ["metrics"] == to_stranger["channels"]
+    assert ["metrics"] == to_anonymous["channels"]
     assert [("robots", "unauthorized"), ("x.>", "unauthorized")] == [
-        (one["channel"], one["code"]) for one in to_stranger["denied"]
+        (one["channel"], one["code"]) for one in to_anonymous["denied"]
     ]
     assert [("logs", "forbidden")] == [(o["channel"], o["code"]) for o in to_alice["denied"]]
-    assert {"metrics"} == set(to_stranger["positions"])
-    assert ["metrics"] == channels(stranger.take())
+    assert {"metrics"} == set(to_anonymous["positions"])
+    assert ["metrics"] == channels(anonymous.take())
     assert ["robots"] == channels(alice.take())
 
 
-def test_a_wildcard_sees_what_is_allowed_also_of_channels_that_open_later() -> None:
+def test_a_wildcard_gets_only_granted_channels_also_of_those_that_open_later() -> None:
     hub = make_hub()
     publish(hub, "app.a")
     publish(hub, "secret.a")
     peer = Peer(hub, "p")
     peer.connect(identity=user("app.*", "pub"))
-    told, *_ = peer.say(type="subscribe", channels=[">"], last=10)
+    replies, *_ = peer.send(type="subscribe", channels=[">"], last=10)
     publish(hub, "app.b")
     publish(hub, "secret.b")
     publish(hub, "pub")
 
-    assert {"app.a"} == set(told["positions"]) - {"metrics", "status", "connections"}
+    assert {"app.a"} == set(replies["positions"]) - {"metrics", "status", "connections"}
     assert ["app.a", "app.b", "pub"] == channels(peer.take())
 
 
-def test_a_position_opens_no_channel() -> None:
+def test_a_position_does_not_grant_a_channel() -> None:
     hub = make_hub()
     publish(hub, "secret", 3)
     peer = Peer(hub, "p")
     peer.connect(identity=user("app.*"))
     since = {"secret": {"epoch": hub.logs.by_name["secret"].position.epoch, "offset": 0}}
     peer.take()
-    peer.say(type="subscribe", channels=[">"], since=since)
-    peer.say(type="subscribe", channels=[{"channel": "secret", "last": 3}])
+    peer.send(type="subscribe", channels=[">"], since=since)
+    peer.send(type="subscribe", channels=[{"channel": "secret", "last": 3}])
 
     assert [] == channels(peer.received)
     assert all("secret" not in one.get("positions", {}) for one in peer.received)
 
 
-def test_clients_with_the_same_wildcard_and_other_rights_share_no_bytes() -> None:
+def test_clients_with_different_grants_for_one_wildcard_share_no_bytes() -> None:
     hub = make_hub()
     peers = {name: Peer(hub, name) for name in ("a", "b", "all")}
     peers["a"].connect(">", identity=user("x.a"))
@@ -103,29 +103,29 @@ def test_clients_with_the_same_wildcard_and_other_rights_share_no_bytes() -> Non
     assert ["x.a", "x.a", "x.b"] == channels(peers["all"].take())
 
 
-def test_rights_that_are_gained_show_from_then_on_and_those_lost_do_so_no_more() -> None:
+def test_a_new_token_adds_and_removes_channels_of_a_wildcard() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("x.>", "y", identity=user("x.a", "y"))
     publish(hub, "x.b")
     peer.take()
     authenticate(hub, session, user("x.b"))
-    told = peer.take()
+    replies = peer.take()
     publish(hub, "x.a")
     publish(hub, "x.b")
     publish(hub, "y")
     epoch = hub.logs.by_name["x.b"].position.epoch
 
-    assert ["authenticated", "unsubscribed", "subscribed"] == kinds(told)
-    assert ["y"] == told[1]["channels"]
-    assert ["forbidden"] == [one["code"] for one in told[1]["denied"]]
-    assert ["x.>"] == told[2]["channels"]
-    assert {"x.b": {"epoch": epoch, "offset": 1}} == told[2]["positions"]
+    assert ["authenticated", "unsubscribed", "subscribed"] == kinds(replies)
+    assert ["y"] == replies[1]["channels"]
+    assert ["forbidden"] == [one["code"] for one in replies[1]["denied"]]
+    assert ["x.>"] == replies[2]["channels"]
+    assert {"x.b": {"epoch": epoch, "offset": 1}} == replies[2]["positions"]
     assert ["x.b"] == channels(peer.take())
-    assert ["x.>"] == peer.say(type="get_subscriptions")[0]["channels"]
+    assert ["x.>"] == peer.send(type="get_subscriptions")[0]["channels"]
 
 
-def test_a_lagging_client_whose_rights_are_gone_gets_nothing_more_of_the_channel() -> None:
+def test_a_lagging_client_gets_nothing_more_of_a_denied_channel() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("x", "y", identity=user("x", "y"))
@@ -139,7 +139,7 @@ def test_a_lagging_client_whose_rights_are_gone_gets_nothing_more_of_the_channel
     assert {"y"} == set(channels(peer.take()))
 
 
-def test_a_stranger_becomes_a_user_and_a_user_no_other_one() -> None:
+def test_an_anonymous_client_may_become_a_user_but_a_user_not_another_one() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("metrics", identity=NOBODY)
@@ -150,11 +150,11 @@ def test_a_stranger_becomes_a_user_and_a_user_no_other_one() -> None:
 
     assert [session] == reached
     assert "alice" == session.user_id
-    assert ["metrics"] == peer.say(type="get_subscriptions")[0]["channels"]
+    assert ["metrics"] == peer.send(type="get_subscriptions")[0]["channels"]
 
 
 @pytest.mark.parametrize("who", [NOBODY, user(">", name="mallory")], ids=["nobody", "another"])
-def test_a_users_session_is_no_other_ones_whatever_secret_it_has(who: Identity) -> None:
+def test_another_user_cannot_resume_a_session_even_with_its_secret(who: Identity) -> None:
     hub = make_hub()
     alice, mallory = Peer(hub, "a"), Peer(hub, "m")
     session = alice.connect("x", identity=user("x"))
@@ -166,10 +166,10 @@ def test_a_users_session_is_no_other_ones_whatever_secret_it_has(who: Identity) 
 
     assert not any(one["resumed"] for one in mallory.received if one["type"] == "connected")
     assert held is session
-    assert [] == mallory.say(type="get_subscriptions")[0]["channels"]
+    assert [] == mallory.send(type="get_subscriptions")[0]["channels"]
 
 
-def test_who_comes_back_has_the_rights_of_today() -> None:
+def test_a_resumed_session_has_the_permissions_of_the_new_token() -> None:
     hub = make_hub()
     publish(hub, "x")
     publish(hub, "y")
@@ -192,7 +192,7 @@ def test_who_comes_back_has_the_rights_of_today() -> None:
     assert ["y"] == channels(events)
 
 
-def test_a_broadcast_needs_the_right_to() -> None:
+def test_a_broadcast_needs_permission_to_publish() -> None:
     from msgspec import Raw
 
     from gateway.core.protocol.messages import Broadcast

@@ -17,7 +17,7 @@ from gateway.web import admission
 from gateway.web.access import AccessPolicy
 from gateway.web.endpoints import rest
 from gateway.web.endpoints.sse import EventStream, read_event_id
-from tests.support.core import somebody
+from tests.support.core import open_identity
 
 
 _texts = st.text(st.characters(exclude_categories=[]), max_size=30)
@@ -42,7 +42,7 @@ _queries = st.dictionaries(
 @given(_queries)
 def test_the_query_of_a_connect_is_read_or_refused(query: dict[str, str]) -> None:
     try:
-        connect_request = admission.read_connect_request(query, somebody())
+        connect_request = admission.read_connect_request(query, open_identity())
     except RequestError:
         return
     assert connect_request.last is None or connect_request.last >= 0
