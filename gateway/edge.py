@@ -11,6 +11,7 @@ from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
+from gateway.logs import Throttle, logger
 from gateway.metrics import Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import admission, app
@@ -22,6 +23,8 @@ from gateway.web.sockets.tls import Certificate
 from gateway.wiring import build_policy
 from gateway.write_scheduler import WriteScheduler
 
+
+log = logger("gateway")
 
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
@@ -75,6 +78,8 @@ class Edge:
             self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )
         self._loop = asyncio.get_running_loop()
+        self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
+        hub.fanout.on_failure = self._on_fanout_failure
         self._tasks = Tasks()
         self._listener: Listener | None = None
 
@@ -124,6 +129,11 @@ class Edge:
             self._listener.close()
         await self.runner.cleanup()
         self.context.socket_writers.close()
+
+    def _on_fanout_failure(self, error: Exception) -> None:
+        suppressed = self._failures_throttle.allow(type(error).__name__, now=self._loop.time())
+        if suppressed is not None:
+            log.error("fanout_failed", exc_info=error, suppressed=suppressed)
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

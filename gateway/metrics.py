@@ -81,6 +81,7 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
     "writes_total": ("Writes to clients; one write may hold many events.", (), None),
     "events_conflated_total": ("Events replaced by newer ones, by a client's rate.", (), None),
     "filter_errors_total": ("Events that a client's filter could not be evaluated on.", (), None),
+    "readers_failed_total": ("Clients closed with 1011 as their events failed.", (), None),
     "events_lost_total": ("Events that a gap reported to a client as missed.", ("reason",), None),
     "clients_lagged_total": ("How often a client fell behind.", (), None),
     "batch_events": ("Events in one batch read from the bus.", (), _SIZES),
@@ -271,6 +272,7 @@ class Metrics:
         counters["clients_lagged_total"].inc(tally.lagged)
         counters["events_conflated_total"].inc(tally.conflated)
         counters["filter_errors_total"].inc(tally.filter_errors)
+        counters["readers_failed_total"].inc(tally.failed)
         if tally.evicted:
             counters["events_lost_total"].labels("evicted").inc(tally.evicted)
 

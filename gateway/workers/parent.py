@@ -31,12 +31,17 @@ class ParentClient:
 
         def on_answer(answer: messages.AnswerToWorker | None) -> None:
             # At once: what the parent sends to this client next may be in the same segment.
-            if isinstance(answer, messages.Admitted):
-                self._connect(connection, request, answer)
-            elif isinstance(answer, messages.Refused):
-                connection.spread_seconds = answer.spread_seconds
-                admission.refuse(self._context, connection, answer.code)
-            done.set()
+            try:
+                if isinstance(answer, messages.Admitted):
+                    self._connect(connection, request, answer)
+                elif isinstance(answer, messages.Refused):
+                    connection.spread_seconds = answer.spread_seconds
+                    admission.refuse(self._context, connection, answer.code)
+            except Exception:
+                connection.close(CloseCode.INTERNAL)
+                raise
+            finally:
+                done.set()
 
         self.requests.send(
             lambda number: messages.Admit(

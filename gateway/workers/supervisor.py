@@ -24,6 +24,7 @@ from msgspec import Struct
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
+from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.session import Session
@@ -286,19 +287,29 @@ class Supervisor:
 
     def _on_messages(self, child: Child, received: list[messages.ToParent]) -> None:
         for message in received:
-            match message:
-                case messages.Ready():
-                    self._on_ready(child)
-                case messages.Admit():
-                    self._clients.admit(child, message)
-                case messages.Identify():
-                    self._clients.identify(child, message)
-                case messages.Changed():
-                    self._clients.on_changed(child, message)
-                case messages.Confirmed():
-                    self._clients.on_confirmed(child, message)
-                case messages.Released() | messages.Reported() | messages.Drained():
-                    child.requests.on_answer(message)
+            try:
+                self._handle(child, message)
+            except Exception:  # one client's failure must not cost the worker's others theirs
+                log.exception("process_message_failed", message_type=type(message).__name__)
+                if isinstance(message, messages.Admit):
+                    child.pipe.send(messages.Refused(message.number, CloseCode.INTERNAL, 0.0))
+                elif isinstance(message, messages.Identify):
+                    child.pipe.send(messages.Identified(message.number, allowed=False))
+
+    def _handle(self, child: Child, message: messages.ToParent) -> None:
+        match message:
+            case messages.Ready():
+                self._on_ready(child)
+            case messages.Admit():
+                self._clients.admit(child, message)
+            case messages.Identify():
+                self._clients.identify(child, message)
+            case messages.Changed():
+                self._clients.on_changed(child, message)
+            case messages.Confirmed():
+                self._clients.on_confirmed(child, message)
+            case messages.Released() | messages.Reported() | messages.Drained():
+                child.requests.on_answer(message)
 
     def _on_ready(self, child: Child) -> None:
         child.ready = True

@@ -28,6 +28,8 @@ log = logs.logger("gateway.workers")
 
 _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
+_REPLICATION = messages.Log | messages.Filled | messages.Evict
+"""Messages that a worker cannot go on without; the failure of another one is its client's alone."""
 
 
 class Worker:
@@ -109,7 +111,12 @@ class Worker:
                 continue
             self._append(entries, epochs)
             entries, epochs = [], {}
-            self._handle(message)
+            try:
+                self._handle(message)
+            except Exception:
+                if isinstance(message, _REPLICATION):
+                    raise  # the two processes' logs could differ from now on
+                log.exception("process_message_failed", message_type=type(message).__name__)
         self._append(entries, epochs)
 
     def _append(self, entries: list[Entry], epochs: dict[str, EpochTable]) -> None:

@@ -79,13 +79,15 @@ class Reader:
     Unless it is live, `cursors` holds the place reached in each channel. A channel missing there
     has opened since, so the reader gets it from its beginning. In `latest_only` stand channels of
     which it gets the current values first, and the place up to which. It is `full` while its
-    socket's buffer is above its mark. `on_lag` is called when it begins to lag.
+    socket's buffer is above its mark. `on_lag` is called when it begins to lag, `on_failure` when it
+    was removed because what it is owed could not be read: its client can resume.
     """
 
     __slots__ = (
         "cursors",
         "full",
         "latest_only",
+        "on_failure",
         "on_lag",
         "personal",
         "served",
@@ -99,10 +101,12 @@ class Reader:
         *,
         writer: Writer,
         on_lag: Callable[[], object],
+        on_failure: Callable[[], object] = lambda: None,
         personal: ChannelLog | None = None,
     ) -> None:
         self.writer = writer
         self.on_lag = on_lag
+        self.on_failure = on_failure
         self.personal = personal
         self.full = False
         self.state = ReaderState.DETACHED

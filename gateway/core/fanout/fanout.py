@@ -61,6 +61,7 @@ class Tally:
     lagged: int = 0
     conflated: int = 0
     filter_errors: int = 0
+    failed: int = 0
 
 
 Parts = dict[tuple[str, Filters, Cursor], Part]
@@ -72,7 +73,8 @@ class Fanout:
 
     `make_writer` makes a cohort's writer. `on_pending` is called when there is something to `write`,
     which may be done at once or later, and `on_held_back` when something is held back until a time:
-    see `due_ns` and `flush`.
+    see `due_ns` and `flush`. `on_failure` is called with an error that cost one view or one reader what
+    it is owed: these readers are removed, and nobody else notices.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
@@ -86,6 +88,7 @@ class Fanout:
         self.make_writer: Callable[[], CohortWriter] = SequentialWriter
         self.on_pending: Callable[[], object] = self.write
         self.on_held_back: Callable[[], object] = lambda: None
+        self.on_failure: Callable[[Exception], object] = lambda error: None
         self._logs = logs
         self._cohorts: dict[View, Cohort] = {}
         self._holding: set[Cohort] = set()
@@ -131,14 +134,17 @@ class Fanout:
         selection = Selection(entries, self._logs)
         parts: Parts = {}
         for cohort in list(self._cohorts.values()):
-            seen = cohort.sees(selection.channels)
-            if seen and cohort.has_rates:
-                at_once = self._hold_back(cohort, seen, selection)
-                if at_once:
-                    self._write(cohort, *selection.joined(at_once), before=selection.starts)
-                self._flush(cohort, parts, now_ns=now_ns)
-            elif seen:
-                self._write(cohort, *selection.joined(seen), before=selection.starts)
+            try:
+                seen = cohort.sees(selection.channels)
+                if seen and cohort.has_rates:
+                    at_once = self._hold_back(cohort, seen, selection)
+                    if at_once:
+                        self._write(cohort, *selection.joined(at_once), before=selection.starts)
+                    self._flush(cohort, parts, now_ns=now_ns)
+                elif seen:
+                    self._write(cohort, *selection.joined(seen), before=selection.starts)
+            except Exception as error:  # one view's failure must not cost the others their batch
+                self._fail(cohort.members, error)
         self.tally.filter_errors += selection.errors
         for reader in list(self.waiting):
             self._read_on(reader)
@@ -159,7 +165,10 @@ class Fanout:
         """Write what was held back and is due."""
         parts: Parts = {}
         for cohort in list(self._holding):
-            self._flush(cohort, parts, now_ns=now_ns)
+            try:
+                self._flush(cohort, parts, now_ns=now_ns)
+            except Exception as error:
+                self._fail(cohort.members, error)
 
     def _flush(self, cohort: Cohort, parts: Parts, *, now_ns: int) -> None:
         """Write to a cohort what it holds back and is due: read from the logs, up to what is pending."""
@@ -257,6 +266,14 @@ class Fanout:
         reader.latest_only = {name: limit for name, limit in limits.items() if name in wanted}
         self._read_on(reader)
 
+    def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
+        """Remove readers that cannot get what they are owed; their clients may resume from it."""
+        for reader in list(readers):
+            self.remove(reader)
+            self.tally.failed += 1
+            reader.on_failure()
+        self.on_failure(error)
+
     def _read_on(self, reader: Reader) -> None:
         """Write what a reader is owed now; it lags if it cannot have all of it."""
         if not self.catch_up(reader) and reader.state is not ReaderState.LAGGING:
@@ -291,6 +308,13 @@ class Fanout:
 
         Returns True once it has all there is; if False, call again when its socket has drained.
         """
+        try:
+            return self._catch_up(reader, bytes_max)
+        except Exception as error:  # it reads for others, too: those that wait with it
+            self._fail([reader], error)
+            return True
+
+    def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
         while not reader.full:
             data, count = self.read(reader, bytes_max=bytes_max)
             if not data:

@@ -20,7 +20,7 @@ Filters = tuple[Filter, ...]
 NumberedEntry = tuple[int, Entry]
 """An entry and its number in the batch; entries of several channels sort by it as they came."""
 
-_decode = msgspec.json.Decoder(dict[str, object]).decode
+_decoder = msgspec.json.Decoder(dict[str, object])
 _number = itemgetter(0)
 
 
@@ -50,12 +50,22 @@ class Matches:
         judged = self._judged.get(filter_)
         if judged is None:
             if self._events is None:
-                self._events = [_decode(e.json) if e.is_event else None for e in self._entries]
+                self._events = [_members(e) if e.is_event else None for e in self._entries]
             matches, before = filter_.matches, filter_.errors
             judged = [event is None or matches(event) for event in self._events]
             self._judged[filter_] = judged
             self.errors += filter_.errors - before
         return judged
+
+
+def _members(entry: Entry) -> dict[str, object]:
+    """Return an event's members; none if it cannot be decoded, so that no filter can decide on it."""
+    try:
+        return _decoder.decode(entry.json)
+    except (
+        msgspec.DecodeError
+    ):  # ingest lets no such event pass; it must not cost the others theirs
+        return {}
 
 
 class Selection:

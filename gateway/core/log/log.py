@@ -259,7 +259,12 @@ class ChannelLog:
 
     def _key(self, event: Event) -> str:
         """Return an event's key as JSON; empty if it has none."""
-        value = _decode(b"{%b}" % event.fields)
+        try:
+            value = _decode(b"{%b}" % event.fields)
+        except (
+            msgspec.DecodeError
+        ):  # ingest lets no such event pass; it must not cost others theirs
+            return ""
         for name in self.retention.key:
             if not isinstance(value, dict) or name not in value:
                 return ""

@@ -16,6 +16,7 @@ from gateway.core.log.epochs import Cursor
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE
+from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange, timestamp
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
@@ -71,15 +72,21 @@ class Hub:
         A session that is still attached must be disconnected first: see `attached`.
         """
         session, resumed = self.admit(request, now_ns=now_ns)
-        reader = make_reader()
-        session.reader = reader
-        session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
-        session.attach(reader, since=request.since, now_ns=now_ns)
-        self.report(session, ClientChange("client.connected"), now_ns=now_ns)
-        new = [name for name in request.channels if name not in session.subscriptions]
-        if new:
-            changed = session.open(replace(request, channels=new).subscribe, now_ns=now_ns)
-            self.report_subscriptions(session, changed, now_ns=now_ns)
+        try:
+            reader = make_reader()
+            session.reader = reader
+            session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
+            session.attach(reader, since=request.since, now_ns=now_ns)
+            self.report(session, ClientChange("client.connected"), now_ns=now_ns)
+            new = [name for name in request.channels if name not in session.subscriptions]
+            if new:
+                changed = session.open(replace(request, channels=new).subscribe, now_ns=now_ns)
+                self.report_subscriptions(session, changed, now_ns=now_ns)
+        except BaseException:
+            # Nothing may stay behind, and a session that fails is not to fail again.
+            code = CloseCode.INTERNAL
+            self.disconnect(session, code=code, seconds=0.0, now_ns=now_ns, remember=False)
+            raise
         return session
 
     def admit(self, request: ConnectRequest, *, now_ns: int) -> tuple[Session, bool]:

@@ -19,12 +19,15 @@ What each event does:
                        but CLOSED with a `Format`,                                       -> CLOSED
                        as aiohttp ends its answer
     close frame        answered; -> CLOSED         ends `serve`                as before as OPEN, unanswered
-    other message      handled                     dropped                     dropped   handled: it was
-                                                                                         sent before the end
+    pong               handled                     dropped                     dropped   handled: it confirms
+                                                                                         what was received
+    other message      handled                     dropped                     dropped   dropped: it has no
+                                                                                         reader to answer with
     violation          `close` with its code       nothing                     nothing   as `close`
     socket lost        -> LOST                     -> CLOSED                   -         -
     CLOSE_SECONDS      -                           socket aborted              -         -
     buffer full        the reader lags; messages are not handled until the socket is writable again
+    reader failed      `close` with 1011                                                 nothing
 """
 
 import asyncio
@@ -213,7 +216,7 @@ class Connection:
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
         writer = self._writer if self._encode is None else self
-        self._reader = Reader(writer=writer, on_lag=self._on_lag)
+        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure)
         if self._protocol.writing_paused:
             self._on_buffer_full()
         return self._reader
@@ -290,7 +293,8 @@ class Connection:
                 if message.opcode is Opcode.CLOSE:
                     self._answer_close(message.close_code)
                     return
-                if self._state not in _UNCLOSED:
+                answers_ping = self._state is State.LOST and message.opcode is Opcode.PONG
+                if self._state not in _ACTIVE and not answers_ping:
                     continue
                 token = self._handle(message, now_ns())
                 if token is not None:
@@ -359,6 +363,10 @@ class Connection:
 
     def _on_lag(self) -> None:
         self._heartbeat.mark_stalled(self, now=self._loop.time())
+
+    def _on_failure(self) -> None:
+        self._reader = None  # the fan-out has removed it
+        self.close(CloseCode.INTERNAL)
 
     def _on_buffer_full(self) -> None:
         if self._reader is not None:

@@ -1,0 +1,117 @@
+"""What fails costs the one whom it concerns, and nobody else an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.core.fanout.cohorts import Reader, ReaderState
+from gateway.core.fanout.filters import Filter
+from gateway.core.fanout.views import Subscription
+from gateway.core.protocol.errors import CloseCode
+from gateway.core.sessions.requests import ConnectRequest
+from tests.support.core import Core, Peer, make_hub, publish, somebody
+
+
+class BugError(Exception):
+    """What no part of the gateway expects."""
+
+
+def fail(event: Mapping[str, object]) -> bool:
+    raise BugError
+
+
+class Broken(Peer):
+    """A peer whose view fails with every event."""
+
+    def __init__(self, hub: Core, *, rate: float | None = None) -> None:
+        super().__init__(hub, "broken")
+        self.failed = 0
+        session = self.connect()
+        view = frozenset({Subscription("robots", Filter("a bug", fail), rate)})
+        assert session.reader is not None
+        self.reader: Reader = session.reader
+        self.reader.on_failure = self._count
+        hub.fanout.subscribe(self.reader, view, {})
+
+    def _count(self) -> None:
+        self.failed += 1
+
+
+@pytest.mark.parametrize("rate", [None, 1.0])
+def test_a_view_that_fails_costs_its_readers_their_connection_and_others_nothing(
+    rate: float | None,
+) -> None:
+    hub = make_hub()
+    errors: list[Exception] = []
+    hub.fanout.on_failure = errors.append
+    witnesses = [Peer(hub, "first"), Peer(hub, "last")]
+    witnesses[0].connect("robots")
+    broken = Broken(hub, rate=rate)
+    witnesses[1].connect("robots", "logs.a")
+    publish(hub, "robots", 3)
+    publish(hub, "robots", 2)
+
+    assert (broken.failed, broken.reader.state) == (1, ReaderState.DETACHED)
+    assert [type(error) for error in errors] == [BugError]
+    assert hub.fanout.take_tally().failed == 1
+    for witness in witnesses:
+        assert [m["offset"] for m in witness.take() if m["type"] == "event"] == [1, 2, 3, 4, 5]
+
+
+def test_a_reader_that_fails_as_it_catches_up_costs_others_nothing() -> None:
+    hub = make_hub()
+    witness = Peer(hub, "witness")
+    witness.connect("robots")
+    broken = Broken(hub)
+    broken.writing_paused = True
+    hub.fanout.flush_reader(broken.reader)
+    publish(hub, "logs.a", 1)
+    publish(hub, "robots", 1)
+
+    assert broken.failed == 1
+    assert [m["offset"] for m in witness.take() if m["type"] == "event"] == [1]
+
+
+def no_reader() -> Reader:
+    raise BugError
+
+
+def test_a_client_that_fails_to_connect_leaves_nothing_behind() -> None:
+    hub = make_hub()
+    request = ConnectRequest(client_id="c", secret="s", identity=somebody("ada"))
+    for _ in range(3):
+        with pytest.raises(BugError):
+            hub.connect(request, no_reader, now_ns=0)
+
+    assert not hub.sessions
+    assert hub.store.of_client("c") is None
+    assert hub.clients_of("ada") == 0
+
+
+def test_a_session_that_failed_does_not_fail_its_client_again() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    secret = peer.connect("robots").secret
+    peer.disconnect()
+    request = ConnectRequest(client_id="c", secret="new", identity=somebody(), session=secret)
+    with pytest.raises(BugError):
+        hub.connect(request, no_reader, now_ns=0)
+    peer.take()
+    peer.connect(session="new")
+
+    assert peer.take()[0]["resumed"] is False
+    assert hub.store.of_client("c") is None
+
+
+def test_the_connection_of_a_client_that_failed_is_reported_as_ended() -> None:
+    hub = make_hub()
+    witness = Peer(hub, "witness")
+    witness.connect("connections")
+    with pytest.raises(BugError):
+        hub.connect(ConnectRequest("c", "s", somebody()), no_reader, now_ns=0)
+    last = witness.take()[-1]
+
+    assert last["event_type"] == "client.disconnected"
+    assert last["data"]["code"] == CloseCode.INTERNAL
