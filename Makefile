@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript lint format types models audit picture lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript lint format types models audit picture graph trace lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -76,6 +76,12 @@ audit: .venv/dev ## check the licences and known vulnerabilities of the dependen
 
 picture: .venv/dev ## record docs/demo.svg from a run of the demo
 	@$(BIN)/python ops/picture.py
+
+graph: ## draw docs/imports.svg: which folders of gateway/ import which
+	@$(PYTHON) ops/graph.py
+
+trace: .venv/dev ## print which files of gateway/ an event, a subscribe and a resume run through
+	@$(BIN)/python ops/trace.py
 
 lock: ## write the lock files (UPGRADE=1 for the newest versions)
 	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)

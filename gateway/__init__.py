@@ -1,12 +1,12 @@
 """NeuroGraph gateway: events from a ZeroMQ bus to WebSocket clients.
 
-The way of an event, and where to read about each step:
+An event crosses the packages in this order:
 
-    bus       receives what publishers send, drains all that is there
-    core      ingest validates it, log numbers it, fanout joins it per cohort, session speaks to clients
-    engine    the seam between ingest and fan-out: append, read, follow
-    web       WebSocket and HTTP; one write per client and tick
-    service   the only place where these meet
+    bus            reads what publishers send
+    core/ingest    validates it, and puts each publisher's messages in order
+    core/log       numbers it and encodes it once
+    core/fanout    joins it with others for all readers of the same view
+    web/sockets    writes it to clients, many with one system call
 
 Every reader is a cursor into a channel's log; see docs/architecture.md.
 """

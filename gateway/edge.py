@@ -73,7 +73,7 @@ class Edge:
             verifier=self.verifier,
             refilling=refilling,
         )
-        self.application = app.build(self.context, forward=proxy)
+        self.application = app.build(self.context, proxy=proxy)
         self.runner = web.AppRunner(
             self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
         )

@@ -396,7 +396,7 @@ class _Sampled(Collector):
             "bus_streams_recovering": {"": recovery.recovering},
             "bus_messages_held": {"": recovery.held},
             "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
-            "bus_streams_started_total": {"": streams.begun},
+            "bus_streams_started_total": {"": streams.started},
             "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
 

@@ -265,7 +265,7 @@ class Service:
         interest = self._interest
         if not interest.everything:
             interest.watch(self.hub.patterns(), now_ns=now_ns)
-            if interest.expire(now_ns=now_ns):
+            if interest.drop_idle(now_ns=now_ns):
                 self._subscribe()
                 self.pipeline.ingest.recovery.pause_unwatched()
 
@@ -300,7 +300,7 @@ class Service:
         self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
             self._supervisor.tick(now_ns)
-        self.hub.store.expire(now_ns=now_ns)
+        self.hub.store.forget_expired(now_ns=now_ns)
         self._after(self.pipeline.expire(now_ns=now_ns), now_ns)
 
 

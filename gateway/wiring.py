@@ -41,7 +41,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         interest=Interest(
             everything=not config.history.on_demand,
             always=[name for name, own in config.channels.items() if not own.on_demand],
-            linger_ns=round(config.bus.on_demand_idle_seconds * 1e9),
+            idle_ns=round(config.bus.on_demand_idle_seconds * 1e9),
         ),
     )
     ingest = Ingest(

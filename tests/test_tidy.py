@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -186,6 +188,114 @@ def test_the_gateway_and_the_packages_beside_it_do_not_import_each_other() -> No
     assert {(publish, check), (publish, f"{check}.EventCheck")} == crossing
 
 
+GONE = {
+    "access": "door knock knocks",
+    "admission, or connect request": "arrival arrivals arrive arrives",
+    "welcome": "greet greets greeting greetings",
+    "slot": "seat seats",
+    "session store": "mailbox mailboxes",
+    "heartbeat": "pulse",
+    "token deadline": "terms",
+    "write scheduler, batching or conflation": "pace pacer",
+    "recovery, or repair": "joiner joining gate gates",
+    "lost, or missing range": "owed",
+    "receive queue, or parser": "inbox inbound",
+    "permissions": "rights",
+    "rate limit": "quota quotas allowance allowances",
+    "supervisor": "crew",
+    "parent client": "lobby",
+    "clients": "register",
+    "messages, or pipe": "wire",
+    "proxy": "forward forwards",
+    "metrics sum": "totals",
+    "channel view": "lens lenses sight sights",
+    "selection, or matches": "sieve sieves verdict verdicts",
+    "latest only": "brief",
+    "flush": "hurry",
+    "detached": "apart",
+    "remote, or reported": "told",
+    "session state": "portable",
+    "subscription starts": "plan plans",
+    "conflated": "left_out",
+    "writer": "way ways",
+    "epoch, or incarnation": "life lives",
+    "last_disconnect": "last_end",
+    "connection_count": "connects",
+}
+"""Names that were replaced, each by the word of docs/glossary.md or of its area."""
+
+OTHERS = {
+    "register": "of atexit, selectors, pollers and prometheus_client",
+    "SCM_RIGHTS": "of the kernel",
+}
+"""Names in other people's interfaces."""
+
+IDENTIFIERS = {
+    ".py": None,
+    **dict.fromkeys((".ts", ".js", ".mjs", ".c", ".h", ".rs"), r"//[^\n]*|/\*.*?\*/"),
+}
+"""The languages whose identifiers are looked at, and what a comment looks like in them."""
+
+
+def words(identifier: str) -> str:
+    """An identifier's words, each between underscores: `_left_out_` for `leftOut`."""
+    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", identifier).lower()
+    return f"_{parts.strip('_')}_"
+
+
+def identifiers(path: Path) -> set[str]:
+    """The names in a source, and that of the file; a test's name is a sentence, and left out."""
+    comments = IDENTIFIERS[path.suffix]
+    text = path.read_text()
+    if comments is None:
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        found = {token.string for token in tokens if token.type == tokenize.NAME}
+    else:
+        strings = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
+        code = re.sub(f"{comments}|{strings}", " ", text, flags=re.DOTALL)
+        found = set(re.findall(r"[A-Za-z_]\w*", code))
+    return {name for name in {*found, path.stem} if not name.startswith("test_")}
+
+
+def sources() -> list[Path]:
+    """All sources of the gateway, the clients and the publishers, as git would keep them."""
+    made = {"node_modules", "dist", "build", "target"}
+    return [
+        path
+        for folder in ("gateway", "clients", "publishers")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in IDENTIFIERS and path.is_file() and not made & set(path.parts)
+    ]
+
+
+def gone(names: set[str]) -> dict[str, str]:
+    """Those of some names that use a word that was replaced, each with the word instead."""
+    return {
+        name: instead
+        for name in sorted(names - OTHERS.keys())
+        for instead, old in GONE.items()
+        if any(f"_{word}_" in words(name) for word in old.split())
+    }
+
+
+def test_names_that_were_replaced_are_gone() -> None:
+    found = {str(path.relative_to(ROOT)): gone(identifiers(path)) for path in sources()}
+
+    assert {} == {path: names for path, names in found.items() if names}
+
+
+def test_the_glossary_is_short_and_has_no_name_that_is_gone() -> None:
+    text = (ROOT / "docs/glossary.md").read_text()
+    defined = re.findall(r"^\| (?!word \|)([a-z ]+) \| ([A-Z].*\.) \|$", text, re.MULTILINE)
+
+    assert 0 < len(defined) <= 40
+    assert len(re.findall(r"^\| [a-z]", text, re.MULTILINE)) == len(defined) + text.count(
+        "| word |"
+    )
+    assert {} == gone({word.replace(" ", "_") for word, _ in defined})
+    assert [] == [word for word, meaning in defined if meaning.count(". ")], "one sentence each"
+
+
 def declared(requirements: list[str]) -> set[str]:
     """The names of the packages in a list of requirements."""
     return {canonicalize_name(Requirement(one).name) for one in requirements}
@@ -224,6 +334,8 @@ def test_the_checks_find_what_they_look_for() -> None:
     assert asynchronous("async def x(): ...")
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert {"_left_out_", "_told_"} == {words("leftOut"), words("_told")}
+    assert {"newLife": "epoch, or incarnation"} == gone({"newLife", "lifetime", "register"})
     assert list(log_messages("log.info('a'); audit.log(1, 'b'); log.error(x)")) == ["a", "b", ""]
 
 

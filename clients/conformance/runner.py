@@ -84,7 +84,7 @@ class Driver:
         async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
             return await self._process.wait()
 
-    async def arrival(self) -> None:
+    async def something_new(self) -> None:
         """Wait until something was told.
 
         Raises:
@@ -327,14 +327,14 @@ class Expectations:
         items = self._driver.items[wanted["name"], wanted["channel"]]
         while True:
             while not items:
-                await self._driver.arrival()
+                await self._driver.something_new()
             item = items.popleft()
             if item.get("reason") not in _ASKED_FOR:
                 return item
 
     async def _state(self) -> str:
         while not self._driver.states:
-            await self._driver.arrival()
+            await self._driver.something_new()
         return self._driver.states.popleft()
 
     async def _other(self, kind: str, wanted: Message) -> None:
@@ -343,7 +343,7 @@ class Expectations:
                 if seen["saw"] == kind and wanted.items() <= seen.items():
                     self._driver.others.remove(seen)
                     return
-            await self._driver.arrival()
+            await self._driver.something_new()
 
 
 def _compare(item: Message, wanted: Message) -> None:

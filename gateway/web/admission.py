@@ -248,7 +248,7 @@ def read_connect_request(query: Mapping[str, str], identity: Identity) -> Connec
         channels=[name for name in query.get("channels", "").split(",") if name],
         last=_last(query.get("last")),
         since=_since(query.get("since")),
-        conditions=messages.Conditions(query.get("filter") or None, _rate(query.get("rate"))),
+        options=messages.ViewOptions(query.get("filter") or None, _rate(query.get("rate"))),
     )
 
 

@@ -34,8 +34,8 @@ _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
 """The origin of the web page that sends a request, once it has been allowed."""
 
 
-def build(context: Context, *, forward: Handler | None = None) -> web.Application:
-    """Return the application; `forward`, if given, answers the routes that workers proxy."""
+def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
+    """Return the application; `proxy`, if given, answers the routes that workers proxy."""
     body_bytes_max = context.config.ingest.payload_bytes_max + _BODY_SLACK_BYTES
     app = web.Application(middlewares=[problems, _guard], client_max_size=body_bytes_max)
     app[CONTEXT] = context
@@ -45,8 +45,8 @@ def build(context: Context, *, forward: Handler | None = None) -> web.Applicatio
     app.on_response_prepare.append(_add_headers)
     for route in ROUTES:
         handler = restricted(route.access, route.handler)
-        if forward is not None and route.is_proxied:
-            handler = forward
+        if proxy is not None and route.is_proxied:
+            handler = proxy
         if route.method == "GET":
             app.router.add_get(route.path, handler, allow_head=not route.is_stream)
         else:

@@ -116,7 +116,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.compressor = Compressor(
-            self.config.clients.compression_bytes_min, on_packed=self.metrics.compressed
+            self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed
         )
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)

@@ -1,12 +1,12 @@
-"""One gateway in several processes: a parent that takes in and numbers, workers that hold the clients.
+"""One gateway in several processes: a parent that reads the bus and numbers, workers that hold the clients.
 
-wire     what they tell each other
-link     how: length-prefixed messages over an inherited socket pair
-crew     the parent's side: keeps workers running, hands them connections, sends what is appended
-process  one worker as the parent sees it
-register all clients of all workers, and their sessions
-totals   all workers' metrics as one gateway's
-worker   the other side: replicated logs, and the sockets of the clients that it holds
-lobby    those clients, of which the parent decides
-forward  REST requests, which the parent answers for the whole gateway
+messages    what they send each other
+pipe        how: length-prefixed messages over an inherited socket pair
+supervisor  the parent's side: keeps workers running, hands them connections, sends what is appended
+child       one worker as the parent sees it
+clients     all clients of all workers, and their sessions
+observers   what parent and workers do with what their hubs report
+worker      the worker's side: replicated logs, and the sockets of its clients
+parent      the parent as a worker sees it: it admits clients
+proxy       REST requests, which the parent answers for the whole gateway
 """

@@ -69,7 +69,7 @@ class ParentClient:
             session.subscriptions = {one.pattern: one for one in state.subscriptions}
             session.known = state.known
             if state.personal is not None:
-                self._hub.store.log_of(session).replace(state.personal)
+                self._hub.store.log_of(session).load_state(state.personal)
         if not connection.can_write or self._context.draining:
             # The connection was lost while the parent was asked: its session stays as it was.
             session = session or self._hub.new_session(request.client_id, request.identity)
@@ -79,7 +79,7 @@ class ParentClient:
             connection.close(CloseCode.RESTART)
             return
         if session is not None:
-            self._hub.store.add(session, request.session or "")
+            self._hub.store.register(session, request.session or "")
         admission.open_session(self._context, connection, request)
 
     async def allows_identity(self, session: Session, identity: Identity) -> bool:

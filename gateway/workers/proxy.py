@@ -16,7 +16,7 @@ from gateway.web.problems import Handler
 
 _SECONDS_MAX = 15.0
 _ADDRESS, _SCHEME = "X-Gateway-Address", "X-Gateway-Scheme"
-_LEFT_OUT = frozenset(
+_DROPPED_HEADERS = frozenset(
     {
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
         *("content-length", "content-encoding", "date", "server", "vary", "x-content-type-options"),
@@ -47,7 +47,7 @@ class RestProxy:
                 body = await request.read()
         except TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
-        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _LEFT_OUT]
+        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED_HEADERS]
         headers += [(_ADDRESS, request.remote or ""), (_SCHEME, request.scheme)]
         url = URL(f"http://gateway{request.rel_url.raw_path_qs}", encoded=True)
         try:
@@ -57,7 +57,9 @@ class RestProxy:
                 return web.Response(
                     status=answer.status,
                     headers=[
-                        (k, v) for k, v in answer.headers.items() if k.lower() not in _LEFT_OUT
+                        (k, v)
+                        for k, v in answer.headers.items()
+                        if k.lower() not in _DROPPED_HEADERS
                     ],
                     body=await answer.read(),
                 )

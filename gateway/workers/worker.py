@@ -131,7 +131,7 @@ class Worker:
         match message:
             case messages.Log():
                 assert self._filled is not None
-                self._logs.replace(message.state)
+                self._logs.load_state(message.state)
                 self._filled.add(message.state.name)
             case messages.Filled():
                 self._filled = None
@@ -160,7 +160,7 @@ class Worker:
         session = self._hub.sessions.get(message.client_id)
         if session is not None:  # else it is being disconnected, and the parent keeps the message
             log_ = self._hub.store.log_of(session)
-            log_.hold(message.entry)
+            log_.replicate(message.entry)
             self._observer.deliver_personal(session, log_, message.entry)
 
     def _report(self, number: int) -> None:

@@ -25,7 +25,7 @@ def message(number: int, size: int) -> bytes:
 def main() -> None:
     """Print a line for each size."""
     for size in SIZES:
-        encode = Compressor(1, on_packed=int).encoder(15)
+        encode = Compressor(1, on_compressed=int).encoder(15)
         messages = [message(number, size) for number in range(COUNT)]
         began = time.process_time()
         packed = [encode(one) for one in messages]

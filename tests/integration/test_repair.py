@@ -190,7 +190,7 @@ async def test_after_a_farewell_that_is_complete_a_restart_is_no_gap(
     client = await connect("robots", "connections", to=gateway)
     first.send_numbered("robots", range(5))
     first.beat(interval=0)
-    await client.until("event", channel="connections", event_type="publisher.gone")
+    await client.until("event", channel="connections", event_type="publisher.disconnected")
     first.close()
     second = keeper(gateway.bus_in)
     second.send_numbered("robots", range(5, 10))

@@ -35,13 +35,13 @@ def test_a_seed_is_a_world() -> None:
 
 
 def _lose_one_too_few(patch: pytest.MonkeyPatch) -> None:
-    right = recovery.Recovery._pass_over
+    right = recovery.Recovery._skip_to
 
     def wrong(self: Any, stream: Any, last: int, *, is_lost: bool) -> None:
         right(self, stream, last, is_lost=is_lost and last > stream.newest + 1)
         stream.newest = max(stream.newest, last)
 
-    patch.setattr(recovery.Recovery, "_pass_over", wrong)
+    patch.setattr(recovery.Recovery, "_skip_to", wrong)
 
 
 def _skip_one_when_catching_up(patch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def _believe_any_epoch(patch: pytest.MonkeyPatch) -> None:
     def wrong(self: Any, position: Any, *, ahead_max: int) -> Cursor:
         return Cursor(self.newest.epoch_number, min(position.offset, self.newest.offset))
 
-    patch.setattr(epochs.Epochs, "find", wrong)
+    patch.setattr(epochs.Epochs, "cursor", wrong)
 
 
 def _tell_no_eviction(patch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from gateway.core.fanout.cohorts import Reader
 from gateway.core.ingest.recovery import ReplayRequest
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.frames import text_payloads
-from gateway.core.protocol.messages import Position
+from gateway.core.protocol.messages import Position, ViewOptions
 from gateway.core.sessions.requests import ConnectRequest
 from tests.simulation.account import Account
 from tests.support.core import SECOND, Core, Socket, make_hub, somebody
@@ -185,7 +185,7 @@ class Client(Socket):
             identity=somebody(),
             channels=self.patterns,
             since=since,
-            conditions=self.world.conditions(self.options),
+            options=ViewOptions(self.options.get("filter"), self.options.get("rate")),
         )
         now_ns = self.world.now_ns
         self.session = gateway.hub.connect(connect_request, self._reader, now_ns=now_ns)
@@ -338,11 +338,6 @@ class World:
 
     def published(self, topic: str, incarnation: int, number: int) -> None:
         self.truth[topic][incarnation] = number
-
-    def conditions(self, options: dict[str, Any]) -> Any:
-        from gateway.core.protocol.messages import Conditions
-
-        return Conditions(options.get("filter"), options.get("rate"))
 
     def send(self, frames: list[bytes]) -> None:
         """Put a message on its way to each gateway, perhaps."""

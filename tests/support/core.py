@@ -12,7 +12,7 @@ from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.pipeline import Pipeline, Tick
-from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.recovery import STARTUP_NS, Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
@@ -54,7 +54,7 @@ def make_hub(
     epoch: str = "e1",
     disconnected_max: int = 5,
     retentions: Mapping[str, Retention] | None = None,
-    started_ns: int = -JOIN_NS,
+    started_ns: int = -STARTUP_NS,
 ) -> Core:
     logs = Logs(
         epoch=epoch,

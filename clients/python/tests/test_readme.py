@@ -35,8 +35,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [packages] = (folder / "env/lib").glob("python*/site-packages")
     (packages / "lent.pth").write_text(str(Path(aiohttp.__file__).parents[1]) + "\n")
     where = "import neurograph_client as n; print(n.__file__)"
-    told = subprocess.run([python, "-I", "-c", where], check=True, capture_output=True, text=True)
-    assert told.stdout.startswith(str(packages)), "the wheel's, not this tree's"
+    found = subprocess.run([python, "-I", "-c", where], check=True, capture_output=True, text=True)
+    assert found.stdout.startswith(str(packages)), "the wheel's, not this tree's"
     return python
 
 

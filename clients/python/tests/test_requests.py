@@ -44,7 +44,7 @@ async def test_what_the_gateway_refuses_over_http_is_told(gateway: Gateway) -> N
     assert (target.value.code, target.value.status) == ("unknown_client", 404)
 
 
-async def test_the_status_and_the_greeting(gateway: Gateway) -> None:
+async def test_the_status_and_the_welcome(gateway: Gateway) -> None:
     async with Client(gateway.url, user_id="ada") as client:
         status = await client.status()
 

@@ -5,7 +5,7 @@ import { Gateway } from "../test/support/gateway.mjs";
 const COUNT = Number(process.argv[2] ?? 100_000);
 const ROUNDS = 5;
 
-const ways = {
+const readers = {
   async "bare WebSocket"(url) {
     const socket = new WebSocket(`${url}?channels=a&last=${COUNT}`);
     await new Promise((resolve) => {
@@ -42,11 +42,11 @@ const ending = [];
 const settings = { "history.events_max": COUNT, "history.bytes_max": COUNT * 1000 };
 const gateway = await Gateway.start({ after: (end) => ending.push(end) }, settings);
 await gateway.hold("a", 1, COUNT);
-const best = Object.fromEntries(Object.keys(ways).map((name) => [name, Infinity]));
+const best = Object.fromEntries(Object.keys(readers).map((name) => [name, Infinity]));
 for (let round = 0; round < ROUNDS; round += 1) {
-  for (const [name, way] of Object.entries(ways)) {
+  for (const [name, read] of Object.entries(readers)) {
     const start = performance.now();
-    await way(gateway.url);
+    await read(gateway.url);
     best[name] = Math.min(best[name], performance.now() - start);
   }
 }

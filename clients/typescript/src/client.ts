@@ -6,7 +6,7 @@ import { Closed, NotConnected, RequestRefused } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, State } from "./options.js";
-import { Pulse } from "./pulse.js";
+import { Heartbeat } from "./heartbeat.js";
 import { delayAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
@@ -31,7 +31,7 @@ export class Client {
   readonly #options: ClientOptions;
   readonly #WebSocket: NewSocket;
   readonly #emitter = new Emitter<ClientEvents>();
-  readonly #pulse = new Pulse(
+  readonly #heartbeat = new Heartbeat(
     () => this.#send({ type: "ping" }),
     () => this.#lost(4001, "no answer from the gateway", { terminate: true }),
   );
@@ -43,10 +43,10 @@ export class Client {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   /** Which try this is: what belongs to an earlier one is ignored. */
-  #life = 0;
+  #generation = 0;
   #connectedAt = 0;
   #waitsUntil = 0;
-  #greeting: models.Connected | null = null;
+  #welcome: models.Connected | null = null;
   #closing: models.ClosingMessage | null = null;
 
   readonly #routes = new Routes();
@@ -67,7 +67,7 @@ export class Client {
 
   /** What the gateway said when it greeted this client; null before that and once closed. */
   get info(): models.Connected | null {
-    return this.#greeting;
+    return this.#welcome;
   }
 
   /** Call `listener` from now on; returns what ends that. */
@@ -81,7 +81,7 @@ export class Client {
   /**
    * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
    *
-   * Resolves with the first greeting; rejects with a Closed. What fails is tried again.
+   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again.
    */
   connect(): Promise<models.Connected> {
     if (this.#state === "closed") {
@@ -159,7 +159,7 @@ export class Client {
   // -- connections -------------------------------------------------------------------------------
 
   async #open(): Promise<void> {
-    const life = ++this.#life;
+    const generation = ++this.#generation;
     this.#closing = null;
     this.#timer = setTimeout(
       () => this.#lost(4001, "not greeted in time", { terminate: true }),
@@ -168,13 +168,13 @@ export class Client {
     this.#turn("connecting");
     try {
       const token = await this.#options.token?.();
-      if (life !== this.#life) return;
-      const session = this.#greeting?.session;
+      if (generation !== this.#generation) return;
+      const session = this.#welcome?.session;
       const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#routes.reached);
       // A browser's WebSocket sends no headers: the token goes beside the protocol's name.
       this.#attach(new this.#WebSocket(url, token === undefined ? [] : [PROTOCOL, `bearer.${token}`]));
     } catch (error) {
-      if (life !== this.#life) return;
+      if (generation !== this.#generation) return;
       this.#failed(error);
       this.#lost(1006, "the connection cannot be opened");
     }
@@ -196,9 +196,9 @@ export class Client {
 
   /** Let go of the socket: nothing that it still says is heard. */
   #detach(): Socket | null {
-    this.#life += 1;
+    this.#generation += 1;
     clearTimeout(this.#timer);
-    this.#pulse.stop();
+    this.#heartbeat.stop();
     const socket = this.#socket;
     this.#socket = null;
     if (socket) {
@@ -230,7 +230,7 @@ export class Client {
   #close(code: number, reason: string, error: Closed | null): void {
     const was = this.#state;
     this.#unwake();
-    this.#greeting = null;
+    this.#welcome = null;
     this.#opening.reject(error ?? new Closed(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
@@ -242,7 +242,7 @@ export class Client {
   }
 
   #wake(): void {
-    if (this.#state === "connected") this.#pulse.probe();
+    if (this.#state === "connected") this.#heartbeat.probe();
     if (this.#state !== "reconnecting" || Date.now() < this.#waitsUntil) return;
     clearTimeout(this.#timer);
     void this.#open();
@@ -261,7 +261,7 @@ export class Client {
   }
 
   #receive(text: string): void {
-    this.#pulse.heard();
+    this.#heartbeat.heard();
     let message: models.ServerMessage;
     try {
       message = JSON.parse(text) as models.ServerMessage;
@@ -272,8 +272,8 @@ export class Client {
       case "event":
         return this.#routes.event(message as Event);
       case "gap": {
-        const told = this.#routes.gap(message);
-        return told ? this.#emit("gap", told) : undefined;
+        const reported = this.#routes.gap(message);
+        return reported ? this.#emit("gap", reported) : undefined;
       }
       case "connected":
         return this.#greeted(message);
@@ -297,9 +297,9 @@ export class Client {
 
   #greeted(message: models.Connected): void {
     clearTimeout(this.#timer);
-    this.#greeting = message;
+    this.#welcome = message;
     this.#connectedAt = Date.now();
-    this.#pulse.start(message.heartbeat_seconds * 1000);
+    this.#heartbeat.start(message.heartbeat_seconds * 1000);
     for (const one of this.#routes) {
       if (!message.resumed) {
         one.held = false;
@@ -362,15 +362,15 @@ export class Client {
     if (subscription.channels.every(isOwn)) return subscription.begin({});
     const id = ++this.#id;
     this.#asked.set(id, { subscription });
-    const room = (this.#greeting?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
+    const room = (this.#welcome?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
     this.#send({ type: "subscribe", channels: subscription.request(room), id });
   }
 
   /** Ask again once the gateway lets this client ask for more. */
   #askLater(subscription: Subscription, seconds: number): void {
-    const life = this.#life;
+    const generation = this.#generation;
     setTimeout(() => {
-      if (life === this.#life && this.#routes.has(subscription)) this.#ask(subscription);
+      if (generation === this.#generation && this.#routes.has(subscription)) this.#ask(subscription);
     }, seconds * 1000);
   }
 
@@ -412,8 +412,8 @@ export class Client {
 
   /** Tell of an error; where nobody listens, on the console. */
   #failed(error: unknown): void {
-    const told = this.#emitter.emit("error", error, (again) => console.error(again));
-    if (!told) console.error(error);
+    const handled = this.#emitter.emit("error", error, (again) => console.error(again));
+    if (!handled) console.error(error);
   }
 }
 

@@ -1,10 +1,10 @@
 // Made by scripts/models.py from the gateway's models. Do not edit.
 
 /**
- * The first message: all that a client would otherwise have to be configured with.
+ * The first message on a connection.
  *
- * `session` is a secret: connecting with it within `session_ttl_seconds` of a disconnect restores
- * identity, subscriptions, positions and waiting personal messages.
+ * `session` is a secret: a client that connects with it within `session_ttl_seconds` after a
+ * disconnect gets back its identity, subscriptions, positions and waiting personal messages.
  */
 export interface Connected {
   type: "connected";
@@ -21,22 +21,23 @@ export interface Connected {
   token_expires?: string | null;
 }
 
-/** Who answers. */
+/** The gateway's name and version. */
 export interface Server {
   name: string;
   version: string;
 }
 
-/** What this gateway accepts from one client. */
+/** The limits for one client. */
 export interface Limits {
   message_bytes_max: number;
   subscriptions_max: number;
 }
 
 /**
- * From `positions` on nothing is missed; `recovered` answers each `since`.
+ * Every event behind `positions` will be delivered, or reported as a gap.
  *
- * `bus` tells whether anything was heard from a publisher yet, or not for too long.
+ * `recovered` says for each `since` whether nothing is missing. `bus` is ``waiting`` until a first
+ * message arrives from a publisher, and ``stale`` while the heartbeats of all publishers are overdue.
  */
 export interface Subscribed {
   type: "subscribed";
@@ -49,20 +50,20 @@ export interface Subscribed {
   id?: string | number;
 }
 
-/** A place in a channel: after the event with this offset, in this life of the log. */
+/** A place in a channel: behind the event with this offset in this epoch. */
 export interface Position {
   epoch: string;
   offset: number;
 }
 
-/** A channel that was asked for and is not served to this client. */
+/** A channel that this client may not subscribe to. */
 export interface Denied {
   channel: string;
   code: string;
   message: string;
 }
 
-/** Names the subscriptions that were really removed; `denied` says why, if nobody asked for it. */
+/** The subscriptions that ended; `denied` says why, if the client did not unsubscribe. */
 export interface Unsubscribed {
   type: "unsubscribed";
   channels: string[];
@@ -71,7 +72,7 @@ export interface Unsubscribed {
   id?: string | number;
 }
 
-/** The token was accepted; what its bearer follows and may not any more is `unsubscribed` next. */
+/** The token was accepted. If it denies some subscriptions, an `unsubscribed` follows. */
 export interface Authenticated {
   type: "authenticated";
   user_id: string | null;
@@ -81,7 +82,7 @@ export interface Authenticated {
   id?: string | number;
 }
 
-/** The token expires soon, and with it the connection (4002) unless `auth` brings a newer one. */
+/** The token expires soon. Unless an `auth` replaces it, the connection is closed with 4002. */
 export interface TokenExpiring {
   type: "token_expiring";
   token_expires: string;
@@ -89,22 +90,22 @@ export interface TokenExpiring {
   timestamp: string;
 }
 
-/** What this client follows, and on which conditions, if there are any. */
+/** This client's subscriptions; `options` has those with a filter or a rate. */
 export interface Subscriptions {
   type: "subscriptions";
   channels: string[];
   timestamp: string;
-  conditions?: Record<string, Conditions>;
+  options?: Record<string, ViewOptions>;
   id?: string | number;
 }
 
-/** What a subscription leaves out. */
-export interface Conditions {
+/** Which events of its channels a subscription gets. */
+export interface ViewOptions {
   filter?: string | null;
   rate?: number | null;
 }
 
-/** A sign of life; all events up to `positions` were sent before it. */
+/** The reply to a ping; all events up to `positions` were sent before it. */
 export interface Pong {
   type: "pong";
   timestamp: string;
@@ -112,7 +113,7 @@ export interface Pong {
   id?: string | number;
 }
 
-/** Something was not done; the connection goes on. */
+/** A request failed; the connection stays open. */
 export interface Error {
   type: "error";
   code: string;
@@ -124,13 +125,14 @@ export interface Error {
 }
 
 /**
- * Events that will not come, and how many, if that is known.
+ * Events that will not be delivered, and how many, if that is known.
  *
- * `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
- * known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `unwatched`: not fetched, as nobody followed the channel. `conflated`: newer
- * events stand for them, as the subscription asked. `filtered`: the event that would have named its
- * epoch was not wanted. What follows is numbered in `epoch`; `from`
- * is null where what is missing begins in another one.
+ * `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
+ * ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+ * `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
+ * by newer events, because of the subscription's rate. `filtered`: the filter does not match the
+ * first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
+ * `from` is null if the missing ones begin in an earlier epoch.
  */
 export interface Gap {
   type: "gap";
@@ -142,7 +144,7 @@ export interface Gap {
   reason: "bus_loss" | "conflated" | "epoch" | "evicted" | "filtered" | "rejected" | "unwatched";
 }
 
-/** Sent right before the gateway closes; come back after `after_ms` if `reconnect`. */
+/** The last message before the gateway closes; if `reconnect`, reconnect after `after_ms`. */
 export interface ClosingMessage {
   type: "closing";
   code: number;
@@ -151,7 +153,7 @@ export interface ClosingMessage {
   after_ms: number;
 }
 
-/** An event as clients get it (declared for the schema; frames are joined from bytes). */
+/** An event as clients get it (for the schema only: frames are joined from bytes). */
 export interface EventMessage {
   type: "event";
   channel: string;
@@ -162,7 +164,7 @@ export interface EventMessage {
   epoch?: string;
 }
 
-/** Follow channels; options apply to those that bring none of their own. */
+/** Subscribe to channels; the options apply to each channel that does not set them itself. */
 export interface Subscribe {
   type: "subscribe";
   since?: Position | Record<string, Position> | null;
@@ -173,7 +175,7 @@ export interface Subscribe {
   id?: string | number;
 }
 
-/** One channel of a `Subscribe`, with options of its own. */
+/** One channel of a `Subscribe` with its own options. */
 export interface ChannelRequest {
   since?: Position | Record<string, Position> | null;
   last?: number | null;
@@ -182,33 +184,33 @@ export interface ChannelRequest {
   channel: string;
 }
 
-/** Stop following; `channels` names subscriptions as they were made. */
+/** End subscriptions; `channels` names them as they were made. */
 export interface Unsubscribe {
   type: "unsubscribe";
   channels: string[];
   id?: string | number;
 }
 
-/** Ask for what this client follows. */
+/** Request the list of this client's subscriptions. */
 export interface GetSubscriptions {
   type: "get_subscriptions";
   id?: string | number;
 }
 
-/** Ask for a sign of life and the current positions. */
+/** Request a `Pong` with the current positions. */
 export interface Ping {
   type: "ping";
   id?: string | number;
 }
 
-/** Authenticate, or refresh a token. */
+/** Authenticate, or replace the token before it expires. */
 export interface Auth {
   type: "auth";
   token: string;
   id?: string | number;
 }
 
-/** Figures of a system: what a dashboard draws. */
+/** Figures of a running system. */
 export interface SystemMetrics {
   cpu_percent?: number | null;
   memory_mb?: number | null;
@@ -227,7 +229,7 @@ export interface Signal {
   neighbors_count?: number | null;
 }
 
-/** An action that the core carried out, or tried to. */
+/** An action that the core tried to carry out. */
 export interface Action {
   action_id?: string | number | null;
   action_type?: string | null;
@@ -237,7 +239,7 @@ export interface Action {
   error?: string | null;
 }
 
-/** A line of a log. */
+/** A log message of a service. */
 export interface LogRecord {
   level: string;
   message: string;
@@ -245,7 +247,7 @@ export interface LogRecord {
   correlation_id?: string | number | null;
 }
 
-/** How a service is. */
+/** The state of a service. */
 export interface Status {
   status: string;
   uptime_seconds?: number | null;
@@ -253,9 +255,9 @@ export interface Status {
 }
 
 /**
- * A client that came, went or changed its subscriptions; the gateway's own events.
+ * A client that connected, disconnected or changed its subscriptions; the gateway's own event.
  *
- * A publisher on the bus is one, too: its `client_id` is its incarnation.
+ * For a publisher on the bus, `client_id` is its incarnation.
  */
 export interface Connection {
   client_id: string;
@@ -267,7 +269,7 @@ export interface Connection {
   name?: string | null;
 }
 
-/** A publisher that fell silent or came back; the gateway's own events on ``status``. */
+/** A publisher whose heartbeats are overdue, or came again; the gateway's own event on ``status``. */
 export interface BusStatus {
   status: string;
   service: string;

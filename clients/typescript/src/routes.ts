@@ -55,12 +55,12 @@ export class Routes implements Iterable<Subscription> {
   /** Returns what of a gap is new to anybody who did not ask for it. */
   gap(gap: Gap): Gap | null {
     this.#epochs.set(gap.channel, gap.epoch);
-    let told: Gap | null = null;
+    let reported: Gap | null = null;
     for (const one of this.#route(gap.channel)) {
       const missed = one.miss(gap);
-      if (missed && told !== gap) told = missed;
+      if (missed && reported !== gap) reported = missed;
     }
-    return told;
+    return reported;
   }
 
   /** Channels go on from somewhere: for the one that `asked`, or for all that a session held. */

@@ -14,8 +14,8 @@ async function follow(t, url) {
     const { Client } = await import("/dist/index.js");
     window.client = new Client(${JSON.stringify(url)});
     window.found = [];
-    window.told = [];
-    for (const name of ["gap", "error", "disconnected"]) client.on(name, (value) => told.push([name, value]));
+    window.seen = [];
+    for (const name of ["gap", "error", "disconnected"]) client.on(name, (value) => seen.push([name, value]));
     const subscription = client.subscribe("a", (event) => found.push(event.data.n));
     await client.connect();
     await subscription.confirmed;
@@ -30,7 +30,7 @@ test("the built modules work in a browser as they are", async (t) => {
   await eventually(() => page.evaluate("found.length >= 100"));
 
   assert.deepEqual(await page.evaluate("found"), range(1, 100));
-  assert.deepEqual(await page.evaluate("told"), []);
+  assert.deepEqual(await page.evaluate("seen"), []);
   assert.equal(await page.evaluate("client.disconnect(), client.state"), "closed");
   await eventually(async () => (await gateway.clients()).length === 0, "disconnected");
 });
@@ -51,7 +51,7 @@ test("a page that was frozen for too long comes back and misses nothing", async 
   await eventually(() => page.evaluate("found.includes(100)"));
 
   assert.deepEqual(await page.evaluate("found"), range(1, 100));
-  assert.deepEqual(await page.evaluate("told.filter(([name]) => name !== 'disconnected')"), []);
+  assert.deepEqual(await page.evaluate("seen.filter(([name]) => name !== 'disconnected')"), []);
 });
 
 test("a page that is online again does not wait any longer", async (t) => {

@@ -11,14 +11,14 @@ const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => fro
 /** A client that ends with its test, and what it said. */
 function follow(t, url, options) {
   const client = new Client(url, options);
-  const told = { states: [], gaps: [], errors: [], connected: [], disconnected: [] };
-  client.on("state", (state) => told.states.push(state));
-  client.on("gap", (gap) => told.gaps.push(gap));
-  client.on("error", (error) => told.errors.push(error));
-  client.on("connected", (connected) => told.connected.push(connected));
-  client.on("disconnected", (disconnected) => told.disconnected.push(disconnected));
+  const seen = { states: [], gaps: [], errors: [], connected: [], disconnected: [] };
+  client.on("state", (state) => seen.states.push(state));
+  client.on("gap", (gap) => seen.gaps.push(gap));
+  client.on("error", (error) => seen.errors.push(error));
+  client.on("connected", (connected) => seen.connected.push(connected));
+  client.on("disconnected", (disconnected) => seen.disconnected.push(disconnected));
   t.after(() => client.disconnect());
-  return { client, told };
+  return { client, seen };
 }
 
 /** Follow a channel, and collect the numbers of its events. */
@@ -30,7 +30,7 @@ function numbers(client, channel, options) {
 
 test("events of a channel arrive once, in order, with their position", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const events = [];
   const subscription = client.subscribe("robots.r2", (event) => events.push(event));
   await client.connect();
@@ -41,8 +41,8 @@ test("events of a channel arrive once, in order, with their position", async (t)
   assert.deepEqual(events.map((event) => event.data.n), range(1, 500));
   assert.deepEqual(events.map((event) => event.offset), range(1, 500));
   assert.deepEqual(subscription.positions, { "robots.r2": { epoch: events[9].epoch, offset: 500 } });
-  assert.deepEqual(told.states, ["connecting", "connected"]);
-  assert.deepEqual([told.errors, told.gaps], [[], []]);
+  assert.deepEqual(seen.states, ["connecting", "connected"]);
+  assert.deepEqual([seen.errors, seen.gaps], [[], []]);
 });
 
 test("a subscription made while connected begins with the current value", async (t) => {
@@ -78,7 +78,7 @@ test("a wildcard sees channels that open later, and each event reaches all that 
 
 test("several channels are one subscription, for as long as it lasts", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, ["a", "b.*", "$everyone"]);
   const { subscription: other } = numbers(client, ["a"]);
   await client.connect();
@@ -95,7 +95,7 @@ test("several channels are one subscription, for as long as it lasts", async (t)
   assert.deepEqual(await client.subscriptions(), []);
   assert.deepEqual(found.sort(), [1, 2, 3, 4]);
   assert.ok((await client.ping()) > 0);
-  assert.deepEqual(told.errors, []);
+  assert.deepEqual(seen.errors, []);
 });
 
 test("gaps come in their place among the events, if they are asked for", async (t) => {
@@ -133,7 +133,7 @@ test("iteration yields every event and leaving it unsubscribes", async (t) => {
 
 test("a slow iteration holds a bounded number of events and misses none", async (t) => {
   const gateway = await Gateway.start(t, { "history.events_max": 20_000 });
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const slow = client.subscribe("a");
   const quick = numbers(client, "a");
   await client.connect();
@@ -145,7 +145,7 @@ test("a slow iteration holds a bounded number of events and misses none", async 
 
   assert.deepEqual(found, range(1, 10_000));
   assert.deepEqual(quick.found, range(1, 10_000));
-  assert.deepEqual(told.gaps, []);
+  assert.deepEqual(seen.gaps, []);
 });
 
 test("a condition leaves out what does not meet it", async (t) => {
@@ -164,14 +164,14 @@ test("a condition leaves out what does not meet it", async (t) => {
 
 test("a rate lets the newest win, and what they stand for is counted", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, "a", { rate: 5 });
   await client.connect();
   await subscription.confirmed;
   await gateway.publish("a", 1, 50);
   await eventually(() => found.includes(50) && found.length + subscription.conflated === 50);
 
-  assert.deepEqual(told.gaps, []);
+  assert.deepEqual(seen.gaps, []);
   assert.deepEqual(found, [...found].sort((one, other) => one - other));
 });
 
@@ -179,7 +179,7 @@ for (const session of ["held", "forgotten"]) {
   test(`after a lost connection each event comes once (session ${session})`, async (t) => {
     const gateway = await Gateway.start(t, session === "held" ? {} : { "sessions.ttl_seconds": 0 });
     const relay = await Relay.start(t, gateway);
-    const { client, told } = follow(t, relay.url, { backoffMs: [5, 50] });
+    const { client, seen } = follow(t, relay.url, { backoffMs: [5, 50] });
     const wild = numbers(client, "t.*");
     const named = numbers(client, "t.b");
     await client.connect();
@@ -195,9 +195,9 @@ for (const session of ["held", "forgotten"]) {
 
     assert.deepEqual(named.found, range(1, 500));
     assert.deepEqual(wild.found, [...range(1, 500), 1, 2, 3]);
-    assert.deepEqual([told.gaps, told.errors], [[], []]);
-    assert.ok(told.disconnected.length >= 4);
-    assert.equal(told.connected.at(-1).resumed, session === "held");
+    assert.deepEqual([seen.gaps, seen.errors], [[], []]);
+    assert.ok(seen.disconnected.length >= 4);
+    assert.equal(seen.connected.at(-1).resumed, session === "held");
   });
 }
 
@@ -207,7 +207,7 @@ for (const seed of [1, 2, 3]) {
     const random = (most) => (drawn = (drawn * 48271) % 2147483647) % most;
     const gateway = await Gateway.start(t, { "history.events_max": 10_000, "clients.subscribes_per_second": 1000 });
     const relay = await Relay.start(t, gateway);
-    const { client, told } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
+    const { client, seen } = follow(t, relay.url, { backoffMs: [5, 50], buffer: 20 });
     const wild = [];
     client.subscribe("t.*", ({ channel, data }) => channel === "t.b" && wild.push(data.n));
     const { found } = numbers(client, "t.b");
@@ -231,8 +231,8 @@ for (const seed of [1, 2, 3]) {
     assert.deepEqual(taken, { "t.a": range(1, 30), "t.b": range(1, 3000) });
     assert.deepEqual(found, range(1, 3000));
     assert.deepEqual(wild, range(1, 3000));
-    assert.deepEqual([told.gaps, told.errors], [[], []]);
-    assert.ok(told.disconnected.length > 3, String(told.disconnected.length));
+    assert.deepEqual([seen.gaps, seen.errors], [[], []]);
+    assert.ok(seen.disconnected.length > 3, String(seen.disconnected.length));
   });
 }
 
@@ -242,7 +242,7 @@ for (const session of ["held", "forgotten"]) {
     const limits = { "clients.message_bytes_max": 12_000, "sessions.ttl_seconds": ttl };
     const gateway = await Gateway.start(t, limits);
     const relay = await Relay.start(t, gateway);
-    const { client, told } = follow(t, relay.url);
+    const { client, seen } = follow(t, relay.url);
     const names = range(1, 150).map((n) => `t.channel-${n}`);
     const found = new Map(names.map((name) => [name, []]));
     client.subscribe("t.*", ({ channel, data }) => found.get(channel).push(data.n));
@@ -259,14 +259,14 @@ for (const session of ["held", "forgotten"]) {
     await all(6);
 
     for (const name of names) assert.deepEqual(found.get(name), range(1, 6), name);
-    assert.deepEqual([told.gaps, told.errors], [[], []]);
+    assert.deepEqual([seen.gaps, seen.errors], [[], []]);
   });
 }
 
-test("what the log has evicted meanwhile is told by a gap", async (t) => {
+test("what the log has evicted meanwhile is reported by a gap", async (t) => {
   const gateway = await Gateway.start(t, { "history.events_max": 10 });
   const relay = await Relay.start(t, gateway);
-  const { client, told } = follow(t, relay.url);
+  const { client, seen } = follow(t, relay.url);
   const { found, subscription } = numbers(client, "a");
   await client.connect();
   await subscription.confirmed;
@@ -279,19 +279,19 @@ test("what the log has evicted meanwhile is told by a gap", async (t) => {
   await eventually(() => found.includes(100));
 
   assert.deepEqual(found, [...range(1, 5), ...range(91, 100)]);
-  assert.deepEqual(told.gaps.map(({ from, to, reason }) => [from, to, reason]), [[6, 90, "evicted"]]);
+  assert.deepEqual(seen.gaps.map(({ from, to, reason }) => [from, to, reason]), [[6, 90, "evicted"]]);
 });
 
 test("a restart of the gateway is survived with the publisher's positions", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const { found, subscription } = numbers(client, "a");
   await client.connect();
   await subscription.confirmed;
   await gateway.publish("a", 1, 50);
   await eventually(() => found.length === 50);
   await gateway.end();
-  assert.deepEqual(told.disconnected.map(({ code, reason }) => [code, reason]), [[1012, "restart"]]);
+  assert.deepEqual(seen.disconnected.map(({ code, reason }) => [code, reason]), [[1012, "restart"]]);
   await gateway.start();
   await eventually(() => client.state === "connected");
   await gateway.publish("a", 51, 60); // may be lost on the bus; the next ones tell
@@ -301,16 +301,16 @@ test("a restart of the gateway is survived with the publisher's positions", asyn
   });
 
   const until = found.indexOf(61);
-  const missed = told.gaps.reduce((sum, gap) => sum + (gap.count ?? 0), 0);
+  const missed = seen.gaps.reduce((sum, gap) => sum + (gap.count ?? 0), 0);
   assert.deepEqual(found.slice(0, 50), range(1, 50));
   assert.equal(new Set(found.slice(0, until)).size, until);
-  assert.ok(until === 60 || told.gaps.length > 0, `${until} events, ${missed} missed`);
+  assert.ok(until === 60 || seen.gaps.length > 0, `${until} events, ${missed} missed`);
 });
 
 test("a restart of the publisher begins a new epoch", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
-  const { client, told } = follow(t, relay.url);
+  const { client, seen } = follow(t, relay.url);
   const { found, subscription } = numbers(client, "a");
   await client.connect();
   await subscription.confirmed;
@@ -321,7 +321,7 @@ test("a restart of the publisher begins a new epoch", async (t) => {
   await gateway.publish("a", 4, 6);
   await eventually(() => found.length === 6);
   relay.cut();
-  await eventually(() => told.connected.length === 2);
+  await eventually(() => seen.connected.length === 2);
   await gateway.publish("a", 7, 8);
   await eventually(() => found.length === 8);
 
@@ -358,7 +358,7 @@ test("positions outlive the client", async (t) => {
 test("personal messages and those to everyone come once, across a lost connection", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
-  const { client, told } = follow(t, relay.url, { userId: "ada" });
+  const { client, seen } = follow(t, relay.url, { userId: "ada" });
   const personal = numbers(client, "$personal");
   const everyone = numbers(client, "$everyone");
   const { client_id } = await client.connect();
@@ -371,7 +371,7 @@ test("personal messages and those to everyone come once, across a lost connectio
   await gateway.broadcast({ user_id: "ada" }, { n: 2 });
   await gateway.broadcast({ everyone: true }, { n: 2 });
   relay.refusing = false;
-  await eventually(() => told.connected.length === 2);
+  await eventually(() => seen.connected.length === 2);
   await gateway.broadcast({ user_id: "ada" }, { n: 3 });
   await gateway.broadcast({ everyone: true }, { n: 3 });
   await eventually(() => personal.found.includes(3) && everyone.found.includes(3));
@@ -384,17 +384,17 @@ test("personal messages and those to everyone come once, across a lost connectio
 test("a connection that has gone silent is noticed and replaced", async (t) => {
   const gateway = await Gateway.start(t, { "clients.heartbeat_seconds": 0.2 });
   const relay = await Relay.start(t, gateway);
-  const { client, told } = follow(t, relay.url);
+  const { client, seen } = follow(t, relay.url);
   const { found, subscription } = numbers(client, "a");
   await client.connect();
   await subscription.confirmed;
   relay.silent = true;
-  await eventually(() => told.disconnected.length === 1);
+  await eventually(() => seen.disconnected.length === 1);
   relay.silent = false;
   await gateway.publish("a", 1, 3);
   await eventually(() => found.length === 3);
 
-  assert.equal(told.disconnected[0].reason, "no answer from the gateway");
+  assert.equal(seen.disconnected[0].reason, "no answer from the gateway");
   assert.deepEqual(found, [1, 2, 3]);
 });
 
@@ -407,28 +407,28 @@ test("a quiet connection stays", async (t) => {
       super.send(text);
     }
   }
-  const { client, told } = follow(t, gateway.url, { WebSocket: Counting });
+  const { client, seen } = follow(t, gateway.url, { WebSocket: Counting });
   await client.connect();
   await eventually(() => pings > 5);
 
-  assert.deepEqual(told.disconnected, []);
+  assert.deepEqual(seen.disconnected, []);
 });
 
-test("what the gateway refuses is told to who asked", async (t) => {
+test("what the gateway refuses is reported to the caller", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   await client.connect();
   const wrong = client.subscribe("not a channel");
 
   await assert.rejects(wrong.confirmed, (error) => error instanceof RequestRefused && error.code === "invalid_channel");
   await assert.rejects(wrong.next(), RequestRefused);
-  assert.equal(told.errors.length, 1);
+  assert.equal(seen.errors.length, 1);
   assert.equal(client.state, "connected");
 });
 
 test("a session that is taken over is not taken back", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const subscription = client.subscribe("a");
   const { session } = await client.connect();
   const other = new WebSocket(`${gateway.url}?session=${session}`);
@@ -436,7 +436,7 @@ test("a session that is taken over is not taken back", async (t) => {
 
   await assert.rejects(subscription.next(), (error) => error instanceof Closed && error.code === 4500);
   assert.equal(client.state, "closed");
-  assert.deepEqual(told.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
+  assert.deepEqual(seen.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
 });
 
 test("a token goes with the handshake, beside the protocol's name", async (t) => {
@@ -458,19 +458,19 @@ test("a token goes with the handshake, beside the protocol's name", async (t) =>
 test("a gateway that is not there yet is waited for", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.end();
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   const connected = client.connect();
-  await eventually(() => told.states.filter((state) => state === "reconnecting").length >= 2);
+  await eventually(() => seen.states.filter((state) => state === "reconnecting").length >= 2);
   await gateway.start();
   await connected;
 
   assert.equal(client.state, "connected");
-  assert.deepEqual(told.disconnected, []);
+  assert.deepEqual(seen.disconnected, []);
 });
 
 test("a handler that throws harms nobody else", async (t) => {
   const gateway = await Gateway.start(t);
-  const { client, told } = follow(t, gateway.url);
+  const { client, seen } = follow(t, gateway.url);
   client.subscribe("a", () => {
     throw new Error("mine");
   });
@@ -481,7 +481,7 @@ test("a handler that throws harms nobody else", async (t) => {
   await client.connect();
   await subscription.confirmed;
   await gateway.publish("a", 1, 2);
-  await eventually(() => told.errors.length === 4);
+  await eventually(() => seen.errors.length === 4);
 
   assert.deepEqual(found, [1, 2]);
 });

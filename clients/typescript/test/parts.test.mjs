@@ -3,7 +3,7 @@ import { mock, test } from "node:test";
 
 import { addressOf, resuming } from "../dist/address.js";
 import { matches } from "../dist/channels.js";
-import { Pulse } from "../dist/pulse.js";
+import { Heartbeat } from "../dist/heartbeat.js";
 import { delayAfter, mayReturn } from "../dist/return.js";
 import { Track } from "../dist/track.js";
 
@@ -32,7 +32,7 @@ test("what leads up to where a subscription stands is not new to it", () => {
   assert.equal(track.takes("z", 8), true);
 });
 
-test("a gap is told once, as far as it is new", () => {
+test("a gap is reported once, as far as it is new", () => {
   const track = new Track("x", 5);
 
   assert.deepEqual([track.misses(gap("x", 4, 8)).from, track.position.offset], [6, 8]);
@@ -45,7 +45,7 @@ test("a gap is told once, as far as it is new", () => {
 
 test("past epochs are remembered up to a limit", () => {
   const track = new Track("0", 1);
-  for (let life = 1; life <= 1000; life += 1) track.takes(String(life), 1);
+  for (let epoch = 1; epoch <= 1000; epoch += 1) track.takes(String(epoch), 1);
 
   assert.equal(track.takes("999", 1), false);
   assert.equal(track.takes("0", 1), true);
@@ -93,39 +93,39 @@ test("a close code says whether to come back, unless the gateway has said it", (
   assert.equal(mayReturn(4500, { reconnect: true }), true);
 });
 
-/** A pulse of 30 s, on a clock that the test moves. */
-function pulse(t) {
-  const told = [];
+/** A heartbeat of 30 s, on a clock that the test moves. */
+function heartbeat(t) {
+  const calls = [];
   const timers = mock.timers;
   timers.enable({ apis: ["setTimeout", "Date"] });
   t.after(() => timers.reset());
-  const watched = new Pulse(() => told.push("asked"), () => told.push("dead"));
+  const watched = new Heartbeat(() => calls.push("asked"), () => calls.push("dead"));
   watched.start(30_000);
-  return { told, timers, watched };
+  return { calls, timers, watched };
 }
 
 test("silence is asked about, and an answer is good for another while", (t) => {
-  const { told, timers, watched } = pulse(t);
+  const { calls, timers, watched } = heartbeat(t);
   timers.tick(29_000);
-  assert.deepEqual(told, []);
+  assert.deepEqual(calls, []);
   timers.tick(1_000);
-  assert.deepEqual(told, ["asked"]);
+  assert.deepEqual(calls, ["asked"]);
   timers.tick(5_000);
   watched.heard();
   timers.tick(29_000);
-  assert.deepEqual(told, ["asked"]);
+  assert.deepEqual(calls, ["asked"]);
   timers.tick(1_000);
   timers.tick(10_000);
-  assert.deepEqual(told, ["asked", "asked", "dead"]);
+  assert.deepEqual(calls, ["asked", "asked", "dead"]);
 });
 
 test("a timer that comes late asks once more before it believes the silence", (t) => {
-  const { told, timers } = pulse(t);
+  const { calls, timers } = heartbeat(t);
   timers.tick(30_000);
   timers.setTime(Date.now() + 3_600_000); // the machine sleeps; its timers come late
   timers.tick(10_000);
-  assert.deepEqual(told, ["asked", "asked"]);
+  assert.deepEqual(calls, ["asked", "asked"]);
   timers.tick(10_000);
-  assert.deepEqual(told, ["asked", "asked", "dead"]);
+  assert.deepEqual(calls, ["asked", "asked", "dead"]);
 });
 

@@ -1,27 +1,31 @@
-"""What a view gets of one channel from its log: all events, or the newest of each key.
+"""What a view gets from one channel's log: all events, or the newest of each key.
 
-A place in the log stands for all that was not written yet, whether the reader lags or the rate of
-its view holds events back. So both are served from here, by the same rules for filters, keys, gaps
+Readers that lag and views whose rate holds events back both stand at a place in the log, with
+everything behind it unwritten. So both read from here, with the same rules for filters, keys, gaps
 and epochs.
 
-The first event of an epoch names it. Where a view leaves that event out, a gap names the epoch
-instead, so no event reaches a reader that does not know its epoch. A place at `ORIGIN` belongs to a
-reader that was not told any epoch of the channel.
+The first event of an epoch has the epoch's id. If a filter or a rate drops that event, a gap has the
+id instead, so a reader knows the epoch of each event that it gets. The place `ORIGIN` belongs to a
+reader that knows no epoch of the channel yet.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import compress
+from operator import attrgetter
 
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, encode_gap, epoch_gap, gap_frame
+from gateway.core.log.log import ChannelLog, Entry, encode_gap, filtered_gap
+
+
+_place = attrgetter("at")
 
 
 @dataclass(slots=True)
 class Part:
-    """Frames to be written, how far they reach, and what they stand for."""
+    """Frames to be written, the place that they reach, and figures for the metrics."""
 
     reached: Cursor
     frames: list[bytes] = field(default_factory=list)
@@ -30,14 +34,9 @@ class Part:
     conflated: int = 0
     filter_errors: int = 0
 
-    def add(self, entries: Collection[Entry]) -> None:
-        """Add entries in order."""
-        self.frames += [entry.frame for entry in entries]
-        self.events += sum([entry.is_event for entry in entries])
 
-
-def everything(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
-    """Return the next entries behind a place, about `bytes_max` of them; a gap first if some are gone."""
+def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
+    """Return the next entries behind a place, about `bytes_max`; if some are evicted, first a gap."""
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
@@ -45,25 +44,25 @@ def everything(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: 
         part.evicted = missing.count or 1
     entries = log.read(after, bytes_max=bytes_max)
     part.reached = entries[-1].at if entries else log.newest
-    if not view.filters:
-        part.add(entries)
-        return part
-    matches = Matches(entries)
-    for entry, passes in zip(entries, matches.any_of(view.filters), strict=True):
-        if passes:
-            part.add([entry])
-        elif entry.begins:
-            part.frames.append(epoch_gap(log, entry, "filtered").frame)
-    part.filter_errors = matches.errors
+    if view.filters:
+        matches = Matches(entries)
+        entries = [
+            entry if passes else filtered_gap(log, entry)
+            for entry, passes in zip(entries, matches.any_of(view.filters), strict=True)
+            if passes or entry.begins
+        ]
+        part.filter_errors = matches.errors
+    part.frames += [entry.frame for entry in entries]
+    part.events = sum([entry.is_event for entry in entries])
     return part
 
 
-def newest(
+def read_newest(
     log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63
 ) -> Part:
-    """Return the newest event of each key behind a place, up to another; a gap stands for the others.
+    """Return the newest event of each key between two places, about `bytes_max`; then a gap.
 
-    About `bytes_max` bytes. The gap's count is null where the log no longer holds all of them.
+    The gap is for the conflated events. Its count is None if the log no longer holds all of them.
     """
     current = [entry for entry in log.current(after) if entry.at <= until]
     held = log.held(after, until)
@@ -90,31 +89,23 @@ def newest(
     return part
 
 
-def _place(entry: Entry) -> Cursor:
-    return entry.at
-
-
 def _with_epochs(
     log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor
 ) -> Iterator[bytes]:
-    """Return the entries' frames, with a gap wherever an epoch begins that no entry names."""
+    """Yield the entries' frames, and a gap before an event if no entry has its epoch's id."""
     known = None if after == ORIGIN else after.epoch_number
     for entry in entries:
         if entry.is_event and not entry.begins and entry.at.epoch_number != known:
-            position = log.epochs.position(entry.at)
-            yield gap_frame(log.name, position.epoch, "conflated", last=position.offset - 1)
+            until = Cursor(entry.at.epoch_number, entry.at.offset - 1)
+            yield encode_gap(log.gap("conflated", until))
         known = entry.at.epoch_number
         yield entry.frame
     if known != reached.epoch_number:
-        # The view wants nothing of the present epoch so far, but what follows is numbered in it.
-        position = log.epochs.position(reached)
-        yield gap_frame(log.name, position.epoch, "filtered", last=position.offset)
+        # The view got no entry of the current epoch, but later events are numbered in it.
+        yield encode_gap(log.gap("filtered", reached))
 
 
 def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
-    """Return the gap for the events between two places that newer ones replace."""
+    """Return the gap for the conflated events between two places."""
     first = after.offset + 1 if after.epoch_number == last.epoch_number else None
-    position = log.epochs.position(last)
-    return gap_frame(
-        log.name, position.epoch, "conflated", first=first, last=position.offset, count=count
-    )
+    return encode_gap(log.gap("conflated", last, first=first, count=count))

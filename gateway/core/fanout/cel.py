@@ -1,16 +1,16 @@
-"""What the operators of CEL (Common Expression Language) mean, as closures over an event.
+"""The operators of CEL (Common Expression Language), as functions that return a closure.
 
-Values are those of decoded JSON: None, bool, int, float, str, list, dict with keys of str. CEL's
-rules, where they differ from Python's:
+Calling the closure with an event evaluates the expression. Values are those of decoded JSON: None,
+bool, int, float, str, list, dict. CEL's rules, where they differ from Python's:
 
-- int and double are one scale of numbers, compared exactly; a bool is not a number. `==` of
-  different kinds is false, `<` of different kinds is an error, as it is for null, lists and maps.
+- int and double compare as numbers, exactly; a bool is not a number. `==` of different kinds is
+  false; `<` of different kinds is an error, and so is `<` of null, lists or maps.
 - A missing field, an index outside its list and an operand of the wrong kind are errors.
-- `&&` and `||` need booleans, but an error on either side gives way to a side that decides alone:
+- `&&` and `||` need booleans. An error on one side is ignored if the other side decides alone:
   ``false && error`` is false in either order.
 
-An error is an exception of `ERRORS`; nothing else is raised. No operator does more than look at
-`VALUES_MAX` values or pass once over a string, whatever the event.
+An error is an exception of `ERRORS`; nothing else is raised. Each operator looks at no more than
+`VALUES_MAX` values, or passes once over a string.
 """
 
 import operator
@@ -23,14 +23,14 @@ Event = Mapping[str, Any]
 Run = Callable[[Event], Any]
 
 ERRORS = (LookupError, TypeError)
-"""What a closure raises where CEL has an error; Python's own failures are used as they come."""
+"""What a closure raises for an error in CEL; most are Python's own."""
 
 VALUES_MAX = 1000
 """How many values ``==`` of lists and maps, or ``in`` a list, compares; more are an error."""
 
 _ABSENT = object()
 _KIND = {int: "number", float: "number", str: "string", bool: "bool"}
-"""The kinds that have an order. Looking up any other is a KeyError, and so an error."""
+"""The kinds that have an order; looking up another is a KeyError, and so an error of CEL."""
 
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -39,11 +39,10 @@ METHODS = {
     "endsWith": str.endswith,
     "contains": str.__contains__,
 }
-"""Functions of a string that take another; they refuse anything else with a TypeError."""
+"""Functions of two strings; for other types they raise a TypeError."""
 
 
 def constant(value: Any) -> Run:
-    """A literal."""
     return lambda event: value
 
 
@@ -53,24 +52,17 @@ def variable(name: str) -> Run:
 
 
 def select(operand: Run, name: str) -> Run:
-    """``operand.name``, of a map."""
     return lambda event: operand(event)[name]
 
 
 def has(operand: Run, name: str) -> Run:
-    """``has(operand.name)``: the map has the field, be it null."""
-
-    def run(event: Event) -> bool:
-        container = operand(event)
-        if type(container) is not dict:
-            raise TypeError
-        return name in container
-
-    return run
+    """``has(operand.name)``: true also if the field is null."""
+    container = _checked(operand, dict)
+    return lambda event: name in container(event)
 
 
 def index(operand: Run, key: Run) -> Run:
-    """``operand[key]``: of a map by string, of a list by whole number from 0."""
+    """``operand[key]``: a map's field by name, a list's item by whole number from 0."""
 
     def run(event: Event) -> Any:
         container, at = operand(event), key(event)
@@ -86,47 +78,35 @@ def index(operand: Run, key: Run) -> Run:
 
 
 def array(items: Sequence[Run]) -> Run:
-    """``[item, ...]``."""
+    """``[item, ...]``"""
     return lambda event: [item(event) for item in items]
 
 
 def size(operand: Run) -> Run:
-    """The characters of a string, the items of a list, the keys of a map."""
+    """The number of characters of a string, items of a list or keys of a map."""
     return lambda event: len(operand(event))
 
 
 def method(name: str, target: Run, argument: Run) -> Run:
-    """``target.name(argument)`` for a name of `METHODS`."""
+    """``target.name(argument)`` for a name in `METHODS`."""
     function: Callable[[Any, Any], bool] = METHODS[name]
     return lambda event: function(target(event), argument(event))
 
 
 def negate(operand: Run) -> Run:
-    """``-operand``."""
-
-    def run(event: Event) -> int | float:
-        value = operand(event)
-        if type(value) is not int and type(value) is not float:
-            raise TypeError
-        return -value
-
-    return run
+    """``-operand``"""
+    number = _checked(operand, int, float)
+    return lambda event: -number(event)
 
 
 def invert(operand: Run) -> Run:
-    """``!operand``."""
-
-    def run(event: Event) -> bool:
-        value = operand(event)
-        if type(value) is not bool:
-            raise TypeError
-        return not value
-
-    return run
+    """``!operand``"""
+    value = _checked(operand, bool)
+    return lambda event: not value(event)
 
 
 def relation(sign: str, left: Run, right: Run) -> Run:
-    """``left sign right`` for one of ``== != < <= > >= in``."""
+    """``left sign right`` for ``== != < <= > >= in``."""
     if sign == "==":
         return lambda event: equal(left(event), right(event))
     if sign == "!=":
@@ -153,12 +133,12 @@ def _contained(item: Any, container: Any) -> bool:
         raise LookupError
     if type(item) is str:  # the usual case
         return item in container
-    share = VALUES_MAX // max(1, len(container))
-    return any(equal(item, one, share) for one in container)
+    values_max = VALUES_MAX // max(1, len(container))
+    return any(equal(item, one, values_max) for one in container)
 
 
 def logic(parts: Sequence[Run], *, decisive: bool) -> Run:
-    """``a && b && ...`` (decided by False) or ``a || b || ...`` (decided by True)."""
+    """``a && b && ...`` (`decisive` is False) or ``a || b || ...`` (True)."""
 
     def run(event: Event) -> Any:
         failed = False
@@ -180,23 +160,29 @@ def logic(parts: Sequence[Run], *, decisive: bool) -> Run:
 
 
 def choice(condition: Run, then: Run, otherwise: Run) -> Run:
-    """``condition ? then : otherwise``."""
+    """``condition ? then : otherwise``"""
+    value = _checked(condition, bool)
+    return lambda event: then(event) if value(event) else otherwise(event)
+
+
+def _checked(operand: Run, *kinds: type) -> Run:
+    """The same operand; another type is an error."""
 
     def run(event: Event) -> Any:
-        value = condition(event)
-        if type(value) is not bool:
+        value = operand(event)
+        if type(value) not in kinds:
             raise TypeError
-        return then(event) if value else otherwise(event)
+        return value
 
     return run
 
 
 def equal(left: object, right: object, values_max: int = VALUES_MAX) -> bool:
-    """Tell whether two values are equal, without recursion: events nest as deep as Python allows."""
+    """Return whether two values are equal; without recursion, as an event's depth is not limited."""
     if type(left) is str:  # the usual case
         return left == right
     pairs: list[tuple[object, object]] = [(left, right)]
-    for a, b in pairs:  # grows on the way
+    for a, b in pairs:  # grows during the loop
         if len(pairs) > values_max:
             raise LookupError
         if type(a) is dict and type(b) is dict:

@@ -1,40 +1,41 @@
-"""Who gets which entries, and when: cohorts of live readers, and cursors of those that lag.
+"""Which entries each reader gets, and when: cohorts of live readers, and cursors of the others.
 
-All live readers with the same view form a cohort. What was appended to the logs is pending until
-the next write, which joins the frames once per distinct selection and writes them once per cohort.
-A reader whose socket is full leaves its cohort and becomes a set of cursors into the logs. It reads
-on as its socket drains, and joins its cohort again at the head. So there is no queue per reader, and
-what is held for a lagging reader does not grow.
+All live readers with the same view form a cohort. New entries are pending until the next write, which
+joins their frames once per distinct selection and writes them once per cohort. A reader whose socket
+is full leaves its cohort and becomes a set of cursors into the logs. It reads from the logs as its
+socket drains, and joins its cohort again at the head. So no reader has a queue, and the memory for a
+lagging reader does not grow.
 
-A view with a rate holds events back: its cohort then stands at a place in the log, and what it gets
-when the time has come is read from the log as for a lagging reader (`catch_up`).
+A view with a rate holds events back: its cohort then stands at a place in the log, and when the events
+are due they are read from the log, as for a lagging reader (`catch_up`).
 
 A reader is in one of these states (`ReaderState`):
 
     DETACHED  it has not subscribed yet, or was removed
-    LIVE      a member of its view's cohort
-    LAGGING   it has less than the logs hold; `catch_up` goes on when its socket drains
-    WAITING   it has all that the logs hold for it, but its cohort does not: something is pending,
-              its cohort holds something back, or it is ahead of a log, as its client came from a
-              gateway that had heard more. It is looked at again after each write and flush.
+    LIVE      it is a member of its view's cohort
+    LAGGING   its socket was full before everything was written; `catch_up` is to be called when the
+              socket has drained
+    WAITING   everything that can be written to it now was written, but it cannot join its cohort:
+              entries are pending, the cohort holds something back, or the reader is ahead of a log,
+              because its client comes from a gateway that had received more
 
-    from      to        when
-    any       LAGGING   `subscribe` changes its view, and its socket is full before it has all there is
-    any       WAITING   the same, and it has all there is while its cohort has not
-    any       LIVE      the same, and it has all there is, like its cohort
-    LIVE      LAGGING   a write meets it full, or fails
-    LAGGING   WAITING, LIVE   `catch_up` has written all there is
-    WAITING   LAGGING, LIVE   after the write or flush that it waited for
-    any       DETACHED  `remove`
+    from      to              when
+    any       LAGGING         `subscribe` or `flush_reader`, and the socket fills
+    any       WAITING, LIVE   the same, and everything is written
+    LIVE      LAGGING         a write finds the socket full, or fails
+    LAGGING   WAITING, LIVE   `catch_up` has written everything
+    WAITING   LAGGING, LIVE   decided again after each `write`, after a `flush` of all that its
+                              cohort holds back, and with each personal message
+    any       DETACHED        `remove`
 
-Invariants: a live reader has been handed all that the logs hold, less what is pending and what its
-cohort holds back. `lagging` and `waiting` are the readers in these states.
+Invariants: everything that the logs hold for a live reader was written to it, except what is pending
+and what its cohort holds back. `lagging` and `waiting` are the readers in these states.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.core.fanout.catch_up import Part, everything, newest
+from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import (
     Cohort,
     CohortWriter,
@@ -46,13 +47,13 @@ from gateway.core.fanout.cohorts import (
 from gateway.core.fanout.selection import Filters, Selection
 from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, Retention, gap_frame
+from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was delivered since the last look, in bulk for the metrics."""
+    """What was delivered, for the metrics."""
 
     events: int = 0
     writes: int = 0
@@ -65,26 +66,26 @@ class Tally:
 
 
 Parts = dict[tuple[str, Filters, Cursor], Part]
-"""What was read from the logs in one go, by channel, filters and place; cohorts share it."""
+"""What one write or flush read from the logs, by channel, filters and place; cohorts share it."""
 
 
 class Fanout:
-    """Hands new entries to all readers, and knows who lags and what they are owed.
+    """Writes entries to readers.
 
-    `make_writer` makes a cohort's writer. `on_pending` is called when there is something to `write`,
-    which may be done at once or later, and `on_held_back` when something is held back until a time:
-    see `due_ns` and `flush`. `on_failure` is called with an error that cost one view or one reader what
-    it is owed: these readers are removed, and nobody else notices.
+    `make_writer` makes a cohort's writer. `on_pending` is called when entries are pending: `write`
+    then or later. `on_held_back` is called when entries are held back: `flush` at `due_ns`.
+    `on_failure` is called with an error in the events of one view or one reader: these readers are
+    removed, and all others get theirs.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
         self.epoch = epoch
-        """The epoch that channels open with."""
+        """The epoch of a channel before its first event."""
         self.tally = Tally()
         self.lagging: set[Reader] = set()
         self.waiting: set[Reader] = set()
         self.pending: list[Entry] = []
-        """Entries in their logs that no live reader was handed yet."""
+        """Entries that are in their logs, but not written to live readers yet."""
         self.make_writer: Callable[[], CohortWriter] = SequentialWriter
         self.on_pending: Callable[[], object] = self.write
         self.on_held_back: Callable[[], object] = lambda: None
@@ -92,41 +93,42 @@ class Fanout:
         self._logs = logs
         self._cohorts: dict[View, Cohort] = {}
         self._holding: set[Cohort] = set()
-        """Cohorts that hold something back."""
         self._leaving: set[Reader] = set()
-        """Live readers that are full: they leave their cohorts before the next write."""
+        """Live readers whose sockets are full: they leave their cohorts before the next write."""
 
     @property
     def cohorts(self) -> Collection[Cohort]:
-        """The cohorts that have members."""
         return self._cohorts.values()
 
     @property
-    def detached(self) -> Iterator[Reader]:
-        """The readers that have subscribed and are in no cohort."""
+    def outside_cohorts(self) -> Iterator[Reader]:
+        """The readers that have subscribed and are not live."""
         yield from self.lagging
         yield from self.waiting
 
     @property
     def due_ns(self) -> int | None:
-        """When `flush` is to be called next; None if nothing is held back."""
+        """When to call `flush` next; None if nothing is held back."""
         due = [cohort.due_ns for cohort in self._holding]
         return min([at for at in due if at is not None], default=None)
 
     def take_tally(self) -> Tally:
-        """Return what was delivered since the last call."""
+        """Return the figures since the last call."""
         taken, self.tally = self.tally, Tally()
         return taken
 
     # -- live ----------------------------------------------------------------------------------
 
     def deliver(self, entries: list[Entry]) -> None:
-        """Take new entries, already in their logs, for every live reader."""
+        """Add new entries, which must be in their logs, to what is pending."""
         self.pending += entries
         self.on_pending()
 
     def write(self, *, now_ns: int = 0) -> None:
-        """Write what is pending to every live reader; `now_ns` if it was received before now."""
+        """Write what is pending to all live readers.
+
+        `now_ns` is the time for rates; it defaults to when the newest entry was received.
+        """
         entries, self.pending = self.pending, []
         if not entries:
             return
@@ -135,7 +137,7 @@ class Fanout:
         parts: Parts = {}
         for cohort in list(self._cohorts.values()):
             try:
-                seen = cohort.sees(selection.channels)
+                seen = cohort.seen(selection.channels)
                 if seen and cohort.has_rates:
                     at_once = self._hold_back(cohort, seen, selection)
                     if at_once:
@@ -154,7 +156,7 @@ class Fanout:
     def _hold_back(
         self, cohort: Cohort, seen: tuple[SeenChannel, ...], selection: Selection
     ) -> tuple[SeenChannel, ...]:
-        """Hold back what is seen at a rate; return the channels that are seen without one."""
+        """Hold back the channels that the view sees with a rate; return the others."""
         for channel, view in seen:
             if view.rate is not None:
                 cohort.hold_back(self._logs[channel], view, selection.start(channel))
@@ -162,7 +164,7 @@ class Fanout:
         return tuple([one for one in seen if one[1].rate is None])
 
     def flush(self, *, now_ns: int) -> None:
-        """Write what was held back and is due."""
+        """Write what is held back and due."""
         parts: Parts = {}
         for cohort in list(self._holding):
             try:
@@ -171,7 +173,7 @@ class Fanout:
                 self._fail(cohort.members, error)
 
     def _flush(self, cohort: Cohort, parts: Parts, *, now_ns: int) -> None:
-        """Write to a cohort what it holds back and is due: read from the logs, up to what is pending."""
+        """Write to a cohort what it holds back and is due, as far as it is not pending."""
         due = cohort.due(now_ns)
         if not due:
             return
@@ -184,7 +186,7 @@ class Fanout:
             part = parts.get(key)
             if part is None:
                 until = unwritten.get(log.name, log.newest)
-                part = parts[key] = newest(log, after, held.view, until=until)
+                part = parts[key] = read_newest(log, after, held.view, until=until)
                 self.tally.filter_errors += part.filter_errors
             held.before = None
             if part.frames:
@@ -202,7 +204,7 @@ class Fanout:
     def _write(
         self, cohort: Cohort, data: bytes, count: int, *, before: Callable[[], Cursors]
     ) -> int:
-        """Write the same bytes to all members; return how many took them. The others lag."""
+        """Write bytes to all members; return to how many. Those that are full or fail now lag."""
         if not data:
             return 0
         if self._leaving:
@@ -210,8 +212,7 @@ class Fanout:
         failed = cohort.writer.write_all(data)
         if failed:
             writers = set(failed)
-            lost = [one for one in cohort.members if one.writer in writers]
-            self._lag(lost, before=before())
+            self._lag([one for one in cohort.members if one.writer in writers], before=before())
         written = len(cohort.members)
         tally = self.tally
         tally.events += count * written
@@ -220,7 +221,7 @@ class Fanout:
         return written
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
-        """Write an entry of a reader's own log."""
+        """Write a new entry of a reader's personal log."""
         match reader.state:
             case ReaderState.WAITING:
                 self._read_on(reader)
@@ -233,7 +234,7 @@ class Fanout:
                 self.tally.bytes += len(entry.frame)
 
     def _lag(self, readers: Iterable[Reader], *, before: Cursors) -> None:
-        """Turn live readers into cursors that stand before what was not written."""
+        """Remove live readers from their cohorts; their cursors stand before what was not written."""
         for reader in readers:
             cursors = self.heads(reader)
             for name, place in before.items():
@@ -245,15 +246,15 @@ class Fanout:
             self.tally.lagged += 1
             reader.on_lag()
 
-    # -- behind --------------------------------------------------------------------------------
+    # -- subscribe and catch up ----------------------------------------------------------------
 
     def subscribe(
         self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()
     ) -> None:
-        """Change what a reader sees; `starts` says where newly selected channels begin.
+        """Change a reader's view; `starts` are the places where channels begin.
 
-        Channels that it saw before go on where it stands. Of the channels in `latest_only` it gets
-        the current values before it goes on. Write any reply first: what it is owed follows at once.
+        The reader keeps its place in all other channels. Of the channels in `latest_only` it first
+        gets the current values. Write a reply before: events are written at once.
         """
         cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
         cursors.update(starts)
@@ -267,7 +268,7 @@ class Fanout:
         self._read_on(reader)
 
     def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
-        """Remove readers that cannot get what they are owed; their clients may resume from it."""
+        """Remove readers that cannot get their events; their clients may resume."""
         for reader in list(readers):
             self.remove(reader)
             self.tally.failed += 1
@@ -275,42 +276,43 @@ class Fanout:
         self.on_failure(error)
 
     def _read_on(self, reader: Reader) -> None:
-        """Write what a reader is owed now; it lags if it cannot have all of it."""
+        """Write everything that the logs hold for a reader; it lags if its socket fills."""
         if not self.catch_up(reader) and reader.state is not ReaderState.LAGGING:
             self._set_state(reader, ReaderState.LAGGING)
             reader.on_lag()
 
     def flush_reader(self, reader: Reader) -> None:
-        """Write what is pending to one reader ahead of the others; not if it lags."""
+        """Write what is pending to one reader, before the others get it; not if it lags."""
         if self.pending and reader.state is not ReaderState.LAGGING:
             self.subscribe(reader, reader.view, {})
 
     def remove(self, reader: Reader) -> None:
-        """Forget a reader; `cursors` says how far it was written to."""
+        """Remove a reader; its `cursors` are then the places up to which it was written to."""
         if reader.is_live:
             reader.cursors = self.heads(reader)
         self._leave_cohort(reader)
         self._set_state(reader, ReaderState.DETACHED)
 
     def on_full(self, reader: Reader) -> None:
-        """Note that a reader's socket is full."""
         reader.full = True
         if reader.is_live:
             self._leaving.add(reader)
 
     def on_drained(self, reader: Reader) -> None:
-        """Note that a reader's socket takes data again; call `catch_up` if it lags."""
+        """Note that a reader's socket has drained; call `catch_up` next if the reader lags."""
         reader.full = False
         self._leaving.discard(reader)
 
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
-        """Write what a reader is owed, while its socket takes it.
+        """Write what the logs hold for a reader, until its socket is full.
 
-        Returns True once it has all there is; if False, call again when its socket has drained.
+        Returns whether everything was written; if not, call again when the socket has drained.
         """
         try:
             return self._catch_up(reader, bytes_max)
-        except Exception as error:  # it reads for others, too: those that wait with it
+        except (
+            Exception
+        ) as error:  # one reader's failure must not cost those that wait with it theirs
             self._fail([reader], error)
             return True
 
@@ -330,10 +332,10 @@ class Fanout:
         return False
 
     def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
-        """Take the next part of what a reader is owed, and how many events are in it.
+        """Advance a reader's cursors; return the frames up to there, and the count of events.
 
-        About `bytes_max` bytes, shared fairly between the channels that are behind. Empty if it
-        has all there is, less what its cohort holds back.
+        About `bytes_max` bytes, shared fairly between the channels with something to read. Empty if
+        there is nothing to read, except what the reader's cohort holds back.
         """
         while True:
             frames, count, more = self._read_some(reader, bytes_max=bytes_max)
@@ -341,14 +343,17 @@ class Fanout:
                 return b"".join(frames), count
 
     def _read_some(self, reader: Reader, *, bytes_max: int) -> tuple[list[bytes], int, bool]:
-        """Do the same once; if it yields nothing as all is filtered out, there may be more."""
+        """Do the same; frames may also be empty because of filters: then there may be more."""
         cursors = reader.cursors
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
-        behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest]
-        behind = [log for log in behind if log.name not in held_back]
+        behind = [
+            log
+            for log in logs
+            if cursors.get(log.name, ORIGIN) < log.newest and log.name not in held_back
+        ]
         served = reader.served
-        if served is not None:  # go on behind the channel that came last
+        if served is not None:  # round robin: begin with the channel after the one read last
             behind.sort(key=lambda log: log.name <= served)
         frames: list[bytes] = []
         count = size = 0
@@ -372,60 +377,58 @@ class Fanout:
             view = channel_view(reader.view, log.name) or UNFILTERED
         limit = reader.latest_only.get(log.name, ORIGIN)
         if after < limit:
-            return newest(log, after, view, until=limit, bytes_max=bytes_max)
+            return read_newest(log, after, view, until=limit, bytes_max=bytes_max)
         reader.latest_only.pop(log.name, None)
         beyond = log.epochs.is_beyond_end(after)
         after = log.start if beyond else after
         if view.rate is None:
-            part = everything(log, after, view, bytes_max=bytes_max)
+            part = read_all(log, after, view, bytes_max=bytes_max)
         else:
-            part = newest(log, after, view, until=log.newest, bytes_max=bytes_max)
+            part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
         if beyond:
-            start = log.epochs.position(after)
-            part.frames.insert(0, gap_frame(log.name, start.epoch, "epoch", last=start.offset))
+            part.frames.insert(0, encode_gap(log.gap("epoch", after)))
         return part
 
     # -- where readers are ---------------------------------------------------------------------
 
     def heads(self, reader: Reader) -> dict[str, Cursor]:
-        """Return where a live reader stands in every log that it sees."""
+        """Return a live reader's places, by channel."""
         logs, unwritten = self.logs_of(reader), self.unwritten
         heads = {log.name: unwritten.get(log.name, log.newest) for log in logs}
         return heads | self._held_back(reader)
 
     @property
     def unwritten(self) -> dict[str, Cursor]:
-        """Where live readers stand in channels of which something is pending."""
+        """The places of live readers in channels of which something is pending."""
         return {entry.channel: entry.before for entry in reversed(self.pending)}
 
     def is_at_head(self, reader: Reader) -> bool:
-        """Tell whether a reader stands where all live readers do, in all that it sees."""
+        """Return whether a reader is live and its cohort cannot hold anything back."""
         return reader.is_live and self._cohorts[reader.view].is_plain
 
     def _held_back(self, reader: Reader) -> dict[str, Cursor]:
-        """Return where the cohort of a reader's view stands in channels that its rates hold back."""
+        """Return the places of a reader's cohort in the channels of which it holds something back."""
         cohort = self._cohorts.get(reader.view)
         return {} if cohort is None or cohort.is_plain else cohort.held_back
 
     def cursors_of(self, reader: Reader) -> dict[str, Cursor]:
-        """Return where a reader stands: behind what was written to it, by channel."""
+        """Return the places behind what was written to a reader, by channel."""
         if reader.is_live:
             return self.heads(reader)
         return {log.name: reader.cursors.get(log.name, ORIGIN) for log in self.logs_of(reader)}
 
     def lag(self, reader: Reader) -> int:
-        """Return how many events a reader is behind, over all that it sees."""
+        """Return how many entries a reader is behind, over all channels."""
         if reader.is_live:
             return 0
         cursors = self.cursors_of(reader)
         return sum(log.lag(cursors[log.name]) for log in self.logs_of(reader))
 
-    def log(self, name: str) -> ChannelLog | None:
-        """Return a channel's log, if the channel is open."""
-        return self._logs.get(name)
+    @property
+    def everyone(self) -> ChannelLog:
+        return self._logs[EVERYONE]
 
-    def selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
-        """Return the open logs that a view selects."""
+    def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
             return [log for name, log in logs.items() if any(one.selects(name) for one in view)]
@@ -434,10 +437,10 @@ class Fanout:
     def expected(
         self, view: Collection[Subscription], named: Collection[str] = ()
     ) -> list[ChannelLog]:
-        """Return the open logs that a view selects, and an empty one for each name not open yet.
+        """Return the open logs that a view selects, and an empty log for each channel not open yet.
 
-        So a channel that is yet to open has a position too: before its first event. `named` are
-        channels that are expected if the view selects them.
+        So a channel that is not open yet has a position, too: before its first event. `named` are
+        further channels, which count if the view selects them.
         """
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
@@ -446,14 +449,12 @@ class Fanout:
             for name in dict.fromkeys(names)
             if name not in self._logs
         ]
-        return self.selected(view) + unopened
+        return self._selected(view) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
-        """Return the open logs that a reader sees, its personal one among them."""
-        found = [self._logs[EVERYONE], *self.selected(reader.view)]
-        if reader.personal is not None:
-            found.append(reader.personal)
-        return found
+        """Return the open logs that a reader sees, with its personal log."""
+        personal = [] if reader.personal is None else [reader.personal]
+        return [self.everyone, *self._selected(reader.view), *personal]
 
     # -- transitions ---------------------------------------------------------------------------
 
@@ -470,8 +471,8 @@ class Fanout:
         cohort = self._cohorts.get(reader.view)
         if cohort is None:
             cohort = self._cohorts[reader.view] = Cohort(reader.view, self.make_writer())
-        cohort.add(reader)
-        reader.view = cohort.view  # one object for all, not one each
+        cohort.add_member(reader)
+        reader.view = cohort.view  # one object for all members, to save memory
         reader.cursors = {}
         self._set_state(reader, ReaderState.LIVE)
 
@@ -485,7 +486,7 @@ class Fanout:
         reader.state = ReaderState.DETACHED
         cohort = self._cohorts[reader.view]
         self._leaving.discard(reader)
-        cohort.remove(reader)
+        cohort.remove_member(reader)
         if not cohort.members:
             del self._cohorts[reader.view]
             self._holding.discard(cohort)

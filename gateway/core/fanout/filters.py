@@ -1,23 +1,22 @@
-"""Conditions on the fields of events: a strict subset of CEL, the Common Expression Language.
+"""Filters of events by their fields: a strict subset of CEL, the Common Expression Language.
 
     data.level == 'error' && data.service.startsWith('api')
 
-A filter is valid CEL and means what it means there. Its variables are the members of the event as
-clients receive it: ``channel``, ``event_type``, ``timestamp``, ``data`` and what else the
-publisher put there; not ``offset`` and ``type``, which belong to the delivery. In the language
-are:
+Every filter is valid CEL with the same meaning. Its variables are the members of the event as clients
+get it: ``channel``, ``event_type``, ``timestamp``, ``data`` and whatever else the publisher adds;
+but not ``offset`` and ``type``, which the gateway adds. The language has:
 
     null true false 12 0x1f 1.5e3 'text' "text" [a, b]
     data.level  data["a-b"]  data.list[0]  has(data.level)
     == != < <= > >= in    && || !    condition ? a : b    -x    ( )
     size(x)  x.size()  s.startsWith(t)  s.endsWith(t)  s.contains(t)
 
-There is no arithmetic, no regular expression and no loop, so that a filter's cost is bounded: it has
-at most `NODES_MAX` literals, names and operators, each evaluated at most once per event, and each
-looks at a bounded number of values or passes once over a string (see `gateway.core.cel`).
+There is no arithmetic, regular expression or loop, so a filter's cost is bounded: it has at most
+`NODES_MAX` literals, names and operators, each of which is evaluated at most once per event, and looks
+at a bounded number of values or passes once over a string (see `cel`).
 
-A missing field or a value of the wrong type is an error, but `&&` and `||` may do without the side
-that has it. An event for which the whole is an error, or no boolean, does not match.
+A missing field or a value of the wrong type is an error; `&&` and `||` ignore an error on one side if
+the other decides alone. If the result is an error, or not a boolean, the event does not match.
 """
 
 import re
@@ -30,16 +29,15 @@ from gateway.core.fanout.cel import Run
 
 TEXT_CHARS_MAX = 1024
 DEPTH_MAX = 32
-"""How deep brackets and the last branches of conditionals may nest."""
+"""How deep brackets, and last branches of conditionals, may nest."""
 NODES_MAX = 128
-"""How many literals, names and operators a filter may have."""
 
 _EXCERPT = 24
-"""Characters that an error shows on either side of the place."""
+"""How many characters an error message shows on each side of the position."""
 
 
 class FilterError(ValueError):
-    """A text is not a valid filter; `position` is the index of its first wrong character."""
+    """A filter is not valid; `position` is the index of the first wrong character."""
 
     def __init__(self, message: str, position: int, text: str) -> None:
         start, end = max(0, position - _EXCERPT), position + _EXCERPT
@@ -51,14 +49,14 @@ class FilterError(ValueError):
 
 
 class Filter:
-    """A parsed filter; two of the same text are equal. Between processes it goes as its text."""
+    """A parsed filter. Filters with the same text are equal; another process gets the text."""
 
     __slots__ = ("_run", "errors", "text")
 
     def __init__(self, text: str, run: Run) -> None:
         self.text = text
         self.errors = 0
-        """How many events it could not decide on, and so did not match."""
+        """For how many events the result was an error, or not a boolean."""
         self._run = run
 
     def __eq__(self, other: object) -> bool:
@@ -71,12 +69,11 @@ class Filter:
         return f"Filter({self.text!r})"
 
     def matches(self, event: Mapping[str, object]) -> bool:
-        """Tell whether an event, as decoded from JSON, meets the filter."""
+        """Return whether an event, as decoded from JSON, matches."""
         try:
             result = self._run(event)
         except cel.ERRORS:
-            self.errors += 1
-            return False
+            result = None
         if type(result) is not bool:
             self.errors += 1
             return False
@@ -84,14 +81,14 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
-    """Read a filter.
+    """Parse a filter.
 
     Raises:
-        FilterError: It is not in the language, or too large.
+        FilterError: It is not valid, or too large.
     """
     if len(text) > TEXT_CHARS_MAX:
-        raise FilterError(f"longer than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
-    return Filter(text, _Parser(text).whole())
+        raise FilterError(f"more than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
+    return Filter(text, _Parser(text).parse())
 
 
 class _Token(NamedTuple):
@@ -121,7 +118,7 @@ _ESCAPE = re.compile(
 _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 _PUNCTUATION = {".", ",", ":", "(", ")", "]", ""}
-"""Tokens that make no node of their own."""
+"""Tokens that do not count as nodes."""
 _LITERALS = {"null": None, "true": True, "false": False}
 _KEYWORDS = {*_LITERALS, "in"}
 _RELATIONS = {"==", "!=", "<", "<=", ">", ">=", "in"}
@@ -130,22 +127,22 @@ _NOT_VARIABLES = {
     *("as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"),
     *("namespace", "package", "return", "var", "void", "while"),
 }
-"""What belongs to the delivery of an event, and the reserved words of CEL."""
+"""Members that the gateway adds to events, and the reserved words of CEL."""
 
 
 class _Parser:
-    """Reads a filter from left to right, one method for each rule of CEL's grammar."""
+    """A recursive-descent parser, with one method for each rule of CEL's grammar."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._nodes = 0
         self._depth = 0
         self._selections: dict[Run, tuple[Run, str]] = {}
-        """Of which operand a selection takes which field; has() asks for it."""
+        """The operand and field of each selection, for has()."""
         self._token = _Token("start", "", 0)
-        self._read(0)
+        self._scan(0)
 
-    def whole(self) -> Run:
+    def parse(self) -> Run:
         run = self._expression()
         if self._token.kind != "end":
             raise self._error("expected an operator or the end")
@@ -153,14 +150,14 @@ class _Parser:
 
     # Tokens
 
-    def _read(self, start: int) -> None:
+    def _scan(self, start: int) -> None:
         found = _TOKEN.match(self._text, start)
         assert found is not None
         kind = found.lastgroup
         assert kind is not None
         self._token = _Token(kind, found[kind], found.start(kind))
         if kind == "quote":
-            raise self._error("a string without end")
+            raise self._error("unterminated string")
         if kind == "wrong":
             raise self._error("unexpected character")
         self._nodes += self._token.text not in _PUNCTUATION
@@ -168,48 +165,49 @@ class _Parser:
             raise self._error(f"more than {NODES_MAX} operators and operands")
 
     def _next(self) -> _Token:
-        """Take the token at hand, and read the one behind it."""
+        """Return the current token and scan the next."""
         token = self._token
-        self._read(token.position + len(token.text))
+        self._scan(token.position + len(token.text))
         return token
 
-    def _took(self, text: str) -> bool:
-        if self._token.text != text:
-            return False
-        self._next()
-        return True
+    def _accept(self, text: str) -> bool:
+        """Scan the next token if this is the current one; return whether it is."""
+        accepted = self._token.text == text
+        if accepted:
+            self._next()
+        return accepted
 
     def _expect(self, mark: str) -> None:
-        if not self._took(mark):
+        if not self._accept(mark):
             raise self._error(f"expected `{mark}`")
 
     def _error(self, message: str, position: int | None = None) -> FilterError:
         at = self._token.position if position is None else position
         return FilterError(message, at, self._text)
 
-    # Rules, from the loosest to the tightest
+    # Rules, from the lowest precedence to the highest
 
     def _expression(self) -> Run:
         if self._depth > DEPTH_MAX:
             raise self._error(f"nested more than {DEPTH_MAX} deep")
         self._depth += 1
-        run = self._either()
-        if self._took("?"):
-            then = self._either()
+        run = self._or()
+        if self._accept("?"):
+            then = self._or()
             self._expect(":")
             run = cel.choice(run, then, self._expression())
         self._depth -= 1
         return run
 
-    def _either(self) -> Run:
-        return self._joined("||", self._both, decisive=True)
+    def _or(self) -> Run:
+        return self._logic("||", self._and, decisive=True)
 
-    def _both(self) -> Run:
-        return self._joined("&&", self._relation, decisive=False)
+    def _and(self) -> Run:
+        return self._logic("&&", self._relation, decisive=False)
 
-    def _joined(self, mark: str, part: Callable[[], Run], *, decisive: bool) -> Run:
+    def _logic(self, mark: str, part: Callable[[], Run], *, decisive: bool) -> Run:
         parts = [part()]
-        while self._took(mark):
+        while self._accept(mark):
             parts.append(part())
         return cel.logic(parts, decisive=decisive) if len(parts) > 1 else parts[0]
 
@@ -226,7 +224,7 @@ class _Parser:
         if build is None:
             return self._member()
         count = 0
-        while self._took(mark):
+        while self._accept(mark):
             count += 1
         negative = mark == "-" and count == 1 and self._token.kind in ("int", "double")
         run = self._member(negative=negative)
@@ -235,7 +233,7 @@ class _Parser:
     def _member(self, *, negative: bool = False) -> Run:
         run = self._primary(negative=negative)
         while self._token.text in (".", "["):
-            if self._took("["):
+            if self._accept("["):
                 run = cel.index(run, self._expression())
                 self._expect("]")
                 continue
@@ -260,11 +258,11 @@ class _Parser:
             return cel.constant(self._string(self._next()))
         if token.text in _LITERALS:
             return cel.constant(_LITERALS[self._next().text])
-        if self._took("("):
+        if self._accept("("):
             run = self._expression()
             self._expect(")")
             return run
-        if self._took("["):
+        if self._accept("["):
             return self._list()
         if token.kind != "name" or token.text == "in":
             raise self._error("expected an operand")
@@ -277,9 +275,9 @@ class _Parser:
 
     def _list(self) -> Run:
         items: list[Run] = []
-        if not self._took("]"):
+        if not self._accept("]"):
             items.append(self._expression())
-            while self._took(","):
+            while self._accept(","):
                 items.append(self._expression())
             self._expect("]")
         return cel.array(items)
@@ -294,7 +292,7 @@ class _Parser:
         if name.text == "size":
             return cel.size(operand)
         if operand not in self._selections:
-            raise self._error("has() takes a field, as in has(data.level)", start)
+            raise self._error("has() needs a field, as in has(data.level)", start)
         return cel.has(*self._selections[operand])
 
     def _method(self, target: Run, name: _Token) -> Run:
@@ -315,11 +313,11 @@ class _Parser:
         if token.kind == "double":
             double = sign * float(token.text)
             if double in (float("inf"), float("-inf")):
-                raise self._error("a number out of range", token.position)
+                raise self._error("number out of range", token.position)
             return double
         whole = sign * int(token.text, 16 if token.text.startswith("0x") else 10)
         if not -(2**63) <= whole < 2**63:
-            raise self._error("an integer beyond 64 bits", token.position)
+            raise self._error("integer needs more than 64 bits", token.position)
         return whole
 
     def _string(self, token: _Token) -> str:
@@ -329,7 +327,7 @@ class _Parser:
                 return _PLAIN.get(digits, digits)
             code = int(digits, 8 if kind == "octal" else 16) if kind else -1
             if code < 0 or code > 0x10FFFF or 0xD800 <= code < 0xE000:
-                raise self._error("unknown escape", token.position + 1 + escape.start())
+                raise self._error("unknown escape sequence", token.position + 1 + escape.start())
             return chr(code)
 
         return _ESCAPE.sub(unescape, token.text[1:-1])

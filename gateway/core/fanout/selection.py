@@ -1,7 +1,7 @@
-"""What of a batch of entries each view wants: judged and joined once for all that want the same.
+"""Which entries of a batch each view gets.
 
-Each event is decoded once, judged once by each filter, and joined once for each distinct set of
-channels and filters, however many views and readers there are.
+Each event is decoded once and evaluated once by each filter, and frames are joined once for each
+distinct set of channels and filters, however many views and readers there are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,63 +13,61 @@ import msgspec
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannel
 from gateway.core.log.epochs import Cursor
-from gateway.core.log.log import ChannelLog, Entry, epoch_gap
+from gateway.core.log.log import ChannelLog, Entry, filtered_gap
 
 
 Filters = tuple[Filter, ...]
 NumberedEntry = tuple[int, Entry]
-"""An entry and its number in the batch; entries of several channels sort by it as they came."""
+"""An entry and its index in the batch, by which entries of several channels are put in order."""
 
 _decoder = msgspec.json.Decoder(dict[str, object])
 _number = itemgetter(0)
 
 
 class Matches:
-    """Which of some entries each filter matches; a filter judges all of them at once."""
+    """Which of some entries each filter matches; evaluated when first asked for."""
 
-    __slots__ = ("_entries", "_events", "_judged", "errors")
+    __slots__ = ("_entries", "_evaluated", "_events", "errors")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.errors = 0
-        """How often a filter could not decide on an event."""
+        """How often evaluating a filter failed."""
         self._entries = entries
         self._events: list[dict[str, object] | None] | None = None
-        self._judged: dict[Filter, list[bool]] = {}
+        self._evaluated: dict[Filter, list[bool]] = {}
 
     def any_of(self, filters: Filters) -> list[bool]:
-        """Return for each entry whether one of the filters matches it.
+        """Return for each entry whether any of the filters matches it.
 
-        Gaps match every filter, and without filters every entry matches.
+        Gaps match every filter; without filters every entry matches.
         """
         if not filters:
             return [True] * len(self._entries)
-        judged = [self._judge(one) for one in filters]
-        return judged[0] if len(judged) == 1 else [any(each) for each in zip(*judged, strict=True)]
+        found = [self._evaluate(one) for one in filters]
+        return found[0] if len(found) == 1 else [any(each) for each in zip(*found, strict=True)]
 
-    def _judge(self, filter_: Filter) -> list[bool]:
-        judged = self._judged.get(filter_)
-        if judged is None:
+    def _evaluate(self, filter_: Filter) -> list[bool]:
+        found = self._evaluated.get(filter_)
+        if found is None:
             if self._events is None:
                 self._events = [_members(e) if e.is_event else None for e in self._entries]
             matches, before = filter_.matches, filter_.errors
-            judged = [event is None or matches(event) for event in self._events]
-            self._judged[filter_] = judged
+            found = [event is None or matches(event) for event in self._events]
+            self._evaluated[filter_] = found
             self.errors += filter_.errors - before
-        return judged
+        return found
 
 
 def _members(entry: Entry) -> dict[str, object]:
     """Return an event's members; none if it cannot be decoded, so that no filter can decide on it."""
     try:
         return _decoder.decode(entry.json)
-    except (
-        msgspec.DecodeError
-    ):  # ingest lets no such event pass; it must not cost the others theirs
+    except msgspec.DecodeError:  # ingest rejects such events; one must not cost others theirs
         return {}
 
 
 class Selection:
-    """The entries of one batch, by channel, and what is selected of them."""
+    """The entries of one batch by channel, and the frames that each view gets of them."""
 
     def __init__(self, entries: Sequence[Entry], logs: Mapping[str, ChannelLog]) -> None:
         self.channels: dict[str, list[NumberedEntry]] = {}
@@ -88,7 +86,7 @@ class Selection:
 
     @property
     def errors(self) -> int:
-        """How often a filter could not decide on an event."""
+        """How often evaluating a filter failed."""
         return sum([matches.errors for matches in self._matches.values()])
 
     def starts(self) -> dict[str, Cursor]:
@@ -96,14 +94,13 @@ class Selection:
         return {channel: self.start(channel) for channel in self.channels}
 
     def start(self, channel: str) -> Cursor:
-        """Return the place before a channel's first entry."""
         return self.channels[channel][0][1].before
 
     def joined(self, seen: tuple[SeenChannel, ...]) -> tuple[bytes, int]:
-        """Return the frames that some channels' views let through, in order, and their events' count."""
+        """Return the frames of what passes the views of some channels, in order, and the event count."""
         joined = self._joined.get(seen)
         if joined is None:
-            parts = [self._pass(channel, view.filters) for channel, view in seen]
+            parts = [self._passed(channel, view.filters) for channel, view in seen]
             numbered = parts[0] if len(parts) == 1 else sorted(chain(*parts), key=_number)
             frames = b"".join([entry.frame for _, entry in numbered])
             count = len(numbered)
@@ -112,7 +109,7 @@ class Selection:
             joined = self._joined[seen] = frames, count
         return joined
 
-    def _pass(self, channel: str, filters: Filters) -> list[NumberedEntry]:
+    def _passed(self, channel: str, filters: Filters) -> list[NumberedEntry]:
         numbered = self.channels[channel]
         if not filters:
             return numbered
@@ -121,10 +118,9 @@ class Selection:
             matches = self._matches.get(channel)
             if matches is None:
                 matches = self._matches[channel] = Matches([entry for _, entry in numbered])
-            passing = self._passing[channel, filters] = []
-            for one, passes in zip(numbered, matches.any_of(filters), strict=True):
-                if passes:
-                    passing.append(one)
-                elif one[1].begins:
-                    passing.append((one[0], epoch_gap(self._logs[channel], one[1], "filtered")))
+            passing = self._passing[channel, filters] = [
+                one if passes else (one[0], filtered_gap(self._logs[channel], one[1]))
+                for one, passes in zip(numbered, matches.any_of(filters), strict=True)
+                if passes or one[1].begins
+            ]
         return passing

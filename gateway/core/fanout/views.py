@@ -1,8 +1,9 @@
-"""What a reader wants to see: patterns, and for each of them a condition and a rate.
+"""What a reader wants to see: patterns, each with an optional filter and rate.
 
-All that decides which bytes a reader gets is in its view, so readers with the same one can share
-them. A channel that is named itself is seen as it was asked for; otherwise through every pattern
-that selects it: an event passes if any of them lets it, at the fastest of their rates.
+Everything that decides which bytes a reader gets is in its view, so readers with equal views share
+their bytes. If a view names a channel itself, only that subscription counts for the channel; else all
+patterns that select it do: an event passes if any of their filters matches it, and the highest of
+their rates applies.
 """
 
 from typing import NamedTuple
@@ -12,10 +13,9 @@ from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches
 
 
 class Subscription(NamedTuple):
-    """One subscription; `rate` is in events per second and key, None = all of them.
+    """One subscription; `rate` is in events per second and key, None = all events.
 
-    `within` are the patterns that its owner's rights come to, where they do not cover all of
-    `pattern`; None if they do.
+    `within` are the granted patterns that overlap `pattern`, if no grant covers all of it; else None.
     """
 
     pattern: str
@@ -24,7 +24,6 @@ class Subscription(NamedTuple):
     within: frozenset[str] | None = None
 
     def selects(self, channel: str) -> bool:
-        """Tell whether a channel is among those that are seen."""
         return matches(self.pattern, channel) and (
             self.within is None or any(matches(grant, channel) for grant in self.within)
         )
@@ -34,7 +33,7 @@ View = frozenset[Subscription]
 
 
 class ChannelView(NamedTuple):
-    """How a view sees one channel: through any of the `filters`, if there are some."""
+    """How a view sees one channel: the events that any of the `filters` matches; all, if it is empty."""
 
     filters: tuple[Filter, ...] = ()
     rate: float | None = None
@@ -43,21 +42,11 @@ class ChannelView(NamedTuple):
 UNFILTERED = ChannelView()
 
 SeenChannel = tuple[str, ChannelView]
-"""A channel and how it is seen."""
-
-
-def names(view: View) -> list[str]:
-    """Return a view's patterns."""
-    return [selection.pattern for selection in view]
-
-
-def is_plain(view: View) -> bool:
-    """Tell whether a view sees every event of the channels that it selects."""
-    return all(one.filter is None and one.rate is None for one in view)
+"""A channel and how a view sees it."""
 
 
 def channel_view(view: View, channel: str) -> ChannelView | None:
-    """Return how a view sees a channel, None if not at all; everyone follows ``$everyone``."""
+    """Return how a view sees a channel; None if it does not. Every view sees ``$everyone``."""
     if channel == EVERYONE:
         return UNFILTERED
     chosen = [one for one in view if one.pattern == channel] or [

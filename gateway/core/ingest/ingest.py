@@ -1,7 +1,7 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
-Each message is decoded and checked once. What passes is forwarded as the bytes it came in, so it
-must be JSON in valid UTF-8, or it would break every client's parser.
+Each message is decoded and validated once. An event's bytes are forwarded unchanged, so they must be
+JSON in valid UTF-8: anything else would break every client's parser.
 """
 
 from collections import Counter, deque
@@ -51,9 +51,10 @@ Reason = Literal[
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
+_RESERVED = ("type", "channel", "offset", "epoch")
 
 REPLAY = b"NGR1"
-"""What requests to publishers and their replies begin with."""
+"""The first frame of replay requests and replies."""
 
 _decode_dated = msgspec.json.Decoder(DatedEventObject).decode
 _decode_patterned = msgspec.json.Decoder(EventObject).decode
@@ -65,7 +66,7 @@ _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A message that was not let in; `payload` is its first KiB."""
+    """A message that is not valid; `payload` is its first KiB."""
 
     reason: Reason
     detail: str
@@ -82,18 +83,18 @@ class _Reject(Exception):
 
 
 def _decode(payload: bytes) -> EventObject | DatedEventObject:
-    """Check an event against its model; reading a date takes a third of the time of its pattern."""
+    """Validate an event; decoding its time as a date takes a third as long as matching the pattern."""
     try:
         return _decode_dated(payload)
     except msgspec.ValidationError:
-        return _decode_patterned(payload)  # it says what is wrong, and knows leap seconds
+        return _decode_patterned(payload)  # has the better error message, and allows leap seconds
 
 
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
-    `admit` is asked once per new channel and answers whether there is room for it. `recovery` takes
-    in every envelope's number, also those of messages that are rejected.
+    `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
+    gets the number of each envelope, also of messages that are rejected.
     """
 
     def __init__(
@@ -117,20 +118,20 @@ class Ingest:
         self._stamp = b""
 
     def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
-        """Take one bus message: topic, payload and perhaps an envelope.
+        """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        None if it came before, if it waits for others (ask `released`), or is a heartbeat.
+        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
         """
         try:
-            return self._read(frames, now_ns)
-        except _Reject as why:
-            topic = frames[0] if frames else b""
-            return self._reject(why, topic, frames[1] if len(frames) > 1 else b"", now_ns)
+            return self._accept(frames, now_ns)
+        except _Reject as error:
+            topic, payload = (*frames, b"", b"")[:2]
+            return self._reject(error, topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
-        """Take what a publisher replayed: ``NGR1``, number, incarnation, payload, envelope, …
+        """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
 
-        What is no such reply is ignored: its request will time out.
+        A reply that is not valid is ignored: the request will time out.
         """
         if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
             return
@@ -141,27 +142,30 @@ class Ingest:
         self.recovery.on_reply(int.from_bytes(reply[1]), messages, now_ns=now_ns)
 
     def released(self, *, now_ns: int) -> Iterator[Event | Rejection]:
-        """Let go messages that have waited for others."""
+        """Validate the messages that were held and need not be any longer."""
         for stream, envelope, payload in self.recovery.released(now_ns=now_ns):
             try:
                 yield self._numbered(stream, envelope, payload, now_ns)
-            except _Reject as why:
-                yield self._reject(why, stream.topic.encode(), payload, now_ns)
+            except _Reject as error:
+                yield self._reject(error, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
-        """Check a payload that did not come over the bus.
+        """Validate a payload that did not come over the bus.
 
         Raises:
-            ValueError: It would have been rejected; the text says why.
+            ValueError: It is not valid; the text says why.
         """
         try:
             return Event(channel, self._fields(channel, payload, now_ns), now_ns)
-        except _Reject as why:
-            raise ValueError(why.detail) from why
+        except _Reject as error:
+            raise ValueError(error.detail) from error
 
-    def _read(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
         if not 2 <= len(frames) <= 3:
-            raise _Reject("frame_count", f"a message has 2 or 3 frames, this one {len(frames)}")
+            raise _Reject(
+                "frame_count",
+                f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}",
+            )
         topic, payload = frames[0], frames[1]
         name = self._names.get(topic)
         if name is None:
@@ -189,7 +193,7 @@ class Ingest:
             if name not in self._admitted:
                 self._open(name)
         except _Reject:
-            stream.miss(MissingRange(sequence, sequence, "rejected"))
+            stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise
         missing = stream.take_unreported() if stream.unreported else ()
         return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing)
@@ -200,15 +204,15 @@ class Ingest:
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 
-    def _reject(self, why: _Reject, topic: bytes, payload: bytes, now_ns: int) -> Rejection:
+    def _reject(self, error: _Reject, topic: bytes, payload: bytes, now_ns: int) -> Rejection:
         rejection = Rejection(
-            reason=why.reason,
-            detail=why.detail,
+            reason=error.reason,
+            detail=error.detail,
             topic=topic[: channels.NAME_BYTES_MAX].decode(errors="replace"),
             payload=payload[:_KEPT_BYTES_MAX],
             received_ns=now_ns,
         )
-        self.rejected[why.reason] += 1
+        self.rejected[error.reason] += 1
         self.recent.append(rejection)
         return rejection
 
@@ -217,20 +221,27 @@ class Ingest:
         if not channels.is_name(name):
             raise _Reject(
                 "bad_topic",
-                "a topic is segments of [A-Za-z0-9_-] joined by dots, "
-                f"at most {channels.NAME_BYTES_MAX} bytes",
+                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
             )
         return name
 
     def _open(self, name: str) -> None:
         if not self._admit(name):
-            raise _Reject("too_many_channels", "no room for another channel: ingest.channels_max")
+            raise _Reject(
+                "too_many_channels",
+                f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open",
+            )
         self._admitted.add(name)
         self._names[name.encode()] = name
 
     def _fields(self, channel: str, payload: bytes, now_ns: int) -> bytes:
         if len(payload) > self._payload_bytes_max:
-            raise _Reject("oversized", f"{len(payload)} bytes exceed {self._payload_bytes_max}")
+            raise _Reject(
+                "oversized",
+                f"the payload has {len(payload)} bytes, more than the {self._payload_bytes_max} of "
+                "`ingest.payload_bytes_max`",
+            )
         if not payload.isascii():
             try:
                 payload.decode()
@@ -266,7 +277,7 @@ class Ingest:
             try:
                 event = _decode(payload)
             except msgspec.ValidationError:
-                pass  # valid JSON of another shape: data as a whole
+                pass  # JSON that is not an event becomes an event's data
             else:
                 return self._event_fields(event, payload, now_ns)
         _decode_any(payload)
@@ -275,15 +286,11 @@ class Ingest:
     def _event_fields(
         self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int
     ) -> bytes:
-        unset = msgspec.UNSET
-        if not (
-            event.type is unset
-            and event.channel is unset
-            and event.offset is unset
-            and event.epoch is unset
-        ):
+        if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
+            present = [name for name in _RESERVED if getattr(event, name) is not msgspec.UNSET]
             raise _Reject(
-                "reserved_field", "`type`, `channel`, `offset` and `epoch` are set by the gateway"
+                "reserved_field",
+                f"the event must not have `{'`, `'.join(present)}`: set by the gateway",
             )
         if event.timestamp is None:
             members: dict[str, Any] = msgspec.json.decode(payload)

@@ -1,22 +1,23 @@
-"""Which topics are fetched from the bus: all, or on demand those that somebody watches.
+"""Which topics are subscribed to on the bus: all, or on demand only those that clients subscribe to.
 
-A publisher sees upstream which topics are subscribed to, and need not compute what nobody watches.
-ZeroMQ subscribes to prefixes: a pattern is fetched by what stands before its first wildcard.
+Publishers see which topics are subscribed to, and need not compute the others. ZeroMQ subscribes by
+prefix, so a pattern is fetched by what stands before its first wildcard.
 """
 
 from collections.abc import Iterable
 
 
 class Interest:
-    """What is wanted of the bus, and for how long after the last who wanted it has gone.
+    """The topics to subscribe to on the bus.
 
-    With `everything` all topics are; else those in `always`, and what is watched.
+    With `everything` these are all topics; else those in `always`, and each pattern for `idle_ns` after
+    it was last watched.
     """
 
-    def __init__(self, *, everything: bool, always: Iterable[str], linger_ns: int) -> None:
+    def __init__(self, *, everything: bool, always: Iterable[str], idle_ns: int) -> None:
         self.everything = everything
         self._always = frozenset(always)
-        self._linger_ns = linger_ns
+        self._idle_ns = idle_ns
         self._until_ns: dict[str, int] = {}
 
     @property
@@ -27,30 +28,27 @@ class Interest:
         return frozenset({"$", *self._always, *self._until_ns})
 
     def watch(self, patterns: Iterable[str], *, now_ns: int) -> bool:
-        """Want what these patterns select; True if something of it was not wanted before."""
+        """Note that clients are subscribed to these patterns; return whether `prefixes` has grown."""
         before = len(self._until_ns)
         for pattern in patterns:
-            self._until_ns[_prefix(pattern)] = now_ns + self._linger_ns
+            self._until_ns[_prefix(pattern)] = now_ns + self._idle_ns
         return len(self._until_ns) > before
 
-    def expire(self, *, now_ns: int) -> bool:
-        """Want no longer what nobody has watched for long; True if there was such."""
-        over = [prefix for prefix, until_ns in self._until_ns.items() if until_ns <= now_ns]
-        for prefix in over:
+    def drop_idle(self, *, now_ns: int) -> bool:
+        """Drop the patterns that were not watched for too long; return whether there are any."""
+        idle = [prefix for prefix, until_ns in self._until_ns.items() if until_ns <= now_ns]
+        for prefix in idle:
             del self._until_ns[prefix]
-        return bool(over)
+        return bool(idle)
 
-    def wants(self, topic: str) -> bool:
-        """Tell whether a topic is fetched now."""
+    def is_watched(self, topic: str) -> bool:
         return self.everything or topic.startswith(tuple(self.prefixes))
 
     def is_on_demand(self, topic: str) -> bool:
-        """Tell whether a topic is fetched only while it is watched."""
+        """Return whether a topic is subscribed to only while it is watched."""
         return not self.everything and topic not in self._always
 
 
 def _prefix(pattern: str) -> str:
-    """Return what all names begin with that a pattern selects."""
-    for wildcard in ("*", ">"):
-        pattern = pattern.partition(wildcard)[0]
-    return pattern
+    """Return the part of a pattern before its first wildcard."""
+    return pattern.partition("*")[0].partition(">")[0]

@@ -1,7 +1,8 @@
-"""From bus messages to entries in the logs, in one synchronous call per wake-up of the bus.
+"""From bus messages to entries in the logs, in one synchronous call for each batch.
 
-Each call validates what came, puts each publisher's messages in their order, appends the events, and
-reports every loss that no event will show. Nothing can come between an event's number and its entry.
+Each call validates the messages, puts each publisher's messages in order, appends the events, and
+appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
+appending it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,14 +18,13 @@ from gateway.core.protocol.messages import BusState
 
 @dataclass(slots=True)
 class Tick:
-    """What one wake-up of the bus brought, for the metrics."""
+    """The results of one batch, for the metrics."""
 
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
 
-    def add(self, outcome: Event | Rejection) -> None:
-        """Add what became of a message."""
+    def add_outcome(self, outcome: Event | Rejection) -> None:
         if isinstance(outcome, Event):
             self.events.append(outcome)
         else:
@@ -32,7 +32,7 @@ class Tick:
 
 
 class Pipeline:
-    """Ingest and logs, put together."""
+    """Takes bus messages to the logs."""
 
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
@@ -41,14 +41,14 @@ class Pipeline:
 
     @property
     def bus_state(self) -> BusState:
-        """``waiting`` until something was received, ``stale`` while all publishers are silent."""
+        """``waiting`` until the first message, ``stale`` while all publishers are, else ``live``."""
         state = self.ingest.recovery.publishers.state
         if state != "unknown":
             return state
         return "live" if self._received else "waiting"
 
     def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Take in what one wake-up of the bus brought."""
+        """Take a batch of bus messages."""
         tick = Tick()
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
@@ -58,14 +58,14 @@ class Pipeline:
             elif outcome is None:
                 self._release(tick, now_ns)
             else:
-                tick.add(outcome)
+                tick.add_outcome(outcome)
         tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._received = True
         self._append(tick, now_ns)
         return tick
 
     def receive_replies(self, replies: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Take in what publishers replayed on request."""
+        """Take publishers' replies to replay requests."""
         tick = Tick()
         for reply in replies:
             self.ingest.receive_reply(reply, now_ns=now_ns)
@@ -74,7 +74,7 @@ class Pipeline:
         return tick
 
     def expire(self, *, now_ns: int) -> Tick:
-        """Evict what is too old, and give up what did not come in time."""
+        """Evict the entries that are too old, and give up repairs that take too long."""
         self.logs.evict(now_ns=now_ns)
         self.ingest.recovery.expire(now_ns=now_ns)
         tick = Tick()
@@ -83,10 +83,10 @@ class Pipeline:
 
     def _release(self, tick: Tick, now_ns: int) -> None:
         for outcome in self.ingest.released(now_ns=now_ns):
-            tick.add(outcome)
+            tick.add_outcome(outcome)
 
     def _append(self, tick: Tick, now_ns: int) -> None:
-        """Append a tick's events and report what no event will, in this order until nothing is left."""
+        """Append a tick's events, then gaps for what they do not report, until nothing is left."""
         recovery = self.ingest.recovery
         appended = 0
         while True:
@@ -98,14 +98,14 @@ class Pipeline:
                 break
             for stream in unreported:
                 missing = stream.take_unreported()
-                self.logs.skip(stream.topic, stream.incarnation, missing, now_ns=now_ns)
+                self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final)
         for change in recovery.publishers.take_changes():
-            self._announce(change, now_ns)
+            self._publish_change(change, now_ns)
 
-    def _announce(self, change: Change, now_ns: int) -> None:
-        """Publish on ``connections`` which publisher came or went, on ``status`` which fell silent."""
+    def _publish_change(self, change: Change, now_ns: int) -> None:
+        """Publish a publisher's new state on ``connections``; on ``status`` if it is stale or live."""
         publisher, state = change.publisher, change.state
         incarnation = f"{publisher.incarnation:016x}"
         data = Connection(client_id=incarnation, name=publisher.name or None)

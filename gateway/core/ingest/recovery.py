@@ -1,35 +1,42 @@
-"""Each publisher's messages in their own order: what is missing is requested, and waited for.
+"""Each publisher's messages in order: the gateway requests missing ones from the publisher.
 
-The Clone pattern of the ZeroMQ guide (chapter 5): publishers keep their newest messages and replay
-them on request. A stream (one topic of one publisher's incarnation) that misses something gets a
-`Repair`: its live messages are held until the missing ones have come, in a bounded time and room.
-What does not come is lost, and reported. Other streams go on.
+This is the Clone pattern of the ZeroMQ guide (chapter 5): publishers keep their newest messages and
+replay them on request. If messages are missing in a stream (one topic of one publisher's incarnation),
+the stream gets a `Repair`: later messages are held until the missing ones arrive. The time and the
+number of messages held are limited. Messages that do not arrive are reported as lost. Other streams
+are not delayed.
 
 A repair is in one of these states (`RepairState`):
 
-    GREETING   the publisher has sent no heartbeat yet, which says whether it can be asked
-    QUEUED     the publisher answers as many requests as it may; this one waits for its turn
-    REQUESTED  a request is under way
-    DONE       nothing more will be replayed; what is held is released as soon as it may
+    AWAITING_HEARTBEAT  the publisher has sent no heartbeat, so whether it offers replay is not known
+    QUEUED              `REQUESTS_OPEN_MAX` other requests to the publisher are under way
+    REQUESTED           a request is under way
+    DONE                nothing more will be replayed; what is held is released as soon as no earlier
+                        incarnation blocks the stream
 
-    from       to         when
-    (none)     GREETING   a stream's first message is not its number 1, and its flags promise heartbeats
-    (none)     QUEUED, REQUESTED   a hole shows in a stream whose publisher offers replay
-    (none)     DONE       a new incarnation must wait for what an earlier one still owes the topic
-    GREETING   QUEUED, REQUESTED   the heartbeat offers replay
-    GREETING   DONE       it does not, or does not come within `FIRST_HEARTBEAT_NS`
-    QUEUED     REQUESTED  another request to the same publisher was answered
-    QUEUED     DONE       the publisher is gone, or does not answer another request
-    REQUESTED  QUEUED, REQUESTED   the reply holds a part of what was asked for
-    REQUESTED  DONE       the reply holds the rest, or nothing more; or none comes within `ANSWER_NS`
-    any        DONE       `HELD_MAX` or `HELD_BYTES_MAX` is reached
+    from                to                  when
+    (none)              AWAITING_HEARTBEAT  a stream's first message does not have number 1, and its
+                                            flags say that heartbeats will come
+    (none)              QUEUED, REQUESTED   messages are missing, and the publisher offers replay
+    (none)              DONE                a new incarnation is blocked by an earlier one
+    AWAITING_HEARTBEAT  QUEUED, REQUESTED   a heartbeat offers replay
+    AWAITING_HEARTBEAT  DONE                a heartbeat does not, or there is none within
+                                            `FIRST_HEARTBEAT_TIMEOUT_NS`
+    QUEUED              REQUESTED           another request to the publisher was answered
+    QUEUED              DONE                the publisher ended, no longer offers replay, or did not
+                                            answer another request
+    REQUESTED           QUEUED, REQUESTED   the reply has only the first of the missing messages
+    REQUESTED           DONE                the reply has the last one, or none; the publisher ended or
+                                            no longer offers replay; or there is no reply within
+                                            `REPLY_TIMEOUT_NS`
+    any                 DONE                `HELD_MAX` or `HELD_BYTES_MAX` is exceeded
 
-Holes in streams of publishers that do not replay are lost at once, without a repair.
+If the publisher does not offer replay, missing messages are lost at once, without a repair.
 
-Invariants: messages of a stream are released in the order of their numbers, each once; every number
-up to `stream.newest` was released, or is in a `MissingRange` that the next entry of the topic
-reports, or was before this gateway's time. A stream releases nothing while an earlier incarnation of
-its topic has a repair or something unreported.
+Invariants: a stream's messages are released in the order of their numbers, each once. Every number up
+to `stream.newest` was released, is in a `MissingRange` that the topic's next entry reports, or is older
+than this gateway's start. A stream is blocked, and releases nothing, while an earlier incarnation of
+its topic has a repair or an unreported loss.
 """
 
 import itertools
@@ -44,18 +51,15 @@ from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import MissingRange
 
 
-JOIN_NS = 10_000_000_000
-"""For so long after its start a gateway takes publishers that it hears first for older than itself."""
-ANSWER_NS = 2_000_000_000
-"""How long a reply may take."""
-FIRST_HEARTBEAT_NS = 3_000_000_000
-"""How long a publisher's first heartbeat may take."""
-ASK_AGAIN_NS = 5_000_000_000
-"""A publisher that did not reply is not asked again before this."""
+STARTUP_NS = 10_000_000_000
+"""A publisher whose first message arrives within this time after the gateway's start may be older."""
+REPLY_TIMEOUT_NS = 2_000_000_000
+FIRST_HEARTBEAT_TIMEOUT_NS = 3_000_000_000
+RETRY_NS = 5_000_000_000
+"""For how long no request is sent to a publisher that did not reply."""
 REQUESTS_OPEN_MAX = 8
-"""Requests under way per publisher."""
 HELD_MAX = 100_000
-"""Messages held in all; beyond it, the stream that adds one gives its repair up."""
+"""Messages held by all streams; the stream that exceeds it gives up its repair."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
 
 _SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
@@ -65,7 +69,7 @@ _SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
 class ReplayRequest:
     """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
 
-    `key` is the public CURVE key that it announced.
+    `key` is the endpoint's public CURVE key, if it has one.
     """
 
     number: int
@@ -78,10 +82,10 @@ class ReplayRequest:
 
 
 class Recovery:
-    """Puts what came live and what was replayed into one order per stream.
+    """Puts live and replayed messages into one order per stream.
 
-    `history` returns how many messages of a topic are worth a request when this gateway starts,
-    `interest` knows which topics are subscribed to at all. `started_ns` is when it began to listen.
+    `history` returns how many of a topic's messages to request when this gateway starts, `interest`
+    says which topics are subscribed to, `started_ns` is when the gateway started.
     """
 
     def __init__(
@@ -95,10 +99,10 @@ class Recovery:
         self.streams = streams
         self.publishers = Publishers()
         self.repaired = 0
-        """Messages that were missing and then replayed."""
+        """Missing messages that were replayed."""
         self.failed = 0
-        """Requests that got no reply in time."""
-        self.interest = interest or Interest(everything=True, always=(), linger_ns=0)
+        """Requests without a reply in time."""
+        self.interest = interest or Interest(everything=True, always=(), idle_ns=0)
         self._started_ns = started_ns
         self._history = history
         self._numbers = itertools.count(1)
@@ -106,11 +110,12 @@ class Recovery:
         self._requested: dict[int, Stream] = {}
         self._requests: deque[ReplayRequest] = deque()
         self._releasable: dict[Stream, None] = {}
-        """Streams whose repair has something to release, or is done."""
+        """Streams whose repair is done, or has replayed messages."""
         self._blocked: dict[Stream, None] = {}
-        """Those of them that wait for an earlier incarnation of their topic."""
+        """Those of them that an earlier incarnation blocks."""
         self._unreported: dict[Stream, None] = {}
-        self._held = 0
+        """Streams with something to report although no event of theirs may follow soon."""
+        self.held = 0
         self._held_bytes = 0
 
     @property
@@ -118,24 +123,18 @@ class Recovery:
         """How many streams have a repair."""
         return len(self._repairing)
 
-    @property
-    def held(self) -> int:
-        """How many messages are held."""
-        return self._held
-
     # -- in ------------------------------------------------------------------------------------
 
     def receive(
         self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int
     ) -> Stream | None:
-        """Take in a live message.
+        """Take a live message; return its stream if it is released at once.
 
-        Returns its stream if the message is released at once; None if it is held or dropped.
-        Whenever it is None, ask what is `released`.
+        Returns None if the message is held or dropped; call `released` then.
         """
         stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
-            stream = self._begin_with_message(envelope, topic, now_ns)
+            stream = self._start_with_message(envelope, topic, now_ns)
             self._wait_for_earlier(stream)
         stream.last_ns = now_ns
         if stream.repair is None:
@@ -145,42 +144,46 @@ class Recovery:
                 stream.newest += 1
                 return stream
             if envelope.sequence <= stream.newest:
-                self.streams.repeat(stream, envelope.sequence)
+                self.streams.count_repeated(stream, envelope.sequence)
                 return None
             if not self._start_repair(stream, envelope.sequence - 1, is_lost=True, now_ns=now_ns):
-                self.streams.lose(stream, stream.newest + 1, envelope.sequence - 1)
+                self.streams.add_lost(stream, stream.newest + 1, envelope.sequence - 1)
                 stream.newest += 1
                 return stream
-        self._hold(stream, envelope, payload)
+        self._hold(stream, envelope, payload, now_ns)
         return None
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
-        """Take in a heartbeat: it shows what was published and did not come."""
+        """Take a heartbeat; its numbers show which messages are missing."""
         publisher = self.publishers.on_heartbeat(heartbeat, now_ns=now_ns)
         for topic, last in heartbeat.sequences.items():
-            if not last or not self.interest.wants(topic):
+            if not last or not self.interest.is_watched(topic):
                 continue
             stream = self.streams.get(publisher.incarnation, topic)
             if stream is None:
                 is_lost = self._is_lost(topic, now_ns)
-                stream = self._begin(publisher.incarnation, topic, last, is_lost=is_lost)
-                self._miss(stream, last, is_lost=is_lost, now_ns=now_ns)
+                stream = self._start(publisher.incarnation, topic, last, is_lost=is_lost)
+                self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
                 self._wait_for_earlier(stream)
             elif stream.repair is None:
                 self._resume_watching(stream, last)
-                self._miss(stream, last, is_lost=True, now_ns=now_ns)
-            elif stream.repair.state is RepairState.GREETING:
-                self._on_first_heartbeat(stream, stream.repair, publisher, now_ns)
+                self._recover_to(stream, last, is_lost=True, now_ns=now_ns)
+            elif stream.repair.state is RepairState.AWAITING_HEARTBEAT:
+                if publisher.replay:
+                    self._request(stream, stream.repair, publisher, now_ns)
+                else:
+                    self._give_up(stream, now_ns)
             if not heartbeat.interval:
                 stream.final = last
                 self._unreported[stream] = None
 
     def on_reply(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
-        """Take in what a publisher replayed, in order; nothing, if it holds no more."""
+        """Take the messages of a reply, in order; they are empty if the publisher has no more."""
         stream = self._requested.pop(number, None)
-        repair = stream.repair if stream is not None else None
-        if stream is None or repair is None:
+        if stream is None:
             return
+        repair = stream.repair
+        assert repair is not None
         publisher = self._finish_request(stream, now_ns)
         last = repair.first - 1
         for envelope, payload in messages:
@@ -197,31 +200,30 @@ class Recovery:
             self._request(stream, repair, publisher, now_ns)
 
     def expire(self, *, now_ns: int) -> None:
-        """Give up what took too long."""
-        self.publishers.expire(now_ns=now_ns)
+        """Find stale publishers, and give up repairs that take too long."""
+        self.publishers.find_stale(now_ns=now_ns)
         for stream in list(self._repairing):
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):
                 continue
-            if repair.state is RepairState.REQUESTED:
-                del self._requested[repair.request]
+            is_unanswered = repair.state is RepairState.REQUESTED
+            self._give_up(stream, now_ns)
+            if is_unanswered:
                 self.failed += 1
-                publisher = self._finish_request(stream, now_ns)
+                publisher = self.publishers.get(stream.incarnation)
                 if publisher is not None:
-                    publisher.ask_again_ns = now_ns + ASK_AGAIN_NS
-                    self._give_up_queued(publisher)
-            self._give_up(stream)
+                    publisher.retry_ns = now_ns + RETRY_NS
+                    self._give_up_queued(publisher, now_ns)
 
     # -- out -----------------------------------------------------------------------------------
 
     def take_requests(self) -> list[ReplayRequest]:
-        """Return the requests to be sent."""
         requests = list(self._requests)
         self._requests.clear()
         return requests
 
     def released(self, *, now_ns: int) -> Iterator[tuple[Stream, Envelope, bytes]]:
-        """Release what need not wait any longer, in order."""
+        """Yield the messages that need not be held any longer, in order."""
         while self._releasable:
             stream = next(iter(self._releasable))
             del self._releasable[stream]
@@ -234,22 +236,22 @@ class Recovery:
             while repair.replayed:
                 envelope, payload = repair.replayed.popleft()
                 if envelope.sequence > stream.newest:
-                    self._pass_over(stream, envelope.sequence - 1, is_lost=repair.is_lost)
+                    self._skip_to(stream, envelope.sequence - 1, is_lost=repair.is_lost)
                     stream.newest = envelope.sequence
                     self.repaired += 1
-                    repair.is_lost = True  # from the first one on, a hole is a loss
+                    repair.is_lost = True  # a hole behind the first replayed message is a loss
                     yield stream, envelope, payload
             if repair.state is RepairState.DONE:
-                self._pass_over(stream, repair.last, is_lost=repair.is_lost)
+                self._skip_to(stream, repair.last, is_lost=repair.is_lost)
                 yield from self._release_held(stream, repair, now_ns)
 
     def pause_unwatched(self) -> None:
-        """Note which topics are not subscribed to any more: what is published meanwhile is not lost."""
+        """Note which topics are no longer subscribed to: messages missing then are not lost."""
         for stream in self.streams:
-            stream.unwatched = not self.interest.wants(stream.topic)
+            stream.unwatched = not self.interest.is_watched(stream.topic)
 
     def take_unreported(self) -> list[Stream]:
-        """Return streams with losses that no event will report soon, or whose publisher has ended."""
+        """Return the streams with a loss that no event may report soon, or whose publisher ended."""
         found = [
             one for one in self._unreported if one.repair is None and not self._is_blocked(one)
         ]
@@ -259,39 +261,38 @@ class Recovery:
             self._unblock()
         return found
 
-    # -- streams that begin --------------------------------------------------------------------
+    # -- streams that start --------------------------------------------------------------------
 
-    def _begin_with_message(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
+    def _start_with_message(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
         last = envelope.sequence - 1
         is_lost = self._is_lost(topic, now_ns)
-        stream = self._begin(envelope.incarnation, topic, last, is_lost=is_lost)
+        stream = self._start(envelope.incarnation, topic, last, is_lost=is_lost)
         if not last:
             return stream
-        greeted = self.publishers.get(envelope.incarnation) is not None
-        if not greeted and envelope.flags & _SENDS_HEARTBEATS:
-            until_ns = now_ns + FIRST_HEARTBEAT_NS
-            self._repair(stream, last, RepairState.GREETING, is_lost=is_lost, until_ns=until_ns)
+        has_heartbeat = self.publishers.get(envelope.incarnation) is not None
+        if not has_heartbeat and envelope.flags & _SENDS_HEARTBEATS:
+            repair = self._repair(stream, last, RepairState.AWAITING_HEARTBEAT, is_lost=is_lost)
+            repair.until_ns = now_ns + FIRST_HEARTBEAT_TIMEOUT_NS
         else:
-            self._miss(stream, last, is_lost=is_lost, now_ns=now_ns, at_once=False)
+            self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns, report=False)
         return stream
 
-    def _begin(self, incarnation: int, topic: str, last: int, *, is_lost: bool) -> Stream:
-        # What was published before anybody watched is not history: watching begins with what comes.
+    def _start(self, incarnation: int, topic: str, last: int, *, is_lost: bool) -> Stream:
+        # On demand, messages from before the topic was watched are not requested.
         history = 0 if self.interest.is_on_demand(topic) else self._history(topic)
         newest = 0 if is_lost else max(last - history, 0)
-        stream = self.streams.begin(incarnation, topic, newest=newest)
+        stream = self.streams.start_stream(incarnation, topic, newest=newest)
         stream.first = newest + 1
         return stream
 
     def _is_lost(self, topic: str, now_ns: int) -> bool:
-        """Return whether what a new stream had before its first message counts as lost."""
-        if self.interest.is_on_demand(topic):
+        """Return whether messages before a new stream's first one are lost, not older than the gateway."""
+        if self.interest.is_on_demand(topic) or self.streams.has_forgotten:
             return False
-        joined = not self.streams.is_known(topic) and now_ns < self._started_ns + JOIN_NS
-        return not joined and not self.streams.forgetful
+        return self.streams.has_topic(topic) or now_ns >= self._started_ns + STARTUP_NS
 
     def _wait_for_earlier(self, stream: Stream) -> None:
-        """Hold a new stream while its topic still waits for an earlier incarnation."""
+        """Hold the messages of a new stream while an earlier incarnation blocks it."""
         if stream.repair is None and self._is_blocked(stream):
             self._repair(stream, stream.newest, RepairState.DONE, is_lost=False)
             self._releasable[stream] = None
@@ -307,58 +308,48 @@ class Recovery:
         self._blocked.clear()
 
     def _resume_watching(self, stream: Stream, last: int) -> None:
-        """Go on with a topic that was not subscribed to for a while."""
+        """Report what was published while a topic was not subscribed to."""
         if stream.unwatched:
             stream.unwatched = False
             if last > stream.newest:
-                stream.miss(MissingRange(stream.newest + 1, last, "unwatched"))
+                stream.add_missing(MissingRange(stream.newest + 1, last, "unwatched"))
 
     # -- repairs -------------------------------------------------------------------------------
 
-    def _miss(
-        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, at_once: bool = True
+    def _recover_to(
+        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, report: bool = True
     ) -> None:
-        """Request what is missing up to `last`, or lose it; `at_once` if no event will report it."""
+        """Request what is missing up to `last`, or skip it; `report` if no event may report it soon."""
         if last > stream.newest and not self._start_repair(
             stream, last, is_lost=is_lost, now_ns=now_ns
         ):
-            self._pass_over(stream, last, is_lost=is_lost)
-        if at_once and stream.unreported:
+            self._skip_to(stream, last, is_lost=is_lost)
+        if report and stream.unreported:
             self._unreported[stream] = None
 
-    def _pass_over(self, stream: Stream, last: int, *, is_lost: bool) -> None:
-        """Go on behind `last`: what did not come is lost, or was before this gateway's time."""
+    def _skip_to(self, stream: Stream, last: int, *, is_lost: bool) -> None:
+        """Expect no message up to `last` any more; count the missing ones as lost, if `is_lost`."""
         if last <= stream.newest:
             return
         if is_lost:
-            self.streams.lose(stream, stream.newest + 1, last)
+            self.streams.add_lost(stream, stream.newest + 1, last)
         stream.newest = last
 
     def _start_repair(
         self, stream: Stream, last: int, *, is_lost: bool, now_ns: int
     ) -> Repair | None:
-        """Request what is missing up to `last`; None if the publisher cannot be asked."""
+        """Request what is missing up to `last`; return None if the publisher offers no replay now."""
         publisher = self.publishers.get(stream.incarnation)
-        if publisher is None or not publisher.replay or now_ns < publisher.ask_again_ns:
+        if publisher is None or not publisher.replay or now_ns < publisher.retry_ns:
             return None
         repair = self._repair(stream, last, RepairState.QUEUED, is_lost=is_lost)
         self._request(stream, repair, publisher, now_ns)
         return repair
 
-    def _repair(
-        self, stream: Stream, last: int, state: RepairState, *, is_lost: bool, until_ns: int = 0
-    ) -> Repair:
+    def _repair(self, stream: Stream, last: int, state: RepairState, *, is_lost: bool) -> Repair:
         self._repairing[stream] = None
-        stream.repair = Repair(stream.newest + 1, last, is_lost, state, until_ns)
+        stream.repair = Repair(stream.newest + 1, last, is_lost, state)
         return stream.repair
-
-    def _on_first_heartbeat(
-        self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int
-    ) -> None:
-        if publisher.replay:
-            self._request(stream, repair, publisher, now_ns)
-        else:
-            self._give_up(stream)
 
     def _request(self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int) -> None:
         if publisher.requests_open >= REQUESTS_OPEN_MAX:
@@ -368,58 +359,66 @@ class Recovery:
         publisher.requests_open += 1
         repair.state = RepairState.REQUESTED
         repair.request = next(self._numbers)
-        repair.until_ns = now_ns + ANSWER_NS
+        repair.until_ns = now_ns + REPLY_TIMEOUT_NS
         self._requested[repair.request] = stream
         assert publisher.replay is not None
-        who = (stream.incarnation, publisher.replay, publisher.replay_key)
+        endpoint = (stream.incarnation, publisher.replay, publisher.replay_key)
         self._requests.append(
-            ReplayRequest(repair.request, *who, stream.topic, repair.first, repair.last)
+            ReplayRequest(repair.request, *endpoint, stream.topic, repair.first, repair.last)
         )
 
     def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
-        """Let a publisher's next request go; return the publisher, None if it is gone."""
+        """Send the publisher's next queued request; return the publisher, None if it has ended."""
         publisher = self.publishers.get(stream.incarnation)
         if publisher is None:
             return None
         publisher.requests_open -= 1
         if not publisher.replay:
-            self._give_up_queued(publisher)
-        elif publisher.waiting:
+            self._give_up_queued(publisher, now_ns)
+        while publisher.waiting and publisher.requests_open < REQUESTS_OPEN_MAX:
             waiting = publisher.waiting.popleft()
-            if waiting.repair is not None:
-                self._request(waiting, waiting.repair, publisher, now_ns)
+            repair = waiting.repair
+            if repair is not None and repair.state is RepairState.QUEUED:  # else it was given up
+                self._request(waiting, repair, publisher, now_ns)
         return publisher
 
     def _is_overdue(self, stream: Stream, repair: Repair, now_ns: int) -> bool:
         match repair.state:
             case RepairState.DONE:
                 return False
-            case RepairState.QUEUED:  # its turn never comes if the publisher is gone
+            case RepairState.QUEUED:  # never sent if the publisher has ended
                 return self.publishers.get(stream.incarnation) is None
             case _:
                 return repair.until_ns <= now_ns
 
-    def _give_up_queued(self, publisher: Publisher) -> None:
+    def _give_up_queued(self, publisher: Publisher, now_ns: int) -> None:
         while publisher.waiting:
-            self._give_up(publisher.waiting.popleft())
+            stream = publisher.waiting.popleft()
+            if stream.repair is not None and stream.repair.state is RepairState.QUEUED:
+                self._give_up(stream, now_ns)
 
-    def _give_up(self, stream: Stream) -> None:
-        if stream.repair is not None:
-            stream.repair.state = RepairState.DONE
-            self._releasable[stream] = None
+    def _give_up(self, stream: Stream, now_ns: int) -> None:
+        """End a stream's repair; a later reply to its request is ignored."""
+        repair = stream.repair
+        assert repair is not None
+        state, repair.state = repair.state, RepairState.DONE
+        self._releasable[stream] = None
+        if state is RepairState.REQUESTED:
+            del self._requested[repair.request]
+            self._finish_request(stream, now_ns)
 
-    def _hold(self, stream: Stream, envelope: Envelope, payload: bytes) -> None:
+    def _hold(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> None:
         assert stream.repair is not None
         stream.repair.held.append((envelope, payload))
-        self._held += 1
+        self.held += 1
         self._held_bytes += len(payload)
-        if self._held > HELD_MAX or self._held_bytes > HELD_BYTES_MAX:
-            self._give_up(stream)
+        if self.held > HELD_MAX or self._held_bytes > HELD_BYTES_MAX:
+            self._give_up(stream, now_ns)
 
     def _release_held(
         self, stream: Stream, repair: Repair, now_ns: int
     ) -> Iterator[tuple[Stream, Envelope, bytes]]:
-        """Release what was held, up to where something is missing again."""
+        """Yield what was held, up to where messages are missing again."""
         held = repair.held
         stream.repair = None
         del self._repairing[stream]
@@ -432,12 +431,12 @@ class Recovery:
                 if again is not None:
                     again.held = held
                     return
-                self.streams.lose(stream, stream.newest + 1, sequence - 1)
+                self.streams.add_lost(stream, stream.newest + 1, sequence - 1)
             held.popleft()
-            self._held -= 1
+            self.held -= 1
             self._held_bytes -= len(payload)
             if sequence <= stream.newest:
-                self.streams.repeat(stream, sequence)
+                self.streams.count_repeated(stream, sequence)
                 continue
             stream.newest = sequence
             yield stream, envelope, payload

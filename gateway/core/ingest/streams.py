@@ -1,8 +1,8 @@
-"""What publishers' own numbering shows: loss, duplicates, late messages, restarts.
+"""What publishers' numbers show: loss, duplicates, late messages, restarts.
 
 Each publisher numbers its messages per topic (see `envelope`), so a hole in the numbers is a loss
-between it and this gateway, and its range is known. Over one ZeroMQ connection messages keep their
-order; a message that comes behind its successors came another way, or twice.
+between publisher and gateway of a known range. One ZeroMQ connection keeps messages in order; a
+message that arrives after a later one came over another connection, or a second time.
 """
 
 import itertools
@@ -16,9 +16,9 @@ from gateway.core.protocol.events import MissingRange
 
 
 LOST_RANGES_MAX = 64
-"""Lost ranges remembered per stream, to tell late messages from duplicates; the oldest are forgotten."""
+"""Lost ranges remembered per stream, to distinguish late messages from duplicates."""
 UNREPORTED_MAX = 64
-"""Ranges that may wait to be reported with a stream's next event; beyond it, one stands for several."""
+"""Ranges not reported yet per stream; if there are more, the newest are merged into one."""
 
 
 Message = tuple[Envelope, bytes]
@@ -26,9 +26,9 @@ Message = tuple[Envelope, bytes]
 
 
 class RepairState(Enum):
-    """How far a repair is; `gateway.core.ingest.recovery` explains the transitions."""
+    """`gateway.core.ingest.recovery` explains the states and their transitions."""
 
-    GREETING = auto()
+    AWAITING_HEARTBEAT = auto()
     QUEUED = auto()
     REQUESTED = auto()
     DONE = auto()
@@ -36,29 +36,29 @@ class RepairState(Enum):
 
 @dataclass(slots=True)
 class Repair:
-    """What a stream waits for: its messages from `first` to `last`, before those that are held."""
+    """The messages from `first` to `last` that a stream waits for, and those that it holds meanwhile."""
 
     first: int
     last: int
     is_lost: bool
-    """Whether those that do not come are lost; else they are older than this gateway."""
+    """Whether the missing messages count as lost; else they are older than this gateway's start."""
     state: RepairState
     until_ns: int = 0
-    """When a first heartbeat or a reply is overdue."""
+    """When to stop waiting for the first heartbeat, or for the reply."""
     request: int = 0
-    """The number of the request that is under way."""
+    """The number of the request under way."""
     replayed: deque[Message] = field(default_factory=deque)
     held: deque[Message] = field(default_factory=deque)
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One topic of one publisher's incarnation, and what became of its messages."""
+    """One topic of one publisher's incarnation."""
 
     incarnation: int
     topic: str
     newest: int
-    """Up to here every message was released, or is in a missing range."""
+    """Every message up to this number was released, is in a missing range, or was never expected."""
     first: int = 0
     last_ns: int = 0
     lost: int = 0
@@ -70,10 +70,10 @@ class Stream:
     unwatched: bool = False
     """Whether its topic is not subscribed to now."""
     final: int | None = None
-    """The last number, once the publisher has said farewell."""
+    """The last number, once the publisher has ended."""
 
-    def miss(self, missing: MissingRange) -> None:
-        """Note that messages will not come, for the next event to report."""
+    def add_missing(self, missing: MissingRange) -> None:
+        """Add a range behind `newest` to those that the next event reports."""
         unreported = self.unreported
         self.newest = max(self.newest, missing.last)
         if unreported and (
@@ -83,25 +83,25 @@ class Stream:
         unreported.append(missing)
 
     def take_unreported(self) -> tuple[MissingRange, ...]:
-        """Return the ranges that were not reported yet."""
+        """Return the ranges since the last call."""
         unreported, self.unreported = tuple(self.unreported), []
         return unreported
 
 
 class Streams:
-    """All streams; beyond `streams_max` those silent for longest are forgotten."""
+    """All streams; if there are more than `streams_max`, the least recently used is forgotten."""
 
     def __init__(self, *, streams_max: int) -> None:
         self.lost = 0
-        """Messages that were published and never came, the late ones included."""
+        """Messages that were reported as lost, with those that came late."""
         self.duplicates = 0
         """Messages that came again, and were dropped."""
         self.late = 0
         """Messages that came after their loss was reported, and were dropped."""
-        self.begun = 0
-        """Streams that began: a publisher's start or restart, per topic."""
-        self.forgetful = False
-        """Whether streams were forgotten: one that seems new may have been known."""
+        self.started = 0
+        """Starts and restarts of publishers, counted per topic."""
+        self.has_forgotten = False
+        """Whether any stream was forgotten: then a stream that seems new may not be."""
         self._streams_max = streams_max
         self._streams: OrderedDict[tuple[int, str], Stream] = OrderedDict()
         self._topics: dict[str, dict[Stream, None]] = {}
@@ -113,46 +113,44 @@ class Streams:
         return len(self._streams)
 
     def get(self, incarnation: int, topic: str) -> Stream | None:
-        """Return a stream that is known; it will be the last to be forgotten."""
+        """Return a stream and mark it as used; None if it is not known."""
         key = (incarnation, topic)
         stream = self._streams.get(key)
         if stream is not None:
             self._streams.move_to_end(key)
         return stream
 
-    def is_known(self, topic: str) -> bool:
-        """Return whether a topic has streams."""
+    def has_topic(self, topic: str) -> bool:
         return topic in self._topics
 
     def before(self, stream: Stream) -> Iterator[Stream]:
-        """Return the streams that began before one on the same topic."""
+        """Return the streams of the same topic that started before one."""
         return itertools.takewhile(
             lambda other: other is not stream, self._topics.get(stream.topic, ())
         )
 
-    def begin(self, incarnation: int, topic: str, *, newest: int) -> Stream:
-        """Add a stream; its messages up to `newest` are not expected."""
+    def start_stream(self, incarnation: int, topic: str, *, newest: int) -> Stream:
+        """Add a stream whose messages up to `newest` are not expected."""
         stream = Stream(incarnation, topic, newest)
         self._streams[incarnation, topic] = stream
         self._topics.setdefault(topic, {})[stream] = None
-        self.begun += 1
+        self.started += 1
         if len(self._streams) > self._streams_max:
             self._forget()
         return stream
 
-    def lose(self, stream: Stream, first: int, last: int) -> None:
-        """Count messages as lost."""
-        stream.miss(MissingRange(first, last, "bus_loss"))
+    def add_lost(self, stream: Stream, first: int, last: int) -> None:
+        """Count messages as lost, and report them."""
+        stream.add_missing(MissingRange(first, last, "bus_loss"))
         stream.lost_ranges.append((first, last))
         del stream.lost_ranges[:-LOST_RANGES_MAX]
         stream.lost += last - first + 1
         self.lost += last - first + 1
 
-    def repeat(self, stream: Stream, sequence: int) -> None:
-        """Count a message that is to be dropped: it was released before, or counted as lost."""
+    def count_repeated(self, stream: Stream, sequence: int) -> None:
+        """Count a message that is dropped, as late if it was reported as lost, else as duplicate."""
         for at, (first, last) in enumerate(stream.lost_ranges):
             if first <= sequence <= last:
-                # It splits the range that was lost.
                 parts = [(first, sequence - 1), (sequence + 1, last)]
                 stream.lost_ranges[at : at + 1] = [part for part in parts if part[0] <= part[1]]
                 stream.late += 1
@@ -167,4 +165,4 @@ class Streams:
         del of_topic[stream]
         if not of_topic:
             del self._topics[stream.topic]
-        self.forgetful = True
+        self.has_forgotten = True

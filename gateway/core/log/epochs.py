@@ -1,23 +1,25 @@
-"""Who numbers a channel's events: their one publisher wherever that is possible, else the gateway.
+"""Who numbers a channel's events: its publisher if there is only one, else the gateway.
 
-A channel with one publisher takes over its numbers: the epoch is the publisher's incarnation, the
-offset is its sequence. So every gateway on the bus, and a restarted one, gives out the same
-positions. Where that cannot hold, because events come without numbers, from two publishers at once
-or from the gateway itself, the gateway numbers them for good, in an epoch of its own.
+If a channel has one publisher, the gateway uses the publisher's numbers: the epoch is its
+incarnation, the offset its sequence. So all gateways on the bus, and a restarted one, give the same
+positions. If events have no numbers, or come from two publishers at once or from the gateway itself,
+the gateway numbers all further events of the channel, in an epoch of its own.
 
-A channel thus has epochs, one after the other. A `Cursor` is a place in it, ordered by the epoch's
-number and the offset; a `Position` is the same as clients know it, by the epoch's id. Which epoch an
-event belongs to depends on the `source` of numbers so far (`Transition`):
+So a channel has epochs, one after the other. A `Cursor` is a place in it, ordered by the epoch's
+number and the offset; a `Position` is the same place for clients, with the epoch's id. The `source`
+of the numbers so far decides which epoch an event belongs to (`Transition`):
 
-    source        the event comes from                           transition  source then
-    none          a publisher                                    OPENED      its incarnation
-    none          anything without a number                      OPENED      OWN
-    incarnation   the same, with a higher number                 SAME        incarnation
-    incarnation   one that has not numbered this channel before  RESTARTED   the new incarnation
-    incarnation   anything else                                  SHARED      OWN
-    OWN           anything                                       SAME        OWN
+    source        the event comes from                                transition  new source
+    none          a publisher                                         OPENED      its incarnation
+    none          anything else                                       OPENED      OWN
+    incarnation   the same, with a higher number                      SAME        incarnation
+    incarnation   a publisher that has not numbered this channel yet  RESTARTED   its incarnation
+    incarnation   anything else                                       SHARED      OWN
+    OWN           anything                                            SAME        OWN
 
-Invariants: offsets are ascending within an epoch, and a position names one event for good.
+A publisher whose first number is above `OFFSET_MAX` counts as "anything else".
+
+Invariants: offsets ascend within an epoch; a position never stands for two events.
 """
 
 from collections import OrderedDict, deque
@@ -30,17 +32,17 @@ from gateway.core.protocol.messages import Position
 
 
 EPOCHS_MAX = 64
-"""Epochs of a channel whose positions are still understood; the oldest are forgotten."""
+"""Epochs remembered per channel; positions in older ones are refused."""
 OFFSET_MAX = 2**53 - 1
-"""Beyond it a JavaScript client cannot tell numbers apart, so the gateway numbers by itself."""
+"""JavaScript cannot represent all integers above it."""
 
 OWN = -1
-"""The source of numbers that is the gateway itself; no incarnation is negative."""
+"""The `source` if the gateway numbers; no incarnation is negative."""
 _FORGOTTEN = Position("_", 0)
 
 
 class Cursor(Struct, frozen=True, order=True, gc=False, array_like=True):
-    """A place in a channel: behind the entry with this offset in the epoch with this number."""
+    """A place in a channel: behind the entry with this offset in this epoch."""
 
     epoch_number: int
     offset: int
@@ -51,20 +53,20 @@ ORIGIN = Cursor(0, 0)
 
 
 class Transition(Enum):
-    """How an event goes on from those before it."""
+    """Whether an event belongs to the same epoch as the one before it, and if not, why."""
 
     SAME = auto()
     OPENED = auto()
     """It is the channel's first."""
     RESTARTED = auto()
-    """It is the first of a new incarnation; how the last one ended is not known."""
+    """It is the first of a new incarnation; how the one before it ended is not known."""
     SHARED = auto()
-    """It is the first that the gateway numbers."""
+    """It is the first that the gateway numbers, after those that a publisher numbered."""
 
 
 @dataclass(slots=True)
 class Epoch:
-    """One epoch of a channel: offsets behind `base`, up to `last` once it is over."""
+    """An epoch of a channel: its offsets begin behind `base` and end with `last`, once it has ended."""
 
     id: str
     base: int = 0
@@ -72,14 +74,14 @@ class Epoch:
 
 
 class EpochTable(Struct, frozen=True):
-    """What a replica in another process needs: the source, and the known epochs by number."""
+    """A channel's source and epochs, by number, for a replica in another process."""
 
     source: int | None
     known: dict[int, Epoch]
 
 
 class Epochs:
-    """One channel's epochs and the newest place in them; `own_id` is that of the gateway's own."""
+    """One channel's epochs and its newest place; `own_id` is the id of the gateway's own epoch."""
 
     __slots__ = ("_epochs", "_retired", "newest", "own_id", "source")
 
@@ -87,38 +89,34 @@ class Epochs:
         self.own_id = own_id
         self.newest = ORIGIN
         self.source: int | None = None
-        """The incarnation whose numbers are taken over, `OWN`, or None at first."""
+        """The incarnation whose numbers are used, `OWN`, or None before the first event."""
         self._epochs: OrderedDict[int, Epoch] = OrderedDict({0: Epoch(own_id)})
         self._retired: deque[int] = deque(maxlen=EPOCHS_MAX)
 
     @property
     def current(self) -> Epoch:
-        """The present epoch."""
         return self._epochs[self.newest.epoch_number]
 
     @property
     def table(self) -> EpochTable:
-        """What a replica must know beside the newest place; it changes where an epoch begins."""
+        """All that a replica needs besides the newest place; changes only when an epoch begins."""
         return EpochTable(self.source, dict(self._epochs))
 
-    def replace(self, table: EpochTable) -> None:
-        """Take over the epochs of the process that numbers the events."""
+    def load_table(self, table: EpochTable) -> None:
+        """Use the epochs of the process that numbers the events."""
         self.source = table.source
         self._epochs = OrderedDict(table.known)
 
-    def has_numbered(self, incarnation: int) -> bool:
-        """Return whether a publisher numbers this channel, or did so before."""
-        return incarnation == self.source or incarnation in self._retired
-
     def advance(self, incarnation: int | None, first: int) -> Transition:
-        """Go over to the epoch that an event belongs to.
+        """Begin the epoch that an event belongs to, unless it is the current one.
 
-        `first` is the event's number, or that of the first message lost before it.
+        `first` is the event's number, or that of the first message missing before it.
         """
         source = self.source
         if source == OWN or (incarnation == source is not None and first > self.newest.offset):
             return Transition.SAME
-        if incarnation is None or first > OFFSET_MAX or self.has_numbered(incarnation):
+        retired = incarnation == source or incarnation in self._retired
+        if incarnation is None or first > OFFSET_MAX or retired:
             self.source = OWN
             if source is None:
                 return Transition.OPENED  # in the epoch that empty channels have
@@ -132,44 +130,40 @@ class Epochs:
         return Transition.RESTARTED
 
     def position(self, cursor: Cursor) -> Position:
-        """Return a cursor as clients know it; if its epoch is forgotten, one that resumes nowhere."""
+        """Return a cursor's position; if its epoch is forgotten, one that is always refused."""
         epoch = self._epochs.get(cursor.epoch_number)
         return _FORGOTTEN if epoch is None else Position(epoch.id, cursor.offset)
 
-    def find(self, position: Position, *, ahead_max: int) -> Cursor | None:
-        """Return the place that a position names, or None if it is not one of this channel.
+    def cursor(self, position: Position, *, ahead_max: int) -> Cursor | None:
+        """Return a position's cursor; None if the position is not one of this channel.
 
-        A position that another gateway gave may be ahead of what has arrived here, by at most
-        `ahead_max`.
+        A position from another gateway may be ahead of this one by at most `ahead_max`.
         """
         for number, epoch in self._epochs.items():
-            if epoch.id != position.epoch:
-                continue
-            if epoch.last is None:
-                ahead = 0 if self.source in {OWN, None} else ahead_max
-                if position.offset <= self.newest.offset + ahead:
-                    return Cursor(number, position.offset)
-            elif epoch.id == self.own_id:
-                if position.offset <= epoch.last:
-                    return Cursor(number, position.offset)
-            elif self.source != OWN:
+            if epoch.id == position.epoch and self._has(epoch, position.offset, ahead_max):
                 return Cursor(number, position.offset)
-            else:
-                # It is one publisher's, and there are several: of the others nothing is known.
-                return None
         return None
+
+    def _has(self, epoch: Epoch, offset: int, ahead_max: int) -> bool:
+        if epoch.last is None:
+            ahead = 0 if self.source in {OWN, None} else ahead_max
+            return offset <= self.newest.offset + ahead
+        if epoch.id == self.own_id:
+            return offset <= epoch.last
+        # If the gateway numbers now, a publisher's position says nothing about the other publishers.
+        return self.source != OWN
 
     def is_beyond_end(self, cursor: Cursor) -> bool:
         """Return whether a place is beyond the end of its epoch here, and the gateway numbers now.
 
-        Another gateway received more of that epoch; here the same events got other numbers.
+        Another gateway received more of that epoch; here the same events have other numbers.
         """
         epoch = self._epochs.get(cursor.epoch_number)
-        over = epoch is not None and epoch.last is not None and cursor.offset > epoch.last
-        return over and self.source == OWN
+        beyond = epoch is not None and epoch.last is not None and cursor.offset > epoch.last
+        return beyond and self.source == OWN
 
     def base(self, cursor: Cursor) -> int:
-        """Return the offset before the first that was ever numbered here in a cursor's epoch."""
+        """Return the offset before the first one that this gateway received in a cursor's epoch."""
         epoch = self._epochs.get(cursor.epoch_number)
         return 0 if epoch is None else epoch.base
 

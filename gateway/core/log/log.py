@@ -1,9 +1,17 @@
-"""One channel's recent events: numbered, encoded once, bounded by count, bytes and age."""
+"""One channel's recent events: numbered, encoded once, bounded by count, bytes and age.
+
+A log is a list of entries, events and gaps, in the order of their places. It never waits for a
+reader: `append` evicts the oldest entries, and a reader whose place is evicted gets a gap.
+
+Invariants: each entry begins (`before`) where the one before it ends (`at`); all entries behind
+``floor`` are held; the newest entry is never evicted. The first event of each epoch has the epoch's
+id in its frame, and so has every gap. The newest event of each key outlives its eviction.
+"""
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -16,14 +24,15 @@ from gateway.core.protocol.messages import Gap, GapReason, Position
 
 _READ_MAX = 4096
 _decode = msgspec.json.Decoder().decode
+_place, _received = attrgetter("at"), attrgetter("received_ns")
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much a log holds; `age_ns_max` of 0 sets no limit. The newest event always stays.
+    """How much a log holds; `age_ns_max` of 0 sets no limit.
 
     `key` is the path of the member by which events replace each other, such as ``("data", "host")``:
-    the newest event of each of the `keys_max` keys that changed last stays, too.
+    the log also keeps the newest event of each key, for the `keys_max` keys that changed last.
     """
 
     events_max: int = 1000
@@ -34,10 +43,7 @@ class Retention:
 
 
 class Entry(Struct, frozen=True, gc=False, array_like=True):
-    """An event in its log, or a gap: `frame` is what clients get.
-
-    Its places are `before` it and, behind it, `at`.
-    """
+    """An event or a gap in its log, between the places `before` and `at`; clients get its `frame`."""
 
     channel: str
     before: Cursor
@@ -48,16 +54,15 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
     is_event: bool = True
     key: str = ""
     begins: bool = False
-    """Whether it is the first event of an epoch, which it names."""
+    """Whether it is the first event of an epoch, and so has the epoch's id."""
 
     @property
     def json(self) -> bytes:
-        """The event or gap as it is sent, without framing."""
         return text_payload(self.frame)
 
 
 class LogState(Struct, frozen=True, array_like=True):
-    """All that readers can see of a log, for a replica in another process."""
+    """A whole log, for a replica in another process."""
 
     name: str
     table: EpochTable
@@ -68,25 +73,10 @@ class LogState(Struct, frozen=True, array_like=True):
 
 
 class ChannelLog:
-    """Entries of one channel in the order of their places; the oldest make room for the newest.
+    """The entries of one channel.
 
-    ``newest`` is the place behind the last entry, ``floor`` that behind the last one evicted.
+    ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one.
     """
-
-    __slots__ = (
-        "_current",
-        "_ended",
-        "_entries",
-        "_epoch_begins",
-        "_head",
-        "_prefix",
-        "bytes",
-        "epochs",
-        "floor",
-        "forgotten",
-        "name",
-        "retention",
-    )
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
@@ -95,10 +85,10 @@ class ChannelLog:
         self.bytes = 0
         self.floor = ORIGIN
         self.forgotten = 0
-        """Keys whose current value was dropped for that of others."""
+        """How many keys' current values were dropped because of `keys_max`."""
         self._ended = ORIGIN
         self._epoch_begins = True
-        # A list with a moving head: a deque would make a read from the middle cost its length.
+        # A list with a moving head: a read from the middle of a deque takes time in its length.
         self._entries: list[Entry | None] = []
         self._head = 0
         self._current: OrderedDict[str, Entry] = OrderedDict()
@@ -109,42 +99,37 @@ class ChannelLog:
 
     @property
     def newest(self) -> Cursor:
-        """The place of a reader that has everything."""
         return self.epochs.newest
 
     @property
     def position(self) -> Position:
-        """The same as clients know it."""
+        """The position of the newest place."""
         return self.epochs.position(self.epochs.newest)
 
     @property
     def start(self) -> Cursor:
         """The place before the oldest entry held."""
-        if not len(self):
-            return self.newest
-        oldest = self._entries[self._head]
-        assert oldest is not None
-        return oldest.before
+        oldest = self._entries[self._head] if len(self) else None
+        return self.newest if oldest is None else oldest.before
 
     # -- replicas ------------------------------------------------------------------------------
 
     @property
     def state(self) -> LogState:
-        """All that a replica needs."""
         held, current = self.held(ORIGIN), list(self._current.values())
         return LogState(self.name, self.epochs.table, self.newest, self.floor, held, current)
 
-    def replace(self, state: LogState) -> None:
-        """Hold what another log of the same retention holds."""
-        self.epochs.replace(state.table)
+    def load_state(self, state: LogState) -> None:
+        """Hold the same entries as another log with the same retention."""
+        self.epochs.load_table(state.table)
         self.epochs.newest = state.newest
         self.floor = state.floor
         self._entries, self._head = list(state.entries), 0
         self.bytes = sum(len(entry.frame) for entry in state.entries)
         self._current = OrderedDict((entry.key, entry) for entry in state.current)
 
-    def hold(self, entry: Entry) -> None:
-        """Hold an entry that was numbered elsewhere, and evict what exceeds the retention."""
+    def replicate(self, entry: Entry) -> None:
+        """Hold the next entry of the log that this one is a replica of."""
         self.epochs.newest = entry.at
         self._hold(entry)
 
@@ -153,13 +138,13 @@ class ChannelLog:
     def append(self, event: Event) -> list[Entry]:
         """Number and encode an event; evict what exceeds the retention.
 
-        Return its entry, behind those of the gaps that it shows.
+        Returns the new entries: gaps for what is missing before the event, then the event.
         """
         epochs = self.epochs
         before = newest = epochs.newest
         source = epochs.source
         entries: list[Entry] = []
-        # Most events go on where the last one was: that is decided here, for speed.
+        # Most events belong to the current epoch and nothing is missing: decided here, for speed.
         if event.missing or (
             source != OWN and (event.incarnation != source or event.sequence <= newest.offset)
         ):
@@ -185,17 +170,16 @@ class ChannelLog:
         entries.append(entry)
         return entries
 
-    def skip(
-        self, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
+    def append_gaps(
+        self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int
     ) -> list[Entry]:
-        """Append gaps for losses that no event has shown yet; return them."""
-        missing = tuple(missing)
+        """Append gaps for messages that are missing behind the newest event; return the gaps."""
         if not missing:
             return []
         return self._advance(incarnation, missing[-1].last + 1, missing, now_ns)
 
     def finish(self, incarnation: int, last: int) -> None:
-        """Note that a publisher ended with this number: if it is here, nothing of it is missing."""
+        """Note a publisher's last number: if the log ends with it, no gap follows at a restart."""
         epochs = self.epochs
         if incarnation == epochs.source and last == epochs.newest.offset:
             self._ended = epochs.newest
@@ -203,38 +187,28 @@ class ChannelLog:
     def _advance(
         self, incarnation: int | None, sequence: int, missing: tuple[MissingRange, ...], now_ns: int
     ) -> list[Entry]:
-        """Go over to another epoch if need be, and append gaps for what is missing."""
+        """Begin a new epoch if necessary, and append gaps for what is missing; return the gaps."""
         entries: list[Entry] = []
         before = self.newest
-        advance = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
-        if advance is not Transition.SAME:
+        transition = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
+        if transition is not Transition.SAME:
             self._epoch_begins = True
-        if advance is Transition.RESTARTED and before != self._ended:
-            entries.append(self._gap("epoch", before, last=self.newest.offset, now_ns=now_ns))
+        if transition is Transition.RESTARTED and before != self._ended:
+            entries.append(self._append_gap(self.gap("epoch", self.newest), before, now_ns))
         for first, last, reason in missing:
             before = entries[-1].at if entries else before
             count = last - first + 1
             newest = self.newest
             if self.epochs.source == OWN:
-                # A loss of what the gateway numbers takes one offset, however much was lost.
+                # Where the gateway numbers, a gap takes one offset, whatever its count.
                 first = last = newest.offset + 1
-            self.epochs.newest = Cursor(newest.epoch_number, last)
-            entries.append(self._gap(reason, before, first, last, count, now_ns=now_ns))
+            self.epochs.newest = at = Cursor(newest.epoch_number, last)
+            gap = self.gap(reason, at, first=first, count=count)
+            entries.append(self._append_gap(gap, before, now_ns))
         return entries
 
-    def _gap(
-        self,
-        reason: GapReason,
-        before: Cursor,
-        first: int | None = None,
-        last: int | None = None,
-        count: int | None = None,
-        *,
-        now_ns: int,
-    ) -> Entry:
-        epoch = self.epochs.current.id
-        frame = gap_frame(self.name, epoch, reason, first=first, last=last, count=count)
-        entry = Entry(self.name, before, self.newest, frame, now_ns, is_event=False)
+    def _append_gap(self, gap: Gap, before: Cursor, now_ns: int) -> Entry:
+        entry = Entry(self.name, before, self.newest, encode_gap(gap), now_ns, is_event=False)
         self._hold(entry)
         return entry
 
@@ -258,12 +232,10 @@ class ChannelLog:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
-        """Return an event's key as JSON; empty if it has none."""
+        """Return an event's key as JSON; "" if it has none."""
         try:
             value = _decode(b"{%b}" % event.fields)
-        except (
-            msgspec.DecodeError
-        ):  # ingest lets no such event pass; it must not cost others theirs
+        except msgspec.DecodeError:  # ingest rejects such events; one must not cost others theirs
             return ""
         for name in self.retention.key:
             if not isinstance(value, dict) or name not in value:
@@ -272,7 +244,7 @@ class ChannelLog:
         return msgspec.json.encode(value).decode()
 
     def evict(self, *, now_ns: int) -> None:
-        """Drop what the retention no longer covers at `now_ns`, but never the newest entry."""
+        """Drop the entries that exceed the retention at `now_ns`, but never the newest."""
         retention, entries = self.retention, self._entries
         events_max, bytes_max = retention.events_max, retention.bytes_max
         born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
@@ -296,7 +268,7 @@ class ChannelLog:
     def read(self, after: Cursor, *, bytes_max: int) -> list[Entry]:
         """Return the oldest entries held behind a place: about `bytes_max`, at least one.
 
-        Ask `missing` what is no longer held.
+        For the evicted ones see `missing`.
         """
         at = self._index(after)
         batch: list[Entry] = []
@@ -315,7 +287,7 @@ class ChannelLog:
         return [entry for entry in self._entries[self._index(after) : end] if entry is not None]
 
     def lag(self, after: Cursor) -> int:
-        """Return how many entries there are behind a place, those that are missing included."""
+        """Return how many entries there are behind a place, with the evicted ones."""
         held = len(self._entries) - self._index(after)
         gap = self.missing(after)
         if gap is None or gap.to is None:
@@ -323,12 +295,12 @@ class ChannelLog:
         return held + gap.to - (gap.from_ or 1) + 1
 
     def count_since(self, received_ns: int) -> int:
-        """Return how many entries are held that were received at that time or later."""
+        """Return how many of the held entries were received at that time or later."""
         at = bisect_left(self._entries, received_ns, lo=self._head, key=_received)
         return len(self._entries) - at
 
-    def back(self, events: int) -> Cursor:
-        """Return the place before the newest so many events that are held."""
+    def before_last(self, events: int) -> Cursor:
+        """Return the place before the newest `events` events, or before the oldest one held."""
         place, at = self.newest, len(self._entries)
         while events > 0 and at > self._head:
             at -= 1
@@ -339,7 +311,7 @@ class ChannelLog:
         return place
 
     def current(self, after: Cursor) -> list[Entry]:
-        """Return the newest event behind a place of each key, in order; they outlive the retention."""
+        """Return the newest event of each key, if it is behind a place, in order."""
         found: list[Entry] = []
         for entry in reversed(self._current.values()):
             if entry.at <= after:
@@ -349,62 +321,38 @@ class ChannelLog:
         return found
 
     def missing(self, after: Cursor) -> Gap | None:
-        """Return the gap for what is no longer held behind a place, or None.
-
-        Its `from_` is null where it begins in an earlier epoch.
-        """
-        floor, position = self.floor, self.epochs.position
-        if after < floor:
-            first = after.offset + 1 if after.epoch_number == floor.epoch_number else None
-            epoch, last = position(floor).epoch, floor.offset
-        else:
-            first, last = after.offset + 1, self.epochs.base(after)
-            if first > last:
+        """Return the gap for what was evicted behind a place; None if all is held."""
+        until = self.floor
+        if after >= until:
+            until = Cursor(after.epoch_number, self.epochs.base(after))
+            if after >= until:
                 return None
-            epoch = position(after).epoch
-        count = None if first is None else last - first + 1
-        return Gap(
-            channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason="evicted"
-        )
+        if after.epoch_number != until.epoch_number:
+            return self.gap("evicted", until)
+        first, count = after.offset + 1, until.offset - after.offset
+        return self.gap("evicted", until, first=first, count=count)
+
+    def gap(
+        self,
+        reason: GapReason,
+        until: Cursor,
+        *,
+        first: int | None = None,
+        count: int | None = None,
+    ) -> Gap:
+        """Return a gap that ends at a place; `first` is None if it begins in an earlier epoch."""
+        epoch, last = msgspec.structs.astuple(self.epochs.position(until))
+        return Gap(channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason=reason)
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
 
 
-def _place(entry: Entry | None) -> Cursor:
-    assert entry is not None
-    return entry.at
-
-
-def _received(entry: Entry | None) -> int:
-    assert entry is not None
-    return entry.received_ns
-
-
-def epoch_gap(log: ChannelLog, entry: Entry, reason: GapReason) -> Entry:
-    """Return the gap that stands for an event that is left out, and names its epoch instead."""
-    position = log.epochs.position(entry.at)
-    epoch, offset = position.epoch, position.offset
-    first, count = (offset, 1) if reason == "filtered" else (None, None)
-    frame = gap_frame(log.name, epoch, reason, first=first, last=offset, count=count)
+def filtered_gap(log: ChannelLog, entry: Entry) -> Entry:
+    """Return a gap with the epoch of an entry, for readers whose filter does not match it."""
+    frame = encode_gap(log.gap("filtered", entry.at, first=entry.at.offset, count=1))
     return Entry(log.name, entry.before, entry.at, frame, entry.received_ns, is_event=False)
 
 
-def gap_frame(
-    channel: str,
-    epoch: str,
-    reason: GapReason,
-    *,
-    first: int | None = None,
-    last: int | None = None,
-    count: int | None = None,
-) -> bytes:
-    """Return the frame that tells a reader of a channel which events it will not get."""
-    return encode_gap(
-        Gap(channel=channel, epoch=epoch, from_=first, to=last, count=count, reason=reason)
-    )
-
-
 def encode_gap(gap: Gap) -> bytes:
-    """Return a gap's frame."""
     return text_frame(msgspec.json.encode(gap))

@@ -1,10 +1,9 @@
-"""All channels' logs: what is appended is numbered, encoded once, held, and passed on.
+"""All channels' logs, and the callbacks that get each new entry.
 
-In a worker the logs are replicas of its parent's: nothing is appended there, but `replicate`d, and
-passed on in the same way.
+In a worker the logs are replicas of the parent's: entries are not appended there but `replicate`d.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from gateway.core.log.epochs import EpochTable
@@ -17,10 +16,10 @@ OnAppend = Callable[[list[Entry]], None]
 
 
 class Logs:
-    """Every channel's log. Channels open with their first event and stay, up to `channels_max`.
+    """Every channel's log. A channel opens with its first event, if fewer than `channels_max` are open.
 
-    They are never closed: a channel that came back with its numbering begun anew would break the
-    promise that an offset names one event.
+    Channels are never closed: if one opened again with the numbers from 1, a position could stand for
+    two events.
     """
 
     def __init__(
@@ -36,21 +35,18 @@ class Logs:
         self._retention = retention or Retention()
         self._retentions = retentions or {}
         self._logs: dict[str, ChannelLog] = {}
+        self.by_name: Mapping[str, ChannelLog] = MappingProxyType(self._logs)
+        """All logs by channel, with that of ``$everyone``."""
         self._on_append: list[OnAppend] = []
         for name in (*STANDARD, EVERYONE):
             self._open(name)
 
-    @property
-    def by_name(self) -> Mapping[str, ChannelLog]:
-        """All logs by channel, the gateway's own ``$everyone`` among them."""
-        return MappingProxyType(self._logs)
-
     def on_append(self, call: OnAppend) -> None:
-        """Call this with the new entries of each append, in order."""
+        """Add a callback; it gets the new entries of each append, in order."""
         self._on_append.append(call)
 
     def admit(self, name: str) -> bool:
-        """Open a channel unless it is open; False if there is no room for it.
+        """Open a channel unless it is open; return False if `channels_max` are open.
 
         ``$everyone`` is always open and does not count.
         """
@@ -61,7 +57,7 @@ class Logs:
         return True
 
     def append(self, events: list[Event]) -> list[Entry]:
-        """Number, encode and hold events, in order; tell the followers. Gaps are entries, too.
+        """Append events to the logs of their channels, in order; return the new entries.
 
         Raises:
             KeyError: An event's channel is not open: `admit` it first.
@@ -70,56 +66,56 @@ class Logs:
         entries: list[Entry] = []
         for event in events:
             entries += logs[event.channel].append(event)
-        self._pass_on(entries)
+        self._notify(entries)
         return entries
 
-    def replace(self, state: LogState) -> None:
-        """Take over a whole log from the engine that this one is a replica of."""
+    def append_gaps(
+        self, channel: str, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int
+    ) -> None:
+        """Append gaps for a publisher's messages that are missing behind the newest event."""
+        if self.admit(channel):
+            self._notify(self._logs[channel].append_gaps(incarnation, missing, now_ns=now_ns))
+
+    def finish(self, channel: str, incarnation: int, last: int) -> None:
+        """Note a publisher's last number on a channel."""
+        log = self._logs.get(channel)
+        if log is not None:
+            log.finish(incarnation, last)
+
+    def load_state(self, state: LogState) -> None:
+        """Replace a whole log by a copy of the parent's."""
         if state.name not in self._logs:
             self._open(state.name)
-        self._logs[state.name].replace(state)
+        self._logs[state.name].load_state(state)
 
     def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> None:
-        """Hold what was appended there, in order; tell the followers.
+        """Hold the entries that the parent appended, in order.
 
-        `table` are those of channels where one began with these entries.
+        `epochs` are those of the channels in which an epoch began with these entries.
         """
         logs = self._logs
         for name in dict.fromkeys(entry.channel for entry in entries):
             if name not in logs:
                 self._open(name)
-        for name, known in epochs.items():
-            logs[name].epochs.replace(known)
+        for name, table in epochs.items():
+            logs[name].epochs.load_table(table)
         for entry in entries:
-            logs[entry.channel].hold(entry)
-        self._pass_on(entries)
+            logs[entry.channel].replicate(entry)
+        self._notify(entries)
 
-    def skip(
-        self, channel: str, incarnation: int, missing: Iterable[MissingRange], *, now_ns: int
-    ) -> None:
-        """Tell of a publisher's losses on a channel that no event has shown yet."""
-        if self.admit(channel):
-            self._pass_on(self._logs[channel].skip(incarnation, missing, now_ns=now_ns))
-
-    def finish(self, channel: str, incarnation: int, last: int) -> None:
-        """Note that a publisher has ended after this number."""
-        log = self._logs.get(channel)
-        if log is not None:
-            log.finish(incarnation, last)
+    def evict(self, *, now_ns: int) -> None:
+        """Drop the entries that are too old."""
+        for log in self._logs.values():
+            log.evict(now_ns=now_ns)
 
     def history(self, channel: str) -> int:
-        """Return how many events a channel keeps."""
+        """Return how many events a channel keeps at most."""
         return self._retentions.get(channel, self._retention).events_max
 
-    def _pass_on(self, entries: list[Entry]) -> None:
+    def _notify(self, entries: list[Entry]) -> None:
         if entries:
             for call in self._on_append:
                 call(entries)
-
-    def evict(self, *, now_ns: int) -> None:
-        """Drop what has grown too old."""
-        for log in self._logs.values():
-            log.evict(now_ns=now_ns)
 
     def _open(self, name: str) -> None:
         retention = self._retentions.get(name, self._retention)

@@ -1,8 +1,8 @@
 """Channel names and the patterns that select them.
 
-A name is one or more segments of ``[A-Za-z0-9_-]`` joined by dots, at most 128 bytes. A pattern
-is a name in which ``*`` stands for exactly one segment and a final ``>`` for one or more (the
-wildcards of NATS). Names that begin with ``$`` are the gateway's own and match no pattern.
+A name is one or more segments of ``[A-Za-z0-9_-]`` joined by dots, at most 128 bytes. In a pattern,
+``*`` stands for exactly one segment and a final ``>`` for one or more (the wildcards of NATS). Names
+that begin with ``$`` are the gateway's own and match no wildcard.
 """
 
 import re
@@ -12,26 +12,25 @@ from functools import lru_cache
 NAME_BYTES_MAX = 128
 
 EVERYONE = "$everyone"
-"""Messages to everyone; every client follows it."""
+"""Messages to everyone; every client is subscribed to it."""
 PERSONAL = "$personal"
-"""Messages to one client or user; each client's own."""
+"""Messages to one client or one user; each client has its own."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _PATTERN = re.compile(r"(?:[A-Za-z0-9_-]+|\*)(?:\.(?:[A-Za-z0-9_-]+|\*))*(?:\.>)?|>")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether `text` is a channel's name."""
     return len(text) <= NAME_BYTES_MAX and _NAME.fullmatch(text) is not None
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether `text` is a pattern; every name is one."""
+    """Return whether `text` is a pattern; every name is one."""
     return len(text) <= NAME_BYTES_MAX and _PATTERN.fullmatch(text) is not None
 
 
 def is_wildcard(pattern: str) -> bool:
-    """Tell whether a pattern may match other names than itself."""
+    """Return whether a pattern can match other names than itself."""
     return "*" in pattern or ">" in pattern
 
 
@@ -39,14 +38,13 @@ def is_wildcard(pattern: str) -> bool:
 def _compiled(pattern: str) -> re.Pattern[str]:
     if pattern == ">":
         return re.compile(r"[^$].*")
-    rest = pattern.endswith(".>")
     segments = pattern.removesuffix(".>").split(".")
     body = r"\.".join("[^.$]+" if s == "*" else re.escape(s) for s in segments)
-    return re.compile(body + (r"\..+" if rest else ""))
+    return re.compile(body + (r"\..+" if pattern.endswith(".>") else ""))
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a valid pattern selects the channel `name`."""
+    """Return whether a valid pattern selects the channel `name`."""
     if not is_wildcard(pattern):
         return pattern == name
     return _compiled(pattern).fullmatch(name) is not None

@@ -1,103 +1,95 @@
-"""Compressed messages (permessage-deflate, RFC 7692), each compressed once for all who get it.
+"""Compressed messages (permessage-deflate, RFC 7692), each compressed once for all clients.
 
-What is agreed on always says that no message refers to those before it, in either direction. So a
-compressed event is the same for everybody, and no connection has a compressor of its own.
+The gateway always negotiates that no message refers to earlier ones, in either direction. So a
+compressed event is the same for all clients, and no connection has its own compressor.
 """
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from gateway.core.protocol.frames import Violation, packed_frame, text_frame, text_payloads
+from gateway.core.protocol.frames import Violation, compressed_frame, text_frame, text_payloads
 
 
 _NAME = "permessage-deflate"
 _TAIL = b"\x00\x00\xff\xff"
 _LEVEL = 6
 _BITS_MIN, _BITS_MAX = 9, 15
-_KEPT_BYTES_MAX = 4 * 1024 * 1024
+_CACHE_BYTES_MAX = 4 * 1024 * 1024
 _PARAMETER = re.compile(r'\s*([\w-]+)\s*(?:=\s*(?:"?(\d{1,2})"?))?\s*', re.ASCII)
-_BITS = re.compile(r"8|9|1[0-5]")
+_BITS = {str(bits) for bits in range(_BITS_MIN, _BITS_MAX + 1)}
+_VALUES: dict[str, set[str | None]] = {
+    "server_no_context_takeover": {None},
+    "client_no_context_takeover": {None},
+    "client_max_window_bits": {None, "8", *_BITS},
+    "server_max_window_bits": {*_BITS},  # zlib cannot write a raw stream for a window of 8 bits
+}
 
 
 def negotiate(offered: str) -> tuple[int, str] | None:
     """Choose among the offers of a ``Sec-WebSocket-Extensions`` header (RFC 7692, section 7.1).
 
-    Returns the base-2 logarithm of the window that the client can hold, and what to answer; None if
-    nothing that is offered can be agreed on.
+    Returns the base-2 logarithm of the client's window, and the header of the response; None if no
+    offer is acceptable.
     """
     for offer in offered.split(","):
         name, *parameters = offer.split(";")
         if name.strip() != _NAME:
             continue
         found = _parameters(parameters)
-        if found is not None and _is_acceptable(found):
+        if found is not None:
             bits = found.get("server_max_window_bits")
-            answer = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
+            accepted = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
             if bits is None:
-                return _BITS_MAX, answer
-            return int(bits), f"{answer}; server_max_window_bits={bits}"
+                return _BITS_MAX, accepted
+            return int(bits), f"{accepted}; server_max_window_bits={bits}"
     return None
 
 
 def _parameters(texts: list[str]) -> dict[str, str | None] | None:
-    """Return what an offer says; None if it is not well formed."""
+    """Return an offer's parameters; None if one is not acceptable."""
     found: dict[str, str | None] = {}
     for text in texts:
         parameter = _PARAMETER.fullmatch(text)
         if parameter is None or parameter[1] in found:
             return None
+        if parameter[2] not in _VALUES.get(parameter[1], ()):
+            return None
         found[parameter[1]] = parameter[2]
     return found
 
 
-def _is_acceptable(parameters: Mapping[str, str | None]) -> bool:
-    for name, value in parameters.items():
-        match name:
-            case "server_no_context_takeover" | "client_no_context_takeover":
-                acceptable = value is None
-            case "client_max_window_bits":
-                acceptable = value is None or bool(_BITS.fullmatch(value))
-            case "server_max_window_bits":  # zlib writes no raw stream for a window of 8 bits
-                acceptable = value is not None and value != "8" and bool(_BITS.fullmatch(value))
-            case _:
-                acceptable = False
-        if not acceptable:
-            return False
-    return True
-
-
 def inflate(data: bytes, bytes_max: int) -> bytes:
-    """Return what a client's message holds (section 7.2.2).
+    """Return a client's message decompressed (section 7.2.2).
 
     Raises:
-        Violation: It is not compressed as it should be, or holds more than `bytes_max`, of which no
-            more than that is ever unpacked.
+        Violation: The data is not valid, or has more than `bytes_max` bytes when decompressed; it is
+            not decompressed further than that.
     """
     try:
-        unpacked = zlib.decompressobj(-_BITS_MAX).decompress(data + _TAIL, bytes_max + 1)
+        inflated = zlib.decompressobj(-_BITS_MAX).decompress(data + _TAIL, bytes_max + 1)
     except zlib.error:
-        raise Violation(1007, "a message is not compressed as it should be") from None
-    if len(unpacked) > bytes_max:
-        raise Violation(1009, f"a message has at most {bytes_max} bytes, unpacked")
-    return unpacked
+        raise Violation(1007, "a message's compressed data is not valid") from None
+    if len(inflated) > bytes_max:
+        raise Violation(1009, f"a message must have at most {bytes_max} bytes when decompressed")
+    return inflated
 
 
 class Compressor:
-    """Compresses messages of `bytes_min` bytes and more; remembers the newest, for whoever is next.
+    """Compresses messages of at least `bytes_min` bytes, and caches the newest.
 
-    `on_packed` is called for each message, with the number of bytes by which it became shorter.
+    `on_compressed` is called for each message, with the number of bytes saved.
     """
 
-    def __init__(self, bytes_min: int, *, on_packed: Callable[[int], object]) -> None:
-        self._on_packed = on_packed
+    def __init__(self, bytes_min: int, *, on_compressed: Callable[[int], object]) -> None:
+        self._on_compressed = on_compressed
         self._bytes_min = bytes_min
         self._encoders: dict[int, Encoder] = {}
-        self._kept: dict[tuple[bytes, int], bytes] = {}
-        self._kept_bytes = 0
+        self._cache: dict[tuple[bytes, int], bytes] = {}
+        self._cache_bytes = 0
 
     def encoder(self, bits: int) -> "Encoder":
-        """Return what all connections share whose clients hold a window of so many bits."""
+        """Return the encoder for all connections whose clients have a window of so many bits."""
         if bits not in self._encoders:
             self._encoders[bits] = Encoder(self, bits)
         return self._encoders[bits]
@@ -106,28 +98,28 @@ class Compressor:
         """Return the frame of a message, compressed if that makes it shorter."""
         if len(payload) < self._bytes_min:
             return text_frame(payload)
-        # A window larger than the message is of no use: most clients share the same bytes.
+        # A window larger than the message saves nothing: so most clients share the same bytes.
         bits = min(bits, max(_BITS_MIN, (len(payload) - 1).bit_length()))
         key = payload, bits
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self._packed(payload, bits)
-            self._kept_bytes += len(payload) + len(found)
-            while self._kept_bytes > _KEPT_BYTES_MAX:
-                oldest = next(iter(self._kept))
-                self._kept_bytes -= len(oldest[0]) + len(self._kept.pop(oldest))
-        return found
+        frame = self._cache.get(key)
+        if frame is None:
+            frame = self._cache[key] = self._compressed(payload, bits)
+            self._cache_bytes += len(payload) + len(frame)
+            while self._cache_bytes > _CACHE_BYTES_MAX:
+                oldest = next(iter(self._cache))
+                self._cache_bytes -= len(oldest[0]) + len(self._cache.pop(oldest))
+        return frame
 
-    def _packed(self, payload: bytes, bits: int) -> bytes:
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -bits)
-        packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
-        packed = packed.removesuffix(_TAIL)
-        self._on_packed(max(len(payload) - len(packed), 0))
-        return packed_frame(packed) if len(packed) < len(payload) else text_frame(payload)
+    def _compressed(self, payload: bytes, bits: int) -> bytes:
+        deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -bits)
+        data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        data = data.removesuffix(_TAIL)
+        self._on_compressed(max(len(payload) - len(data), 0))
+        return compressed_frame(data) if len(data) < len(payload) else text_frame(payload)
 
 
 class Encoder:
-    """Turns text frames into compressed ones."""
+    """Compresses the messages of text frames."""
 
     def __init__(self, compressor: Compressor, bits: int) -> None:
         self._compressor = compressor
@@ -135,7 +127,7 @@ class Encoder:
         self._last = self._encoded = b""
 
     def __call__(self, frames: bytes) -> bytes:
-        """Return the same messages; for the very same bytes right after, the very same ones."""
+        """Return the frames of the same messages; if called with one object twice, the same object."""
         if frames is not self._last:
             parts = [self._compressor.frame(one, self._bits) for one in text_payloads(frames)]
             self._last, self._encoded = frames, b"".join(parts)

@@ -1,4 +1,4 @@
-"""The optional third frame of a bus message: who sent it, as which of its messages, and when.
+"""The optional third frame of a bus message: its publisher, its number, and when it was sent.
 
 32 bytes, big-endian (docs/protocol.md, part 1):
 magic ``NGE1`` | flags u32 | publisher incarnation u64 | sequence u64 | unix time ns u64.
@@ -17,8 +17,8 @@ SIZE = _LAYOUT.size
 class Envelope(Struct, frozen=True, gc=False):
     """One message's place in its publisher's stream.
 
-    `incarnation` is random per start of the publisher, `sequence` counts from 1 per incarnation
-    and topic, `sent_ns` is unix time in nanoseconds.
+    `incarnation` is a random number for each start of the publisher; `sequence` counts from 1 per
+    incarnation and topic; `sent_ns` is unix time in nanoseconds.
     """
 
     incarnation: int
@@ -27,20 +27,19 @@ class Envelope(Struct, frozen=True, gc=False):
     flags: int = 0
 
     def pack(self) -> bytes:
-        """Return the 32 bytes of this envelope."""
         return _LAYOUT.pack(MAGIC, self.flags, self.incarnation, self.sequence, self.sent_ns)
 
 
 def is_envelope(frame: bytes) -> bool:
-    """Tell whether a frame is an envelope rather than a topic or JSON: these hold no zero byte."""
+    """Return whether a frame is an envelope; topics and JSON have no zero byte."""
     return len(frame) == SIZE and frame.startswith(MAGIC) and b"\0" in frame
 
 
 def unpack(frame: bytes) -> Envelope:
-    """Read an envelope.
+    """Decode an envelope.
 
     Raises:
-        ValueError: The frame is not 32 bytes, has another magic, or a sequence of 0.
+        ValueError: The frame does not have 32 bytes, or has another magic or a sequence of 0.
     """
     if len(frame) != SIZE:
         raise ValueError(f"an envelope has {SIZE} bytes, this frame has {len(frame)}")
@@ -48,5 +47,5 @@ def unpack(frame: bytes) -> Envelope:
     if magic != MAGIC:
         raise ValueError(f"an envelope begins with {MAGIC!r}, this frame with {magic!r}")
     if sequence == 0:
-        raise ValueError("an envelope's sequence counts from 1, this one is 0")
+        raise ValueError("an envelope's sequence counts from 1, this one has 0")
     return Envelope(incarnation, sequence, sent_ns, flags)

@@ -1,14 +1,13 @@
-"""What can go wrong, in words for people and numbers for machines.
+"""Errors of requests, and close codes of connections.
 
     GatewayError
-      RequestError    the one who asked can mend it; carries an `ErrorCode`
+      RequestError    the client can correct its request; has an `ErrorCode`
 
-Close codes say in their range what a client should do, so that old clients understand new codes:
-4000-4499 reconnect, 4500-4999 do not with the same inputs. The others are those of RFC 6455,
-section 7.4, and of the IANA registry.
+The range of a close code says what a client should do, so that old clients understand new codes:
+4000-4499 reconnect; 4500-4999 do not reconnect with the same token, session and address. The other
+codes are those of RFC 6455, section 7.4, and of the IANA registry.
 """
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 
@@ -17,7 +16,7 @@ class GatewayError(Exception):
 
 
 class ErrorCode(Enum):
-    """A stable word for people, an HTTP-like status for machines, and whether a retry may help."""
+    """A stable word, an HTTP status, and whether the same request may succeed later."""
 
     INVALID_JSON = ("invalid_json", 400, False)
     UNKNOWN_TYPE = ("unknown_type", 400, False)
@@ -50,18 +49,18 @@ class ErrorCode(Enum):
 
 
 class RequestError(GatewayError):
-    """A request that cannot be served; `message` says what the asker can do about it."""
+    """A request that cannot be served; `message` says why, and what the client can do."""
 
     def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retry_after = retry_after
-        """After how many seconds it may be served; None if that is not known."""
+        """Seconds until the request can be served; None if that is not known."""
 
 
 class CloseCode(IntEnum):
-    """The codes that this gateway closes connections with."""
+    """Why the gateway closes a connection."""
 
     PROTOCOL_ERROR = 1002
     BINARY = 1003
@@ -80,20 +79,11 @@ class CloseCode(IntEnum):
 
     @property
     def reason(self) -> str:
-        """The word that goes with the code, as in ``closing`` messages and metrics."""
+        """The code's word in ``closing`` messages and metrics."""
         return self.name.lower()
 
     @property
     def reconnect(self) -> bool:
-        """Whether a client that does the same again may expect to be served."""
         return self in {CloseCode.INTERNAL, CloseCode.RESTART, CloseCode.TRY_LATER} or (
             4000 <= self < 4500
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """Why a connection ends; `after_ms` is how long the client should wait before it returns."""
-
-    code: CloseCode
-    after_ms: int = 0

@@ -1,8 +1,7 @@
-"""The models of events, one declaration for validation, JSON Schema and documentation.
+"""The models of events: one declaration for validation, JSON Schema and documentation.
 
-Only types are enforced, and null stands for "not known"; what a reader could not do without is
-required. Fields beyond the declared ones are kept: an event's own bytes are forwarded, never
-rebuilt from the model.
+Few fields are required, and null stands for "not known". Fields beyond the declared ones are kept:
+the gateway forwards an event's own bytes and does not rebuild them from the model.
 """
 
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class SystemMetrics(Struct):
-    """Figures of a system: what a dashboard draws."""
+    """Figures of a running system."""
 
     cpu_percent: Annotated[float, Meta(ge=0)] | None = None
     memory_mb: Annotated[float, Meta(ge=0)] | None = None
@@ -48,7 +47,7 @@ class Signal(Struct):
 
 
 class Action(Struct):
-    """An action that the core carried out, or tried to."""
+    """An action that the core tried to carry out."""
 
     action_id: str | int | None = None
     action_type: str | None = None
@@ -59,7 +58,7 @@ class Action(Struct):
 
 
 class LogRecord(Struct):
-    """A line of a log."""
+    """A log message of a service."""
 
     level: str
     message: str
@@ -68,7 +67,7 @@ class LogRecord(Struct):
 
 
 class Status(Struct):
-    """How a service is."""
+    """The state of a service."""
 
     status: str
     uptime_seconds: Annotated[float, Meta(ge=0)] | None = None
@@ -76,16 +75,16 @@ class Status(Struct):
 
 
 class BusStatus(Struct):
-    """A publisher that fell silent or came back; the gateway's own events on ``status``."""
+    """A publisher whose heartbeats are overdue, or came again; the gateway's own event on ``status``."""
 
     status: str
     service: str
 
 
 class Connection(Struct):
-    """A client that came, went or changed its subscriptions; the gateway's own events.
+    """A client that connected, disconnected or changed its subscriptions; the gateway's own event.
 
-    A publisher on the bus is one, too: its `client_id` is its incarnation.
+    For a publisher on the bus, `client_id` is its incarnation.
     """
 
     client_id: str
@@ -98,14 +97,14 @@ class Connection(Struct):
 
 
 class ClientChange(Struct, frozen=True):
-    """What a client did, for the ``connections`` channel."""
+    """What a client did, for an event on ``connections``."""
 
     event_type: str
     channels: tuple[str, ...] = ()
     code: int | None = None
     seconds: float | None = None
     remember: bool = True
-    """Whether the session of one that went may be taken up again."""
+    """Whether the session of a disconnected client can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +118,20 @@ class StandardChannel:
 
 STANDARD: Mapping[str, StandardChannel] = {
     "metrics": StandardChannel(SystemMetrics, "system_metrics", "Figures of the running system"),
-    "signals": StandardChannel(Signal, "signal.*", "Signals as the core takes them in"),
-    "actions": StandardChannel(Action, "action.*", "Actions and what came of them"),
-    "logs": StandardChannel(LogRecord, "log.<level>", "Log lines"),
-    "status": StandardChannel(Status, "status.<status>", "How the services are"),
-    "connections": StandardChannel(Connection, "client.*", "Clients that come and go"),
+    "signals": StandardChannel(Signal, "signal.*", "Signals that enter the core"),
+    "actions": StandardChannel(Action, "action.*", "Actions and their results"),
+    "logs": StandardChannel(LogRecord, "log.<level>", "Log messages"),
+    "status": StandardChannel(Status, "status.<status>", "States of the services"),
+    "connections": StandardChannel(Connection, "client.*", "Clients that connect and disconnect"),
 }
 
 
 class EventFields(Struct):
-    """What publishers write of an event but its time; `data` is left as the bytes it came in."""
+    """The members of an event without its time; `data` stays undecoded."""
 
     event_type: EventType
     data: Raw
-    # Names that the gateway adds to what it forwards, and which an event may not bring along.
+    # The gateway adds members of these names, so a publisher's event must not have them.
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
@@ -146,13 +145,13 @@ class EventObject(EventFields):
 
 
 class DatedEventObject(EventFields):
-    """One whose time is a date that there is, which is quicker to tell than a pattern."""
+    """The same with a valid date: msgspec reads dates faster than it checks patterns."""
 
     timestamp: datetime | UnsetType | None = UNSET
 
 
 class MissingRange(NamedTuple):
-    """Numbers of a publisher's that will not come, from `first` to `last`."""
+    """A publisher's messages from number `first` to `last`, which will not be delivered."""
 
     first: int
     last: int
@@ -162,9 +161,9 @@ class MissingRange(NamedTuple):
 class Event(Struct, frozen=True):
     """A valid event on its way to a log.
 
-    `fields` are the members of the event's JSON object, without the surrounding braces, as they
-    will be forwarded: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence`
-    are its publisher's, if it numbers; `missing` are what is missing right before it.
+    `fields` are the members of the event's JSON object, without the surrounding braces, as clients
+    get them: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence` are those
+    of its envelope, if it has one; `missing` are the publisher's messages missing right before it.
     """
 
     channel: str
@@ -178,9 +177,8 @@ class Event(Struct, frozen=True):
 
 def timestamp(ns: int) -> str:
     """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
-    whole, rest = divmod(ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(whole, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:06d}Z"
 
 
 def own_event(channel: str, event_type: str, data: Struct, *, now_ns: int) -> Event:

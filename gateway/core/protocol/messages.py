@@ -1,6 +1,6 @@
-"""Every message between a client and the gateway: type, validation and JSON Schema in one.
+"""The messages between clients and the gateway: type, validation and JSON Schema in one.
 
-Unknown fields of client messages are ignored, so that newer clients can talk to older gateways.
+Unknown fields of client messages are ignored, so that newer clients work with older gateways.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,12 +9,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 
 Id = Annotated[str, Meta(max_length=128)] | int
-"""A client's own name for a message; the reply echoes it."""
+"""A client's own id for a message; the reply has the same."""
 OptionalId = Id | UnsetType
 
 
 class Position(Struct, frozen=True):
-    """A place in a channel: after the event with this offset, in this life of the log."""
+    """A place in a channel: behind the event with this offset in this epoch."""
 
     epoch: Annotated[str, Meta(max_length=64)]
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -23,8 +23,8 @@ class Position(Struct, frozen=True):
 Since = Annotated[
     dict[str, Any],
     Meta(
-        description="A position (epoch and offset) in the one channel asked for, "
-        "or a position for each channel by name.",
+        description="For one channel a position (epoch and offset), else a position for each "
+        "channel, by name.",
         extra_json_schema={
             "anyOf": [
                 {"$ref": "#/components/schemas/Position"},
@@ -36,52 +36,52 @@ Since = Annotated[
 
 
 Rate = Annotated[float, Meta(ge=0.01, le=1000, description="Events per second and key.")]
-Condition = Annotated[str, Meta(max_length=1024, description="A condition in CEL.")]
+FilterText = Annotated[str, Meta(max_length=1024, description="An expression in CEL.")]
 
 
 class Options(Struct, kw_only=True, omit_defaults=True):
-    """How a subscription starts and what it leaves out."""
+    """Where a subscription starts, and which events it gets."""
 
     since: Since | None = None
     last: Annotated[int, Meta(ge=0)] | None = None
-    filter: Condition | None = None
+    filter: FilterText | None = None
     rate: Rate | None = None
 
 
 class ChannelRequest(Options, kw_only=True):
-    """One channel of a `Subscribe`, with options of its own."""
+    """One channel of a `Subscribe` with its own options."""
 
     channel: str
 
 
 class Subscribe(Options, tag="subscribe", kw_only=True):
-    """Follow channels; options apply to those that bring none of their own."""
+    """Subscribe to channels; the options apply to each channel that does not set them itself."""
 
     channels: Annotated[list[str | ChannelRequest], Meta(min_length=1, max_length=1000)]
     id: OptionalId = UNSET
 
 
 class Unsubscribe(Struct, tag="unsubscribe"):
-    """Stop following; `channels` names subscriptions as they were made."""
+    """End subscriptions; `channels` names them as they were made."""
 
     channels: Annotated[list[str], Meta(min_length=1, max_length=1000)]
     id: OptionalId = UNSET
 
 
 class GetSubscriptions(Struct, tag="get_subscriptions"):
-    """Ask for what this client follows."""
+    """Request the list of this client's subscriptions."""
 
     id: OptionalId = UNSET
 
 
 class Ping(Struct, tag="ping"):
-    """Ask for a sign of life and the current positions."""
+    """Request a `Pong` with the current positions."""
 
     id: OptionalId = UNSET
 
 
 class Auth(Struct, tag="auth"):
-    """Authenticate, or refresh a token."""
+    """Authenticate, or replace the token before it expires."""
 
     token: str
     id: OptionalId = UNSET
@@ -91,24 +91,24 @@ ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth
 
 
 class Server(Struct):
-    """Who answers."""
+    """The gateway's name and version."""
 
     name: str
     version: str
 
 
 class Limits(Struct):
-    """What this gateway accepts from one client."""
+    """The limits for one client."""
 
     message_bytes_max: int
     subscriptions_max: int
 
 
 class Connected(Struct, tag="connected", kw_only=True):
-    """The first message: all that a client would otherwise have to be configured with.
+    """The first message on a connection.
 
-    `session` is a secret: connecting with it within `session_ttl_seconds` of a disconnect restores
-    identity, subscriptions, positions and waiting personal messages.
+    `session` is a secret: a client that connects with it within `session_ttl_seconds` after a
+    disconnect gets back its identity, subscriptions, positions and waiting personal messages.
     """
 
     client_id: str
@@ -125,7 +125,7 @@ class Connected(Struct, tag="connected", kw_only=True):
 
 
 class Denied(Struct):
-    """A channel that was asked for and is not served to this client."""
+    """A channel that this client may not subscribe to."""
 
     channel: str
     code: str
@@ -136,9 +136,10 @@ BusState = Literal["waiting", "live", "stale"]
 
 
 class Subscribed(Struct, tag="subscribed", kw_only=True):
-    """From `positions` on nothing is missed; `recovered` answers each `since`.
+    """Every event behind `positions` will be delivered, or reported as a gap.
 
-    `bus` tells whether anything was heard from a publisher yet, or not for too long.
+    `recovered` says for each `since` whether nothing is missing. `bus` is ``waiting`` until a first
+    message arrives from a publisher, and ``stale`` while the heartbeats of all publishers are overdue.
     """
 
     channels: list[str]
@@ -151,7 +152,7 @@ class Subscribed(Struct, tag="subscribed", kw_only=True):
 
 
 class Unsubscribed(Struct, tag="unsubscribed", kw_only=True):
-    """Names the subscriptions that were really removed; `denied` says why, if nobody asked for it."""
+    """The subscriptions that ended; `denied` says why, if the client did not unsubscribe."""
 
     channels: list[str]
     timestamp: str
@@ -160,7 +161,7 @@ class Unsubscribed(Struct, tag="unsubscribed", kw_only=True):
 
 
 class Authenticated(Struct, tag="authenticated", kw_only=True):
-    """The token was accepted; what its bearer follows and may not any more is `unsubscribed` next."""
+    """The token was accepted. If it denies some subscriptions, an `unsubscribed` follows."""
 
     user_id: str | None
     roles: list[str]
@@ -170,31 +171,31 @@ class Authenticated(Struct, tag="authenticated", kw_only=True):
 
 
 class TokenExpiring(Struct, tag="token_expiring", kw_only=True):
-    """The token expires soon, and with it the connection (4002) unless `auth` brings a newer one."""
+    """The token expires soon. Unless an `auth` replaces it, the connection is closed with 4002."""
 
     token_expires: str
     seconds: float
     timestamp: str
 
 
-class Conditions(Struct, omit_defaults=True):
-    """What a subscription leaves out."""
+class ViewOptions(Struct, omit_defaults=True):
+    """Which events of its channels a subscription gets."""
 
     filter: str | None = None
     rate: float | None = None
 
 
 class Subscriptions(Struct, tag="subscriptions", kw_only=True):
-    """What this client follows, and on which conditions, if there are any."""
+    """This client's subscriptions; `options` has those with a filter or a rate."""
 
     channels: list[str]
     timestamp: str
-    conditions: dict[str, Conditions] | UnsetType = UNSET
+    options: dict[str, ViewOptions] | UnsetType = UNSET
     id: OptionalId = UNSET
 
 
 class Pong(Struct, tag="pong", kw_only=True):
-    """A sign of life; all events up to `positions` were sent before it."""
+    """The reply to a ping; all events up to `positions` were sent before it."""
 
     timestamp: str
     positions: dict[str, Position]
@@ -202,7 +203,7 @@ class Pong(Struct, tag="pong", kw_only=True):
 
 
 class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
-    """Something was not done; the connection goes on."""
+    """A request failed; the connection stays open."""
 
     code: str
     status: int
@@ -218,13 +219,14 @@ GapReason = Literal[
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
-    """Events that will not come, and how many, if that is known.
+    """Events that will not be delivered, and how many, if that is known.
 
-    `evicted`: the log has moved on. `epoch`: what came at the end of the life before this one is not
-    known. `bus_loss`: lost between publisher and gateway. `rejected`: not let in. `unwatched`: not fetched, as nobody followed the channel. `conflated`: newer
-    events stand for them, as the subscription asked. `filtered`: the event that would have named its
-    epoch was not wanted. What follows is numbered in `epoch`; `from`
-    is null where what is missing begins in another one.
+    `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
+    ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+    `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
+    by newer events, because of the subscription's rate. `filtered`: the filter does not match the
+    first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
+    `from` is null if the missing ones begin in an earlier epoch.
     """
 
     channel: str
@@ -236,7 +238,7 @@ class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
 
 
 class ClosingMessage(Struct, tag="closing", kw_only=True):
-    """Sent right before the gateway closes; come back after `after_ms` if `reconnect`."""
+    """The last message before the gateway closes; if `reconnect`, reconnect after `after_ms`."""
 
     code: int
     reason: str
@@ -245,7 +247,7 @@ class ClosingMessage(Struct, tag="closing", kw_only=True):
 
 
 class EventMessage(Struct, tag="event", kw_only=True):
-    """An event as clients get it (declared for the schema; frames are joined from bytes)."""
+    """An event as clients get it (for the schema only: frames are joined from bytes)."""
 
     channel: str
     offset: int
@@ -253,7 +255,7 @@ class EventMessage(Struct, tag="event", kw_only=True):
     data: Any
     event_type: str | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
-    """In the first event of each epoch."""
+    """Only in the first event of each epoch."""
 
 
 ServerMessage = (
@@ -272,7 +274,7 @@ ServerMessage = (
 
 
 class Broadcast(Struct, kw_only=True):
-    """A message over REST: to exactly one of a channel, a client, a user, or everyone."""
+    """An event over REST, to exactly one of: a channel, a client, a user, everyone."""
 
     event: Raw
     channel: str | None = None
@@ -282,7 +284,7 @@ class Broadcast(Struct, kw_only=True):
 
 
 class BroadcastResult(Struct):
-    """How many clients a message is for; `position` is its own, null where each client has one."""
+    """How many clients get the event. `position` is null for personal messages: each client has its own."""
 
     recipients: int
     channel: str

@@ -1,4 +1,4 @@
-"""Events that come over REST: to a channel, a client, a user, or everyone."""
+"""Events over REST: to a channel, a client, a user, or everyone."""
 
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_name
@@ -19,10 +19,11 @@ def broadcast(
             permission, or the event is not valid.
     """
     targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
-    if sum(target is not None for target in targets) != 1:
+    count = sum(target is not None for target in targets)
+    if count != 1:
         raise RequestError(
             ErrorCode.INVALID_FIELD,
-            "name exactly one of `channel`, `client_id`, `user_id`, `everyone`",
+            f"set exactly one of `channel`, `client_id`, `user_id`, `everyone`; {count} are set",
         )
     payload, channel = bytes(message.event), message.channel
     if channel is not None:
@@ -42,12 +43,12 @@ def broadcast(
         if session is None:
             raise RequestError(
                 ErrorCode.UNKNOWN_CLIENT,
-                "no client with this `client_id` is connected or has a session",
+                f"client {message.client_id!r} is not connected, and has no session to resume",
             )
         sessions = [session]
     event = _event(pipeline, PERSONAL, payload, now_ns)
     for session in sessions:
-        hub.observer.deliver_personal(session, *hub.store.post(session, event))
+        hub.observer.deliver_personal(session, *hub.store.append_personal(session, event))
     return BroadcastResult(len(sessions), PERSONAL, None)
 
 
@@ -57,7 +58,8 @@ def _to_channel(
     event = _event(pipeline, name, payload, now_ns)
     if not pipeline.logs.admit(name):
         raise RequestError(
-            ErrorCode.UNAVAILABLE, "`ingest.channels_max` channels are open; no other can open"
+            ErrorCode.UNAVAILABLE,
+            f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open",
         )
     pipeline.logs.append([event])
     return BroadcastResult(hub.subscribers(name), name, pipeline.logs.by_name[name].position)

@@ -1,7 +1,10 @@
-"""Clients that come and go: sessions attached to readers, and what is known of all of them.
+"""The hub: clients that connect, disconnect and send messages; and questions about all of them.
 
-The web shell calls it with what clients do. Everything is synchronous, so nothing can come between
-a session's state and what its reader is written.
+`gateway.web` calls it for what clients do. A client is a `Session`, with a `Reader` while it is
+connected. The hub reports each change to its `Observer`, which publishes or forwards it.
+
+Invariant: `sessions` are the sessions with a connection; the store has these and the disconnected
+ones. Everything is synchronous, so no event can be written between two steps of one change.
 """
 
 from collections import Counter
@@ -11,7 +14,6 @@ from dataclasses import dataclass, replace
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import channel_view
-from gateway.core.fanout.views import names as names_of
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
@@ -28,7 +30,7 @@ from gateway.core.sessions.store import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """What every ``connected`` message says of this gateway."""
+    """The part of the ``connected`` message that is the same for all clients."""
 
     server: messages.Server
     heartbeat_seconds: float
@@ -37,11 +39,6 @@ class Welcome:
 
 
 class Hub:
-    """All sessions of one process, those attached to a connection in `sessions`.
-
-    `bus_state` says how the bus is, for ``subscribed`` messages.
-    """
-
     def __init__(
         self,
         *,
@@ -62,14 +59,14 @@ class Hub:
         self._welcome = welcome
         self._limits = limits
 
-    # -- clients that come and go --------------------------------------------------------------
+    # -- what clients do -----------------------------------------------------------------------
 
     def connect(
         self, request: ConnectRequest, make_reader: Callable[[], Reader], *, now_ns: int
     ) -> Session:
-        """Welcome a client and start what it asked for with its address; return its session.
+        """Send ``connected`` and start the subscriptions in the client's address; return its session.
 
-        A session that is still attached must be disconnected first: see `attached`.
+        If the session is `attached` to another connection, disconnect that first.
         """
         session, resumed = self.admit(request, now_ns=now_ns)
         try:
@@ -80,7 +77,7 @@ class Hub:
             self.report(session, ClientChange("client.connected"), now_ns=now_ns)
             new = [name for name in request.channels if name not in session.subscriptions]
             if new:
-                changed = session.open(replace(request, channels=new).subscribe, now_ns=now_ns)
+                changed = session.subscribe(replace(request, channels=new).subscribe, now_ns=now_ns)
                 self.report_subscriptions(session, changed, now_ns=now_ns)
         except BaseException:
             # Nothing may stay behind, and a session that fails is not to fail again.
@@ -90,14 +87,14 @@ class Hub:
         return session
 
     def admit(self, request: ConnectRequest, *, now_ns: int) -> tuple[Session, bool]:
-        """Take a client in; return its session, and whether the client resumed it."""
-        session = self._opened(request, now_ns)
+        """Add a client; return its session, and whether that is a resumed one."""
+        session = self._resumable(request, now_ns)
         resumed = session is not None
         if session is None:
             session = self.new_session(request.client_id, request.identity)
         elif request.identity.expires_ns is not None:
-            session.identity = request.identity  # the same user's, with the permissions of today
-        self.store.add(session, request.secret)
+            session.identity = request.identity  # the same user, perhaps with other permissions
+        self.store.register(session, request.secret)
         self.sessions[session.client_id] = session
         return session, resumed
 
@@ -112,15 +109,15 @@ class Hub:
         )
 
     def attached(self, request: ConnectRequest, *, now_ns: int) -> Session | None:
-        """Return the session that a client asks for, if a connection still holds it."""
-        session = self._opened(request, now_ns)
+        """Return the session that a client would resume, if another connection still has it."""
+        session = self._resumable(request, now_ns)
         return session if session is not None and session.client_id in self.sessions else None
 
-    def _opened(self, request: ConnectRequest, now_ns: int) -> Session | None:
-        """Return the session that a request's secret opens; a user's is for that user only."""
+    def _resumable(self, request: ConnectRequest, now_ns: int) -> Session | None:
+        """Return the session with a request's secret, if the request's identity may resume it."""
         if not request.session:
             return None
-        session = self.store.find(request.session, now_ns=now_ns)
+        session = self.store.of_secret(request.session, now_ns=now_ns)
         if session is None or not session.identity.is_same_as(request.identity):
             return None
         return session
@@ -128,10 +125,10 @@ class Hub:
     def authenticate(
         self, session: Session, identity: Identity, id_: messages.OptionalId, *, now_ns: int
     ) -> None:
-        """Give a connected client the permissions of its new token.
+        """Give a connected client the identity of its new token.
 
         Raises:
-            RequestError: The token is another user's.
+            RequestError: The token belongs to another user.
         """
         before = session.user_id
         changed = session.authenticate(identity, id_, now_ns=now_ns)
@@ -141,7 +138,7 @@ class Hub:
     def disconnect(
         self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True
     ) -> None:
-        """Detach a session from its connection, which lasted so long; remember it, or not."""
+        """Detach a session from its connection, which lasted `seconds`."""
         session.detach()
         del self.sessions[session.client_id]
         if remember:
@@ -152,7 +149,6 @@ class Hub:
         self.report(session, change, now_ns=now_ns)
 
     def on_pong(self, session: Session, payload: bytes) -> None:
-        """Take a client's answer to a ping."""
         before = session.known
         session.on_pong(payload)
         if session.known is not before:
@@ -161,28 +157,27 @@ class Hub:
     def receive(
         self, session: Session, text: str, *, now_ns: int
     ) -> SubscriptionChange | messages.Auth | None:
-        """Handle a client's message; return what it changed, or a token to be verified."""
+        """Handle a client's message; return what it changed, or a message whose token to verify."""
         outcome = session.receive(text, now_ns=now_ns)
         if not isinstance(outcome, messages.Auth):
             self.report_subscriptions(session, outcome, now_ns=now_ns)
         return outcome
 
     def report(self, session: Session, change: ClientChange, *, now_ns: int) -> None:
-        """Report what a client did."""
         self.observer.on_change(session, change, connected=len(self.sessions), now_ns=now_ns)
 
     def report_subscriptions(
         self, session: Session, changed: SubscriptionChange | None, *, now_ns: int
     ) -> None:
-        """Report a change of a client's subscriptions, if there is any."""
         if changed is None:
             return
         if changed.denied:
             self.observer.on_denied(session, changed.denied)
         if changed.subscribed:
             self.observer.on_subscribed(changed.subscribed)
-            change = ClientChange("client.subscribed", changed.subscribed)
-            self.report(session, change, now_ns=now_ns)
+            self.report(
+                session, ClientChange("client.subscribed", changed.subscribed), now_ns=now_ns
+            )
         if changed.unsubscribed:
             change = ClientChange("client.unsubscribed", changed.unsubscribed)
             self.report(session, change, now_ns=now_ns)
@@ -207,15 +202,15 @@ class Hub:
     # -- questions -----------------------------------------------------------------------------
 
     def patterns(self) -> set[str]:
-        """Return what clients subscribe to, connected ones and those whose session may be resumed."""
+        """Return what all clients are subscribed to, with the disconnected ones."""
         return {name for session in self.store.sessions for name in session.subscriptions}
 
     def clients_of(self, user_id: str) -> int:
-        """Count the clients that a user has connected."""
+        """Return how many clients of a user are connected."""
         return sum(one.client_id in self.sessions for one in self.store.of_user(user_id))
 
     def presence(self, channel: str) -> list[Session]:
-        """Return the sessions of the clients that subscribe to a channel now."""
+        """Return the connected clients that are subscribed to a channel."""
         return [
             session
             for session in self.sessions.values()
@@ -223,25 +218,25 @@ class Hub:
         ]
 
     def heads(self) -> dict[str, Cursor]:
-        """Return where all live readers stand: every log's newest place, less what is pending."""
+        """Return the places up to which live readers without filters and rates were written to."""
         newest = {name: log.newest for name, log in self.logs.by_name.items()}
         return newest | self.fanout.unwritten
 
     def subscriber_counts(self) -> Counter[str]:
-        """Count the clients that subscribe to each open channel."""
+        """Return how many connected clients are subscribed to each open channel."""
         counts: Counter[str] = Counter()
         logs = self.logs.by_name
         for cohort in self.fanout.cohorts:
-            names = logs if cohort.has_wildcards else (EVERYONE, *names_of(cohort.view))
+            names = logs if cohort.has_wildcards else (EVERYONE, *cohort.patterns)
             for name in names:
                 if name in logs and cohort.channel_view(name) is not None:
                     counts[name] += len(cohort.members)
-        for reader in self.fanout.detached:
+        for reader in self.fanout.outside_cohorts:
             counts.update(log.name for log in self.fanout.logs_of(reader))
         return counts
 
     def subscribers(self, channel: str) -> int:
-        """Count the clients that subscribe to one channel."""
-        cohorts, detached = self.fanout.cohorts, self.fanout.detached
+        """Return how many connected clients are subscribed to one channel."""
+        cohorts, others = self.fanout.cohorts, self.fanout.outside_cohorts
         live = sum(len(c.members) for c in cohorts if c.channel_view(channel) is not None)
-        return live + sum(channel_view(one.view, channel) is not None for one in detached)
+        return live + sum(channel_view(one.view, channel) is not None for one in others)

@@ -1,4 +1,4 @@
-"""What the hub reports of its clients, and to whom."""
+"""What the hub reports about its clients, and who gets the reports."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -11,35 +11,30 @@ from gateway.core.sessions.session import Session
 
 
 class Observer(Protocol):
-    """Takes what the hub reports of its clients."""
+    """Gets the hub's reports about its clients."""
 
     def on_change(
         self, session: Session, change: ClientChange, /, *, connected: int, now_ns: int
     ) -> object:
-        """Report that a client came, went or changed its subscriptions; `connected` are there now."""
-        ...
+        """A client did something; `connected` is how many clients are connected now."""
 
     def on_subscribed(self, patterns: Iterable[str], /) -> object:
-        """Report what a client subscribed to."""
-        ...
+        """A client subscribed to these patterns."""
 
     def on_denied(self, session: Session, channels: Sequence[str], /) -> object:
-        """Report channels that a client asked for and may not subscribe to."""
-        ...
+        """A client requested channels that it may not subscribe to."""
 
     def on_confirmed(self, session: Session, /) -> object:
-        """Report that a client is known to have received more."""
-        ...
+        """A client confirmed that it received more: `session.known` has changed."""
 
     def deliver_personal(self, session: Session, log: ChannelLog, entry: Entry, /) -> object:
-        """Deliver a personal message that is in its log."""
-        ...
+        """A personal message was appended to the session's log: deliver it."""
 
 
 class LocalObserver:
-    """Announces clients on ``connections``, and delivers to readers in this process.
+    """Publishes changes on ``connections``, and delivers messages to readers in this process.
 
-    `on_subscribed` and `on_denied` are told what the methods of these names are told.
+    `on_subscribed` and `on_denied` are called like the methods of the same names.
     """
 
     def __init__(
@@ -58,7 +53,6 @@ class LocalObserver:
     def on_change(
         self, session: Session, change: ClientChange, *, connected: int, now_ns: int
     ) -> None:
-        """Publish it on ``connections``."""
         data = Connection(
             client_id=session.client_id,
             user_id=session.user_id,
@@ -70,10 +64,9 @@ class LocalObserver:
         self._logs.append([own_event("connections", change.event_type, data, now_ns=now_ns)])
 
     def on_confirmed(self, session: Session) -> None:
-        """Leave it to the session, which outlives the connection in this process."""
+        """Do nothing: in this process the session outlives its connection."""
 
     def deliver_personal(self, session: Session, log: ChannelLog, entry: Entry) -> None:
-        """Write it to the session's reader, if its client is connected."""
         reader = session.reader
         if reader is not None:
             reader.personal = log

@@ -1,8 +1,7 @@
-"""Who may do what: roles from the configuration, grants from a token, and what they come to.
+"""Permissions of clients: roles from the configuration, and grants from a token.
 
-Patterns grant channels. A wildcard that somebody follows sees of its channels those that a grant
-covers, so a subscription to ``>`` is never more than its owner's rights, also of channels yet to
-open.
+Grants are patterns of channels. A subscription to a wildcard gets only the channels that a grant
+selects, also of those that open later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ class Grants(Struct, frozen=True):
 
 
 class Claims(Struct, frozen=True, kw_only=True):
-    """What a verified token says: who, until when (unix time in ns), in which roles, with what more."""
+    """What a verified token says; `expires_ns` is unix time."""
 
     user_id: str | None
     expires_ns: int
@@ -40,26 +39,32 @@ class Claims(Struct, frozen=True, kw_only=True):
 
 
 class Action(Enum):
-    """What one may do with a channel."""
+    """What a client may do with a channel; PRESENCE is to see its subscribers."""
 
     SUBSCRIBE = "subscribe"
     PUBLISH = "publish"
     PRESENCE = "presence"
 
 
+_VERBS = {
+    Action.SUBSCRIBE: "subscribe to",
+    Action.PUBLISH: "publish on",
+    Action.PRESENCE: "see the subscribers of",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What somebody may do: patterns by action, and whether the gateway's own state is shown."""
+    """Patterns by action; `admin` allows to see the gateway's own state."""
 
     patterns: Mapping[Action, frozenset[str]]
     admin: bool = False
 
     def may(self, action: Action, channel: str) -> bool:
-        """Tell whether an action on one channel is allowed."""
         return any(matches(pattern, channel) for pattern in self.patterns[action])
 
     def within(self, pattern: str) -> frozenset[str] | None:
-        """Return what of a pattern may be followed: None = all, else the grants that it meets."""
+        """Return the grants to subscribe that overlap a pattern; None if one covers all of it."""
         granted = self.patterns[Action.SUBSCRIBE]
         if any(covers(grant, pattern) for grant in granted):
             return None
@@ -68,50 +73,50 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody: a user, or nobody in particular; `expires_ns` is unix time, None = never."""
+    """A client's user and permissions; `expires_ns` is unix time, None if it does not expire."""
 
     permissions: Permissions
     user_id: str | None = None
     roles: tuple[str, ...] = ()
     expires_ns: int | None = None
     is_anonymous: bool = False
-    """Whether a token would make somebody else of it."""
+    """Whether the client can have other permissions with a token."""
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody is this, as there is no authentication."""
+        """Whether there is no authentication: then all clients have this identity."""
         return self.expires_ns is None and not self.is_anonymous
 
     def is_same_as(self, other: "Identity") -> bool:
-        """Tell whether what one has left behind may be taken up by the other.
+        """Return whether `other` may resume a session of this identity: it needs the same user.
 
-        With an open door whoever has the secret may; else it has to be the same user.
+        Without authentication, the session's secret is enough.
         """
         if self.is_open:
             return True
         return self.user_id == other.user_id and self.is_anonymous == other.is_anonymous
 
     def may_become(self, other: "Identity") -> bool:
-        """Tell whether a client that is one may go on as the other: as the same user, or from nobody."""
+        """Return whether a connected client may change to `other`: the same user, or if anonymous."""
         return self.is_anonymous or other.user_id == self.user_id
 
     def require(self, action: Action, channel: str) -> None:
-        """Insist on a right.
+        """Check a permission.
 
         Raises:
-            RequestError: It is not there; without a token one may help.
+            RequestError: The client does not have it.
         """
         if not self.permissions.may(action, channel):
-            self._refuse(f"{action.value} {channel}")
+            self._refuse(f"{_VERBS[action]} {channel}")
 
     def require_admin(self) -> None:
-        """Insist on the right to see the gateway's own state.
+        """Check the permission to see the gateway's own state.
 
         Raises:
-            RequestError: It is not there; without a token one may help.
+            RequestError: The client does not have it.
         """
         if not self.permissions.admin:
-            self._refuse("see this")
+            self._refuse("see the gateway's state")
 
     def _refuse(self, what: str) -> NoReturn:
         if self.is_anonymous:
@@ -121,24 +126,24 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What roles may do; with `unauthenticated_role` everybody has it, and no token is needed."""
+    """The grants of each role. If `unauthenticated_role` is set, all clients have it, without a token."""
 
     roles: Mapping[str, Grants]
     unauthenticated_role: str | None
     anonymous: Identity = field(init=False)
-    """Who brings no token."""
+    """The identity of clients without a token."""
 
     def __post_init__(self) -> None:
         role = ANONYMOUS if self.unauthenticated_role is None else self.unauthenticated_role
-        nobody = Identity(
+        anonymous = Identity(
             permissions=self._permissions([role]),
             roles=(role,),
             is_anonymous=self.unauthenticated_role is None,
         )
-        object.__setattr__(self, "anonymous", nobody)
+        object.__setattr__(self, "anonymous", anonymous)
 
     def identity(self, claims: Claims) -> Identity:
-        """Return who a token makes of its bearer: its roles, as far as they exist, and its grants."""
+        """Return a token's identity: with the grants of its roles, as far as they exist, and its own."""
         return Identity(
             permissions=self._permissions([ANONYMOUS, *claims.roles], claims.grants),
             user_id=claims.user_id,
@@ -148,18 +153,15 @@ class Policy:
 
     def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]
-        return Permissions(
-            patterns={
-                Action.SUBSCRIBE: frozenset(p for one in grants for p in one.subscribe),
-                Action.PUBLISH: frozenset(p for one in grants for p in one.publish),
-                Action.PRESENCE: frozenset(p for one in grants for p in one.presence),
-            },
-            admin=any(one.admin for one in grants),
-        )
+        patterns = {
+            action: frozenset(p for one in grants for p in getattr(one, action.value))
+            for action in Action
+        }
+        return Permissions(patterns, admin=any(one.admin for one in grants))
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Tell whether a pattern selects every name that another one selects."""
+    """Return whether one pattern selects every name that the other selects."""
     if not is_wildcard(narrow):
         return matches(wide, narrow)
     wides, narrows = wide.split("."), narrow.split(".")
@@ -172,7 +174,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Tell whether there are names that both patterns select."""
+    """Return whether there are names that both patterns select."""
     firsts, seconds = first.split("."), second.split(".")
     for one, other in zip(firsts, seconds, strict=False):
         if ">" in {one, other}:

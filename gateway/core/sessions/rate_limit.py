@@ -1,4 +1,4 @@
-"""How much one client may have and ask for: token buckets, filled by time that the caller tells."""
+"""Limits of one client's requests: token buckets; the caller passes the time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Kind = Literal["messages", "subscribes", "pings"]
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many at once, and so many per second after that."""
+    """How many at once, and how many per second after that."""
 
     burst: int
     per_second: float
@@ -20,7 +20,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What one client may have and ask for."""
+    """The limits of each client."""
 
     subscriptions_max: int
     wildcards_max: int
@@ -28,10 +28,10 @@ class ClientLimits:
 
 
 class RateLimiter:
-    """One client's buckets; they are full before the first use.
+    """One client's buckets; they are full at first.
 
-    Of each is kept when it will be full again (the generic cell rate algorithm of ATM): there is one
-    per client, so it is small.
+    Each bucket is one number, the time when it will be full again (the generic cell rate algorithm of
+    ATM): there is a limiter for each client, so it is small.
     """
 
     __slots__ = ("_rates", "messages", "pings", "subscribes")
@@ -40,20 +40,21 @@ class RateLimiter:
         self._rates = rates
         self.messages = self.pings = self.subscribes = 0
 
-    def take(self, kind: Kind, *, now_ns: int) -> None:
-        """Take one.
+    def charge(self, kind: Kind, *, now_ns: int) -> None:
+        """Take one token.
 
         Raises:
-            RequestError: There is none left; it says when there will be.
+            RequestError: The bucket is empty; the error has the time until the next token.
         """
-        allowance = self._rates[kind]
-        one_ns = round(1e9 / allowance.per_second)
+        limit = self._rates[kind]
+        one_ns = round(1e9 / limit.per_second)
         full_ns = max(getattr(self, kind), now_ns) + one_ns
-        wait_ns = full_ns - now_ns - allowance.burst * one_ns
+        wait_ns = full_ns - now_ns - limit.burst * one_ns
         if wait_ns > 0:
             raise RequestError(
                 ErrorCode.RATE_LIMITED,
-                f"too many {kind} in a short time",
-                retry_after=-(-wait_ns // 1_000_000) / 1e3,  # rounded up: sooner there is no room
+                f"more than {limit.burst} {kind} at once, or {limit.per_second:g} per second; "
+                "retry after `retry_after` seconds",
+                retry_after=-(-wait_ns // 1_000_000) / 1e3,  # rounded up: sooner would be too early
             )
         setattr(self, kind, full_ns)

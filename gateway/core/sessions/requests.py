@@ -1,4 +1,4 @@
-"""What clients ask for: messages taken apart and checked, with errors that name the field."""
+"""Clients' requests: parsing and validation, and where subscriptions start."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +30,11 @@ class _OnlyId(msgspec.Struct):
 
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
-# What msgspec raises; of a text with half a character in it, what encoding that raises.
+# A text with an unpaired surrogate cannot be encoded as UTF-8, which msgspec does first.
 _NOT_JSON = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 
 
 def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> messages.Error:
-    """Return what tells a client about its mistake."""
     code = error.code
     return messages.Error(
         id=id_,
@@ -48,27 +47,28 @@ def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET)
 
 
 def parse(text: str | bytes) -> messages.ClientMessage:
-    """Read one message.
+    """Decode a client's message.
 
     Raises:
-        RequestError: It is not JSON, of no known type, or a field is wrong.
+        RequestError: It is not JSON, its type is not known, or a field is not valid.
     """
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
-        word = str(error)
-        if "$.type`" in word or "missing required field `type`" in word:
+        problem = str(error)
+        if "$.type`" in problem or "missing required field `type`" in problem:
             raise RequestError(
                 ErrorCode.UNKNOWN_TYPE,
-                "`type` is one of subscribe, unsubscribe, get_subscriptions, ping, auth",
+                f"{problem.removesuffix(' - at `$.type`')}; `type` must be one of "
+                "subscribe, unsubscribe, get_subscriptions, ping, auth",
             ) from error
-        raise RequestError(ErrorCode.INVALID_FIELD, word) from error
+        raise RequestError(ErrorCode.INVALID_FIELD, problem) from error
     except _NOT_JSON as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
 
 
 def id_of(text: str | bytes) -> messages.OptionalId:
-    """Return the id of a message that is otherwise wrong, so that the error can echo it."""
+    """Return the id of a message that is not valid, for the error message."""
     try:
         return _decode_id(text).id
     except _NOT_JSON:
@@ -77,7 +77,7 @@ def id_of(text: str | bytes) -> messages.OptionalId:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
-    """One channel or pattern of a subscribe message, with the options that hold for it."""
+    """One pattern of a subscribe message, with the options that apply to it."""
 
     channel: str
     since: Position | dict[str, Position] | None
@@ -86,33 +86,43 @@ class SubscribeRequest:
 
 
 def split(message: messages.Subscribe) -> list[SubscribeRequest]:
-    """Give each channel of a message its options, and check them; of one named twice, the last.
+    """Return a request for each channel of a message; if one is named twice, for the last of the two.
 
     Raises:
-        RequestError: A name, a position or an option is not one.
+        RequestError: A channel, a position or a filter is not valid.
     """
     common = read_since(message.since)
     if len(message.channels) > 1 and isinstance(common, Position):
         raise RequestError(
-            ErrorCode.INVALID_FIELD, "`since` for several channels names a position for each"
+            ErrorCode.INVALID_FIELD,
+            "`since` for several channels must have a position for each channel, by name",
         )
-    asked: dict[str, SubscribeRequest] = {}
+    found: dict[str, SubscribeRequest] = {}
     for one in message.channels:
         own = ChannelRequest(channel=one) if isinstance(one, str) else one
-        _check(own.channel)
+        if not channels.is_pattern(own.channel):
+            raise RequestError(
+                ErrorCode.INVALID_CHANNEL,
+                f"{own.channel[:128]!r} is not a valid channel; expected segments of [A-Za-z0-9_-] "
+                "joined by dots, `*` for one segment, a final `>` for all further ones",
+            )
         since = common if own.since is None else read_since(own.since)
-        if isinstance(since, Position) and channels.is_wildcard(own.channel):
+        if isinstance(since, Position) and is_wildcard(own.channel):
             raise RequestError(
                 ErrorCode.INVALID_FIELD,
-                f"`since` of the wildcard {own.channel!r} must name a position for each channel",
+                f"`since` for the wildcard {own.channel!r} must have a position for each channel, "
+                "by name",
             )
         last = message.last if own.last is None else own.last
-        asked[own.channel] = SubscribeRequest(own.channel, since, last, _select(own, message))
-    return list(asked.values())
+        text = message.filter if own.filter is None else own.filter
+        rate = message.rate if own.rate is None else own.rate
+        view = Subscription(own.channel, None if text is None else read_filter(text), rate)
+        found[own.channel] = SubscribeRequest(own.channel, since, last, view)
+    return list(found.values())
 
 
 def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
-    """Tell a single position from one position per channel.
+    """Return one position, or a position for each channel.
 
     Raises:
         RequestError: It is neither.
@@ -127,17 +137,11 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
         raise RequestError(ErrorCode.INVALID_FIELD, f"since: {error}") from error
 
 
-def _select(own: ChannelRequest, common: messages.Options) -> Subscription:
-    text = common.filter if own.filter is None else own.filter
-    rate = common.rate if own.rate is None else own.rate
-    return Subscription(own.channel, None if text is None else read_filter(text), rate)
-
-
 def read_filter(text: str) -> Filter:
-    """Read a condition.
+    """Parse a filter.
 
     Raises:
-        RequestError: It is none; the message points at the place.
+        RequestError: It is not valid; the message shows the position.
     """
     try:
         return parse_filter(text)
@@ -145,17 +149,8 @@ def read_filter(text: str) -> Filter:
         raise RequestError(ErrorCode.INVALID_FILTER, f"filter: {error}") from error
 
 
-def _check(pattern: str) -> None:
-    if not channels.is_pattern(pattern):
-        raise RequestError(
-            ErrorCode.INVALID_CHANNEL,
-            f"{pattern[:128]!r} is not a channel: segments of [A-Za-z0-9_-] joined by dots, "
-            "`*` for one segment, a final `>` for the rest",
-        )
-
-
 class SubscriptionStarts:
-    """Where channels begin for a client: the answer to `since` and `last`, channel by channel."""
+    """Where channels start for a client, because of `since` and `last`; for a ``subscribed`` message."""
 
     __slots__ = ("cursors", "denied", "latest_only", "logs", "lost", "recovered")
 
@@ -165,63 +160,64 @@ class SubscriptionStarts:
         self.cursors: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
         self.lost: dict[str, ChannelLog] = {}
-        """Logs in which the client's position is not known; it gets a gap of reason `epoch`."""
+        """Logs that do not know the client's position; the client gets a gap with reason `epoch`."""
         self.latest_only: set[str] = set()
 
-    def begin(self, log: ChannelLog, after: Cursor) -> None:
-        """Begin behind a place."""
+    def start(self, log: ChannelLog, after: Cursor) -> None:
+        """Start behind a place."""
         self.logs[log.name] = log
         self.cursors[log.name] = after
 
     def resume(self, log: ChannelLog, after: Cursor) -> None:
-        """Begin behind a place that the client had reached; what is missing there will be a gap."""
-        self.begin(log, after)
+        """Start behind a place that the client has reached; what is evicted there becomes a gap."""
+        self.start(log, after)
         self.recovered[log.name] = log.missing(after) is None
 
-    def recover(self, log: ChannelLog, since: Position) -> None:
-        """Resume from a client's position; one of another epoch is lost."""
-        after = log.epochs.find(since, ahead_max=log.retention.events_max)
+    def resume_since(self, log: ChannelLog, since: Position) -> None:
+        """Resume behind a client's position; if the log does not know it, start with the oldest entry."""
+        after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
         if after is not None:
             self.resume(log, after)
         else:
-            self.begin(log, log.start)
+            self.start(log, log.start)
             self.recovered[log.name] = False
             self.lost[log.name] = log
 
     def positions(self) -> dict[str, Position]:
-        """Return where the channels begin, as clients know it."""
         return {name: self.logs[name].epochs.position(at) for name, at in self.cursors.items()}
 
-    def add(self, asked: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
-        """Decide where each log that is asked for begins for a client that stands at `current`."""
-        since = asked.since
+    def start_request(
+        self, request: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors
+    ) -> None:
+        """Start the logs that a request selects, for a client whose places are `current`."""
+        since, last = request.since, request.last
         for log in logs:
-            stands = current.get(log.name, log.newest)
+            place = current.get(log.name, log.newest)
             if isinstance(since, Position):
-                self.recover(log, since)
+                self.resume_since(log, since)
             elif since is not None and log.name in since:
-                self.recover(log, since[log.name])
-            elif since is not None and is_wildcard(asked.channel):
-                # The client subscribed to this pattern and has no position here: the channel is new.
+                self.resume_since(log, since[log.name])
+            elif since is not None and is_wildcard(request.channel):
+                # The client was subscribed to this wildcard and has no position: the channel is new.
                 self.resume(log, ORIGIN)
-            elif asked.last == 1:
+            elif last == 1:
                 # The current value, or that of each key, however long ago it changed.
                 oldest = next(iter(log.current(ORIGIN)), None)
                 first = log.newest if oldest is None else oldest.before
-                self.begin(log, min(first, stands))
-                if first <= stands:  # a lagging client is owed more than the current values
+                self.start(log, min(first, place))
+                if first <= place:  # else the client lags, and gets all events
                     self.latest_only.add(log.name)
-            elif asked.last is not None:
-                # A lagging client is owed more than the last few events, and gets them.
-                self.begin(log, min(log.back(asked.last), stands))
+            elif last is not None:
+                # A client that lags by more than `last` events gets all of them.
+                self.start(log, min(log.before_last(last), place))
             elif log.name not in self.cursors:
-                self.begin(log, stands)
+                self.start(log, place)
 
 
 def denial(channel: str, identity: Identity) -> messages.Denied:
     """Return why a client may not subscribe to a channel."""
     if identity.is_anonymous:
-        code, text = ErrorCode.UNAUTHORIZED, "subscribing to this channel needs a token"
+        code, text = ErrorCode.UNAUTHORIZED, "a token is needed to subscribe to this channel"
     else:
         code, text = ErrorCode.FORBIDDEN, "none of your roles may subscribe to this channel"
     return messages.Denied(channel, code.word, text)
@@ -229,7 +225,7 @@ def denial(channel: str, identity: Identity) -> messages.Denied:
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """A client that connects: what it brings, and the fresh ids that it gets."""
+    """A client that connects: its parameters, the id of a new session, and the new secret."""
 
     client_id: str
     secret: str
@@ -238,15 +234,14 @@ class ConnectRequest:
     channels: Sequence[str] = ()
     last: int | None = None
     since: Mapping[str, Position] | None = None
-    conditions: messages.Conditions = field(default_factory=messages.Conditions)
+    options: messages.ViewOptions = field(default_factory=messages.ViewOptions)
 
     @property
     def subscribe(self) -> messages.Subscribe:
-        """The same as the message that asks for it."""
         return messages.Subscribe(
             channels=list(self.channels),
             last=self.last,
             since=None if self.since is None else msgspec.to_builtins(self.since),
-            filter=self.conditions.filter,
-            rate=self.conditions.rate,
+            filter=self.options.filter,
+            rate=self.options.rate,
         )

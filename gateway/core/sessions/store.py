@@ -1,8 +1,11 @@
-"""Sessions by secret, client and user; what they remember and what waits for their clients.
+"""The session store: all sessions by secret, client and user.
 
-A session whose connection was lost is remembered until its time to live has passed or
-`disconnected_max` others were lost after it. Personal messages are one more log, the session's own,
-so those that waited and those that were under way are resumed by position like everything else.
+A session is either attached to a connection, or disconnected. A disconnected session is remembered
+for `ttl_ns`, unless `disconnected_max` sessions disconnect after it. Personal messages are in a log
+of the session's own: after a disconnect a client resumes them by position, like any channel.
+
+Invariants: a session has one secret, which changes with each connection; `_disconnected` has the
+sessions that can expire, the oldest first.
 """
 
 from collections import OrderedDict
@@ -23,8 +26,6 @@ _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
 class SessionStore:
-    """All sessions, attached or remembered."""
-
     def __init__(
         self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int
     ) -> None:
@@ -36,84 +37,78 @@ class SessionStore:
         self._by_client: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._by_user: dict[str, dict[Session, None]] = {}
-        self._lost: OrderedDict[Session, int] = OrderedDict()
+        self._disconnected: OrderedDict[Session, int] = OrderedDict()
 
     @property
     def sessions(self) -> Collection[Session]:
-        """All sessions."""
         return self._by_client.values()
 
     @property
     def remembered(self) -> int:
-        """How many sessions may be resumed."""
-        return len(self._lost)
+        """How many sessions are disconnected and can be resumed."""
+        return len(self._disconnected)
 
-    def add(self, session: Session, secret: str) -> None:
-        """Add a session under a fresh secret, which replaces the one that it had before."""
+    def register(self, session: Session, secret: str) -> None:
+        """Add a session, or one that is resumed, with a new secret; an earlier one is then invalid."""
         self._by_secret.pop(session.secret, None)
         session.secret = secret
         self._by_secret[secret] = session
         self._by_client[session.client_id] = session
-        if session.user_id is not None:
-            self._by_user.setdefault(session.user_id, {})[session] = None
-        self._lost.pop(session, None)
+        self._add_user(session)
+        self._disconnected.pop(session, None)
 
     def reassign(self, session: Session, before: str | None) -> None:
-        """Note that a session belongs to another user than `before`."""
+        """Note that a session may belong to another user than `before`."""
         if before != session.user_id:
             self._drop_user(session, before)
-            if session.user_id is not None:
-                self._by_user.setdefault(session.user_id, {})[session] = None
+            self._add_user(session)
 
-    def find(self, secret: str, *, now_ns: int) -> Session | None:
-        """Return the session that a secret opens; it may still be attached to another connection."""
-        self.expire(now_ns=now_ns)
+    def of_secret(self, secret: str, *, now_ns: int) -> Session | None:
+        """Return the session with a secret; it may still be attached to another connection."""
+        self.forget_expired(now_ns=now_ns)
         return self._by_secret.get(secret)
 
-    def remember(self, session: Session, *, now_ns: int) -> None:
-        """Keep a session whose connection was lost."""
-        self._lost[session] = now_ns + self._ttl_ns
-        if len(self._lost) > self._disconnected_max:
-            self._drop(next(iter(self._lost)))
-
-    def expire(self, *, now_ns: int) -> None:
-        """Forget the sessions whose time to live has passed."""
-        while self._lost:
-            session, until_ns = next(iter(self._lost.items()))
-            if until_ns > now_ns:
-                break
-            self._drop(session)
-
     def of_client(self, client_id: str) -> Session | None:
-        """Return a client's session, attached or remembered."""
         return self._by_client.get(client_id)
 
     def of_user(self, user_id: str) -> list[Session]:
-        """Return all sessions of a user."""
         return list(self._by_user.get(user_id, ()))
 
-    def post(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
-        """Append a personal message to a session's own log."""
+    def remember(self, session: Session, *, now_ns: int) -> None:
+        """Note that a session's client has disconnected and may resume it."""
+        self._disconnected[session] = now_ns + self._ttl_ns
+        if len(self._disconnected) > self._disconnected_max:
+            self._forget_oldest()
+
+    def forget_expired(self, *, now_ns: int) -> None:
+        while self._disconnected and next(iter(self._disconnected.values())) <= now_ns:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        session, _ = self._disconnected.popitem(last=False)
+        self.expired += 1
+        self.forget(session)
+
+    def forget(self, session: Session) -> None:
+        """Remove a session that is not disconnected, so that nobody can resume it."""
+        del self._by_secret[session.secret]
+        del self._by_client[session.client_id]
+        self._drop_user(session, session.user_id)
+
+    def append_personal(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
         log = self.log_of(session)
         [entry] = log.append(event)
         return log, entry
 
     def log_of(self, session: Session) -> ChannelLog:
-        """Return a session's own log; open it if there is none."""
+        """Return a session's own log; open it if necessary."""
         if session.personal is None:
             session.personal = ChannelLog(PERSONAL, epoch=self._epoch, retention=self._retention)
         return session.personal
 
-    def _drop(self, session: Session) -> None:
-        del self._lost[session]
-        self.expired += 1
-        self.forget(session)
-
-    def forget(self, session: Session) -> None:
-        """Forget a session: nobody can resume it."""
-        del self._by_secret[session.secret]
-        del self._by_client[session.client_id]
-        self._drop_user(session, session.user_id)
+    def _add_user(self, session: Session) -> None:
+        if session.user_id is not None:
+            self._by_user.setdefault(session.user_id, {})[session] = None
 
     def _drop_user(self, session: Session, user_id: str | None) -> None:
         if user_id is not None:
@@ -124,7 +119,7 @@ class SessionStore:
 
 
 class SessionState(Struct, frozen=True):
-    """What another process needs to go on with a session, except for its secret."""
+    """A session without its secret, for another process that continues it."""
 
     client_id: str
     identity: Identity
@@ -134,7 +129,6 @@ class SessionState(Struct, frozen=True):
 
 
 def state_of(session: Session) -> SessionState:
-    """Return a session's state."""
     personal = session.personal
     return SessionState(
         session.client_id,
@@ -146,10 +140,10 @@ def state_of(session: Session) -> SessionState:
 
 
 def known_cursors(session: Session) -> dict[str, Cursor]:
-    """Return how far a client is known to have come in the channels that it subscribes to."""
-    own, subscriptions = {EVERYONE, PERSONAL}, session.subscriptions.values()
+    """Return a session's confirmed places in the channels that its client is subscribed to."""
+    always, subscriptions = {EVERYONE, PERSONAL}, session.subscriptions.values()
     return {
         name: place
         for name, place in session.known.items()
-        if name in own or any(one.selects(name) for one in subscriptions)
+        if name in always or any(one.selects(name) for one in subscriptions)
     }

@@ -176,8 +176,8 @@ def _start(
 ) -> tuple[Cursor, messages.Gap | None]:
     """Return the cursor after which a page starts, and the gap before it."""
     if since is None:
-        return log.back(limit), None
-    after = log.epochs.find(since, ahead_max=log.retention.events_max)
+        return log.before_last(limit), None
+    after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
     if after is None:
         start = log.epochs.position(log.start)
         return log.start, messages.Gap(

@@ -101,11 +101,11 @@ async def test_it_is_heard_once_both_ends_use_curve(careful: str, ring: Ring) ->
 async def test_after_a_final_refusal_it_tries_again(ring: Ring) -> None:
     """A gateway of somebody else's making says 400, after which libzmq does not."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    door = ThreadAuthenticator(context)
-    door.start()
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
     try:
         trusted = ring.listing("trusted", "somebody")
-        door.configure_curve(location=str(trusted))
+        authenticator.configure_curve(location=str(trusted))
         socket = context.socket(zmq.SUB)
         server(ring, "gateway")(socket)
         socket.subscribe(b"")
@@ -113,12 +113,12 @@ async def test_after_a_final_refusal_it_tries_again(ring: Ring) -> None:
         with Publisher(f"tcp://127.0.0.1:{port}", curve=ring.curve("core", "gateway")) as publisher:
             await eventually(lambda: publisher.refused)
             ring.add("trusted", "core")
-            door.configure_curve(location=str(trusted))
+            authenticator.configure_curve(location=str(trusted))
             await eventually(lambda: (socket.get(zmq.EVENTS), publisher.wait_for_subscriber(0))[1])
             publisher.publish("robots", {"n": 1})
             assert socket.poll(10_000)
     finally:
-        door.stop()
+        authenticator.stop()
         context.destroy(linger=0)
 
 
@@ -158,9 +158,9 @@ async def test_its_list_may_change(ring: Ring) -> None:
 @pytest.mark.parametrize("layout", ["connects", "binds"])
 async def test_replay_is_for_those_who_have_the_key(layout: str, ring: Ring) -> None:
     ring.listing("gateways", "gateway")
-    way = {"bind": "tcp://127.0.0.1:*"} if layout == "binds" else {"connect": free_tcp()}
+    endpoint = {"bind": "tcp://127.0.0.1:*"} if layout == "binds" else {"connect": free_tcp()}
     curve = ring.curve("core", "gateways" if layout == "binds" else "gateway")
-    with Publisher(**way, replay=10, linger_seconds=0, curve=curve) as publisher:
+    with Publisher(**endpoint, replay=10, linger_seconds=0, curve=curve) as publisher:
         publisher.publish("robots", {"n": 1})
         stranger = Asker(publisher, prepare=client(ring, "stranger"))
         plain = Asker(publisher)
@@ -206,7 +206,7 @@ def test_a_key_that_cannot_be_used_is_named(ring: Ring) -> None:
 
 
 def test_an_address_that_cannot_be_used_with_curve_leaves_nothing_behind(ring: Ring) -> None:
-    """Its sockets are closed, the one that answers at the door too."""
+    """Its sockets are closed, the one that answers ZAP requests too."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with pytest.raises(PublisherError):

@@ -30,7 +30,7 @@ async def data_of(client: Client, channel: str, count: int) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    ("given", "arrives"),
+    ("given", "comes"),
     [
         (['{"x": 1.5}'], {"x": 1.5}),
         (["9007199254740993"], 9007199254740993),
@@ -40,12 +40,12 @@ async def data_of(client: Client, channel: str, count: int) -> list[object]:
     ],
 )
 async def test_an_event_on_the_command_line_reaches_the_clients(
-    gateway: Gateway, connect: Connect, channel: str, given: list[str], arrives: object
+    gateway: Gateway, connect: Connect, channel: str, given: list[str], comes: object
 ) -> None:
     client = await connect(channel)
     status, publish = await run(*to(gateway, channel, *given))
 
-    assert [arrives] == await data_of(client, channel, 1)
+    assert [comes] == await data_of(client, channel, 1)
     assert (0, "") == (status, publish.output)
     assert f"published 1 event on {channel}\n" == publish.errors
     [event] = client.channel(channel).events

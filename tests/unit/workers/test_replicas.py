@@ -43,7 +43,7 @@ class Pair:
         for log in self.original.by_name.values():
             message = _decode(messages.encode(messages.Log(log.state)))
             assert isinstance(message, messages.Log)
-            self.replica.replace(message.state)
+            self.replica.load_state(message.state)
 
     def _tell(self, entries: list[Entry]) -> None:
         table: dict[str, EpochTable] = {}
@@ -81,7 +81,7 @@ class Pair:
 
 def seen(log: ChannelLog) -> object:
     """All that readers can ask of a log."""
-    places = [(position, log.epochs.find(position, ahead_max=3)) for position in positions(log)]
+    places = [(position, log.epochs.cursor(position, ahead_max=3)) for position in positions(log)]
     return (
         log.newest,
         log.floor,
@@ -93,7 +93,7 @@ def seen(log: ChannelLog) -> object:
         [log.epochs.is_beyond_end(place) for _, place in places if place is not None],
         [[entry.frame for entry in log.held(place)] for _, place in places if place is not None],
         [entry.frame for entry in log.current(log.start)],
-        log.back(3),
+        log.before_last(3),
     )
 
 

@@ -8,7 +8,7 @@ from neurograph_client.items import Position
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What the gateway said when it greeted this client."""
+    """What the gateway said in its `connected` message."""
 
     client_id: str
     user_id: str | None

@@ -82,13 +82,13 @@ class Client:
             ClosedError: The gateway does not want this client.
         """
         over = self._start()
-        greeted = asyncio.create_task(self._link.greeted.wait())
-        either: set[asyncio.Future[Any]] = {greeted, over}
+        welcomed = asyncio.create_task(self._link.welcomed.wait())
+        either: set[asyncio.Future[Any]] = {welcomed, over}
         try:
             await asyncio.wait(either, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if over.done():
                 await over
-            if not greeted.done():
+            if not welcomed.done():
                 why = (
                     self._link.last_disconnect.reason if self._link.last_disconnect else "no answer"
                 )
@@ -97,7 +97,7 @@ class Client:
             await self.close()
             raise
         finally:
-            greeted.cancel()
+            welcomed.cancel()
         return self
 
     async def __aexit__(

@@ -1,4 +1,4 @@
-"""One WebSocket, from its greeting to its end."""
+"""One WebSocket, from its `connected` message to its end."""
 
 import asyncio
 import itertools
@@ -54,7 +54,7 @@ class Disconnect:
 
 
 class Connection:
-    """A connection that has been greeted.
+    """A connection that has got its `connected` message.
 
     Whoever calls `read` gets every message but the answers to requests, which go to who asked.
     """
@@ -82,7 +82,7 @@ class Connection:
     async def open(
         cls, address: str, *, headers: Mapping[str, str], within: float
     ) -> "Self | Disconnect":
-        """Connect, and wait for the greeting; returns how it ended if that does not come."""
+        """Connect, and wait for `connected`; returns how it ended if that does not come."""
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
         try:
             async with asyncio.timeout(within):
@@ -95,7 +95,7 @@ class Connection:
                     decode_text=False,
                 )
                 connection = cls(http, ws, {})
-                greeting = await connection._greeting()
+                welcome = await connection._welcome()
         except aiohttp.WSServerHandshakeError as error:
             await http.close()
             wrong = 400 <= error.status < 500 and error.status not in _WORTH_ANOTHER_TRY
@@ -103,17 +103,17 @@ class Connection:
             return Disconnect(error.status, reason, reconnect=not wrong)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await http.close()
-            return Disconnect(ABNORMAL, brief(error))
+            return Disconnect(ABNORMAL, reason_of(error))
         except BaseException:
             await http.close()
             raise
-        if isinstance(greeting, Disconnect):
+        if isinstance(welcome, Disconnect):
             await connection.close()
-            return greeting
-        connection.hello = greeting
+            return welcome
+        connection.hello = welcome
         return connection
 
-    async def _greeting(self) -> "Message | Disconnect":
+    async def _welcome(self) -> "Message | Disconnect":
         while True:
             frame = await self._ws.receive()
             if frame.type is _TEXT:
@@ -264,7 +264,7 @@ class Connection:
             await self._ws.close()  # says nothing any more; it lets go of what it holds
 
 
-def brief(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return why there is no connection in a few words, such as ``Connection refused``."""
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, _NO_ERRNO):
         return os.strerror(error.errno) if error.errno else str(error)

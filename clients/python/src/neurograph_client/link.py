@@ -54,8 +54,8 @@ class Link:
         self.connection_count = 0
         self.last_disconnect: Disconnect | None = None
         """How the last connection, or attempt, ended."""
-        self.greeted = asyncio.Event()
-        self._greeted_at = 0.0
+        self.welcomed = asyncio.Event()
+        self._connected_at = 0.0
         self._address = address
         self._token = token
         self._user_id = user_id
@@ -112,7 +112,7 @@ class Link:
             ended = self.last_disconnect = await self._connect()
             if not ended.reconnect:
                 return ClosedError(ended.reason, ended.code)
-            lived = loop.time() - self._greeted_at if self.connection_count > began else 0.0
+            lived = loop.time() - self._connected_at if self.connection_count > began else 0.0
             if lived > self._backoff.bound(attempt):
                 attempt = 0
             pause = self._backoff.pause(attempt) if ended.after is None else ended.after
@@ -152,8 +152,8 @@ class Link:
         self.hello = connection.hello
         self.connection = connection
         self.connection_count += 1
-        self._greeted_at = asyncio.get_running_loop().time()
-        self.greeted.set()
+        self._connected_at = asyncio.get_running_loop().time()
+        self.welcomed.set()
         self.become("connected")
         keeping = asyncio.create_task(self._keep_up(connection))
         reading = asyncio.create_task(

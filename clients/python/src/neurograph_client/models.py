@@ -9,7 +9,7 @@ from neurograph_client.items import Channel
 
 
 class SystemMetrics(TypedDict, total=False):
-    """Figures of a system: what a dashboard draws."""
+    """Figures of a running system."""
 
     cpu_percent: float | None
     memory_mb: float | None
@@ -30,7 +30,7 @@ class Signal(TypedDict, total=False):
 
 
 class Action(TypedDict, total=False):
-    """An action that the core carried out, or tried to."""
+    """An action that the core tried to carry out."""
 
     action_id: str | int | None
     action_type: str | None
@@ -41,7 +41,7 @@ class Action(TypedDict, total=False):
 
 
 class LogRecord(TypedDict, total=False):
-    """A line of a log."""
+    """A log message of a service."""
 
     level: Required[str]
     message: Required[str]
@@ -50,7 +50,7 @@ class LogRecord(TypedDict, total=False):
 
 
 class Status(TypedDict, total=False):
-    """How a service is."""
+    """The state of a service."""
 
     status: Required[str]
     uptime_seconds: float | None
@@ -58,9 +58,9 @@ class Status(TypedDict, total=False):
 
 
 class Connection(TypedDict, total=False):
-    """A client that came, went or changed its subscriptions; the gateway's own events.
+    """A client that connected, disconnected or changed its subscriptions; the gateway's own event.
 
-    A publisher on the bus is one, too: its `client_id` is its incarnation.
+    For a publisher on the bus, `client_id` is its incarnation.
     """
 
     client_id: Required[str]
@@ -75,12 +75,12 @@ class Connection(TypedDict, total=False):
 METRICS: Final[Channel[SystemMetrics]] = Channel("metrics")
 """Figures of the running system: ``system_metrics``."""
 SIGNALS: Final[Channel[Signal]] = Channel("signals")
-"""Signals as the core takes them in: ``signal.*``."""
+"""Signals that enter the core: ``signal.*``."""
 ACTIONS: Final[Channel[Action]] = Channel("actions")
-"""Actions and what came of them: ``action.*``."""
+"""Actions and their results: ``action.*``."""
 LOGS: Final[Channel[LogRecord]] = Channel("logs")
-"""Log lines: ``log.<level>``."""
+"""Log messages: ``log.<level>``."""
 STATUS: Final[Channel[Status]] = Channel("status")
-"""How the services are: ``status.<status>``."""
+"""States of the services: ``status.<status>``."""
 CONNECTIONS: Final[Channel[Connection]] = Channel("connections")
-"""Clients that come and go: ``client.*``."""
+"""Clients that connect and disconnect: ``client.*``."""

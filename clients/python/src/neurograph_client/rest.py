@@ -7,7 +7,7 @@ import aiohttp
 import orjson
 
 from neurograph_client.address import Address
-from neurograph_client.connection import brief, refusal
+from neurograph_client.connection import reason_of, refusal
 from neurograph_client.errors import NotConnectedError, RequestRefusedError
 
 
@@ -46,12 +46,12 @@ async def request(
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
-        raise NotConnectedError(brief(error)) from error
+        raise NotConnectedError(reason_of(error)) from error
     try:
         found = orjson.loads(text)
         if status < 400:
             return found
         raise refusal(found)
     except (ValueError, KeyError, TypeError) as error:  # not the gateway's own words
-        told = text[:_PROBLEM_CHARS_MAX].decode(errors="replace")
-        raise RequestRefusedError("unknown", told, status=status) from error
+        reason = text[:_PROBLEM_CHARS_MAX].decode(errors="replace")
+        raise RequestRefusedError("unknown", reason, status=status) from error

@@ -101,8 +101,8 @@ class Keys:
                     self._known.add(_load(file)[0])
 
 
-class Door:
-    """Answers whether a gateway may come in; only one thread may use it."""
+class ZapServer:
+    """Answers libzmq whether a gateway may connect (ZAP, RFC 27); only one thread may use it."""
 
     def __init__(self, context: zmq.Context[Socket], keys: Keys) -> None:
         self.refused = 0
@@ -112,7 +112,7 @@ class Door:
         self.socket.bind(_ZAP)
 
     def serve(self) -> None:
-        """Answer all who wait."""
+        """Answer all requests that wait."""
         with suppress(zmq.Again):
             while True:
                 self.socket.send_multipart(self._answer(self.socket.recv_multipart(zmq.NOBLOCK)))

@@ -48,11 +48,11 @@ class Endpoint:
     ) -> None:
         self.subscribed: set[bytes] = set()
         """What is subscribed to; only changed under the lock, and read without it."""
-        self.greeting_due = False
+        self.heartbeat_due = False
         """Whether somebody subscribed since this was last made False."""
         self.refused = 0
         """Handshakes that failed; of those that connect here, not counted."""
-        self._inbox: deque[bytes] = deque()
+        self._received: deque[bytes] = deque()
         self._asked = address
         self._given_up: float | None = None
         """Since when ZeroMQ has not tried to connect again, in monotonic seconds."""
@@ -93,20 +93,20 @@ class Endpoint:
 
     def take_subscriptions(self) -> None:
         """Read who subscribes; unread, these messages would pile up."""
-        if not int(self._socket.getsockopt(_EVENTS)) & _READABLE and not self._inbox:
+        if not int(self._socket.getsockopt(_EVENTS)) & _READABLE and not self._received:
             return
         # One call, which no signal handler interrupts: what it raises loses no subscription.
         messages = iter(partial(self._socket.recv, zmq.NOBLOCK), None)
         with suppress(zmq.Again):
-            self._inbox.extend(islice(messages, _SUBSCRIPTIONS_PER_CALL))
-        while self._inbox:
-            message = self._inbox[0]
+            self._received.extend(islice(messages, _SUBSCRIPTIONS_PER_CALL))
+        while self._received:
+            message = self._received[0]
             if message[:1] == b"\x01":
                 self.subscribed.add(message[1:])
-                self.greeting_due = True
+                self.heartbeat_due = True
             elif message[:1] == b"\x00":
                 self.subscribed.discard(message[1:])
-            self._inbox.popleft()
+            self._received.popleft()
 
     def reaches(self, topic: bytes) -> bool:
         """Whether anybody subscribes to this topic, or to a prefix of it."""

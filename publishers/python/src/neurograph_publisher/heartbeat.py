@@ -1,6 +1,6 @@
 """What a publisher says of itself: who it is, and how far each of its topics has come.
 
-It goes the way of the events and in order with them, so that a gateway can tell what is missing even
+It is sent like the events and in order with them, so that a gateway can tell what is missing even
 if nothing follows.
 """
 

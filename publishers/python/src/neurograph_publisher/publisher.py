@@ -25,7 +25,7 @@ from neurograph_publisher.checks import (
     check_topic,
     check_within,
 )
-from neurograph_publisher.curve import Curve, Door, Keys
+from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
@@ -123,7 +123,7 @@ class Publisher(events.StandardChannels):
         self._context: Context = zmq.Context()
         given = connect or bind
         try:
-            self._door = Door(self._context, keys) if keys else None
+            self._zap = ZapServer(self._context, keys) if keys else None
             self._endpoints = [
                 Endpoint(
                     self._context,
@@ -191,7 +191,7 @@ class Publisher(events.StandardChannels):
         Of gateways that connect here those count whose key is not known.
         """
         refused = sum(endpoint.refused for endpoint in self._endpoints)
-        return refused + (self._door.refused if self._door else 0)
+        return refused + (self._zap.refused if self._zap else 0)
 
     def publish(
         self,
@@ -267,7 +267,7 @@ class Publisher(events.StandardChannels):
                 self._closed = True
                 atexit.unregister(self.close)
                 try:
-                    self._greet()
+                    self._welcome_subscribers()
                     self._send_deferred()
                     self._beat(self._endpoints, interval=0)
                 finally:
@@ -311,7 +311,7 @@ class Publisher(events.StandardChannels):
             with self._holding():
                 if self._closed:
                     raise PublisherError("this publisher is closed")
-                self._greet()
+                self._welcome_subscribers()
                 yield
                 self._send_deferred()
         finally:
@@ -361,16 +361,16 @@ class Publisher(events.StandardChannels):
             self.dropped += 1
         return everywhere
 
-    def _greet(self) -> None:
+    def _welcome_subscribers(self) -> None:
         """Take in who subscribes, with a heartbeat that comes before the next event.
 
         ZeroMQ may take a subscription in while an event is sent: then it comes right behind that one.
         """
         for endpoint in self._endpoints:
             endpoint.take_subscriptions()
-            if endpoint.greeting_due:
+            if endpoint.heartbeat_due:
                 self._beat([endpoint], interval=self._heartbeat_seconds)
-                endpoint.greeting_due = False
+                endpoint.heartbeat_due = False
 
     def _beat(self, endpoints: Iterable[Endpoint], *, interval: float) -> None:
         if not self._heartbeat_seconds:
@@ -406,15 +406,15 @@ class Publisher(events.StandardChannels):
             poller.register(endpoint.descriptor, zmq.POLLIN)
         if self._replier:
             poller.register(self._replier.socket, zmq.POLLIN)
-        if self._door:
-            poller.register(self._door.socket, zmq.POLLIN)
+        if self._zap:
+            poller.register(self._zap.socket, zmq.POLLIN)
         interval = self._heartbeat_seconds or math.inf
         due, longest = time.monotonic() + interval, _ATTEND_SECONDS
         while True:
             seconds = min(due - time.monotonic(), longest)
             poller.poll(max(0, math.ceil(seconds * 1000)))
-            if self._door:
-                self._door.serve()
+            if self._zap:
+                self._zap.serve()
             with self._exclusive():
                 for endpoint in self._endpoints:
                     endpoint.mend()
@@ -435,8 +435,8 @@ class Publisher(events.StandardChannels):
                 endpoint.close()
         if self._replier:
             self._replier.socket.close()
-        if self._door:
-            self._door.socket.close()
+        if self._zap:
+            self._zap.socket.close()
         self._woken.close()
         self._waker.close()
         self._context.term()

@@ -110,10 +110,10 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    way = {"bind": arguments.bind} if arguments.bind else {"connect": arguments.connect}
+    endpoint = {"bind": arguments.bind} if arguments.bind else {"connect": arguments.connect}
     try:
         curve = Curve(*arguments.curve) if arguments.curve else None
-        with Publisher(**way, name=parser.prog, replay=_REPLAY, curve=curve) as publisher:
+        with Publisher(**endpoint, name=parser.prog, replay=_REPLAY, curve=curve) as publisher:
             run(publisher, interval=arguments.interval, count=arguments.count, stop=stop)
     except PublisherError as error:
         print(f"neurograph-system-metrics: {error}", file=sys.stderr)

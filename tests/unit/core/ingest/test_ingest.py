@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.ingest.ingest import Ingest, Rejection
-from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.recovery import STARTUP_NS, Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event, timestamp
@@ -24,7 +24,7 @@ def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -
         rejections_max=kept,
         admit=lambda _name: room,
         recovery=Recovery(
-            streams=Streams(streams_max=10), started_ns=-JOIN_NS, history=lambda _topic: 100
+            streams=Streams(streams_max=10), started_ns=-STARTUP_NS, history=lambda _topic: 100
         ),
     )
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from gateway.core.ingest import recovery as limits
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.ingest.recovery import (
-    ANSWER_NS,
-    ASK_AGAIN_NS,
-    FIRST_HEARTBEAT_NS,
-    JOIN_NS,
+    FIRST_HEARTBEAT_TIMEOUT_NS,
+    REPLY_TIMEOUT_NS,
     REQUESTS_OPEN_MAX,
+    RETRY_NS,
+    STARTUP_NS,
     Recovery,
 )
 from gateway.core.ingest.streams import Streams
@@ -26,7 +26,7 @@ BEATS = 1
 class Bench:
     """A joiner, what it lets through and what it gives up, for one topic or several."""
 
-    def __init__(self, *, started_ns: int = -JOIN_NS, history: int = 100) -> None:
+    def __init__(self, *, started_ns: int = -STARTUP_NS, history: int = 100) -> None:
         self.recovery = Recovery(
             streams=Streams(streams_max=100),
             started_ns=started_ns,
@@ -117,12 +117,12 @@ def test_no_answer_is_waited_for_so_long_and_not_asked_for_again_at_once() -> No
     bench.beat(0)
     bench.live(1, 4)
     bench.recovery.take_requests()
-    bench.wait(ANSWER_NS)
+    bench.wait(REPLY_TIMEOUT_NS)
     bench.live(8)
 
     assert (bench.out, bench.named) == ([1, 4, 8], [2, 3, 5, 6, 7])
     assert bench.recovery.take_requests() == []
-    bench.wait(ASK_AGAIN_NS)
+    bench.wait(RETRY_NS)
     bench.live(10)
     assert len(bench.recovery.take_requests()) == 1
 
@@ -132,7 +132,7 @@ def test_a_late_answer_changes_nothing() -> None:
     bench.beat(0)
     bench.live(1, 3)
     [ask] = bench.recovery.take_requests()
-    bench.wait(ANSWER_NS)
+    bench.wait(REPLY_TIMEOUT_NS)
     bench.recovery.on_reply(ask.number, [(Envelope(7, 2, 0), b"x")], now_ns=bench.now_ns)
     bench.drain()
 
@@ -152,7 +152,7 @@ def test_a_first_message_in_the_middle_waits_for_its_publishers_heartbeat() -> N
 def test_a_heartbeat_that_never_comes_holds_nothing_up() -> None:
     bench = Bench()
     bench.live(5)
-    bench.wait(FIRST_HEARTBEAT_NS)
+    bench.wait(FIRST_HEARTBEAT_TIMEOUT_NS)
 
     assert (bench.out, bench.named) == ([5], [1, 2, 3, 4])
 
@@ -196,6 +196,56 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.recovery.held == 0
 
 
+def test_a_repair_that_was_given_up_frees_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a publisher whose requests all ended like that would get no further request."""
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    bench.beat(0)
+    bench.live(1)
+    for n in range(REQUESTS_OPEN_MAX + 1):
+        bench.live(*range(100 * n + 3, 100 * n + 102))
+    bench.recovery.take_requests()
+    bench.live(1000)
+
+    assert len(bench.recovery.take_requests()) == 1
+
+
+def test_a_reply_to_a_repair_that_was_given_up_does_not_end_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    bench.beat(0)
+    bench.live(1, *range(3, 60))
+    [old] = bench.recovery.take_requests()
+    bench.live(61)
+    bench.recovery.on_reply(old.number, [(Envelope(7, 2, 0), b"x")], now_ns=0)
+    bench.drain()
+    bench.answer(holds=range(1, 62))
+
+    assert (bench.named, bench.out[-3:]) == ([2], [59, 60, 61])
+
+
+def test_a_queued_repair_that_was_given_up_does_not_take_the_turn_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "HELD_MAX", 50)
+    bench = Bench()
+    topics = [f"t{n}" for n in range(2 * REQUESTS_OPEN_MAX + 1)]
+    bench.beat(0, topics=tuple(topics))
+    for topic in topics:
+        bench.live(1, topic=topic)
+    for topic in topics[:REQUESTS_OPEN_MAX]:
+        bench.live(3, topic=topic)
+    for topic in topics[REQUESTS_OPEN_MAX:-1]:
+        bench.live(*range(3, 103), topic=topic)
+    bench.live(3, topic=topics[-1])
+    for request in bench.recovery.take_requests():
+        bench.recovery.on_reply(request.number, [(Envelope(7, 2, 0), b"x")], now_ns=0)
+
+    assert [request.topic for request in bench.recovery.take_requests()] == topics[-1:]
+
+
 @given(st.data())
 def test_whatever_comes_when_it_comes_out_once_in_order_or_is_named(data: st.DataObject) -> None:
     """Live messages lost and repeated, heartbeats, answers in parts, late or never, in any order."""
@@ -216,12 +266,12 @@ def test_whatever_comes_when_it_comes_out_once_in_order_or_is_named(data: st.Dat
             case "answer":
                 bench.answer(holds=range(newest - holds, newest + 1), at_most=3)
             case "wait":
-                bench.wait(data.draw(st.sampled_from([1, ANSWER_NS, ASK_AGAIN_NS])))
+                bench.wait(data.draw(st.sampled_from([1, REPLY_TIMEOUT_NS, RETRY_NS])))
     for _ in range(40):
         bench.beat(newest)
         if not bench.answer(holds=range(newest - holds, newest + 1)):
-            bench.wait(max(ANSWER_NS, FIRST_HEARTBEAT_NS))
-    bench.wait(ASK_AGAIN_NS)
+            bench.wait(max(REPLY_TIMEOUT_NS, FIRST_HEARTBEAT_TIMEOUT_NS))
+    bench.wait(RETRY_NS)
 
     assert bench.out == sorted(set(bench.out))
     assert sorted(bench.out + bench.named) == list(range(1, newest + 1))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ingest.recovery import JOIN_NS, Recovery
+from gateway.core.ingest.recovery import STARTUP_NS, Recovery
 from gateway.core.ingest.streams import LOST_RANGES_MAX, UNREPORTED_MAX, Streams
 from gateway.core.protocol.envelope import Envelope
 
 
-def make(*, started_ns: int = -JOIN_NS) -> Recovery:
+def make(*, started_ns: int = -STARTUP_NS) -> Recovery:
     return Recovery(
         streams=Streams(streams_max=10), started_ns=started_ns, history=lambda _topic: 100
     )
@@ -67,7 +67,7 @@ def test_a_restart_is_another_stream_and_begins_anew() -> None:
     note(recovery, 100, incarnation=1)
 
     assert note(recovery, 1, incarnation=2) == 0
-    assert recovery.streams.begun == 2
+    assert recovery.streams.started == 2
 
 
 def test_topics_are_numbered_apart() -> None:

@@ -110,7 +110,7 @@ def test_positions_of_every_life_lead_back_to_their_place() -> None:
 
     for place in places:
         position = log.epochs.position(place)
-        assert log.epochs.find(position, ahead_max=0) == place
+        assert log.epochs.cursor(position, ahead_max=0) == place
 
 
 def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> None:
@@ -119,14 +119,14 @@ def test_once_the_gateway_numbers_a_publishers_position_says_too_little() -> Non
     position = log.position
     add(log, None, 0)
 
-    assert log.epochs.find(position, ahead_max=0) is None
-    assert log.epochs.find(log.position, ahead_max=0) == log.newest
+    assert log.epochs.cursor(position, ahead_max=0) is None
+    assert log.epochs.cursor(log.position, ahead_max=0) == log.newest
 
 
 def test_a_position_of_no_life_is_refused() -> None:
     log = make()
     add(log, A, 4, 5)
-    find = log.epochs.find
+    find = log.epochs.cursor
 
     assert find(Position("feed", 4), ahead_max=100) is None
     assert find(Position("own", 1), ahead_max=100) is None, "it never numbered anything here"
@@ -136,19 +136,19 @@ def test_a_position_of_no_life_is_refused() -> None:
 def test_a_position_from_a_gateway_that_heard_more_is_waited_for() -> None:
     log = make()
     add(log, A, 4, 5)
-    ahead = log.epochs.find(Position(EPOCH_A, 8), ahead_max=10)
+    ahead = log.epochs.cursor(Position(EPOCH_A, 8), ahead_max=10)
     assert ahead is not None
     add(log, A, 6, 7, 8, 9)
 
     assert [entry.at.offset for entry in log.read(ahead, bytes_max=1 << 20)] == [9]
-    assert log.epochs.find(Position(EPOCH_A, 20), ahead_max=10) is None
+    assert log.epochs.cursor(Position(EPOCH_A, 20), ahead_max=10) is None
 
 
 def test_the_tail_of_a_life_that_only_another_gateway_heard_is_behind() -> None:
     log = make()
     add(log, A, 1, 2)
     add(log, B, 1)
-    place = log.epochs.find(Position(EPOCH_A, 7), ahead_max=0)
+    place = log.epochs.cursor(Position(EPOCH_A, 7), ahead_max=0)
     assert place is not None
 
     assert [entry.at.offset for entry in log.read(place, bytes_max=1 << 20)] == [0, 1]
@@ -168,7 +168,7 @@ def test_what_is_missing_is_named_by_offset_within_an_epoch_and_openly_across_ep
     add(log, B, *range(1, 6))
 
     assert missing(log, seen) == (EPOCH_B, None, 3)
-    assert missing(log, log.epochs.find(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
+    assert missing(log, log.epochs.cursor(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
         EPOCH_B,
         2,
         3,
@@ -178,7 +178,7 @@ def test_what_is_missing_is_named_by_offset_within_an_epoch_and_openly_across_ep
 def test_before_what_a_gateway_ever_heard_there_is_a_gap() -> None:
     log = make()
     add(log, A, 100, 101)
-    place = log.epochs.find(Position(EPOCH_A, 50), ahead_max=0)
+    place = log.epochs.cursor(Position(EPOCH_A, 50), ahead_max=0)
     assert place is not None
 
     assert missing(log, place) == (EPOCH_A, 51, 99)
@@ -190,7 +190,7 @@ def test_lives_are_bounded_and_a_position_of_a_forgotten_one_is_refused() -> Non
         add(log, incarnation, 1)
 
     assert len(log.epochs._epochs) == EPOCHS_MAX
-    assert log.epochs.find(Position(f"{1:016x}", 1), ahead_max=0) is None
+    assert log.epochs.cursor(Position(f"{1:016x}", 1), ahead_max=0) is None
     assert log.epochs.position(ORIGIN).epoch == "_"
 
 
@@ -220,7 +220,7 @@ def test_whoever_publishes_places_only_grow_and_positions_are_never_reused(
             assert entry.before < entry.at
             assert last <= entry.before
             assert (position.epoch, position.offset) not in seen
-            found = log.epochs.find(position, ahead_max=0)
+            found = log.epochs.cursor(position, ahead_max=0)
             assert found in {entry.at, None}
             assert found is not None or log.epochs.source == OWN
             seen.add((position.epoch, position.offset))

@@ -82,14 +82,14 @@ def unpacked(frames: bytes, bits: int = 15) -> list[bytes]:
 
 @given(st.lists(st.text(max_size=3000).map(str.encode), max_size=5), st.integers(9, 15))
 def test_a_client_reads_what_was_written_whatever_its_window(texts: list[bytes], bits: int) -> None:
-    encode = Compressor(100, on_packed=int).encoder(bits)
+    encode = Compressor(100, on_compressed=int).encoder(bits)
 
     assert unpacked(encode(b"".join(map(text_frame, texts))), bits) == texts
 
 
 def test_what_is_small_or_does_not_shrink_stays_as_it_is() -> None:
     saved: list[int] = []
-    compressor = Compressor(12, on_packed=saved.append)
+    compressor = Compressor(12, on_compressed=saved.append)
     encode = compressor.encoder(15)
     small, dense = text_frame(b"x" * 11), text_frame(b"0123456789ab")
 
@@ -102,7 +102,7 @@ def test_what_is_small_or_does_not_shrink_stays_as_it_is() -> None:
 
 def test_a_message_is_compressed_once_for_all_views_and_windows_that_hold_it() -> None:
     packed: list[int] = []
-    compressor = Compressor(10, on_packed=packed.append)
+    compressor = Compressor(10, on_compressed=packed.append)
     one, two = (text_frame(json.dumps({"n": n, "pad": "x" * 300}).encode()) for n in (1, 2))
     seen = [compressor.encoder(bits) for bits in (9, 12, 15)]
     first = [encode(one + two) for encode in seen]
@@ -114,7 +114,7 @@ def test_a_message_is_compressed_once_for_all_views_and_windows_that_hold_it() -
 
 
 def test_the_very_same_bytes_are_not_looked_at_again() -> None:
-    compressor = Compressor(10, on_packed=int)
+    compressor = Compressor(10, on_compressed=int)
     encode = compressor.encoder(15)
     frames = b"".join(text_frame(b"x" * 100) for _ in range(10))
 
@@ -124,13 +124,13 @@ def test_the_very_same_bytes_are_not_looked_at_again() -> None:
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:
     packed: list[int] = []
-    compressor = Compressor(10, on_packed=packed.append)
+    compressor = Compressor(10, on_compressed=packed.append)
     for n in range(100):
         compressor.frame(b"%d" % n + b"x" * 200_000, 15)
 
-    assert compressor._kept_bytes < 5_000_000
-    assert sum(len(key[0]) + len(kept) for key, kept in compressor._kept.items()) == (
-        compressor._kept_bytes
+    assert compressor._cache_bytes < 5_000_000
+    assert sum(len(key[0]) + len(kept) for key, kept in compressor._cache.items()) == (
+        compressor._cache_bytes
     )
     compressor.frame(b"99" + b"x" * 200_000, 15)
     assert len(packed) == 100

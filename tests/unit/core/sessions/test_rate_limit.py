@@ -20,7 +20,7 @@ def made(burst: int = 3, per_second: float = 2) -> RateLimiter:
 
 def takes(quota: RateLimiter, now_ns: int, kind: Kind = "messages") -> bool:
     try:
-        quota.take(kind, now_ns=now_ns)
+        quota.charge(kind, now_ns=now_ns)
     except RequestError:
         return False
     return True
@@ -31,7 +31,7 @@ def test_a_burst_passes_and_what_comes_after_it_hears_when_to_come_again() -> No
 
     assert [takes(quota, 0) for _ in range(4)] == [True, True, True, False]
     with pytest.raises(RequestError) as refused:
-        quota.take("messages", now_ns=0)
+        quota.charge("messages", now_ns=0)
     assert 0.5 == refused.value.retry_after
     assert takes(quota, SECOND // 2)
     assert not takes(quota, SECOND // 2)
@@ -40,11 +40,11 @@ def test_a_burst_passes_and_what_comes_after_it_hears_when_to_come_again() -> No
 @given(st.floats(0.1, 100), st.integers(0, 20 * SECOND))
 def test_who_comes_when_it_was_told_to_is_served(per_second: float, now_ns: int) -> None:
     quota = made(1, per_second)
-    quota.take("messages", now_ns=0)
+    quota.charge("messages", now_ns=0)
     with contextlib.suppress(RequestError):
-        quota.take("messages", now_ns=now_ns)
+        quota.charge("messages", now_ns=now_ns)
     with pytest.raises(RequestError) as refused:
-        quota.take("messages", now_ns=now_ns)
+        quota.charge("messages", now_ns=now_ns)
     retry_after = refused.value.retry_after
 
     assert retry_after

@@ -46,9 +46,7 @@ def test_the_query_of_a_connect_is_read_or_refused(query: dict[str, str]) -> Non
     except RequestError:
         return
     assert connect_request.last is None or connect_request.last >= 0
-    assert (
-        connect_request.conditions.rate is None or 0.01 <= connect_request.conditions.rate <= 1000
-    )
+    assert connect_request.options.rate is None or 0.01 <= connect_request.options.rate <= 1000
 
 
 @given(st.one_of(_texts, _digits.map("metrics=e:{}".format)))

@@ -10,7 +10,7 @@ const LATE_MS = 2_000;
  * read from the clock, and a timer that comes late is no proof of silence: what has arrived may not
  * have been handled yet. Then the question is asked once more.
  */
-export class Pulse {
+export class Heartbeat {
   readonly #ask: () => void;
   readonly #dead: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
