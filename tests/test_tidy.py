@@ -227,8 +227,10 @@ GONE = {
 OTHERS = {
     "register": "of atexit, selectors, pollers and prometheus_client",
     "SCM_RIGHTS": "of the kernel",
+    "wire": "the format on the wire, in publishers that have a module for it",
+    "NEUROGRAPH_WIRE_H": "the same",
 }
-"""Names in other people's interfaces."""
+"""Names in other people's interfaces, and words that mean something else there."""
 
 IDENTIFIERS = {
     ".py": None,

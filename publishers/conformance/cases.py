@@ -150,7 +150,7 @@ def _seen(setting: Setting, **options: Any) -> tuple[Subscriber, Driver]:
     return subscriber, driver
 
 
-def _all_kinds_arrive(gateway: Gateway, driver: Driver) -> None:
+def _all_kinds_are_received(gateway: Gateway, driver: Driver) -> None:
     before = time.time()
     for kind, fields, *_ in KINDS:
         assert driver.ask("kind", kind=kind, fields=fields) is True, kind
@@ -177,12 +177,12 @@ def _unix(timestamp: str) -> float:
 
 def connect(setting: Setting) -> None:
     """A publisher that connects: each of the six typed kinds arrives as it was published."""
-    _all_kinds_arrive(*_connected(setting))
+    _all_kinds_are_received(*_connected(setting))
 
 
 def bind(setting: Setting) -> None:
     """A publisher that binds: each of the six typed kinds arrives as it was published."""
-    _all_kinds_arrive(*_bound(setting))
+    _all_kinds_are_received(*_bound(setting))
 
 
 def example(setting: Setting) -> None:
@@ -453,12 +453,12 @@ def high_water_mark(setting: Setting) -> None:
         connect=driver.opened["endpoint"], queue_max=1, buffer_bytes=4096
     )
     subscriber.await_publisher(driver)
-    told = driver.ask("burst", topic="h", count=2000, bytes=5_000)
-    assert told["published"] + told["dropped"] == 2000, told
-    assert told["dropped"] > 0, told
+    report = driver.ask("burst", topic="h", count=2000, bytes=5_000)
+    assert report["published"] + report["dropped"] == 2000, report
+    assert report["dropped"] > 0, report
     counts = driver.ask("counts")
-    assert (counts["published"], counts["dropped"]) == (told["published"], told["dropped"])
-    got = [int.from_bytes(subscriber.event()[2][16:24]) for _ in range(told["published"])]
+    assert (counts["published"], counts["dropped"]) == (report["published"], report["dropped"])
+    got = [int.from_bytes(subscriber.event()[2][16:24]) for _ in range(report["published"])]
     assert got == sorted(set(got)), "out of order, or twice"
     # There is room again: the next one comes, with the number behind the last.
     until(lambda: driver.ask("raw", topic="h", json="1"), "room again")
@@ -504,7 +504,7 @@ def curve_connect(setting: Setting) -> None:
         f'bind = "{endpoint}"',
         "[bus]",
         f'curve_key_file = "{keys}/gateway.key_secret"',
-        f'curve_clients = "{keys}/known-core"',
+        f'curve_client_keys_dir = "{keys}/known-core"',
     )
     driver = setting.driver(
         connect=endpoint, replay=1000, curve=_curve(keys, "core", "gateway.key")
@@ -523,7 +523,7 @@ def curve_bind(setting: Setting) -> None:
         bind="tcp://127.0.0.1:*", replay=1000, curve=_curve(keys, "core", "known-gateway")
     )
     settings = (f'connect = ["{driver.opened["endpoint"]}"]', 'bind = ""', "[bus]")
-    server = f'curve_server_file = "{keys}/core.key"'
+    server = f'curve_server_key_file = "{keys}/core.key"'
     setting.gateway(*settings, server, f'curve_key_file = "{keys}/stranger.key_secret"')
     assert driver.ask("wait", seconds=2) is False, "a stranger's key was let in"
     gateway = setting.gateway(*settings, server, f'curve_key_file = "{keys}/gateway.key_secret"')
@@ -540,7 +540,7 @@ def curve_mismatch(setting: Setting) -> None:
         f'bind = "{endpoint}"',
         "[bus]",
         f'curve_key_file = "{keys}/gateway.key_secret"',
-        f'curve_clients = "{keys}/known-core"',
+        f'curve_client_keys_dir = "{keys}/known-core"',
     )
     driver = setting.driver(connect=endpoint)
     assert driver.ask("wait", seconds=2) is False

@@ -189,8 +189,8 @@ static void subscription(ng_publisher *publisher, const char *message, size_t si
     }
 }
 
-/* Read who subscribes, and greet them with a heartbeat before the next event. */
-static void greet(ng_publisher *publisher) {
+/* Read who subscribes, and send them a heartbeat before the next event. */
+static void welcome_subscribers(ng_publisher *publisher) {
     int events = 0;
     bool is_due = false;
     for (;;) {
@@ -208,7 +208,7 @@ static void greet(ng_publisher *publisher) {
 
 static ng_result hand_over(ng_publisher *publisher, const char *topic, const char *payload, size_t size) {
     if (publisher->closed) return refuse("this publisher is closed");
-    greet(publisher);
+    welcome_subscribers(publisher);
     ng_topic *found = ng_topics_find(&publisher->topics, topic);
     if (!found) found = ng_topics_add(&publisher->topics, topic);
     if (!found) return refuse("%s: one topic too many, or no memory for it; a publisher numbers 100,000 of them", topic);
@@ -337,7 +337,7 @@ bool ng_wait_for_subscriber(ng_publisher *publisher, double seconds) {
     double deadline = seconds_now() + seconds;
     for (;;) {
         pthread_mutex_lock(&publisher->lock);
-        if (!publisher->closed) greet(publisher);
+        if (!publisher->closed) welcome_subscribers(publisher);
         bool is_there = publisher->subscribed_count > 0;
         pthread_mutex_unlock(&publisher->lock);
         if (is_there || seconds_now() >= deadline) return is_there;
@@ -502,7 +502,7 @@ static void *attend(void *argument) {
         if (publisher->guard) serve_guard(publisher);
         pthread_mutex_lock(&publisher->lock);
         if (publisher->closed) break;
-        greet(publisher);
+        welcome_subscribers(publisher);
         if (publisher->monitor) mend(publisher);
         if (seconds_now() >= due) {
             send_heartbeats(publisher, interval);
@@ -637,7 +637,7 @@ ng_publisher *ng_open(const ng_options *options) {
 void ng_close(ng_publisher *publisher) {
     pthread_mutex_lock(&publisher->lock);
     if (publisher->has_thread) {
-        greet(publisher);
+        welcome_subscribers(publisher);
         send_heartbeats(publisher, 0);
     }
     publisher->closed = true;

@@ -45,8 +45,8 @@ const commands = {
   },
   counts: () => ({ published: publisher.published, dropped: publisher.dropped }),
   pack({ flags, incarnation, sequence, time_ns }) {
-    const [life, number, timeNs] = [incarnation, sequence, time_ns].map(BigInt)
-    return packEnvelope({ flags: Number(flags), incarnation: life, sequence: number, timeNs }).toString("hex")
+    const [id, number, timeNs] = [incarnation, sequence, time_ns].map(BigInt)
+    return packEnvelope({ flags: Number(flags), incarnation: id, sequence: number, timeNs }).toString("hex")
   },
   async bench({ topic, count, json }) {
     const data = JSON.parse(json)

@@ -82,7 +82,7 @@ export function parseRequest(frames) {
 }
 
 export function replyFrames(request, incarnation, pairs) {
-  const life = Buffer.allocUnsafe(8)
-  life.writeBigUInt64BE(incarnation)
-  return ["NGR1", request.number, life, ...pairs]
+  const id = Buffer.allocUnsafe(8)
+  id.writeBigUInt64BE(incarnation)
+  return ["NGR1", request.number, id, ...pairs]
 }

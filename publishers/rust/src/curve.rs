@@ -58,9 +58,9 @@ pub fn guard(socket: &zmq::Socket, curve: &Curve) -> u64 {
     while let Ok(request) = socket.recv_multipart(zmq::DONTWAIT) {
         let Some(key) = request.get(8).and_then(|key| zmq::z85_encode(key).ok()) else { continue };
         let is_known = curve.gateways.contains(&key);
-        let verdict: [&[u8]; 2] = if is_known { [b"200", b"OK"] } else { [b"400", b"unknown key"] };
+        let status: [&[u8]; 2] = if is_known { [b"200", b"OK"] } else { [b"400", b"unknown key"] };
         let mut answer = request[..4].to_vec(); // who asks, an empty frame, the version, the request's number
-        answer.extend(verdict.map(<[u8]>::to_vec));
+        answer.extend(status.map(<[u8]>::to_vec));
         answer.extend([Vec::new(), Vec::new()]);
         let _ = socket.send_multipart(answer, zmq::DONTWAIT);
         refused += u64::from(!is_known);

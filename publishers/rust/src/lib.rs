@@ -294,7 +294,7 @@ impl Publisher {
         let deadline = Instant::now() + timeout;
         loop {
             let mut shared = self.lock();
-            shared.greet();
+            shared.welcome_subscribers();
             if !shared.subscribed.is_empty() {
                 return true;
             }
@@ -310,7 +310,7 @@ impl Publisher {
     pub fn close(&mut self) {
         let Some(worker) = self.worker.take() else { return };
         let mut shared = self.lock();
-        shared.greet();
+        shared.welcome_subscribers();
         shared.beat(Duration::ZERO);
         let socket = shared.socket.take();
         let _ = shared.waker.send("closed", 0);
@@ -370,7 +370,7 @@ fn now_ns() -> u64 {
 
 impl Shared {
     fn send(&mut self, topic: &str, payload: &[u8]) -> Result<bool, Error> {
-        self.greet();
+        self.welcome_subscribers();
         let Some(socket) = &self.socket else {
             return Err(Error("this publisher is closed".to_owned()));
         };
@@ -385,8 +385,8 @@ impl Shared {
         Ok(is_sent)
     }
 
-    /// Read who subscribes, and greet them with a heartbeat before the next event.
-    fn greet(&mut self) {
+    /// Read who subscribes, and welcome_subscribers them with a heartbeat before the next event.
+    fn welcome_subscribers(&mut self) {
         let Some(socket) = &self.socket else { return };
         let mut is_due = false;
         while socket.get_events().is_ok_and(|events| events.contains(zmq::POLLIN)) {

@@ -100,7 +100,7 @@ impl Worker {
             if shared.socket.is_none() {
                 return;
             }
-            shared.greet();
+            shared.welcome_subscribers();
             if let Some(monitor) = &self.monitor {
                 self.mend(monitor, &mut shared, &mut given_up);
             }
