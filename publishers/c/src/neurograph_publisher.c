@@ -16,7 +16,7 @@
 
 #include "topics.h"
 
-enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024 };
+enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, GREET_NS = 1000000 };
 #define FAILED_EVENTS (ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
 
 struct ng_publisher {
@@ -27,6 +27,7 @@ struct ng_publisher {
     int subscriptions_fd, wake[2];
     char **subscribed;
     size_t subscribed_count;
+    uint64_t greeted_ns;
     ng_topics topics;
     ng_counts counts;
     /* Only read, or used by the thread alone. */
@@ -208,16 +209,19 @@ static void welcome_subscribers(ng_publisher *publisher) {
 
 static ng_result hand_over(ng_publisher *publisher, const char *topic, const char *payload, size_t size) {
     if (publisher->closed) return refuse("this publisher is closed");
-    welcome_subscribers(publisher);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (now_ns - publisher->greeted_ns >= GREET_NS) { /* to look is a system call, and libzmq does not look more often */
+        publisher->greeted_ns = now_ns;
+        welcome_subscribers(publisher);
+    }
     ng_topic *found = ng_topics_find(&publisher->topics, topic);
     if (!found) found = ng_topics_add(&publisher->topics, topic);
     if (!found) return refuse("%s: one topic too many, or no memory for it; a publisher numbers 100,000 of them", topic);
     found->sequence++;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     uint8_t envelope[NG_ENVELOPE_BYTES];
-    ng_pack(envelope, publisher->heartbeat_seconds > 0, publisher->incarnation, found->sequence,
-            (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    ng_pack(envelope, publisher->heartbeat_seconds > 0, publisher->incarnation, found->sequence, now_ns);
     if (publisher->topics.messages_max) ng_topics_keep(&publisher->topics, found, payload, size, envelope);
     bool is_sent = send_frames(publisher->socket, 3, (const void *[]){topic, payload, envelope},
                                (size_t[]){strlen(topic), size, NG_ENVELOPE_BYTES});

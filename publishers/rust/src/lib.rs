@@ -112,6 +112,8 @@ impl Options {
     }
 }
 
+const GREET_NS: u64 = 1_000_000;
+
 /// What became of what was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -130,6 +132,7 @@ struct Shared {
     socket: Option<zmq::Socket>,
     waker: zmq::Socket,
     subscribed: HashSet<Vec<u8>>,
+    greeted_ns: u64,
     topics: Topics,
     counts: Counts,
     about: About,
@@ -195,6 +198,7 @@ impl Publisher {
             socket: Some(socket),
             waker,
             subscribed: HashSet::new(),
+            greeted_ns: 0,
             topics: Topics::new(options.replay),
             counts: Counts::default(),
             about,
@@ -370,7 +374,11 @@ fn now_ns() -> u64 {
 
 impl Shared {
     fn send(&mut self, topic: &str, payload: &[u8]) -> Result<bool, Error> {
-        self.welcome_subscribers();
+        let now_ns = now_ns();
+        if now_ns.wrapping_sub(self.greeted_ns) >= GREET_NS {
+            self.greeted_ns = now_ns; // to look is a system call, and libzmq does not look more often
+            self.welcome_subscribers();
+        }
         let Some(socket) = &self.socket else {
             return Err(Error("this publisher is closed".to_owned()));
         };
@@ -378,7 +386,7 @@ impl Shared {
             return Err(Error(format!("{topic}: one topic too many; a publisher numbers 100,000 of them")));
         };
         let flags = u32::from(!self.about.heartbeat.is_zero());
-        let envelope = pack_envelope(flags, self.about.incarnation, sequence, now_ns());
+        let envelope = pack_envelope(flags, self.about.incarnation, sequence, now_ns);
         self.topics.keep(topic, payload, envelope);
         let is_sent = send_frames(socket, &[topic.as_bytes(), payload, &envelope]);
         *(if is_sent { &mut self.counts.published } else { &mut self.counts.dropped }) += 1;

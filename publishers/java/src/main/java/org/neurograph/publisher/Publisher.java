@@ -27,6 +27,7 @@ public final class Publisher implements AutoCloseable {
     private static final int REQUEST_BYTES_MAX = 64 * 1024;
     private static final int REPLIES_QUEUED_MAX = 32;
     private static final long LOOK_MS = 1000;
+    private static final long GREET_NS = 1_000_000;
     private static final long MEND_NS = 1_000_000_000;
     private static final int TRIED = ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
 
@@ -50,6 +51,7 @@ public final class Publisher implements AutoCloseable {
     private final Map<String, Long> sequences = new HashMap<>();
     private final Set<String> subscribed = new HashSet<>();
     private final Store store;
+    private long greetedNs = System.nanoTime() - GREET_NS;
     private boolean closed;
     private long published;
     private long dropped;
@@ -220,7 +222,11 @@ public final class Publisher implements AutoCloseable {
         if (closed) {
             throw new PublisherException("this publisher is closed");
         }
-        greet();
+        long lookNs = System.nanoTime();
+        if (lookNs - greetedNs >= GREET_NS) { // to look is a system call, and sending does not look more often
+            greetedNs = lookNs;
+            greet();
+        }
         long sequence = sequences.getOrDefault(topic, 0L) + 1;
         if (sequence == 1 && sequences.size() >= TOPICS_MAX) {
             throw new PublisherException(topic + ": one topic too many; a publisher numbers " + TOPICS_MAX + " of them");
