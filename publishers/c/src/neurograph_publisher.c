@@ -16,7 +16,7 @@
 
 #include "topics.h"
 
-enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, GREET_NS = 1000000 };
+enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, WELCOME_NS = 1000000 };
 #define FAILED_EVENTS (ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
 
 struct ng_publisher {
@@ -212,7 +212,7 @@ static ng_result hand_over(ng_publisher *publisher, const char *topic, const cha
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    if (now_ns - publisher->greeted_ns >= GREET_NS) { /* to look is a system call, and libzmq does not look more often */
+    if (now_ns - publisher->greeted_ns >= WELCOME_NS) { /* to look is a system call, and libzmq does not look more often */
         publisher->greeted_ns = now_ns;
         welcome_subscribers(publisher);
     }

@@ -112,7 +112,7 @@ impl Options {
     }
 }
 
-const GREET_NS: u64 = 1_000_000;
+const WELCOME_NS: u64 = 1_000_000;
 
 /// What became of what was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -375,7 +375,7 @@ fn now_ns() -> u64 {
 impl Shared {
     fn send(&mut self, topic: &str, payload: &[u8]) -> Result<bool, Error> {
         let now_ns = now_ns();
-        if now_ns.wrapping_sub(self.greeted_ns) >= GREET_NS {
+        if now_ns.wrapping_sub(self.greeted_ns) >= WELCOME_NS {
             self.greeted_ns = now_ns; // to look is a system call, and libzmq does not look more often
             self.welcome_subscribers();
         }
