@@ -48,6 +48,20 @@ def test_what_is_no_topic_is_refused_before_it_is_sent(publisher: Publisher, top
     assert publisher.published == 0
 
 
+def test_what_is_too_large_for_the_gateway_is_refused_and_uses_no_number(
+    bus: Bus, publisher: Publisher
+) -> None:
+    largest = 1_048_576 - len('""')
+    with pytest.raises(PublisherError, match="payload_bytes_max"):
+        publisher.publish("large", "x" * (largest + 1))
+    with pytest.raises(PublisherError, match="event_type"):
+        publisher.publish("large", 1, "x" * 129)
+    publisher.publish("large", "x" * largest)
+
+    _, data, (_, _, sequence, _) = bus.read()
+    assert (len(data), sequence) == (largest, 1)
+
+
 def test_what_is_no_json_is_refused(publisher: Publisher) -> None:
     with pytest.raises(PublisherError, match="robots"):
         publisher.publish("robots", object())

@@ -76,7 +76,11 @@ class Asker:
 @pytest.fixture
 def publisher() -> Iterator[Publisher]:
     with Publisher(
-        bind="tcp://127.0.0.1:*", replay=1000, linger_seconds=0.1, heartbeat_seconds=3600
+        bind="tcp://127.0.0.1:*",
+        payload_bytes_max=4_000_000,  # more than one reply holds
+        replay=1000,
+        linger_seconds=0.1,
+        heartbeat_seconds=3600,
     ) as publisher:
         yield publisher
 
