@@ -154,8 +154,8 @@ async def always(act: Act, before: Act) -> Files:
 async def trace() -> dict[str, Files]:
     """Run a gateway, and return what each act ran."""
     with tempfile.TemporaryDirectory() as folder:
-        # Without io_uring: it is not on every machine, and a single client is not written to with it.
-        plain = Fanout(io_uring=False)
+        # Without io_uring, which is not on every machine, and without delays, which depend on the load.
+        plain = Fanout(io_uring=False, batch_delay_seconds_max=0.0)
         config = Config(port=0, connect=(), bind=f"ipc://{folder}/bus", fanout=plain)
         async with running(config) as service, aiohttp.ClientSession() as http:
             publisher, client = Publisher(config.bind), Client(http, service.url)

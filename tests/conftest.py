@@ -19,6 +19,7 @@ from tests.support import ws
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
 from tests.support.raw import RawPeer, open_raw
+from tests.support.sizes import full
 
 
 Launch = Callable[..., Awaitable[Gateway]]
@@ -30,7 +31,10 @@ _names = itertools.count(1)
 
 # How fast the machine is just now fails no test.
 settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    max_examples=full(100, 40),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
 

@@ -1,6 +1,6 @@
 """Run every publisher through the same cases against a real gateway.
 
-python -m publishers.conformance [LANGUAGE…] [--case NAME] [--write] [--bench] [--all]
+python -m publishers.conformance [LANGUAGE…] [--case NAME] [--verbose] [--all] [--bench] [--write]
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from publishers.conformance.processes import Setting
 
 
 README = PUBLISHERS / "README.md"
+AT_ONCE = 4
+"""Cases wait more than they work, so more of them run than there are cores."""
 
 
 def _build(language: Language) -> str:
@@ -33,27 +36,23 @@ def _build(language: Language) -> str:
     return ""
 
 
-def _run(language: Language, name: str) -> str:
-    """Run a case; return what went wrong."""
-    [case] = [one for one in CASES if one.__name__ == name]
+def _run(language: Language, case: Callable[[Setting], None]) -> tuple[str, float]:
+    """Run a case; return what went wrong, and how many seconds it took."""
+    began, why = time.monotonic(), ""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             with Setting(language, Path(scratch)) as setting:
                 case(setting)
         except Exception:  # whatever happens in a case is its result
-            return traceback.format_exc()
-    return ""
+            why = traceback.format_exc()
+    return why, time.monotonic() - began
 
 
-def _table(results: dict[str, dict[str, str]]) -> str:
-    names = list(results)
-    lines = ["| case | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+def _table(failures: dict[str, dict[str, str]]) -> str:
+    lines = ["| | " + " | ".join(failures) + " |", "|---" * (len(failures) + 1) + "|"]
     for case in CASES:
-        marks = [
-            "" if (why := results[name].get(case.__name__)) is None else "no" if why else "yes"
-            for name in names
-        ]
         summary = (case.__doc__ or "").strip()
+        marks = ["**no**" if of[case.__name__] else "yes" for of in failures.values()]
         lines.append(f"| {summary} | " + " | ".join(marks) + " |")
     return "\n".join(lines)
 
@@ -72,6 +71,7 @@ def main() -> int:
     parser.add_argument("--case", action="append", help="run this case alone; repeatable")
     parser.add_argument("--write", action="store_true", help="write the results into README.md")
     parser.add_argument("--bench", action="store_true", help="compare with the bare libraries")
+    parser.add_argument("--verbose", action="store_true", help="tell of each case")
     parser.add_argument("--all", action="store_true", help="fail if a toolchain is missing")
     options = parser.parse_args()
     known = {one.name: one for one in LANGUAGES}
@@ -79,43 +79,45 @@ def main() -> int:
     unknown += sorted(set(options.case or ()) - {one.__name__ for one in CASES})
     if unknown:
         parser.error(f"no such language or case: {', '.join(unknown)}")
-    results: dict[str, dict[str, str]] = {}
     failed = False
     ready = []
     for name in options.languages or known:
         language = known[name]
         if language.missing:
             print(
-                f"left out: {name} needs {', '.join(language.missing)}: {language.get}",
+                f"left out: {name} needs {', '.join(language.missing)}; get {language.get}",
                 file=sys.stderr,
             )
             failed = failed or options.all or bool(os.environ.get("CI"))
             continue
         began = time.monotonic()
         wrong = _build(language)
-        print(f"{name}: built in {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{name}: built and tested in {time.monotonic() - began:.0f} s", flush=True)
         if wrong:
             print(wrong, file=sys.stderr)
             failed = True
             continue
         ready.append(language)
-    for language in ready:
-        began = time.monotonic()
-        names = [one.__name__ for one in CASES if not options.case or one.__name__ in options.case]
-        with ThreadPoolExecutor(2) as pool:  # cases wait more than they work
-            whys = list(pool.map(lambda case, language=language: _run(language, case), names))
-        results[language.name] = dict(zip(names, whys, strict=True))
-        for case, why in results[language.name].items():
+    cases = [one for one in CASES if not options.case or one.__name__ in options.case]
+    failures: dict[str, dict[str, str]] = {one.name: {} for one in ready}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {
+            (language.name, case.__name__): pool.submit(_run, language, case)
+            for language in ready
+            for case in cases
+        }
+        for (name, case_name), run in running.items():
+            why, seconds = run.result()
+            failures[name][case_name] = why
             if why:
                 failed = True
-                print(f"{language.name}: {case} failed\n{why}", file=sys.stderr)
-        passed = sum(not why for why in whys)
-        print(
-            f"{language.name}: {passed} of {len(names)} cases in {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
+                print(f"{name}: {case_name} failed\n{why}", file=sys.stderr)
+            if options.verbose:
+                print(f"{name}: {case_name} {'failed' if why else 'passed'} in {seconds:.1f} s")
+    for name, whys in failures.items():
+        print(f"{name}: {sum(not why for why in whys.values())} of {len(whys)} cases passed")
     if options.write and not options.case:
-        _write("results", _table(results))
+        _write("results", _table(failures))
     if options.bench:
         figures = compare(ready)
         print(figures)

@@ -5,8 +5,6 @@ A case is a function of a `Setting`; its name is its column in the table, its do
 
 import json
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -15,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.auth import load_certificate
+from zmq.auth import create_certificates, load_certificate
 
 from publishers.conformance.processes import (
-    ROOT,
     Driver,
     Gateway,
     Setting,
@@ -476,13 +473,9 @@ def high_water_mark(setting: Setting) -> None:
 
 def _keys(setting: Setting) -> Path:
     folder = setting.scratch / "keys"
+    folder.mkdir()
     for name in ("gateway", "core", "stranger"):
-        subprocess.run(
-            [sys.executable, "-m", "gateway", "keys", str(folder), "--name", name],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        create_certificates(folder, name)  # as `gateway keys` makes them
     for name in ("gateway", "core"):
         (folder / f"known-{name}").mkdir()
         (folder / f"known-{name}/{name}.key").write_bytes((folder / f"{name}.key").read_bytes())
