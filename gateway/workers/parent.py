@@ -79,7 +79,7 @@ class ParentClient:
             connection.close(CloseCode.RESTART)
             return
         if session is not None:
-            self._hub.store.register(session, request.session or "")
+            self._hub.store.add_attached(session, request.session or "")
         admission.open_session(self._context, connection, request)
 
     async def allows_identity(self, session: Session, identity: Identity) -> bool:

@@ -73,7 +73,7 @@ class Reader:
     in it has opened since, and is read from its beginning. `latest_only` has the channels of which the
     reader first gets the current values, with the place up to which. The reader is `full` while its
     socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_failure`
-    when it was removed as its events could not be read: its client may resume.
+    when it is removed because of an error in reading its events; its client may resume.
     """
 
     __slots__ = (

@@ -26,7 +26,7 @@ A reader is in one of these states (`ReaderState`):
     LAGGING   WAITING, LIVE   `catch_up` has written everything
     WAITING   LAGGING, LIVE   decided again after each `write`, after a `flush` of all that its
                               cohort holds back, and with each personal message
-    any       DETACHED        `remove`
+    any       DETACHED        `remove`, or an error in reading its events
 
 Invariants: everything that the logs hold for a live reader was written to it, except what is pending
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states.
@@ -74,8 +74,8 @@ class Fanout:
 
     `make_writer` makes a cohort's writer. `on_pending` is called when entries are pending: `write`
     then or later. `on_held_back` is called when entries are held back: `flush` at `due_ns`.
-    `on_failure` is called with an error in the events of one view or one reader: these readers are
-    removed, and all others get theirs.
+    If reading the events of one view or one reader fails, its readers are removed, the others get their
+    events, and `on_failure` is called with the error.
     """
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
@@ -145,7 +145,7 @@ class Fanout:
                     self._flush(cohort, parts, now_ns=now_ns)
                 elif seen:
                     self._write(cohort, *selection.joined(seen), before=selection.starts)
-            except Exception as error:  # one view's failure must not cost the others their batch
+            except Exception as error:  # one failing view must not cost the others their events
                 self._fail(cohort.members, error)
         self.tally.filter_errors += selection.errors
         for reader in list(self.waiting):
@@ -310,9 +310,7 @@ class Fanout:
         """
         try:
             return self._catch_up(reader, bytes_max)
-        except (
-            Exception
-        ) as error:  # one reader's failure must not cost those that wait with it theirs
+        except Exception as error:  # one failing reader must not affect the others that wait
             self._fail([reader], error)
             return True
 

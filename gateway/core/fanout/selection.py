@@ -59,10 +59,10 @@ class Matches:
 
 
 def _members(entry: Entry) -> dict[str, object]:
-    """Return an event's members; none if it cannot be decoded, so that no filter can decide on it."""
+    """Return an event's members; {} if it cannot be decoded, so that evaluating a filter fails."""
     try:
         return _decoder.decode(entry.json)
-    except msgspec.DecodeError:  # ingest rejects such events; one must not cost others theirs
+    except msgspec.DecodeError:  # ingest rejects such events; one must not affect other events
         return {}
 
 

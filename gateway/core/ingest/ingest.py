@@ -252,7 +252,7 @@ class Ingest:
             try:
                 check_nesting(payload, self._nesting_max)
             except ValueError as error:
-                raise _Reject("nested_too_deeply", f"{error}, ingest.nesting_max") from error
+                raise _Reject("nested_too_deeply", f"{error} (`ingest.nesting_max`)") from error
         try:
             decode_data = _DATA_DECODERS.get(channel)
             if decode_data is None:

@@ -1,8 +1,7 @@
-"""What a payload must not hold beyond JSON's grammar, as some reader behind ingest could not take it.
+"""Checks of valid JSON that not every reader can decode: numbers out of range, deep nesting.
 
-Events are forwarded as the bytes that they came in, so a number that no double or 64-bit integer
-holds, or values nested too deeply, would fail only later: in a filter, a key, a worker or a client.
-Such an event is refused here.
+An event's bytes are forwarded unchanged, so such an event would fail only later: in a filter, a key, a
+worker or a client. Ingest rejects it.
 """
 
 import json
@@ -14,7 +13,7 @@ from typing import NoReturn
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1
 _SHOWN_CHARS = 40
 MANY_DIGITS, EXPONENT = b"0" * 19, b"0e"
-"""Only payloads whose shape has one of these can hold a number that is out of range."""
+"""If the shape of a payload has neither of these, all its numbers are in range."""
 SHAPE = bytes.maketrans(b"0123456789eE[{", b"0000000000ee{{")
 """Translates a payload into its shape: digits to 0, E to e, opening brackets to {."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -23,10 +22,10 @@ _LEVEL = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def check_nesting(payload: bytes, levels_max: int) -> None:
-    """Check a payload that need not be valid JSON; call it where it has that many opening brackets.
+    """Check how deep the values of a payload are nested; it need not be valid JSON.
 
     Raises:
-        ValueError: Values are nested in more than `levels_max` levels.
+        ValueError: There are more than `levels_max` levels.
     """
     brackets = _STRING.sub(b"", payload).translate(None, _NOT_BRACKETS)
     levels = max(accumulate(map(_LEVEL.__getitem__, brackets)), default=0)
@@ -35,7 +34,7 @@ def check_nesting(payload: bytes, levels_max: int) -> None:
 
 
 def check_numbers(payload: bytes) -> None:
-    """Check valid JSON; call it where its shape has `MANY_DIGITS` or an `EXPONENT`.
+    """Check the numbers of valid JSON; necessary if its shape has `MANY_DIGITS` or an `EXPONENT`.
 
     Raises:
         ValueError: A number does not fit a double or a 64-bit integer.
@@ -44,7 +43,7 @@ def check_numbers(payload: bytes) -> None:
 
 
 def _check_integer(text: str) -> None:
-    # Python itself does not read integers of more than 4,300 digits.
+    # int() does not accept more than 4,300 digits.
     if len(text) > 20 or not _INTEGER_MIN <= int(text) <= _INTEGER_MAX:
         _refuse(text, "a 64-bit integer")
 

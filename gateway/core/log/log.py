@@ -235,7 +235,7 @@ class ChannelLog:
         """Return an event's key as JSON; "" if it has none."""
         try:
             value = _decode(b"{%b}" % event.fields)
-        except msgspec.DecodeError:  # ingest rejects such events; one must not cost others theirs
+        except msgspec.DecodeError:  # ingest rejects such events; one must not affect other events
             return ""
         for name in self.retention.key:
             if not isinstance(value, dict) or name not in value:

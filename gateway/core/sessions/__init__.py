@@ -1,1 +1,1 @@
-"""Who clients are, what they may do, and what they ask for."""
+"""Who clients are, what they may do, and what they request."""

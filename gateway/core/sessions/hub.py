@@ -80,7 +80,7 @@ class Hub:
                 changed = session.subscribe(replace(request, channels=new).subscribe, now_ns=now_ns)
                 self.report_subscriptions(session, changed, now_ns=now_ns)
         except BaseException:
-            # Nothing may stay behind, and a session that fails is not to fail again.
+            # Forget the session: it must not stay half attached, and not fail again when resumed.
             code = CloseCode.INTERNAL
             self.disconnect(session, code=code, seconds=0.0, now_ns=now_ns, remember=False)
             raise
@@ -94,7 +94,7 @@ class Hub:
             session = self.new_session(request.client_id, request.identity)
         elif request.identity.expires_ns is not None:
             session.identity = request.identity  # the same user, perhaps with other permissions
-        self.store.register(session, request.secret)
+        self.store.add_attached(session, request.secret)
         self.sessions[session.client_id] = session
         return session, resumed
 

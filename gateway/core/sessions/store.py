@@ -48,8 +48,8 @@ class SessionStore:
         """How many sessions are disconnected and can be resumed."""
         return len(self._disconnected)
 
-    def register(self, session: Session, secret: str) -> None:
-        """Add a session, or one that is resumed, with a new secret; an earlier one is then invalid."""
+    def add_attached(self, session: Session, secret: str) -> None:
+        """Add a session, new or resumed, with a new secret; its earlier secret is then invalid."""
         self._by_secret.pop(session.secret, None)
         session.secret = secret
         self._by_secret[secret] = session

@@ -1,4 +1,4 @@
-"""What fails costs the one whom it concerns, and nobody else an event."""
+"""A view, a reader or a connect that fails does not affect other clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.core import Core, Peer, make_hub, open_identity, publish
 
 
 class BugError(Exception):
-    """What no part of the gateway expects."""
+    """An error that no part of the gateway expects."""
 
 
 def fail(event: Mapping[str, object]) -> bool:
@@ -40,7 +40,7 @@ class Broken(Peer):
 
 
 @pytest.mark.parametrize("rate", [None, 1.0])
-def test_a_view_that_fails_costs_its_readers_their_connection_and_others_nothing(
+def test_readers_of_a_view_that_fails_are_removed_and_the_others_get_every_event(
     rate: float | None,
 ) -> None:
     hub = make_hub()
@@ -60,7 +60,7 @@ def test_a_view_that_fails_costs_its_readers_their_connection_and_others_nothing
         assert [m["offset"] for m in witness.take() if m["type"] == "event"] == [1, 2, 3, 4, 5]
 
 
-def test_a_reader_that_fails_as_it_catches_up_costs_others_nothing() -> None:
+def test_a_reader_that_fails_while_it_catches_up_does_not_affect_the_others() -> None:
     hub = make_hub()
     witness = Peer(hub, "witness")
     witness.connect("robots")
@@ -78,7 +78,7 @@ def no_reader() -> Reader:
     raise BugError
 
 
-def test_a_client_that_fails_to_connect_leaves_nothing_behind() -> None:
+def test_nothing_is_kept_of_a_client_whose_connect_fails() -> None:
     hub = make_hub()
     request = ConnectRequest(client_id="c", secret="s", identity=open_identity("ada"))
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_client_that_fails_to_connect_leaves_nothing_behind() -> None:
     assert hub.clients_of("ada") == 0
 
 
-def test_a_session_that_failed_does_not_fail_its_client_again() -> None:
+def test_a_session_whose_resume_failed_is_forgotten() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     secret = peer.connect("robots").secret
@@ -105,7 +105,7 @@ def test_a_session_that_failed_does_not_fail_its_client_again() -> None:
     assert hub.store.of_client("c") is None
 
 
-def test_the_connection_of_a_client_that_failed_is_reported_as_ended() -> None:
+def test_a_client_whose_connect_fails_is_reported_as_disconnected() -> None:
     hub = make_hub()
     witness = Peer(hub, "witness")
     witness.connect("connections")

@@ -1,4 +1,4 @@
-"""Whatever ingest accepts, every reader behind it can read."""
+"""Every reader can decode the events that ingest accepts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def accepted(payload: bytes) -> bool:
 
 
 def read_by_everyone(document: bytes) -> None:
-    """What filters, keys, workers and the clients do with an event."""
+    """Decode an event as filters, keys, workers and clients do."""
     found = msgspec.json.decode(document, type=dict[str, object])
     msgspec.msgpack.decode(msgspec.msgpack.encode(found))
     msgspec.json.encode(found)
@@ -59,7 +59,7 @@ anything = st.recursive(
 @example(b"1e999", b"%b")
 @example(b"1" * 5000, b'{"x":%b}')
 @example(b'"\\ud800"', b"%b")
-def test_what_is_accepted_every_reader_can_read(payload: bytes, around: bytes) -> None:
+def test_every_reader_can_decode_what_is_accepted(payload: bytes, around: bytes) -> None:
     taken = make().accept([b"robots", around % payload], now_ns=0)
     if isinstance(taken, Event):
         read_by_everyone(b"{%b}" % taken.fields)
@@ -85,7 +85,7 @@ def test_numbers_and_nesting_up_to_the_limits_are_accepted(payload: bytes) -> No
     assert accepted(payload)
 
 
-def test_a_number_that_is_out_of_range_is_named() -> None:
+def test_the_rejection_shows_the_number_that_is_out_of_range() -> None:
     ingest = make()
     ingest.accept([b"robots", b'{"x":1e999}'], now_ns=0)
     ingest.accept([b"robots", b"[" + b"7" * 5000 + b"]"], now_ns=0)
@@ -101,8 +101,8 @@ HOSTILE = [b'{"k":1e999}', b'{"k":%b}' % (b"1" * 5000), b'{"k":' * 970 + b"1" + 
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=["exponent", "digits", "nesting"])
-def test_a_hostile_event_costs_other_publishers_nothing(hostile: bytes) -> None:
-    """With a filter, a key and a rate about: the next events of everybody arrive."""
+def test_a_hostile_event_does_not_affect_other_publishers(hostile: bytes) -> None:
+    """Clients with a filter, a key and a rate get the next events."""
     hub = make_hub(retentions={"robots": Retention(key=("data", "k"))})
     options: list[dict[str, Any]] = [{}, {"filter": "data.k > 0"}, {"rate": 1}, {"last": 1}]
     peers = [Peer(hub, f"p{number}") for number in range(len(options))]
