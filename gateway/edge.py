@@ -13,8 +13,9 @@ from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.metrics import Metrics
 from gateway.runtime import Tasks, run_every
-from gateway.web import admission, app
-from gateway.web.context import Context, EndpointStatus
+from gateway.web import app
+from gateway.web.admission import LOCAL
+from gateway.web.context import Admission, Context, EndpointStatus
 from gateway.web.problems import Handler
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.listener import Listener, listener_of
@@ -47,6 +48,7 @@ class Edge:
         bus: Callable[[], list[EndpointStatus]] = list,
         unready: Callable[[], list[str]] = list,
         refilling: Callable[[], bool] = lambda: False,
+        admission: Admission = LOCAL,
     ) -> None:
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
         self.verifier = verifier(config.auth)
@@ -69,6 +71,7 @@ class Edge:
             policy=build_policy(config),
             verifier=self.verifier,
             refilling=refilling,
+            admission=admission,
         )
         self.application = app.build(self.context, forward=proxy)
         self.runner = web.AppRunner(
@@ -112,7 +115,10 @@ class Edge:
     async def drain(self) -> None:
         """Close every client's connection, each with its own delay for coming back."""
         self.context.draining = True
-        await admission.close_all(self.context, CloseCode.RESTART)
+        connections = list(self.context.connections.values())
+        for connection in connections:
+            connection.close(CloseCode.RESTART)
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
     async def close(self) -> None:
         """Release everything."""

@@ -20,6 +20,7 @@ from gateway.config.model import Config
 from gateway.metrics import Metrics
 from gateway.runtime import loop_factory
 from gateway.web import app
+from gateway.web.admission import LOCAL
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.io_uring import IoUring
@@ -123,6 +124,7 @@ def make_context(config: Config, hub: Core, **fields: Any) -> Context:
             "unready": list,
             "policy": build_policy(config),
             "verifier": None,
+            "admission": LOCAL,
             **fields,
         },
     )
