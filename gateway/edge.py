@@ -18,7 +18,7 @@ from gateway.web.admission import LOCAL
 from gateway.web.context import Admission, Context, EndpointStatus
 from gateway.web.problems import Handler
 from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.listener import Listener, listener_of
+from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate
 from gateway.wiring import build_policy
 from gateway.write_scheduler import WriteScheduler
@@ -86,9 +86,9 @@ class Edge:
         if self.verifier is not None:
             self.verifier.start()
         await self.runner.setup()
-        self._listener = listener_of(
+        self._listener = Listener(
             self.runner,
-            self._config,
+            self._config.clients,
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )

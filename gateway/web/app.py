@@ -75,7 +75,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if origin is not None:
         request[_ORIGIN] = origin
         missed = request.match_info.http_exception
-        if isinstance(missed, web.HTTPMethodNotAllowed) and _is_preflight(request):
+        asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        if asks and isinstance(missed, web.HTTPMethodNotAllowed):
             return _preflight(missed)
     if (caller.address, caller.scheme) != (peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
@@ -103,10 +104,6 @@ def _refuse(request: web.Request, error: RequestError, address: str) -> web.Resp
     response = problem(error.code, error.message)
     response.force_close()
     return response
-
-
-def _is_preflight(request: web.Request) -> bool:
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 
 
 def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:

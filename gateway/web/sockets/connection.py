@@ -183,7 +183,7 @@ class Connection:
 
     def release_request(self) -> None:
         """Free the request's head, which is not needed any more."""
-        self._protocol.release_head()
+        self._protocol.head.release()
 
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""

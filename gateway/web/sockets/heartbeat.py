@@ -15,10 +15,9 @@ from gateway.core.sessions.hub import Hub
 
 
 class MonitoredConnection(Protocol):
-    """What the heartbeat needs of a connection."""
+    """What the heartbeat needs of a connection; `heard` says if it sent anything since the last ping."""
 
     heard: bool
-    """Whether anything was received since the last ping."""
 
     @property
     def buffered(self) -> int: ...

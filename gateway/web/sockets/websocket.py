@@ -5,6 +5,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from aiohttp import web
@@ -21,32 +22,20 @@ _MESSAGE_BYTES = 100
 """What a queued message takes in memory beside its data."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ReceiveQueue:
     """A client's messages, parsed and queued until they are handled; a full queue pauses reading."""
 
-    __slots__ = (
-        "_bytes",
-        "_ended",
-        "_messages",
-        "_parser",
-        "_paused",
-        "_protocol",
-        "_waiter",
-        "on_violation",
-        "violation",
-    )
-
-    def __init__(self, protocol: HttpProtocol, parser: Parser) -> None:
-        self.on_violation: Callable[[int], object] | None = None
-        self.violation: int | None = None
-        """The close code for a violation of the protocol; all data after it is ignored."""
-        self._bytes = 0
-        self._ended = False
-        self._messages: list[Message] = []
-        self._parser = parser
-        self._paused = False
-        self._protocol = protocol
-        self._waiter: asyncio.Future[None] | None = None
+    _protocol: HttpProtocol
+    _parser: Parser
+    on_violation: Callable[[int], object] | None = None
+    violation: int | None = None
+    """The close code for a violation of the protocol; all data after it is ignored."""
+    _bytes: int = 0
+    _ended: bool = False
+    _messages: list[Message] = field(default_factory=list)
+    _paused: bool = False
+    _waiter: asyncio.Future[None] | None = None
 
     async def get_messages(self) -> list[Message]:
         """Wait for messages and return all that are queued; an empty list means the end."""
@@ -133,7 +122,7 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
     key = headers.get("Sec-WebSocket-Key", "")
     if (
         headers.get("Upgrade", "").strip().lower() != "websocket"
-        or "upgrade" not in _values(request, "Connection")
+        or "upgrade" not in map(str.lower, _values(request, "Connection"))
         or headers.get("Sec-WebSocket-Version", "").strip() != _VERSION
         or not _is_key(key)
     ):
@@ -153,8 +142,7 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
 
 
 def _values(request: web.Request, header: str) -> list[str]:
-    text = ",".join(request.headers.getall(header, []))
-    return [one.strip() if header == _PROTOCOL else one.strip().lower() for one in text.split(",")]
+    return [one.strip() for one in ",".join(request.headers.getall(header, [])).split(",")]
 
 
 def _is_key(text: str) -> bool:

@@ -24,7 +24,7 @@ from gateway.web.admission import LOCAL
 from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.io_uring import IoUring
-from gateway.web.sockets.listener import listener_of
+from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_policy
 from tests.support.core import SECOND, Core, make_hub, publish
 
@@ -141,8 +141,8 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             runner = web.AppRunner(app.build(context), access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            listener = listener_of(
-                runner, config, tls=lambda: None, on_refused=context.metrics.refused
+            listener = Listener(
+                runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused
             )
             stack.callback(listener.close)
             await listener.open("127.0.0.1", 0)
