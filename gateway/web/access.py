@@ -5,7 +5,7 @@ Decisions only; `gateway.web.app` makes them before any handler runs.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -139,7 +139,6 @@ class AddressLimit:
         return key is not None and self._counts[key] >= self._per_address_max
 
     def acquire(self, address: str) -> None:
-        """Count a client that was admitted."""
         self._counts[_counted(address)] += 1
 
     def release(self, address: str) -> None:
@@ -174,11 +173,6 @@ def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequenc
 def shown(text: str) -> str:
     """Return a client's text, shortened and escaped, for use in a message."""
     return ascii(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
-
-
-def head_bytes(target: str, headers: Iterable[tuple[str, str]]) -> int:
-    """Return the size of a request's head, which is exact if it is ASCII."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _host(authority: str) -> str | None:

@@ -52,7 +52,7 @@ def refusal_code(context: Context, address: str) -> CloseCode | None:
 
 
 def spread_seconds(context: Context) -> float:
-    """Return over what time the clients reconnect that are closed now."""
+    """Return over how many seconds the clients that are closed now reconnect."""
     if context.refilling():
         return _STARTUP_SPREAD_SECONDS
     return context.config.shutdown.reconnect_spread_seconds
@@ -105,7 +105,6 @@ class LocalAdmission:
         open_session(context, connection, request)
 
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
-        """Return whether the identity's user may have this client."""
         return session.user_id == identity.user_id or not user_limit_reached(context, identity)
 
 

@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, web
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.web.access import AccessPolicy, check_framing, head_bytes
+from gateway.web.access import AccessPolicy, check_framing
 from gateway.web.authentication import restricted
 from gateway.web.context import CONTEXT, Context
 from gateway.web.endpoints import schemas
@@ -65,7 +65,11 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
     caller = policy.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
-        if head_bytes(request.raw_path, headers.items()) > HEAD_BYTES_MAX:
+        # As many bytes as there are characters, if the head is ASCII.
+        size = len(request.raw_path) + sum(
+            len(name) + len(text) + 4 for name, text in headers.items()
+        )
+        if size > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
         host = policy.check_host(header("Host"), _authority(request.raw_path))

@@ -92,7 +92,6 @@ class EventStream:
             )
 
     def _id(self) -> bytes:
-        """Return all positions as ``channel=epoch:offset,…``."""
         text = ",".join([f"{n}={at.epoch}:{at.offset}" for n, at in self._positions.items()])
         return text.encode() if len(text) <= ID_BYTES_MAX else b""
 

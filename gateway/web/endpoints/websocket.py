@@ -19,11 +19,10 @@ log = logger("gateway.websocket")
 async def websocket(request: web.Request) -> web.StreamResponse:
     """The WebSocket (part 2)."""
     context = request.app[CONTEXT]
-    token, identity = authentication.bearer_token(request), None
-    if token is not None:  # not from a browser: its client sees the HTTP status of a refusal
-        identity = await authentication.identity_of_token(
-            context, token, address=request.remote or ""
-        )
+    identity = None
+    if authentication.bearer_token(request) is not None:
+        # Not from a browser: its client sees the HTTP status of a refusal.
+        identity = await authentication.identity_of_request(request)
     limits = context.config.clients
     response, receive_queue, window_bits = await upgrade(
         request,
@@ -38,7 +37,6 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     try:
         if connection.can_write:  # not refused, and no violation in one segment with the handshake
             await _admit(context, connection, request, identity)
-            connection.release_request()
         await connection.serve(
             context.now_ns, functools.partial(admission.authenticate, context, connection)
         )
@@ -61,7 +59,7 @@ async def _admit(
     """
     try:
         token = authentication.subprotocol_token(request)
-        if token is not None and context.verifier is not None:
+        if token is not None:
             identity = await authentication.identity_of_token(
                 context, token, address=connection.address
             )

@@ -74,7 +74,7 @@ _ENDED = (State.CLOSED, State.LOST)
 
 
 class Format(Protocol):
-    """The bytes that a connection sends which is not a WebSocket."""
+    """The bytes that are sent on a connection that is not a WebSocket."""
 
     def encode(self, frames: bytes) -> bytes:
         """Return the bytes for text frames."""
@@ -105,7 +105,7 @@ class Connection:
     writers: InitVar[SocketWriters]
     write_buffer_bytes_max: InitVar[int]
     spread_seconds: float
-    """Over what time clients reconnect that this gateway closes."""
+    """Over what time clients that this gateway closes reconnect."""
     connected_ns: int
     address: str = field(init=False)
     code: int = _ABNORMAL
@@ -177,13 +177,8 @@ class Connection:
         return self._reader in self.hub.fanout.lagging
 
     def attach(self, session: Session) -> None:
-        """Give the connection its session."""
         self.session = session
         self._state = State.OPEN
-
-    def release_request(self) -> None:
-        """Free the request's head, which is not needed any more."""
-        self._protocol.head.release()
 
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
@@ -212,7 +207,6 @@ class Connection:
         self._writer.write(frame)
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
-        """Send an error message, and close."""
         if self._state in _ACTIVE and self._format is None:
             self._writer.write(text_frame(msgspec.json.encode(error_message(error))))
         self.close(code)
@@ -255,11 +249,12 @@ class Connection:
         now_ns: Callable[[], int],
         authenticate: Callable[[messages.Auth], Awaitable[None]],
     ) -> None:
-        """Handle the client's messages until either side has closed the connection.
+        """Handle the client's messages until either side has closed; the request is freed.
 
         `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
         """
         assert self._receive_queue is not None
+        self._protocol.head.release()
         while received := await self._receive_queue.get_messages():
             for message in received:
                 self.heard = True
@@ -307,7 +302,6 @@ class Connection:
             self._writer.write(close_frame(code or 1000))
 
     def _wake(self) -> None:
-        """Let the waiting coroutines see that the state has changed."""
         if self._writable is not None:
             self._writable.set()
         if self._closed is not None and self._state in _ENDED:

@@ -58,7 +58,6 @@ class ClientHeartbeat:
         self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.buffered)
 
     def clear_stalled(self, connection: MonitoredConnection) -> None:
-        """Note that a socket has caught up."""
         self._stalled.pop(connection, None)
 
     def check(self, *, now: float) -> None:

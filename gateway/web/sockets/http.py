@@ -131,7 +131,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         return response
 
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
-        """Report that a request has been answered."""
         finished = await super().finish_response(*args)
         if self.transport is not None:
             self._slot.request_answered()

@@ -74,7 +74,6 @@ class Slot:
         )
 
     def writing_resumed(self) -> None:
-        """Note that the peer reads again."""
         if self._listener.unread_bytes.pop(self, None) is not None:
             self._cancel_deadline()
 
@@ -141,7 +140,6 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Address and port of the first listening socket."""
         host, port = self._listening[0].getsockname()[:2]
         return host, port
 
@@ -166,7 +164,6 @@ class Listener:
             self._loop.remove_reader(one)
 
     def resume_accepting(self) -> None:
-        """Accept connections again."""
         for one in self._listening:
             self._watch(one)
 

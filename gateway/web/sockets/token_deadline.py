@@ -40,7 +40,6 @@ class TokenDeadline:
         self._check()
 
     def cancel(self) -> None:
-        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -32,7 +32,6 @@ class SocketWriters:
         fanout.make_writer = self._cohort_writer
 
     def writer(self, transport: Transport) -> Writer:
-        """Return the writer of one client."""
         if self._wanted and self._ring is None:  # a process without clients needs no ring
             try:
                 self._ring = IoUring()
@@ -110,7 +109,6 @@ class RingWriter:
             self._on_transport[writer] = None
 
     def discard(self, writer: Writer) -> None:
-        """Stop writing to a client."""
         if isinstance(writer, SocketWriter):
             self.use_transport(writer)
             del self._on_transport[writer]
