@@ -51,10 +51,10 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Counts, state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
-    offset, limit = _page(request.query)
     await context.refresh_statistics()
     hub, now_ns = context.hub, context.now_ns()
     clients = context.connected_clients()
+    part, page = _page(request.query, len(clients))
     return answer(
         resources.GatewayStatus(
             version=__version__,
@@ -70,8 +70,8 @@ async def status(request: web.Request) -> web.Response:
             bus_state=hub.bus_state(),
             bus=context.bus(),
             rejected=dict(_pipeline(context).ingest.rejected),
-            clients=[_client(one, now_ns) for one in clients[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(clients)),
+            clients=[_client(one, now_ns) for one in clients[part]],
+            page=page,
         )
     )
 
@@ -124,19 +124,18 @@ async def presence(request: web.Request) -> web.Response:
     """The clients that are subscribed to a channel now."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
-    offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
+    part, page = _page(request.query, len(sessions))
     clients = None
     if request[IDENTITY].permissions.may(Action.PRESENCE, name):
-        part = sessions[offset : offset + limit]
-        clients = [resources.PresentClient(one.client_id, one.user_id) for one in part]
+        clients = [resources.PresentClient(one.client_id, one.user_id) for one in sessions[part]]
     return answer(
         resources.Presence(
             channel=name,
             subscribers=len(sessions),
             users=len({one.user_id for one in sessions if one.user_id is not None}),
             clients=clients,
-            page=resources.Page(offset, limit, len(sessions)),
+            page=page,
         )
     )
 
@@ -201,9 +200,9 @@ async def publishers(request: web.Request) -> web.Response:
     """Publishers and their topics: messages lost, duplicated and late."""
     context = request.app[CONTEXT]
     recovery, now_ns = _pipeline(context).ingest.recovery, context.now_ns()
-    offset, limit = _page(request.query)
     streams, known = recovery.streams, recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
     newest_first = list(streams)[::-1]
+    part, page = _page(request.query, len(newest_first))
     return answer(
         resources.Publishers(
             lost=streams.lost,
@@ -212,8 +211,8 @@ async def publishers(request: web.Request) -> web.Response:
             repaired=recovery.repaired,
             recovering=recovery.recovering,
             publishers=[_publisher(one, now_ns) for one in known],
-            topics=[_topic(one, now_ns) for one in newest_first[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(newest_first)),
+            topics=[_topic(one, now_ns) for one in newest_first[part]],
+            page=page,
         )
     )
 
@@ -311,10 +310,11 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
 
-def _page(query: Mapping[str, str]) -> tuple[int, int]:
-    """Return the offset and limit of the page of a list."""
+def _page(query: Mapping[str, str], total: int) -> tuple[slice, resources.Page]:
+    """Return the part of a list that a query asks for."""
     offset = number(query, "offset", default=0, least=0, most=2**31)
-    return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+    limit = number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+    return slice(offset, offset + limit), resources.Page(offset, limit, total)
 
 
 def _pipeline(context: Context) -> Pipeline:

@@ -6,7 +6,6 @@ import binascii
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from aiohttp import web
 
@@ -40,8 +39,7 @@ class ReceiveQueue:
     async def get_messages(self) -> list[Message]:
         """Wait for messages and return all that are queued; an empty list means the end."""
         if self._paused and not self._messages:
-            self._paused = False
-            self._control_reading("resume_reading")
+            self._set_paused(False)
         while not self._messages and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -60,8 +58,7 @@ class ReceiveQueue:
                 if self.on_violation is not None:
                     self.on_violation(violation.code)
             if self._bytes > QUEUED_BYTES_MAX and not self._paused:
-                self._paused = True
-                self._control_reading("pause_reading")
+                self._set_paused(True)
             self._wake()
         return False, b""
 
@@ -75,10 +72,11 @@ class ReceiveQueue:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _control_reading(self, method: Literal["pause_reading", "resume_reading"]) -> None:
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
         transport = self._protocol.transport
         if transport is not None and not transport.is_closing():
-            getattr(transport, method)()
+            (transport.pause_reading if paused else transport.resume_reading)()
 
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
