@@ -17,7 +17,6 @@ from gateway.web import app
 from gateway.web.admission import LOCAL
 from gateway.web.context import Admission, Context, EndpointStatus
 from gateway.web.problems import Handler
-from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate
 from gateway.wiring import build_policy
@@ -57,7 +56,6 @@ class Edge:
         )
         self._config = config
         self._certificate = Certificate(config.tls)
-        self._heartbeat = ClientHeartbeat(hub, config.clients)
         self.context = Context(
             config=config,
             hub=hub,
@@ -65,7 +63,6 @@ class Edge:
             metrics=self.metrics,
             now_ns=time.time_ns,
             started_ns=time.time_ns(),
-            heartbeat=self._heartbeat,
             bus=bus,
             unready=unready,
             policy=build_policy(config),
@@ -92,7 +89,8 @@ class Edge:
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        self.every(self._heartbeat.interval, lambda: self._heartbeat.check(now=self._loop.time()))
+        heartbeat = self.context.heartbeat
+        self.every(heartbeat.interval, lambda: heartbeat.check(now=self._loop.time()))
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:

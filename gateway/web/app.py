@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, web
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.web.access import AccessPolicy, check_framing
+from gateway.web.access import AccessPolicy, Caller, check_framing
 from gateway.web.authentication import restricted
 from gateway.web.context import CONTEXT, Context
 from gateway.web.endpoints import schemas
@@ -82,7 +82,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if asks and isinstance(missed, web.HTTPMethodNotAllowed):
             return _preflight(missed)
-    if (caller.address, caller.scheme) != (peer, scheme):
+    if caller != Caller(peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
     return await handler(request)
 

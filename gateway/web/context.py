@@ -89,7 +89,6 @@ class Context:
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int
-    heartbeat: ClientHeartbeat
     bus: Callable[[], list[EndpointStatus]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty if it is."""
@@ -108,6 +107,7 @@ class Context:
     """All clients of the gateway, those of other processes too."""
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""
+    heartbeat: ClientHeartbeat = field(init=False)
     address_limit: AddressLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
     compressor: Compressor = field(init=False)
@@ -117,6 +117,7 @@ class Context:
             self.config.clients.compression_bytes_min, on_packed=self.metrics.compressed
         )
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
+        self.heartbeat = ClientHeartbeat(self.hub, self.config.clients)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
         self.connected_clients = lambda: list(self.connections.values())
 

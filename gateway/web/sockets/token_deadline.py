@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.config.model import Auth
 from gateway.core.protocol import messages
@@ -14,24 +15,20 @@ _TIMER_SECONDS_MAX = 3600.0
 """Timers use another clock than tokens: the time left is computed again this often."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TokenDeadline:
     """One session's deadline. Call `restart` when its identity is new, `cancel` when it is detached."""
 
-    __slots__ = ("_auth", "_close", "_now_ns", "_session", "_started_ns", "_timer", "_warned")
+    _session: Session
+    _close: Callable[[CloseCode], None]
+    _auth: Auth
+    _now_ns: Callable[[], int]
+    _started_ns: int = field(init=False)
+    _timer: asyncio.TimerHandle | None = None
+    _warned: bool = False
 
-    def __init__(
-        self,
-        session: Session,
-        close: Callable[[CloseCode], None],
-        auth: Auth,
-        now_ns: Callable[[], int],
-    ) -> None:
-        self._session = session
-        self._close = close
-        self._auth = auth
-        self._now_ns = now_ns
-        self._started_ns = now_ns()
-        self._timer: asyncio.TimerHandle | None = None
+    def __post_init__(self) -> None:
+        self._started_ns = self._now_ns()
         self.restart()
 
     def restart(self) -> None:

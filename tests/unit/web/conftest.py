@@ -22,7 +22,6 @@ from gateway.runtime import loop_factory
 from gateway.web import app
 from gateway.web.admission import LOCAL
 from gateway.web.context import Context, EndpointStatus
-from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.io_uring import IoUring
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_policy
@@ -119,7 +118,6 @@ def make_context(config: Config, hub: Core, **fields: Any) -> Context:
             "metrics": Metrics(hub, hub.pipeline, endpoints=list, buffers=list),
             "now_ns": time.time_ns,
             "started_ns": 0,
-            "heartbeat": ClientHeartbeat(hub, config.clients),
             "bus": list,
             "unready": list,
             "policy": build_policy(config),
