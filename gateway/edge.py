@@ -14,11 +14,11 @@ from gateway.core.sessions.hub import Hub
 from gateway.logs import Throttle, logger
 from gateway.metrics import Metrics
 from gateway.runtime import Tasks, run_every
-from gateway.web import admission, app
-from gateway.web.context import Context, EndpointStatus
+from gateway.web import app
+from gateway.web.admission import LOCAL
+from gateway.web.context import Admission, Context, EndpointStatus
 from gateway.web.problems import Handler
-from gateway.web.sockets.heartbeat import ClientHeartbeat
-from gateway.web.sockets.listener import Listener, listener_of
+from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate
 from gateway.wiring import build_policy
 from gateway.write_scheduler import WriteScheduler
@@ -50,6 +50,7 @@ class Edge:
         bus: Callable[[], list[EndpointStatus]] = list,
         unready: Callable[[], list[str]] = list,
         refilling: Callable[[], bool] = lambda: False,
+        admission: Admission = LOCAL,
     ) -> None:
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
         self.verifier = verifier(config.auth)
@@ -58,7 +59,6 @@ class Edge:
         )
         self._config = config
         self._certificate = Certificate(config.tls)
-        self._heartbeat = ClientHeartbeat(hub, config.clients)
         self.context = Context(
             config=config,
             hub=hub,
@@ -66,12 +66,12 @@ class Edge:
             metrics=self.metrics,
             now_ns=time.time_ns,
             started_ns=time.time_ns(),
-            heartbeat=self._heartbeat,
             bus=bus,
             unready=unready,
             policy=build_policy(config),
             verifier=self.verifier,
             refilling=refilling,
+            admission=admission,
         )
         self.application = app.build(self.context, proxy=proxy)
         self.runner = web.AppRunner(
@@ -88,13 +88,14 @@ class Edge:
         if self.verifier is not None:
             self.verifier.start()
         await self.runner.setup()
-        self._listener = listener_of(
+        self._listener = Listener(
             self.runner,
-            self._config,
+            self._config.clients,
             tls=lambda: self._certificate.context,
             on_refused=self.metrics.refused,
         )
-        self.every(self._heartbeat.interval, lambda: self._heartbeat.check(now=self._loop.time()))
+        heartbeat = self.context.heartbeat
+        self.every(heartbeat.interval, lambda: heartbeat.check(now=self._loop.time()))
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
@@ -117,7 +118,10 @@ class Edge:
     async def drain(self) -> None:
         """Close every client's connection, each with its own delay for coming back."""
         self.context.draining = True
-        await admission.close_all(self.context, CloseCode.RESTART)
+        connections = list(self.context.connections.values())
+        for connection in connections:
+            connection.close(CloseCode.RESTART)
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
     async def close(self) -> None:
         """Release everything."""

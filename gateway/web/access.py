@@ -5,13 +5,14 @@ Decisions only; `gateway.web.app` makes them before any handler runs.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from gateway.config.checks import is_loopback
 from gateway.config.model import Config
 from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.web.problems import invalid_field
 
 
 Address = IPv4Address | IPv6Address
@@ -68,21 +69,16 @@ class AccessPolicy:
             RequestError: The host is missing, ambiguous, invalid, or not one of this gateway.
         """
         if len(values) != 1:
-            raise RequestError(
-                ErrorCode.INVALID_FIELD,
-                f"the request has {len(values)} Host headers; expected exactly one",
-            )
+            raise invalid_field(f"the request has {len(values)} Host headers; expected exactly one")
         [authority] = values
         host = _host(authority)
         if host is None:
-            raise RequestError(
-                ErrorCode.INVALID_FIELD,
-                f"Host: {shown(authority)} is not a valid host; expected host[:port]",
+            raise invalid_field(
+                f"Host: {shown(authority)} is not a valid host; expected host[:port]"
             )
         if target is not None and target.lower() != authority.lower():
-            raise RequestError(
-                ErrorCode.INVALID_FIELD,
-                "the host in the request line is not the one in the Host header; send the same in both",
+            raise invalid_field(
+                "the host in the request line is not the one in the Host header; send the same in both"
             )
         if not (host in self._names or self._any_name or _address(host.strip("[]"))):
             raise RequestError(
@@ -130,30 +126,27 @@ class AccessPolicy:
 class AddressLimit:
     """Limits how many clients each address has.
 
-    Loopback addresses are not counted: all clients of this machine share one. For IPv6 a whole /64
+    Loopback addresses have no limit: all clients of this machine share one. For IPv6 a whole /64
     counts as one address, as one customer is assigned that much.
     """
 
     def __init__(self, per_address_max: int) -> None:
         self._per_address_max = per_address_max
-        self._counts: Counter[Address] = Counter()
+        self._counts: Counter[Address | None] = Counter()
 
     def is_reached(self, address: str) -> bool:
-        """Return whether an address has as many clients as it may have."""
         key = _counted(address)
         return key is not None and self._counts[key] >= self._per_address_max
 
     def acquire(self, address: str) -> None:
-        """Count a client that was admitted."""
-        if (key := _counted(address)) is not None:
-            self._counts[key] += 1
+        self._counts[_counted(address)] += 1
 
     def release(self, address: str) -> None:
         """Discount a client that has disconnected."""
-        if (key := _counted(address)) is not None:
-            self._counts[key] -= 1
-            if self._counts[key] <= 0:
-                del self._counts[key]
+        key = _counted(address)
+        self._counts[key] -= 1
+        if self._counts[key] <= 0:
+            del self._counts[key]
 
 
 def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequence[str]]) -> None:
@@ -174,17 +167,12 @@ def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequenc
     elif header("Upgrade") and (codings or {*header("Content-Length")} - {"0"}):
         wrong = "a request with an Upgrade header must not have a body"
     if wrong:
-        raise RequestError(ErrorCode.INVALID_FIELD, wrong)
+        raise invalid_field(wrong)
 
 
 def shown(text: str) -> str:
     """Return a client's text, shortened and escaped, for use in a message."""
     return ascii(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
-
-
-def head_bytes(target: str, headers: Iterable[tuple[str, str]]) -> int:
-    """Return the size of a request's head, which is exact if it is ASCII."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _host(authority: str) -> str | None:
@@ -209,16 +197,15 @@ def _normal(origin: str) -> str | None:
 
 def _address(text: str) -> Address | None:
     try:
-        address = ip_address(
-            text.partition("%")[0]
-        )  # without the interface of a link-local address
+        # Without the interface of a link-local address.
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _counted(text: str) -> Address | None:
-    """Return the address or network that a client counts for; None if it is not counted."""
+    """Return the address or network that a client counts for; None if that has no limit."""
     address = _address(text)
     if address is None or address.is_loopback:
         return None

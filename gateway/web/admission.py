@@ -20,6 +20,7 @@ from gateway.core.sessions.session import Session
 from gateway.logs import Throttle
 from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
+from gateway.web.problems import invalid_field
 from gateway.web.sockets.connection import Connection, Format, WebSocket
 from gateway.web.sockets.token_deadline import TokenDeadline
 
@@ -51,12 +52,10 @@ def refusal_code(context: Context, address: str) -> CloseCode | None:
 
 
 def spread_seconds(context: Context) -> float:
-    """Return over what time the clients reconnect that are closed now."""
-    return (
-        _STARTUP_SPREAD_SECONDS
-        if context.refilling()
-        else context.config.shutdown.reconnect_spread_seconds
-    )
+    """Return over how many seconds the clients that are closed now reconnect."""
+    if context.refilling():
+        return _STARTUP_SPREAD_SECONDS
+    return context.config.shutdown.reconnect_spread_seconds
 
 
 def connect(context: Context, request: web.Request, stream: WebSocket | Format) -> Connection:
@@ -67,9 +66,9 @@ def connect(context: Context, request: web.Request, stream: WebSocket | Format) 
         hub=context.hub,
         heartbeat=context.heartbeat,
         writers=context.socket_writers,
-        limits=context.config.clients,
+        write_buffer_bytes_max=context.config.clients.write_buffer_bytes_max,
         spread_seconds=spread_seconds(context),
-        now_ns=context.now_ns(),
+        connected_ns=context.now_ns(),
     )
     code = refusal_code(context, connection.address)
     if code is not None:
@@ -83,38 +82,33 @@ def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
     context.metrics.closed(code, 0)
 
 
-async def close_all(context: Context, code: CloseCode) -> None:
-    """Close every connection, and wait until all are closed."""
-    connections = list(context.connections.values())
-    for connection in connections:
-        connection.close(code)
-    await asyncio.gather(*(connection.wait_closed() for connection in connections))
+class LocalAdmission:
+    """Admission by a process that knows all clients."""
+
+    async def admit(
+        self, context: Context, connection: Connection, request: ConnectRequest
+    ) -> None:
+        """Attach a session, unless its user, its address or the gateway has too many clients."""
+        held = context.hub.attached(request, now_ns=context.now_ns())
+        if held is not None:
+            old = context.connections[held.client_id]
+            old.close(CloseCode.SESSION_TAKEN_OVER)
+            release(context, old)
+        else:
+            code: CloseCode | None = CloseCode.USER_LIMIT
+            if not user_limit_reached(context, request.identity):
+                # Checked again: others were admitted while the token was verified.
+                code = refusal_code(context, connection.address)
+            if code is not None:
+                refuse(context, connection, code)
+                return
+        open_session(context, connection, request)
+
+    async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
+        return session.user_id == identity.user_id or not user_limit_reached(context, identity)
 
 
-async def admit(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
-    """Give a connection its session: a new one, or the one that it resumes.
-
-    If its user, its address or the gateway has too many clients, the connection is closed.
-    """
-    if not connection.can_write:
-        return  # it was refused, or ended while its token was verified
-    if context.remote_admission is not None:
-        await context.remote_admission.admit(connection, connect_request)
-        return
-    held = context.hub.attached(connect_request, now_ns=context.now_ns())
-    if held is None:
-        if user_limit_reached(context, connect_request.identity):
-            refused: CloseCode | None = CloseCode.USER_LIMIT
-        else:  # checked again: others were admitted while the token was verified
-            refused = refusal_code(context, connection.address)
-        if refused is not None:
-            refuse(context, connection, refused)
-            return
-    else:
-        old = context.connections[held.client_id]
-        old.close(CloseCode.SESSION_TAKEN_OVER)
-        release(context, old)
-    open_session(context, connection, connect_request)
+LOCAL = LocalAdmission()
 
 
 def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
@@ -129,8 +123,9 @@ def open_session(context: Context, connection: Connection, connect_request: Conn
     context.metrics.opened()
     context.heartbeat.monitor(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
-        connection.token_deadline = TokenDeadline(connection, context.config.auth, context.now_ns)
-        connection.token_deadline.restart()
+        connection.token_deadline = TokenDeadline(
+            session, connection.close, context.config.auth, context.now_ns
+        )
     # Without authentication anyone can connect, and could fill the log.
     level = logging.DEBUG if context.verifier is None else logging.INFO
     audit.log(level, "client_connected", address=connection.address, **_identity_fields(session))
@@ -140,9 +135,8 @@ def user_limit_reached(context: Context, identity: Identity) -> bool:
     """Return whether a user has as many clients as one user may have."""
     if context.verifier is None or identity.user_id is None:
         return False
-    return (
-        context.hub.clients_of(identity.user_id) >= context.config.clients.connections_per_user_max
-    )
+    limit = context.config.clients.connections_per_user_max
+    return context.hub.clients_of(identity.user_id) >= limit
 
 
 async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
@@ -156,7 +150,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
         identity = await identity_of_token(context, message.token, address=connection.address)
         if session is None or session is not connection.session:
             return  # the connection ended meanwhile
-        if not await _allows_identity(context, session, identity):
+        if not await context.admission.allows_identity(context, session, identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN,
                 f"the user has {context.config.clients.connections_per_user_max} clients already "
@@ -174,12 +168,6 @@ async def authenticate(context: Context, connection: Connection, message: messag
         connection.token_deadline.restart()
 
 
-async def _allows_identity(context: Context, session: Session, identity: Identity) -> bool:
-    if context.remote_admission is not None:
-        return await context.remote_admission.allows_identity(session, identity)
-    return session.user_id == identity.user_id or not user_limit_reached(context, identity)
-
-
 def log_denied(session: Session, channels: Sequence[str]) -> None:
     """Write channels to the audit log that a client may not subscribe to."""
     suppressed = _denials.allow(session.client_id, now=time.monotonic())
@@ -194,17 +182,14 @@ def log_denied(session: Session, channels: Sequence[str]) -> None:
 
 def _identity_fields(session: Session) -> dict[str, object]:
     identity = session.identity
-    return {
-        "client_id": session.client_id,
-        "user_id": identity.user_id,
-        "roles": list(identity.roles),
-    }
+    roles = list(identity.roles)
+    return {"client_id": session.client_id, "user_id": identity.user_id, "roles": roles}
 
 
 def release(context: Context, connection: Connection, *, remember: bool = True) -> None:
-    """Detach a connection's session and free what it used; further calls have no effect.
+    """Detach a connection's session, which may be resumed if it is to be remembered.
 
-    The session can be resumed if it is to be remembered.
+    Further calls have no effect.
     """
     session = connection.session
     if session is None:
@@ -212,8 +197,7 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
     connection.session = None
     if connection.token_deadline is not None:
         connection.token_deadline.cancel()
-    now_ns = context.now_ns()
-    code = connection.code
+    now_ns, code = context.now_ns(), connection.code
     seconds = (now_ns - connection.connected_ns) / 1e9
     context.heartbeat.stop_monitoring(connection)
     del context.connections[session.client_id]
@@ -230,16 +214,13 @@ def read_connect_request(query: Mapping[str, str], identity: Identity) -> Connec
     """
     user_id = query.get("user_id") or None
     if user_id is not None and len(user_id) > _USER_ID_CHARS_MAX:
-        raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted",
+        raise invalid_field(
+            f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted"
         )
     if identity.is_open:
         identity = replace(identity, user_id=user_id)
     elif user_id not in {None, identity.user_id}:
-        raise RequestError(
-            ErrorCode.INVALID_FIELD, "user_id: is not the token's user; leave it out"
-        )
+        raise invalid_field("user_id: is not the token's user; leave it out")
     return ConnectRequest(
         client_id=str(uuid.uuid4()),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
@@ -256,9 +237,7 @@ def _last(text: str | None) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= _LAST_DIGITS_MAX):
-        raise RequestError(
-            ErrorCode.INVALID_FIELD, f"last: {text[:40]!r} is not a whole number of events"
-        )
+        raise invalid_field(f"last: {text[:40]!r} is not a whole number of events")
     return int(text)
 
 
@@ -268,7 +247,7 @@ def _rate(text: str | None) -> float | None:
     try:
         return msgspec.convert(text, messages.Rate, strict=False)
     except msgspec.ValidationError as error:
-        raise RequestError(ErrorCode.INVALID_FIELD, f"rate: {error}") from error
+        raise invalid_field(f"rate: {error}") from error
 
 
 def _since(text: str | None) -> dict[str, Position] | None:
@@ -277,7 +256,6 @@ def _since(text: str | None) -> dict[str, Position] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Position])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            f'since: {error}; expected JSON like {{"metrics": {{"epoch": "...", "offset": 12}}}}',
+        raise invalid_field(
+            f'since: {error}; expected JSON like {{"metrics": {{"epoch": "...", "offset": 12}}}}'
         ) from error

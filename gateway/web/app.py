@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, web
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.web.access import AccessPolicy, check_framing, head_bytes
+from gateway.web.access import AccessPolicy, Caller, check_framing
 from gateway.web.authentication import restricted
 from gateway.web.context import CONTEXT, Context
 from gateway.web.endpoints import schemas
@@ -65,7 +65,11 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
     caller = policy.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
-        if head_bytes(request.raw_path, headers.items()) > HEAD_BYTES_MAX:
+        # As many bytes as there are characters, if the head is ASCII.
+        size = len(request.raw_path) + sum(
+            len(name) + len(text) + 4 for name, text in headers.items()
+        )
+        if size > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
         host = policy.check_host(header("Host"), _authority(request.raw_path))
@@ -75,9 +79,10 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if origin is not None:
         request[_ORIGIN] = origin
         missed = request.match_info.http_exception
-        if isinstance(missed, web.HTTPMethodNotAllowed) and _is_preflight(request):
+        asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        if asks and isinstance(missed, web.HTTPMethodNotAllowed):
             return _preflight(missed)
-    if (caller.address, caller.scheme) != (peer, scheme):
+    if caller != Caller(peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
     return await handler(request)
 
@@ -103,10 +108,6 @@ def _refuse(request: web.Request, error: RequestError, address: str) -> web.Resp
     response = problem(error.code, error.message)
     response.force_close()
     return response
-
-
-def _is_preflight(request: web.Request) -> bool:
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 
 
 def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:

@@ -47,10 +47,6 @@ class ConnectedClient(Protocol):
     """A client that is connected to this process or to another one of the gateway."""
 
     @property
-    def client_id(self) -> str: ...
-    @property
-    def user_id(self) -> str | None: ...
-    @property
     def session(self) -> Session | None: ...
     @property
     def address(self) -> str: ...
@@ -64,16 +60,18 @@ class ConnectedClient(Protocol):
     def buffered(self) -> int: ...
 
 
-class RemoteAdmission(Protocol):
-    """Admission by the process that knows all clients, if this one does not."""
+class Admission(Protocol):
+    """Decides which clients may connect, and as whom."""
 
-    async def admit(self, connection: Connection, connect_request: ConnectRequest) -> None:
-        """Give a connection its session, or close it."""
-        ...
+    async def admit(
+        self, context: "Context", connection: Connection, request: ConnectRequest
+    ) -> None:
+        """Give an open connection its session, or close it."""
 
-    async def allows_identity(self, session: Session, identity: Identity) -> bool:
+    async def allows_identity(
+        self, context: "Context", session: Session, identity: Identity
+    ) -> bool:
         """Return whether a client may take an identity on, which then counts as its user's."""
-        ...
 
 
 async def _nothing() -> None:
@@ -91,13 +89,13 @@ class Context:
     metrics: Metrics
     now_ns: Callable[[], int]
     started_ns: int
-    heartbeat: ClientHeartbeat
     bus: Callable[[], list[EndpointStatus]]
     unready: Callable[[], list[str]]
     """Why the gateway is not ready; empty if it is."""
     policy: Policy
     verifier: Verifier | None
     """Verifies tokens; None without authentication."""
+    admission: Admission
     refilling: Callable[[], bool] = lambda: False
     """Whether the logs are still being filled with what publishers hold."""
     draining: bool = False
@@ -105,11 +103,11 @@ class Context:
     process: ProcessUsage = field(default_factory=ProcessUsage)
     connections: dict[str, Connection] = field(default_factory=dict)
     """Connections with a session, by client id."""
-    remote_admission: RemoteAdmission | None = None
     connected_clients: Callable[[], Sequence[ConnectedClient]] = field(init=False)
     """All clients of the gateway, those of other processes too."""
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""
+    heartbeat: ClientHeartbeat = field(init=False)
     address_limit: AddressLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
     compressor: Compressor = field(init=False)
@@ -119,6 +117,7 @@ class Context:
             self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed
         )
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
+        self.heartbeat = ClientHeartbeat(self.hub, self.config.clients)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
         self.connected_clients = lambda: list(self.connections.values())
 

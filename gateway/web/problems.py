@@ -30,7 +30,7 @@ _BY_STATUS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Problem(msgspec.Struct, kw_only=True):
+class Problem(msgspec.Struct):
     """An error; `code` is the word that ``error`` messages use too."""
 
     type: str
@@ -40,16 +40,16 @@ class Problem(msgspec.Struct, kw_only=True):
     code: str
 
 
+def invalid_field(message: str) -> RequestError:
+    """Return the error for a part of a request that cannot be used."""
+    return RequestError(ErrorCode.INVALID_FIELD, message)
+
+
 def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.Response:
     """Return the response for an error; `detail` says what is wrong and what to do."""
     status = status or code.status
-    document = Problem(
-        type="about:blank",
-        title=HTTPStatus(status).phrase,  # as RFC 9457, section 4.2.1, requires for about:blank
-        status=status,
-        detail=detail,
-        code=code.word,
-    )
+    title = HTTPStatus(status).phrase  # as RFC 9457, section 4.2.1, requires for about:blank
+    document = Problem("about:blank", title, status, detail, code.word)
     response = web.Response(
         body=msgspec.json.encode(document),
         status=status,
@@ -73,14 +73,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        error.__traceback__ = (
-            None  # aiohttp keeps the exception, and its frames keep the connection
-        )
+        # aiohttp keeps the exception, and its frames would keep the connection.
+        error.__traceback__ = None
         code = _BY_STATUS.get(error.status, ErrorCode.INVALID_FIELD)
         response = problem(code, _detail(request, error), status=error.status)
-        response.headers.update(
-            {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
-        )
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+        response.headers.update(kept)
         return response
     except UnicodeEncodeError:
         return problem(

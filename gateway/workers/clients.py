@@ -43,11 +43,6 @@ class WorkerClient:
         return self.session.client_id
 
     @property
-    def user_id(self) -> str | None:
-        """The user it belongs to, if known."""
-        return self.session.user_id
-
-    @property
     def lagging(self) -> bool:
         """Whether it was behind when its worker last reported."""
         return self._behind.lagging

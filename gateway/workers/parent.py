@@ -18,14 +18,13 @@ from gateway.workers.pipe import Pipe, Requests
 class ParentClient:
     """Asks the parent which clients may connect, and as whom."""
 
-    def __init__(self, context: Context, pipe: Pipe[messages.ToWorker]) -> None:
+    def __init__(self, pipe: Pipe[messages.ToWorker]) -> None:
         self.requests: Requests[messages.AnswerToWorker] = Requests(pipe.send)
-        self._context = context
-        self._hub = context.hub
         self._pipe = pipe
-        context.remote_admission = self
 
-    async def admit(self, connection: Connection, request: ConnectRequest) -> None:
+    async def admit(
+        self, context: Context, connection: Connection, request: ConnectRequest
+    ) -> None:
         """Ask the parent whether a client may connect, and connect or refuse it."""
         done = asyncio.Event()
 
@@ -33,10 +32,10 @@ class ParentClient:
             # At once: what the parent sends to this client next may be in the same segment.
             try:
                 if isinstance(answer, messages.Admitted):
-                    self._connect(connection, request, answer)
+                    self._connect(context, connection, request, answer)
                 elif isinstance(answer, messages.Refused):
                     connection.spread_seconds = answer.spread_seconds
-                    admission.refuse(self._context, connection, answer.code)
+                    admission.refuse(context, connection, answer.code)
             except Exception:
                 connection.close(CloseCode.INTERNAL)
                 raise
@@ -57,42 +56,46 @@ class ParentClient:
         await done.wait()
 
     def _connect(
-        self, connection: Connection, request: ConnectRequest, answer: messages.Admitted
+        self,
+        context: Context,
+        connection: Connection,
+        request: ConnectRequest,
+        answer: messages.Admitted,
     ) -> None:
-        state = answer.session
+        hub, state = context.hub, answer.session
         if state is None:
             request = replace(request, session=None)
             session = None
         else:
             assert request.session is not None
-            session = self._hub.new_session(state.client_id, state.identity)
+            session = hub.new_session(state.client_id, state.identity)
             session.subscriptions = {one.pattern: one for one in state.subscriptions}
             session.known = state.known
             if state.personal is not None:
                 self._hub.store.log_of(session).load_state(state.personal)
         if not connection.can_write or self._context.draining:
             # The connection was lost while the parent was asked: its session stays as it was.
-            session = session or self._hub.new_session(request.client_id, request.identity)
-            code = CloseCode.RESTART if self._context.draining else connection.code
+            session = session or hub.new_session(request.client_id, request.identity)
+            code = CloseCode.RESTART if context.draining else connection.code
             change = ClientChange("client.disconnected", code=code, seconds=0.0)
-            self._hub.report(session, change, now_ns=0)
+            hub.report(session, change, now_ns=0)
             connection.close(CloseCode.RESTART)
             return
         if session is not None:
             self._hub.store.add_attached(session, request.session or "")
         admission.open_session(self._context, connection, request)
 
-    async def allows_identity(self, session: Session, identity: Identity) -> bool:
+    async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have one more client."""
         answer = await self.requests.ask(
             lambda number: messages.Identify(number, session.client_id, identity), within=None
         )
         return isinstance(answer, messages.Identified) and answer.allowed
 
-    def release(self, message: messages.Release) -> None:
+    def release(self, context: Context, message: messages.Release) -> None:
         """Close the connection of a client whose session another connection takes over."""
-        old = self._context.connections.get(message.client_id)
+        old = context.connections.get(message.client_id)
         if old is not None:
             old.close(CloseCode.SESSION_TAKEN_OVER)
-            admission.release(self._context, old)
+            admission.release(context, old)
         self._pipe.send(messages.Released(message.number))

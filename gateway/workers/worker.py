@@ -64,8 +64,14 @@ class Worker:
             bus_state=lambda: self._bus_state,
         )
         self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_timeout_seconds)
-        self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle)
-        self._parent = ParentClient(self._edge.context, pipe)
+        self._parent = ParentClient(pipe)
+        self._edge = Edge(
+            config,
+            self._hub,
+            pipeline=None,
+            proxy=self._proxy.handle,
+            admission=self._parent,
+        )
         self._filled: set[str] | None = set()
         """The logs that are filled already; None once all are."""
         self._tasks = Tasks()
@@ -145,7 +151,7 @@ class Worker:
             case messages.Personal():
                 self._deliver_personal(message)
             case messages.Release():
-                self._parent.release(message)
+                self._parent.release(self._edge.context, message)
             case messages.Report():
                 self._report(message.number)
             case messages.Reload():

@@ -26,7 +26,7 @@ from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web.authentication import IDENTITY, audit
 from gateway.web.context import CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
-from gateway.web.problems import RETRY_AFTER_SECONDS
+from gateway.web.problems import RETRY_AFTER_SECONDS, invalid_field
 
 
 HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
@@ -51,10 +51,10 @@ def answer(value: object, *, status: int = 200) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Counts, state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
-    offset, limit = _page(request.query)
     await context.refresh_statistics()
     hub, now_ns = context.hub, context.now_ns()
     clients = context.connected_clients()
+    part, page = _page(request.query, len(clients))
     return answer(
         resources.GatewayStatus(
             version=__version__,
@@ -70,20 +70,21 @@ async def status(request: web.Request) -> web.Response:
             bus_state=hub.bus_state(),
             bus=context.bus(),
             rejected=dict(_pipeline(context).ingest.rejected),
-            clients=[_client(one, now_ns) for one in clients[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(clients)),
+            clients=[_client(one, now_ns) for one in clients[part]],
+            page=page,
         )
     )
 
 
 def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
     session = client.session
+    assert session is not None, "connected clients have sessions"
     return resources.Client(
-        client_id=client.client_id,
-        user_id=client.user_id,
+        client_id=session.client_id,
+        user_id=session.user_id,
         address=client.address,
         connected_seconds=(now_ns - client.connected_ns) / 1e9,
-        channels=list(session.subscriptions) if session else [],
+        channels=list(session.subscriptions),
         lagging=client.lagging,
         lag=client.lag,
         buffered=client.buffered,
@@ -95,15 +96,12 @@ async def channels(request: web.Request) -> web.Response:
     hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
     # Once for all channels: one by one it would delay events.
     subscribers = hub.subscriber_counts()
-    return answer(
-        resources.Channels(
-            [
-                _channel(log, subscribers=subscribers[name])
-                for name, log in sorted(hub.logs.by_name.items())
-                if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
-            ]
-        )
-    )
+    found = [
+        _channel(log, subscribers=subscribers[name])
+        for name, log in sorted(hub.logs.by_name.items())
+        if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
+    ]
+    return answer(resources.Channels(found))
 
 
 async def channel(request: web.Request) -> web.Response:
@@ -111,42 +109,33 @@ async def channel(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     summary = _channel(log, subscribers=context.hub.subscribers(log.name))
-    return answer(
-        resources.ChannelDetail(
-            **msgspec.structs.asdict(summary),
-            events_per_second=_rate(log, now_ns=context.now_ns(), started_ns=context.started_ns),
-        )
-    )
-
-
-def _rate(log: ChannelLog, *, now_ns: int, started_ns: int) -> float:
-    """Return events per second over the last minute, or over the part that the log covers."""
-    since_ns = max(now_ns - _RATE_NS, started_ns)
+    now_ns = context.now_ns()
+    since_ns = max(now_ns - _RATE_NS, context.started_ns)
     count = log.count_since(since_ns)
     if count == len(log) and log.floor != ORIGIN:  # evicted events are not counted
         since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
-    return count / max((now_ns - since_ns) / 1e9, 1.0)
+    rate = count / max((now_ns - since_ns) / 1e9, 1.0)
+    return answer(
+        resources.ChannelDetail(**msgspec.structs.asdict(summary), events_per_second=rate)
+    )
 
 
 async def presence(request: web.Request) -> web.Response:
     """The clients that are subscribed to a channel now."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
-    offset, limit = _page(request.query)
     sessions = context.hub.presence(name)
-    may_see_clients = request[IDENTITY].permissions.may(Action.PRESENCE, name)
+    part, page = _page(request.query, len(sessions))
+    clients = None
+    if request[IDENTITY].permissions.may(Action.PRESENCE, name):
+        clients = [resources.PresentClient(one.client_id, one.user_id) for one in sessions[part]]
     return answer(
         resources.Presence(
             channel=name,
             subscribers=len(sessions),
             users=len({one.user_id for one in sessions if one.user_id is not None}),
-            clients=[
-                resources.PresentClient(one.client_id, one.user_id)
-                for one in sessions[offset : offset + limit]
-            ]
-            if may_see_clients
-            else None,
-            page=resources.Page(offset, limit, len(sessions)),
+            clients=clients,
+            page=page,
         )
     )
 
@@ -156,8 +145,7 @@ async def history(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
-    since = _since(request.query.get("since"), log)
-    after, gap = _start(log, since, limit)
+    after, gap = _start(log, request.query.get("since"), limit)
     entries = log.read(after, bytes_max=_HISTORY_BYTES_MAX)[:limit]
     reached = entries[-1].at if entries else max(after, log.start)
     return answer(
@@ -171,65 +159,60 @@ async def history(request: web.Request) -> web.Response:
     )
 
 
-def _start(
-    log: ChannelLog, since: Position | None, limit: int
-) -> tuple[Cursor, messages.Gap | None]:
+def _start(log: ChannelLog, since: str | None, limit: int) -> tuple[Cursor, messages.Gap | None]:
     """Return the cursor after which a page starts, and the gap before it."""
     if since is None:
         return log.before_last(limit), None
-    after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
-    if after is None:
-        start = log.epochs.position(log.start)
-        return log.start, messages.Gap(
-            channel=log.name,
-            epoch=start.epoch,
-            from_=None,
-            to=start.offset,
-            count=None,
-            reason="epoch",
-        )
-    return after, log.missing(after)
+    epoch, colon, offset = since.rpartition(":")
+    number_ = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
+    position = Position(epoch if colon else log.position.epoch, number_)
+    after = log.epochs.cursor(position, ahead_max=log.retention.events_max)
+    if after is not None:
+        return after, log.missing(after)
+    start = log.epochs.position(log.start)
+    return log.start, messages.Gap(
+        channel=log.name,
+        epoch=start.epoch,
+        from_=None,
+        to=start.offset,
+        count=None,
+        reason="epoch",
+    )
 
 
 async def rejections(request: web.Request) -> web.Response:
     """The newest bus messages that were rejected, and why."""
     ingest = _pipeline(request.app[CONTEXT]).ingest
-    return answer(
-        resources.Rejections(
-            counts=dict(ingest.rejected),
-            rejections=[
-                resources.RejectedMessage(
-                    time=timestamp(one.received_ns),
-                    reason=one.reason,
-                    detail=one.detail,
-                    topic=one.topic,
-                    payload=one.payload.decode(errors="replace"),
-                )
-                for one in reversed(ingest.recent)
-            ],
+    recent = [
+        resources.RejectedMessage(
+            time=timestamp(one.received_ns),
+            reason=one.reason,
+            detail=one.detail,
+            topic=one.topic,
+            payload=one.payload.decode(errors="replace"),
         )
-    )
+        for one in reversed(ingest.recent)
+    ]
+    return answer(resources.Rejections(counts=dict(ingest.rejected), rejections=recent))
 
 
 async def publishers(request: web.Request) -> web.Response:
     """Publishers and their topics: messages lost, duplicated and late."""
     context = request.app[CONTEXT]
     recovery, now_ns = _pipeline(context).ingest.recovery, context.now_ns()
-    sequences = recovery.streams
-    offset, limit = _page(request.query)
-    streams = list(sequences)[::-1]
+    streams, known = recovery.streams, recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
+    newest_first = list(streams)[::-1]
+    part, page = _page(request.query, len(newest_first))
     return answer(
         resources.Publishers(
-            lost=sequences.lost,
-            duplicates=sequences.duplicates,
-            late=sequences.late,
+            lost=streams.lost,
+            duplicates=streams.duplicates,
+            late=streams.late,
             repaired=recovery.repaired,
             recovering=recovery.recovering,
-            publishers=[
-                _publisher(one, now_ns) for one in recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
-            ],
-            topics=[_topic(one, now_ns) for one in streams[offset : offset + limit]],
-            page=resources.Page(offset, limit, len(streams)),
+            publishers=[_publisher(one, now_ns) for one in known],
+            topics=[_topic(one, now_ns) for one in newest_first[part]],
+            page=page,
         )
     )
 
@@ -292,11 +275,7 @@ async def broadcast(request: web.Request) -> web.Response:
 
 
 def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
-    """Read a broadcast's body: a message that names its target, or an event for `channel`.
-
-    Raises:
-        RequestError: It is not JSON, or a field is invalid.
-    """
+    """Read a broadcast's body: a message that names its target, or an event for `channel`."""
     try:
         body.decode()  # msgspec does not check the encoding of raw values
         if channel is None:
@@ -304,7 +283,7 @@ def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
         event = msgspec.json.decode(body, type=msgspec.Raw)
         return messages.Broadcast(channel=channel, event=event)
     except msgspec.ValidationError as error:
-        raise RequestError(ErrorCode.INVALID_FIELD, str(error)) from error
+        raise invalid_field(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
 
@@ -331,10 +310,11 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
 
-def _page(query: Mapping[str, str]) -> tuple[int, int]:
-    """Return the offset and limit of the page of a list."""
+def _page(query: Mapping[str, str], total: int) -> tuple[slice, resources.Page]:
+    """Return the part of a list that a query asks for."""
     offset = number(query, "offset", default=0, least=0, most=2**31)
-    return offset, number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+    limit = number(query, "limit", default=PAGE_LIMIT, least=1, most=PAGE_LIMIT_MAX)
+    return slice(offset, offset + limit), resources.Page(offset, limit, total)
 
 
 def _pipeline(context: Context) -> Pipeline:
@@ -353,7 +333,7 @@ def _log(context: Context, name: str) -> ChannelLog:
 
 
 def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
-    standard = STANDARD.get(log.name)
+    standard, retention = STANDARD.get(log.name), log.retention
     return resources.Channel(
         name=log.name,
         description=standard.description if standard else "",
@@ -364,9 +344,9 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
         bytes=log.bytes,
         start=log.epochs.position(log.start),
         retention=resources.RetentionInfo(
-            events_max=log.retention.events_max,
-            bytes_max=log.retention.bytes_max,
-            age_seconds_max=log.retention.age_ns_max / 1e9,
+            events_max=retention.events_max,
+            bytes_max=retention.bytes_max,
+            age_seconds_max=retention.age_ns_max / 1e9,
         ),
         schema=_SCHEMAS.get(log.name),
     )
@@ -383,15 +363,4 @@ def number(query: Mapping[str, str], name: str, *, default: int, least: int, mos
         return default
     if text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most:
         return int(text)
-    raise RequestError(
-        ErrorCode.INVALID_FIELD,
-        f"{name}: {text[:40]!r} is not a whole number from {least} to {most}",
-    )
-
-
-def _since(text: str | None, log: ChannelLog) -> Position | None:
-    if text is None:
-        return None
-    epoch, colon, offset = text.rpartition(":")
-    after = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
-    return Position(epoch if colon else log.position.epoch, after)
+    raise invalid_field(f"{name}: {text[:40]!r} is not a whole number from {least} to {most}")

@@ -33,7 +33,6 @@ class Query:
 
 
 def integer(least: int, most: int) -> JsonObject:
-    """Return the schema of a whole number in a range."""
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
@@ -90,12 +89,9 @@ ROUTES: web.AppKey[tuple[Route, ...]] = web.AppKey("routes", tuple)
 
 @cache
 def openapi_document(routes: tuple[Route, ...]) -> JsonObject:
-    """Return the OpenAPI document of the HTTP interface."""
     documented = [route for route in routes if route.is_in_openapi]
     types = [kind for one in documented for kind in (one.answer, one.body) if _is_struct(kind)]
-    _, components = _components(
-        [Problem, messages.EventMessage, messages.Gap, *dict.fromkeys(types)]
-    )
+    components = _components([Problem, messages.EventMessage, messages.Gap, *dict.fromkeys(types)])
     paths: JsonObject = {}
     for route in documented:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -109,25 +105,20 @@ def openapi_document(routes: tuple[Route, ...]) -> JsonObject:
 
 @cache
 def asyncapi_document() -> JsonObject:
-    """Return the AsyncAPI document of the WebSocket protocol."""
     client_kinds, server_kinds = get_args(messages.ClientMessage), get_args(messages.ServerMessage)
     received = _messages(client_kinds)
     sent = _messages(server_kinds) | _standard_events()
     data = [standard.data for standard in events.STANDARD.values()]
-    _, components = _components([*server_kinds, *client_kinds, *data, messages.Position])
+    components = _components([*server_kinds, *client_kinds, *data, messages.Position])
     query = {one.name: {"description": one.description, **one.schema} for one in CONNECT_QUERY}
+    binding = {"query": {"type": "object", "properties": query}, "bindingVersion": "0.1.0"}
     return {
         "asyncapi": "3.0.0",
         "info": _info(_protocol_text()),
         "channels": {
             "ws": {
                 "address": "/ws",
-                "bindings": {
-                    "ws": {
-                        "query": {"type": "object", "properties": query},
-                        "bindingVersion": "0.1.0",
-                    }
-                },
+                "bindings": {"ws": binding},
                 "messages": {
                     name: {"$ref": f"#/components/messages/{name}"} for name in (*received, *sent)
                 },
@@ -155,9 +146,12 @@ async def asyncapi(_request: web.Request) -> web.Response:
     return answer(asyncapi_document())
 
 
-def _components(types: Iterable[Any]) -> tuple[Any, JsonObject]:
-    references, components = msgspec.json.schema_components(types, ref_template=_REF)
-    return references, components
+def _components(types: Iterable[Any]) -> JsonObject:
+    return msgspec.json.schema_components(types, ref_template=_REF)[1]
+
+
+def _reference(kind: type) -> JsonObject:
+    return {"$ref": _REF.format(name=kind.__name__)}
 
 
 def _is_struct(kind: Any) -> bool:
@@ -176,7 +170,7 @@ def _info(description: str) -> JsonObject:
 def _operation(route: Route) -> JsonObject:
     schema: JsonObject = {"type": "object" if route.answer else "string"}
     if route.answer is not None and _is_struct(route.answer):
-        schema = {"$ref": _REF.format(name=route.answer.__name__)}
+        schema = _reference(route.answer)
     good = {"description": route.summary, "content": {route.media: {"schema": schema}}}
     responses: JsonObject = {"200": good}
     for status, text in (route.also or {}).items():
@@ -193,12 +187,8 @@ def _operation(route: Route) -> JsonObject:
         "responses": responses,
     }
     if route.body is not None:
-        reference = {"$ref": _REF.format(name=route.body.__name__)}
-        # With `?channel=` any JSON value is a body.
-        document["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": {"anyOf": [reference, {}]}}},
-        }
+        body = {"schema": {"anyOf": [_reference(route.body), {}]}}  # `?channel=` takes any JSON
+        document["requestBody"] = {"required": True, "content": {"application/json": body}}
     return document
 
 
@@ -206,17 +196,12 @@ def _parameters(route: Route) -> Iterable[JsonObject]:
     if "{channel}" in route.path:
         yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     for query in route.query:
-        yield {
-            "name": query.name,
-            "in": "query",
-            "description": query.description,
-            "schema": dict(query.schema),
-        }
+        schema, text = dict(query.schema), query.description
+        yield {"name": query.name, "in": "query", "description": text, "schema": schema}
 
 
 def _problem_response() -> JsonObject:
-    content = {PROBLEM_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
-    return {"description": "", "content": content}
+    return {"description": "", "content": {PROBLEM_TYPE: {"schema": _reference(Problem)}}}
 
 
 def _messages(kinds: Iterable[type]) -> JsonObject:
@@ -224,7 +209,7 @@ def _messages(kinds: Iterable[type]) -> JsonObject:
         kind.__name__: {
             "name": kind.__struct_config__.tag,  # type: ignore[attr-defined]  # all are tagged structs
             "summary": (kind.__doc__ or "").split("\n")[0],
-            "payload": {"$ref": _REF.format(name=kind.__name__)},
+            "payload": _reference(kind),
         }
         for kind in kinds
     }
@@ -232,27 +217,19 @@ def _messages(kinds: Iterable[type]) -> JsonObject:
 
 def _standard_events() -> JsonObject:
     """Describe the events of the six standard channels, whose `data` is typed."""
-    any_event = {"$ref": _REF.format(name=messages.EventMessage.__name__)}
-    return {
-        f"{name.capitalize()}Event": {
+    found = {}
+    for name, standard in events.STANDARD.items():
+        of_channel = {
+            "type": "object",
+            "properties": {"channel": {"const": name}, "data": _reference(standard.data)},
+            "required": ["event_type"],
+        }
+        found[f"{name.capitalize()}Event"] = {
             "name": "event",
             "summary": f"{standard.description}: channel `{name}`, `event_type` {standard.event_types}",
-            "payload": {
-                "allOf": [
-                    any_event,
-                    {
-                        "type": "object",
-                        "properties": {
-                            "channel": {"const": name},
-                            "data": {"$ref": _REF.format(name=standard.data.__name__)},
-                        },
-                        "required": ["event_type"],
-                    },
-                ]
-            },
+            "payload": {"allOf": [_reference(messages.EventMessage), of_channel]},
         }
-        for name, standard in events.STANDARD.items()
-    }
+    return found
 
 
 def _channel_operation(action: str, summary: str, names: Iterable[str]) -> JsonObject:

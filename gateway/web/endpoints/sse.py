@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.core.protocol import messages
-from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
+from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
@@ -20,6 +20,7 @@ from gateway.logs import logger
 from gateway.web import admission
 from gateway.web.authentication import IDENTITY
 from gateway.web.context import CONTEXT
+from gateway.web.problems import invalid_field
 
 
 log = logger("gateway.sse")
@@ -45,6 +46,7 @@ class _Message(Struct):
     positions: dict[str, Position] | UnsetType = UNSET
 
 
+_NOWHERE = Position("", 0)
 _decode = msgspec.json.Decoder(_Message).decode
 _encode = msgspec.json.encode
 
@@ -53,7 +55,7 @@ class EventStream:
     """The format of one client's stream, and the positions that it has reached."""
 
     def __init__(self) -> None:
-        self._positions: dict[str, tuple[str, int]] = {}
+        self._positions: dict[str, Position] = {}
 
     def encode(self, frames: bytes) -> bytes:
         """Return one chunk, with an event for each text frame."""
@@ -72,29 +74,26 @@ class EventStream:
         message = _decode(payload)
         fields = b"" if message.type == "event" else b"event: %b\n" % message.type.encode()
         self._advance(message)
-        event_id = self._id()
-        if event_id:
+        if event_id := self._id():
             fields += b"id: %b\n" % event_id
         # Line breaks in a publisher's JSON are white space between its tokens.
         return b"%bdata: %b\n\n" % (fields, payload.replace(b"\r", b" ").replace(b"\n", b" "))
 
     def _advance(self, message: _Message) -> None:
         if message.positions is not UNSET:
-            self._positions |= {
-                name: (position.epoch, position.offset)
-                for name, position in message.positions.items()
-            }
+            self._positions |= message.positions
         elif message.type in {"event", "gap"}:
-            epoch, offset = self._positions.get(message.channel, ("", 0))
-            if message.epoch is not UNSET and message.epoch != epoch:
-                epoch, offset = message.epoch, 0
+            before = self._positions.get(message.channel, _NOWHERE)
+            if message.epoch is not UNSET and message.epoch != before.epoch:
+                before = Position(message.epoch, 0)
             reached = message.offset if message.type == "event" else message.to
-            self._positions[message.channel] = (epoch, offset if reached is None else reached)
+            self._positions[message.channel] = (
+                before if reached is None else Position(before.epoch, reached)
+            )
 
     def _id(self) -> bytes:
-        """Return all positions as ``channel=epoch:offset,…``."""
-        text = ",".join([f"{name}={e}:{n}" for name, (e, n) in self._positions.items()]).encode()
-        return text if len(text) <= ID_BYTES_MAX else b""
+        text = ",".join([f"{n}={at.epoch}:{at.offset}" for n, at in self._positions.items()])
+        return text.encode() if len(text) <= ID_BYTES_MAX else b""
 
 
 def read_event_id(text: str) -> dict[str, Position]:
@@ -103,14 +102,13 @@ def read_event_id(text: str) -> dict[str, Position]:
     Raises:
         RequestError: The id is invalid.
     """
-    positions: dict[str, Position] = {}
+    positions = {}
     for part in text.split(","):
         name, equals, position = part.partition("=")
         epoch, colon, offset = position.partition(":")
         if not (equals and colon and offset.isascii() and offset.isdigit() and len(offset) <= 16):
-            raise RequestError(
-                ErrorCode.INVALID_FIELD,
-                f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset",
+            raise invalid_field(
+                f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset"
             )
         positions[name] = Position(epoch, int(offset))
     return positions
@@ -129,9 +127,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     if last_id:
         connect_request = replace(connect_request, since=read_event_id(last_id))
     if not connect_request.channels:
-        raise RequestError(
-            ErrorCode.INVALID_FIELD, "channels: is empty; expected names, as in ?channels=metrics"
-        )
+        raise invalid_field("channels: is empty; expected names, as in ?channels=metrics")
     names = [one.channel for one in requests.split(connect_request.subscribe)]
     if all(identity.permissions.within(name) == frozenset() for name in names):
         identity.require(Action.SUBSCRIBE, names[0])  # no event could be sent: fail
@@ -143,7 +139,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     # A refusal is in the stream: an EventSource does not reconnect after an HTTP error.
     connection = admission.connect(context, request, EventStream())
     try:
-        await admission.admit(context, connection, connect_request)
+        if connection.can_write:
+            await context.admission.admit(context, connection, connect_request)
         await connection.wait_closed()
     except Exception:
         log.exception("stream_failed", client_id=connection.client_id)

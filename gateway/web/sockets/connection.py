@@ -33,15 +33,14 @@ What each event does:
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
-from gateway.config.model import Clients
-from gateway.core.fanout.cohorts import Cursors, Reader
+from gateway.core.fanout.cohorts import Cursors, Reader, Writer
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.protocol.frames import close_frame, pong_frame, text_frame
@@ -78,19 +77,16 @@ _ENDED = (State.CLOSED, State.LOST)
 
 
 class Format(Protocol):
-    """How messages look on a connection that is not a WebSocket."""
+    """The bytes that are sent on a connection that is not a WebSocket."""
 
     def encode(self, frames: bytes) -> bytes:
         """Return the bytes for text frames."""
-        ...
 
     def ping(self) -> bytes:
         """Return the bytes that keep an idle connection alive; the client does not answer them."""
-        ...
 
     def farewell(self, message: messages.ClosingMessage) -> bytes:
         """Return the last bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,78 +97,62 @@ class WebSocket:
     encode: Callable[[bytes], bytes] | None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """One client's socket, and the session that is attached to it."""
 
-    __slots__ = (
-        "_abort_timer",
-        "_closed",
-        "_encode",
-        "_format",
-        "_heartbeat",
-        "_hub",
-        "_loop",
-        "_protocol",
-        "_reader",
-        "_receive_queue",
-        "_state",
-        "_transport",
-        "_writable",
-        "_writer",
-        "address",
-        "code",
-        "connected_ns",
-        "heard",
-        "session",
-        "spread_seconds",
-        "token_deadline",
-    )
+    request: InitVar[web.Request]
+    stream: InitVar[WebSocket | Format]
+    hub: Hub
+    heartbeat: ClientHeartbeat
+    writers: InitVar[SocketWriters]
+    write_buffer_bytes_max: InitVar[int]
+    spread_seconds: float
+    """Over what time clients that this gateway closes reconnect."""
+    connected_ns: int
+    address: str = field(init=False)
+    code: int = _ABNORMAL
+    heard: bool = True
+    session: Session | None = None
+    token_deadline: TokenDeadline | None = None
+    _state: State = State.OPENING
+    _abort_timer: asyncio.TimerHandle | None = None
+    _closed: asyncio.Event | None = None  # made when it is needed: it takes 700 bytes
+    _writable: asyncio.Event | None = None
+    _reader: Reader | None = None
+    _protocol: HttpProtocol = field(init=False)
+    _transport: asyncio.Transport = field(init=False)
+    _writer: Writer = field(init=False)
+    _encode: Callable[[bytes], bytes] | None = field(init=False)
+    _receive_queue: ReceiveQueue | None = None
+    _format: Format | None = None
 
-    def __init__(
+    def __post_init__(
         self,
         request: web.Request,
         stream: WebSocket | Format,
-        *,
-        hub: Hub,
-        heartbeat: ClientHeartbeat,
         writers: SocketWriters,
-        limits: Clients,
-        spread_seconds: float,
-        now_ns: int,
+        write_buffer_bytes_max: int,
     ) -> None:
         protocol, transport = request.protocol, request.transport
         assert isinstance(protocol, HttpProtocol)
         assert transport is not None
         self.address = request.remote or ""
-        self.code = _ABNORMAL
-        self.connected_ns = now_ns
-        self.heard = True
-        self.session: Session | None = None
-        self.spread_seconds = spread_seconds
-        """Over what time clients reconnect that this gateway closes."""
-        self.token_deadline: TokenDeadline | None = None
-        self._state = State.OPENING
-        self._abort_timer: asyncio.TimerHandle | None = None
-        self._closed: asyncio.Event | None = None  # made when it is needed: it takes 700 bytes
-        self._writable: asyncio.Event | None = None
-        self._hub = hub
-        self._heartbeat = heartbeat
-        self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._transport = transport
         self._writer = writers.writer(transport)
-        self._reader: Reader | None = None
         self._encode = stream.encode
-        self._receive_queue = stream.receive_queue if isinstance(stream, WebSocket) else None
-        self._format = None if isinstance(stream, WebSocket) else stream
-        transport.set_write_buffer_limits(high=limits.write_buffer_bytes_max)
+        transport.set_write_buffer_limits(high=write_buffer_bytes_max)
         protocol.on_buffer_full = self._on_buffer_full
         protocol.on_writable = self._on_writable
         protocol.on_lost = self._on_lost
-        if self._receive_queue is not None:
-            self._receive_queue.on_violation = self._on_violation
-            if self._receive_queue.violation is not None:  # in the same segment as the handshake
-                self._on_violation(self._receive_queue.violation)
+        if not isinstance(stream, WebSocket):
+            self._format = stream
+            return
+        queue = self._receive_queue = stream.receive_queue
+        queue.on_violation = self._on_violation
+        if queue.violation is not None:  # in the same segment as the handshake
+            self._on_violation(queue.violation)
 
     @property
     def can_write(self) -> bool:
@@ -185,11 +165,6 @@ class Connection:
         return self.session.client_id if self.session else ""
 
     @property
-    def user_id(self) -> str | None:
-        """The client's user, if known."""
-        return self.session.user_id if self.session else None
-
-    @property
     def buffered(self) -> int:
         """Bytes that wait for the socket in this process."""
         return self._transport.get_write_buffer_size()
@@ -197,21 +172,16 @@ class Connection:
     @property
     def lag(self) -> int:
         """How many events the client is behind."""
-        return 0 if self._reader is None else self._hub.fanout.lag(self._reader)
+        return 0 if self._reader is None else self.hub.fanout.lag(self._reader)
 
     @property
     def lagging(self) -> bool:
         """Whether the client is behind and is served from the log."""
-        return self._reader in self._hub.fanout.lagging
+        return self._reader in self.hub.fanout.lagging
 
     def attach(self, session: Session) -> None:
-        """Give the connection its session."""
         self.session = session
         self._state = State.OPEN
-
-    def release_request(self) -> None:
-        """Free the request's head, which is not needed any more."""
-        self._protocol.release_head()
 
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
@@ -240,7 +210,6 @@ class Connection:
         self._writer.write(frame)
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
-        """Send an error message, and close."""
         if self._state in _ACTIVE and self._format is None:
             self._writer.write(text_frame(msgspec.json.encode(error_message(error))))
         self.close(code)
@@ -255,15 +224,17 @@ class Connection:
         if self._state not in _UNCLOSED:
             return
         self.code = code
-        self._heartbeat.stop_monitoring(self)
+        self.heartbeat.stop_monitoring(self)
         if self._state is State.LOST:
             self._state = State.CLOSED
             return
         self._state = State.CLOSING if self._format is None else State.CLOSED
-        self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._abort_timer = asyncio.get_running_loop().call_later(
+            CLOSE_SECONDS, self._transport.abort
+        )
         self._wake()
         if self._reader is not None:
-            self._hub.fanout.flush_reader(self._reader)  # pending events come before the reason
+            self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
         self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
             self._writer.write(self._farewell(code))
@@ -271,7 +242,6 @@ class Connection:
                 self._transport.write_eof()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is closed or lost."""
         if self._state in _ENDED or self._transport.is_closing():
             return
         self._closed = self._closed or asyncio.Event()
@@ -282,11 +252,12 @@ class Connection:
         now_ns: Callable[[], int],
         authenticate: Callable[[messages.Auth], Awaitable[None]],
     ) -> None:
-        """Handle the client's messages until either side has closed the connection.
+        """Handle the client's messages until either side has closed; the request is freed.
 
         `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
         """
         assert self._receive_queue is not None
+        self._protocol.head.release()
         while received := await self._receive_queue.get_messages():
             for message in received:
                 self.heard = True
@@ -301,7 +272,9 @@ class Connection:
                     await authenticate(token)
                 if self._protocol.writing_paused and self.can_write:
                     # A client that does not read its answers gets no more of them until it does.
-                    await self._wait_writable()
+                    self._on_lag()
+                    self._writable = asyncio.Event()
+                    await self._writable.wait()
                 if self.session is not None and self.session.excessive:
                     self.session.excessive = False
                     await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
@@ -311,10 +284,10 @@ class Connection:
         session = self.session
         match message.opcode:
             case Opcode.TEXT if session is not None:
-                outcome = self._hub.receive(session, message.text, now_ns=now_ns)
+                outcome = self.hub.receive(session, message.text, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
             case Opcode.PONG if session is not None:
-                self._hub.on_pong(session, message.data)
+                self.hub.on_pong(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._writer.write(pong_frame(message.data))
@@ -332,13 +305,7 @@ class Connection:
         if not self._transport.is_closing():
             self._writer.write(close_frame(code or 1000))
 
-    async def _wait_writable(self) -> None:
-        self._heartbeat.mark_stalled(self, now=self._loop.time())
-        self._writable = asyncio.Event()
-        await self._writable.wait()
-
     def _wake(self) -> None:
-        """Let the waiting coroutines see that the state has changed."""
         if self._writable is not None:
             self._writable.set()
         if self._closed is not None and self._state in _ENDED:
@@ -346,7 +313,7 @@ class Connection:
 
     def _detach(self) -> None:
         if self._reader is not None:  # also if there never was a session
-            self._hub.fanout.remove(self._reader)
+            self.hub.fanout.remove(self._reader)
             self._reader = None
         if self.session is not None:
             self.session.detach()
@@ -362,7 +329,7 @@ class Connection:
         self.close(CloseCode(code))
 
     def _on_lag(self) -> None:
-        self._heartbeat.mark_stalled(self, now=self._loop.time())
+        self.heartbeat.mark_stalled(self, now=asyncio.get_running_loop().time())
 
     def _on_failure(self) -> None:
         self._reader = None  # the fan-out has removed it
@@ -370,20 +337,20 @@ class Connection:
 
     def _on_buffer_full(self) -> None:
         if self._reader is not None:
-            self._hub.fanout.on_full(self._reader)
+            self.hub.fanout.on_full(self._reader)
 
     def _on_writable(self) -> None:
         if self._protocol.writing_paused:
             return  # it is full again, and this will be called again
         if self._writable is not None:
             self._writable.set()
-        reader, fanout = self._reader, self._hub.fanout
+        reader, fanout = self._reader, self.hub.fanout
         if reader is not None:
             fanout.on_drained(reader)
             if reader in fanout.lagging and not fanout.catch_up(reader):
                 self._on_lag()
                 return
-        self._heartbeat.clear_stalled(self)
+        self.heartbeat.clear_stalled(self)
 
     def _farewell(self, code: CloseCode) -> bytes:
         """Return the last bytes: why this side closes, and when to reconnect."""

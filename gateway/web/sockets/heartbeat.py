@@ -15,10 +15,9 @@ from gateway.core.sessions.hub import Hub
 
 
 class MonitoredConnection(Protocol):
-    """What the heartbeat needs of a connection."""
+    """What the heartbeat needs of a connection; `heard` says if it sent anything since the last ping."""
 
     heard: bool
-    """Whether anything was received since the last ping."""
 
     @property
     def buffered(self) -> int: ...
@@ -59,7 +58,6 @@ class ClientHeartbeat:
         self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.buffered)
 
     def clear_stalled(self, connection: MonitoredConnection) -> None:
-        """Note that a socket has caught up."""
         self._stalled.pop(connection, None)
 
     def check(self, *, now: float) -> None:

@@ -68,7 +68,7 @@ class StreamParser(Protocol):
 class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # final only in the documentation
     """One connection: aiohttp's, with callbacks for a full buffer, a writable socket, and its end."""
 
-    __slots__ = ("_head_limit", "_slot", "on_buffer_full", "on_lost", "on_writable")
+    __slots__ = ("_slot", "head", "on_buffer_full", "on_lost", "on_writable")
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             max_headers=HEADERS_MAX,
         )
         self._slot = slot
-        self._head_limit = _HeadLimit(self._parser, slot.request_received)
-        self._parser = self._head_limit  # type: ignore[assignment]  # same methods
+        self.head = _HeadLimit(self._parser, slot.request_received)
+        self._parser = self.head  # type: ignore[assignment]  # same methods
         self.on_buffer_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
@@ -99,10 +99,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         self.set_parser(parser)  # type: ignore[arg-type]  # only feed_data and feed_eof are used
         self.keep_alive(False)
 
-    def release_head(self) -> None:
-        """Free the request's head and its parser: a WebSocket connection lasts for long."""
-        self._head_limit.release()
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Report the end at once: uvloop raises on any write from now on."""
         if self.on_lost is not None:
@@ -111,7 +107,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         # Without the exception: its cycle keeps an unread answer alive until the garbage collector runs.
         super().connection_lost(None)
         self.on_buffer_full = self.on_lost = self.on_writable = None  # no other cycle either
-        self._head_limit.release()
+        self.head.release()
 
     def handle_error(
         self,
@@ -135,7 +131,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         return response
 
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
-        """Report that a request has been answered."""
         finished = await super().finish_response(*args)
         if self.transport is not None:
             self._slot.request_answered()
@@ -171,7 +166,7 @@ class _HeadLimit:
         self._bytes_left = HEAD_BYTES_MAX
 
     def release(self) -> None:
-        """Free the head of an accepted upgrade, and the parser."""
+        """Free the head of an accepted upgrade, and the parser: a WebSocket lasts for long."""
         self._headers.clear()
         self._body = self._parser = None
 

@@ -1,7 +1,7 @@
 """io_uring: one system call sends to many sockets (io_uring(7), Linux 5.18 or later).
 
-Only what that needs: a submission queue and a completion queue, both shared with the kernel, and the send
-operation. Sends do not block, so all completions are there when the call returns, and the kernel keeps no
+It uses a submission queue and a completion queue, both shared with the kernel, and the send operation.
+Sends do not block, so all completions are there when the call returns, and the kernel keeps no
 reference to our memory. The layouts are those of linux/io_uring.h. Caller and kernel run in one thread
 here, so that neither needs memory barriers.
 """

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.config.model import Config
+from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
+from gateway.runtime import Tasks
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -63,11 +64,16 @@ class Slot:
         self._listener.idle[self] = None
 
     def writing_stalled(self, unread_bytes: int) -> None:
-        """Note that the peer does not read an answer."""
-        self._deadline = self._listener.limit_unread(self, unread_bytes)
+        """Note that the peer does not read an answer; those of all peers together are limited."""
+        unread = self._listener.unread_bytes
+        unread[self] = unread_bytes
+        while sum(unread.values()) > UNREAD_BYTES_MAX:
+            next(iter(unread)).disconnect()
+        self._deadline = asyncio.get_running_loop().call_later(
+            self._listener.stall_seconds, self.disconnect
+        )
 
     def writing_resumed(self) -> None:
-        """Note that the peer reads again."""
         if self._listener.unread_bytes.pop(self, None) is not None:
             self._cancel_deadline()
 
@@ -96,19 +102,21 @@ class Slot:
 
 
 class Listener:
-    """Accepts connections; at the limit, an idle one makes room for a new one."""
+    """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
+
+    At the limit of sockets, an idle one makes room for a new one. `tls` is called for every
+    connection; None means no TLS.
+    """
 
     def __init__(
         self,
-        protocol: Callable[[Slot], HttpProtocol],
+        runner: web.AppRunner,
+        clients: Clients,
         *,
-        sockets_max: int,
-        handshake_seconds: float,
-        stall_seconds: float,
-        send_buffer_bytes: int,
         tls: Callable[[], ssl.SSLContext | None],
         on_refused: Callable[[Refused], None],
     ) -> None:
+        assert runner.server is not None
         self.on_refused = on_refused
         self.on_accepted: Callable[[socket.socket], object] = self.serve
         self.slots: set[Slot] = set()
@@ -116,20 +124,22 @@ class Listener:
         """Slots without a request, the longest idle first."""
         self.unread_bytes: dict[Slot, int] = {}
         """Bytes that a peer does not read, the longest stalled first."""
-        self._protocol = protocol
-        self._sockets_max = sockets_max
-        self._handshake_seconds = handshake_seconds
-        self._stall_seconds = stall_seconds
-        self._send_buffer_bytes = send_buffer_bytes
+        self.stall_seconds = clients.stall_timeout_seconds
+        self._server = runner.server
+        self._handshake_seconds = clients.handshake_timeout_seconds
+        self._send_buffer_bytes = clients.send_buffer_bytes
+        self._sockets_max = clients.connections_max + SOCKETS_RESERVED
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes = Tasks()
         self._logged = Throttle(count=1, interval_seconds=_LOGGED_SECONDS)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Address and port of the first listening socket."""
         host, port = self._listening[0].getsockname()[:2]
         return host, port
 
@@ -154,7 +164,6 @@ class Listener:
             self._loop.remove_reader(one)
 
     def resume_accepting(self) -> None:
-        """Accept connections again."""
         for one in self._listening:
             self._watch(one)
 
@@ -163,18 +172,7 @@ class Listener:
         self.pause_accepting()
         for one in self._listening:
             one.close()
-        for task in self._handshakes:
-            task.cancel()
-
-    def limit_unread(self, slot: Slot, unread_bytes: int) -> asyncio.TimerHandle:
-        """Note what a peer does not read; above the limit in total, disconnect the longest stalled.
-
-        Returns the timer that disconnects this one if it does not read on.
-        """
-        self.unread_bytes[slot] = unread_bytes
-        while sum(self.unread_bytes.values()) > UNREAD_BYTES_MAX:
-            next(iter(self.unread_bytes)).disconnect()
-        return self._loop.call_later(self._stall_seconds, slot.disconnect)
+        self._handshakes.cancel()
 
     def serve(self, accepted: socket.socket) -> None:
         """Serve a connection; at the limit, an idle one is disconnected, or else this one refused."""
@@ -194,9 +192,7 @@ class Listener:
         slot = Slot(self, accepted, self._handshake_seconds)
         self.slots.add(slot)
         self.idle[slot] = None
-        task = self._loop.create_task(self._connect(accepted, slot))
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+        self._handshakes.start(self._connect(accepted, slot))
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_WAKE_UP):
@@ -205,31 +201,30 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of open files or memory
-                self._back_off(listening, error)
+                self.on_refused("files")
+                suppressed = self._logged.allow("files", now=self._loop.time())
+                if suppressed is not None:
+                    log.warning("cannot_accept", reason=str(error), suppressed=suppressed)
+                self._loop.remove_reader(listening)  # connections wait in the kernel's queue
+                self._loop.call_later(_BACK_OFF_SECONDS, self._watch, listening)
                 return
             self.on_accepted(accepted)
-
-    def _back_off(self, listening: socket.socket, error: OSError) -> None:
-        """Leave connections in the kernel's queue for a while."""
-        self.on_refused("files")
-        suppressed = self._logged.allow("files", now=self._loop.time())
-        if suppressed is not None:
-            log.warning("cannot_accept", reason=str(error), suppressed=suppressed)
-        self._loop.remove_reader(listening)
-        self._loop.call_later(_BACK_OFF_SECONDS, self._watch, listening)
 
     def _watch(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening, self._accept, listening)
 
     async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
-        tls = self._tls()
+        tls, seconds = self._tls(), self._handshake_seconds
+        make_protocol = functools.partial(
+            HttpProtocol, self._server, slot=slot, loop=self._loop, keepalive_seconds=seconds
+        )
         try:
             await self._loop.connect_accepted_socket(
-                functools.partial(self._protocol, slot),
+                make_protocol,
                 accepted,
                 ssl=tls,
-                ssl_handshake_timeout=self._handshake_seconds if tls else None,
+                ssl_handshake_timeout=seconds if tls else None,
                 ssl_shutdown_timeout=CLOSE_SECONDS if tls else None,
             )
         except OSError as error:  # TLS errors are OSErrors too
@@ -237,35 +232,3 @@ class Listener:
             accepted.close()
             self.on_refused("tls")
             log.debug("tls_handshake_failed", reason=str(error))
-
-
-def listener_of(
-    runner: web.AppRunner,
-    config: Config,
-    *,
-    tls: Callable[[], ssl.SSLContext | None],
-    on_refused: Callable[[Refused], None],
-) -> Listener:
-    """Return the listener of a runner that has been set up; `open` starts it.
-
-    The caller closes it, then the runner. `tls` is called for every connection; None means no TLS.
-    """
-    loop = asyncio.get_running_loop()
-    server = runner.server
-    assert server is not None
-    clients = config.clients
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    sockets_max = clients.connections_max + SOCKETS_RESERVED
-    if files != resource.RLIM_INFINITY:
-        sockets_max = min(sockets_max, max(files - FILES_RESERVED, 1))
-    return Listener(
-        lambda slot: HttpProtocol(
-            server, slot=slot, loop=loop, keepalive_seconds=clients.handshake_timeout_seconds
-        ),
-        sockets_max=sockets_max,
-        handshake_seconds=clients.handshake_timeout_seconds,
-        stall_seconds=clients.stall_timeout_seconds,
-        send_buffer_bytes=clients.send_buffer_bytes,
-        tls=tls,
-        on_refused=on_refused,
-    )

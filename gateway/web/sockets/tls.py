@@ -14,8 +14,6 @@ from gateway.logs import logger
 
 log = logger("gateway.tls")
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
-
 
 class Certificate:
     """The configured certificate; its `context` is None if none is configured."""
@@ -27,23 +25,24 @@ class Certificate:
             ConfigError: They cannot be used.
         """
         self._settings = settings
-        self._stamp = _stamp(settings)
+        self._stamps = [_stamp(settings.cert_file), _stamp(settings.key_file)]
         self.context = _read_all(settings) if settings.cert_file else None
 
     def refresh(self) -> None:
         """Reload the files if they have changed; if the new ones cannot be used, the old ones stay."""
         if self.context is None:
             return
-        stamp = _stamp(self._settings)
-        if stamp == self._stamp:
+        settings = self._settings
+        stamps = [_stamp(settings.cert_file), _stamp(settings.key_file)]
+        if stamps == self._stamps:
             return
-        self._stamp = stamp  # so that each change is logged once
+        self._stamps = stamps  # so that each change is logged once
         try:
-            self.context = _read_all(self._settings)
+            self.context = _read_all(settings)
         except ConfigError as error:
             log.warning("certificate_not_reloaded", reason=str(error))
         else:
-            log.info("certificate_reloaded", file=self._settings.cert_file)
+            log.info("certificate_reloaded", file=settings.cert_file)
 
 
 def context(settings: Tls) -> ssl.SSLContext:
@@ -65,18 +64,16 @@ def context(settings: Tls) -> ssl.SSLContext:
     made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     try:
-        made.load_cert_chain(
-            cert, key, password=lambda: ""
-        )  # otherwise OpenSSL asks on the terminal
+        # Without a password OpenSSL would ask for one on the terminal.
+        made.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         if reason == "KEY_VALUES_MISMATCH":
-            raise _wrong(
-                "key_file", f"{key} is not the key of {cert}", "name the matching key"
-            ) from error
-        raise _wrong(
-            "cert_file", f"OpenSSL cannot use {cert} with {key}: {reason}", "create new files"
-        ) from error
+            wrong = _wrong("key_file", f"{key} is not the key of {cert}", "name the matching key")
+        else:
+            reason = f"OpenSSL cannot use {cert} with {key}: {reason}"
+            wrong = _wrong("cert_file", reason, "create new files")
+        raise wrong from error
     return made
 
 
@@ -112,11 +109,8 @@ def _wrong(setting: str, reason: str, remedy: str) -> ConfigError:
     return ConfigError([Problem(f"tls.{setting}", reason, remedy)])
 
 
-def _stamp(settings: Tls) -> _Stamp:
-    return tuple(map(_state, (settings.cert_file, settings.key_file)))
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a file from its next version; None if there is no file."""
     try:
         found = Path(path).stat()
     except OSError:

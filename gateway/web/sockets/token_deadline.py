@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from gateway.config.model import Auth
 from gateway.core.protocol import messages
@@ -15,28 +15,21 @@ _TIMER_SECONDS_MAX = 3600.0
 """Timers use another clock than tokens: the time left is computed again this often."""
 
 
-class ExpiringConnection(Protocol):
-    """What a deadline needs of a connection."""
-
-    session: Session | None
-
-    def close(self, code: CloseCode) -> None: ...
-
-
+@dataclass(slots=True, eq=False, repr=False)
 class TokenDeadline:
-    """One connection's deadline. Call `restart` when its identity is new, `cancel` when it closes."""
+    """One session's deadline. Call `restart` when its identity is new, `cancel` when it is detached."""
 
-    __slots__ = ("_auth", "_connection", "_now_ns", "_started_ns", "_timer", "_warned")
+    _session: Session
+    _close: Callable[[CloseCode], None]
+    _auth: Auth
+    _now_ns: Callable[[], int]
+    _started_ns: int = field(init=False)
+    _timer: asyncio.TimerHandle | None = None
+    _warned: bool = False
 
-    def __init__(
-        self, connection: ExpiringConnection, auth: Auth, now_ns: Callable[[], int]
-    ) -> None:
-        self._connection = connection
-        self._auth = auth
-        self._now_ns = now_ns
-        self._started_ns = now_ns()
-        self._timer: asyncio.TimerHandle | None = None
-        self._warned = False
+    def __post_init__(self) -> None:
+        self._started_ns = self._now_ns()
+        self.restart()
 
     def restart(self) -> None:
         """Start anew with the session's current identity."""
@@ -44,7 +37,6 @@ class TokenDeadline:
         self._check()
 
     def cancel(self) -> None:
-        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -52,40 +44,38 @@ class TokenDeadline:
     def _check(self) -> None:
         """Do what is due now, and set the timer for what is next."""
         self.cancel()
-        session = self._connection.session
-        if session is None:
-            return
-        if session.identity.is_anonymous:
-            self._check_anonymous(session)
-        elif session.identity.expires_ns is not None:
-            self._check_token(session, session.identity.expires_ns)
+        identity = self._session.identity
+        if identity.is_anonymous:
+            self._check_anonymous()
+        elif identity.expires_ns is not None:
+            self._check_token(identity.expires_ns)
 
-    def _check_token(self, session: Session, expires_ns: int) -> None:
-        left = (expires_ns - self._now_ns()) / 1e9
+    def _check_token(self, expires_ns: int) -> None:
+        now_ns = self._now_ns()
+        left = (expires_ns - now_ns) / 1e9
         if left <= 0:
-            self._connection.close(CloseCode.TOKEN_EXPIRED)
+            self._close(CloseCode.TOKEN_EXPIRED)
             return
         if left > self._auth.expiry_warning_seconds:
-            self._check_after(left - self._auth.expiry_warning_seconds)
-            return
-        if not self._warned:
+            left -= self._auth.expiry_warning_seconds
+        elif not self._warned:
             self._warned = True
-            session.send(
+            self._session.send(
                 messages.TokenExpiring(
                     token_expires=timestamp(expires_ns),
                     seconds=round(left, 3),
-                    timestamp=timestamp(self._now_ns()),
+                    timestamp=timestamp(now_ns),
                 )
             )
         self._check_after(left)
 
-    def _check_anonymous(self, session: Session) -> None:
+    def _check_anonymous(self) -> None:
         connected = (self._now_ns() - self._started_ns) / 1e9
         idle_max, connected_max = self._auth.timeout_seconds, self._auth.anonymous_seconds_max
         if (connected_max and connected >= connected_max) or (
-            connected >= idle_max and not session.subscriptions
+            connected >= idle_max and not self._session.subscriptions
         ):
-            self._connection.close(CloseCode.AUTH_TIMEOUT)
+            self._close(CloseCode.AUTH_TIMEOUT)
         elif connected < idle_max:
             self._check_after(min(idle_max, connected_max or idle_max) - connected)
         elif connected_max:

@@ -5,7 +5,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -21,38 +21,25 @@ _MESSAGE_BYTES = 100
 """What a queued message takes in memory beside its data."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ReceiveQueue:
     """A client's messages, parsed and queued until they are handled; a full queue pauses reading."""
 
-    __slots__ = (
-        "_bytes",
-        "_ended",
-        "_messages",
-        "_parser",
-        "_paused",
-        "_protocol",
-        "_waiter",
-        "on_violation",
-        "violation",
-    )
-
-    def __init__(self, protocol: HttpProtocol, parser: Parser) -> None:
-        self.on_violation: Callable[[int], object] | None = None
-        self.violation: int | None = None
-        """The close code for a violation of the protocol; all data after it is ignored."""
-        self._bytes = 0
-        self._ended = False
-        self._messages: list[Message] = []
-        self._parser = parser
-        self._paused = False
-        self._protocol = protocol
-        self._waiter: asyncio.Future[None] | None = None
+    _protocol: HttpProtocol
+    _parser: Parser
+    on_violation: Callable[[int], object] | None = None
+    violation: int | None = None
+    """The close code for a violation of the protocol; all data after it is ignored."""
+    _bytes: int = 0
+    _ended: bool = False
+    _messages: list[Message] = field(default_factory=list)
+    _paused: bool = False
+    _waiter: asyncio.Future[None] | None = None
 
     async def get_messages(self) -> list[Message]:
         """Wait for messages and return all that are queued; an empty list means the end."""
         if self._paused and not self._messages:
-            self._paused = False
-            self._control_reading("resume_reading")
+            self._set_paused(False)
         while not self._messages and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -71,8 +58,7 @@ class ReceiveQueue:
                 if self.on_violation is not None:
                     self.on_violation(violation.code)
             if self._bytes > QUEUED_BYTES_MAX and not self._paused:
-                self._paused = True
-                self._control_reading("pause_reading")
+                self._set_paused(True)
             self._wake()
         return False, b""
 
@@ -86,10 +72,11 @@ class ReceiveQueue:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _control_reading(self, method: Literal["pause_reading", "resume_reading"]) -> None:
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
         transport = self._protocol.transport
         if transport is not None and not transport.is_closing():
-            getattr(transport, method)()
+            (transport.pause_reading if paused else transport.resume_reading)()
 
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -133,7 +120,7 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
     key = headers.get("Sec-WebSocket-Key", "")
     if (
         headers.get("Upgrade", "").strip().lower() != "websocket"
-        or "upgrade" not in _values(request, "Connection")
+        or "upgrade" not in map(str.lower, _values(request, "Connection"))
         or headers.get("Sec-WebSocket-Version", "").strip() != _VERSION
         or not _is_key(key)
     ):
@@ -153,8 +140,7 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
 
 
 def _values(request: web.Request, header: str) -> list[str]:
-    text = ",".join(request.headers.getall(header, []))
-    return [one.strip() if header == _PROTOCOL else one.strip().lower() for one in text.split(",")]
+    return [one.strip() for one in ",".join(request.headers.getall(header, [])).split(",")]
 
 
 def _is_key(text: str) -> bool:

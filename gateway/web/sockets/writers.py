@@ -32,9 +32,12 @@ class SocketWriters:
         fanout.make_writer = self._cohort_writer
 
     def writer(self, transport: Transport) -> Writer:
-        """Return the writer of one client."""
-        if self._wanted and self._ring is None:
-            self._open()
+        if self._wanted and self._ring is None:  # a process without clients needs no ring
+            try:
+                self._ring = IoUring()
+            except OSError as error:
+                log.info("io_uring_unavailable", reason=str(error))
+                self._wanted = False
         if self._ring is None or transport.get_extra_info("sslcontext") is not None:
             return transport
         return SocketWriter(transport)
@@ -43,14 +46,6 @@ class SocketWriters:
         """Close the ring; transports write from now on."""
         if self._ring is not None:
             self._ring.close()
-
-    def _open(self) -> None:
-        """Open the ring with the first client: a process without clients does not need it."""
-        try:
-            self._ring = IoUring()
-        except OSError as error:
-            log.info("io_uring_unavailable", reason=str(error))
-            self._wanted = False
 
     def _cohort_writer(self) -> CohortWriter:
         return SequentialWriter() if self._ring is None else RingWriter(self._ring)
@@ -77,8 +72,7 @@ class SocketWriter:
     @property
     def is_idle(self) -> bool:
         """Whether its transport has no data buffered, and is not closing."""
-        transport = self.transport
-        return not (transport.get_write_buffer_size() or transport.is_closing())
+        return not (self.transport.get_write_buffer_size() or self.transport.is_closing())
 
     def write_rest(self, rest: memoryview, *, partly_sent: bool) -> bool:
         """Pass what the socket did not accept to the transport; return False if that fails.
@@ -115,7 +109,6 @@ class RingWriter:
             self._on_transport[writer] = None
 
     def discard(self, writer: Writer) -> None:
-        """Stop writing to a client."""
         if isinstance(writer, SocketWriter):
             self.use_transport(writer)
             del self._on_transport[writer]

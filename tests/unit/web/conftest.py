@@ -20,10 +20,10 @@ from gateway.config.model import Config
 from gateway.metrics import Metrics
 from gateway.runtime import loop_factory
 from gateway.web import app
+from gateway.web.admission import LOCAL
 from gateway.web.context import Context, EndpointStatus
-from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.io_uring import IoUring
-from gateway.web.sockets.listener import listener_of
+from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_policy
 from tests.support.core import SECOND, Core, make_hub, publish
 
@@ -118,11 +118,11 @@ def make_context(config: Config, hub: Core, **fields: Any) -> Context:
             "metrics": Metrics(hub, hub.pipeline, endpoints=list, buffers=list),
             "now_ns": time.time_ns,
             "started_ns": 0,
-            "heartbeat": ClientHeartbeat(hub, config.clients),
             "bus": list,
             "unready": list,
             "policy": build_policy(config),
             "verifier": None,
+            "admission": LOCAL,
             **fields,
         },
     )
@@ -139,8 +139,8 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             runner = web.AppRunner(app.build(context), access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            listener = listener_of(
-                runner, config, tls=lambda: None, on_refused=context.metrics.refused
+            listener = Listener(
+                runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused
             )
             stack.callback(listener.close)
             await listener.open("127.0.0.1", 0)

@@ -62,6 +62,6 @@ async def test_a_token_is_verified_once_per_connect(
         token=token if place == "query" else None,
     )
 
-    assert [one.user_id for one in edge.context.connections.values()] == ["ada"]
+    assert [one.user_id for one in edge.context.hub.sessions.values()] == ["ada"]
     assert key.verifications == 1
     await client.close()
