@@ -1,13 +1,17 @@
 """The model's fields one by one: to parse them, to document them, and to write the example file."""
 
+import ast
+import inspect
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import cast
 
 import msgspec
-from msgspec import Struct, inspect
+from msgspec import Struct
 
 from gateway.config.model import Config, History, Role
 
@@ -33,7 +37,7 @@ class Setting:
     """One field of the model."""
 
     key: str
-    kind: inspect.Type
+    kind: msgspec.inspect.Type
     default: Value
     unit: str
     doc: str
@@ -81,17 +85,33 @@ def settings() -> Iterator[Setting]:
 
 
 def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
-    described = cast(inspect.StructType, inspect.type_info(model))
+    described = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(model))
     for field in described.fields:
-        if isinstance(field.type, inspect.Metadata):
+        doc = _docs().get((model.__name__, field.name))
+        if doc is not None:
+            found = field.type
+            if not isinstance(found, msgspec.inspect.Metadata):
+                found = msgspec.inspect.Metadata(found)
+            unit, secret = ((found.extra or {}).get(name) for name in ("unit", "secret"))
             yield Setting(
-                key=prefix + field.name,
-                kind=field.type.type,
-                default=field.default,
-                unit=(field.type.extra or {}).get("unit", ""),
-                doc=(field.type.extra_json_schema or {}).get("description", ""),
-                secret=(field.type.extra or {}).get("secret", False),
+                prefix + field.name, found.type, field.default, unit or "", doc, bool(secret)
             )
+
+
+@cache
+def _docs() -> Mapping[tuple[str, str], str]:
+    """Return the text below each setting in the model's source, by section and name.
+
+    Python itself keeps no docstrings of attributes.
+    """
+    docs = {}
+    for section in ast.parse(inspect.getsource(sys.modules[Config.__module__])).body:
+        if isinstance(section, ast.ClassDef):
+            for field, below in pairwise(section.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    text = ast.literal_eval(below.value)
+                    docs[section.name, ast.unparse(field.target)] = " ".join(text.split())
+    return docs
 
 
 def example() -> str:
