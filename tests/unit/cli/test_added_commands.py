@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.cli import PACKAGES, main
 from tests.support.command import environment
 
 
 ROOT = Path(__file__).parents[3]
+
+Add = Callable[..., None]
 
 
 @pytest.fixture
@@ -38,13 +41,24 @@ def gateway(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def add(site: Path, entry_point: str, code: str = "") -> None:
-    """Install a package `addition` that adds a subcommand."""
-    (site / "addition.py").write_text(code)
-    metadata = site / "addition-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: addition\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[gateway.commands]\n{entry_point}\n")
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
+    """Install a package `addition` with an entry point, in this process: ``add("hello = addition:hello", code)``."""
+
+    def install(entry_point: str, code: str = "") -> None:
+        (tmp_path / "addition.py").write_text(code)
+        metadata = tmp_path / "addition-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: addition\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[gateway.commands]\n{entry_point}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield install
+    sys.modules.pop("addition", None)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
 
 
 @pytest.mark.parametrize("arguments", [["check", "--port", "0"], ["version"], ["serve", "--help"]])
@@ -87,12 +101,12 @@ def test_help_lists_commands_whose_packages_are_missing(site: Path) -> None:
         assert f"{name} (Not available: it needs the package {package}" in text
 
 
-def test_an_installed_package_can_add_a_command(site: Path) -> None:
+def test_an_installed_package_can_add_a_command(add: Add) -> None:
     code = "import click\n\n@click.command()\ndef hello():\n    'Say hello.'\n    click.echo('hello')\n"
-    add(site, "hello = addition:hello", code)
+    add("hello = addition:hello", code)
 
-    assert "hello\n" == gateway(site, "hello").stdout
-    assert "Say hello." in gateway(site, "--help").stdout
+    assert "hello\n" == invoke("hello").stdout
+    assert "Say hello." in invoke("--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -105,24 +119,23 @@ def test_an_installed_package_can_add_a_command(site: Path) -> None:
     ],
 )
 def test_a_broken_command_breaks_no_other(
-    site: Path, entry_point: str, code: str, reason: str
+    add: Add, entry_point: str, code: str, reason: str
 ) -> None:
-    add(site, entry_point, code)
-    broken = gateway(site, "hello")
-    helped = gateway(site, "--help")
+    add(entry_point, code)
+    broken, helped = invoke("hello"), invoke("--help")
 
-    assert 1 == broken.returncode
+    assert 1 == broken.exit_code
     assert broken.stderr.startswith("Error: `gateway hello` is not available: ")
     assert reason in broken.stderr
     assert "Traceback" not in broken.stderr
-    assert 0 == gateway(site, "serve", "--help").returncode
-    assert (0, "") == (helped.returncode, helped.stderr)
+    assert 0 == invoke("serve", "--help").exit_code
+    assert (0, "") == (helped.exit_code, helped.stderr)
 
 
-def test_no_package_replaces_a_command_of_the_gateway(site: Path) -> None:
-    add(site, "version = addition:version", "raise LookupError('broken')")
+def test_no_package_replaces_a_command_of_the_gateway(add: Add) -> None:
+    add("version = addition:version", "raise LookupError('broken')")
 
-    assert gateway(site, "version").stdout.startswith("neurograph-gateway ")
+    assert invoke("version").stdout.startswith("neurograph-gateway ")
 
 
 def test_the_variables_of_added_commands_are_not_settings_of_the_gateway() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import socket
+import sys
 
 import psutil
 import pytest
@@ -25,3 +28,37 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_no_socket() -> No
 
     assert pid
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_worker_that_has_ended_takes_no_connection() -> None:
+    """It is offered to another one then, and must still be open."""
+    lost = asyncio.Event()
+    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: lost.set())
+    await child.start()
+    child.kill()
+    await lost.wait()
+    with socket.create_server(("127.0.0.1", 0)) as accepted:
+        taken = child.hand_over(accepted)
+
+        assert not taken
+        assert accepted.fileno() >= 0
+    child.close()
+    await child.ended(within=60)
+
+
+async def test_a_worker_that_does_not_end_is_killed() -> None:
+    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None)
+    await child.start()
+    psutil.Process(child.pid).suspend()
+    child.close()
+
+    assert -signal.SIGKILL == await child.ended(within=0)
+
+
+async def test_no_room_for_a_process_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None)
+    with pytest.raises(OSError, match="No such file"):
+        await child.start()
+    del child
+    gc.collect()

@@ -1,0 +1,47 @@
+"""REST requests on their way from a worker to the parent, which may not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.core.protocol.errors import RequestError
+from gateway.workers.proxy import RestProxy
+
+
+Client = TestClient[web.Request, web.Application]
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of a worker whose parent has ended; it is answered with the code of the refusal."""
+    proxy = RestProxy(str(tmp_path / "rest"), body_seconds=0.1)
+
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return await proxy.handle(request)
+        except RequestError as error:
+            return web.Response(text=error.code.name)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handle)
+    async with TestClient(TestServer(application)) as made:
+        yield made
+    await proxy.close()
+
+
+async def test_a_parent_that_does_not_answer_is_unavailable(client: Client) -> None:
+    assert "UNAVAILABLE" == await (await client.get("/status")).text()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(client: Client) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    assert "TIMEOUT" == await (await client.post("/broadcast", data=body())).text()
