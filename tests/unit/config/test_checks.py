@@ -118,3 +118,28 @@ def test_one_channel_on_demand_needs_all_to_be() -> None:
 def test_a_key_is_a_path(path: str) -> None:
     assert "is not a path" in problem(history__key=path)
     assert "channels.metrics.key" in problem(**{"channels.metrics.key": path})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named", "reason"),
+    [
+        ("allowed_origins", "https://a.example/path", "allowed_origins", "is not a valid origin"),
+        ("allowed_origins", "a.example", "allowed_origins", "is not a valid origin"),
+        ("allowed_hosts", "a.example:80", "allowed_hosts", "is not a host name"),
+        ("trusted_proxies", "10.0.0.300", "trusted_proxies", "does not appear to be an IPv4"),
+        ("roles.viewer.subscribe", "a..b", "roles.viewer.subscribe", "is not a channel pattern"),
+        ("roles.viewer.presence", "$all", "roles.viewer.presence", "is not a channel pattern"),
+        ("auth.unauthenticated_role", "nobody", "auth.unauthenticated_role", "is not a role"),
+        ("tls.cert_file", "/a.pem", "tls.key_file", "is missing"),
+        ("tls.key_file", "/a.pem", "tls.cert_file", "is missing"),
+        ("bus.curve_client_keys_dir", "/keys", "bus.curve_key_file", "is required for CURVE"),
+    ],
+)
+def test_what_cannot_be_meant_is_named_with_its_remedy(
+    key: str, value: str, named: str, reason: str
+) -> None:
+    found = problem(**{key: value})
+
+    assert found.startswith(f"{named}: ")
+    assert reason in found
+    assert "; " in found
