@@ -72,8 +72,8 @@ class ParentClient:
             session.subscriptions = {one.pattern: one for one in state.subscriptions}
             session.known = state.known
             if state.personal is not None:
-                self._hub.store.log_of(session).load_state(state.personal)
-        if not connection.can_write or self._context.draining:
+                hub.store.log_of(session).load_state(state.personal)
+        if not connection.can_write or context.draining:
             # The connection was lost while the parent was asked: its session stays as it was.
             session = session or hub.new_session(request.client_id, request.identity)
             code = CloseCode.RESTART if context.draining else connection.code
@@ -82,8 +82,8 @@ class ParentClient:
             connection.close(CloseCode.RESTART)
             return
         if session is not None:
-            self._hub.store.add_attached(session, request.session or "")
-        admission.open_session(self._context, connection, request)
+            hub.store.add_attached(session, request.session or "")
+        admission.open_session(context, connection, request)
 
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
         """Ask the parent whether a client's user may have one more client."""
