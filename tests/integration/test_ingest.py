@@ -51,7 +51,7 @@ REJECTED = [
     ("invalid_json", [b"t", b"NaN"]),
     ("invalid_json", [b"t", b'{"a": Infinity}']),
     ("invalid_json", [b"t", b'{"a": "line\nbreak"}']),
-    ("invalid_json", [b"t", b"[" * 100_000]),
+    ("nested_too_deeply", [b"t", b"[" * 100_000]),
     ("invalid_json", [b"t", b"[1,]"]),
     ("invalid_json", [b"metrics", b"{'single': 1}"]),
     ("invalid_event", [b"metrics", b"17"]),
