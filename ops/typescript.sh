@@ -18,4 +18,4 @@ command -v chromium >/dev/null || command -v chromium-browser >/dev/null || comm
     leave_out "Chromium (Debian: apt-get install chromium)"
 npm ci --no-audit --no-fund --silent
 npm test --silent
-npm run --silent conformance
+"$PYTHON" ../conformance/runner.py -- node --experimental-websocket conformance/driver.mjs # as built just now
