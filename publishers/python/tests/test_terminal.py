@@ -138,7 +138,7 @@ async def test_an_event_that_is_too_large_is_refused(gateway: Gateway, channel: 
     assert 1 == status
     first, *rest = publish.errors.splitlines()
     assert first.startswith("line 1: ")
-    assert "exceed 1048576" in first
+    assert "more than the 1048576 of `ingest.payload_bytes_max`" in first
     assert [f"published 1 event on {channel}", "Error: 1 line not valid"] == rest
 
 
