@@ -39,6 +39,12 @@ API = "/api/v1/websocket"
 EVENT = {"event_type": "test.workers", "data": {"n": 1}}
 
 
+@pytest.fixture
+def launch(launch: Launch) -> Launch:
+    """Start gateways and workers as users do: how they start and end is what is tested here."""
+    return functools.partial(launch, interpreter=True)
+
+
 # -- workers that die ----------------------------------------------------------------------------
 
 

@@ -4,8 +4,11 @@ An interpreter needs most of a second to import the gateway; a fork needs a few 
 starts one server per test process, when it is first called. The server is an interpreter of its own,
 with one thread, no event loop and no ZeroMQ context, and forks a child for each request.
 
-A request is a length and JSON, sent with four descriptors: the child's stdin, stdout and stderr, and a
-pipe into which the server writes the child's pid, then its exit status.
+A gateway that was forked has a connection to the server of its own, and has its workers forked as well:
+they are the server's children, not the gateway's.
+
+A request is a length and JSON, sent with descriptors: the child's stdin, stdout and stderr, a pipe into
+which the server writes the child's pid, then its exit status, and those that a worker inherits.
 """
 
 from __future__ import annotations
@@ -98,8 +101,12 @@ def start(
     stderr: int,
     environment: Mapping[str, str],
     folder: str | Path | None = None,
+    worker: Sequence[int] = (),
 ) -> Process:
-    """Start `gateway ARGUMENTS` with these descriptors, which stay open here, in this environment."""
+    """Start `gateway ARGUMENTS` with these descriptors, which stay open here, in this environment.
+
+    With `worker` it is a worker that inherits these descriptors.
+    """
     request = {
         "arguments": list(arguments),
         "environment": dict(environment),
@@ -107,7 +114,7 @@ def start(
     }
     ours, theirs = os.pipe()
     try:
-        _Connection.get().send(request, (stdin, stdout, stderr, theirs))
+        _Connection.get().send(request, (stdin, stdout, stderr, theirs, *worker))
     except BaseException:
         os.close(ours)
         raise
@@ -129,41 +136,48 @@ def _folder_of(package: str) -> str:
 
 
 class _Connection:
-    """The test process's end of the server, which ends with it."""
+    """This process's connection to the server, of which there is one."""
 
-    _made: _Connection | None = None
+    made: _Connection | None = None
     _making = threading.Lock()
 
     @classmethod
     def get(cls) -> _Connection:
         with cls._making:
-            if cls._made is None:
-                cls._made = cls()
-            return cls._made
+            if cls.made is None:
+                cls.made = cls._with_server()
+            return cls.made
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._lock = threading.Lock()
-        self._socket, theirs = socket.socketpair()
+        self._socket = connection
+
+    @classmethod
+    def _with_server(cls) -> _Connection:
+        """Start the server, which ends with this process."""
+        ours, theirs = socket.socketpair()
         path = os.pathsep.join((search_path(*PACKAGES), str(_ROOT)))
         with theirs:
-            self._server = subprocess.Popen(
+            server = subprocess.Popen(
                 # -P: neither the working directory nor this file's folder, which has a gateway.py.
                 [sys.executable, "-P", "-m", "tests.support.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": path},
             )
-        atexit.register(self._close)
+
+        def close() -> None:
+            ours.close()
+            server.wait()
+
+        atexit.register(close)
+        return cls(ours)
 
     def send(self, request: object, descriptors: tuple[int, ...]) -> None:
         text = json.dumps(request).encode()
         with self._lock:
             socket.send_fds(self._socket, [_LENGTH.pack(len(text))], descriptors)
             self._socket.sendall(text)
-
-    def _close(self) -> None:
-        self._socket.close()
-        self._server.wait()
 
 
 # -- the server ----------------------------------------------------------------------------------
@@ -176,14 +190,19 @@ class _Request:
     arguments: list[str]
     environment: dict[str, str]
     folder: str
-    descriptors: tuple[int, ...]
+    streams: list[int]
+    report: int
+    worker: list[int]
+    connection: socket.socket | None
+    """A gateway's, to have its workers forked."""
 
 
 class _Server:
     """Forks children and reports how they end, until the test process closes the connection."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self._connections = [connection]
+        """The first one is the test process's, the others are gateways'."""
         self._reports: dict[int, int] = {}
         """For each child, the pipe into which its exit status is written."""
         self._woken, self._wakes = socket.socketpair()
@@ -197,43 +216,58 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._connection, self._woken], [], [])
-            if self._woken in ready:
-                self._woken.recv(4096)
-                self._reap()
-            if self._connection in ready:
-                request = self._receive()
-                if request is None:
+            ready, _, _ = select.select([self._woken, *self._connections], [], [])
+            for one in ready:
+                if one is self._woken:
+                    self._woken.recv(4096)
+                    self._reap()
+                elif (request := self._receive(one)) is not None:
+                    if not self._fork(request):
+                        return request
+                elif one is self._connections[0]:
                     self._kill_all()
                     return None
-                if not self._fork(request):
-                    return request
+                else:
+                    self._connections.remove(one)
+                    one.close()
 
-    def _receive(self) -> _Request | None:
-        head, descriptors, _, _ = socket.recv_fds(self._connection, _LENGTH.size, 4)
+    def _receive(self, connection: socket.socket) -> _Request | None:
+        try:
+            head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH.size, 8)
+        except ConnectionResetError:  # a gateway that was killed
+            return None
         if not head:
             return None
         length = _LENGTH.unpack(head)[0]
-        text = self._connection.recv(length, socket.MSG_WAITALL)
-        return _Request(**json.loads(text), descriptors=tuple(descriptors))
+        text = connection.recv(length, socket.MSG_WAITALL)
+        *streams, report = descriptors[:4]
+        worker = descriptors[4:]
+        theirs = None
+        if not worker:
+            ours, theirs = socket.socketpair()
+            self._connections.append(ours)
+        return _Request(
+            **json.loads(text), streams=streams, report=report, worker=worker, connection=theirs
+        )
 
     def _fork(self, request: _Request) -> int:
         """Fork; return the child's pid, and 0 in the child."""
-        *streams, report = request.descriptors
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            for end in (self._connection, self._woken, self._wakes):
+            for end in (*self._connections, self._woken, self._wakes):
                 end.close()
-            for other in (report, *self._reports.values()):
+            for other in (request.report, *self._reports.values()):
                 os.close(other)
             return 0
-        for stream in streams:
-            os.close(stream)
-        self._reports[pid] = report
-        _report(report, pid)
+        for descriptor in (*request.streams, *request.worker):
+            os.close(descriptor)
+        if request.connection is not None:
+            request.connection.close()
+        self._reports[pid] = request.report
+        _report(request.report, pid)
         return pid
 
     def _reap(self) -> None:
@@ -260,7 +294,7 @@ def _report(pipe: int, number: int) -> None:
 
 def _become(request: _Request) -> None:
     """Give this process the streams, the environment and the arguments of a fresh interpreter."""
-    for number, descriptor in enumerate(request.descriptors[:3]):
+    for number, descriptor in enumerate(request.streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(request.folder)
@@ -291,12 +325,30 @@ def _main(connection: int) -> None:
     gc.collect()
     gc.freeze()
     request = _Server(socket.socket(fileno=connection)).serve()
-    if request is not None:
-        from gateway.cli import main
+    if request is None:
+        return
+    # From here on a child returns to the interpreter, which ends it as it ends any other.
+    _become(request)
+    if request.connection is None:
+        from gateway.workers.__main__ import run
 
-        _become(request)
-        # Returns to the interpreter, which then ends the child as it ends any other.
+        os.setpgid(0, 0)
+        sys.exit(run(*request.worker))
+    else:
+        from gateway.cli import main
+        from gateway.workers import child
+
+        _Connection.made = _Connection(request.connection)
+        child._spawn = _spawn_worker  # type: ignore[assignment]  # it is used as one uses a Popen
         main(request.arguments, prog_name="gateway")
+
+
+def _spawn_worker(inherited: tuple[int, ...]) -> Process:
+    """Have a worker forked instead of starting an interpreter."""
+    with open(os.devnull, "rb") as nothing:
+        return start(
+            (), stdin=nothing.fileno(), stdout=1, stderr=2, environment=os.environ, worker=inherited
+        )
 
 
 if __name__ == "__main__":

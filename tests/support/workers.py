@@ -15,7 +15,11 @@ from tests.support.waiting import eventually
 
 
 def workers(gateway: Gateway) -> list[psutil.Process]:
-    return psutil.Process(gateway.process.pid).children()
+    """Its workers; when they are forked those that have been ready, see `forkserver`."""
+    if gateway.interpreter:
+        return psutil.Process(gateway.process.pid).children()
+    ready = [one["pid"] for one in gateway.records if one["message"] == "worker_ready"]
+    return [psutil.Process(pid) for pid in ready if psutil.pid_exists(pid)]
 
 
 def runs(process: psutil.Process) -> bool:
