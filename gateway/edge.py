@@ -11,10 +11,10 @@ from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
-from gateway.metrics import Metrics
+from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import admission, app
-from gateway.web.context import Context, EndpointStatus
+from gateway.web.context import Context
 from gateway.web.problems import Handler
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.listener import Listener, listener_of
