@@ -12,11 +12,11 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.logs import Throttle, logger
-from gateway.metrics import Metrics
+from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import app
 from gateway.web.admission import LOCAL
-from gateway.web.context import Admission, Context, EndpointStatus
+from gateway.web.context import Admission, Context
 from gateway.web.problems import Handler
 from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate

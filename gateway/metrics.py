@@ -11,8 +11,9 @@ import math
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -132,17 +133,25 @@ MOSTS = frozenset({f"gauge {PREFIX}write_buffer_max_bytes"})
 """Metrics of which the maximum over all processes counts; of the others, the sum."""
 
 
-class Endpoint(Protocol):
-    """The figures of a bus endpoint."""
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """The state of one bus endpoint, for status and readiness."""
 
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def peers(self) -> int: ...
-    @property
-    def reopened(self) -> int: ...
-    @property
-    def refused(self) -> int: ...
+    endpoint: str
+    mode: str
+    """``connect`` or ``bind``."""
+    state: str
+    """``connecting``, ``connected``, ``listening``, ``refused``."""
+    peers: int
+    received: int
+    reopened: int
+    """How often the socket was replaced because it was dead."""
+    last_event_seconds: float | None
+    """Seconds since the last message; None before the first."""
+    refused: int = 0
+    """How many handshakes failed."""
+    problem: str = ""
+    """Why the last one failed; empty after a success."""
 
 
 class Metrics:
@@ -153,7 +162,7 @@ class Metrics:
         hub: Hub,
         pipeline: Pipeline | None,
         *,
-        endpoints: Callable[[], Iterable[Endpoint]],
+        endpoints: Callable[[], Iterable[EndpointStatus]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
         self.others: Callable[[], Extra] = dict
@@ -336,7 +345,7 @@ class _Sampled(Collector):
         hub: Hub,
         pipeline: Pipeline,
         label: Callable[[str], str],
-        endpoints: Callable[[], Iterable[Endpoint]],
+        endpoints: Callable[[], Iterable[EndpointStatus]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
         self._hub = hub

@@ -1,4 +1,4 @@
-"""A gateway from start to stop: the bus, the pipeline, the edge, and perhaps workers."""
+"""A gateway from start to stop: the bus, the pipeline, the edge, and the workers if there are any."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,7 @@ import functools
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Protocol
-
-from aiohttp import web
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from gateway import __version__
 from gateway.bus.context import make_context
@@ -27,11 +24,12 @@ from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
+from gateway.metrics import EndpointStatus
 from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.web import admission
-from gateway.web.context import Context, EndpointStatus
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline
+from gateway.workers.supervisor import Supervisor
 
 
 log = logger("gateway")
@@ -43,32 +41,16 @@ _REFUSED_LOG_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 1.0
 
 
-class Supervisor(Protocol):
-    """Other processes that hold the clients."""
-
-    def observer(self, local: Observer) -> Observer: ...
-    def attach(self, context: Context, application: web.Application) -> None: ...
-    async def start(self, runner: web.AppRunner, listener: Listener) -> None: ...
-    def unready(self) -> list[str]: ...
-    def reload(self) -> None: ...
-    def tick(self, now_ns: int) -> None: ...
-    async def drain(self) -> None: ...
-    async def stop(self) -> None: ...
-
-
-MakeSupervisor = Callable[[Config], Supervisor]
-
-
 class Service:
-    """One gateway in this process, or all but its clients' sockets, which a supervisor's workers hold.
+    """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
     Needs a running event loop from `start` to `stop`.
     """
 
-    def __init__(self, config: Config, make_supervisor: MakeSupervisor | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.url = ""
-        self._supervisor = supervisor = make_supervisor(config) if make_supervisor else None
+        self._supervisor = supervisor = Supervisor(config) if config.workers > 1 else None
         logs = build_logs(config)
         fanout = Fanout(logs.by_name, epoch=logs.epoch)
         self.pipeline = build_pipeline(config, logs)
@@ -305,11 +287,9 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    config: Config, make_supervisor: MakeSupervisor | None = None
-) -> AsyncIterator[Service]:
+async def running(config: Config) -> AsyncIterator[Service]:
     """Run a gateway for the length of a block."""
-    service = Service(config, make_supervisor)
+    service = Service(config)
     try:
         await service.start()
         yield service
@@ -317,21 +297,21 @@ async def running(
         await service.stop()
 
 
-def run(config: Config, make_supervisor: MakeSupervisor | None = None) -> int:
+def run(config: Config) -> int:
     """Run a gateway until a signal ends it; return the process's exit status."""
     allow_many_files()
     tune_garbage_collector()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(config, make_supervisor))
+        return runner.run(_serve(config))
 
 
-async def _serve(config: Config, make_supervisor: MakeSupervisor | None) -> int:
+async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(config, make_supervisor) as service:
+        async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):

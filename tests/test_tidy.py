@@ -28,8 +28,8 @@ FLOORS = [
     {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
     {"edge"},
-    {"service"},
     {"workers"},
+    {"service"},
     {"cli"},
     {"__main__"},
 ]

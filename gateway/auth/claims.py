@@ -1,12 +1,13 @@
-"""Reads the payload of a verified token into `Claims`."""
+"""Reads the payload of a verified token into `Claims`, or says why a token is refused."""
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
-from gateway.auth.errors import TokenError
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.protocol.errors import GatewayError
 from gateway.core.sessions.permissions import Claims, Grants
 
 
@@ -14,6 +15,36 @@ _NAME_MAX = 128
 _ROLES_MAX = 64
 _SECONDS_MAX = (2**63 - 1) // 10**9
 """Later expiries are clamped to this: Unix time in ns fits 64 bits until the year 2262."""
+
+
+Reason = Literal[
+    "malformed",
+    "algorithm",
+    "signature",
+    "expired",
+    "not_yet_valid",
+    "audience",
+    "issuer",
+    "claim",
+    "unknown_key",
+    "keys_unavailable",
+]
+
+
+class TokenError(GatewayError):
+    """A token is refused. The text is always the same, so that a sender cannot probe for the reason.
+
+    `reason` is for logs; it holds no part of the token.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__("the token is not valid")
+        self.reason = reason
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same token may be valid later: the keys could not be fetched."""
+        return self.reason == "keys_unavailable"
 
 
 def read(payload: Mapping[str, object], *, leeway_seconds: float) -> Claims:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from gateway.auth.errors import TokenError
-from gateway.auth.keys import Key, from_jwk
+from gateway.auth.claims import TokenError
+from gateway.auth.keys import Key, KeySource, from_jwk
 from gateway.logs import logger
 
 
@@ -46,7 +46,7 @@ class _Keys:
     fetched_at: float
 
 
-class Jwks:
+class Jwks(KeySource):
     """The keys at a URL. Needs a running event loop; `clock` counts seconds, as `time.monotonic`."""
 
     def __init__(
@@ -63,7 +63,6 @@ class Jwks:
         self._refresher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Fetch the keys now, and refresh them until `close`."""
         self._refresher = asyncio.get_running_loop().create_task(self._refresh())
 
     async def close(self) -> None:
@@ -72,17 +71,8 @@ class Jwks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def reload(self) -> None:
-        """Do nothing: there is no file."""
-
     async def find(self, kid: str | None) -> Key:
-        """Return the key with this id; without an id, the only key.
-
-        A known key is returned at once. For an unknown one the keys are fetched again, if that is due.
-
-        Raises:
-            TokenError: There is no such key, or the keys cannot be fetched.
-        """
+        """Return a known key at once; for an unknown one fetch the keys again, if that is due."""
         found = self._known(kid)
         if found is None and await self._wait_for_fetch():
             found = self._known(kid)
@@ -104,20 +94,17 @@ class Jwks:
             raise TokenError("keys_unavailable")
         self._waiting += 1
         try:
-            await asyncio.wait(
-                {fetch}
-            )  # not the task itself: cancelling a waiter must not cancel the fetch
+            # Not the task itself: cancelling a waiter must not cancel the fetch.
+            await asyncio.wait({fetch})
         finally:
             self._waiting -= 1
         return True
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
         """Return the current fetch, or start one unless the last one was too recent."""
-        if (
-            self._fetching is None
-            and self._clock() - self._last_fetch >= FETCH_INTERVAL_SECONDS_MIN
-        ):
-            self._last_fetch = self._clock()
+        now = self._clock()
+        if self._fetching is None and now - self._last_fetch >= FETCH_INTERVAL_SECONDS_MIN:
+            self._last_fetch = now
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
         return self._fetching
 
@@ -125,13 +112,11 @@ class Jwks:
         while True:
             if fetch := self._start_fetch():
                 await asyncio.wait({fetch})
-            await asyncio.sleep(
-                FETCH_INTERVAL_SECONDS_MIN if self._problem else self._until_stale()
-            )
-
-    def _until_stale(self) -> float:
-        fetched_at = self._last_fetch if self._keys is None else self._keys.fetched_at
-        return max(fetched_at + self._refresh_seconds - self._clock(), 0.01)
+            pause = FETCH_INTERVAL_SECONDS_MIN
+            if self._keys is not None and not self._problem:
+                due = self._keys.fetched_at + self._refresh_seconds
+                pause = max(due - self._clock(), 0.01)
+            await asyncio.sleep(pause)
 
     async def _fetch(self) -> None:
         """Fetch the keys and replace the old ones, or log why not."""

@@ -45,7 +45,32 @@ class SigningKey:
     material: bytes | PrivateKey = field(repr=False)
 
 
-class FixedKey:
+class KeySource:
+    """Where the keys that verify tokens come from."""
+
+    async def find(self, kid: str | None) -> Key:
+        """Return the key with this id; without an id, the only key.
+
+        Raises:
+            TokenError: There is no such key, or the keys cannot be fetched.
+        """
+        raise NotImplementedError
+
+    def reload(self) -> None:
+        """Read the key's file, if there is one, again; on failure the previous key stays.
+
+        Raises:
+            ConfigError: The file cannot be used.
+        """
+
+    def start(self) -> None:
+        """Refresh the keys in the background until `close`, if they are not in a file."""
+
+    async def close(self) -> None:
+        """Stop refreshing."""
+
+
+class FixedKey(KeySource):
     """The one key of the configuration, for tokens of any key id."""
 
     def __init__(self, read: Callable[[], Key]) -> None:
@@ -56,18 +81,7 @@ class FixedKey:
         return self._key
 
     def reload(self) -> None:
-        """Read it again; on failure the previous key stays.
-
-        Raises:
-            ConfigError: The file cannot be used.
-        """
         self._key = self._read()
-
-    def start(self) -> None:
-        """Do nothing: the key is not refreshed."""
-
-    async def close(self) -> None:
-        """Do nothing."""
 
 
 def secret(value: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jwt
 import msgspec
 
-from gateway.auth.errors import TokenError
+from gateway.auth.claims import TokenError
 from gateway.auth.keys import SigningKey, private_key_file, secret, secret_file
 from gateway.auth.verifier import verifier
 from gateway.config.errors import ConfigError, Problem

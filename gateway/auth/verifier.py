@@ -3,14 +3,14 @@
 import base64
 import json
 import re
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import jwt
 
 from gateway.auth import claims
-from gateway.auth.errors import Reason, TokenError
+from gateway.auth.claims import Reason, TokenError
 from gateway.auth.jwks import Jwks
-from gateway.auth.keys import FixedKey, Key, public_key_file, secret, secret_file
+from gateway.auth.keys import FixedKey, Key, KeySource, public_key_file, secret, secret_file
 from gateway.config.model import Auth
 from gateway.core.sessions.permissions import Claims
 
@@ -32,22 +32,6 @@ _REASONS: dict[type[jwt.PyJWTError], Reason] = {
 _MISSING: dict[str, Reason] = {"aud": "audience", "iss": "issuer"}
 
 
-class KeySource(Protocol):
-    """Where the keys that verify tokens come from."""
-
-    async def find(self, kid: str | None) -> Key:
-        """Return the key with this id, or the only key without one; a TokenError if there is none."""
-
-    def reload(self) -> None:
-        """Read files again."""
-
-    def start(self) -> None:
-        """Start to refresh keys in the background."""
-
-    async def close(self) -> None:
-        """Stop refreshing."""
-
-
 class Verifier:
     """Verifies the tokens of one configuration. Needs a running event loop from `start` to `close`."""
 
@@ -62,7 +46,6 @@ class Verifier:
         self._keys.start()
 
     async def close(self) -> None:
-        """Stop refreshing keys."""
         await self._keys.close()
 
     def reload(self) -> None:

@@ -3,16 +3,19 @@
 Exit status 2 means that the configuration is wrong.
 """
 
+import json
 import platform
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from gateway import __version__
+from gateway import __version__, logs
 from gateway.cli.check import check
-from gateway.cli.keys import keys
-from gateway.cli.serve import serve
+from gateway.cli.options import configured
 from gateway.cli.token import token
+from gateway.config import Config
 
 
 GROUP = "gateway.commands"
@@ -79,6 +82,50 @@ def _unavailable(name: str, reason: str) -> click.Command:
 @click.version_option(__version__, message="%(version)s")
 def main() -> None:
     """Events from a ZeroMQ bus to WebSocket clients."""
+
+
+@click.command()
+@configured
+def serve(config: Config) -> None:
+    """Receive events from the bus and serve them to clients, until SIGTERM or SIGINT.
+
+    It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
+    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files.
+    """
+    from gateway import service  # here, so that other commands start faster
+
+    logs.set_up(config.logging.level, config.logging.format)
+    sys.exit(service.run(config))
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--name", default="gateway", show_default=True, help="Name of the files.")
+def keys(folder: Path, name: str) -> None:
+    """Make a pair of CURVE keys for the bus: DIR/NAME.key is public, DIR/NAME.key_secret is secret.
+
+    Existing files are never overwritten. Each publisher and each gateway needs a pair of its own.
+    """
+    from gateway.bus.keys import make_pair  # here, so that other commands start without zmq
+
+    if not name or name.startswith(".") or not name.isprintable() or set(name) & {"/", "\\"}:
+        raise click.BadParameter(f"{name!r} is not a file name", param_hint="--name")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        public, secret = make_pair(folder.resolve(), name)
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    own = json.dumps(str(secret), ensure_ascii=False)  # as TOML and Python write it, too
+    click.echo(
+        f"""\
+Give {public} to everyone who connects with {name}. Keep {secret.name} on its machine.
+
+In the gateway's [bus]:  curve_key_file = {own}
+                         curve_client_keys_dir = "FOLDER with the .key file of each publisher"  # for bind
+                         curve_server_key_file = "the .key file of the publisher"               # for connect
+A publisher, to connect: Publisher(connect=…, curve=Curve({own}, "the .key file of the gateway"))
+             to bind:    Publisher(bind=…, curve=Curve({own}, "FOLDER with the .key file of each gateway"))"""
+    )
 
 
 @click.command()

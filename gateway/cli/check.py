@@ -37,7 +37,9 @@ def check(config: Config) -> None:
 
     The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error.
     """
-    _read_token_key(config)
+    from gateway.auth import verifier  # here, so that other commands start without it
+
+    verifier(config.auth)  # reads the key that verifies tokens
     more = [*_bus_key_warnings(config), *_certificate_warnings(config)]
     for line in described(config):
         click.echo(line)
@@ -86,11 +88,7 @@ def _allowed(config: Config) -> str:
     auth = config.auth
     if not auth.required:
         return f"every client, with the role {auth.unauthenticated_role}"
-    source = next(
-        name
-        for name in ("secret", "secret_file", "public_key_file", "jwks_url")
-        if getattr(auth, name)
-    )
+    source = next(name for name in auth.SOURCES if getattr(auth, name))
     return f"clients with a token verified by auth.{source}; others have the role anonymous"
 
 
@@ -111,9 +109,7 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{key}: there is no folder {folder} for {endpoint}"
-    _, files = resource.getrlimit(
-        resource.RLIMIT_NOFILE
-    )  # `serve` raises its limit to the hard one
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` raises its limit to this
     needed = config.clients.connections_max + FILES_RESERVED
     if files != resource.RLIM_INFINITY and files < needed:
         yield (
@@ -125,13 +121,6 @@ def warnings(config: Config) -> Iterator[str]:
             f"ingest.payload_bytes_max: {config.ingest.payload_bytes_max} is above "
             f"bus.message_bytes_max ({config.bus.message_bytes_max}), so such payloads never arrive; raise that, too"
         )
-
-
-def _read_token_key(config: Config) -> None:
-    """Read the key that verifies tokens; ConfigError if it cannot be used."""
-    from gateway.auth import verifier  # here, so that other commands start without it
-
-    verifier(config.auth)
 
 
 def _bus_key_warnings(config: Config) -> list[str]:

@@ -69,8 +69,7 @@ def token(
     Standard output has the token and nothing else. Everyone who has the token can use it until it
     expires: it cannot be revoked.
     """
-    # Imported here, so that other commands start faster.
-    from gateway.auth import minting
+    from gateway.auth import minting  # here, so that other commands start faster
 
     key = minting.signing_key(config.auth, private_key_file)
     grants = Grants(subscribe=subscribe, publish=publish)

@@ -2,8 +2,7 @@
 
     model     every setting: default, limits, unit, description
     settings  the same one by one, and the annotated example file
-    sources   a TOML file < the environment < flags, as one flat table of key -> value and origin
-    load      that table -> `Config`, or a `ConfigError` that lists all problems
+    load      a TOML file < the environment < flags -> `Config`, or a `ConfigError` that lists all problems
     checks    checks that need more than one setting
 
 A setting is named by its key path (``clients.heartbeat_seconds``) in messages, files and flags.

@@ -157,8 +157,7 @@ def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
 
 def _auth(config: Config) -> Iterator[tuple[str, str, str]]:
     auth = config.auth
-    sources = ("secret", "secret_file", "public_key_file", "jwks_url")
-    given = [name for name in sources if getattr(auth, name)]
+    given = [name for name in auth.SOURCES if getattr(auth, name)]
     if len(given) > 1:
         yield f"auth.{given[1]}", f"cannot be combined with auth.{given[0]}", "remove one"
     if 0 < len(auth.secret.encode()) < _SECRET_BYTES_MIN:

@@ -1,8 +1,14 @@
-"""Builds a `Config` from its sources, or reports everything that is wrong with them."""
+"""Builds a `Config` from its sources, or reports everything that is wrong with them.
 
+Each source is read into a flat table: key path -> value and origin.
+"""
+
+import contextlib
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,7 +18,6 @@ from gateway.config.checks import check, without_own_bind
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Config, Role
 from gateway.config.settings import Setting, Value, sections, settings, tables
-from gateway.config.sources import FILE_VARIABLE, Given, from_environment, from_file, from_flags
 from gateway.core.protocol.channels import is_name
 
 
@@ -22,6 +27,25 @@ _KUBERNETES = (
 )
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+_FILE_VARIABLE = "GATEWAY_CONFIG"
+_OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
+"""Variables of the commands that talk to a gateway."""
+
+# Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
+_SERVICE_LINK = re.compile(
+    r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as given. `text` means that it must be parsed to its setting's type."""
+
+    value: object
+    origin: str
+    text: bool
 
 
 def load(
@@ -37,12 +61,12 @@ def load(
     Raises:
         ConfigError: With a problem for each setting that is unknown or has an invalid value.
     """
-    if path is None and environ.get(FILE_VARIABLE):
-        path = Path(environ[FILE_VARIABLE])
+    if path is None and environ.get(_FILE_VARIABLE):
+        path = Path(environ[_FILE_VARIABLE])
     given = {
-        **(from_file(path) if path else {}),
-        **from_environment(environ),
-        **from_flags(flags),
+        **(_from_file(path) if path else {}),
+        **_from_environment(environ),
+        **_from_flags(flags),
     }
     config, problems = _build(given)
     origins = {key: one.origin for key, one in given.items()}
@@ -50,6 +74,55 @@ def load(
     if problems:
         raise ConfigError(problems)
     return config if "bind" in given else without_own_bind(config)
+
+
+def _from_file(path: Path) -> dict[str, Given]:
+    """Return the values of a TOML file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        reason = f"{path} cannot be read ({exc.strerror})"
+        raise ConfigError(
+            [Problem("config", reason, "check the path and its permissions")]
+        ) from exc
+    except ValueError as exc:
+        reason = f"{path} is not a TOML file in UTF-8: {exc}"
+        raise ConfigError([Problem("config", reason, "see `gateway check --example`")]) from exc
+    return {key: Given(value, str(path), text=False) for key, value in _flat(document, "")}
+
+
+def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Return the values of all ``GATEWAY_…`` variables, known settings or not."""
+    keys = {setting.variable: setting.key for setting in settings()}
+    return {
+        keys.get(name, name): Given(value, f"environment variable {name}", text=True)
+        for name, value in environ.items()
+        if name.startswith("GATEWAY_")
+        and name not in {_FILE_VARIABLE, *_OF_COMMANDS}
+        and not _SERVICE_LINK.fullmatch(name)
+    }
+
+
+def _from_flags(flags: Mapping[str, str | list[str]]) -> dict[str, Given]:
+    """Return the values of flags, which are named by key path."""
+    return {key: Given(value, f"flag {_flag(key)}", text=True) for key, value in flags.items()}
+
+
+def _flag(key: str) -> str:
+    own = {"host", "port", "connect", "bind", "insecure_allow_remote"}
+    return "--" + key.replace("_", "-") if key in own else f"--set {key}"
 
 
 def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
@@ -107,62 +180,46 @@ def _entries(
 
 def _parse(kind: inspect.Type, one: Given) -> Value:
     """Return the value in its setting's type; a ValueError's text follows "<value>"."""
+    value = one.value
     match kind:
         case inspect.BoolType():
-            return _boolean(one)
+            if one.text:
+                value = _BOOLEANS.get(str(value).lower())
+            if not isinstance(value, bool):
+                raise ValueError("is neither true nor false")
+            return value
         case inspect.IntType() | inspect.FloatType():
-            return _within(kind, _number(kind, one))
+            return _number(kind, one)
         case inspect.LiteralType(values=words):
-            if one.value not in words:
+            if value not in words:
                 raise ValueError(f"is not one of {', '.join(map(str, words))}")
-            return str(one.value)
+            return str(value)
         case inspect.VarTupleType():
-            return _strings(one)
+            if isinstance(value, str) and one.text:
+                value = [part.strip() for part in value.split(",") if part.strip()]
+            if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+                raise ValueError("is not a list of strings")
+            return tuple(value)
         case _:
-            if not isinstance(one.value, str):
+            if not isinstance(value, str):
                 raise ValueError("is not a string")
-            return one.value
-
-
-def _boolean(one: Given) -> bool:
-    if isinstance(one.value, bool):
-        return one.value
-    if not one.text or str(one.value).lower() not in _BOOLEANS:
-        raise ValueError("is neither true nor false")
-    return _BOOLEANS[str(one.value).lower()]
+            return value
 
 
 def _number(kind: inspect.IntType | inspect.FloatType, one: Given) -> int | float:
-    whole = isinstance(kind, inspect.IntType)
-    problem = "is not a whole number" if whole else "is not a number"
-    value = one.value
-    if isinstance(value, str) and one.text:
-        try:
-            return int(value) if whole else float(value)
-        except ValueError:
-            raise ValueError(problem) from None
+    whole, value = isinstance(kind, inspect.IntType), one.value
+    if one.text:
+        with contextlib.suppress(ValueError):
+            value = int(str(value)) if whole else float(str(value))
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise ValueError(problem)
-    return value if whole else float(value)
-
-
-def _within(kind: inspect.IntType | inspect.FloatType, value: float) -> int | float:
+        raise ValueError("is not a whole number" if whole else "is not a number")
     if not math.isfinite(value):
         raise ValueError("is not a finite number")
     if kind.ge is not None and value < kind.ge:
         raise ValueError(f"is below {kind.ge:g}")
     if kind.le is not None and value > kind.le:
         raise ValueError(f"is above {kind.le:.0f}")
-    return value
-
-
-def _strings(one: Given) -> tuple[str, ...]:
-    value = one.value
-    if isinstance(value, str) and one.text:
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError("is not a list of strings")
-    return tuple(value)
+    return value if whole else float(value)
 
 
 def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:

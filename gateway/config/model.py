@@ -3,7 +3,7 @@
 `gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -191,6 +191,8 @@ class Auth(Struct, frozen=True, kw_only=True):
     expiry_warning_seconds: Seconds = 30.0
     """How long before its token expires a client gets `token_expiring`."""
 
+    SOURCES: ClassVar = ("secret", "secret_file", "public_key_file", "jwks_url")
+
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
         return f"Auth({shown | {'secret': '***' if self.secret else ''}})"
@@ -198,7 +200,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     @property
     def required(self) -> bool:
         """Whether authentication is enabled."""
-        return any((self.secret, self.secret_file, self.public_key_file, self.jwks_url))
+        return any(getattr(self, name) for name in self.SOURCES)
 
 
 class Role(Struct, frozen=True, kw_only=True):

@@ -14,33 +14,12 @@ from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
-from gateway.metrics import Metrics
+from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import ProcessUsage
 from gateway.web.access import AddressLimit
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.writers import SocketWriters
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """The state of one bus endpoint, for status and readiness."""
-
-    endpoint: str
-    mode: str
-    """``connect`` or ``bind``."""
-    state: str
-    """``connecting``, ``connected``, ``listening``, ``refused``."""
-    peers: int
-    received: int
-    reopened: int
-    """How often the socket was replaced after its link had ended for good."""
-    last_event_seconds: float | None
-    """Seconds since the last message; None before the first."""
-    refused: int = 0
-    """How many handshakes failed."""
-    problem: str = ""
-    """Why the last one failed; empty after a success."""
 
 
 class ConnectedClient(Protocol):

@@ -1,12 +1,17 @@
-"""One gateway in several processes: a parent that reads the bus and numbers, workers that hold the clients.
+"""One gateway in several processes: the parent receives and numbers events, workers hold the clients.
 
-messages    what they send each other
-pipe        how: length-prefixed messages over an inherited socket pair
-supervisor  the parent's side: keeps workers running, hands them connections, sends what is appended
-child       one worker as the parent sees it
-clients     all clients of all workers, and their sessions
-observers   what parent and workers do with what their hubs report
-worker      the worker's side: replicated logs, and the sockets of its clients
-parent      the parent as a worker sees it: it admits clients
-proxy       REST requests, which the parent answers for the whole gateway
+    messages    what the processes send each other
+    pipe        how: length-prefixed messages over an inherited socket pair
+
+The parent:
+
+    supervisor  keeps the workers running, hands them connections, sends them what is appended
+    child       one worker: its process, its pipe, and the socket for connections
+    clients     all clients of all workers, and their sessions
+
+A worker:
+
+    worker      logs that follow the parent's, and the connections of its clients
+    parent      asks the parent which clients may connect, and reports what they do
+    proxy       REST requests, which the parent answers for the whole gateway
 """

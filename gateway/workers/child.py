@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from gateway.workers.messages import AnswerToParent, Reported, ToParent, to_parent
+from gateway.workers.messages import Reported, ToParent, to_parent
 from gateway.workers.pipe import Pipe, Requests
 
 
@@ -37,7 +37,7 @@ class Child:
             on_messages=lambda received: on_messages(self, received),
             on_lost=self._lost,
         )
-        self.requests: Requests[AnswerToParent] = Requests(self.pipe.send)
+        self.requests = Requests(self.pipe.send)
         self._started: subprocess.Popen[bytes] | None = None
         self._sockets: socket.socket | None = None
 

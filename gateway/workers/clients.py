@@ -1,17 +1,19 @@
 """Every client of every worker, as the parent knows it.
 
-The parent's hub has each client's session, with a reader that stands for the one in the worker: it
-is counted with its subscriptions, and nothing is written to it. So what the hub knows of clients is
-complete, and a session outlives the worker that held its connection.
+The parent's hub has a session for each client, with a reader that counts for its subscriptions and to
+which nothing is written. So the hub knows all clients, and a session outlives the worker that held
+its connection.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.log.log import Entry
+from gateway.core.log.log import ChannelLog, Entry
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
+from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
@@ -39,29 +41,40 @@ class WorkerClient:
 
     @property
     def client_id(self) -> str:
-        """The client's public name."""
         return self.session.client_id
 
     @property
     def lagging(self) -> bool:
-        """Whether it was behind when its worker last reported."""
         return self._behind.lagging
 
     @property
     def lag(self) -> int:
-        """By how many events."""
         return self._behind.lag
 
     @property
     def buffered(self) -> int:
-        """How many bytes waited for its socket."""
         return self._behind.buffered
 
     @property
     def _behind(self) -> messages.Behind:
+        """What its worker last reported."""
         report = self.child.report
         found = report.behind.get(self.client_id) if report else None
         return found or messages.Behind(lagging=False, lag=0, buffered=0)
+
+
+class ParentObserver:
+    """Announces clients as a gateway in one process does, and gives `send` personal messages."""
+
+    def __init__(self, local: Observer, *, send: Callable[[Session, Entry], object]) -> None:
+        self.on_change = local.on_change
+        self.on_subscribed = local.on_subscribed
+        self.on_denied = local.on_denied
+        self.on_confirmed = local.on_confirmed
+        self._send = send
+
+    def deliver_personal(self, session: Session, log: ChannelLog, entry: Entry) -> None:
+        self._send(session, entry)
 
 
 class Clients:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
 
 from gateway.config.model import Config
 from gateway.core.fanout.filters import Filter, parse
@@ -21,7 +21,17 @@ Sample = tuple[str, str, dict[str, str], float]
 """A metric's name, that of one of its samples, the labels, the value."""
 
 
-class Start(Struct, array_like=True, tag=True):
+class Message(Struct, array_like=True, tag=True):
+    """A message; it is written as an array that begins with its class's name."""
+
+
+class Answer(Message):
+    """A message that answers the request of this number."""
+
+    number: int
+
+
+class Start(Message):
     """The first message to a worker; the parent answers REST at the Unix socket `rest`."""
 
     config: Config
@@ -29,91 +39,89 @@ class Start(Struct, array_like=True, tag=True):
     rest: str
 
 
-class Log(Struct, array_like=True, tag=True):
+class Log(Message):
     """A log as it is now; what is appended to it follows."""
 
     state: LogState
 
 
-class Filled(Struct, array_like=True, tag=True):
+class Filled(Message):
     """All logs have been sent."""
 
 
-class Entries(Struct, array_like=True, tag=True):
+class Entries(Message):
     """What was appended, with the epochs of the channels where one began."""
 
     entries: list[Entry]
     epochs: dict[str, EpochTable]
 
 
-class Evict(Struct, array_like=True, tag=True):
+class Evict(Message):
     """What was too old at this time has been evicted."""
 
     now_ns: int
 
 
-class Bus(Struct, array_like=True, tag=True):
+class Bus(Message):
     """The state of the bus changed."""
 
     state: BusState
 
 
-class Admitted(Struct, array_like=True, tag=True):
+class Admitted(Answer):
     """The answer to `Admit`: yes, with the session that the client resumes, if it resumes one."""
 
-    number: int
     session: SessionState | None
 
 
-class Refused(Struct, array_like=True, tag=True):
+class Refused(Answer):
     """The answer to `Admit`: no; clients that may come back do so over `spread_seconds`."""
 
-    number: int
     code: CloseCode
     spread_seconds: float
 
 
-class Personal(Struct, array_like=True, tag=True):
+class Personal(Message):
     """A message to one client."""
 
     client_id: str
     entry: Entry
 
 
-class Release(Struct, array_like=True, tag=True):
+class Release(Message):
     """Another connection takes a client's session over: detach it, answer with `Released`."""
 
     number: int
     client_id: str
 
 
-class Identified(Struct, array_like=True, tag=True):
+class Identified(Answer):
     """The answer to `Identify`: whether the user may have one more client."""
 
-    number: int
     allowed: bool
 
 
-class Report(Struct, array_like=True, tag=True):
+class Report(Message):
     """Answer with `Reported`."""
 
     number: int
 
 
-class Reload(Struct, array_like=True, tag=True):
+class Reload(Message):
     """Read keys again from their files."""
 
 
-class Drain(Struct, array_like=True, tag=True):
+class Drain(Message):
     """Close every client's connection, then answer with `Drained`."""
 
     number: int
 
 
-AnswerToWorker = Admitted | Refused | Identified
 ToWorker = (
-    AnswerToWorker
-    | Start
+    Start
+    | Admitted
+    | Refused
+    | Identified
     | Log
     | Filled
     | Entries
@@ -127,11 +135,11 @@ ToWorker = (
 )
 
 
-class Ready(Struct, array_like=True, tag=True):
+class Ready(Message):
     """The logs are filled; connections may come."""
 
 
-class Admit(Struct, array_like=True, tag=True):
+class Admit(Message):
     """May this client connect? `session` is the secret that it brings, `secret` its next one."""
 
     number: int
@@ -142,7 +150,7 @@ class Admit(Struct, array_like=True, tag=True):
     address: str
 
 
-class Identify(Struct, array_like=True, tag=True):
+class Identify(Message):
     """May this client have the identity of the token that it sent?"""
 
     number: int
@@ -150,7 +158,7 @@ class Identify(Struct, array_like=True, tag=True):
     identity: Identity
 
 
-class Changed(Struct, array_like=True, tag=True):
+class Changed(Message):
     """What a client did, with its subscriptions and its known cursors as they are now."""
 
     client_id: str
@@ -159,17 +167,15 @@ class Changed(Struct, array_like=True, tag=True):
     known: dict[str, Cursor]
 
 
-class Confirmed(Struct, array_like=True, tag=True):
+class Confirmed(Message):
     """The known cursors of these clients."""
 
     clients: list[str]
     known: dict[str, Cursor]
 
 
-class Released(Struct, array_like=True, tag=True):
+class Released(Answer):
     """The answer to `Release`: all that there was to report of the client was sent."""
-
-    number: int
 
 
 class Behind(Struct, array_like=True):
@@ -180,23 +186,19 @@ class Behind(Struct, array_like=True):
     buffered: int
 
 
-class Reported(Struct, array_like=True, tag=True):
+class Reported(Answer):
     """The answer to `Report`: open sockets, metrics, and clients that are behind."""
 
-    number: int
     sockets: int
     samples: list[Sample]
     behind: dict[str, Behind]
 
 
-class Drained(Struct, array_like=True, tag=True):
+class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
-    number: int
 
-
-AnswerToParent = Released | Reported | Drained
-ToParent = AnswerToParent | Ready | Admit | Identify | Changed | Confirmed
+ToParent = Ready | Admit | Identify | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:
@@ -211,10 +213,6 @@ def _decode_hook(kind: type, text: Any) -> Filter:  # Any: what msgspec found
     raise NotImplementedError(f"a message between processes cannot hold a {kind.__name__}")
 
 
-encode = msgspec.msgpack.Encoder(enc_hook=_encode_hook).encode
-to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(
-    ToWorker, dec_hook=_decode_hook
-)
-to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(
-    ToParent, dec_hook=_decode_hook
-)
+encode = Encoder(enc_hook=_encode_hook).encode
+to_worker: Decoder[ToWorker] = Decoder(ToWorker, dec_hook=_decode_hook)
+to_parent: Decoder[ToParent] = Decoder(ToParent, dec_hook=_decode_hook)

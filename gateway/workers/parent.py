@@ -1,13 +1,16 @@
-"""The parent as a worker sees it: it admits clients, and keeps what outlives a connection."""
+"""The parent as a worker sees it: it admits clients, and keeps what must outlive a connection."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
+from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
+from gateway.core.sessions.store import known_cursors
 from gateway.web import admission
 from gateway.web.context import Context
 from gateway.web.sockets.connection import Connection
@@ -19,7 +22,7 @@ class ParentClient:
     """Asks the parent which clients may connect, and as whom."""
 
     def __init__(self, pipe: Pipe[messages.ToWorker]) -> None:
-        self.requests: Requests[messages.AnswerToWorker] = Requests(pipe.send)
+        self.requests = Requests(pipe.send)
         self._pipe = pipe
 
     async def admit(
@@ -28,7 +31,7 @@ class ParentClient:
         """Ask the parent whether a client may connect, and connect or refuse it."""
         done = asyncio.Event()
 
-        def on_answer(answer: messages.AnswerToWorker | None) -> None:
+        def on_answer(answer: messages.Answer | None) -> None:
             # At once: what the parent sends to this client next may be in the same segment.
             try:
                 if isinstance(answer, messages.Admitted):
@@ -99,3 +102,39 @@ class ParentClient:
             old.close(CloseCode.SESSION_TAKEN_OVER)
             admission.release(context, old)
         self._pipe.send(messages.Released(message.number))
+
+
+class WorkerObserver:
+    """Reports to the parent what clients do, and delivers personal messages in this process."""
+
+    def __init__(self, local: Observer, *, send: Callable[[messages.Message], object]) -> None:
+        self.on_denied = local.on_denied
+        self.deliver_personal = local.deliver_personal
+        self._send = send
+        self._confirmed: dict[Session, None] = {}
+
+    def on_change(
+        self, session: Session, change: ClientChange, *, connected: int, now_ns: int
+    ) -> None:
+        """Report it, with what the parent must know of the session if this process ends."""
+        subscriptions = list(session.subscriptions.values())
+        known = known_cursors(session)
+        self._send(messages.Changed(session.client_id, change, subscriptions, known))
+
+    def on_subscribed(self, patterns: Iterable[str]) -> None:
+        """Do nothing: `on_change` reports it."""
+
+    def on_confirmed(self, session: Session) -> None:
+        """Report it with the next `send_confirmed`."""
+        self._confirmed[session] = None
+
+    def send_confirmed(self) -> None:
+        """Report what clients have confirmed; equal cursors share one message."""
+        groups: dict[int, list[Session]] = {}
+        for session in self._confirmed:
+            if session.reader is not None:
+                groups.setdefault(id(session.known), []).append(session)
+        self._confirmed.clear()
+        for sessions in groups.values():
+            names = [session.client_id for session in sessions]
+            self._send(messages.Confirmed(names, dict(sessions[0].known)))

@@ -8,12 +8,12 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
 from gateway.logs import logger
-from gateway.workers.messages import encode
+from gateway.workers.messages import Answer, Message, encode
 
 
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
@@ -21,11 +21,10 @@ _FLOWS_BYTES = 1024 * 1024
 _HEAD = 4
 
 T = TypeVar("T")
-A = TypeVar("A", bound="Answer")
 log = logger("gateway.workers")
 
 
-def framed(message: msgspec.Struct) -> bytes:
+def framed(message: Message) -> bytes:
     """Return a message as it is written, to be sent to several peers."""
     body = encode(message)
     return len(body).to_bytes(_HEAD) + body
@@ -59,7 +58,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
-    def send(self, message: msgspec.Struct) -> None:
+    def send(self, message: Message) -> None:
         """Send a message, after all that was sent before."""
         self.write(framed(message))
 
@@ -124,25 +123,16 @@ class Pipe(asyncio.Protocol, Generic[T]):
         self._on_lost()
 
 
-class Answer(Protocol):
-    """A message that answers a request."""
-
-    @property
-    def number(self) -> int:
-        """The request's number."""
-        ...
-
-
-class Requests(Generic[A]):
+class Requests:
     """Requests over a pipe that wait for their answers, by number."""
 
-    def __init__(self, send: Callable[[msgspec.Struct], object]) -> None:
+    def __init__(self, send: Callable[[Message], object]) -> None:
         self._send = send
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, Callable[[A | None], object]] = {}
+        self._waiting: dict[int, Callable[[Answer | None], object]] = {}
 
     def send(
-        self, request: Callable[[int], msgspec.Struct], on_answer: Callable[[A | None], object]
+        self, request: Callable[[int], Message], on_answer: Callable[[Answer | None], object]
     ) -> int:
         """Send the request with a number; `on_answer` gets its answer, None if the pipe is closed."""
         number = next(self._numbers)
@@ -151,15 +141,15 @@ class Requests(Generic[A]):
         return number
 
     async def ask(
-        self, request: Callable[[int], msgspec.Struct], *, within: float | None
-    ) -> A | None:
+        self, request: Callable[[int], Message], *, within: float | None
+    ) -> Answer | None:
         """Return the answer to a request; None if it does not come in time, or the pipe is closed.
 
         `within` None waits until the pipe is closed.
         """
-        future: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
-        def on_answer(answer: A | None) -> None:
+        def on_answer(answer: Answer | None) -> None:
             if not future.done():
                 future.set_result(answer)
 
@@ -172,7 +162,7 @@ class Requests(Generic[A]):
         finally:
             self._waiting.pop(number, None)
 
-    def on_answer(self, answer: A) -> None:
+    def on_answer(self, answer: Answer) -> None:
         """Pass an answer on; one that comes too late is ignored."""
         waiting = self._waiting.pop(answer.number, None)
         if waiting is not None:

@@ -1,13 +1,19 @@
-"""The parent's side: keeps the workers running, hands them connections, sends what is appended.
+"""The parent's side: keeps the workers running, hands them connections, sends them what is appended.
 
 A worker goes through these states:
 
-    launched   its process runs; it is sent the logs one by one, and what is appended meanwhile
-    ready      its logs are filled; it is handed connections, and asked for a report now and then
-    lost       its pipe is closed, as it ended or was killed; its clients' sessions are detached here,
-               and another worker is launched
+    launched   Its process runs. It gets the logs one by one, and every batch that is appended
+               meanwhile. Its clients: none. Next: `ready`, when it sends `Ready`; else `lost`.
+    ready      Its logs are complete. It gets connections, and batches as they are appended.
+    lost       Its pipe is closed: the process ended, was killed, or fell too far behind. The parent
+               disconnects its clients, whose sessions can be resumed, kills the process if it still
+               runs, and launches another worker: at once, or after `_RESTART_SECONDS` if this one
+               was never ready.
+    reaped     The process has ended, and the parent has forgotten it.
 
-A worker that does not report for `_SILENT_SECONDS_MAX` is killed, and so becomes lost.
+The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a ready worker that does not
+answer within `_SILENT_SECONDS_MAX`, and a launched one that does not within `_START_SECONDS`. While the
+gateway stops, it replaces no worker.
 """
 
 import asyncio
@@ -19,7 +25,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
-from msgspec import Struct
 
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
@@ -27,7 +32,6 @@ from gateway.core.log.log import Entry
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
-from gateway.core.sessions.session import Session
 from gateway.logs import logger
 from gateway.metrics import MOSTS, Extra, Key
 from gateway.runtime import Tasks
@@ -35,8 +39,7 @@ from gateway.web.context import Context
 from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
 from gateway.workers.child import Child
-from gateway.workers.clients import Clients
-from gateway.workers.observers import ParentObserver
+from gateway.workers.clients import Clients, ParentObserver
 from gateway.workers.pipe import UNREAD_BYTES_MAX, framed
 from gateway.workers.proxy import forwarded
 
@@ -78,10 +81,7 @@ class Supervisor:
 
     def observer(self, local: Observer) -> Observer:
         """Return what the parent's hub reports to."""
-        return ParentObserver(local, send=self._send_personal)
-
-    def _send_personal(self, session: Session, entry: Entry) -> None:
-        self._clients.send_personal(session, entry)
+        return ParentObserver(local, send=lambda *message: self._clients.send_personal(*message))
 
     # -- start and stop ------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class Supervisor:
             self._sent_bus = state
             self._send_all(messages.Bus(state))
 
-    def _send_all(self, message: Struct) -> None:
+    def _send_all(self, message: messages.Message) -> None:
         frame = framed(message)
         for child in self._children:
             child.pipe.write(frame)

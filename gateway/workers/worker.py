@@ -18,8 +18,7 @@ from gateway.runtime import Tasks
 from gateway.web import admission
 from gateway.wiring import build_hub, build_logs
 from gateway.workers import messages
-from gateway.workers.observers import WorkerObserver
-from gateway.workers.parent import ParentClient
+from gateway.workers.parent import ParentClient, WorkerObserver
 from gateway.workers.pipe import Pipe
 from gateway.workers.proxy import RestProxy
 

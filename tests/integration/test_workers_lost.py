@@ -303,7 +303,7 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
     def new() -> list[psutil.Process]:
         return [child for child in children() if child.pid not in known]
 
-    async with running(config, crew_module.Supervisor):
+    async with running(config):
         monkeypatch.setattr(crew_module, "_START_SECONDS", 1.0)
         served = new()
         known |= {child.pid for child in served}

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.auth.errors import Reason
+from gateway.auth.claims import Reason
 from tests.support.issuer import (
     LEEWAY,
     Issuer,

@@ -17,11 +17,11 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
-from gateway.metrics import Metrics
+from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import loop_factory
 from gateway.web import app
 from gateway.web.admission import LOCAL
-from gateway.web.context import Context, EndpointStatus
+from gateway.web.context import Context
 from gateway.web.sockets.io_uring import IoUring
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_policy

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
-from gateway.web.context import EndpointStatus
+from gateway.metrics import EndpointStatus
 from gateway.web.endpoints.schemas import asyncapi_document, openapi_document
 from gateway.web.routes import ROUTES
 from tests.support.core import Peer
