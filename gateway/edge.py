@@ -54,9 +54,7 @@ class Edge:
     ) -> None:
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
         self.verifier = verifier(config.auth)
-        self.write_scheduler = WriteScheduler(
-            hub.fanout, config.fanout, on_written=self.metrics.fanned_out
-        )
+        self.write_scheduler = WriteScheduler(hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
         self._config = config
         self._certificate = Certificate(config.tls)
         self.context = Context(
@@ -74,9 +72,7 @@ class Edge:
             admission=admission,
         )
         self.application = app.build(self.context, proxy=proxy)
-        self.runner = web.AppRunner(
-            self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS
-        )
+        self.runner = web.AppRunner(self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
         hub.fanout.on_failure = self._on_fanout_failure
@@ -89,10 +85,7 @@ class Edge:
             self.verifier.start()
         await self.runner.setup()
         self._listener = Listener(
-            self.runner,
-            self._config.clients,
-            tls=lambda: self._certificate.context,
-            on_refused=self.metrics.refused,
+            self.runner, self._config.clients, tls=lambda: self._certificate.context, on_refused=self.metrics.refused
         )
         heartbeat = self.context.heartbeat
         self.every(heartbeat.interval, lambda: heartbeat.check(now=self._loop.time()))

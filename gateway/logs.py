@@ -33,9 +33,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Marks the root logger's handler that `set_up` added."""
 
 
-def set_up(
-    level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None
-) -> None:
+def set_up(level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None) -> None:
     """Send this package's log and that of all libraries to `stream`, by default standard error.
 
     A second call replaces the first.

@@ -25,12 +25,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
@@ -66,11 +61,7 @@ PREFIX: Final = "neurograph_gateway_"
 _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]]] = {
     "connections_opened_total": ("Connections opened.", (), None),
     "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
-    "connections_refused_total": (
-        "Connections and requests refused, by reason.",
-        ("reason",),
-        None,
-    ),
+    "connections_refused_total": ("Connections and requests refused, by reason.", ("reason",), None),
     "connection_duration_seconds": ("Duration of closed connections.", (), _DURATIONS),
     "events_received_total": ("Valid events received from the bus.", ("channel",), None),
     "events_rejected_total": ("Bus messages rejected, by reason.", ("reason",), None),
@@ -191,10 +182,7 @@ class Metrics:
         self._counters["events_lost_total"].labels("evicted")
         if pipeline is not None:  # else this process only adds to what its parent shows
             self._registry.register(_Sampled(hub, pipeline, self.label, endpoints, buffers))
-        self._process = [
-            ProcessCollector(registry=self._registry),
-            GCCollector(registry=self._registry),
-        ]
+        self._process = [ProcessCollector(registry=self._registry), GCCollector(registry=self._registry)]
         PlatformCollector(registry=self._registry)
 
     def label(self, channel: str) -> str:
@@ -257,9 +245,7 @@ class Metrics:
             ("event_loop_tasks", len(asyncio.all_tasks())),
         ]
         collectors = [*self._counters.values(), *self._histograms.values(), *self._process]
-        return [
-            (f"gauge {PREFIX}{name}", PREFIX + name, {}, float(value)) for name, value in found
-        ] + [
+        return [(f"gauge {PREFIX}{name}", PREFIX + name, {}, float(value)) for name, value in found] + [
             (_kind(metric), sample.name, dict(sample.labels), sample.value)
             for collector in collectors
             for metric in collector.collect()

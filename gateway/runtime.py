@@ -69,9 +69,7 @@ class ProcessUsage:
         return 100 * max(used, 0.0) / max(elapsed, 1e-3), memory_bytes, open_files
 
 
-async def run_every(
-    seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]
-) -> None:
+async def run_every(seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]) -> None:
     """Call `act` at an interval, also after it failed; `on_late` gets the delay of each call in seconds."""
     loop = asyncio.get_running_loop()
     while True:

@@ -61,9 +61,7 @@ class Service:
             logs.on_append(fanout.deliver)
         else:
             observer = supervisor.observer(observer)
-        self.hub = build_hub(
-            config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state
-        )
+        self.hub = build_hub(config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state)
         self._edge = edge = Edge(
             config,
             self.hub,
@@ -79,9 +77,7 @@ class Service:
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
-        self._replay_client = ReplayClient(
-            self._zmq, config.bus, self._curve, on_replies=self._on_replies
-        )
+        self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
@@ -196,9 +192,7 @@ class Service:
                 reopened=subscriber.reopened,
                 refused=subscriber.refused,
                 problem=subscriber.problem,
-                last_event_seconds=None
-                if subscriber.last_message is None
-                else now - subscriber.last_message,
+                last_event_seconds=None if subscriber.last_message is None else now - subscriber.last_message,
             )
             for subscriber in self._subscribers
         ]
@@ -315,18 +309,9 @@ async def _serve(config: Config) -> int:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
-                log.warning(
-                    "authentication_disabled",
-                    host=config.host,
-                    role=config.auth.unauthenticated_role,
-                )
+                log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
-                log.info(
-                    "bus_endpoint_changed",
-                    change="opened",
-                    endpoint=subscriber.endpoint,
-                    mode=subscriber.mode,
-                )
+                log.info("bus_endpoint_changed", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode)
             await stop.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
                 # A second signal ends at once, by the signal itself.

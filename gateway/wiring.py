@@ -55,12 +55,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 
 
 def build_hub(
-    config: Config,
-    logs: Logs,
-    fanout: Fanout,
-    observer: Observer,
-    *,
-    bus_state: Callable[[], messages.BusState],
+    config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
 ) -> Hub:
     """Return the clients' side."""
     return Hub(
@@ -99,13 +94,9 @@ def _limits(clients: Clients) -> ClientLimits:
 def build_policy(config: Config) -> Policy:
     """Return what the configured roles permit, and which role needs no token."""
     roles = {
-        name: Grants(role.subscribe, role.publish, role.presence, role.admin)
-        for name, role in config.roles.items()
+        name: Grants(role.subscribe, role.publish, role.presence, role.admin) for name, role in config.roles.items()
     }
-    return Policy(
-        roles,
-        unauthenticated_role=None if config.auth.required else config.auth.unauthenticated_role,
-    )
+    return Policy(roles, unauthenticated_role=None if config.auth.required else config.auth.unauthenticated_role)
 
 
 def _retention(settings: History) -> Retention:

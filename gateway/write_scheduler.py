@@ -37,9 +37,7 @@ class WriteScheduler:
     `on_written` is called after each write, with the seconds since its oldest event was received.
     """
 
-    def __init__(
-        self, fanout: Fanout, settings: Settings, *, on_written: Callable[[float], object]
-    ) -> None:
+    def __init__(self, fanout: Fanout, settings: Settings, *, on_written: Callable[[float], object]) -> None:
         self._fanout = fanout
         self._settings = settings
         self._on_written = on_written

@@ -125,9 +125,7 @@ def vulnerable() -> Iterator[tuple[str, str, bool]]:
 def _ask(command: list[str]) -> Any:  # Any: JSON
     """Return the JSON output of a command, {} if it fails."""
     try:
-        asked = subprocess.run(
-            command, cwd=NPM, capture_output=True, text=True, timeout=ASK_SECONDS_MAX, check=False
-        )
+        asked = subprocess.run(command, cwd=NPM, capture_output=True, text=True, timeout=ASK_SECONDS_MAX, check=False)
         answer = json.loads(asked.stdout)
         return answer if isinstance(answer, dict) else {}
     except (OSError, subprocess.TimeoutExpired, ValueError):

@@ -80,10 +80,7 @@ def reduced(graph: Graph) -> Graph:
     def reachable(name: str) -> set[str]:
         return graph[name].union(*map(reachable, graph[name]))
 
-    return {
-        name: targets - set[str]().union(*map(reachable, targets))
-        for name, targets in graph.items()
-    }
+    return {name: targets - set[str]().union(*map(reachable, targets)) for name, targets in graph.items()}
 
 
 def floors(graph: Graph) -> dict[str, int]:
@@ -240,8 +237,7 @@ def _crossings(drawn: Drawing) -> int:
     row_of = {id(item): n for n, row in enumerate(drawn.floors) for item in row}
     pairs = itertools.combinations(_steps(drawn), 2)
     return sum(
-        row_of[id(a[0])] == row_of[id(b[0])]
-        and (a[0].center - b[0].center) * (a[1].center - b[1].center) < 0
+        row_of[id(a[0])] == row_of[id(b[0])] and (a[0].center - b[0].center) * (a[1].center - b[1].center) < 0
         for a, b in pairs
     )
 
@@ -299,10 +295,7 @@ def _arrow(drawn: Drawing, arrow: list[Item], start: float, end: float, x: float
     parts = [f"M{points[0][0] + x:.1f} {points[0][1] + y:.1f}"]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         bend = (y1 - y0) / 2
-        parts.append(
-            f"C{x0 + x:.1f} {y0 + bend + y:.1f} {x1 + x:.1f} {y1 - bend + y:.1f} "
-            f"{x1 + x:.1f} {y1 + y:.1f}"
-        )
+        parts.append(f"C{x0 + x:.1f} {y0 + bend + y:.1f} {x1 + x:.1f} {y1 - bend + y:.1f} {x1 + x:.1f} {y1 + y:.1f}")
     return f'<path class="arrow" d="{"".join(parts)}"/>'
 
 
@@ -318,8 +311,7 @@ def _draw(drawn: Drawing, x: float, y: float) -> Iterator[str]:
         for n, (kind, text) in enumerate(texts):
             baseline = top + 17 + n * _LINE + (2 if n else 0)
             yield (
-                f'<text class="{kind}" x="{middle:.1f}" y="{baseline:.1f}" '
-                f'text-anchor="middle">{escape(text)}</text>'
+                f'<text class="{kind}" x="{middle:.1f}" y="{baseline:.1f}" text-anchor="middle">{escape(text)}</text>'
             )
         if box.inside is not None:
             indent = (box.width - box.inside.width) / 2

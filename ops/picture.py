@@ -24,9 +24,7 @@ def demo() -> list[str]:
     environ = os.environ | {"PYTHONUNBUFFERED": "1", "GATEWAY_LOGGING_FORMAT": "console"}
     command = [sys.executable, "ops/run.py", "--demo"]
     lines: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip("\n"))

@@ -24,16 +24,10 @@ READY_SECONDS_MAX = 20.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument(
-        "--demo", action="store_true", help="print what a WebSocket client receives"
-    )
+    parser.add_argument("--demo", action="store_true", help="print what a WebSocket client receives")
     arguments = parser.parse_args()
     if busy := [line for line in warnings(Config(port=arguments.port)) if "in use" in line]:
-        print(
-            *busy,
-            "Stop the gateway that runs there, or choose a port: make run PORT=8001",
-            sep="\n",
-        )
+        print(*busy, "Stop the gateway that runs there, or choose a port: make run PORT=8001", sep="\n")
         return 1
     return asyncio.run(run(arguments.port, demo=arguments.demo))
 

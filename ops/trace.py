@@ -72,9 +72,7 @@ class Publisher:
             "timestamp": datetime.now(UTC).isoformat(),
             "data": {"level": "info", "message": "traced"},
         }
-        envelope = struct.pack(
-            ">4sIQQQ", b"NGE1", 0, self._incarnation, self._sequence, time.time_ns()
-        )
+        envelope = struct.pack(">4sIQQQ", b"NGE1", 0, self._incarnation, self._sequence, time.time_ns())
         self._socket.send_multipart([CHANNEL.encode(), json.dumps(payload).encode(), envelope])
 
     def close(self) -> None:

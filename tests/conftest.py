@@ -31,10 +31,7 @@ _names = itertools.count(1)
 
 # How fast the machine is just now fails no test.
 settings.register_profile(
-    "any machine",
-    deadline=None,
-    max_examples=full(100, 40),
-    suppress_health_check=[HealthCheck.too_slow],
+    "any machine", deadline=None, max_examples=full(100, 40), suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
 
@@ -113,11 +110,7 @@ async def raw(request: pytest.FixtureRequest) -> AsyncIterator[OpenRaw]:
     made: list[RawPeer] = []
 
     async def make(
-        path: str = "/ws",
-        *,
-        to: Gateway | None = None,
-        upgrade: bool = True,
-        receive_buffer: int = 0,
+        path: str = "/ws", *, to: Gateway | None = None, upgrade: bool = True, receive_buffer: int = 0
     ) -> RawPeer:
         to = to or request.getfixturevalue("gateway")
         if upgrade:

@@ -14,14 +14,11 @@ from ops import graph, trace
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("clients/*.md")],
-    key=lambda path: str(path),
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("clients/*.md")], key=lambda path: str(path)
 )
 ARCHITECTURE = ROOT / "docs/architecture.md"
 
-each_document = pytest.mark.parametrize(
-    "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
-)
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def test_the_drawing_of_the_imports_is_up_to_date() -> None:
@@ -81,17 +78,13 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_every_file_that_is_named_exists(document: Path) -> None:
     """A path counts from the root, from the document or from gateway/; a mere name is any file's."""
     bases = [ROOT, document.parent, graph.PACKAGE]
-    files = {
-        path.name for folder in ("gateway", "tests", "ops") for path in (ROOT / folder).rglob("*.*")
-    }
+    files = {path.name for folder in ("gateway", "tests", "ops") for path in (ROOT / folder).rglob("*.*")}
     found = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.\w+|\w+\.py)(?:::\w+)?`", document.read_text())
     ours = [name for name in found if not name.startswith("build/") and name not in files]
     assert [] == [name for name in ours if not any((base / name).exists() for base in bases)]
 
 
-@pytest.mark.parametrize(
-    "document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda p: p.name)
 def test_every_setting_that_is_named_exists(document: Path) -> None:
     """The changelog also names settings that are gone."""
     known = {one.key for one in settings()}

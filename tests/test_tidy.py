@@ -141,9 +141,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
             return way[way.index(name) :]
         if name in done:
             return []
-        found = next(
-            (c for one in sorted(graph.get(name, ())) if (c := visit(one, [*way, name]))), []
-        )
+        found = next((c for one in sorted(graph.get(name, ())) if (c := visit(one, [*way, name]))), [])
         done.add(name)
         return found
 
@@ -232,10 +230,7 @@ OTHERS = {
 }
 """Names in other people's interfaces, and words that mean something else there."""
 
-IDENTIFIERS = {
-    ".py": None,
-    **dict.fromkeys((".ts", ".js", ".mjs", ".c", ".h", ".rs"), r"//[^\n]*|/\*.*?\*/"),
-}
+IDENTIFIERS = {".py": None, **dict.fromkeys((".ts", ".js", ".mjs", ".c", ".h", ".rs"), r"//[^\n]*|/\*.*?\*/")}
 """The languages whose identifiers are looked at, and what a comment looks like in them."""
 
 
@@ -291,9 +286,7 @@ def test_the_glossary_is_short_and_has_no_name_that_is_gone() -> None:
     defined = re.findall(r"^\| (?!word \|)([a-z ]+) \| ([A-Z].*\.) \|$", text, re.MULTILINE)
 
     assert 0 < len(defined) <= 40
-    assert len(re.findall(r"^\| [a-z]", text, re.MULTILINE)) == len(defined) + text.count(
-        "| word |"
-    )
+    assert len(re.findall(r"^\| [a-z]", text, re.MULTILINE)) == len(defined) + text.count("| word |")
     assert {} == gone({word.replace(" ", "_") for word, _ in defined})
     assert [] == [word for word, meaning in defined if meaning.count(". ")], "one sentence each"
 
@@ -309,9 +302,10 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     extras = project["optional-dependencies"].values()
     optional = {name for extra in extras for name in declared(extra)}
     package_of = packages_distributions()
-    modules_imported = {
-        name.split(".")[0] for path in modules() for name in imports(path.read_text())
-    } - {"gateway", *sys.stdlib_module_names}
+    modules_imported = {name.split(".")[0] for path in modules() for name in imports(path.read_text())} - {
+        "gateway",
+        *sys.stdlib_module_names,
+    }
     imported = {canonicalize_name(package_of.get(name, [name])[0]) for name in modules_imported}
 
     assert set() == imported - needed - optional
@@ -319,11 +313,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
 
 
 def test_no_file_outgrows_its_idea() -> None:
-    long = {
-        str(path.relative_to(ROOT))
-        for path in modules()
-        if len(path.read_text().splitlines()) > LINES_MAX
-    }
+    long = {str(path.relative_to(ROOT)) for path in modules() if len(path.read_text().splitlines()) > LINES_MAX}
     assert set(LONGER) == long
 
 
@@ -354,10 +344,9 @@ def log_messages(source: str) -> Iterator[str]:
     """The message of each call that writes to the log; "" where it is no constant."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="log" | "audit"), attr=method),
-                args=[found, *_],
-            ) if method in LEVELS:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log" | "audit"), attr=method), args=[found, *_]) if (
+                method in LEVELS
+            ):
                 pass
             case ast.Call(func=ast.Attribute(attr="log" | "_log"), args=[_, found, *_]):
                 pass
@@ -388,6 +377,4 @@ def test_what_the_security_document_says_is_tested_is() -> None:
     named = re.findall(r"`(\w+(?:/\w+)*\.py)::(\w+)`", text)
 
     assert len(named) > 20
-    assert [] == [
-        (path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()
-    ]
+    assert [] == [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]

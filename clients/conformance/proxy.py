@@ -54,10 +54,7 @@ class Proxy:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
         self.cut()
@@ -112,12 +109,7 @@ class Proxy:
             link.reset()
 
     async def _carry(
-        self,
-        source: asyncio.StreamReader,
-        target: asyncio.StreamWriter,
-        link: _Link,
-        *,
-        down: bool = False,
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, link: _Link, *, down: bool = False
     ) -> None:
         while data := await source.read(_CHUNK_BYTES):
             await link.flows.wait()

@@ -57,10 +57,7 @@ class Driver:
 
     async def __aenter__(self) -> Driver:
         self._process = await asyncio.create_subprocess_exec(
-            *self.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 24,
+            *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24
         )
         self._reading = asyncio.create_task(self._read())
         async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
@@ -125,11 +122,7 @@ class Stage:
         self.tokens: list[Message] = case.get("tokens", [])
         secured = SETTINGS if self.tokens else {}
         self.gateway = Gateway(
-            settings={
-                "shutdown.reconnect_spread_seconds": 0.2,
-                **secured,
-                **case.get("settings", {}),
-            }
+            settings={"shutdown.reconnect_spread_seconds": 0.2, **secured, **case.get("settings", {})}
         )
         if self.tokens:
             self.gateway.token = token("admin", user="the runner")
@@ -152,8 +145,7 @@ class Stage:
             connect: Message = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
             if self.tokens:
                 connect["tokens"] = [
-                    token(*one.get("roles", []), seconds=one.get("seconds", 600))
-                    for one in self.tokens
+                    token(*one.get("roles", []), seconds=one.get("seconds", 600)) for one in self.tokens
                 ]
             await self.driver.tell({"do": "connect", **connect})
             for number, step in enumerate(steps, 1):
@@ -174,12 +166,7 @@ class Stage:
     async def _close(self) -> None:
         await self.driver.tell({"do": "close"})
         status = await self.driver.ended()
-        left = [
-            item
-            for items in self.driver.items.values()
-            for item in items
-            if item.get("reason") not in _ASKED_FOR
-        ]
+        left = [item for items in self.driver.items.values() for item in items if item.get("reason") not in _ASKED_FOR]
         if left:
             raise Failed(f"{len(left)} more came than was expected, first {left[0]}")
         if status != 0:

@@ -95,11 +95,7 @@ def _models() -> str:
 def _model(struct: type[Struct]) -> Iterator[str]:
     yield f"\nclass {struct.__name__}(TypedDict, total=False):"
     doc = inspect.getdoc(struct) or ""
-    yield (
-        '    """'
-        + doc.replace("\n", "\n    ").replace("    \n", "\n")
-        + ('\n    """' if "\n" in doc else '"""')
-    )
+    yield ('    """' + doc.replace("\n", "\n    ").replace("    \n", "\n") + ('\n    """' if "\n" in doc else '"""'))
     yield ""
     described = kinds.type_info(struct)
     assert isinstance(described, kinds.StructType)

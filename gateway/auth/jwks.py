@@ -49,9 +49,7 @@ class _Keys:
 class Jwks(KeySource):
     """The keys at a URL. Needs a running event loop; `clock` counts seconds, as `time.monotonic`."""
 
-    def __init__(
-        self, url: str, *, refresh_seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, url: str, *, refresh_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._refresh_seconds = max(refresh_seconds * _REFRESH_AT, FETCH_INTERVAL_SECONDS_MIN)
         self._clock = clock
@@ -145,9 +143,7 @@ def _no_answer(error: Exception) -> str:
     return f"no answer ({type(error).__name__})"  # its text may hold the URL, which may hold a password
 
 
-async def _once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Send a request, and keep aiohttp from sending it again when the server disconnects."""
     try:
         return await handler(request)
@@ -159,10 +155,7 @@ async def _get(url: str) -> bytes:
     """Return the body of an answer with status 200, without redirects or decompression."""
     async with (
         aiohttp.ClientSession(
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
-            middlewares=[_once],
+            auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), headers=_HEADERS, middlewares=[_once]
         ) as http,
         http.get(url, allow_redirects=False) as answer,
     ):

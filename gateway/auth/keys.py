@@ -9,11 +9,7 @@ from pathlib import Path
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -112,9 +108,7 @@ def _checked(setting: str, name: str, value: bytes) -> bytes:
         jwt.get_algorithm_by_name("HS256").prepare_key(value)
     except jwt.InvalidKeyError:
         remedy = "set auth.public_key_file for a public key"
-        raise _problem(
-            setting, f"{name} is a public or private key, not a secret", remedy
-        ) from None
+        raise _problem(setting, f"{name} is a public or private key, not a secret", remedy) from None
     return value
 
 

@@ -21,9 +21,7 @@ def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
         ConfigError: There is no such key, or it cannot be used.
     """
     if not auth.required:
-        raise ConfigError(
-            [Problem("auth", "is not configured, so no token is needed", "set auth.secret_file")]
-        )
+        raise ConfigError([Problem("auth", "is not configured, so no token is needed", "set auth.secret_file")])
     symmetric = bool(auth.secret or auth.secret_file)
     if symmetric == (private_key is not None):
         reason = "is not needed with a secret" if symmetric else "is needed to sign a token"
@@ -35,15 +33,7 @@ def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
     return SigningKey("HS256", value)
 
 
-def mint(
-    auth: Auth,
-    key: SigningKey,
-    *,
-    user: str | None,
-    roles: Sequence[str],
-    grants: Grants,
-    seconds: int,
-) -> str:
+def mint(auth: Auth, key: SigningKey, *, user: str | None, roles: Sequence[str], grants: Grants, seconds: int) -> str:
     """Return a token that is valid for so many seconds, for the configured audience and issuer."""
     now = int(time.time())
     claims: dict[str, object] = {"iat": now, "exp": now + seconds, "roles": list(roles)}
@@ -67,8 +57,6 @@ async def verify(auth: Auth, token: str) -> Claims | None:
         return await checks.verify(token)
     except TokenError as error:
         foreign = error.reason in {"algorithm", "signature"}
-        remedy = (
-            "sign with the private key of auth.public_key_file" if foreign else "change the options"
-        )
+        remedy = "sign with the private key of auth.public_key_file" if foreign else "change the options"
         reason = f"the gateway would refuse this token ({error.reason})"
         raise ConfigError([Problem("token", reason, remedy)]) from None

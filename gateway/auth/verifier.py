@@ -113,9 +113,7 @@ def _decoded(segment: str) -> bytes:
 def _object(segment: str) -> dict[str, object]:
     """Decode a segment to a JSON object, strictly: UTF-8, no duplicate names, no NaN."""
     try:
-        found = json.loads(
-            _decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number
-        )
+        found = json.loads(_decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise TokenError("malformed") from None
     if not isinstance(found, dict):

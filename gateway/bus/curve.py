@@ -109,9 +109,7 @@ class Curve:
             return
         try:
             for _ in range(_REQUESTS_AT_ONCE_MAX):
-                zap_socket.send_multipart(
-                    self._authorize(zap_socket.recv_multipart(zmq.NOBLOCK)), zmq.NOBLOCK
-                )
+                zap_socket.send_multipart(self._authorize(zap_socket.recv_multipart(zmq.NOBLOCK)), zmq.NOBLOCK)
         except zmq.Again:
             return
         # The FD is edge-triggered, so nothing would wake us for the remaining requests.
@@ -130,12 +128,7 @@ class Curve:
         shown = z85.encode(key)
         name = self._name_of(shown)
         if name is None:
-            self._log(
-                logging.WARNING,
-                "bus_client_refused",
-                shown,
-                address=address.decode(errors="replace"),
-            )
+            self._log(logging.WARNING, "bus_client_refused", shown, address=address.decode(errors="replace"))
             # 300 is temporary: the connection is closed. After 400, which is final, libzmq would never
             # reconnect, and a publisher whose key is added later would need a restart.
             return [peer, empty, version, number, b"300", b"unknown key", b"", b""]

@@ -99,18 +99,12 @@ def read(config: Bus) -> Keys | None:
     Raises:
         ConfigError: A file cannot be read, or holds no key.
     """
-    own, server, clients = (
-        config.curve_key_file,
-        config.curve_server_key_file,
-        config.curve_client_keys_dir,
-    )
+    own, server, clients = (config.curve_key_file, config.curve_server_key_file, config.curve_client_keys_dir)
     if not own:
         return None
     _, secret = _configured("curve_key_file", own)
     if secret is None:
-        raise _problem(
-            "curve_key_file", f"{own} holds a public key only", "name the .key_secret file"
-        )
+        raise _problem("curve_key_file", f"{own} holds a public key only", "name the .key_secret file")
     return Keys(
         public=zmq.curve_public(secret),
         secret=secret,
@@ -186,7 +180,5 @@ def _is_key(text: bytes) -> bool:
         return False
 
 
-def _problem(
-    setting: str, reason: str, remedy: str = "make keys with `gateway keys`"
-) -> ConfigError:
+def _problem(setting: str, reason: str, remedy: str = "make keys with `gateway keys`") -> ConfigError:
     return ConfigError([Problem(f"bus.{setting}", reason, remedy)])

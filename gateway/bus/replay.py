@@ -32,12 +32,7 @@ class ReplayClient:
     """Sends replay requests; calls `on_replies` with all replies of one wake-up."""
 
     def __init__(
-        self,
-        context: zmq.Context[_Socket],
-        config: Bus,
-        curve: Curve,
-        *,
-        on_replies: Callable[[list[Frames]], None],
+        self, context: zmq.Context[_Socket], config: Bus, curve: Curve, *, on_replies: Callable[[list[Frames]], None]
     ) -> None:
         self._context = context
         self._config = config
@@ -62,14 +57,10 @@ class ReplayClient:
         self._unanswered.setdefault(address, now)
         wanted = request.first.to_bytes(8) + request.last.to_bytes(8)
         try:
-            socket.send_multipart(
-                [REPLAY, request.number.to_bytes(8), request.topic.encode(), wanted], zmq.NOBLOCK
-            )
+            socket.send_multipart([REPLAY, request.number.to_bytes(8), request.topic.encode(), wanted], zmq.NOBLOCK)
         except zmq.ZMQError:
             return
-        self._loop.call_soon(
-            self._drain, address, socket
-        )  # sending may have consumed the edge of the FD
+        self._loop.call_soon(self._drain, address, socket)  # sending may have consumed the edge of the FD
 
     def poll(self) -> None:
         """Read all sockets, also without a wake-up, and close those that are idle."""

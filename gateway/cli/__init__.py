@@ -21,11 +21,7 @@ from gateway.config import Config
 GROUP = "gateway.commands"
 """The entry points of packages that add subcommands; each names a click command."""
 
-PACKAGES = {
-    "publish": "neurograph-publisher",
-    "status": "neurograph-client",
-    "tail": "neurograph-client",
-}
+PACKAGES = {"publish": "neurograph-publisher", "status": "neurograph-client", "tail": "neurograph-client"}
 """Subcommands that this project's other packages add."""
 
 

@@ -61,10 +61,7 @@ def described(config: Config) -> Iterator[str]:
         yield f"bind        {config.bind}, where publishers connect"
     if config.bus.curve_key_file:
         yield f"CURVE       with the key in {config.bus.curve_key_file}"
-    yield (
-        f"keep        {_kept(config.history)} per channel, for at most "
-        f"{config.ingest.channels_max} channels"
-    )
+    yield (f"keep        {_kept(config.history)} per channel, for at most {config.ingest.channels_max} channels")
     for name, own in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(own)}"
     yield (
@@ -77,10 +74,7 @@ def described(config: Config) -> Iterator[str]:
         f"sessions    kept for {sessions.ttl_seconds:g} s after a disconnect, at most "
         f"{sessions.disconnected_max}, each with at most {sessions.messages_max} personal messages"
     )
-    yield (
-        f"shutdown    within {end.timeout_seconds:g} s; clients reconnect within "
-        f"{end.reconnect_spread_seconds:g} s"
-    )
+    yield (f"shutdown    within {end.timeout_seconds:g} s; clients reconnect within {end.reconnect_spread_seconds:g} s")
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
 
 

@@ -26,9 +26,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
     @click.option("--bind", help=_DOCS["bind"])
     @click.option("--insecure-allow-remote", is_flag=True, help=_DOCS["insecure_allow_remote"])
     @click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        help="TOML file with settings.  [environment: GATEWAY_CONFIG]",
+        "--config", type=click.Path(path_type=Path), help="TOML file with settings.  [environment: GATEWAY_CONFIG]"
     )
     @click.option(
         "--set",

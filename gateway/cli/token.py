@@ -81,9 +81,7 @@ def token(
         click.echo(line, err=True)
 
 
-def _hints(
-    config: Config, user: str | None, roles: Iterable[str], until: float, *, verified: bool
-) -> Iterable[str]:
+def _hints(config: Config, user: str | None, roles: Iterable[str], until: float, *, verified: bool) -> Iterable[str]:
     bearer = user or "no user"
     named = ", ".join(roles) or "anonymous"
     yield f"For {bearer} as {named}, until {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC."

@@ -14,14 +14,4 @@ from gateway.config.model import Config, History, Role
 from gateway.config.settings import Setting, example, settings
 
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "History",
-    "Problem",
-    "Role",
-    "Setting",
-    "example",
-    "load",
-    "settings",
-]
+__all__ = ["Config", "ConfigError", "History", "Problem", "Role", "Setting", "example", "load", "settings"]

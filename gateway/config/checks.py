@@ -45,37 +45,21 @@ def without_own_bind(config: Config) -> Config:
 
 def _workers(config: Config) -> Iterator[tuple[str, str, str]]:
     if config.workers > 1 and not hasattr(socket, "SCM_RIGHTS"):
-        yield (
-            "workers",
-            f"{config.workers} processes need SCM_RIGHTS, which this system lacks",
-            "use 1",
-        )
+        yield ("workers", f"{config.workers} processes need SCM_RIGHTS, which this system lacks", "use 1")
 
 
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
     if not config.host or any(c.isspace() or c in "/[]" for c in config.host):
-        yield (
-            "host",
-            f"{config.host!r} is not a host",
-            "expected an address or a host name, without brackets",
-        )
+        yield ("host", f"{config.host!r} is not a host", "expected an address or a host name, without brackets")
     elif not (config.insecure_allow_remote or config.auth.required or is_loopback(config.host)):
-        yield (
-            "host",
-            f"{config.host!r} {_REMOTE}",
-            _REMOTE_REMEDY.format("configure auth, use 127.0.0.1"),
-        )
+        yield ("host", f"{config.host!r} {_REMOTE}", _REMOTE_REMEDY.format("configure auth, use 127.0.0.1"))
     for endpoint in config.connect:
         if problem := _endpoint_problem(endpoint, any_port=False):
             yield "connect", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
     if not config.bind:
         return
     if problem := _endpoint_problem(config.bind, any_port=True):
-        yield (
-            "bind",
-            f"{config.bind!r} {problem}",
-            'expected tcp://HOST:PORT, ipc:///PATH or "" for none',
-        )
+        yield ("bind", f"{config.bind!r} {problem}", 'expected tcp://HOST:PORT, ipc:///PATH or "" for none')
     elif config.bind.startswith("tcp://") and not config.insecure_allow_remote:
         host = config.bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
         if not (is_loopback(host) or config.bus.curve_client_keys_dir):
@@ -97,11 +81,7 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
                 "list it once: each event would be received as often",
             )
     if "bind" in origins and config.bind and _same(config.bind) in map(_same, config.connect):
-        yield (
-            "bind",
-            f"{config.bind!r} is also in connect",
-            "remove one: the gateway would connect to itself",
-        )
+        yield ("bind", f"{config.bind!r} is also in connect", "remove one: the gateway would connect to itself")
     if not config.history.on_demand:
         for name, own in config.channels.items():
             if own.on_demand:
@@ -110,29 +90,16 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
                     "ZeroMQ cannot subscribe to all channels except one",
                     "set history.on_demand = true, and on_demand = false for all other channels",
                 )
-    for key, own in (
-        ("history", config.history),
-        *((f"channels.{n}", c) for n, c in config.channels.items()),
-    ):
+    for key, own in (("history", config.history), *((f"channels.{n}", c) for n, c in config.channels.items())):
         if own.key and not all(own.key.split(".")):
-            yield (
-                f"{key}.key",
-                f"{own.key!r} is not a path",
-                'expected names joined by dots, as in "data.host"',
-            )
+            yield (f"{key}.key", f"{own.key!r} is not a path", 'expected names joined by dots, as in "data.host"')
     bus = config.bus
     if bus.reconnect_seconds_max < bus.reconnect_seconds:
-        reason = (
-            f"{bus.reconnect_seconds_max} is below bus.reconnect_seconds ({bus.reconnect_seconds})"
-        )
+        reason = f"{bus.reconnect_seconds_max} is below bus.reconnect_seconds ({bus.reconnect_seconds})"
         yield "bus.reconnect_seconds_max", reason, "raise it, or lower bus.reconnect_seconds"
     if bus.heartbeat_timeout_seconds <= bus.heartbeat_seconds:
         reason = f"{bus.heartbeat_timeout_seconds} is not above bus.heartbeat_seconds ({bus.heartbeat_seconds})"
-        yield (
-            "bus.heartbeat_timeout_seconds",
-            reason,
-            "raise it; three times bus.heartbeat_seconds is usual",
-        )
+        yield ("bus.heartbeat_timeout_seconds", reason, "raise it; three times bus.heartbeat_seconds is usual")
 
 
 def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
@@ -209,20 +176,12 @@ def _http(config: Config) -> Iterator[tuple[str, str, str]]:
             )
     for host in config.allowed_hosts:
         if not _DNS_NAME.fullmatch(host):
-            yield (
-                "allowed_hosts",
-                f"{host!r} is not a host name",
-                "expected a name without a port",
-            )
+            yield ("allowed_hosts", f"{host!r} is not a host name", "expected a name without a port")
     for proxy in config.trusted_proxies:
         try:
             ip_network(proxy)
         except ValueError as error:
-            yield (
-                "trusted_proxies",
-                str(error),
-                'expected an address or a network, as in "10.0.0.0/8"',
-            )
+            yield ("trusted_proxies", str(error), 'expected an address or a network, as in "10.0.0.0/8"')
 
 
 def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:

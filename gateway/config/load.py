@@ -34,9 +34,7 @@ _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
 """Variables of the commands that talk to a gateway."""
 
 # Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
-_SERVICE_LINK = re.compile(
-    r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)"
-)
+_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,7 @@ class Given:
     text: bool
 
 
-def load(
-    path: Path | None,
-    environ: Mapping[str, str],
-    flags: Mapping[str, str | list[str]],
-) -> Config:
+def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str | list[str]]) -> Config:
     """Read the configuration: a TOML file < ``GATEWAY_…`` variables < flags, named by key path.
 
     Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
@@ -63,11 +57,7 @@ def load(
     """
     if path is None and environ.get(_FILE_VARIABLE):
         path = Path(environ[_FILE_VARIABLE])
-    given = {
-        **(_from_file(path) if path else {}),
-        **_from_environment(environ),
-        **_from_flags(flags),
-    }
+    given = {**(_from_file(path) if path else {}), **_from_environment(environ), **_from_flags(flags)}
     config, problems = _build(given)
     origins = {key: one.origin for key, one in given.items()}
     problems = problems or check(config, origins)
@@ -86,9 +76,7 @@ def _from_file(path: Path) -> dict[str, Given]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         reason = f"{path} cannot be read ({exc.strerror})"
-        raise ConfigError(
-            [Problem("config", reason, "check the path and its permissions")]
-        ) from exc
+        raise ConfigError([Problem("config", reason, "check the path and its permissions")]) from exc
     except ValueError as exc:
         reason = f"{path} is not a TOML file in UTF-8: {exc}"
         raise ConfigError([Problem("config", reason, "see `gateway check --example`")]) from exc
@@ -157,22 +145,15 @@ def _is_entry(table: str, entry: str) -> bool:
 
 def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
     default = Config()
-    made = {
-        name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()
-    }
-    channels = {
-        name: structs.replace(made["history"], **own) for name, own in _entries("channels", values)
-    }
+    made = {name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()}
+    channels = {name: structs.replace(made["history"], **own) for name, own in _entries("channels", values)}
     roles = default.roles | {
-        name: structs.replace(default.roles.get(name, Role()), **own)
-        for name, own in _entries("roles", values)
+        name: structs.replace(default.roles.get(name, Role()), **own) for name, own in _entries("roles", values)
     }
     return structs.replace(default, **values.get("", {}), **made, channels=channels, roles=roles)
 
 
-def _entries(
-    table: str, values: Mapping[str, dict[str, Value]]
-) -> Iterator[tuple[str, dict[str, Value]]]:
+def _entries(table: str, values: Mapping[str, dict[str, Value]]) -> Iterator[tuple[str, dict[str, Value]]]:
     for section, own in values.items():
         if section.startswith(f"{table}."):
             yield section.removeprefix(f"{table}."), own
@@ -250,10 +231,7 @@ def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
             )
         fields = ", ".join(tables()[table])
         return Problem(key, "no such setting", f"a {thing} has {fields}", one.origin)
-    if key.startswith("GATEWAY_"):
-        names = [setting.variable for setting in known.values()]
-    else:
-        names = list(known)
+    names = [setting.variable for setting in known.values()] if key.startswith("GATEWAY_") else list(known)
     near = get_close_matches(key, names, n=1)
     remedy = f"did you mean {near[0]}?" if near else "`gateway check --example` lists all settings"
     return Problem(key, "no such setting", remedy, one.origin)

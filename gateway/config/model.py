@@ -221,9 +221,7 @@ ROLES = {
     "bot": Role(subscribe=("signals",)),
     "developer": Role(subscribe=("signals", "actions", "logs", "logs.>")),
     "monitor": Role(admin=True),
-    "admin": Role(
-        subscribe=(">",), publish=(">", "$everyone", "$personal"), presence=(">",), admin=True
-    ),
+    "admin": Role(subscribe=(">",), publish=(">", "$everyone", "$personal"), presence=(">",), admin=True),
 }
 """The built-in roles: those of the first NeuroGraph server, and one for a Prometheus scraper."""
 

@@ -58,11 +58,7 @@ class Setting:
 def sections() -> dict[str, str]:
     """Return the model's sections and their descriptions, without those of single channels or roles."""
     kinds = {field.name: field.default for field in msgspec.structs.fields(Config)}
-    return {
-        name: (type(default).__doc__ or "")
-        for name, default in kinds.items()
-        if isinstance(default, Struct)
-    }
+    return {name: (type(default).__doc__ or "") for name, default in kinds.items() if isinstance(default, Struct)}
 
 
 _TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
@@ -71,10 +67,7 @@ _TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
 @cache
 def tables() -> Mapping[str, Mapping[str, Setting]]:
     """Return the sections that exist once per name, as in [channels.metrics], with their fields."""
-    return {
-        table: {setting.key: setting for setting in _settings_of(model, "")}
-        for table, model in _TABLES.items()
-    }
+    return {table: {setting.key: setting for setting in _settings_of(model, "")} for table, model in _TABLES.items()}
 
 
 def settings() -> Iterator[Setting]:
@@ -93,9 +86,7 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
             if not isinstance(found, msgspec.inspect.Metadata):
                 found = msgspec.inspect.Metadata(found)
             unit, secret = ((found.extra or {}).get(name) for name in ("unit", "secret"))
-            yield Setting(
-                prefix + field.name, found.type, field.default, unit or "", doc, bool(secret)
-            )
+            yield Setting(prefix + field.name, found.type, field.default, unit or "", doc, bool(secret))
 
 
 @cache

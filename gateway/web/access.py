@@ -48,9 +48,7 @@ class AccessPolicy:
         self._origins = {_normal(origin) or origin for origin in config.allowed_origins}
         self._proxies = [ip_network(proxy) for proxy in config.trusted_proxies]
 
-    def caller(
-        self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]
-    ) -> Caller:
+    def caller(self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]) -> Caller:
         """Return the client of a request: as a trusted proxy reports it, else the socket's peer.
 
         `forwarded_for` and `forwarded_proto` are the values of the X-Forwarded headers, in order.
@@ -73,13 +71,9 @@ class AccessPolicy:
         [authority] = values
         host = _host(authority)
         if host is None:
-            raise invalid_field(
-                f"Host: {shown(authority)} is not a valid host; expected host[:port]"
-            )
+            raise invalid_field(f"Host: {shown(authority)} is not a valid host; expected host[:port]")
         if target is not None and target.lower() != authority.lower():
-            raise invalid_field(
-                "the host in the request line is not the one in the Host header; send the same in both"
-            )
+            raise invalid_field("the host in the request line is not the one in the Host header; send the same in both")
         if not (host in self._names or self._any_name or _address(host.strip("[]"))):
             raise RequestError(
                 ErrorCode.UNKNOWN_HOST,

@@ -85,9 +85,7 @@ def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
 class LocalAdmission:
     """Admission by a process that knows all clients."""
 
-    async def admit(
-        self, context: Context, connection: Connection, request: ConnectRequest
-    ) -> None:
+    async def admit(self, context: Context, connection: Connection, request: ConnectRequest) -> None:
         """Attach a session, unless its user, its address or the gateway has too many clients."""
         held = context.hub.attached(request, now_ns=context.now_ns())
         if held is not None:
@@ -123,9 +121,7 @@ def open_session(context: Context, connection: Connection, connect_request: Conn
     context.metrics.opened()
     context.heartbeat.monitor(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
-        connection.token_deadline = TokenDeadline(
-            session, connection.close, context.config.auth, context.now_ns
-        )
+        connection.token_deadline = TokenDeadline(session, connection.close, context.config.auth, context.now_ns)
     # Without authentication anyone can connect, and could fill the log.
     level = logging.DEBUG if context.verifier is None else logging.INFO
     audit.log(level, "client_connected", address=connection.address, **_identity_fields(session))
@@ -144,9 +140,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
     session = connection.session
     try:
         if context.verifier is None:
-            raise RequestError(
-                ErrorCode.UNSUPPORTED, "this gateway has no authentication; connect without a token"
-            )
+            raise RequestError(ErrorCode.UNSUPPORTED, "this gateway has no authentication; connect without a token")
         identity = await identity_of_token(context, message.token, address=connection.address)
         if session is None or session is not connection.session:
             return  # the connection ended meanwhile
@@ -172,12 +166,7 @@ def log_denied(session: Session, channels: Sequence[str]) -> None:
     """Write channels to the audit log that a client may not subscribe to."""
     suppressed = _denials.allow(session.client_id, now=time.monotonic())
     if suppressed is not None:
-        audit.warning(
-            "subscription_denied",
-            channels=channels,
-            suppressed=suppressed,
-            **_identity_fields(session),
-        )
+        audit.warning("subscription_denied", channels=channels, suppressed=suppressed, **_identity_fields(session))
 
 
 def _identity_fields(session: Session) -> dict[str, object]:
@@ -214,9 +203,7 @@ def read_connect_request(query: Mapping[str, str], identity: Identity) -> Connec
     """
     user_id = query.get("user_id") or None
     if user_id is not None and len(user_id) > _USER_ID_CHARS_MAX:
-        raise invalid_field(
-            f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted"
-        )
+        raise invalid_field(f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted")
     if identity.is_open:
         identity = replace(identity, user_id=user_id)
     elif user_id not in {None, identity.user_id}:

@@ -23,10 +23,7 @@ _BODY_SLACK_BYTES = 4096
 _PREFLIGHT_SECONDS = 600
 _ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID"
 _AUTHORITY_OF_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
-_COUNTED: dict[ErrorCode, Refused] = {
-    ErrorCode.UNKNOWN_HOST: "host",
-    ErrorCode.FORBIDDEN_ORIGIN: "origin",
-}
+_COUNTED: dict[ErrorCode, Refused] = {ErrorCode.UNKNOWN_HOST: "host", ErrorCode.FORBIDDEN_ORIGIN: "origin"}
 
 _ACCESS_POLICY: web.AppKey[AccessPolicy] = web.AppKey("access policy", AccessPolicy)
 _REFUSALS: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
@@ -66,9 +63,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     caller = policy.caller(peer, scheme, header("X-Forwarded-For"), header("X-Forwarded-Proto"))
     try:
         # As many bytes as there are characters, if the head is ASCII.
-        size = len(request.raw_path) + sum(
-            len(name) + len(text) + 4 for name, text in headers.items()
-        )
+        size = len(request.raw_path) + sum(len(name) + len(text) + 4 for name, text in headers.items())
         if size > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
@@ -102,9 +97,7 @@ def _refuse(request: web.Request, error: RequestError, address: str) -> web.Resp
         request.app[CONTEXT].metrics.refused(reason)
         suppressed = request.app[_REFUSALS].allow(reason, now=request.loop.time())
         if suppressed is not None:
-            log.info(
-                "request_refused", reason=error.message, address=address, suppressed=suppressed
-            )
+            log.info("request_refused", reason=error.message, address=address, suppressed=suppressed)
     response = problem(error.code, error.message)
     response.force_close()
     return response

@@ -66,8 +66,7 @@ def bearer_token(request: web.Request) -> str | None:
     if scheme.lower() != "bearer":
         raise RequestError(
             ErrorCode.UNAUTHORIZED,
-            "the scheme of the Authorization header is not supported; "
-            "expected `Authorization: Bearer <token>`",
+            "the scheme of the Authorization header is not supported; expected `Authorization: Bearer <token>`",
         )
     return token.strip()
 
@@ -94,9 +93,7 @@ async def identity_of_token(context: Context, token: str | None, *, address: str
     except TokenError as error:
         suppressed = _refusals.allow(address, now=time.monotonic())
         if suppressed is not None:
-            audit.warning(
-                "token_refused", address=address, reason=error.reason, suppressed=suppressed
-            )
+            audit.warning("token_refused", address=address, reason=error.reason, suppressed=suppressed)
         code = ErrorCode.UNAVAILABLE if error.temporary else ErrorCode.UNAUTHORIZED
         raise RequestError(code, str(error)) from None  # the cause is only for our log
 
@@ -113,9 +110,7 @@ def restricted(access: Access, handler: Handler) -> Handler:
         elif access is Access.SUBSCRIBER:
             name = request.match_info["channel"]
             if not is_name(name):
-                raise RequestError(
-                    ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name"
-                )
+                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
             identity.require(Action.SUBSCRIBE, name)
         return await handler(request)
 

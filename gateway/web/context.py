@@ -42,14 +42,10 @@ class ConnectedClient(Protocol):
 class Admission(Protocol):
     """Decides which clients may connect, and as whom."""
 
-    async def admit(
-        self, context: "Context", connection: Connection, request: ConnectRequest
-    ) -> None:
+    async def admit(self, context: "Context", connection: Connection, request: ConnectRequest) -> None:
         """Give an open connection its session, or close it."""
 
-    async def allows_identity(
-        self, context: "Context", session: Session, identity: Identity
-    ) -> bool:
+    async def allows_identity(self, context: "Context", session: Session, identity: Identity) -> bool:
         """Return whether a client may take an identity on, which then counts as its user's."""
 
 
@@ -92,9 +88,7 @@ class Context:
     compressor: Compressor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.compressor = Compressor(
-            self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed
-        )
+        self.compressor = Compressor(self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed)
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.heartbeat = ClientHeartbeat(self.hub, self.config.clients)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)

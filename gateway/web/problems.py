@@ -81,19 +81,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response.headers.update(kept)
         return response
     except UnicodeEncodeError:
-        return problem(
-            ErrorCode.INVALID_FIELD,
-            "the request's head is not ASCII; percent-encode other characters",
-        )
+        return problem(ErrorCode.INVALID_FIELD, "the request's head is not ASCII; percent-encode other characters")
     except (web.RequestPayloadError, ConnectionError):
-        return problem(
-            ErrorCode.INVALID_JSON, "the body is incomplete; send as much as Content-Length says"
-        )
+        return problem(ErrorCode.INVALID_JSON, "the body is incomplete; send as much as Content-Length says")
     except Exception:
         log.exception("request_failed", method=request.method, path=request.path)
-        return problem(
-            ErrorCode.INTERNAL, "an internal error occurred; the gateway's log has the details"
-        )
+        return problem(ErrorCode.INTERNAL, "an internal error occurred; the gateway's log has the details")
 
 
 def _detail(request: web.Request, error: web.HTTPException) -> str:

@@ -117,9 +117,7 @@ class Clients:
         # The same worker gets all the time until it is replaced: what it reports of the old connection
         # must not be taken for a report of the new one.
         within = None if client.child is child else _RELEASE_SECONDS
-        await client.child.requests.ask(
-            lambda number: messages.Release(number, client.client_id), within=within
-        )
+        await client.child.requests.ask(lambda number: messages.Release(number, client.client_id), within=within)
         if self._clients.get(client.client_id) is client:
             self._lose(client)  # its worker does not answer, and will get the message when it does
         if not child.gone:

@@ -25,9 +25,7 @@ class ParentClient:
         self.requests = Requests(pipe.send)
         self._pipe = pipe
 
-    async def admit(
-        self, context: Context, connection: Connection, request: ConnectRequest
-    ) -> None:
+    async def admit(self, context: Context, connection: Connection, request: ConnectRequest) -> None:
         """Ask the parent whether a client may connect, and connect or refuse it."""
         done = asyncio.Event()
 
@@ -47,23 +45,14 @@ class ParentClient:
 
         self.requests.send(
             lambda number: messages.Admit(
-                number,
-                request.client_id,
-                request.secret,
-                request.identity,
-                request.session,
-                connection.address,
+                number, request.client_id, request.secret, request.identity, request.session, connection.address
             ),
             on_answer,
         )
         await done.wait()
 
     def _connect(
-        self,
-        context: Context,
-        connection: Connection,
-        request: ConnectRequest,
-        answer: messages.Admitted,
+        self, context: Context, connection: Connection, request: ConnectRequest, answer: messages.Admitted
     ) -> None:
         hub, state = context.hub, answer.session
         if state is None:
@@ -113,9 +102,7 @@ class WorkerObserver:
         self._send = send
         self._confirmed: dict[Session, None] = {}
 
-    def on_change(
-        self, session: Session, change: ClientChange, *, connected: int, now_ns: int
-    ) -> None:
+    def on_change(self, session: Session, change: ClientChange, *, connected: int, now_ns: int) -> None:
         """Report it, with what the parent must know of the session if this process ends."""
         subscriptions = list(session.subscriptions.values())
         known = known_cursors(session)

@@ -131,18 +131,14 @@ class Requests:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Callable[[Answer | None], object]] = {}
 
-    def send(
-        self, request: Callable[[int], Message], on_answer: Callable[[Answer | None], object]
-    ) -> int:
+    def send(self, request: Callable[[int], Message], on_answer: Callable[[Answer | None], object]) -> int:
         """Send the request with a number; `on_answer` gets its answer, None if the pipe is closed."""
         number = next(self._numbers)
         self._waiting[number] = on_answer
         self._send(request(number))
         return number
 
-    async def ask(
-        self, request: Callable[[int], Message], *, within: float | None
-    ) -> Answer | None:
+    async def ask(self, request: Callable[[int], Message], *, within: float | None) -> Answer | None:
         """Return the answer to a request; None if it does not come in time, or the pipe is closed.
 
         `within` None waits until the pipe is closed.

@@ -56,17 +56,11 @@ class RestProxy:
             ) as answer:
                 return web.Response(
                     status=answer.status,
-                    headers=[
-                        (k, v)
-                        for k, v in answer.headers.items()
-                        if k.lower() not in _DROPPED_HEADERS
-                    ],
+                    headers=[(k, v) for k, v in answer.headers.items() if k.lower() not in _DROPPED_HEADERS],
                     body=await answer.read(),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise RequestError(
-                ErrorCode.UNAVAILABLE, "the process that knows does not answer"
-            ) from error
+            raise RequestError(ErrorCode.UNAVAILABLE, "the process that knows does not answer") from error
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -154,11 +154,7 @@ class Supervisor:
     # -- workers -------------------------------------------------------------------------------
 
     async def _launch(self) -> None:
-        child = Child(
-            unread_bytes_max=self._unread_bytes_max,
-            on_messages=self._on_messages,
-            on_lost=self._on_lost,
-        )
+        child = Child(unread_bytes_max=self._unread_bytes_max, on_messages=self._on_messages, on_lost=self._on_lost)
         await child.start()
         if child.gone:
             raise OSError("a worker ended at once")

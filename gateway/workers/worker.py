@@ -40,9 +40,7 @@ class Worker:
         ConfigError: A key or certificate cannot be used any more.
     """
 
-    def __init__(
-        self, start: messages.Start, pipe: Pipe[messages.ToWorker], sockets: socket.socket
-    ) -> None:
+    def __init__(self, start: messages.Start, pipe: Pipe[messages.ToWorker], sockets: socket.socket) -> None:
         self.config = config = start.config
         self._pipe = pipe
         self._sockets = sockets
@@ -64,13 +62,7 @@ class Worker:
         )
         self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_timeout_seconds)
         self._parent = ParentClient(pipe)
-        self._edge = Edge(
-            config,
-            self._hub,
-            pipeline=None,
-            proxy=self._proxy.handle,
-            admission=self._parent,
-        )
+        self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle, admission=self._parent)
         self._filled: set[str] | None = set()
         """The logs that are filled already; None once all are."""
         self._tasks = Tasks()

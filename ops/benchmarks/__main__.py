@@ -24,9 +24,7 @@ TRIES = 3
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument(
-        "--quick", action="store_true", help="measure the main ratios only, in under 2 minutes"
-    )
+    parser.add_argument("--quick", action="store_true", help="measure the main ratios only, in under 2 minutes")
     parser.add_argument("--peers", action="store_true", help="measure other servers, too")
     parser.add_argument("--only", default="", help="scenarios to measure, as in s1,s3,growth")
     parser.add_argument("--write", action="store_true", help="write tables and plots into docs/")

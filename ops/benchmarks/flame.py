@@ -29,14 +29,7 @@ WIDTH, ROW, LEAST = 1180, 17, 1.5
 Stacks = Mapping[tuple[str, ...], int]
 
 PHASES: Mapping[str, Sequence[str]] = {
-    "the kernel's send": (
-        "syscall (libc",
-        "__libc_send",
-        "send (libc",
-        "write (libc",
-        "writev (libc",
-        "sendmsg",
-    ),
+    "the kernel's send": ("syscall (libc", "__libc_send", "send (libc", "write (libc", "writev (libc", "sendmsg"),
     "io_uring and uvloop, around it": ("IoUring.", "RingWriter.", "UVStream", "write (loop.c"),
     "fan-out": ("Fanout.", "Cohort.", "Selection.", "Matches."),
     "validation of events": ("Ingest._fields",),
@@ -91,9 +84,7 @@ def profile(clients: int, rate: int) -> Stacks:
     """
     profiler = shutil.which("py-spy", path=f"{MADE}/venv/bin:{os.environ.get('PATH', '')}")
     if profiler is None:
-        raise NotHere(
-            "py-spy is not installed; ops/benchmarks/peers/get.sh build/benchmarks installs it"
-        )
+        raise NotHere("py-spy is not installed; ops/benchmarks/peers/get.sh build/benchmarks installs it")
     with tempfile.TemporaryDirectory() as folder, Stage(gateway()) as stage:
         stage.connect(clients)
         stage.nap(NAP)
@@ -155,9 +146,7 @@ def draw(stacks: Stacks) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _bars(
-    node: Node, depth: int, x: float, scale: float
-) -> Iterator[tuple[int, float, float, Node]]:
+def _bars(node: Node, depth: int, x: float, scale: float) -> Iterator[tuple[int, float, float, Node]]:
     yield depth, x, node.samples * scale, node
     for one in sorted(node.below.values(), key=lambda one: one.name):
         if one.samples * scale >= LEAST:

@@ -79,10 +79,7 @@ def _panel(panel: Panel, values: Sequence[float]) -> Iterator[str]:
     def place(x: float, y: float) -> tuple[float, float]:
         over = (math.log10(x) - left) / max(right - left, 1e-9)
         up = (math.log10(y) - low) / max(high - low, 1)
-        return (
-            LEFT + over * (WIDTH - LEFT - RIGHT),
-            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
-        )
+        return (LEFT + over * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM))
 
     yield f'<text class="title" x="{LEFT}" y="16">{escape(panel.title)}</text>'
     for power in range(low, high + 1):
@@ -110,9 +107,7 @@ def _marks(least: float, most: float) -> list[float]:
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
-    return (
-        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-    )
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _short(value: float) -> str:

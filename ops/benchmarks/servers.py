@@ -40,9 +40,7 @@ def limit(kind: str) -> Server:
     return Server(f"C, a send per {kind}", (program("limit"), "{port}", "{bus}", kind))
 
 
-def gateway(
-    *settings: str, name: str = "gateway", subscribe: Words = (), alone: bool = True
-) -> Server:
+def gateway(*settings: str, name: str = "gateway", subscribe: Words = (), alone: bool = True) -> Server:
     """Return this project's gateway, all features on.
 
     `settings` are as for ``--set``; each client sends one of the messages in `subscribe`, in turn.

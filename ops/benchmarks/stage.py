@@ -11,15 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from ops.benchmarks.machine import (
-    busy_seconds,
-    cpu_seconds,
-    cpus,
-    free_port,
-    is_open,
-    memory_bytes,
-    pinned,
-)
+from ops.benchmarks.machine import busy_seconds, cpu_seconds, cpus, free_port, is_open, memory_bytes, pinned
 from ops.benchmarks.programs import ROOT, program
 from ops.benchmarks.servers import Server
 from ops.benchmarks.talkers import Connected, Failed, Published, Taken, Talker
@@ -139,10 +131,7 @@ class Stage:
         return self._log.read()[-500:].strip()
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
 

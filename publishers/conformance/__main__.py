@@ -28,9 +28,7 @@ AT_ONCE = 4
 def _build(language: Language) -> str:
     """Build a driver and run the package's own tests; return what went wrong."""
     for command in language.build:
-        done = subprocess.run(
-            command, cwd=language.folder, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=language.folder, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return ""
@@ -84,10 +82,7 @@ def main() -> int:
     for name in options.languages or known:
         language = known[name]
         if language.missing:
-            print(
-                f"left out: {name} needs {', '.join(language.missing)}; get {language.get}",
-                file=sys.stderr,
-            )
+            print(f"left out: {name} needs {', '.join(language.missing)}; get {language.get}", file=sys.stderr)
             failed = failed or options.all or bool(os.environ.get("CI"))
             continue
         began = time.monotonic()
@@ -102,9 +97,7 @@ def main() -> int:
     failures: dict[str, dict[str, str]] = {one.name: {} for one in ready}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = {
-            (language.name, case.__name__): pool.submit(_run, language, case)
-            for language in ready
-            for case in cases
+            (language.name, case.__name__): pool.submit(_run, language, case) for language in ready for case in cases
         }
         for (name, case_name), run in running.items():
             why, seconds = run.result()

@@ -21,10 +21,7 @@ PAYLOAD = json.dumps({"cpu_percent": 12.5, "memory_mb": 2048, "host": "core-1", 
 
 def _rates(language: Language) -> tuple[float, float]:
     """Return messages per second: the publisher's, and the bare library's."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Setting(language, Path(scratch)) as setting,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, Setting(language, Path(scratch)) as setting:
         subscriber = setting.subscriber()
         driver = setting.driver(connect=subscriber.endpoint, high_water_mark=0)
         subscriber.await_publisher(driver)
@@ -46,10 +43,7 @@ def _rates(language: Language) -> tuple[float, float]:
         reader = threading.Thread(target=drain)
         reader.start()
         try:
-            until(
-                lambda: driver.ask("bare", topic="warm", count=1, json="1") and b"warm" in got,
-                "a bare message",
-            )
+            until(lambda: driver.ask("bare", topic="warm", count=1, json="1") and b"warm" in got, "a bare message")
             ours: list[float] = []
             bare: list[float] = []
             for n in range(ROUNDS):
@@ -69,7 +63,5 @@ def compare(languages: Sequence[Language]) -> str:
     lines = ["| publisher | messages/s | bare library | ratio |", "|---|---|---|---|"]
     for language in languages:
         ours, bare = _rates(language)
-        lines.append(
-            f"| {language.name} ({language.library}) | {ours:,.0f} | {bare:,.0f} | {ours / bare:.2f} |"
-        )
+        lines.append(f"| {language.name} ({language.library}) | {ours:,.0f} | {bare:,.0f} | {ours / bare:.2f} |")
     return "\n".join(lines)

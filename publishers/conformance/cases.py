@@ -15,14 +15,7 @@ from typing import Any
 import zmq
 from zmq.auth import create_certificates, load_certificate
 
-from publishers.conformance.processes import (
-    Driver,
-    Gateway,
-    Setting,
-    Subscriber,
-    free_port,
-    until,
-)
+from publishers.conformance.processes import Driver, Gateway, Setting, Subscriber, free_port, until
 
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -39,22 +32,10 @@ KINDS: list[tuple[str, dict[str, Any], str, str, dict[str, Any]]] = [
     ),
     (
         "signal",
-        {
-            "kind": "input",
-            "event_id": "e1",
-            "is_novel": True,
-            "priority": 200,
-            "neighbors_count": 3,
-        },
+        {"kind": "input", "event_id": "e1", "is_novel": True, "priority": 200, "neighbors_count": 3},
         "signals",
         "signal.input",
-        {
-            "event_id": "e1",
-            "event_type": "signal.input",
-            "is_novel": True,
-            "priority": 200,
-            "neighbors_count": 3,
-        },
+        {"event_id": "e1", "event_type": "signal.input", "is_novel": True, "priority": 200, "neighbors_count": 3},
     ),
     (
         "action",
@@ -166,9 +147,7 @@ def _all_kinds_are_received(gateway: Gateway, driver: Driver) -> None:
 
 
 def _find(gateway: Gateway, channel: str, event_type: str) -> Any:
-    return next(
-        (one for one in gateway.history(channel) if one.get("event_type") == event_type), None
-    )
+    return next((one for one in gateway.history(channel) if one.get("event_type") == event_type), None)
 
 
 def _unix(timestamp: str) -> float:
@@ -207,9 +186,7 @@ def values(setting: Setting) -> None:
     for value, event in zip(VALUES, events, strict=True):
         assert event["data"] == value, f"{event['data']!r} instead of {value!r}"
         assert type(event["data"]) is type(value) or isinstance(value, float), event
-    assert [one["data"] for one in gateway.events("texts", len(TEXTS))] == [
-        json.loads(text) for text in TEXTS
-    ]
+    assert [one["data"] for one in gateway.events("texts", len(TEXTS))] == [json.loads(text) for text in TEXTS]
     [typed] = gateway.events("typed", 1)
     assert (typed["event_type"], typed["data"]) == ("a.b", {"a": [1]})
     assert [one["data"]["n"] for one in gateway.events("large", 2)] == [0, 1]
@@ -331,9 +308,7 @@ def _asker(setting: Setting, endpoint: str) -> "zmq.Socket[bytes]":
     return socket
 
 
-def _ask(
-    socket: "zmq.Socket[bytes]", topic: bytes, first: int, last: int, *, number: int = 7
-) -> list[bytes]:
+def _ask(socket: "zmq.Socket[bytes]", topic: bytes, first: int, last: int, *, number: int = 7) -> list[bytes]:
     socket.send_multipart([b"NGR1", _u64(number), topic, _u64(first) + _u64(last)])
     assert socket.poll(30_000), "no reply"
     reply = socket.recv_multipart()
@@ -403,9 +378,9 @@ def _restarted(setting: Setting, gateway: Gateway, driver: Driver) -> None:
     gateway.start()
     publish(range(600, 700))
     events = gateway.events("r", 700)
-    assert [(one["type"], one["offset"], one["data"]) for one in events] == [
-        ("event", n + 1, n) for n in range(700)
-    ], "a gap, or another order"
+    assert [(one["type"], one["offset"], one["data"]) for one in events] == [("event", n + 1, n) for n in range(700)], (
+        "a gap, or another order"
+    )
     assert {one["epoch"] for one in events if "epoch" in one} == {driver.opened["incarnation"]}
     assert gateway.get("publishers")["lost"] == 0
 
@@ -437,21 +412,15 @@ def publisher_restarts(setting: Setting) -> None:
         until(partial(_has_events, gateway, "r", 5 * (n + 1)), f"the events of start {n + 1}")
         driver.kill()
     events = [one for one in gateway.history("r") if one["type"] == "event"]
-    assert [(one["offset"], one["data"]["n"]) for one in events] == [
-        (n + 1, n) for n in (*range(5), *range(5))
-    ]
+    assert [(one["offset"], one["data"]["n"]) for one in events] == [(n + 1, n) for n in (*range(5), *range(5))]
     assert seen[0] != seen[1]
     assert {one["epoch"] for one in events if "epoch" in one} == set(seen)
 
 
 def high_water_mark(setting: Setting) -> None:
     """A subscriber that does not read: what is dropped is counted, uses numbers, and can be replayed."""
-    driver = setting.driver(
-        bind="tcp://127.0.0.1:*", high_water_mark=20, replay=5000, heartbeat_seconds=3600
-    )
-    subscriber = setting.subscriber(
-        connect=driver.opened["endpoint"], queue_max=1, buffer_bytes=4096
-    )
+    driver = setting.driver(bind="tcp://127.0.0.1:*", high_water_mark=20, replay=5000, heartbeat_seconds=3600)
+    subscriber = setting.subscriber(connect=driver.opened["endpoint"], queue_max=1, buffer_bytes=4096)
     subscriber.await_publisher(driver)
     report = driver.ask("burst", topic="h", count=2000, bytes=5_000)
     assert report["published"] + report["dropped"] == 2000, report
@@ -506,9 +475,7 @@ def curve_connect(setting: Setting) -> None:
         f'curve_key_file = "{keys}/gateway.key_secret"',
         f'curve_client_keys_dir = "{keys}/known-core"',
     )
-    driver = setting.driver(
-        connect=endpoint, replay=1000, curve=_curve(keys, "core", "gateway.key")
-    )
+    driver = setting.driver(connect=endpoint, replay=1000, curve=_curve(keys, "core", "gateway.key"))
     assert driver.ask("wait", seconds=20), "no subscriber over CURVE"
     driver.opened["endpoint"] = endpoint
     _restarted(setting, gateway, driver)
@@ -519,9 +486,7 @@ def curve_connect(setting: Setting) -> None:
 def curve_bind(setting: Setting) -> None:
     """CURVE, binding: events and replay are encrypted; a gateway that is not known stays out."""
     keys = _keys(setting)
-    driver = setting.driver(
-        bind="tcp://127.0.0.1:*", replay=1000, curve=_curve(keys, "core", "known-gateway")
-    )
+    driver = setting.driver(bind="tcp://127.0.0.1:*", replay=1000, curve=_curve(keys, "core", "known-gateway"))
     settings = (f'connect = ["{driver.opened["endpoint"]}"]', 'bind = ""', "[bus]")
     server = f'curve_server_key_file = "{keys}/core.key"'
     setting.gateway(*settings, server, f'curve_key_file = "{keys}/stranger.key_secret"')

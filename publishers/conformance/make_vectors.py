@@ -40,9 +40,7 @@ def envelopes() -> Any:
             _envelope("first message", 0, 1, 1, 0),
             _envelope("a usual one", 1, _INCARNATION, 42, _TIME_NS),
             _envelope("every field at its largest", _U32, _U64, _U64, _U64),
-            _envelope(
-                "byte order", 0x01020304, 0x05060708090A0B0C, 0x0D0E0F1011121314, 0x15161718191A1B1C
-            ),
+            _envelope("byte order", 0x01020304, 0x05060708090A0B0C, 0x0D0E0F1011121314, 0x15161718191A1B1C),
             _envelope("beyond what a double holds", 0, 2**53 + 1, 2**53 + 1, 2**53 + 1),
             _envelope("incarnation zero", 0, 0, 1, 0),
             _envelope("beyond what a signed integer holds", 2**31, 2**63, 2**63, 2**63),
@@ -85,8 +83,7 @@ def heartbeats() -> Any:
             _heartbeat("farewell", **{**core, "interval": 0}),
             _heartbeat("leading zeros", **{**core, "incarnation": 0xAB, "interval": 0.25}),
             _heartbeat(
-                "1,001 topics take two messages",
-                **{**core, "sequences": {f"topic.{n}": n + 1 for n in range(1001)}},
+                "1,001 topics take two messages", **{**core, "sequences": {f"topic.{n}": n + 1 for n in range(1001)}}
             ),
         ],
     }
@@ -97,9 +94,7 @@ def replays() -> Any:
     store = replay.Store(1000)
     messages = []
     for sequence, payload in ((3, b"{}"), (4, '{"ä":"😀"}'.encode()), (6, b"[1,2]")):
-        frame = envelope.pack(
-            incarnation=_INCARNATION, sequence=sequence, time_ns=_TIME_NS + sequence, flags=1
-        )
+        frame = envelope.pack(incarnation=_INCARNATION, sequence=sequence, time_ns=_TIME_NS + sequence, flags=1)
         store.append(b"metrics", sequence, payload, frame)
         messages.append({"payload": payload.hex(), "envelope": frame.hex()})
     exchanges = []
@@ -111,21 +106,12 @@ def replays() -> Any:
         ("an empty range", 5, "metrics", 5, 4),
         ("an unknown topic", 6, "logs", 1, 10),
     ):
-        asked = [
-            b"NGR1",
-            number.to_bytes(8),
-            topic.encode(),
-            first.to_bytes(8) + last.to_bytes(8),
-        ]
+        asked = [b"NGR1", number.to_bytes(8), topic.encode(), first.to_bytes(8) + last.to_bytes(8)]
         request = replay.parse(asked)
         assert request is not None
         answer = replay.reply(request, _INCARNATION, store.read(topic.encode(), first, last))
         exchanges.append(
-            {
-                "name": name,
-                "request": [frame.hex() for frame in asked],
-                "reply": [frame.hex() for frame in answer],
-            }
+            {"name": name, "request": [frame.hex() for frame in asked], "reply": [frame.hex() for frame in answer]}
         )
     good = [bytes.fromhex(frame) for frame in exchanges[0]["request"]]
     broken = {
@@ -146,10 +132,7 @@ def replays() -> Any:
         "incarnation": f"{_INCARNATION:016x}",
         "messages": messages,
         "exchanges": exchanges,
-        "invalid": [
-            {"name": name, "request": [frame.hex() for frame in frames]}
-            for name, frames in broken.items()
-        ],
+        "invalid": [{"name": name, "request": [frame.hex() for frame in frames]} for name, frames in broken.items()],
     }
 
 
@@ -172,10 +155,7 @@ def topics() -> Any:
 def documents() -> dict[str, str]:
     """Return each file's name and text."""
     made = {"envelope": envelopes, "heartbeat": heartbeats, "replay": replays, "topics": topics}
-    return {
-        f"{name}.json": json.dumps(make(), indent=1, ensure_ascii=True) + "\n"
-        for name, make in made.items()
-    }
+    return {f"{name}.json": json.dumps(make(), indent=1, ensure_ascii=True) + "\n" for name, make in made.items()}
 
 
 if __name__ == "__main__":

@@ -43,9 +43,7 @@ class Driver:
     """A publisher in its own process: a command per line of JSON, and an answer to each."""
 
     def __init__(self, command: Sequence[str], *, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.opened: dict[str, Any] = {}
         """What opening the publisher answered: incarnation, endpoint, replay."""
         self._answers: queue.Queue[str] = queue.Queue()
@@ -159,8 +157,7 @@ class Gateway:
         """Wait for so many events, and return them."""
         return list(
             until(
-                lambda: found if len(found := self.history(channel)) >= count else None,
-                f"{count} events on {channel}",
+                lambda: found if len(found := self.history(channel)) >= count else None, f"{count} events on {channel}"
             )
         )
 

@@ -39,9 +39,7 @@ _decode = msgspec.json.Decoder(_Message).decode
 class Follower:
     """One client through all its connections; keeps positions as docs/protocol.md says."""
 
-    def __init__(
-        self, port: Callable[[], int], truth: Callable[[], dict[str, dict[int, int]]], seed: int
-    ) -> None:
+    def __init__(self, port: Callable[[], int], truth: Callable[[], dict[str, dict[int, int]]], seed: int) -> None:
         self.port = port
         self.truth = truth
         self.random = random.Random(seed)

@@ -33,19 +33,13 @@ def read_records(folder: Path) -> dict[str, dict[int, int]]:
     return truth
 
 
-def main(
-    endpoint: str, folder: str, rate: float, replay: int, high_water_mark: int, pad: int
-) -> None:
+def main(endpoint: str, folder: str, rate: float, replay: int, high_water_mark: int, pad: int) -> None:
     filling = "x" * pad
     stop, idle = [False], [False]
     signal.signal(signal.SIGTERM, lambda *_: stop.__setitem__(0, True))
     signal.signal(signal.SIGUSR1, lambda *_: idle.__setitem__(0, True))
     with Publisher(
-        connect=endpoint,
-        name="chaos",
-        heartbeat_seconds=0.5,
-        replay=replay,
-        high_water_mark=high_water_mark,
+        connect=endpoint, name="chaos", heartbeat_seconds=0.5, replay=replay, high_water_mark=high_water_mark
     ) as publisher:
         file = Path(folder, f"{publisher.incarnation:016x}")
         file.write_bytes(bytes(_COUNTS.size))

@@ -78,10 +78,7 @@ class Stage:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.gather(*(follower.close() for follower in self.followers))
         self.kill_publisher()
@@ -130,25 +127,18 @@ class Stage:
 
     # -- the clients ---------------------------------------------------------------------------
 
-    async def all(
-        self, condition: Callable[[Follower], bool], *, within: float = DEADLINE_SECONDS
-    ) -> None:
+    async def all(self, condition: Callable[[Follower], bool], *, within: float = DEADLINE_SECONDS) -> None:
         def missing() -> str:
             late = [one for one in self.followers if not condition(one)]
             return f"{len(late)} of {len(self.followers)} clients; {self.faults()[:3]}"
 
-        await eventually(
-            lambda: all(map(condition, self.followers)), within=within, every=0.05, saying=missing
-        )
+        await eventually(lambda: all(map(condition, self.followers)), within=within, every=0.05, saying=missing)
 
     async def all_live(self) -> float:
         """Wait until every client has an event of now; how many seconds that took."""
         began = time.monotonic()
         await eventually(
-            lambda: (
-                self.incarnation != self._previous
-                and self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0
-            ),
+            lambda: self.incarnation != self._previous and self.truth()[TOPICS[0]].get(self.incarnation, 0) > 0
         )
         epoch_number = self.incarnation
         truth = self.truth()[TOPICS[0]][epoch_number]

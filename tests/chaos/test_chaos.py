@@ -76,9 +76,7 @@ async def test_kills_of_publisher_and_gateway_lose_nothing_that_is_still_held() 
 @pytest.mark.parametrize("mark", [1_000, 100_000])
 async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) -> None:
     """The gateway is stopped while 5,000 events a second are published; nothing is kept for replay."""
-    async with Stage(
-        clients=2, rate=5_000, replay=0, mark=mark, receive_mark=mark, pad=2000
-    ) as stage:
+    async with Stage(clients=2, rate=5_000, replay=0, mark=mark, receive_mark=mark, pad=2000) as stage:
         await stage.all_live()
         stage.gateway.kill(signal.SIGSTOP)
         sent = sum(sum(of.values()) for of in stage.truth().values())
@@ -91,9 +89,7 @@ async def test_at_the_high_water_mark_losses_named_are_losses_made(mark: int) ->
         await account(stage, what=f"mark {mark}")
         named = await stage.gateway.metric("neurograph_gateway_bus_messages_lost_total")
         made = [
-            newest
-            - follower.accounts[topic].excused.get(epoch_number, 0)
-            - follower.count(topic, epoch_number)
+            newest - follower.accounts[topic].excused.get(epoch_number, 0) - follower.count(topic, epoch_number)
             for follower in stage.followers
             for topic, table in stage.truth().items()
             for epoch_number, newest in table.items()
@@ -215,9 +211,7 @@ async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> N
         stage.start_publisher()
         epoch_number = stage.incarnation
         await eventually(lambda: stage.incarnation != epoch_number)
-        await eventually(
-            lambda: sum(of.get(stage.incarnation, 0) for of in stage.truth().values()) > 300
-        )
+        await eventually(lambda: sum(of.get(stage.incarnation, 0) for of in stage.truth().values()) > 300)
         stage.gateway.kill(signal.SIGCONT)
         await stage.all_live()
         await account(stage, what="blocked")

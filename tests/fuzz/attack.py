@@ -85,9 +85,7 @@ class Attack:
         finally:
             writer.transport.abort()
 
-    async def _knock(
-        self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _knock(self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Send a request that is none, maybe with something behind it, and see what it is worth."""
         more = wire.broken(rng) if rng.random() < 0.5 else b""
         self.account.sent += 1 + bool(more)
@@ -104,9 +102,7 @@ class Attack:
         self.account.heard[f"HTTP {status}"] += 1
         assert status < 500, answer[:300]
 
-    async def _talk(
-        self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _talk(self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Open a WebSocket, say much that is wrong, and in the end something that is no frame."""
         writer.write(wire.head(rng, self._secret))
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -128,11 +124,7 @@ class Attack:
             await self._to_end(reader, writer)
 
     async def _answers(
-        self,
-        rng: random.Random,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        said: list[bytes],
+        self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: list[bytes]
     ) -> int:
         """Send messages and a ping; return how many answers come before the ping's."""
         mark = rng.randrange(2**60, 2**61)

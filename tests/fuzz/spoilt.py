@@ -15,124 +15,32 @@ Json = Any  # whatever JSON holds, and some that it does not
 
 _DOCUMENT = asyncapi_document()
 _SCHEMAS: dict[str, Json] = _DOCUMENT["components"]["schemas"]
-_KINDS = [
-    reference["$ref"].rsplit("/", 1)[1]
-    for reference in _DOCUMENT["operations"]["receive"]["messages"]
-]
+_KINDS = [reference["$ref"].rsplit("/", 1)[1] for reference in _DOCUMENT["operations"]["receive"]["messages"]]
 _REFERENCE = "#/components/schemas/"
 
-_CHANNELS = [
-    "metrics",
-    "signals",
-    "healthy",
-    "connections",
-    "status",
-    "a.b.c",
-    "*",
-    ">",
-    "a.*",
-    "a.>",
-]
+_CHANNELS = ["metrics", "signals", "healthy", "connections", "status", "a.b.c", "*", ">", "a.*", "a.>"]
 _NO_CHANNELS = ["никто", "$everyone", "$personal", "a..b", ".", "", "a.", "a.>.b", "a*", "x" * 129]
-_CONDITIONS = [
-    "data.n > 3",
-    "data.a == 'b'",
-    "has(data.n) && data.n in [1, 2]",
-    "!(true)",
-    "data.n",
-]
+_CONDITIONS = ["data.n > 3", "data.a == 'b'", "has(data.n) && data.n in [1, 2]", "!(true)", "data.n"]
 _NO_CONDITIONS = [
-    *(
-        "(" * 500,
-        "!" * 900,
-        "1" * 900,
-        "data" + ".a" * 400,
-        "[" * 300 + "]" * 300,
-        "'\\u12",
-        "a ? b",
-    ),
+    *("(" * 500, "!" * 900, "1" * 900, "data" + ".a" * 400, "[" * 300 + "]" * 300, "'\\u12", "a ? b"),
     *("size(data) > 1e999", "data[9999999999999999999999]", "\0", "data.n =~ '(a+)+$'"),
 ]
 ODD_VALUES: list[Json] = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        0.5,
-        -0.0,
-        1e308,
-        -1e-308,
-        "",
-        "\0",
-        "a",
-        "é",
-        "\U0001f600",
-        [],
-        {},
-    ),
+    *(None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, -1e-308, "", "\0", "a", "é", "\U0001f600", [], {}),
     *(2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), 2**64, -(2**64), 10**30, 10**400),
     *([[]], {"": None}, [None] * 50, {"a": {"b": {"c": []}}}, "x" * 129, "x" * 2000, "\ud800"),
     *({"epoch": "e", "offset": 2**63 - 1}, {"epoch": "", "offset": 0}, {"offset": -1}),
-    *(
-        {"metrics": {"epoch": "e", "offset": 1}},
-        {"epoch": {"epoch": "e", "offset": 1}, "offset": 1},
-    ),
+    *({"metrics": {"epoch": "e", "offset": 1}}, {"epoch": {"epoch": "e", "offset": 1}, "offset": 1}),
 ]
 """Values that are seldom right; those of Python's own that JSON cannot write are left to `_NUMBERS`."""
 
 _NUMBERS = [
-    *(
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "1e999",
-        "-1e999",
-        "1e-999",
-        "00",
-        "01",
-        "-",
-        "+1",
-        ".5",
-        "1.",
-    ),
-    *(
-        "0x10",
-        "1_000",
-        "9" * 400,
-        "-" + "9" * 5000,
-        "1" + "0" * 300 + ".5",
-        "1e" + "9" * 20,
-        "0." + "0" * 500,
-    ),
+    *("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-999", "00", "01", "-", "+1", ".5", "1."),
+    *("0x10", "1_000", "9" * 400, "-" + "9" * 5000, "1" + "0" * 300 + ".5", "1e" + "9" * 20, "0." + "0" * 500),
 ]
 _SCRAPS = [
-    *(
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b'"',
-        b",",
-        b":",
-        b"\\",
-        b"\0",
-        b"\x7f",
-        b"\x1b[2J",
-        b"\r\n",
-        b"//",
-        b"null",
-    ),
-    *(
-        "\ufeff".encode(),
-        b"\\ud800",
-        b"\\udc00\\ud800",
-        b"\\u12",
-        b"\\x41",
-        "\u2028\u202e".encode(),
-    ),
+    *(b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\0", b"\x7f", b"\x1b[2J", b"\r\n", b"//", b"null"),
+    *("\ufeff".encode(), b"\\ud800", b"\\udc00\\ud800", b"\\u12", b"\\x41", "\u2028\u202e".encode()),
 ]
 
 
@@ -298,13 +206,6 @@ def _texts(name: str) -> list[str]:
         case "filter":
             return _CONDITIONS
         case "token":
-            return [
-                "",
-                "a.b.c",
-                "e30.e30.e30",
-                "eyJhbGciOiJIUzI1NiJ9.e30.AAAA",
-                "." * 9000,
-                "é.é.é",
-            ]
+            return ["", "a.b.c", "e30.e30.e30", "eyJhbGciOiJIUzI1NiJ9.e30.AAAA", "." * 9000, "é.é.é"]
         case _:
             return ["e", "a", "x" * 64, "é"]

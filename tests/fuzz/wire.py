@@ -15,15 +15,7 @@ from tests.support.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, enc
 
 _CONTROLS = [CLOSE, PING, PONG]
 _NO_TEXTS = [
-    *(
-        b"\x80",
-        b"\xff",
-        b"\xc0\xaf",
-        b"\xe0\x80\xaf",
-        b"\xed\xa0\x80",
-        b"\xf4\x90\x80\x80",
-        b"\xf8",
-    ),
+    *(b"\x80", b"\xff", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf8"),
     *(b"\xe2\x82", b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80"),
 ]
 _LENGTHS = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
@@ -42,9 +34,7 @@ def frame(
 ) -> bytes:
     """A frame's bytes; `length` is what it says of its payload, true or not."""
     key = rng.randbytes(4) if masked else None
-    return encode_frame(
-        opcode, payload, fin=fin, reserved=reserved, masked=masked, length=length, key=key
-    )
+    return encode_frame(opcode, payload, fin=fin, reserved=reserved, masked=masked, length=length, key=key)
 
 
 def text(rng: random.Random, payload: bytes) -> bytes:
@@ -114,9 +104,7 @@ def _no_text(rng: random.Random) -> bytes:
     wrong = rng.choice(_NO_TEXTS)
     if rng.random() < 0.5:
         return frame(rng, TEXT, b'{"type":"' + wrong + b'"}')
-    return frame(rng, TEXT, b'{"' + wrong[:1], fin=False) + frame(
-        rng, CONTINUATION, wrong[1:] + b'"'
-    )
+    return frame(rng, TEXT, b'{"' + wrong[:1], fin=False) + frame(rng, CONTINUATION, wrong[1:] + b'"')
 
 
 def _closes(rng: random.Random) -> bytes:
@@ -176,9 +164,7 @@ def _wish(rng: random.Random, name: str, session: str) -> str:
         case 3:
             return quote(json.dumps(rng.choice(ODD_VALUES)), safe="")
         case _:
-            return rng.choice(
-                ["", "%", "%zz", "1", "-1", "1e5", "nan", "inf", "%00", "%0d%0aX:y", "null"]
-            )
+            return rng.choice(["", "%", "%zz", "1", "-1", "1e5", "nan", "inf", "%00", "%0d%0aX:y", "null"])
 
 
 def broken_head(rng: random.Random) -> bytes:
@@ -204,54 +190,17 @@ def broken_head(rng: random.Random) -> bytes:
 
 
 _HEAD_SCRAPS = [
-    *(
-        b"\r",
-        b"\n",
-        b"\r\n",
-        b"\r\n\r\n",
-        b"\0",
-        b" ",
-        b"\t",
-        b":",
-        b"\xff",
-        b"\x80",
-        b"%00",
-        b"?" * 9000,
-    ),
+    *(b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b":", b"\xff", b"\x80", b"%00", b"?" * 9000),
     *(b"HTTP/2.0", b"HTTP/1.0", b"PRI * HTTP/2.0", b"a" * 9000, b"\r\nX: y", b"\x16\x03\x01"),
 ]
 _HEADERS = [
     *(b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: 99999999999999999999"),
-    *(
-        b"Transfer-Encoding: chunked",
-        b"Transfer-Encoding: xchunked",
-        b"Connection: close",
-        b"Expect: x",
-    ),
+    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: xchunked", b"Connection: close", b"Expect: x"),
     *(b"Sec-WebSocket-Version: 12", b"Sec-WebSocket-Version: x", b"Sec-WebSocket-Key: short"),
-    *(
-        b"Sec-WebSocket-Protocol: ,,,",
-        b"Sec-WebSocket-Protocol: bearer.",
-        b"Authorization: Bearer x",
-    ),
-    *(
-        b"Authorization: Basic \xff",
-        b"Sec-WebSocket-Extensions: permessage-deflate; a=" + b"b" * 500,
-    ),
-    *(
-        b"Upgrade: h2c",
-        b"Host: ",
-        b"X: " + b"y" * 9000,
-        b"X\x00: y",
-        b": y",
-        b"Expect: 100-continue",
-    ),
-    *(
-        b"Origin: null",
-        b"X-Forwarded-For: 1.2.3.4, \xff",
-        b"Cookie: " + b"a=b; " * 500,
-        b"Range: bytes=0-",
-    ),
+    *(b"Sec-WebSocket-Protocol: ,,,", b"Sec-WebSocket-Protocol: bearer.", b"Authorization: Bearer x"),
+    *(b"Authorization: Basic \xff", b"Sec-WebSocket-Extensions: permessage-deflate; a=" + b"b" * 500),
+    *(b"Upgrade: h2c", b"Host: ", b"X: " + b"y" * 9000, b"X\x00: y", b": y", b"Expect: 100-continue"),
+    *(b"Origin: null", b"X-Forwarded-For: 1.2.3.4, \xff", b"Cookie: " + b"a=b; " * 500, b"Range: bytes=0-"),
 ]
 
 

@@ -27,9 +27,7 @@ EVENT = {"event_type": "x", "data": {"n": 1}}
 @pytest.fixture
 async def guarded(launch: Launch) -> Gateway:
     """A gateway that wants tokens; the test itself is its admin."""
-    gateway = await launch(
-        settings={**SETTINGS, "auth.query_token": "true", "bus.discovery_seconds": 0}
-    )
+    gateway = await launch(settings={**SETTINGS, "auth.query_token": "true", "bus.discovery_seconds": 0})
     gateway.token = token("admin", user="the test")
     return gateway
 
@@ -63,9 +61,7 @@ async def test_a_token_comes_in_by_every_door(guarded: Gateway, connect: Connect
         assert 200 == answer.status
 
 
-async def test_who_brings_no_token_is_anonymous(
-    guarded: Gateway, connect: Connect, publisher: NewPublisher
-) -> None:
+async def test_who_brings_no_token_is_anonymous(guarded: Gateway, connect: Connect, publisher: NewPublisher) -> None:
     bus = await publisher(guarded.bus_in)
     client = await connect("metrics", "signals", to=guarded)
     subscribed = await client.expect("subscribed")
@@ -73,13 +69,9 @@ async def test_who_brings_no_token_is_anonymous(
     bus.send("metrics", {"event_type": "system_metrics", "data": {}})
     await client.events("metrics", 1)
 
-    assert (None, ["anonymous"], None) == tuple(
-        client.hello[name] for name in ("user_id", "roles", "token_expires")
-    )
+    assert (None, ["anonymous"], None) == tuple(client.hello[name] for name in ("user_id", "roles", "token_expires"))
     assert ["metrics"] == subscribed["channels"]
-    assert [("signals", "unauthorized")] == [
-        (one["channel"], one["code"]) for one in subscribed["denied"]
-    ]
+    assert [("signals", "unauthorized")] == [(one["channel"], one["code"]) for one in subscribed["denied"]]
     assert not client.channel("signals").events
 
 
@@ -134,13 +126,7 @@ async def test_a_wildcard_brings_what_its_owner_may_follow_and_nothing_else(
     ],
 )
 async def test_http_follows_the_same_policy(
-    guarded: Gateway,
-    connect: Connect,
-    path: str,
-    anonymous: int,
-    developer: int,
-    monitor: int,
-    admin: int | None,
+    guarded: Gateway, connect: Connect, path: str, anonymous: int, developer: int, monitor: int, admin: int | None
 ) -> None:
     await connect(to=guarded)  # opens `connections`
     await guarded.broadcast({"event_type": "x", "data": {}}, "?channel=metrics")
@@ -160,9 +146,7 @@ async def test_http_follows_the_same_policy(
         assert ("Bearer" == answer.headers.get("WWW-Authenticate")) == (answer.status == 401)
 
 
-async def test_the_list_of_channels_names_those_that_one_may_follow(
-    guarded: Gateway, connect: Connect
-) -> None:
+async def test_the_list_of_channels_names_those_that_one_may_follow(guarded: Gateway, connect: Connect) -> None:
     await connect("metrics", to=guarded)
     for name in ("metrics", "secret"):
         await guarded.broadcast({"event_type": "x", "data": {}}, f"?channel={name}")
@@ -174,9 +158,7 @@ async def test_the_list_of_channels_names_those_that_one_may_follow(
     assert {"metrics", "status"} == {one["name"] for one in public["channels"]}
 
 
-async def test_presence_counts_for_all_and_names_for_those_permitted(
-    guarded: Gateway, connect: Connect
-) -> None:
+async def test_presence_counts_for_all_and_names_for_those_permitted(guarded: Gateway, connect: Connect) -> None:
     await connect("metrics", to=guarded, headers=bearer(token("bot", user="robot")))
     full = await guarded.get_json(f"{API}/channels/metrics/presence")
     guarded.token = ""
@@ -234,8 +216,7 @@ async def test_a_token_that_is_not_valid_opens_no_door_and_hears_no_reason(
 
     assert 1 == len(heard)
     await eventually(
-        lambda: sum(r.get("message") == "token_refused" for r in guarded.records) >= 2,
-        saying="the audit log says so",
+        lambda: sum(r.get("message") == "token_refused" for r in guarded.records) >= 2, saying="the audit log says so"
     )
 
 
@@ -246,18 +227,12 @@ async def refused_after_the_upgrade(gateway: Gateway, value: str, door: str) -> 
     async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=protocols) as ws:
         error, closing = await ws.receive_json(), await ws.receive_json()
         await ws.receive()
-        assert ("unauthorized", 4501, False) == (
-            error["code"],
-            closing["code"],
-            closing["reconnect"],
-        )
+        assert ("unauthorized", 4501, False) == (error["code"], closing["code"], closing["reconnect"])
         assert 4501 == ws.close_code
     return str(error["message"])
 
 
-async def test_a_token_in_the_address_counts_only_where_that_is_switched_on(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_a_token_in_the_address_counts_only_where_that_is_switched_on(launch: Launch, connect: Connect) -> None:
     gateway = await launch(settings=SETTINGS)
     client = await connect("logs", to=gateway, token=token("admin"))
 
@@ -265,9 +240,7 @@ async def test_a_token_in_the_address_counts_only_where_that_is_switched_on(
     assert ["logs"] == [one["channel"] for one in (await client.expect("subscribed"))["denied"]]
 
 
-async def test_with_an_open_door_tokens_are_not_looked_at(
-    gateway: Gateway, connect: Connect
-) -> None:
+async def test_with_an_open_door_tokens_are_not_looked_at(gateway: Gateway, connect: Connect) -> None:
     client = await connect("logs", to=gateway, headers=bearer("nonsense"), user_id="me")
     error = await client.refused({"type": "auth", "token": "nonsense"})
 
@@ -285,9 +258,7 @@ async def test_the_open_door_may_open_less_wide(launch: Launch, connect: Connect
 
 
 async def test_roles_are_as_the_configuration_says(launch: Launch, connect: Connect) -> None:
-    gateway = await launch(
-        settings={**SETTINGS, "roles.viewer.subscribe": "app.*", "roles.anonymous.subscribe": ""}
-    )
+    gateway = await launch(settings={**SETTINGS, "roles.viewer.subscribe": "app.*", "roles.anonymous.subscribe": ""})
     viewer = await connect("app.x", ">", to=gateway, headers=bearer(token("viewer")))
     stranger = await connect("metrics", to=gateway)
 
@@ -309,9 +280,7 @@ async def test_who_a_client_is_comes_with_its_token(guarded: Gateway, connect: C
 async def test_a_client_is_warned_before_its_token_expires_and_closed_when_it_does(
     launch: Launch, connect: Connect
 ) -> None:
-    gateway = await launch(
-        settings={**SETTINGS, "auth.expiry_warning_seconds": 1, "auth.leeway_seconds": 0}
-    )
+    gateway = await launch(settings={**SETTINGS, "auth.expiry_warning_seconds": 1, "auth.leeway_seconds": 0})
     client = await connect("metrics", to=gateway, headers=bearer(token("bot", seconds=2)))
     warning = await client.until("token_expiring")
     early = time.time()
@@ -327,9 +296,7 @@ async def test_a_client_is_warned_before_its_token_expires_and_closed_when_it_do
 async def test_a_newer_token_keeps_the_connection_and_changes_what_is_followed(
     launch: Launch, connect: Connect, publisher: NewPublisher
 ) -> None:
-    gateway = await launch(
-        settings={**SETTINGS, "auth.expiry_warning_seconds": 1.5, "auth.leeway_seconds": 0}
-    )
+    gateway = await launch(settings={**SETTINGS, "auth.expiry_warning_seconds": 1.5, "auth.leeway_seconds": 0})
     bus = await publisher(gateway.bus_in)
     over = time.time() + 2
     short = token("developer", exp=over)
@@ -394,19 +361,14 @@ async def test_a_session_is_taken_up_by_its_user_alone(guarded: Gateway, connect
     assert ["signals"] == (await back.expect("subscribed"))["channels"]
 
 
-async def test_who_comes_back_with_less_rights_follows_less(
-    guarded: Gateway, connect: Connect
-) -> None:
+async def test_who_comes_back_with_less_rights_follows_less(guarded: Gateway, connect: Connect) -> None:
     alice = await connect("signals", "logs", to=guarded, headers=bearer(token("developer")))
     await alice.close()
     back = await connect(to=guarded, session=alice.session, headers=bearer(token("bot")))
     subscribed = await back.expect("subscribed")
 
     assert back.hello["resumed"]
-    assert (["signals"], ["logs"]) == (
-        subscribed["channels"],
-        [one["channel"] for one in subscribed["denied"]],
-    )
+    assert (["signals"], ["logs"]) == (subscribed["channels"], [one["channel"] for one in subscribed["denied"]])
 
 
 async def test_one_user_has_so_many_clients(launch: Launch, connect: Connect) -> None:
@@ -445,12 +407,7 @@ async def test_one_user_has_so_many_clients(launch: Launch, connect: Connect) ->
     ids=["ping", "subscribe", "message", "nonsense"],
 )
 async def test_a_flood_is_answered_up_to_its_burst_and_then_told_when_to_come_again(
-    gateway: Gateway,
-    connect: Connect,
-    message: dict[str, Any],
-    answer: str,
-    burst: int,
-    per_second: int,
+    gateway: Gateway, connect: Connect, message: dict[str, Any], answer: str, burst: int, per_second: int
 ) -> None:
     client, other = await connect(to=gateway), await connect(to=gateway)
     for _ in range(burst + 20):
@@ -486,20 +443,14 @@ async def test_wildcards_are_counted_apart(launch: Launch, connect: Connect) -> 
     error = await client.refused({"type": "subscribe", "channels": ["e", "f.>"]})
 
     assert "too_many_subscriptions" == error["code"]
-    assert ["a.*", "b.*", "c", "d"] == (
-        await client.ask({"type": "get_subscriptions"}, "subscriptions")
-    )["channels"]
+    assert ["a.*", "b.*", "c", "d"] == (await client.ask({"type": "get_subscriptions"}, "subscriptions"))["channels"]
 
 
 # -- what is written down ------------------------------------------------------------------------
 
 
-async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(
-    launch: Launch, connect: Connect
-) -> None:
-    gateway = await launch(
-        settings={**SETTINGS, "auth.query_token": "true", "logging.level": "debug"}
-    )
+async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={**SETTINGS, "auth.query_token": "true", "logging.level": "debug"})
     value = token("admin", user="eve\x1b[31m\nforged=1")
     for how in ({"headers": bearer(token("admin"))}, {"token": token("admin")}):
         await (await connect("metrics", "$x", to=gateway, **how)).close()
@@ -512,12 +463,9 @@ async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(
     records = [r for r in gateway.records if r.get("logger") == "gateway.audit"]
     written = "\n".join(gateway.lines) + answer.text + page.text
 
-    assert {"client_connected", "broadcast", "subscription_denied"} <= {
-        r["message"] for r in records
-    }
+    assert {"client_connected", "broadcast", "subscription_denied"} <= {r["message"] for r in records}
     assert ["alice", ["admin"]] == [
-        next(r for r in records if r["message"] == "client_connected")[k]
-        for k in ("user_id", "roles")
+        next(r for r in records if r["message"] == "client_connected")[k] for k in ("user_id", "roles")
     ]
     assert odd.status in {200, 401}
     for secret in (SECRET, value, gateway.token, "eyJ"):

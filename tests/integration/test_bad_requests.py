@@ -15,9 +15,7 @@ from tests.support.waiting import DEADLINE_SECONDS, scaled
 BROADCAST = "/api/v1/websocket/broadcast"
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"user_id":"\xff","event":1}', b"\xff", b"[" * 5000, b"\x1f\x8b junk"]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b'{"user_id":"\xff","event":1}', b"\xff", b"[" * 5000, b"\x1f\x8b junk"])
 async def test_a_body_that_is_no_json_is_the_senders_fault(gateway: Gateway, body: bytes) -> None:
     """The gateway fixture also checks that nothing of it was logged as an error."""
     answer = await gateway.request("POST", BROADCAST, raw=body)
@@ -54,9 +52,7 @@ async def test_the_gateways_own_channels_are_nobodys_to_write(gateway: Gateway) 
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_so_without_naming_our_parts(
-    gateway: Gateway, request_bytes: bytes
-) -> None:
+async def test_what_is_no_http_is_told_so_without_naming_our_parts(gateway: Gateway, request_bytes: bytes) -> None:
     """Neither the answer nor the log makes anything of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request_bytes)
@@ -81,9 +77,7 @@ async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
     assert b" 408 " in answer
 
 
-async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behind(
-    gateway: Gateway,
-) -> None:
+async def test_a_violation_in_one_segment_with_the_handshake_leaves_nothing_behind(gateway: Gateway) -> None:
     """An unmasked frame right behind the request: closed, and no session is remembered."""
     before = await gateway.status()
     for _ in range(5):

@@ -9,9 +9,7 @@ async def test_events_are_batched_while_the_bus_is_read_on(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
-    gateway = await launch(
-        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
-    )
+    gateway = await launch(settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1})
     bus = await publisher(gateway.bus_in)
     live = await connect("robots", to=gateway)
     await live.until("subscribed")
@@ -36,9 +34,7 @@ async def test_events_are_batched_while_the_bus_is_read_on(
 async def test_what_is_pending_is_written_before_a_client_is_sent_away(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    gateway = await launch(
-        settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1}
-    )
+    gateway = await launch(settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1})
     bus = await publisher(gateway.bus_in)
     client = await connect("robots", to=gateway)
     await client.until("subscribed")

@@ -27,9 +27,7 @@ while True: time.sleep(0.02); socket.send_multipart([b"three.lines", json.dumps(
 """
 
 
-async def test_an_event_of_two_frames_arrives(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_an_event_of_two_frames_arrives(bus: Publisher, connect: Connect, channel: str) -> None:
     """Topic and payload are enough; the event comes with channel, offset and a timestamp."""
     client = await connect(channel)
     await client.expect("subscribed")
@@ -39,18 +37,10 @@ async def test_an_event_of_two_frames_arrives(
 
     assert event.pop("timestamp").endswith("Z")
     assert event.pop("epoch"), "the first event of an epoch names it"
-    assert event == {
-        "type": "event",
-        "channel": channel,
-        "offset": 1,
-        "event_type": "my.type",
-        "data": {"n": 1},
-    }
+    assert event == {"type": "event", "channel": channel, "offset": 1, "event_type": "my.type", "data": {"n": 1}}
 
 
-async def test_an_event_of_three_frames_arrives(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_an_event_of_three_frames_arrives(bus: Publisher, connect: Connect, channel: str) -> None:
     """The envelope is read by the gateway and not shown to clients."""
     client = await connect(channel)
     await client.expect("subscribed")
@@ -97,9 +87,7 @@ async def test_any_json_on_an_own_channel_is_taken_whole_as_data(
 
 
 @pytest.mark.parametrize("method", ["bind", "connect"])
-async def test_a_publisher_of_three_lines_works(
-    launch: Launch, connect: Connect, tmp_path: Path, method: str
-) -> None:
+async def test_a_publisher_of_three_lines_works(launch: Launch, connect: Connect, tmp_path: Path, method: str) -> None:
     """Plain pyzmq, two frames, no support of ours: its events reach a client."""
     endpoint = free_tcp()
     how = {"connect": [endpoint]} if method == "bind" else {"connect": [], "bind": endpoint}
@@ -122,11 +110,7 @@ async def test_a_publisher_of_three_lines_works(
 
 @pytest.mark.parametrize("make", [lambda: free_tcp(), lambda: ""], ids=["tcp", "ipc"])
 async def test_a_publisher_may_be_there_before_the_gateway(
-    launch: Launch,
-    connect: Connect,
-    publisher: NewPublisher,
-    tmp_path: Path,
-    make: Callable[[], str],
+    launch: Launch, connect: Connect, publisher: NewPublisher, tmp_path: Path, make: Callable[[], str]
 ) -> None:
     """The gateway finds a publisher that is bound already, over tcp and over ipc."""
     endpoint = make() or "ipc:///tmp/" + f"ng-{tmp_path.name}-{id(tmp_path)}"[-60:]
@@ -231,11 +215,7 @@ async def test_many_endpoints_and_a_bound_one_are_heard_at_once(
     tcp, bound = free_tcp(), free_tcp()
     ipc_out = gateway.bus_out
     gateway = await launch(connect=[tcp, ipc_out], bind=bound)
-    publishers = [
-        await publisher(tcp, bind=True),
-        await publisher(ipc_out, bind=True),
-        await publisher(bound),
-    ]
+    publishers = [await publisher(tcp, bind=True), await publisher(ipc_out, bind=True), await publisher(bound)]
     client = await connect("many", to=gateway)
     await client.expect("subscribed")
 
@@ -291,9 +271,7 @@ async def test_one_publishers_oversize_message_leaves_the_others_alone(
     assert list(range(500)) == client.channel("quiet").numbers
 
 
-async def test_a_single_event_after_a_flood_arrives(
-    launch: Launch, connect: Connect, publisher: NewPublisher
-) -> None:
+async def test_a_single_event_after_a_flood_arrives(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
     """The bus socket's descriptor is edge-triggered: nothing may stay behind, and one more must wake it."""
     gateway = await launch(settings={"history.events_max": 60_000, "history.bytes_max": 1 << 28})
     one = await publisher(gateway.bus_in)
@@ -334,9 +312,7 @@ async def test_events_of_several_publishers_keep_each_ones_order(
     assert {gap["reason"] for gap in record.gaps} <= {"epoch"}
 
 
-async def test_a_plain_pub_socket_is_enough(
-    gateway: Gateway, connect: Connect, channel: str
-) -> None:
+async def test_a_plain_pub_socket_is_enough(gateway: Gateway, connect: Connect, channel: str) -> None:
     """A PUB (not XPUB) socket with an envelope of its own making is heard."""
     client = await connect(channel)
     await client.expect("subscribed")
@@ -357,9 +333,7 @@ async def test_a_plain_pub_socket_is_enough(
         socket.close()
 
 
-async def test_strangers_on_the_bound_port_take_no_peer_away(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_strangers_on_the_bound_port_take_no_peer_away(launch: Launch, publisher: NewPublisher) -> None:
     """A health check or a port scan is no publisher: neither when it comes nor when it goes."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)
@@ -383,9 +357,7 @@ async def test_strangers_on_the_bound_port_take_no_peer_away(
 def policies(pid: int) -> dict[str, int]:
     """Return how each thread of a process is scheduled, by its name."""
     threads = Path(f"/proc/{pid}/task").iterdir()
-    return {
-        (one / "comm").read_text().strip(): os.sched_getscheduler(int(one.name)) for one in threads
-    }
+    return {(one / "comm").read_text().strip(): os.sched_getscheduler(int(one.name)) for one in threads}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have other policies elsewhere")

@@ -25,12 +25,7 @@ async def test_a_hole_in_the_numbers_is_told_to_subscribers_and_counted(
 
     assert client.channel(channel).offsets == [1, 2, 5, 6], "the publisher's own numbers"
     assert told == [("bus_loss", 2, 3)]
-    assert await _topic(gateway, channel) == {
-        "newest_sequence": 6,
-        "lost": 2,
-        "duplicates": 1,
-        "late": 1,
-    }
+    assert await _topic(gateway, channel) == {"newest_sequence": 6, "lost": 2, "duplicates": 1, "late": 1}
 
 
 async def test_a_restarted_publisher_begins_anew_and_what_it_lost_before_is_named(
@@ -47,9 +42,7 @@ async def test_a_restarted_publisher_begins_anew_and_what_it_lost_before_is_name
     assert client.channel(channel).offsets == [1, 2, 44, 45]
 
 
-async def test_losses_named_are_losses_made(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_losses_named_are_losses_made(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Two publishers lose different numbers on one channel; sent = delivered + named, as integers."""
     gateway = await launch()
     buses = [await publisher(gateway.bus_in) for _ in range(2)]

@@ -30,10 +30,10 @@ async def test_a_subscriber_that_pauses_reads_everything_in_fewer_batches(tmp_pa
         pause_seconds=lambda read: 0.05 if read else 0.0,
     )
     subscriber.open()
-    with zmq.Context() as others, others.socket(zmq.PUB) as publisher:
+    with zmq.Context() as others, others.socket(zmq.XPUB) as publisher:
         publisher.linger = publisher.sndhwm = 0
         publisher.connect(endpoint)
-        await eventually(lambda: subscriber.peers)
+        await eventually(lambda: publisher.poll(0))  # it has the subscription: nothing it sends is lost
         sent = 0
         while len(batches) < 5:  # one by one, while it reads now and then
             publisher.send_multipart([b"robots", b"%d" % sent])

@@ -75,14 +75,10 @@ async def test_an_event_is_compressed_once_for_all(
         await client.events(channel, 10)
 
     assert await packing.metric("neurograph_gateway_messages_compressed_total") - before == 10
-    assert await packing.metric(
-        "neurograph_gateway_compression_saved_bytes_total"
-    ) - saved > 5 * len(PAD)
+    assert await packing.metric("neurograph_gateway_compression_saved_bytes_total") - saved > 5 * len(PAD)
 
 
-async def test_another_library_understands_it(
-    packing: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_another_library_understands_it(packing: Gateway, bus: Publisher, channel: str) -> None:
     """It offers compression by itself, and compresses what it sends."""
     address = packing.url.replace("http", "ws") + "/ws"
     async with websockets.connect(address, compression="deflate") as client:
@@ -155,9 +151,7 @@ async def test_bombs_go_off_nowhere(packing: Gateway, raw: OpenRaw, connect: Con
     assert psutil.Process(packing.process.pid).memory_info().rss - before < 32 * MB
 
 
-async def test_what_is_not_compressed_as_it_should_be_ends_with_its_code(
-    packing: Gateway, raw: OpenRaw
-) -> None:
+async def test_what_is_not_compressed_as_it_should_be_ends_with_its_code(packing: Gateway, raw: OpenRaw) -> None:
     for code, data in [(1007, b"\xff\xff\xff\xff"), (1007, deflated(b"\xff\xfe"))]:
         peer = await open_packing(raw, packing)
         await peer.send_frame(TEXT, data, reserved=4)

@@ -35,9 +35,7 @@ async def test_a_clients_life_is_published(launch: Launch, connect: Connect) -> 
     assert watcher.channel("connections").faults() == []
 
 
-async def test_a_client_that_vanishes_is_published(
-    launch: Launch, connect: Connect, raw: OpenRaw
-) -> None:
+async def test_a_client_that_vanishes_is_published(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
     """A connection that was cut is a disconnect with code 1006."""
     gateway = await launch()
     watcher = await connect("connections", to=gateway)

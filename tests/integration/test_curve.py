@@ -87,10 +87,7 @@ def binding(ring: Ring, *trusted: str) -> dict[str, object]:
 
 def connecting(ring: Ring, server: str) -> dict[str, object]:
     """Settings of a gateway that connects to a publisher with this key."""
-    return {
-        "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_server_key_file": ring.public(server),
-    }
+    return {"bus.curve_key_file": ring.secret("gateway"), "bus.curve_server_key_file": ring.public(server)}
 
 
 async def refused(gateway: Gateway, endpoint: str, problem: str) -> None:
@@ -99,13 +96,7 @@ async def refused(gateway: Gateway, endpoint: str, problem: str) -> None:
     async def told() -> bool:
         records = [r for r in gateway.records if r.get("change") == "refused"]
         said = any(endpoint == r["endpoint"] and problem in r["problem"] for r in records)
-        return (
-            said
-            and await gateway.metric(
-                "neurograph_gateway_bus_handshakes_failed_total", endpoint=endpoint
-            )
-            > 0
-        )
+        return said and await gateway.metric("neurograph_gateway_bus_handshakes_failed_total", endpoint=endpoint) > 0
 
     await eventually(told, saying=lambda: f"{problem}\n{gateway.log_tail()}")
 
@@ -212,9 +203,7 @@ async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
     assert "hush" not in gateway.log_tail()
 
 
-async def test_a_plain_socket_that_was_refused_tries_again_by_itself(
-    ring: Ring, launch: Launch, plain: Plain
-) -> None:
+async def test_a_plain_socket_that_was_refused_tries_again_by_itself(ring: Ring, launch: Launch, plain: Plain) -> None:
     """Publishers in other languages need no code for that: libzmq does it."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
@@ -297,10 +286,7 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
 
 @pytest.mark.parametrize(
     ("trusts", "server", "problem"),
-    [
-        ("gateway", "another", "CURVE key is not the one"),
-        ("another", "core", "does not accept the gateway's"),
-    ],
+    [("gateway", "another", "CURVE key is not the one"), ("another", "core", "does not accept the gateway's")],
 )
 async def test_keys_that_do_not_match_are_told_where_the_gateway_connects(
     trusts: str, server: str, problem: str, ring: Ring, core: NewPublisher, launch: Launch
@@ -386,9 +372,7 @@ async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
     assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
 
 
-async def test_a_link_over_curve_that_only_seems_up_is_replaced(
-    ring: Ring, launch: Launch, connect: Connect
-) -> None:
+async def test_a_link_over_curve_that_only_seems_up_is_replaced(ring: Ring, launch: Launch, connect: Connect) -> None:
     """A publisher that stops for longer than its heartbeats allow; nothing is lost when it goes on."""
     endpoint = free_tcp()
     gateways = ring.listing("gateways", "gateway")
@@ -400,12 +384,7 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(
             epoch_number.send_signal(signal.SIGSTOP)
 
             async def reopened() -> bool:
-                return (
-                    await gateway.metric(
-                        "neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint
-                    )
-                    >= 1
-                )
+                return await gateway.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint) >= 1
 
             await eventually(reopened)
             epoch_number.send_signal(signal.SIGCONT)
@@ -454,10 +433,7 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
     publisher.publish("large", "x" * 20_000)
 
     async def reopened() -> bool:
-        return (
-            await gateway.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint)
-            >= 1
-        )
+        return await gateway.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=endpoint) >= 1
 
     await eventually(reopened)
     client = await connect("after", to=gateway)
@@ -469,9 +445,7 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
     await eventually(heard, every=0.05, saying=gateway.log_tail)
 
 
-async def test_a_replay_key_that_nobody_trusts_is_not_asked(
-    ring: Ring, launch: Launch, plain: Plain
-) -> None:
+async def test_a_replay_key_that_nobody_trusts_is_not_asked(ring: Ring, launch: Launch, plain: Plain) -> None:
     """A publisher may be on the list, and send the gateway to a stranger nevertheless."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))

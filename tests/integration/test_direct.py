@@ -56,9 +56,7 @@ async def test_a_message_to_one_client_reaches_it_alone(gateway: Gateway, connec
     assert not [m for m in other.everything if m["type"] == "event"]
 
 
-async def test_a_message_to_a_user_reaches_all_its_clients(
-    gateway: Gateway, connect: Connect
-) -> None:
+async def test_a_message_to_a_user_reaches_all_its_clients(gateway: Gateway, connect: Connect) -> None:
     """Two clients of one user, and none of another."""
     ada1, ada2 = await connect(user_id="ada-direct"), await connect(user_id="ada-direct")
     bob = await connect(user_id="bob-direct")
@@ -74,11 +72,7 @@ async def test_a_message_to_a_user_reaches_all_its_clients(
 async def test_a_message_to_everyone_reaches_all(launch: Launch, connect: Connect) -> None:
     """It comes on $everyone, once to each client, with an offset of its own."""
     gateway = await launch()
-    clients = [
-        await connect(to=gateway),
-        await connect(">", to=gateway),
-        await connect("metrics", to=gateway),
-    ]
+    clients = [await connect(to=gateway), await connect(">", to=gateway), await connect("metrics", to=gateway)]
     answer = await gateway.broadcast({"everyone": True, "event": EVENT})
     for client in clients:
         await client.events("$everyone", 1)
@@ -138,11 +132,7 @@ async def test_a_broadcast_without_subscribers_is_kept_in_the_log(
 @pytest.mark.parametrize(
     ("body", "query", "status"),
     [
-        (
-            {"channel": "metrics", "event": {"event_type": "m", "data": {"cpu_percent": "x"}}},
-            "",
-            422,
-        ),
+        ({"channel": "metrics", "event": {"event_type": "m", "data": {"cpu_percent": "x"}}}, "", 422),
         ({"channel": "metrics", "event": {"data": {}}}, "", 422),
         ({"channel": "own", "event": {"event_type": "m", "data": 1, "type": "closing"}}, "", 422),
         ({"data": {}}, "?channel=metrics", 422),
@@ -157,9 +147,7 @@ async def test_a_broadcast_without_subscribers_is_kept_in_the_log(
         (17, "", 400),
     ],
 )
-async def test_a_bad_broadcast_is_refused(
-    gateway: Gateway, body: object, query: str, status: int
-) -> None:
+async def test_a_bad_broadcast_is_refused(gateway: Gateway, body: object, query: str, status: int) -> None:
     """A problem document says what is wrong, and nobody gets anything."""
     answer = await gateway.request("POST", PATH + query, body=body)
 
@@ -186,9 +174,7 @@ async def test_a_broadcast_that_is_too_large_is_refused(gateway: Gateway) -> Non
     assert problem["code"] == "too_large"
 
 
-async def test_a_departed_client_is_remembered_then_counted(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_a_departed_client_is_remembered_then_counted(launch: Launch, connect: Connect) -> None:
     """A message to a client that may come back is accepted."""
     gateway = await launch()
     client = await connect(to=gateway)

@@ -106,9 +106,7 @@ async def test_every_endpoint_is_documented(openapi: Json) -> None:
     } <= set(openapi["paths"]) | {"/", "/openapi.json", "/asyncapi.json"}
 
 
-async def test_every_documented_get_answers_as_documented(
-    gateway: Gateway, openapi: Json, connect: Connect
-) -> None:
+async def test_every_documented_get_answers_as_documented(gateway: Gateway, openapi: Json, connect: Connect) -> None:
     """Status, content type and schema of each answer, of a gateway with clients and events."""
     client = await connect("metrics", user_id="ada")
     await gateway.broadcast({"channel": "documented", "event": {"n": 1}})
@@ -124,9 +122,7 @@ async def test_every_documented_get_answers_as_documented(
     await _answer_conforms(gateway, openapi, f"{API}/status", f"{API}/status?limit=x")
     events = f"{API}/channels/{{channel}}/events"
     for query in ("since=0&limit=1", "since=other:3", "limit=x"):
-        await _answer_conforms(
-            gateway, openapi, events, f"{API}/channels/documented/events?{query}"
-        )
+        await _answer_conforms(gateway, openapi, events, f"{API}/channels/documented/events?{query}")
     await client.ping()
 
     assert f"{API}/status" in found
@@ -144,9 +140,7 @@ async def test_every_documented_get_answers_as_documented(
         [],
     ],
 )
-async def test_broadcast_answers_as_documented(
-    gateway: Gateway, openapi: Json, body: object
-) -> None:
+async def test_broadcast_answers_as_documented(gateway: Gateway, openapi: Json, body: object) -> None:
     """Each kind of answer, good or bad."""
     answer = await gateway.request("POST", f"{API}/broadcast", body=body)
     responses = openapi["paths"][f"{API}/broadcast"]["post"]["responses"]
@@ -191,9 +185,7 @@ def _received(clients: list[Client]) -> dict[str, list[Message]]:
     return found
 
 
-async def _provoke_everything(
-    gateway: Gateway, bus_send: Any, connect: Connect
-) -> dict[str, list[Message]]:
+async def _provoke_everything(gateway: Gateway, bus_send: Any, connect: Connect) -> dict[str, list[Message]]:
     """Have the gateway say each kind of message that it knows, in several forms."""
     first = await connect(">", to=gateway, user_id="ada")
     bus_send("metrics", {"cpu_percent": 1.5}, event_type="system_metrics")
@@ -227,9 +219,7 @@ async def _provoke_everything(
     return _received([first, second, third])
 
 
-async def test_every_message_is_sent_as_documented(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_every_message_is_sent_as_documented(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Each message the gateway sends has a documented type and fits its schema; none is left out."""
     gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
@@ -237,17 +227,7 @@ async def test_every_message_is_sent_as_documented(
     payloads = _payloads(document)
     received = await _provoke_everything(gateway, bus.send, connect)
 
-    server = {
-        "connected",
-        "subscribed",
-        "unsubscribed",
-        "subscriptions",
-        "pong",
-        "error",
-        "gap",
-        "event",
-        "closing",
-    }
+    server = {"connected", "subscribed", "unsubscribed", "subscriptions", "pong", "error", "gap", "event", "closing"}
     assert server == set(received)
     assert server <= set(payloads)
     for kind, messages in received.items():

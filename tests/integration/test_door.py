@@ -17,11 +17,7 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 LISTED = "https://dash.example"
 NAMED = "gateway.example"
-ADDRESSES = {
-    "websocket": "/ws",
-    "sse": "/events?channels=metrics",
-    "rest": "/api/v1/websocket/channels",
-}
+ADDRESSES = {"websocket": "/ws", "sse": "/events?channels=metrics", "rest": "/api/v1/websocket/channels"}
 
 
 @dataclass(frozen=True)
@@ -144,12 +140,7 @@ async def test_a_page_of_another_origin_is_refused(door: Gateway, kind: str, str
     assert "access-control-allow-origin" not in said.headers
 
 
-KNOWN_ORIGINS = [
-    LISTED,
-    "https://DASH.Example",
-    "https://dash.example:443",
-    "http://127.0.0.1:{port}",
-]
+KNOWN_ORIGINS = [LISTED, "https://DASH.Example", "https://dash.example:443", "http://127.0.0.1:{port}"]
 
 
 @pytest.mark.parametrize("kind", ADDRESSES)
@@ -217,10 +208,7 @@ async def test_refusals_are_counted(door: Gateway) -> None:
     await ask(door, "/ws", "Origin: https://evil.example")
     await ask(door, "/ws", host="evil.example")
 
-    assert (
-        await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
-        == before + 1
-    )
+    assert await door.metric("neurograph_gateway_connections_refused_total", reason="origin") == before + 1
     assert await door.metric("neurograph_gateway_connections_refused_total", reason="host") >= 1
 
 
@@ -229,20 +217,13 @@ async def test_refusals_are_counted(door: Gateway) -> None:
 
 async def test_a_preflight_is_told_what_the_address_serves(door: Gateway) -> None:
     """So that a dashboard may send a token, and broadcast."""
-    wishes = [
-        "Access-Control-Request-Method: POST",
-        "Access-Control-Request-Headers: authorization",
-    ]
-    said = await ask(
-        door, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS"
-    )
+    wishes = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization"]
+    said = await ask(door, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS")
 
     assert said.status == 204
     assert said.headers["access-control-allow-origin"] == LISTED
     assert said.headers["access-control-allow-methods"] == "POST"
-    assert said.headers["access-control-allow-headers"] == (
-        "Authorization, Content-Type, Last-Event-ID"
-    )
+    assert said.headers["access-control-allow-headers"] == ("Authorization, Content-Type, Last-Event-ID")
     assert said.headers["access-control-max-age"] == "600"
     assert "access-control-allow-credentials" not in said.headers
     rest = await ask(door, ADDRESSES["rest"], f"Origin: {LISTED}", *wishes, method="OPTIONS")
@@ -277,9 +258,7 @@ async def test_options_without_a_page_is_no_preflight(door: Gateway) -> None:
         ("GET", "/events", 400),
     ],
 )
-async def test_a_page_can_read_its_errors(
-    door: Gateway, method: str, target: str, status: int
-) -> None:
+async def test_a_page_can_read_its_errors(door: Gateway, method: str, target: str, status: int) -> None:
     said = await ask(door, target, f"Origin: {LISTED}", method=method)
 
     assert said.status == status
@@ -377,20 +356,9 @@ async def test_a_name_of_somebody_else_is_refused(door: Gateway, kind: str, host
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize(
-    "host",
-    [
-        "localhost",
-        "LOCALHOST:1",
-        NAMED,
-        "Gateway.Example:443",
-        "127.0.0.1:80",
-        "10.0.0.1",
-        "[::1]:9",
-    ],
+    "host", ["localhost", "LOCALHOST:1", NAMED, "Gateway.Example:443", "127.0.0.1:80", "10.0.0.1", "[::1]:9"]
 )
-async def test_a_name_of_its_own_and_every_address_is_served(
-    door: Gateway, kind: str, host: str
-) -> None:
+async def test_a_name_of_its_own_and_every_address_is_served(door: Gateway, kind: str, host: str) -> None:
     """An address cannot be rebound; and what port it is reached by, only who forwards it knows."""
     assert (await ask(door, ADDRESSES[kind], host=host)).status == WELCOME[kind]
 
@@ -475,9 +443,7 @@ async def _addresses(gateway: Gateway) -> list[str]:
 
 
 @pytest.mark.parametrize("said", FORWARDED, ids=range(len(FORWARDED)))
-async def test_a_trusted_proxy_says_where_a_client_is(
-    behind: Gateway, raw: OpenRaw, said: str
-) -> None:
+async def test_a_trusted_proxy_says_where_a_client_is(behind: Gateway, raw: OpenRaw, said: str) -> None:
     """The nearest address that is no proxy's: whatever stands before it may be made up."""
     peer = await raw(to=behind, upgrade=False)
     status, _ = await peer.upgrade(X_Forwarded_For=said)
@@ -500,13 +466,7 @@ async def test_nobody_else_says_where_a_client_is(launch: Launch, raw: OpenRaw) 
         peer = await raw(to=gateway, upgrade=False)
         await peer.upgrade(X_Forwarded_For="198.51.100.7", X_Forwarded_Proto="https")
         await peer.expect("connected")
-        origin = await ask(
-            gateway,
-            "/ws",
-            "Origin: https://localhost",
-            "X-Forwarded-Proto: https",
-            host="localhost",
-        )
+        origin = await ask(gateway, "/ws", "Origin: https://localhost", "X-Forwarded-Proto: https", host="localhost")
 
         assert await _addresses(gateway) == ["127.0.0.1"]
         assert origin.status == 403
@@ -530,9 +490,7 @@ async def test_a_trusted_proxy_says_how_a_client_came(
     behind: Gateway, forwarded: str, origin: str, status: int
 ) -> None:
     """The gateway's own origin is https where a proxy in front speaks TLS."""
-    said = await ask(
-        behind, "/ws", f"X-Forwarded-Proto: {forwarded}", f"Origin: {origin}", host="localhost"
-    )
+    said = await ask(behind, "/ws", f"X-Forwarded-Proto: {forwarded}", f"Origin: {origin}", host="localhost")
 
     assert said.status == status
 
@@ -554,17 +512,13 @@ async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: O
     gateway = await launch(settings={**PROXIES, "clients.connections_per_address_max": 3})
     codes = [await _arrive(gateway, raw, "198.51.100.7") for _ in range(5)]
     other = await _arrive(gateway, raw, "198.51.100.8")
-    stream = await gateway.request(
-        "GET", "/events?channels=metrics", headers={"X-Forwarded-For": "198.51.100.7"}
-    )
+    stream = await gateway.request("GET", "/events?channels=metrics", headers={"X-Forwarded-For": "198.51.100.7"})
 
     assert codes == [None, None, None, 1013, 1013]
     assert other is None
     assert "event: closing" in stream.text
     assert "1013" in stream.text
-    assert (
-        await gateway.metric("neurograph_gateway_connections_refused_total", reason="address") == 3
-    )
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="address") == 3
 
 
 async def test_a_place_is_given_back(launch: Launch, raw: OpenRaw) -> None:

@@ -32,9 +32,7 @@ async def test_clients_are_told_to_come_back(launch: Launch, connect: Connect, n
     assert await gateway.exited() == 0
 
 
-async def test_the_delay_is_drawn_from_the_configured_range(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_the_delay_is_drawn_from_the_configured_range(launch: Launch, connect: Connect) -> None:
     """shutdown.reconnect_spread_seconds spreads those who come back."""
     gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 60})
     clients = [await connect(to=gateway) for _ in range(10)]
@@ -67,9 +65,7 @@ async def test_readiness_turns_false_while_clients_leave(launch: Launch, raw: Op
     assert await gateway.exited() == 0
 
 
-async def test_a_peer_that_does_not_answer_does_not_hold_it_up(
-    launch: Launch, raw: OpenRaw
-) -> None:
+async def test_a_peer_that_does_not_answer_does_not_hold_it_up(launch: Launch, raw: OpenRaw) -> None:
     """Neither silent peers, nor such that do not read, nor idle HTTP connections."""
     gateway = await launch(settings={"shutdown.timeout_seconds": 3})
     silent = [await raw(to=gateway) for _ in range(5)]

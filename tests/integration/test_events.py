@@ -14,9 +14,7 @@ from tests.support.sse import EventSource
 from tests.support.waiting import eventually
 
 
-async def test_events_and_what_is_said_about_them_arrive(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_events_and_what_is_said_about_them_arrive(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with EventSource(gateway.url, f"channels={channel}") as source:
         connected, subscribed = await source.next("connected"), await source.next("subscribed")
         bus.send_numbered(channel, range(3))
@@ -55,9 +53,7 @@ async def test_who_comes_back_with_the_last_id_misses_nothing_on_any_channel(
     assert [n for name, n in seen if name == other] == list(range(sent))
 
 
-async def test_an_id_holds_on_another_gateway_of_the_same_bus(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_an_id_holds_on_another_gateway_of_the_same_bus(launch: Launch, publisher: NewPublisher) -> None:
     """Both take over the publisher's numbers, so a position means the same to both."""
     first, second = await launch(), await launch()
     buses = [await publisher(one.bus_in) for one in (first, second)]
@@ -96,9 +92,7 @@ async def test_an_id_of_another_life_is_told_and_everything_held_follows(
     assert [message["data"]["n"] for message in messages] == [0, 1, 2]
 
 
-async def test_a_publishers_line_breaks_do_not_break_the_stream(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_publishers_line_breaks_do_not_break_the_stream(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with EventSource(gateway.url, f"channels={channel}") as source:
         await source.next("subscribed")
         bus.send_payload(channel, b'{\n "event_type": "x",\r\n "data": {\r "n": 1}}\n')
@@ -107,9 +101,7 @@ async def test_a_publishers_line_breaks_do_not_break_the_stream(
     assert message["data"] == {"n": 1}
 
 
-async def test_last_rate_and_filter_work_as_for_a_websocket(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_last_rate_and_filter_work_as_for_a_websocket(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(5))
     query = f"channels={channel}&last=5&filter=data.n%20%3E%3D%203"
     async with EventSource(gateway.url, query) as source:
@@ -135,12 +127,8 @@ async def test_last_rate_and_filter_work_as_for_a_websocket(
         ("channels=a", "a=x:1x", "invalid_field"),
     ],
 )
-async def test_a_wrong_request_is_told_before_the_stream(
-    gateway: Gateway, query: str, last_id: str, code: str
-) -> None:
-    answer = await gateway.request(
-        "GET", f"/events?{query}", headers={"Last-Event-ID": last_id} if last_id else {}
-    )
+async def test_a_wrong_request_is_told_before_the_stream(gateway: Gateway, query: str, last_id: str, code: str) -> None:
+    answer = await gateway.request("GET", f"/events?{query}", headers={"Last-Event-ID": last_id} if last_id else {})
 
     assert (answer.status, answer.json["code"]) == (400, code)
 
@@ -167,15 +155,9 @@ async def test_a_quiet_stream_is_kept_alive(launch: Launch) -> None:
             await reading
 
 
-async def test_a_stream_that_stops_reading_catches_up_from_the_log(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_a_stream_that_stops_reading_catches_up_from_the_log(launch: Launch, publisher: NewPublisher) -> None:
     gateway = await launch(
-        settings={
-            "history.events_max": 5000,
-            "clients.write_buffer_bytes_max": 4096,
-            "clients.send_buffer_bytes": 4096,
-        }
+        settings={"history.events_max": 5000, "clients.write_buffer_bytes_max": 4096, "clients.send_buffer_bytes": 4096}
     )
     bus = await publisher(gateway.bus_in)
     async with EventSource(gateway.url, "channels=slow") as source:

@@ -99,18 +99,14 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
         for peer in peers:
             peer.close()
 
-    refused = await gateway.metric(
-        "neurograph_gateway_connections_refused_total", reason="handshake"
-    )
+    refused = await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake")
     assert refused == count
 
 
 async def test_one_address_takes_no_more_places_than_it_may(launch: Launch) -> None:
     """The others from there are told to try later, and everybody else is welcome."""
     count, most = full(1000, 200), 50
-    gateway = await launch(
-        settings={"trusted_proxies": "127.0.0.1", "clients.connections_per_address_max": most}
-    )
+    gateway = await launch(settings={"trusted_proxies": "127.0.0.1", "clients.connections_per_address_max": most})
     peers = [RawPeer(gateway.port) for _ in range(count)]
     try:
         await asyncio.gather(*(peer.upgrade(X_Forwarded_For="203.0.113.7") for peer in peers))
@@ -128,9 +124,7 @@ async def test_one_address_takes_no_more_places_than_it_may(launch: Launch) -> N
     assert welcome["type"] == "connected"
 
 
-async def test_with_all_places_taken_the_gateway_still_answers(
-    launch: Launch, raw: OpenRaw, connect: Connect
-) -> None:
+async def test_with_all_places_taken_the_gateway_still_answers(launch: Launch, raw: OpenRaw, connect: Connect) -> None:
     """Sockets that wait for nothing make room for one more: health, metrics, and clients."""
     one = ["--workers", "1"]  # each process has places of its own
     gateway = await launch(flags=one, settings={"clients.connections_max": 20})
@@ -149,9 +143,7 @@ async def test_with_all_places_taken_the_gateway_still_answers(
     await client.ping()
     assert (await gateway.status())["connections"] == 20
     await idle[0].read_to_end()  # it has waited longest
-    assert (
-        await gateway.metric("neurograph_gateway_connections_refused_total", reason="sockets") > 0
-    )
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="sockets") > 0
 
 
 async def test_a_process_without_files_lets_them_wait_and_recovers(
@@ -167,10 +159,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
         highest = max(int(name) for name in os.listdir(f"/proc/{gateway.process.pid}/fd"))
         process.rlimit(psutil.RLIMIT_NOFILE, (highest + 1, limit[1]))
         peers = [RawPeer(gateway.port) for _ in range(50)]
-        await eventually(
-            lambda: [r for r in gateway.records if r["message"] == "cannot_accept"],
-            saying="it is logged",
-        )
+        await eventually(lambda: [r for r in gateway.records if r["message"] == "cannot_accept"], saying="it is logged")
         process.rlimit(psutil.RLIMIT_NOFILE, limit)
         for peer in peers:
             assert (await peer.upgrade())[0] == 101
@@ -188,9 +177,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:
     peers = [RawPeer(gateway.port, receive_buffer=4096) for _ in range(full(200, 60))]
     try:
         for peer in peers:
-            await peer.send_bytes(
-                b"GET /api/v1/websocket/channels/big/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            )
+            await peer.send_bytes(b"GET /api/v1/websocket/channels/big/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await gateway.request("GET", "/healthz")).status == 200
         assert _memory(gateway) - before < 96 * MB
     finally:
@@ -224,10 +211,7 @@ async def test_an_answer_that_nobody_reads_ends_in_time(launch: Launch) -> None:
 
 TARGET = b"/api/v1/websocket/broadcast?channel=honest"
 POST = b"POST " + TARGET + b" HTTP/1.1\r\nHost: localhost\r\n"
-HIDDEN = (
-    b"POST /api/v1/websocket/broadcast?channel=hidden HTTP/1.1\r\n"
-    b'Host: localhost\r\nContent-Length: 3\r\n\r\n"x"'
-)
+HIDDEN = b'POST /api/v1/websocket/broadcast?channel=hidden HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"x"'
 SIZE = b"%d" % len(HIDDEN)
 TE = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n" + HIDDEN
@@ -264,9 +248,7 @@ SMUGGLED = {
     "chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + END,
     "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + END,
     "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + END,
-    "two codings": POST
-    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"
-    + END,
+    "two codings": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + END,
     "chunked in quotes": POST + b'Transfer-Encoding: "chunked"\r\n\r\n' + END,
     "chunked;q=1": POST + b"Transfer-Encoding: chunked;q=1\r\n\r\n" + END,
     "vertical tab": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n" + END,
@@ -306,12 +288,8 @@ SMUGGLED = {
     "http/1.1": POST.replace(b"HTTP", b"http") + b"Content-Length: 0\r\n\r\n" + HIDDEN,
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HIDDEN,
     "CONNECT": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n" + HIDDEN,
-    "upgrade with a body": WS
-    + b"Sec-WebSocket-Version: 13\r\nContent-Length: %b\r\n\r\n" % SIZE
-    + HIDDEN,
-    "upgrade with chunks": WS
-    + b"Sec-WebSocket-Version: 13\r\nTransfer-Encoding: chunked\r\n\r\n"
-    + END,
+    "upgrade with a body": WS + b"Sec-WebSocket-Version: 13\r\nContent-Length: %b\r\n\r\n" % SIZE + HIDDEN,
+    "upgrade with chunks": WS + b"Sec-WebSocket-Version: 13\r\nTransfer-Encoding: chunked\r\n\r\n" + END,
     "upgrade to no version": WS + b"Sec-WebSocket-Version: 1337\r\n\r\n" + HIDDEN,
     "upgrade to HTTP/2": WS.replace(b"websocket", b"h2c") + b"\r\n" + HIDDEN,
     "upgrade of what has none": WS.replace(b"/ws", b"/healthz") + b"\r\n" + HIDDEN,
@@ -342,18 +320,14 @@ async def test_no_request_hides_behind_another(flooded: Gateway, request_bytes: 
 
 
 @pytest.mark.parametrize("parts", [1, 2048])
-async def test_a_huge_message_is_refused_and_not_kept(
-    flooded: Gateway, raw: OpenRaw, parts: int
-) -> None:
+async def test_a_huge_message_is_refused_and_not_kept(flooded: Gateway, raw: OpenRaw, parts: int) -> None:
     """64 MiB, whether it comes in one frame or in many."""
     before = peak = _memory(flooded)
     peer = await raw(to=flooded)
     size = 64 * MB // parts
     with suppress(ConnectionResetError, BrokenPipeError):
         for n in range(parts):
-            await peer.send_bytes(
-                encode_frame(CONTINUATION if n else TEXT, fin=n == parts - 1, length=size)
-            )
+            await peer.send_bytes(encode_frame(CONTINUATION if n else TEXT, fin=n == parts - 1, length=size))
             for _ in range(0, size, 32768):
                 await peer.send_bytes(bytes(32768))
             peak = max(peak, _memory(flooded))
@@ -363,9 +337,7 @@ async def test_a_huge_message_is_refused_and_not_kept(
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 2**63 - 1, 2**32, 65_537])
-async def test_a_length_beyond_measure_is_refused_at_once(
-    flooded: Gateway, raw: OpenRaw, length: int
-) -> None:
+async def test_a_length_beyond_measure_is_refused_at_once(flooded: Gateway, raw: OpenRaw, length: int) -> None:
     """Before a byte of it has come."""
     peer = await raw(to=flooded)
     await peer.send_bytes(encode_frame(TEXT, length=length))
@@ -389,9 +361,7 @@ async def test_endless_fragments_come_to_an_end(flooded: Gateway, raw: OpenRaw) 
     assert _memory(flooded) - before < 16 * MB
 
 
-async def test_compression_that_was_not_agreed_on_is_no_bomb(
-    flooded: Gateway, raw: OpenRaw
-) -> None:
+async def test_compression_that_was_not_agreed_on_is_no_bomb(flooded: Gateway, raw: OpenRaw) -> None:
     """The first such frame ends the connection; nothing is inflated."""
     before = _memory(flooded)
     for _ in range(full(20, 5)):
@@ -443,9 +413,7 @@ async def test_a_key_server_that_hangs_holds_up_nobody(
         assert 1 <= server.requests <= 1 + (time.monotonic() - began) // 10
 
 
-async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
-    launch: Launch, raw: OpenRaw
-) -> None:
+async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(launch: Launch, raw: OpenRaw) -> None:
     """It would be counted for ever, and take a place from others."""
     issuer = es256(kid="ours")
     go_on = asyncio.Event()
@@ -460,9 +428,7 @@ async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
         peers = [await raw(to=gateway, upgrade=False) for _ in range(5)]
         for peer in peers:
             protocols = f"neurograph, bearer.{issuer.token()}"
-            status, _ = await peer.upgrade(
-                "/ws?channels=a", **{"Sec-WebSocket-Protocol": protocols}
-            )
+            status, _ = await peer.upgrade("/ws?channels=a", **{"Sec-WebSocket-Protocol": protocols})
             assert status == 101
         await eventually(lambda: server.requests)
         for peer in peers:
@@ -470,10 +436,7 @@ async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
         process = psutil.Process(gateway.process.pid)
 
         def noticed() -> bool:
-            return not any(
-                len(one.raddr) and one.laddr[1] == gateway.port
-                for one in process.net_connections("tcp")
-            )
+            return not any(len(one.raddr) and one.laddr[1] == gateway.port for one in process.net_connections("tcp"))
 
         await eventually(noticed)
         go_on.set()
@@ -489,9 +452,7 @@ async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(
 # -- clients --------------------------------------------------------------------------------------
 
 
-async def test_clients_that_never_read_cost_little(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_clients_that_never_read_cost_little(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Their sockets fill up, their events stay in the one log, and the others get theirs in time."""
     count, events = full(1000, 200), full(2000, 1000)
     gateway = await launch()
@@ -519,9 +480,7 @@ async def test_clients_that_never_read_cost_little(
     assert peak - before < 64 * MB
 
 
-async def test_a_hundred_thousand_names_leave_no_trace(
-    launch: Launch, publisher: NewPublisher, raw: OpenRaw
-) -> None:
+async def test_a_hundred_thousand_names_leave_no_trace(launch: Launch, publisher: NewPublisher, raw: OpenRaw) -> None:
     """In subscriptions and in topics: series and memory stay, as there are limits to both."""
     gateway = await launch(settings={"ingest.channels_max": 300})
     bus = await publisher(gateway.bus_in)

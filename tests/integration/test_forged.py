@@ -69,11 +69,7 @@ async def trust(
 ) -> AsyncIterator[tuple[Issuer, Gateway]]:
     """An issuer, and a gateway that takes its tokens and logs whatever it can."""
     async with request.param(tmp_path) as (issuer, settings):
-        more = {
-            "auth.query_token": "true",
-            "clients.messages_burst": 10_000,
-            "logging.level": "debug",
-        }
+        more = {"auth.query_token": "true", "clients.messages_burst": 10_000, "logging.level": "debug"}
         gateway = await launch(settings={**settings, **more})
         gateway.token = issuer.token()  # the test's own questions
         await gateway.broadcast({"event_type": "x", "data": {}}, "?channel=metrics")
@@ -81,9 +77,7 @@ async def trust(
         yield issuer, gateway
 
 
-async def test_no_forged_token_opens_any_door(
-    trust: tuple[Issuer, Gateway], connect: Connect
-) -> None:
+async def test_no_forged_token_opens_any_door(trust: tuple[Issuer, Gateway], connect: Connect) -> None:
     issuer, gateway = trust
     good, tokens = issuer.token(), forged(issuer)
 
@@ -96,9 +90,7 @@ async def test_no_forged_token_opens_any_door(
     nothing_is_logged_of(gateway, [good, *tokens.values()])
 
 
-async def at_an_address(
-    gateway: Gateway, method: str, path: str, good: str, tokens: dict[str, str]
-) -> None:
+async def at_an_address(gateway: Gateway, method: str, path: str, good: str, tokens: dict[str, str]) -> None:
     """Bring tokens in the header, and with the address; a refusal says nothing of which, or why."""
     heard: dict[str, tuple[str, str]] = {}
     async with aiohttp.ClientSession(gateway.url) as http:
@@ -108,9 +100,7 @@ async def at_an_address(
             to = f"{path}{mark}token={quoted(token)}" if query else path
             headers = {**(UPGRADE if path == "/ws" else {}), **({} if query else bearer(token))}
             data = b'{"event_type":"x","data":{}}' if method == "POST" else None
-            async with http.request(
-                method, URL(to, encoded=True), headers=headers, data=data
-            ) as answer:
+            async with http.request(method, URL(to, encoded=True), headers=headers, data=data) as answer:
                 if answer.status < 400:
                     return answer.status, ""  # a stream would not end
                 shown = sorted((k, v) for k, v in answer.headers.items() if k != "Date")
@@ -199,9 +189,7 @@ def nothing_is_logged_of(gateway: Gateway, tokens: Iterable[str]) -> None:
     """Neither a part of a token nor the key id that it names, as it is or decoded."""
     log = "\n".join(gateway.lines)
     refusals = [one for one in gateway.records if one.get("message") == "token_refused"]
-    pieces = {
-        piece for token in tokens for piece in token.split(".") if len(piece) >= PIECE_CHARS_MIN
-    }
+    pieces = {piece for token in tokens for piece in token.split(".") if len(piece) >= PIECE_CHARS_MIN}
     pieces |= set(map(decoded, pieces))
     pieces |= {kid for kid in KEY_IDS.values() if len(kid) >= len("no-such-key")}
 
@@ -212,8 +200,6 @@ def nothing_is_logged_of(gateway: Gateway, tokens: Iterable[str]) -> None:
 def decoded(piece: str) -> str:
     """What a part of a token says, or the part itself where it says nothing."""
     try:
-        return base64.urlsafe_b64decode(piece.encode(errors="replace") + b"===").decode(
-            errors="replace"
-        )
+        return base64.urlsafe_b64decode(piece.encode(errors="replace") + b"===").decode(errors="replace")
     except binascii.Error:
         return piece

@@ -27,9 +27,7 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
-async def test_an_unfinished_handshake_is_closed(
-    hasty: Gateway, raw: OpenRaw, beginning: bytes
-) -> None:
+async def test_an_unfinished_handshake_is_closed(hasty: Gateway, raw: OpenRaw, beginning: bytes) -> None:
     """Whoever connects and does not go on is let go."""
     peer = await raw(to=hasty, upgrade=False)
     await peer.send_bytes(beginning)
@@ -55,9 +53,7 @@ async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> N
     await ended
 
 
-async def test_a_finished_handshake_is_not_closed(
-    hasty: Gateway, connect: Connect, raw: OpenRaw
-) -> None:
+async def test_a_finished_handshake_is_not_closed(hasty: Gateway, connect: Connect, raw: OpenRaw) -> None:
     """The deadline ends with the handshake."""
     late = await raw(to=hasty, upgrade=False)
     client = await connect(to=hasty)
@@ -66,9 +62,7 @@ async def test_a_finished_handshake_is_not_closed(
     await client.ping()
 
 
-async def test_one_connection_too_many_is_told_to_come_later(
-    launch: Launch, connect: Connect, raw: OpenRaw
-) -> None:
+async def test_one_connection_too_many_is_told_to_come_later(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
     """It is upgraded, so that browsers see the reason: closing, then 1013. Room that is made is given."""
     gateway = await launch(settings={"clients.connections_max": 2})
     one, _ = await connect(to=gateway), await connect(to=gateway)

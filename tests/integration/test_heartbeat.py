@@ -65,9 +65,7 @@ async def test_a_quiet_client_that_answers_stays(launch: Launch, raw: OpenRaw) -
 
 async def test_a_long_grace_does_not_stretch_the_interval(launch: Launch, raw: OpenRaw) -> None:
     """A client that answers is asked again after the interval that it was told, not after the grace."""
-    gateway = await launch(
-        settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 60}
-    )
+    gateway = await launch(settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 60})
     peer = await raw(to=gateway)
     for _ in range(5):
         frame = await peer.read_frame()

@@ -50,9 +50,7 @@ async def test_the_front_page_says_what_runs_here(gateway: Gateway) -> None:
     assert "/api/v1/websocket/status" in answer.text
 
 
-async def test_the_status_tells_counts_and_clients(
-    launch: Launch, connect: Connect, publisher: NewPublisher
-) -> None:
+async def test_the_status_tells_counts_and_clients(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
     """Connections, subscriptions, bus endpoints with what they received, and who is there."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
@@ -138,9 +136,7 @@ async def test_channels_are_listed(bus: Publisher, gateway: Gateway, channel: st
     assert not any(name.startswith("$") for name in channels)
 
 
-async def test_a_channel_can_be_looked_at(
-    bus: Publisher, gateway: Gateway, connect: Connect, channel: str
-) -> None:
+async def test_a_channel_can_be_looked_at(bus: Publisher, gateway: Gateway, connect: Connect, channel: str) -> None:
     """Subscribers, position, retention."""
     client = await connect(channel)
     await client.expect("subscribed")
@@ -160,9 +156,7 @@ async def test_an_unknown_channel_is_a_problem(gateway: Gateway, path: str) -> N
     assert _is_problem(answer, 404, "unknown_channel")
 
 
-async def test_history_comes_in_pages(
-    bus: Publisher, gateway: Gateway, connect: Connect, channel: str
-) -> None:
+async def test_history_comes_in_pages(bus: Publisher, gateway: Gateway, connect: Connect, channel: str) -> None:
     """`next` of one page is the `since` of the next; at the end it stays where it is."""
     client = await connect(channel)
     bus.send_numbered(channel, range(1, 251))
@@ -196,9 +190,7 @@ async def test_history_without_since_is_the_newest_or_the_oldest_but_contiguous(
     assert offsets[-1] == page["next"]["offset"]
 
 
-async def test_history_names_what_is_gone(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_history_names_what_is_gone(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """An evicted range, or an epoch of another life, is a gap in the page."""
     gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
@@ -243,9 +235,7 @@ async def test_a_bad_history_query_is_a_problem(gateway: Gateway, query: str) ->
         ("GET", f"{API}/broadcast", 405, "method_not_allowed"),
     ],
 )
-async def test_wrong_addresses_are_problems(
-    gateway: Gateway, method: str, path: str, status: int, code: str
-) -> None:
+async def test_wrong_addresses_are_problems(gateway: Gateway, method: str, path: str, status: int, code: str) -> None:
     """Also where no handler was reached."""
     answer = await gateway.request(method, path)
 

@@ -37,19 +37,14 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-HEADERS = [
-    *[bearer(token("admin"))] * 3,
-    *(bearer(token("developer")), bearer("nonsense"), {}),
-]
+HEADERS = [*[bearer(token("admin"))] * 3, *(bearer(token("developer")), bearer("nonsense"), {})]
 OPERATIONS = {
     f"{found.ok().method.upper()} {found.ok().path}": found.ok()
     for found in schemathesis.openapi.from_dict(openapi_document(ROUTES)).get_all_operations()
     if isinstance(found, Ok)
 }
 RIGHT = [(name, GenerationMode.POSITIVE) for name in OPERATIONS]
-WRONG = [
-    (name, GenerationMode.NEGATIVE) for name, one in OPERATIONS.items() if one.query or one.body
-]
+WRONG = [(name, GenerationMode.NEGATIVE) for name, one in OPERATIONS.items() if one.query or one.body]
 KNOWN: dict[str, dict[str, Any]] = {
     "{channel}": {"path_parameters": {"channel": "metrics"}},
     "GET /events": {"query": {"channels": "metrics"}},
@@ -82,9 +77,7 @@ async def fill(gateway: Gateway, publisher: Publisher) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), [*RIGHT, *WRONG])
-def test_whatever_is_asked_is_answered_as_documented(
-    guarded: Gateway, name: str, mode: GenerationMode
-) -> None:
+def test_whatever_is_asked_is_answered_as_documented(guarded: Gateway, name: str, mode: GenerationMode) -> None:
     """Never by 500, by a status that is not documented, or by a body that is not of its schema.
 
     No task stays behind; the gateway's fixture looks at what it has kept in memory.

@@ -93,9 +93,7 @@ async def bad(own: Gateway) -> AsyncIterator[Publisher]:
     publisher.close()
 
 
-@pytest.mark.parametrize(
-    ("reason", "frames"), REJECTED, ids=[f"{r}-{i}" for i, (r, _) in enumerate(REJECTED)]
-)
+@pytest.mark.parametrize(("reason", "frames"), REJECTED, ids=[f"{r}-{i}" for i, (r, _) in enumerate(REJECTED)])
 async def test_a_bad_message_is_rejected_and_the_next_one_unaffected(
     own: Gateway, bad: Publisher, connect: Connect, reason: str, frames: list[bytes]
 ) -> None:
@@ -131,9 +129,7 @@ async def test_rejections_are_counted_in_metrics(own: Gateway, bad: Publisher) -
     await eventually(agrees, saying="status and metrics agree")
 
 
-async def test_the_last_rejections_can_be_looked_at(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_the_last_rejections_can_be_looked_at(launch: Launch, publisher: NewPublisher) -> None:
     """Time, reason, detail, topic and the payload's first KiB are kept of the last 100, newest first."""
     gateway = await launch()
     bad = await publisher(gateway.bus_in)
@@ -149,18 +145,12 @@ async def test_the_last_rejections_can_be_looked_at(
 
     assert len(kept) == 100
     assert {"time", "reason", "detail", "topic", "payload"} <= set(kept[0])
-    assert (
-        kept[0]["topic"],
-        kept[0]["payload"],
-        kept[0]["reason"],
-    ) == ("bad.last", "not json", "invalid_json")
+    assert (kept[0]["topic"], kept[0]["payload"], kept[0]["reason"]) == ("bad.last", "not json", "invalid_json")
     assert [f"bad.{n}" for n in range(149, 50, -1)] == [r["topic"] for r in kept[1:]]
     assert all(len(r["payload"]) <= 1024 for r in kept)
 
 
-async def test_thousands_of_rejections_leave_a_bounded_log(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_thousands_of_rejections_leave_a_bounded_log(launch: Launch, publisher: NewPublisher) -> None:
     """A broken publisher fills neither the log nor the memory; the count is exact all the same."""
     gateway = await launch()
     bad = await publisher(gateway.bus_in)
@@ -178,9 +168,7 @@ async def test_thousands_of_rejections_leave_a_bounded_log(
     assert len(gateway.lines) > lines
 
 
-async def test_log_lines_cannot_be_forged_by_a_topic(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_log_lines_cannot_be_forged_by_a_topic(launch: Launch, publisher: NewPublisher) -> None:
     """What a publisher sends reaches the log escaped: one record per line, no control characters."""
     gateway = await launch()
     bad = await publisher(gateway.bus_in)
@@ -194,9 +182,7 @@ async def test_log_lines_cannot_be_forged_by_a_topic(
     assert not any("\x1b" in line for line in gateway.lines)
 
 
-async def test_the_number_of_channels_is_limited(
-    launch: Launch, connect: Connect, publisher: NewPublisher
-) -> None:
+async def test_the_number_of_channels_is_limited(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
     """A topic beyond the limit is rejected; channels that exist go on, the standard ones too."""
     gateway = await launch(settings={"ingest.channels_max": 20})
     one = await publisher(gateway.bus_in)
@@ -217,9 +203,7 @@ async def test_the_number_of_channels_is_limited(
     assert 10 <= len(own) <= 20
 
 
-async def test_an_invalid_event_does_not_open_a_channel(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_an_invalid_event_does_not_open_a_channel(launch: Launch, publisher: NewPublisher) -> None:
     """Only what passes makes a channel, so garbage cannot use up the limit."""
     gateway = await launch(settings={"ingest.channels_max": 20})
     one = await publisher(gateway.bus_in)
@@ -248,12 +232,7 @@ async def test_an_invalid_event_does_not_open_a_channel(
     ],
 )
 async def test_standard_events_arrive_with_their_extra_fields(
-    own: Gateway,
-    bad: Publisher,
-    connect: Connect,
-    channel: str,
-    event_type: str,
-    data: dict[str, object],
+    own: Gateway, bad: Publisher, connect: Connect, channel: str, event_type: str, data: dict[str, object]
 ) -> None:
     """Optional fields may be missing or null, unknown ones are kept."""
     client = await connect(channel, to=own)

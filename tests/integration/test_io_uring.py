@@ -30,13 +30,10 @@ def rings(gateway: Gateway) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
-async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(launch: Launch, connect: Connect) -> None:
     """It is opened for the first client."""
     uses, does_not = [
-        await launch(settings={"fanout.io_uring": wanted, "logging.level": "info"})
-        for wanted in (True, False)
+        await launch(settings={"fanout.io_uring": wanted, "logging.level": "info"}) for wanted in (True, False)
     ]
     for gateway in (uses, does_not):
         await connect("load", to=gateway)
@@ -51,9 +48,7 @@ async def test_all_get_everything_whatever_else_they_are_told_meanwhile(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw, io_uring: bool
 ) -> None:
     """Answers, and one client that does not read: nothing is lost or mixed up."""
-    gateway = await launch(
-        settings={"fanout.io_uring": io_uring, "clients.pings_burst": 10_000, **SMALL}
-    )
+    gateway = await launch(settings={"fanout.io_uring": io_uring, "clients.pings_burst": 10_000, **SMALL})
     bus = await publisher(gateway.bus_in)
     slow = await raw("/ws?channels=load", to=gateway, receive_buffer=8192)
     await slow.expect("subscribed")
@@ -86,17 +81,12 @@ async def test_all_get_everything_whatever_else_they_are_told_meanwhile(
     await asyncio.gather(*[client.events("load", EVENTS + 1) for client in clients])
 
 
-async def test_clients_of_every_kind_get_the_same(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_clients_of_every_kind_get_the_same(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Plain and compressed WebSockets and event streams, side by side in one cohort."""
     gateway = await launch(settings={"clients.compression_bytes_min": 1})
     bus = await publisher(gateway.bus_in)
     async with contextlib.AsyncExitStack() as stack:
-        streams = [
-            await stack.enter_async_context(EventSource(gateway.url, "channels=load"))
-            for _ in range(7)
-        ]
+        streams = [await stack.enter_async_context(EventSource(gateway.url, "channels=load")) for _ in range(7)]
         plain = [await connect("load", to=gateway) for _ in range(7)]
         compressed = [await connect("load", to=gateway, compress=15) for _ in range(7)]
         for stream in streams:

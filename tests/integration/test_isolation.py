@@ -44,11 +44,7 @@ def _offend(peer: RawPeer) -> None:
 
 @pytest.mark.parametrize("end", [_reset, _cut, _half_close, _offend])
 async def test_clients_that_end_under_load_harm_nobody(
-    launch: Launch,
-    publisher: NewPublisher,
-    connect: Connect,
-    raw: OpenRaw,
-    end: Callable[[RawPeer], None],
+    launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw, end: Callable[[RawPeer], None]
 ) -> None:
     """A hundred clients of one channel end in the midst of a stream; the others miss nothing."""
     gateway = await launch(settings={"history.events_max": 100_000, "history.bytes_max": 1 << 28})
@@ -71,9 +67,7 @@ async def test_clients_that_end_under_load_harm_nobody(
     await eventually(gone)
 
 
-async def _pour_while_they_end(
-    bus: Publisher, peers: list[RawPeer], end: Callable[[RawPeer], None]
-) -> int:
+async def _pour_while_they_end(bus: Publisher, peers: list[RawPeer], end: Callable[[RawPeer], None]) -> int:
     sent = 0
     for peer in peers:
         for _ in range(3):

@@ -178,9 +178,7 @@ async def test_ten_thousand_unknown_ids_cause_one_fetch_in_ten_seconds(
     assert "alice" == await result(checks, FIRST.token())
 
 
-async def test_a_new_key_is_found_and_an_old_one_forgotten(
-    made: Make, server: KeyServer, clock: Clock
-) -> None:
+async def test_a_new_key_is_found_and_an_old_one_forgotten(made: Make, server: KeyServer, clock: Clock) -> None:
     checks = made(server)
     assert "alice" == await result(checks, FIRST.token())
     server.act = has([SECOND.jwk])
@@ -192,9 +190,7 @@ async def test_a_new_key_is_found_and_an_old_one_forgotten(
     assert "unknown_key" == await result(checks, FIRST.token())
 
 
-async def test_keys_that_were_all_withdrawn_are_good_for_nothing(
-    made: Make, server: KeyServer, clock: Clock
-) -> None:
+async def test_keys_that_were_all_withdrawn_are_good_for_nothing(made: Make, server: KeyServer, clock: Clock) -> None:
     checks = made(server)
     assert "alice" == await result(checks, FIRST.token())
     server.act = has([])
@@ -258,17 +254,11 @@ BAD: dict[str, tuple[Act, str]] = {
     "hangs": (hangs, "no complete answer within"),
     "drips its headers": (drips(OK + b"X: y\r\n" * 1_000), "no complete answer within"),
     "drips its keys": (drips(OK + b"\r\n" + b" " * 10_000), "no complete answer within"),
-    "promises more": (
-        drips(OK + b'Content-Length: 99\r\n\r\n{"keys":[]}'),
-        "no complete answer within",
-    ),
+    "promises more": (drips(OK + b'Content-Length: 99\r\n\r\n{"keys":[]}'), "no complete answer within"),
     "hangs up": (sends(b""), "no answer (ServerDisconnectedError)"),
     "speaks another language": (sends(b"220 mail.example ESMTP\r\n"), "no answer ("),
     "breaks off": (sends(OK + b"Content-Length: 99\r\n\r\n{"), "no answer (ClientPayloadError)"),
-    "breaks its chunks": (
-        sends(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
-        "no answer (",
-    ),
+    "breaks its chunks": (sends(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "no answer ("),
     "has endless headers": (Floods(OK + b"X: y"), "no answer ("),
     "answers 500": (says(b"{}", "500 Internal Server Error"), "status 500"),
     "answers 404": (says(b'{"keys":[]}', "404 Not Found"), "status 404"),
@@ -336,9 +326,7 @@ ODD: list[Any] = [
 ]
 
 
-async def test_keys_that_make_no_sense_are_left_out_and_the_others_taken(
-    made: Make, server: KeyServer
-) -> None:
+async def test_keys_that_make_no_sense_are_left_out_and_the_others_taken(made: Make, server: KeyServer) -> None:
     server.act = says(json.dumps({"keys": [*ODD, FIRST.jwk]}))
 
     assert "alice" == await result(made(server), FIRST.token())
@@ -374,9 +362,7 @@ async def test_nobody_waits_for_a_server_that_hangs_but_a_few_and_they_not_long(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_who_gives_up_waiting_takes_the_fetch_from_nobody(
-    made: Make, server: KeyServer
-) -> None:
+async def test_who_gives_up_waiting_takes_the_fetch_from_nobody(made: Make, server: KeyServer) -> None:
     let = asyncio.Event()
 
     async def act(writer: asyncio.StreamWriter) -> None:
@@ -393,9 +379,7 @@ async def test_who_gives_up_waiting_takes_the_fetch_from_nobody(
     assert "alice" == await stays
 
 
-async def test_known_keys_are_kept_for_a_day_without_their_server(
-    made: Make, server: KeyServer, clock: Clock
-) -> None:
+async def test_known_keys_are_kept_for_a_day_without_their_server(made: Make, server: KeyServer, clock: Clock) -> None:
     checks = made(server)
     assert "alice" == await result(checks, FIRST.token())
     server.act = sends(b"")
@@ -428,9 +412,7 @@ async def test_a_server_that_is_not_there_keeps_no_gateway_from_starting(
     assert "alice" == await result(checks, FIRST.token())
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_believed(
-    made: Make, tmp_path: Path
-) -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_not_believed(made: Make, tmp_path: Path) -> None:
     async with KeyServer(has([FIRST.jwk]), tls=_tls(tmp_path)) as server:
         with capture_logs() as logs:
             assert "keys_unavailable" == await result(made(server), FIRST.token())

@@ -38,11 +38,7 @@ async def test_nothing_that_strangers_name_forges_a_line(
 ) -> None:
     """Users, targets, channels, topics, addresses, origins, hosts and paths, with an open door."""
     gateway = await launch(
-        settings={
-            "logging.level": "debug",
-            "logging.format": format,
-            "trusted_proxies": "127.0.0.1",
-        }
+        settings={"logging.level": "debug", "logging.format": format, "trusted_proxies": "127.0.0.1"}
     )
     bus = await publisher(gateway.bus_in)
     for n, name in enumerate(NAMES):
@@ -53,11 +49,7 @@ async def test_nothing_that_strangers_name_forges_a_line(
         await gateway.broadcast({"user_id": name, "event": {"event_type": name, "data": name}})
         async with EventSource(gateway.url, f"channels=metrics&user_id={quote(name)}"):
             pass
-        for path in (
-            f"/{quote(name)}",
-            f"{API}/channels/{quote(name)}",
-            f"/events?last={quote(name)}",
-        ):
+        for path in (f"/{quote(name)}", f"{API}/channels/{quote(name)}", f"/events?last={quote(name)}"):
             await gateway.request("GET", path)
         bus.send_frames(name.encode(), b"{}")
         bus.send_frames(f"metrics{n}".encode(), b'{"event_type":"' + name.encode() + b'"}')
@@ -74,17 +66,10 @@ async def test_nothing_that_strangers_name_forges_a_line(
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-async def test_nothing_that_is_signed_forges_a_line_either(
-    launch: Launch, connect: Connect, format: str
-) -> None:
+async def test_nothing_that_is_signed_forges_a_line_either(launch: Launch, connect: Connect, format: str) -> None:
     """Names in tokens are another's, too: those that could do harm are not taken."""
     gateway = await launch(
-        settings={
-            **SETTINGS,
-            "logging.level": "debug",
-            "logging.format": format,
-            "roles.anonymous.subscribe": "",
-        }
+        settings={**SETTINGS, "logging.level": "debug", "logging.format": format, "roles.anonymous.subscribe": ""}
     )
     for name in NAMES:
         for claims in ({"user": name}, {"roles": [name]}, {"permissions": {"publish": [name]}}):

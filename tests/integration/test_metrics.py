@@ -62,9 +62,7 @@ async def test_the_page_is_what_prometheus_reads(gateway: Gateway) -> None:
         assert family.type != "unknown", family.name
 
 
-async def test_counts_agree_with_what_was_sent(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_counts_agree_with_what_was_sent(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Received per channel, rejected, delivered, held, connections and subscriptions, as integers."""
     gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
@@ -97,9 +95,7 @@ async def test_counts_agree_with_what_was_sent(
     assert await metric("neurograph_gateway_bus_latency_seconds_sum") < 120
 
 
-async def test_bytes_of_the_bus_are_counted(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_bytes_of_the_bus_are_counted(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """All frames of all messages, good or bad."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
@@ -109,15 +105,10 @@ async def test_bytes_of_the_bus_are_counted(
     bus.send_payload("bytes", b"1")
     await client.events("bytes", 2)
 
-    assert (
-        await gateway.metric("neurograph_gateway_bus_received_bytes_total")
-        == 5 + 100 + 5 + 1 + 5 + 1
-    )
+    assert await gateway.metric("neurograph_gateway_bus_received_bytes_total") == 5 + 100 + 5 + 1 + 5 + 1
 
 
-async def test_connections_are_counted_by_their_end(
-    launch: Launch, connect: Connect, raw: OpenRaw
-) -> None:
+async def test_connections_are_counted_by_their_end(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
     """One close code per connection that ended, and its duration; the gauge goes down."""
     gateway = await launch()
     client = await connect("metrics", to=gateway)
@@ -146,9 +137,7 @@ async def test_connections_are_counted_by_their_end(
     assert await gateway.metric("neurograph_gateway_subscriptions") == 0
 
 
-async def test_evicted_events_are_counted_as_lost(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_evicted_events_are_counted_as_lost(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """As many as the gap names."""
     gateway = await launch(settings={"history.events_max": 10})
     bus = await publisher(gateway.bus_in)
@@ -187,9 +176,7 @@ async def test_thousands_of_channels_make_a_bounded_number_of_series(
     assert await gateway.metric("neurograph_gateway_channels") >= 2001
 
 
-async def test_what_strangers_send_makes_no_series(
-    launch: Launch, raw: OpenRaw, publisher: NewPublisher
-) -> None:
+async def test_what_strangers_send_makes_no_series(launch: Launch, raw: OpenRaw, publisher: NewPublisher) -> None:
     """Neither close codes, nor bad topics, nor subscriptions to channels that do not exist."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
@@ -201,10 +188,7 @@ async def test_what_strangers_send_makes_no_series(
         bus.send_payload(f"bad topic {code}", b"1")
 
     async def all_rejected() -> bool:
-        return (
-            await gateway.metric("neurograph_gateway_events_rejected_total", reason="bad_topic")
-            == 100
-        )
+        return await gateway.metric("neurograph_gateway_events_rejected_total", reason="bad_topic") == 100
 
     await eventually(all_rejected)
     after = len((await gateway.request("GET", "/metrics")).text.splitlines())

@@ -72,9 +72,7 @@ async def test_a_late_gateway_has_all_that_its_log_keeps_before_it_is_ready(
     for topic in range(30):
         for n in range(700):
             bus.send(f"topic.t{topic}", {"n": n})
-    gateway = await launch(
-        connect=[bus.endpoint], settings={"history.events_max": 500, "bus.discovery_seconds": 1}
-    )
+    gateway = await launch(connect=[bus.endpoint], settings={"history.events_max": 500, "bus.discovery_seconds": 1})
     bus.send("topic.t0", {"n": 700})
     client = await connect("topic.*", last=1000, to=gateway)
     await eventually(lambda: client.channel("topic.t0").numbers[-1:] == [700])
@@ -176,9 +174,7 @@ async def test_a_restart_is_an_epoch_and_its_lost_beginning_is_replayed(
 
     record = client.channel("robots")
     assert record.numbers == list(range(60))
-    assert [(gap["reason"], gap["epoch"]) for gap in record.gaps] == [
-        ("epoch", f"{second.incarnation:016x}")
-    ]
+    assert [(gap["reason"], gap["epoch"]) for gap in record.gaps] == [("epoch", f"{second.incarnation:016x}")]
 
 
 async def test_after_a_farewell_that_is_complete_a_restart_is_no_gap(
@@ -230,25 +226,14 @@ async def test_a_link_that_only_seems_up_is_replaced(launch: Launch, keeper: New
     bus.interval = 0.0
 
     async def reopened() -> bool:
-        return bool(
-            await late.metric(
-                "neurograph_gateway_bus_sockets_reopened_total", endpoint=bus.endpoint
-            )
-            >= 1
-        )
+        return bool(await late.metric("neurograph_gateway_bus_sockets_reopened_total", endpoint=bus.endpoint) >= 1)
 
     await eventually(reopened)
 
 
-async def test_on_demand_a_publisher_sees_who_watches(
-    launch: Launch, keeper: NewKeeper, connect: Connect
-) -> None:
+async def test_on_demand_a_publisher_sees_who_watches(launch: Launch, keeper: NewKeeper, connect: Connect) -> None:
     gateway = await launch(
-        settings={
-            "history.on_demand": True,
-            "bus.on_demand_idle_seconds": 0.2,
-            "sessions.ttl_seconds": 0.1,
-        },
+        settings={"history.on_demand": True, "bus.on_demand_idle_seconds": 0.2, "sessions.ttl_seconds": 0.1},
         flags=["--set", "channels.metrics.on_demand=false"],
     )
     bus = keeper(gateway.bus_in)
@@ -285,12 +270,7 @@ async def test_replies_that_nobody_asked_for_or_that_are_broken_do_no_harm(
 
     def lie(frames: list[bytes]) -> None:
         peer = frames[0]
-        for garbage in (
-            [b""],
-            [b"NGR1"],
-            [b"NGR1", b"x", b"y"],
-            [b"NGR1", bytes(8), b"", b"p", b"e"],
-        ):
+        for garbage in ([b""], [b"NGR1"], [b"NGR1", b"x", b"y"], [b"NGR1", bytes(8), b"", b"p", b"e"]):
             bus.router.send_multipart([peer, *garbage])
         answer(frames)
 

@@ -24,9 +24,7 @@ async def _fill(bus: Publisher, client: Client, channel: str, count: int) -> Mes
 
 
 @pytest.mark.parametrize("missed", [0, 1, 100])
-async def test_delivery_goes_on_after_the_position(
-    bus: Publisher, connect: Connect, channel: str, missed: int
-) -> None:
+async def test_delivery_goes_on_after_the_position(bus: Publisher, connect: Connect, channel: str, missed: int) -> None:
     """`since` brings all that followed, then what is new, each event once."""
     first = await connect(channel)
     position = await _fill(bus, first, channel, 150)
@@ -44,18 +42,14 @@ async def test_delivery_goes_on_after_the_position(
     assert record.gaps == []
 
 
-async def test_since_may_be_given_per_channel(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_since_may_be_given_per_channel(bus: Publisher, connect: Connect, channel: str) -> None:
     """A channel object's own `since` stands beside channels that start at the head."""
     first = await connect(channel, channel + "b")
     position = await _fill(bus, first, channel, 10)
     bus.send_numbered(channel + "b", range(5))
     await first.events(channel + "b", 5)
     client = await connect()
-    answer = await client.subscribe(
-        {"channel": channel, "since": {**position, "offset": 7}}, channel + "b"
-    )
+    answer = await client.subscribe({"channel": channel, "since": {**position, "offset": 7}}, channel + "b")
     await client.events(channel, 3)
     await client.ping()
 
@@ -89,9 +83,7 @@ async def test_the_beginning_is_a_position(bus: Publisher, connect: Connect, cha
     assert client.channel(channel).faults(after=0, until=10) == []
 
 
-async def test_evicted_events_are_named_by_a_gap(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_evicted_events_are_named_by_a_gap(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """What the log no longer holds is named exactly, before what it holds comes whole."""
     gateway = await launch(settings={"history.events_max": 50})
     bus = await publisher(gateway.bus_in)
@@ -138,9 +130,7 @@ async def test_the_oldest_event_held_is_still_recovered(
     assert found == {49: (False, 1), 50: (True, 0), 51: (True, 0)}
 
 
-@pytest.mark.parametrize(
-    "change", [{"epoch": "another life"}, {"offset": 11}, {"epoch": "x", "offset": 10**15}]
-)
+@pytest.mark.parametrize("change", [{"epoch": "another life"}, {"offset": 11}, {"epoch": "x", "offset": 10**15}])
 async def test_a_position_of_another_life_is_not_recovered(
     bus: Publisher, connect: Connect, channel: str, change: Message
 ) -> None:
@@ -236,9 +226,7 @@ async def test_there_is_no_seam_between_history_and_live(
         assert record.gaps == []
 
 
-async def test_there_is_no_seam_while_the_log_evicts(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_there_is_no_seam_while_the_log_evicts(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """The same with a log that forgets fast: what is not delivered is in a gap, to the offset."""
     gateway = await launch(settings={"history.events_max": 100})
     bus = await publisher(gateway.bus_in)
@@ -268,9 +256,7 @@ async def test_there_is_no_seam_while_the_log_evicts(
     for client in joined:
         await client.until("event", offset=sent + 1)
 
-    assert [
-        fault for c in joined for fault in c.channel("evicting").faults(after=1, until=sent + 1)
-    ] == []
+    assert [fault for c in joined for fault in c.channel("evicting").faults(after=1, until=sent + 1)] == []
 
 
 async def test_resubscribing_with_a_position_starts_again_from_there(

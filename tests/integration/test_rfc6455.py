@@ -50,17 +50,11 @@ VIOLATIONS = {
     "close of one byte": (1002, encode_frame(CLOSE, b"\x03")),
     "binary": (1003, encode_frame(BINARY, b"\x00\x01")),
     "empty binary": (1003, encode_frame(BINARY)),
-    "fragmented binary": (
-        1003,
-        encode_frame(BINARY, b"\x00", fin=False) + encode_frame(CONTINUATION, b"\x01"),
-    ),
+    "fragmented binary": (1003, encode_frame(BINARY, b"\x00", fin=False) + encode_frame(CONTINUATION, b"\x01")),
     "invalid utf-8": (1007, encode_frame(TEXT, b'{"type": "\xff"}')),
     "surrogate": (1007, encode_frame(TEXT, b'"\xed\xa0\x80"')),
     "truncated utf-8": (1007, encode_frame(TEXT, b'"\xc3')),
-    "invalid utf-8 over fragments": (
-        1007,
-        encode_frame(TEXT, b'"\xc3', fin=False) + encode_frame(CONTINUATION, b'"'),
-    ),
+    "invalid utf-8 over fragments": (1007, encode_frame(TEXT, b'"\xc3', fin=False) + encode_frame(CONTINUATION, b'"')),
     "invalid utf-8 in a close reason": (1007, encode_frame(CLOSE, b"\x03\xe8\xff")),
     "oversize": (1009, encode_frame(TEXT, b" " * 65537)),
     "announced oversize": (1009, encode_frame(TEXT, b"", length=1 << 30)),
@@ -163,9 +157,7 @@ async def test_frames_may_come_byte_by_byte(raw: OpenRaw) -> None:
 async def test_many_frames_may_come_at_once(raw: OpenRaw) -> None:
     """All are answered, in order."""
     peer = await raw()
-    await peer.send_bytes(
-        b"".join(encode_frame(TEXT, b'{"type": "ping", "id": %d}' % n) for n in range(200))
-    )
+    await peer.send_bytes(b"".join(encode_frame(TEXT, b'{"type": "ping", "id": %d}' % n) for n in range(200)))
 
     assert list(range(200)) == [(await peer.read_message())["id"] for _ in range(200)]
 

@@ -16,9 +16,7 @@ from tests.support.swarm import Swarm
 from tests.support.waiting import eventually
 
 
-async def test_thousands_of_clients_receive_one_event(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_thousands_of_clients_receive_one_event(launch: Launch, publisher: NewPublisher) -> None:
     """Each of 5,000 (or 2,000) connected clients gets the one event, and the status counts them all."""
     count = full(5000, 2000)
     gateway = await launch()
@@ -51,9 +49,7 @@ def _settings(count: int) -> dict[str, object]:
     return {"history.events_max": count + 1, "history.bytes_max": 1 << 28}
 
 
-async def test_100_clients_get_every_event_in_order(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_100_clients_get_every_event_in_order(launch: Launch, publisher: NewPublisher) -> None:
     """100 clients under a steady load: nothing missing, nothing twice, in order."""
     count, per_second = full((60_000, 2000), (4000, 1000))
     gateway: Gateway = await launch(settings=_settings(count))

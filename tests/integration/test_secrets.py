@@ -29,11 +29,7 @@ PASSWORD = "correct-horse-battery"
 PLACES = [
     *("/", "/metrics", "/openapi.json", "/asyncapi.json", "/healthz", "/readyz", "/no/such/place"),
     *(f"{API}/status", f"{API}/channels", f"{API}/rejections", f"{API}/publishers"),
-    *(
-        f"{API}/channels/{name}{more}"
-        for name in ("connections", "metrics")
-        for more in ("", "/events", "/presence")
-    ),
+    *(f"{API}/channels/{name}{more}" for name in ("connections", "metrics") for more in ("", "/events", "/presence")),
 ]
 ROOT = Path(package.__file__).parent.parent
 PIECE_CHARS_MIN = 16
@@ -87,12 +83,7 @@ async def by_the_doors(gateway: Gateway, connect: Connect, tokens: Iterable[str]
         await client.send({"type": "auth", "token": [value]})
         met.append(await connect("metrics", to=gateway, session=client.session))
         for headers, query in ((bearer(value), ""), ({}, f"token={value}")):
-            for path in (
-                f"{API}/channels?",
-                f"{API}/status?limit=x&",
-                "/nowhere?",
-                "/events?last=x&",
-            ):
+            for path in (f"{API}/channels?", f"{API}/status?limit=x&", "/nowhere?", "/events?last=x&"):
                 await gateway.request("GET", path + query, headers=headers)
             async with EventSource(gateway.url, f"channels=metrics&{query}", headers=headers):
                 pass
@@ -167,8 +158,7 @@ async def test_what_fails_in_the_gateway_is_told_without_the_token_that_it_faile
     """A fault of ours may name what it was given: broken from outside, as nothing known breaks it."""
     (tmp_path / "sitecustomize.py").write_text(BREAK)
     gateway = await launch(
-        environment={"GATEWAY_AUTH_SECRET": SECRET, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        interpreter=True,
+        environment={"GATEWAY_AUTH_SECRET": SECRET, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, interpreter=True
     )
     gateway.errors_expected = True
     good = token("admin")
@@ -216,9 +206,7 @@ def test_commands_show_nothing_secret_whether_it_can_be_used_or_not(
             for key, value in settings.items():
                 arguments += ["--set", f"{key}={value}"]
         case "environment":
-            variables |= {
-                f"GATEWAY_{key.upper().replace('.', '_')}": v for key, v in settings.items()
-            }
+            variables |= {f"GATEWAY_{key.upper().replace('.', '_')}": v for key, v in settings.items()}
         case "file":
             file = tmp_path / "gateway.toml"
             lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
@@ -234,10 +222,5 @@ def test_commands_show_nothing_secret_whether_it_can_be_used_or_not(
 def found(secrets: Iterable[str], texts: Iterable[str]) -> list[str]:
     """The secrets, or long parts of them, that stand somewhere."""
     page = "\n".join(texts)
-    pieces = {
-        piece
-        for secret in secrets
-        for piece in (secret, *secret.split("."))
-        if len(piece) >= PIECE_CHARS_MIN
-    }
+    pieces = {piece for secret in secrets for piece in (secret, *secret.split(".")) if len(piece) >= PIECE_CHARS_MIN}
     return [piece for piece in pieces if piece in page]

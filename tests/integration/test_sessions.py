@@ -12,9 +12,7 @@ from tests.support.raw import CLOSE, PING, PONG
 from tests.support.waiting import eventually
 
 
-async def test_a_session_brings_back_identity_and_subscriptions(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_a_session_brings_back_identity_and_subscriptions(bus: Publisher, connect: Connect, channel: str) -> None:
     """Same client id and user, `resumed` is true, and `subscribed` names what was followed."""
     first = await connect(channel, "test.w.*", user_id="ada")
     await first.expect("subscribed")
@@ -30,9 +28,7 @@ async def test_a_session_brings_back_identity_and_subscriptions(
     assert {channel, "test.w.*"} == set(answer["channels"])
 
 
-async def test_what_was_published_meanwhile_is_delivered(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_what_was_published_meanwhile_is_delivered(bus: Publisher, connect: Connect, channel: str) -> None:
     """Without `since` it goes on from what the client is known to have: nothing is missing."""
     first = await connect(channel)
     await first.expect("subscribed")
@@ -55,9 +51,7 @@ async def test_what_was_published_meanwhile_is_delivered(
     assert record.gaps == []
 
 
-async def test_a_session_with_since_goes_on_exactly_there(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_a_session_with_since_goes_on_exactly_there(bus: Publisher, connect: Connect, channel: str) -> None:
     """The client knows best what it has: with `since` nothing comes twice."""
     first = await connect(channel)
     await first.expect("subscribed")
@@ -103,10 +97,7 @@ async def test_what_was_not_acknowledged_is_delivered_again(
     await client.until("event", offset=10)
 
     assert answer["positions"]["unread"]["offset"] <= 5
-    assert (
-        client.channel("unread").faults(after=answer["positions"]["unread"]["offset"], until=10)
-        == []
-    )
+    assert client.channel("unread").faults(after=answer["positions"]["unread"]["offset"], until=10) == []
 
 
 async def test_evicted_events_are_a_gap_for_a_session_too(
@@ -129,9 +120,7 @@ async def test_evicted_events_are_a_gap_for_a_session_too(
     await second.events("away", 20)
 
     assert answer["recovered"]["away"] is False
-    assert [(g["from"], g["to"], g["reason"]) for g in second.channel("away").gaps] == [
-        (11, 80, "evicted")
-    ]
+    assert [(g["from"], g["to"], g["reason"]) for g in second.channel("away").gaps] == [(11, 80, "evicted")]
     assert second.channel("away").faults(after=10, until=100) == []
 
 
@@ -169,9 +158,7 @@ async def test_personal_messages_that_wait_are_bounded(launch: Launch, connect: 
     assert [(g["from"], g["to"]) for g in record.gaps] == [(1, 30)]
 
 
-async def test_personal_messages_that_were_received_do_not_come_again(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_personal_messages_that_were_received_do_not_come_again(launch: Launch, connect: Connect) -> None:
     """With `since` for $personal a session goes on after the last one seen."""
     gateway = await launch()
     first = await connect(to=gateway)
@@ -233,9 +220,7 @@ async def test_a_half_open_connection_is_taken_over(
     assert (await gateway.status())["connections"] == 1
 
 
-async def test_a_peer_that_never_answers_is_taken_over_too(
-    launch: Launch, connect: Connect, raw: OpenRaw
-) -> None:
+async def test_a_peer_that_never_answers_is_taken_over_too(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
     """Taking over does not wait for a dead peer to answer the close; its socket is released soon."""
     gateway = await launch()
     peer = await raw(to=gateway, upgrade=False)
@@ -262,9 +247,7 @@ async def test_a_session_expires(launch: Launch, connect: Connect) -> None:
 
     async def gone() -> bool:
         answer = await gateway.request(
-            "POST",
-            "/api/v1/websocket/broadcast",
-            body={"client_id": first.client_id, "event": {"n": 1}},
+            "POST", "/api/v1/websocket/broadcast", body={"client_id": first.client_id, "event": {"n": 1}}
         )
         return answer.status == 404
 
@@ -301,9 +284,7 @@ async def test_a_client_that_closes_may_come_back_too(connect: Connect) -> None:
     assert second.hello["resumed"] is True
 
 
-async def test_unsubscribed_channels_stay_unsubscribed(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_unsubscribed_channels_stay_unsubscribed(bus: Publisher, connect: Connect, channel: str) -> None:
     """A session brings back what was followed last, not what was followed once."""
     first = await connect(channel, channel + "b")
     await first.expect("subscribed")

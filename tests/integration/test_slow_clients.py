@@ -199,9 +199,7 @@ async def test_a_slow_client_that_reads_on_is_not_closed(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
     """Catching up never counts as being slow: what counts is that the socket takes something."""
-    gateway = await launch(
-        settings={"history.events_max": 10_000, **SMALL, "clients.stall_timeout_seconds": 4.0}
-    )
+    gateway = await launch(settings={"history.events_max": 10_000, **SMALL, "clients.stall_timeout_seconds": 4.0})
     bus = await publisher(gateway.bus_in)
     peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)
     await peer.expect("subscribed")
@@ -269,13 +267,7 @@ async def test_a_stopped_process_misses_nothing_unnamed(
     bus = await publisher(gateway.bus_in)
     witnesses = [await connect("stop", to=gateway) for _ in range(10)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.reader",
-        gateway.url,
-        "stop",
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "tests.support.reader", gateway.url, "stop", cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

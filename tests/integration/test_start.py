@@ -119,15 +119,10 @@ async def test_settings_rise_from_file_to_environment_to_flags(
 ) -> None:
     """Each source overrides the one below it, key by key."""
     file = tmp_path / "gateway.toml"
-    file.write_text(
-        "[clients]\nheartbeat_seconds = 11.0\nsubscriptions_max = 11\nmessage_bytes_max = 1100\n"
-    )
+    file.write_text("[clients]\nheartbeat_seconds = 11.0\nsubscriptions_max = 11\nmessage_bytes_max = 1100\n")
     gateway = await launch(
         flags=["--config", str(file), "--set", "clients.message_bytes_max=3300"],
-        environment={
-            "GATEWAY_CLIENTS_SUBSCRIPTIONS_MAX": "22",
-            "GATEWAY_CLIENTS_MESSAGE_BYTES_MAX": "2200",
-        },
+        environment={"GATEWAY_CLIENTS_SUBSCRIPTIONS_MAX": "22", "GATEWAY_CLIENTS_MESSAGE_BYTES_MAX": "2200"},
         interpreter=True,
     )
     hello = (await connect(to=gateway)).hello
@@ -136,16 +131,10 @@ async def test_settings_rise_from_file_to_environment_to_flags(
     assert hello["limits"] == {"message_bytes_max": 3300, "subscriptions_max": 22}
 
 
-async def test_retention_can_be_set_per_channel(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_retention_can_be_set_per_channel(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """One channel keeps more, another less, by count and by age."""
     gateway = await launch(
-        settings={
-            "history.events_max": 10,
-            "channels.metrics.events_max": 3,
-            "channels.logs.age_seconds_max": 0.2,
-        }
+        settings={"history.events_max": 10, "channels.metrics.events_max": 3, "channels.logs.age_seconds_max": 0.2}
     )
     bus = await publisher(gateway.bus_in)
     client = await connect("metrics", "logs", "own", to=gateway)
@@ -179,9 +168,7 @@ async def test_a_restart_on_the_same_port_works(launch: Launch, connect: Connect
     assert again.hello["resumed"] is False
 
 
-async def test_garbage_on_the_bus_harms_nobody(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_garbage_on_the_bus_harms_nobody(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """A port scanner on the bound endpoint is cut off; publishers go on."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)

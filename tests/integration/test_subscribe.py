@@ -72,9 +72,7 @@ async def test_subscribing_starts_delivery(bus: Publisher, connect: Connect, cha
     assert client.channel(channel).offsets == [2]
 
 
-async def test_the_query_subscribes_on_connecting(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_the_query_subscribes_on_connecting(bus: Publisher, connect: Connect, channel: str) -> None:
     """?channels=a,b is a subscribe message in all but form."""
     client = await connect(channel, channel + "b")
     answer = await client.expect("subscribed")
@@ -144,9 +142,7 @@ async def test_unsubscribing_ends_delivery(bus: Publisher, connect: Connect, cha
     """What was not subscribed is not named, and after `unsubscribed` nothing of the channel comes."""
     client = await connect(channel, channel + "b")
     await client.expect("subscribed")
-    answer = await client.ask(
-        {"type": "unsubscribe", "channels": [channel, "never.subscribed"]}, "unsubscribed"
-    )
+    answer = await client.ask({"type": "unsubscribe", "channels": [channel, "never.subscribed"]}, "unsubscribed")
     bus.send(channel, {"n": 1})
     bus.send(channel + "b", {"n": 2})
     await client.events(channel + "b", 1)
@@ -165,9 +161,7 @@ async def test_subscriptions_can_be_asked_for(connect: Connect) -> None:
     assert sorted(answer["channels"]) == ["logs.*", "metrics"]
 
 
-async def test_a_channel_may_be_subscribed_twice_and_comes_once(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_a_channel_may_be_subscribed_twice_and_comes_once(bus: Publisher, connect: Connect, channel: str) -> None:
     """Overlapping subscriptions, wildcards among them, never double an event."""
     client = await connect(channel)
     await client.expect("subscribed")
@@ -192,12 +186,7 @@ async def test_a_channel_may_be_subscribed_twice_and_comes_once(
     ],
 )
 async def test_wildcards_select_channels(
-    bus: Publisher,
-    connect: Connect,
-    channel: str,
-    pattern: str,
-    matching: list[str],
-    others: list[str],
+    bus: Publisher, connect: Connect, channel: str, pattern: str, matching: list[str], others: list[str]
 ) -> None:
     """`*` is one segment, `>` the rest; channels that open later are selected too."""
     client = await connect()
@@ -221,9 +210,7 @@ async def test_everything_can_be_subscribed(bus: Publisher, connect: Connect, ch
     await client.until("event", channel="status")
 
 
-async def test_last_starts_with_the_newest_events(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_last_starts_with_the_newest_events(bus: Publisher, connect: Connect, channel: str) -> None:
     """`last` for the message, or for one channel of it; no gap is told, for none was promised."""
     first = await connect(channel, channel + "b")
     bus.send_numbered(channel, range(10))
@@ -243,9 +230,7 @@ async def test_last_starts_with_the_newest_events(
     assert client.channel(channel).gaps == []
 
 
-async def test_last_of_a_wildcard_is_per_channel(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_last_of_a_wildcard_is_per_channel(bus: Publisher, connect: Connect, channel: str) -> None:
     """`last: 1` of a pattern is the current value of each channel that it selects."""
     first = await connect(f"{channel}.>")
     await first.expect("subscribed")
@@ -261,9 +246,7 @@ async def test_last_of_a_wildcard_is_per_channel(
     assert [client.channel(f"{channel}.{name}").numbers for name in "abc"] == [[3]] * 3
 
 
-async def test_last_may_ask_for_more_than_there_is(
-    bus: Publisher, connect: Connect, channel: str
-) -> None:
+async def test_last_may_ask_for_more_than_there_is(bus: Publisher, connect: Connect, channel: str) -> None:
     """Then all comes that is held; 0 is the same as none."""
     first = await connect(channel)
     bus.send_numbered(channel, range(3))

@@ -93,9 +93,7 @@ async def test_everything_is_served_over_tls(
     async with aiohttp.ClientSession() as http:
         url = f"{gateway.url}/events?channels=a&last=1"
         async with http.get(url, ssl=gateway.trust or True) as stream:
-            line = await asyncio.wait_for(
-                stream.content.readuntil(b"\n\n"), scaled(DEADLINE_SECONDS)
-            )
+            line = await asyncio.wait_for(stream.content.readuntil(b"\n\n"), scaled(DEADLINE_SECONDS))
 
     assert gateway.url.startswith("https://127.0.0.1:")
     assert event["offset"] == 1
@@ -108,9 +106,7 @@ async def test_its_own_pages_come_by_https(launch: Launch, served: Files) -> Non
     gateway = await _launch(launch, served)
     own = f"https://127.0.0.1:{gateway.port}"
     secure = await gateway.request("GET", "/healthz", headers={"Origin": own})
-    plain = await gateway.request(
-        "GET", "/healthz", headers={"Origin": own.replace("https", "http")}
-    )
+    plain = await gateway.request("GET", "/healthz", headers={"Origin": own.replace("https", "http")})
 
     assert [secure.status, plain.status] == [200, 403]
 
@@ -133,12 +129,7 @@ async def test_old_versions_of_tls_are_refused(launch: Launch, served: Files, pe
 async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> None:
     """Plain HTTP, noise, silence: closed, counted, and nothing in the log that alarms."""
     gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
-    for words in (
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"\xff" * 100,
-        b"\x16\x03\x01",
-        b"",
-    ):
+    for words in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\xff" * 100, b"\x16\x03\x01", b""):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(words)
         try:
@@ -152,19 +143,14 @@ async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> Non
     assert (await gateway.request("GET", "/healthz")).status == 200
 
 
-async def test_tls_and_request_have_one_deadline(
-    launch: Launch, served: Files, peers: Peers
-) -> None:
+async def test_tls_and_request_have_one_deadline(launch: Launch, served: Files, peers: Peers) -> None:
     """After the greeting a client has only what is left of it."""
     gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     peer = await peers(gateway, tls.trusting(served)).handshake()
     await peer.send_bytes(b"GET / HTTP/1.1\r\n")
 
     await peer.read_to_end()
-    assert (
-        await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake")
-        == 1
-    )
+    assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake") == 1
 
 
 async def test_a_slow_client_catches_up_over_tls(
@@ -224,9 +210,7 @@ async def test_close_codes_arrive_over_tls(launch: Launch, served: Files, greete
     assert await gateway.exited() == 0
 
 
-async def test_a_client_that_closes_is_answered_over_tls(
-    launch: Launch, served: Files, greeted: Greeted
-) -> None:
+async def test_a_client_that_closes_is_answered_over_tls(launch: Launch, served: Files, greeted: Greeted) -> None:
     gateway = await _launch(launch, served)
     peer = await greeted(gateway, "/ws")
     await peer.send_close(1000)
@@ -239,9 +223,7 @@ async def test_a_client_that_closes_is_answered_over_tls(
     await eventually(gone)
 
 
-async def test_a_client_that_never_answers_a_close_is_cut_off(
-    launch: Launch, served: Files, greeted: Greeted
-) -> None:
+async def test_a_client_that_never_answers_a_close_is_cut_off(launch: Launch, served: Files, greeted: Greeted) -> None:
     gateway = await _launch(launch, served)
     peer = await greeted(gateway, "/ws")
     peer.answers_closes = False
@@ -273,9 +255,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
     assert any(record["message"] == "certificate_reloaded" for record in gateway.records)
 
 
-async def test_a_broken_new_certificate_changes_nothing(
-    launch: Launch, tmp_path: Path, served: Files
-) -> None:
+async def test_a_broken_new_certificate_changes_nothing(launch: Launch, tmp_path: Path, served: Files) -> None:
     """It is said once, the old one stays, and a good one is taken afterwards."""
     one = ["--workers", "1"]  # each process says it
     gateway = await launch(flags=one, settings=served.settings, trust=tls.trusting(served))
@@ -368,9 +348,7 @@ async def test_wrong_files_are_named_with_what_is_wrong(
     assert "Traceback" not in said
 
 
-async def test_an_expired_certificate_is_a_warning(
-    launch: Launch, tmp_path: Path, peers: Peers
-) -> None:
+async def test_an_expired_certificate_is_a_warning(launch: Launch, tmp_path: Path, peers: Peers) -> None:
     """Clients will refuse it; who runs the gateway may know better."""
     files = tls.make(tmp_path, days=-1)
     status, told = await _run("check", files)

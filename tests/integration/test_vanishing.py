@@ -17,11 +17,7 @@ from tests.support.waiting import eventually
 VISITS = 60
 
 SUBSCRIBE = encode_frame(TEXT, json.dumps({"type": "subscribe", "channels": ["load"]}).encode())
-SAID = {
-    "subscribe": SUBSCRIBE,
-    "subscribe often": SUBSCRIBE * 8,
-    "ping": encode_frame(PING) * 3 + SUBSCRIBE,
-}
+SAID = {"subscribe": SUBSCRIBE, "subscribe often": SUBSCRIBE * 8, "ping": encode_frame(PING) * 3 + SUBSCRIBE}
 
 
 def reset(peer: RawPeer) -> None:
@@ -32,10 +28,7 @@ def reset(peer: RawPeer) -> None:
 
 @pytest.fixture(params=[[], ["--workers", "2"]], ids=["one process", "two workers"])
 async def launched(request: pytest.FixtureRequest, launch: Launch) -> Gateway:
-    return await launch(
-        flags=request.param,
-        settings={"clients.subscribes_burst": 2},
-    )
+    return await launch(flags=request.param, settings={"clients.subscribes_burst": 2})
 
 
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID.keys())

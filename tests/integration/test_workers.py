@@ -68,9 +68,7 @@ async def test_positions_mean_the_same_on_every_worker(
         assert [] == second.channel(name).faults(after=10, until=20)
 
 
-async def test_a_session_is_taken_up_at_another_worker(
-    crew: Gateway, crew_bus: Publisher, connect: Connect
-) -> None:
+async def test_a_session_is_taken_up_at_another_worker(crew: Gateway, crew_bus: Publisher, connect: Connect) -> None:
     """Identity, subscriptions with filters, positions, and personal messages that waited."""
     first = await connect(to=crew, user_id="ada")
     there = holder(crew, first)
@@ -91,9 +89,7 @@ async def test_a_session_is_taken_up_at_another_worker(
     assert (True, "ada") == (second.hello["resumed"], second.hello["user_id"])
     assert [6, 7, 8, 9, 10] == second.channel("load").numbers
     assert [2] == second.channel("$personal").offsets
-    assert {"load", "test.*"} == set(
-        (await second.ask({"type": "get_subscriptions"}, "subscriptions"))["channels"]
-    )
+    assert {"load", "test.*"} == set((await second.ask({"type": "get_subscriptions"}, "subscriptions"))["channels"])
 
 
 async def test_what_a_client_confirmed_is_known_to_every_worker(
@@ -136,9 +132,7 @@ async def test_an_attached_session_is_taken_over_from_another_worker(
     assert (True, 1) == (new.hello["resumed"], (await crew.status())["connections"])
 
 
-async def test_broadcasts_reach_whoever_is_connected_to_any_worker(
-    crew: Gateway, pair: Pair
-) -> None:
+async def test_broadcasts_reach_whoever_is_connected_to_any_worker(crew: Gateway, pair: Pair) -> None:
     """To a user, to a client, to everyone, to a channel; recipients are counted over all."""
     one, two = await pair("test.all", user_id="ada")
     for client in (one, two):
@@ -156,9 +150,7 @@ async def test_broadcasts_reach_whoever_is_connected_to_any_worker(
     await crew.broadcast({"client_id": "nobody", "event": EVENT}, status=404)
 
 
-async def test_who_comes_and_goes_is_told_with_true_totals(
-    crew: Gateway, pair: Pair, connect: Connect
-) -> None:
+async def test_who_comes_and_goes_is_told_with_true_totals(crew: Gateway, pair: Pair, connect: Connect) -> None:
     """One order of events on ``connections``, the same for all."""
     witness, other = await pair("connections")
     third = await connect("metrics", to=crew)
@@ -175,9 +167,7 @@ async def test_who_comes_and_goes_is_told_with_true_totals(
     await eventually(lambda: expected == of_third(witness) == of_third(other))
 
 
-async def test_every_worker_gives_the_same_answers(
-    crew: Gateway, crew_bus: Publisher, pair: Pair
-) -> None:
+async def test_every_worker_gives_the_same_answers(crew: Gateway, crew_bus: Publisher, pair: Pair) -> None:
     """REST and metrics are those of the whole gateway, whichever worker is asked."""
     clients = await pair("load", user_id="ada")
     crew_bus.send_numbered("load", range(1, 11))
@@ -216,9 +206,7 @@ async def test_errors_of_rest_come_through(crew: Gateway) -> None:
     assert "nosniff" == unknown.headers["X-Content-Type-Options"]
 
 
-async def test_a_stream_of_server_sent_events_goes_on_at_any_worker(
-    crew: Gateway, crew_bus: Publisher
-) -> None:
+async def test_a_stream_of_server_sent_events_goes_on_at_any_worker(crew: Gateway, crew_bus: Publisher) -> None:
     """`Last-Event-ID` holds for all."""
     async with EventSource(crew.url, "channels=load") as source:
         await source.next("subscribed")
@@ -238,11 +226,7 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     """A channel is fetched while any worker has a client that follows it, and no longer."""
     gateway = await launch(
         flags=["--workers", "2"],
-        settings={
-            "history.on_demand": True,
-            "bus.on_demand_idle_seconds": 0.2,
-            "sessions.ttl_seconds": 0.1,
-        },
+        settings={"history.on_demand": True, "bus.on_demand_idle_seconds": 0.2, "sessions.ttl_seconds": 0.1},
     )
     bus = await publisher(gateway.bus_in)
     one = await connect("asked", to=gateway)
@@ -265,9 +249,7 @@ async def test_on_demand_the_interest_of_all_workers_counts(
 
 async def test_a_user_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
     """And a token that a client brings later is counted, too."""
-    gateway = await launch(
-        flags=["--workers", "2"], settings={**SETTINGS, "clients.connections_per_user_max": 2}
-    )
+    gateway = await launch(flags=["--workers", "2"], settings={**SETTINGS, "clients.connections_per_user_max": 2})
     gateway.token = token("admin", user="the test")
     for _ in range(2):
         await connect("metrics", to=gateway, headers=bearer(token("admin")))
@@ -287,9 +269,7 @@ async def test_a_user_has_so_many_clients_at_all_workers(launch: Launch, connect
     assert {"alice": 2, "bob": 1} == users
 
 
-async def test_the_gateway_has_so_many_clients_at_all_workers(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_the_gateway_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
     """The one too many is told to come back; `/readyz` says why."""
     gateway = await launch(flags=["--workers", "2"], settings={"clients.connections_max": 3})
     for _ in range(3):
@@ -303,13 +283,10 @@ async def test_the_gateway_has_so_many_clients_at_all_workers(
     assert (503, ["clients.connections_max is reached"]) == (ready.status, ready.json["reasons"])
 
 
-async def test_an_address_has_so_many_clients_at_all_workers(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_an_address_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
     """As a proxy names it."""
     gateway = await launch(
-        flags=["--workers", "2"],
-        settings={"clients.connections_per_address_max": 2, "trusted_proxies": "127.0.0.1"},
+        flags=["--workers", "2"], settings={"clients.connections_per_address_max": 2, "trusted_proxies": "127.0.0.1"}
     )
     far = {"X-Forwarded-For": "203.0.113.7"}
     clients = [await connect(to=gateway, headers=far) for _ in range(2)]
@@ -330,9 +307,7 @@ async def test_an_address_has_so_many_clients_at_all_workers(
 # -- keys ----------------------------------------------------------------------------------------
 
 
-async def test_a_new_secret_counts_at_every_worker(
-    launch: Launch, connect: Connect, tmp_path: Path
-) -> None:
+async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     """The signal goes to the parent alone; what is wrong with a file is said once."""
     file = tmp_path / "secret"
     file.write_text("an older secret of the tests, long enough")
@@ -359,9 +334,7 @@ async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_p
     old = tls.Files(tmp_path / "old.pem", tmp_path / "old.key")
     for file, copy in ((served.cert, old.cert), (served.key, old.key)):
         copy.write_bytes(file.read_bytes())
-    gateway = await launch(
-        flags=["--workers", "2"], settings=served.settings, trust=tls.trusting(old, renewed)
-    )
+    gateway = await launch(flags=["--workers", "2"], settings=served.settings, trust=tls.trusting(old, renewed))
     served.take(renewed)
 
     async def everywhere() -> bool:
@@ -376,14 +349,11 @@ async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_p
 async def test_what_a_role_may_do_holds_at_every_worker(launch: Launch, connect: Connect) -> None:
     """Over WebSocket and REST, and as long as the token lasts."""
     gateway = await launch(
-        flags=["--workers", "2"],
-        settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.expiry_warning_seconds": 0},
+        flags=["--workers", "2"], settings={**SETTINGS, "auth.leeway_seconds": 0, "auth.expiry_warning_seconds": 0}
     )
     first = await connect(to=gateway, headers=bearer(token("bot", seconds=4)))
     other = await elsewhere(gateway, connect, holder(gateway, first))
-    denied = [
-        (await one.subscribe("logs", "signals"))["denied"][0]["code"] for one in (first, other)
-    ]
+    denied = [(await one.subscribe("logs", "signals"))["denied"][0]["code"] for one in (first, other)]
     answers = [
         (await gateway.request("GET", f"{API}/status", headers=headers)).status
         for headers in ({}, bearer(token("bot")), bearer(token("admin")), bearer("x.y.z"))

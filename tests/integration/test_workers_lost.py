@@ -24,15 +24,7 @@ from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.record import Record
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
-from tests.support.workers import (
-    elsewhere,
-    holder,
-    lost,
-    replaced,
-    runtime_folder,
-    started,
-    workers,
-)
+from tests.support.workers import elsewhere, holder, lost, replaced, runtime_folder, started, workers
 
 
 API = "/api/v1/websocket"
@@ -94,9 +86,7 @@ class Follower:
         self.subscribed.set()
 
 
-async def test_clients_of_a_worker_that_is_killed_resume_without_loss(
-    launch: Launch, publisher: NewPublisher
-) -> None:
+async def test_clients_of_a_worker_that_is_killed_resume_without_loss(launch: Launch, publisher: NewPublisher) -> None:
     """200 clients, events all the time, two kills: every offset exactly once at every client."""
     gateway = await launch(flags=["--workers", "2"])
     bus = await publisher(gateway.bus_in)
@@ -149,9 +139,7 @@ async def test_a_new_worker_has_all_that_the_logs_hold(
         victim.kill()
         await eventually(functools.partial(started, crew, 3 + n))
     late = await connect("load", to=crew, last=30)
-    resumed = await connect(
-        to=crew, session=first.session, since={"load": {"epoch": "", "offset": 0}}
-    )
+    resumed = await connect(to=crew, session=first.session, since={"load": {"epoch": "", "offset": 0}})
     await late.events("load", 30)
 
     assert list(range(71, 101)) == late.channel("load").offsets
@@ -173,10 +161,7 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
     async def counters() -> dict[str, float]:
         names = [
             *("neurograph_gateway_events_delivered_total", "neurograph_gateway_writes_total"),
-            *(
-                "neurograph_gateway_connections_opened_total",
-                "neurograph_gateway_connections_closed_total",
-            ),
+            *("neurograph_gateway_connections_opened_total", "neurograph_gateway_connections_closed_total"),
             *("neurograph_gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
         ]
         return {name: await crew.metric(name) for name in names}
@@ -194,9 +179,7 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
     assert 1 == await crew.metric("neurograph_gateway_connections")
 
 
-async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(
-    crew: Gateway, connect: Connect
-) -> None:
+async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(crew: Gateway, connect: Connect) -> None:
     """It waits for a moment, rather than being turned away."""
     crew.errors_expected = True
     for worker in workers(crew):
@@ -219,9 +202,7 @@ async def test_a_worker_that_hangs_is_replaced(crew: Gateway, pair: Pair) -> Non
     assert (await other.ping())["type"] == "pong"
 
 
-async def test_a_session_is_taken_over_from_a_worker_that_hangs(
-    crew: Gateway, pair: Pair, connect: Connect
-) -> None:
+async def test_a_session_is_taken_over_from_a_worker_that_hangs(crew: Gateway, pair: Pair, connect: Connect) -> None:
     """What it does not let go of is taken from it."""
     crew.errors_expected = True
     one, _ = await pair("metrics")
@@ -234,17 +215,13 @@ async def test_a_session_is_taken_over_from_a_worker_that_hangs(
     await one.closed()  # when the worker is replaced
 
 
-async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(
-    crew: Gateway, pair: Pair
-) -> None:
+async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(crew: Gateway, pair: Pair) -> None:
     """A session that is being taken over, from a worker that hangs, for one that ends meanwhile."""
     crew.errors_expected = True
     one, other = await pair("metrics")
     hangs, dies = holder(crew, one), holder(crew, other)
     hangs.suspend()
-    requests_open = [
-        asyncio.create_task(ws.connect(crew.url, session=one.session)) for _ in range(4)
-    ]
+    requests_open = [asyncio.create_task(ws.connect(crew.url, session=one.session)) for _ in range(4)]
 
     def asked() -> bool:
         """Whether some are at the one that will die: it has waited for the parent's word."""
@@ -292,9 +269,7 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
     assert gateway.rss() < 300_000_000
 
 
-async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given longer than one that served already, and not for ever."""
     config = Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)
     children = psutil.Process().children
@@ -317,15 +292,11 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(
         await eventually(lambda: not any(child.is_running() for child in hangs))
 
 
-async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(
-    launch: Launch, tmp_path: Path
-) -> None:
+async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(launch: Launch, tmp_path: Path) -> None:
     """The others serve with the one that they have."""
     files, other = tls.make(tmp_path), tls.make(tmp_path, "other")
     good = files.cert.read_bytes()
-    gateway = await launch(
-        flags=["--workers", "2"], settings=files.settings, trust=tls.trusting(files, other)
-    )
+    gateway = await launch(flags=["--workers", "2"], settings=files.settings, trust=tls.trusting(files, other))
     gateway.errors_expected = True
     files.cert.write_text("half of a certificate")
     victim = workers(gateway)[0]
@@ -432,9 +403,7 @@ def open_files(process: psutil.Process) -> set[str]:
     return found
 
 
-async def test_a_worker_has_only_what_it_needs(
-    crew: Gateway, crew_bus: Publisher, pair: Pair
-) -> None:
+async def test_a_worker_has_only_what_it_needs(crew: Gateway, crew_bus: Publisher, pair: Pair) -> None:
     """No listening socket, no socket of the bus, no thread of ZeroMQ; its folder is the user's alone."""
     await pair("metrics")
     parent = psutil.Process(crew.process.pid)
@@ -455,9 +424,7 @@ async def test_with_one_worker_there_is_one_process(launch: Launch) -> None:
     assert [] == workers(gateway)
 
 
-async def test_three_workers_are_one_gateway(
-    launch: Launch, publisher: NewPublisher, connect: Connect
-) -> None:
+async def test_three_workers_are_one_gateway(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
     """Nothing is about the number two."""
     gateway = await launch(flags=["--workers", "3"])
     bus = await publisher(gateway.bus_in)

@@ -29,9 +29,7 @@ SENDS_HEARTBEATS = 1
 class Publisher:
     """A publisher and its restarts: it numbers and keeps messages, sends heartbeats, and replays."""
 
-    def __init__(
-        self, world: World, name: str, topics: list[str], *, sends_heartbeats: bool
-    ) -> None:
+    def __init__(self, world: World, name: str, topics: list[str], *, sends_heartbeats: bool) -> None:
         self.world = world
         self.name = name
         self.topics = topics
@@ -53,11 +51,7 @@ class Publisher:
             number = self.sequences[topic]
             flags = SENDS_HEARTBEATS if self.sends_heartbeats else 0
             frame = Envelope(self.incarnation, number, 1, flags).pack()
-            payload = b'{"event_type":"x","data":{"p":%d,"n":%d,"k":%d}}' % (
-                self.incarnation,
-                number,
-                number % 2,
-            )
+            payload = b'{"event_type":"x","data":{"p":%d,"n":%d,"k":%d}}' % (self.incarnation, number, number % 2)
             self.kept[topic].append((number, payload, frame))
             self.world.published(topic, self.incarnation, number)
             self.world.send([topic.encode(), payload, frame])
@@ -76,11 +70,7 @@ class Publisher:
         """Return a reply of at most three messages; None if the publisher is mute."""
         if self.mute:
             return None
-        held = [
-            one
-            for one in self.kept.get(request.topic, ())
-            if request.first <= one[0] <= request.last
-        ]
+        held = [one for one in self.kept.get(request.topic, ()) if request.first <= one[0] <= request.last]
         pairs = [frame for _, payload, stamp in held[:3] for frame in (payload, stamp)]
         head = [b"NGR1", request.number.to_bytes(8, "big"), struct.pack(">Q", self.incarnation)]
         return [*head, *pairs]
@@ -129,10 +119,7 @@ class Gateway:
             self.known.add((frames[0].decode(), struct.unpack(">4sIQ", frames[2][:16])[2]))
         else:
             send_heartbeat = json.loads(frames[1])
-            self.known |= {
-                (topic, int(send_heartbeat["incarnation"], 16))
-                for topic in send_heartbeat["sequences"]
-            }
+            self.known |= {(topic, int(send_heartbeat["incarnation"], 16)) for topic in send_heartbeat["sequences"]}
 
     def _ready(self) -> None:
         """Write at once or later."""
@@ -202,9 +189,7 @@ class Client(Socket):
         if flushed:
             self.gateway.hub.fanout.flush_reader(self.session.reader)
         if self.session.client_id in self.gateway.hub.sessions:  # else the gateway was killed
-            self.gateway.hub.disconnect(
-                self.session, code=1006, seconds=1, now_ns=self.world.now_ns
-            )
+            self.gateway.hub.disconnect(self.session, code=1006, seconds=1, now_ns=self.world.now_ns)
         self.gateway = None
         self.writing_paused = False
 
@@ -323,13 +308,9 @@ class World:
         self.gateways: list[Gateway] = []
         self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
         self.publishers: list[Publisher] = []
-        self.publishers.append(
-            Publisher(self, "core", TOPICS, sends_heartbeats=pick.random() < 0.8)
-        )
+        self.publishers.append(Publisher(self, "core", TOPICS, sends_heartbeats=pick.random() < 0.8))
         if pick.random() < 0.3:
-            self.publishers.append(
-                Publisher(self, "second", TOPICS[1:], sends_heartbeats=pick.random() < 0.5)
-            )
+            self.publishers.append(Publisher(self, "second", TOPICS[1:], sends_heartbeats=pick.random() < 0.5))
         self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
 
     def next_incarnation(self) -> int:

@@ -27,9 +27,7 @@ class Command:
     With `terminal` its standard output is a terminal of 200 columns and 50 rows.
     """
 
-    def __init__(
-        self, *arguments: str, terminal: bool = False, variables: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, *arguments: str, terminal: bool = False, variables: Mapping[str, str] | None = None) -> None:
         self._output, self._errors = bytearray(), bytearray()
         ours, theirs = pty.openpty() if terminal else os.pipe()
         if terminal:
@@ -37,13 +35,7 @@ class Command:
         given, typed = os.pipe()
         errors, written = os.pipe()
         self._stdin = os.fdopen(typed, "wb")
-        self.process = start(
-            arguments,
-            stdin=given,
-            stdout=theirs,
-            stderr=written,
-            environment=environment(variables),
-        )
+        self.process = start(arguments, stdin=given, stdout=theirs, stderr=written, environment=environment(variables))
         for end in (given, theirs, written):
             os.close(end)
         self._reading_ends = (ours, errors)
@@ -151,9 +143,7 @@ async def run(
         return await started.exited(), started
 
 
-def run_here(
-    *arguments: object, variables: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run_here(*arguments: object, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `gateway ARGUMENTS` with no input, and block until it has ended."""
     started = Command(*map(str, arguments), variables=variables)
     try:

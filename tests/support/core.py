@@ -55,18 +55,13 @@ def make_hub(
     started_ns: int = -STARTUP_NS,
 ) -> Core:
     logs = Logs(
-        epoch=epoch,
-        channels_max=channels_max,
-        retention=Retention(events_max=events_max),
-        retentions=retentions,
+        epoch=epoch, channels_max=channels_max, retention=Retention(events_max=events_max), retentions=retentions
     )
     ingest = Ingest(
         payload_bytes_max=10_000,
         rejections_max=10,
         admit=logs.admit,
-        recovery=Recovery(
-            streams=Streams(streams_max=10), started_ns=started_ns, history=logs.history
-        ),
+        recovery=Recovery(streams=Streams(streams_max=10), started_ns=started_ns, history=logs.history),
     )
     pipeline = Pipeline(ingest=ingest, logs=logs)
     fanout = Fanout(logs.by_name, epoch=epoch)
@@ -75,10 +70,7 @@ def make_hub(
         logs=logs,
         fanout=fanout,
         store=SessionStore(
-            epoch=epoch,
-            ttl_ns=ttl_seconds * SECOND,
-            messages_max=events_max,
-            disconnected_max=disconnected_max,
+            epoch=epoch, ttl_ns=ttl_seconds * SECOND, messages_max=events_max, disconnected_max=disconnected_max
         ),
         welcome=Welcome(
             server=messages.Server("test", "0"),

@@ -21,17 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.auth.claims import Reason
-from tests.support.issuer import (
-    LEEWAY,
-    Issuer,
-    b64,
-    compact,
-    ec_key,
-    ed25519_key,
-    mac,
-    rsa_key,
-    stranger,
-)
+from tests.support.issuer import LEEWAY, Issuer, b64, compact, ec_key, ed25519_key, mac, rsa_key, stranger
 
 
 Tokens = dict[str, str]
@@ -86,9 +76,7 @@ def _algorithms(issuer: Issuer) -> Tokens:
         "EdDSA": [],
     }
     tokens |= {
-        f"{name} with the right key": compact(
-            issuer.header(alg=name), claims, partial(issuer.sign, algorithm=name)
-        )
+        f"{name} with the right key": compact(issuer.header(alg=name), claims, partial(issuer.sign, algorithm=name))
         for name in others[issuer.algorithm]
     }
     return tokens
@@ -125,9 +113,7 @@ def _confusions(issuer: Issuer) -> Tokens:
     if isinstance(public, rsa.RSAPublicKey):
         forms["its PKCS1 PEM"] = public.public_bytes(Encoding.PEM, PublicFormat.PKCS1)
     return {
-        f"{name} with {form} as the secret": compact(
-            issuer.header(alg=name), claims, mac(secret, name)
-        )
+        f"{name} with {form} as the secret": compact(issuer.header(alg=name), claims, mac(secret, name))
         for name in ("HS256", "HS512")
         for form, secret in forms.items()
     }
@@ -154,9 +140,7 @@ def _signatures(issuer: Issuer) -> Tokens:
         "another header over the signature": f"{b64(json.dumps(issuer.header(typ='jwt')).encode())}.{body}.{signature}",
         "signed without the header": f"{content}.{b64(issuer.sign(body.encode()))}",
         "signed as it is decoded": f"{content}.{b64(issuer.sign(_decoded(head) + b'.' + _decoded(body)))}",
-        "signed with a key of one's own": compact(
-            issuer.header(), issuer.claims(), stranger(issuer).sign
-        ),
+        "signed with a key of one's own": compact(issuer.header(), issuer.claims(), stranger(issuer).sign),
     }
     if isinstance(issuer.key, bytes):
         secrets = {
@@ -199,14 +183,11 @@ def _embedded_keys(issuer: Issuer) -> Tokens:
     }
     if issuer.kid is None:
         tokens |= {
-            f"kid {name}": compact(issuer.header(kid=kid), issuer.claims(), own.sign)
-            for name, kid in KEY_IDS.items()
+            f"kid {name}": compact(issuer.header(kid=kid), issuer.claims(), own.sign) for name, kid in KEY_IDS.items()
         }
         empty = mac(b"") if isinstance(issuer.key, bytes) else own.sign
         tokens |= {
-            f"kid {name}, signed with what is in it": compact(
-                issuer.header(kid=KEY_IDS[name]), issuer.claims(), empty
-            )
+            f"kid {name}, signed with what is in it": compact(issuer.header(kid=KEY_IDS[name]), issuer.claims(), empty)
             for name in ("of an empty file", "that climbs")
         }
     return tokens
@@ -235,8 +216,7 @@ def _unknown_keys(issuer: Issuer) -> Tokens:
     if issuer.kid is None:
         return {}
     return {
-        f"kid {name}": compact(issuer.header(kid=kid), issuer.claims(), issuer.sign)
-        for name, kid in KEY_IDS.items()
+        f"kid {name}": compact(issuer.header(kid=kid), issuer.claims(), issuer.sign) for name, kid in KEY_IDS.items()
     }
 
 
@@ -348,9 +328,7 @@ def _documents(issuer: Issuer) -> Tokens:
         "a payload that is deep": f'{own[:-1]},"x":{"[" * 2_500}{"]" * 2_500}}}'.encode(),
         "a payload of a long number": f'{own[:-1]},"x":{"9" * 5_000}}}'.encode(),
     }
-    tokens = {
-        name: compact(issuer.header(), payload, issuer.sign) for name, payload in made.items()
-    }
+    tokens = {name: compact(issuer.header(), payload, issuer.sign) for name, payload in made.items()}
     nested = compact(issuer.header(cty="JWT"), issuer.token().encode(), issuer.sign)
     return {**tokens, "a token in a token": nested}
 

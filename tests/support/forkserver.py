@@ -107,11 +107,7 @@ def start(
 
     With `worker` it is a worker that inherits these descriptors.
     """
-    request = {
-        "arguments": list(arguments),
-        "environment": dict(environment),
-        "folder": str(folder or Path.cwd()),
-    }
+    request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder or Path.cwd())}
     ours, theirs = os.pipe()
     try:
         _Connection.get().send(request, (stdin, stdout, stderr, theirs, *worker))
@@ -246,9 +242,7 @@ class _Server:
         if not worker:
             ours, theirs = socket.socketpair()
             self._connections.append(ours)
-        return _Request(
-            **json.loads(text), streams=streams, report=report, worker=worker, connection=theirs
-        )
+        return _Request(**json.loads(text), streams=streams, report=report, worker=worker, connection=theirs)
 
     def _fork(self, request: _Request) -> int:
         """Fork; return the child's pid, and 0 in the child."""
@@ -311,9 +305,7 @@ def _become(request: _Request) -> None:
 
 def _writer(descriptor: int, *, at_once: bool, errors: str) -> TextIO:
     buffering = 1 if at_once else -1
-    return os.fdopen(
-        descriptor, "w", encoding="utf-8", errors=errors, buffering=buffering, closefd=False
-    )
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors=errors, buffering=buffering, closefd=False)
 
 
 def _main(connection: int) -> None:
@@ -346,9 +338,7 @@ def _main(connection: int) -> None:
 def _spawn_worker(inherited: tuple[int, ...]) -> Process:
     """Have a worker forked instead of starting an interpreter."""
     with open(os.devnull, "rb") as nothing:
-        return start(
-            (), stdin=nothing.fileno(), stdout=1, stderr=2, environment=os.environ, worker=inherited
-        )
+        return start((), stdin=nothing.fileno(), stdout=1, stderr=2, environment=os.environ, worker=inherited)
 
 
 if __name__ == "__main__":

@@ -129,9 +129,7 @@ class Gateway:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         with self._changed:
-            self._changed.wait_for(
-                lambda: self.url or self.process.poll() is not None, scaled(DEADLINE_SECONDS)
-            )
+            self._changed.wait_for(lambda: self.url or self.process.poll() is not None, scaled(DEADLINE_SECONDS))
         if not self.url:
             self.process.kill()
             self._wait_exit()
@@ -284,13 +282,9 @@ class Gateway:
             environment = _environment(self.environment)
             if not self.interpreter:
                 null = nothing.fileno()
-                return start(
-                    self.arguments, stdin=null, stdout=null, stderr=stderr, environment=environment
-                )
+                return start(self.arguments, stdin=null, stdout=null, stderr=stderr, environment=environment)
             command = [sys.executable, "-m", "gateway", *self.arguments]
-            return subprocess.Popen(
-                command, stdin=nothing, stdout=nothing, stderr=stderr, env=environment
-            )
+            return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=stderr, env=environment)
 
     def _read(self) -> None:
         with self._stderr as stderr:
@@ -309,9 +303,7 @@ class Gateway:
         ends = time.monotonic() + scaled(DEADLINE_SECONDS)
         while time.monotonic() < ends:
             try:
-                with urlopen(
-                    self.url + "/readyz", timeout=scaled(DEADLINE_SECONDS), context=self.trust
-                ) as answer:
+                with urlopen(self.url + "/readyz", timeout=scaled(DEADLINE_SECONDS), context=self.trust) as answer:
                     if answer.status == 200:
                         return
             except URLError:

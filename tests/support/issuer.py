@@ -14,12 +14,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 
 Sign = Callable[[bytes], bytes]
@@ -97,9 +92,7 @@ class Issuer:
 
 
 def hs256(**how: Any) -> Issuer:
-    return Issuer(
-        "HS256", b"a secret that is long enough for HS256 and no word of it is true", **how
-    )
+    return Issuer("HS256", b"a secret that is long enough for HS256 and no word of it is true", **how)
 
 
 def rs256(**how: Any) -> Issuer:
@@ -137,9 +130,7 @@ def mac(secret: bytes, algorithm: str = "HS256") -> Sign:
     return lambda content: hmac.digest(secret, content, f"sha{algorithm[2:]}")
 
 
-def compact(
-    header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes | str, sign: Sign
-) -> str:
+def compact(header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes | str, sign: Sign) -> str:
     """A token of any header and payload, bytes as they are and the rest as JSON, rightly signed."""
     head = header if isinstance(header, bytes) else json.dumps(header).encode()
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()

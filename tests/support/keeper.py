@@ -19,18 +19,14 @@ from tests.support.publisher import Publisher, envelope
 class Keeper(Publisher):
     """A `Publisher` with heartbeats and replay; `lose` leaves the wire out, `mute` the answers."""
 
-    def __init__(
-        self, endpoint: str, *, bind: bool = False, keep: int = 10_000, interval: float = 0.2
-    ) -> None:
+    def __init__(self, endpoint: str, *, bind: bool = False, keep: int = 10_000, interval: float = 0.2) -> None:
         super().__init__(endpoint, bind=bind)
         self.name = "keeper"
         self.interval = interval
         self.lose = False
         self.mute = False
         self.asked: list[tuple[str, int, int]] = []
-        self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = defaultdict(
-            lambda: deque(maxlen=keep)
-        )
+        self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = defaultdict(lambda: deque(maxlen=keep))
         self.router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self.router.setsockopt(zmq.LINGER, 0)
         self.router.bind("tcp://127.0.0.1:*")

@@ -54,9 +54,7 @@ class KeyServer:
             self._open.discard(task)
 
 
-def says(
-    body: bytes | str, status: str = "200 OK", headers: Mapping[str, str] | None = None
-) -> Act:
+def says(body: bytes | str, status: str = "200 OK", headers: Mapping[str, str] | None = None) -> Act:
     """Answer with this body."""
     content = body.encode() if isinstance(body, str) else body
     named = {"Content-Length": str(len(content)), "Connection": "close", **(headers or {})}

@@ -54,13 +54,7 @@ class Publisher:
         self.socket.send_multipart(frames, zmq.NOBLOCK)
 
     def send(
-        self,
-        channel: str,
-        data: Any = None,
-        *,
-        event_type: str = "test.event",
-        enveloped: bool = False,
-        **fields: Any,
+        self, channel: str, data: Any = None, *, event_type: str = "test.event", enveloped: bool = False, **fields: Any
     ) -> None:
         """Send an event object; `fields` go beside `event_type` and `data`."""
         event = {"event_type": event_type, "data": {} if data is None else data, **fields}
@@ -81,9 +75,7 @@ class Publisher:
 
     async def subscribed(self, *, count: int = 1, within: float = DEADLINE_SECONDS) -> Publisher:
         """Wait until `count` subscribers have subscribed here."""
-        await eventually(
-            lambda: self._count() >= count, within=within, saying=f"subscribed at {self.endpoint}"
-        )
+        await eventually(lambda: self._count() >= count, within=within, saying=f"subscribed at {self.endpoint}")
         return self
 
     async def unsubscribed(self, *, within: float = DEADLINE_SECONDS) -> None:
@@ -98,10 +90,7 @@ class Publisher:
         return await self.subscribed()
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 

@@ -26,9 +26,7 @@ class Sent:
 class EventSource:
     """One connection to ``/events``; `last_id` and `retry_ms` are what a browser would keep."""
 
-    def __init__(
-        self, url: str, query: str, *, last_id: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, query: str, *, last_id: str = "", headers: Mapping[str, str] | None = None) -> None:
         self._url = f"{url}/events?{query}"
         self.last_id = last_id
         self._headers = dict(headers or {})
@@ -43,10 +41,7 @@ class EventSource:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._events.aclose()
         self.response.close()

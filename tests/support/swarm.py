@@ -109,32 +109,21 @@ class Swarm:
             return Bee(f"127.0.0.1:{self.port}", self.path)
 
         for start in range(0, count, at_once):
-            opening = (
-                loop.create_connection(bee, "127.0.0.1", self.port)
-                for _ in range(min(at_once, count - start))
-            )
+            opening = (loop.create_connection(bee, "127.0.0.1", self.port) for _ in range(min(at_once, count - start)))
             fresh = [protocol for _, protocol in await asyncio.gather(*opening)]
             self.bees += fresh
             await self.all(lambda b: b.subscribed, of=fresh)
 
     async def all(
-        self,
-        condition: Callable[[Bee], bool],
-        *,
-        within: float = DEADLINE_SECONDS,
-        of: list[Bee] | None = None,
+        self, condition: Callable[[Bee], bool], *, within: float = DEADLINE_SECONDS, of: list[Bee] | None = None
     ) -> None:
         """Wait until the condition holds for all clients."""
         bees = self.bees if of is None else of
 
         def missing() -> str:
-            return (
-                f"{sum(not condition(b) for b in bees)} of {len(bees)} clients; {self.faults()[:3]}"
-            )
+            return f"{sum(not condition(b) for b in bees)} of {len(bees)} clients; {self.faults()[:3]}"
 
-        await eventually(
-            lambda: all(condition(b) for b in bees), within=within, every=0.05, saying=missing
-        )
+        await eventually(lambda: all(condition(b) for b in bees), within=within, every=0.05, saying=missing)
 
     def faults(self) -> list[str]:
         return [fault for bee in self.bees for fault in bee.faults]

@@ -36,9 +36,7 @@ class Files:
             new.replace(mine)
 
 
-def make(
-    folder: Path, name: str = "served", *, days: int = 30, password: bytes | None = None
-) -> Files:
+def make(folder: Path, name: str = "served", *, days: int = 30, password: bytes | None = None) -> Files:
     """Make a self-signed certificate for this machine, valid from a year ago for `days` from now."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -62,9 +60,7 @@ def make(
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(password)
-            if password
-            else serialization.NoEncryption(),
+            serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption(),
         )
     )
     return files

@@ -37,11 +37,7 @@ async def eventually(
 
 @overload
 async def eventually(
-    condition: Callable[[], T],
-    *,
-    within: float = ...,
-    every: float = ...,
-    saying: str | Callable[[], str] = ...,
+    condition: Callable[[], T], *, within: float = ..., every: float = ..., saying: str | Callable[[], str] = ...
 ) -> T: ...
 
 

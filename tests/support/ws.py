@@ -104,9 +104,7 @@ class Client:
             if message["type"] not in {"event", "gap", "subscribed"}:
                 raise AssertionError(f"expected {kind}, got {message}")
 
-    async def until(
-        self, kind: str, *, within: float = DEADLINE_SECONDS, **fields: object
-    ) -> Message:
+    async def until(self, kind: str, *, within: float = DEADLINE_SECONDS, **fields: object) -> Message:
         """The next message of this type with these fields; whatever is before it is passed over."""
         wanted = fields.items()
         async with asyncio.timeout(scaled(within)):
@@ -115,9 +113,7 @@ class Client:
                 if message["type"] == kind and wanted <= message.items():
                     return message
 
-    async def events(
-        self, channel: str, count: int, *, within: float = DEADLINE_SECONDS
-    ) -> list[Message]:
+    async def events(self, channel: str, count: int, *, within: float = DEADLINE_SECONDS) -> list[Message]:
         """Wait until at least `count` events of this channel have come; all of them so far."""
         record = self.channel(channel)
         await eventually(
@@ -204,12 +200,7 @@ async def connect(
     http = aiohttp.ClientSession()
     try:
         ws = await http.ws_connect(
-            address(url, query),
-            max_msg_size=0,
-            autoping=True,
-            headers=headers,
-            protocols=protocols,
-            compress=compress,
+            address(url, query), max_msg_size=0, autoping=True, headers=headers, protocols=protocols, compress=compress
         )
     except BaseException:
         await http.close()

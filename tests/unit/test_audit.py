@@ -91,9 +91,7 @@ def test_a_licence_is_what_the_expression_says_or_else_classifiers_or_else_the_t
     assert licence == audit.licence("declares", "1.0")
 
 
-def test_of_a_version_that_is_not_installed_no_licence_is_known(
-    installed: Callable[..., None],
-) -> None:
+def test_of_a_version_that_is_not_installed_no_licence_is_known(installed: Callable[..., None]) -> None:
     installed("License-Expression: MIT", version="2.0")
 
     assert audit.licence("declares", "1.0") is None
@@ -134,12 +132,7 @@ BAD = {"name": "c", "vulns": [{"id": "CVE-1"}]}
     ],
 )
 def test_a_vulnerability_fails_and_what_could_not_be_asked_for_is_told(
-    tools: Says,
-    capsys: pytest.CaptureFixture[str],
-    python: object,
-    npm: object,
-    said: list[str],
-    status: int,
+    tools: Says, capsys: pytest.CaptureFixture[str], python: object, npm: object, said: list[str], status: int
 ) -> None:
     tools(python, npm)
 

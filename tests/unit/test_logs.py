@@ -81,11 +81,7 @@ def test_what_libraries_log_takes_the_same_way() -> None:
     logging.getLogger("aiohttp.server").error("Error from %s", "10.0.0.1")
 
     record = json.loads(stream.getvalue())
-    assert ("Error from 10.0.0.1", "error", "aiohttp.server") == (
-        record["message"],
-        record["level"],
-        record["logger"],
-    )
+    assert ("Error from 10.0.0.1", "error", "aiohttp.server") == (record["message"], record["level"], record["logger"])
 
 
 def test_python_warnings_take_the_same_way() -> None:
@@ -142,9 +138,7 @@ def test_the_lines_of_a_traceback_cannot_pass_for_records() -> None:
 
 
 @pytest.mark.parametrize("format", ["console", "json"])
-@pytest.mark.parametrize(
-    "key", ["token", "Token", "session", "secret", "password", "authorization", "access_token"]
-)
+@pytest.mark.parametrize("key", ["token", "Token", "session", "secret", "password", "authorization", "access_token"])
 def test_secrets_are_cut_out_wherever_their_name_shows(format: str, key: str) -> None:
     line = written("x", format=format, **{key: "s3cret"}, headers=[{key: "s3cret"}])
 

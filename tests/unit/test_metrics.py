@@ -117,9 +117,7 @@ async def test_what_may_be_counted_later_stands_at_zero_from_the_start() -> None
     seen = samples(make(make_hub()))
 
     reasons = get_args(Reason)
-    assert [seen["neurograph_gateway_events_rejected_total", reason] for reason in reasons] == [
-        0
-    ] * len(reasons)
+    assert [seen["neurograph_gateway_events_rejected_total", reason] for reason in reasons] == [0] * len(reasons)
     assert seen["neurograph_gateway_events_lost_total", "evicted"] == 0
 
 

@@ -23,9 +23,7 @@ class Slow:
     def __init__(self, hub: Core, *, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.sizes: list[int] = []
-        connect_request = ConnectRequest(
-            client_id="c", secret="c", identity=open_identity(), channels=["robots"]
-        )
+        connect_request = ConnectRequest(client_id="c", secret="c", identity=open_identity(), channels=["robots"])
         self.session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.fanout.write()
         self.sizes.clear()
@@ -233,11 +231,7 @@ async def test_what_a_rate_holds_back_is_written_when_it_is_due() -> None:
     hub = make_hub()
     socket = Slow(hub)
     write_scheduler, _ = scheduled(hub, "adaptive", 0.0)
-    hub.receive(
-        socket.session,
-        '{"type":"subscribe","channels":["robots"],"rate":4}',
-        now_ns=time.time_ns(),
-    )
+    hub.receive(socket.session, '{"type":"subscribe","channels":["robots"],"rate":4}', now_ns=time.time_ns())
     socket.sizes.clear()
     for _ in range(3):
         publish(hub, "robots", now_ns=time.time_ns())

@@ -13,27 +13,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from clients.conformance.proxy import Proxy
-from tests.conftest import (
-    bus as bus,
-)
-from tests.conftest import (
-    channel as channel,
-)
-from tests.conftest import (
-    connect as connect,
-)
-from tests.conftest import (
-    gateway as gateway,
-)
-from tests.conftest import (
-    launch as launch,
-)
-from tests.conftest import (
-    publisher as publisher,
-)
-from tests.conftest import (
-    shared_publisher as shared_publisher,
-)
+from tests.conftest import bus as bus
+from tests.conftest import channel as channel
+from tests.conftest import connect as connect
+from tests.conftest import gateway as gateway
+from tests.conftest import launch as launch
+from tests.conftest import publisher as publisher
+from tests.conftest import shared_publisher as shared_publisher
 from tests.support.gateway import Gateway
 
 

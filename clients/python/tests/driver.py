@@ -7,15 +7,7 @@ import json
 import sys
 from typing import Any
 
-from neurograph_client import (
-    Backoff,
-    Client,
-    ClosedError,
-    Event,
-    RequestRefusedError,
-    State,
-    Subscription,
-)
+from neurograph_client import Backoff, Client, ClosedError, Event, RequestRefusedError, State, Subscription
 
 
 def say(saw: str, **fields: Any) -> None:
@@ -36,9 +28,7 @@ class Driver:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(
-        self, url: str, backoff_ms: list[float], buffer: int, tokens: list[str] | None = None
-    ) -> None:
+    async def connect(self, url: str, backoff_ms: list[float], buffer: int, tokens: list[str] | None = None) -> None:
         first, most = (milliseconds / 1000 for milliseconds in backoff_ms)
 
         def on_state(state: State) -> None:

@@ -85,10 +85,7 @@ events = client.events({channel!r})
 print(client.publish({channel!r}, 1))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=scaled(DEADLINE_SECONDS),
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=scaled(DEADLINE_SECONDS)
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

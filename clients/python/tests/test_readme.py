@@ -52,9 +52,7 @@ def test_the_wheel_holds_the_package_and_its_types(installed: Path) -> None:
 async def test_an_example_prints_events(installed: Path, gateway: Gateway, example: str) -> None:
     code = example.replace("http://127.0.0.1:8000", gateway.url)
     metrics = {"event_type": "system_metrics", "data": {"cpu_percent": 12.5}}
-    process = await asyncio.create_subprocess_exec(
-        installed, "-I", "-u", "-c", code, stdout=asyncio.subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(installed, "-I", "-u", "-c", code, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(scaled(DEADLINE_SECONDS)):

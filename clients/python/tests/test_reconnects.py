@@ -81,19 +81,10 @@ async def test_states_are_told(gateway: Gateway, proxy: NewProxy) -> None:
         assert client.last_disconnect is not None
         assert client.last_disconnect.reconnect
 
-    assert states == [
-        "connecting",
-        "connected",
-        "reconnecting",
-        "connecting",
-        "connected",
-        "closed",
-    ]
+    assert states == ["connecting", "connected", "reconnecting", "connecting", "connected", "closed"]
 
 
-async def test_a_gateway_that_closes_says_when_to_come_back(
-    launch: Launch, proxy: NewProxy
-) -> None:
+async def test_a_gateway_that_closes_says_when_to_come_back(launch: Launch, proxy: NewProxy) -> None:
     """Not before the delay that it gave, though the backoff would be shorter."""
     gateway = await launch(settings={"shutdown.reconnect_spread_seconds": 1})
     between = await proxy(gateway)
@@ -116,9 +107,7 @@ async def test_a_gateway_that_closes_says_when_to_come_back(
     assert until - since >= (end.after or 0.0) - 0.01
 
 
-async def test_a_session_that_another_took_is_not_fought_for(
-    gateway: Gateway, channel: str
-) -> None:
+async def test_a_session_that_another_took_is_not_fought_for(gateway: Gateway, channel: str) -> None:
     """4500: a reader that waits for an event gets the error, and the client does not reconnect."""
     async with Client(gateway.url, backoff=SOON) as client, client.subscribe(channel) as events:
         thief = Client(gateway.url)
@@ -131,9 +120,7 @@ async def test_a_session_that_another_took_is_not_fought_for(
             assert client.connection_count == 1
 
 
-async def test_personal_messages_that_may_be_lost_are_a_gap(
-    launch: Launch, proxy: NewProxy
-) -> None:
+async def test_personal_messages_that_may_be_lost_are_a_gap(launch: Launch, proxy: NewProxy) -> None:
     """A session that ran out takes those that waited with it; the new one counts from 1 again."""
     gateway = await launch(settings={"sessions.ttl_seconds": 0})
     between = await proxy(gateway)
@@ -156,10 +143,7 @@ async def test_positions_that_fit_no_address_are_resumed_all_the_same(
     """A pattern of many channels: what cannot be named comes again, and goes no further."""
     names = [f"{channel}.{'x' * 40}-{number}" for number in range(200)]
     between = await proxy(gateway)
-    async with (
-        Client(between.url, backoff=SOON) as client,
-        client.subscribe(f"{channel}.*") as events,
-    ):
+    async with Client(between.url, backoff=SOON) as client, client.subscribe(f"{channel}.*") as events:
         for n in range(1, 4):
             for name in names:
                 bus.send(name, {"n": n}, enveloped=True)
@@ -178,9 +162,7 @@ async def test_positions_that_fit_no_address_are_resumed_all_the_same(
         assert events.duplicates > 0
 
 
-async def test_it_can_run_before_there_is_a_gateway(
-    launch: Launch, proxy: NewProxy, publisher: NewPublisher
-) -> None:
+async def test_it_can_run_before_there_is_a_gateway(launch: Launch, proxy: NewProxy, publisher: NewPublisher) -> None:
     """`run_forever` waits for as long as it takes."""
     gateway = await launch()
     between = await proxy(gateway)

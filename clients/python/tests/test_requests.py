@@ -27,10 +27,7 @@ async def test_publishing_over_http(gateway: Gateway, channel: str) -> None:
         assert await client.publish(channel, {"n": 2}) == 1
         found = [await anext(events), await anext(events)]
 
-    assert [(e.event_type, e.data) for e in found if isinstance(e, Event)] == [
-        ("t", {"n": 1}),
-        (None, {"n": 2}),
-    ]
+    assert [(e.event_type, e.data) for e in found if isinstance(e, Event)] == [("t", {"n": 1}), (None, {"n": 2})]
 
 
 async def test_what_the_gateway_refuses_over_http_is_told(gateway: Gateway) -> None:
@@ -102,9 +99,7 @@ async def test_a_token_is_sent_with_every_connection(gateway: Gateway, proxy: Ne
     assert given == 3
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(
-    gateway: Gateway, proxy: NewProxy
-) -> None:
+async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(gateway: Gateway, proxy: NewProxy) -> None:
     between = await proxy(gateway)
     async with Client(between.url, timeout=0.5) as client:
         between.stall()

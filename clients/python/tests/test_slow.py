@@ -45,9 +45,7 @@ async def test_a_slow_application_holds_up_the_socket_and_loses_nothing(
     assert client.connection_count == 1
 
 
-async def test_a_question_is_answered_while_events_wait(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_question_is_answered_while_events_wait(gateway: Gateway, bus: Publisher, channel: str) -> None:
     """Otherwise a loop that asks something between two events would wait for itself."""
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 201))
@@ -64,9 +62,7 @@ async def test_a_question_is_answered_while_events_wait(
     assert seen == list(range(1, 201))
 
 
-async def test_one_that_takes_nothing_does_not_hold_up_the_end(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_one_that_takes_nothing_does_not_hold_up_the_end(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as events:
         bus.send_numbered(channel, range(1, 101))
         await eventually(lambda: events.waiting >= 5)
@@ -74,9 +70,7 @@ async def test_one_that_takes_nothing_does_not_hold_up_the_end(
     assert client.state == "closed"
 
 
-async def test_one_that_is_let_go_of_holds_up_nobody(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_one_that_is_let_go_of_holds_up_nobody(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as kept:
         slow = client.subscribe(channel)
         await slow.confirmed()

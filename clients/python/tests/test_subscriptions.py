@@ -6,16 +6,7 @@ import asyncio
 from typing import assert_type
 
 import pytest
-from neurograph_client import (
-    METRICS,
-    Client,
-    ClosedError,
-    Event,
-    Gap,
-    Position,
-    RequestRefusedError,
-    Subscription,
-)
+from neurograph_client import METRICS, Client, ClosedError, Event, Gap, Position, RequestRefusedError, Subscription
 from neurograph_client.models import SystemMetrics
 
 from tests.support.gateway import Gateway
@@ -34,9 +25,7 @@ async def numbers(subscription: Subscription[dict[str, int]], count: int) -> lis
     return found
 
 
-async def test_an_event_has_all_that_its_publisher_sent(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_an_event_has_all_that_its_publisher_sent(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Client(gateway.url) as client, client.subscribe(channel) as events:
         bus.send(channel, {"n": 1}, event_type="t", enveloped=True, host="r2")
         event = await anext(events)
@@ -107,9 +96,7 @@ async def test_a_position_goes_on_behind_it(gateway: Gateway, bus: Publisher, ch
         assert await numbers(client.subscribe(pattern, since=since), 5) == [*range(6, 11)]
 
 
-async def test_a_gap_is_an_item_in_its_place(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_gap_is_an_item_in_its_place(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Client(gateway.url) as client, client.subscribe(channel) as events:
         bus.send(channel, {"n": 1}, enveloped=True)
         bus.sequences[channel] += 3
@@ -121,9 +108,7 @@ async def test_a_gap_is_an_item_in_its_place(
     assert items[1] == Gap(channel, epoch, 2, 4, 3, "bus_loss")
 
 
-async def test_a_refused_subscription_raises_where_it_is_used(
-    gateway: Gateway, channel: str
-) -> None:
+async def test_a_refused_subscription_raises_where_it_is_used(gateway: Gateway, channel: str) -> None:
     async with Client(gateway.url) as client:
         with pytest.raises(RequestRefusedError, match="invalid_filter"):
             await anext(client.subscribe(channel, filter="1 +"))
@@ -146,9 +131,7 @@ async def test_one_connection_sees_a_channel_in_one_way(gateway: Gateway, channe
             client.subscribe()
 
 
-async def test_handlers_get_each_event_in_turn(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_handlers_get_each_event_in_turn(gateway: Gateway, bus: Publisher, channel: str) -> None:
     """Both kinds, given before and after the start."""
     seen: list[tuple[str, int]] = []
     client = Client(gateway.url)
@@ -175,9 +158,7 @@ async def test_handlers_get_each_event_in_turn(
     assert [n for kind, n in seen if kind == "async"] == [1, 2, 3]
 
 
-async def test_what_a_handler_raises_ends_run_forever(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_what_a_handler_raises_ends_run_forever(gateway: Gateway, bus: Publisher, channel: str) -> None:
     def handler(_: object) -> None:
         raise LookupError("mine")
 

@@ -37,10 +37,7 @@ def data_text(data: Any) -> str:
     ("data", "text"),
     [
         ({"a": 1, "b": "x", "c": None, "d": True}, "a=1 b=x d=true"),
-        (
-            {"said": "two words", "none": "", "quoted": 'a"b'},
-            r'said="two words" none="" quoted="a\"b"',
-        ),
+        ({"said": "two words", "none": "", "quoted": 'a"b'}, r'said="two words" none="" quoted="a\"b"'),
         ({"of": {"a": [1, 2]}}, 'of={"a":[1,2]}'),
         ("just  text", "just  text"),
         ([1, 2], "[1,2]"),

@@ -78,9 +78,7 @@ async def test_status_takes_a_token(launch: Launch) -> None:
     assert wrong not in refused.errors
 
 
-async def test_a_token_file_that_is_removed_ends_it_with_1(
-    gateway: Gateway, tmp_path: Path
-) -> None:
+async def test_a_token_file_that_is_removed_ends_it_with_1(gateway: Gateway, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("some-token")
     arguments = ["status", "--url", gateway.url, "--token-file", str(file)]

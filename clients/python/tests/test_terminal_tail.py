@@ -88,9 +88,7 @@ async def test_colours_can_be_turned_off(
         assert COLOUR not in tail.output
 
 
-async def test_json_on_a_terminal_is_as_in_a_pipe(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_json_on_a_terminal_is_as_in_a_pipe(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send(channel, {"n": 1})
     await gateway.holds(channel, 1)
     arguments = show(gateway, channel, "--last", "1", "-n", "1", "--json")
@@ -123,9 +121,7 @@ async def test_control_characters_never_reach_a_terminal_raw(
             assert [data, NASTY] == [message["data"] for message in tail.messages]
 
 
-async def test_long_values_are_shortened_on_a_terminal_only(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_long_values_are_shortened_on_a_terminal_only(gateway: Gateway, bus: Publisher, channel: str) -> None:
     data = {"long": "x" * 100_000, "many": list(range(10_000)), "n": 1}
     bus.send(channel, data)
     await gateway.holds(channel, 1)
@@ -143,19 +139,13 @@ async def test_long_values_are_shortened_on_a_terminal_only(
 # -- subscriptions -----------------------------------------------------------------------------
 
 
-async def test_without_channels_it_subscribes_to_all(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_without_channels_it_subscribes_to_all(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with command(*show(gateway)) as tail:
         await subscribed(gateway, "logs")
         bus.send(channel, {"n": 1})
-        await gateway.broadcast(
-            {"everyone": True, "event": {"event_type": "note", "data": {"n": 2}}}
-        )
+        await gateway.broadcast({"everyone": True, "event": {"event_type": "note", "data": {"n": 2}}})
 
-        await tail.until(
-            lambda tail: {channel, "$everyone"} <= {one["channel"] for one in tail.messages}
-        )
+        await tail.until(lambda tail: {channel, "$everyone"} <= {one["channel"] for one in tail.messages})
 
 
 async def test_a_filter_selects_events(gateway: Gateway, bus: Publisher, channel: str) -> None:
@@ -167,9 +157,7 @@ async def test_a_filter_selects_events(gateway: Gateway, bus: Publisher, channel
     assert [7, 8, 9] == tail.numbers
 
 
-async def test_a_count_ends_it_in_the_middle(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_a_count_ends_it_in_the_middle(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(10))
     await gateway.holds(channel, 10)
     status, tail = await run(*show(gateway, channel, "--last", "5", "--count", "2"))
@@ -177,9 +165,7 @@ async def test_a_count_ends_it_in_the_middle(
     assert (0, [5, 6]) == (status, tail.numbers)
 
 
-async def test_it_resumes_after_the_position_of_an_event(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_it_resumes_after_the_position_of_an_event(gateway: Gateway, bus: Publisher, channel: str) -> None:
     bus.send_numbered(channel, range(10), enveloped=True)
     await gateway.holds(channel, 10)
     _, first = await run(*show(gateway, channel, "--last", "10", "-n", "4"))
@@ -192,9 +178,7 @@ async def test_it_resumes_after_the_position_of_an_event(
     assert [4, 5, 6, 7, 8, 9] == lone.numbers == named.numbers
 
 
-async def test_a_gap_is_a_line_of_its_own(
-    launch: Launch, publisher: NewPublisher, channel: str
-) -> None:
+async def test_a_gap_is_a_line_of_its_own(launch: Launch, publisher: NewPublisher, channel: str) -> None:
     gateway = await launch(settings={"history.events_max": 5})
     bus = await publisher(gateway.bus_in)
     bus.send_numbered(channel, range(1, 21), enveloped=True)
@@ -218,9 +202,7 @@ async def test_a_gap_is_a_line_of_its_own(
     assert [16, 17, 18, 19, 20] == tail.numbers
 
 
-async def test_a_loss_on_the_bus_is_a_gap_in_its_place(
-    launch: Launch, publisher: NewPublisher, channel: str
-) -> None:
+async def test_a_loss_on_the_bus_is_a_gap_in_its_place(launch: Launch, publisher: NewPublisher, channel: str) -> None:
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
     bus.send(channel, {"n": 1}, enveloped=True)
@@ -238,9 +220,7 @@ async def test_a_loss_on_the_bus_is_a_gap_in_its_place(
 # -- connections -------------------------------------------------------------------------------
 
 
-async def test_it_waits_for_a_gateway_and_says_so_once(
-    launch: Launch, publisher: NewPublisher, channel: str
-) -> None:
+async def test_it_waits_for_a_gateway_and_says_so_once(launch: Launch, publisher: NewPublisher, channel: str) -> None:
     port = free_port()
     async with command("tail", "--url", f"http://127.0.0.1:{port}", channel) as tail:
         await tail.until(lambda tail: "no gateway at" in tail.errors)
@@ -260,9 +240,7 @@ def _has(count: int) -> Callable[[Command], bool]:
     return lambda tail: count == len(tail.lines)
 
 
-async def test_after_a_lost_connection_it_resumes(
-    gateway: Gateway, bus: Publisher, channel: str
-) -> None:
+async def test_after_a_lost_connection_it_resumes(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Proxy(gateway.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         bus.send_numbered(channel, range(1))
@@ -354,9 +332,7 @@ async def test_it_ends_with_0_when_the_reader_closes_the_pipe(
         (["--url", "http://me:secret@127.0.0.1"], "expected an address like"),
     ],
 )
-async def test_a_wrong_option_is_an_error_and_ends_it_with_2(
-    gateway: Gateway, wrong: list[str], error: str
-) -> None:
+async def test_a_wrong_option_is_an_error_and_ends_it_with_2(gateway: Gateway, wrong: list[str], error: str) -> None:
     status, tail = await run(*show(gateway, "metrics", *wrong))
 
     assert 2 == status

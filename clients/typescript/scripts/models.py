@@ -71,9 +71,7 @@ def models() -> str:
     """Return the whole of `src/models.ts`."""
     channels = {name: standard.data for name, standard in events.STANDARD.items()}
     sent, received = get_args(messages.ClientMessage), get_args(messages.ServerMessage)
-    _, schemas = msgspec.json.schema_components(
-        [*received, *sent, *channels.values(), events.BusStatus]
-    )
+    _, schemas = msgspec.json.schema_components([*received, *sent, *channels.values(), events.BusStatus])
     unions = {
         "ClientMessage": " | ".join(model.__name__ for model in sent),
         "ServerMessage": " | ".join(model.__name__ for model in received),
@@ -82,9 +80,7 @@ def models() -> str:
         "ErrorCode": " | ".join(f'"{code.word}"' for code in errors.ErrorCode),
     }
     parts = [HEAD, *(interface(name, schema) for name, schema in schemas.items())]
-    parts.append(
-        "/** What `data` is on the standard channels. */\nexport interface StandardChannels {"
-    )
+    parts.append("/** What `data` is on the standard channels. */\nexport interface StandardChannels {")
     parts[-1] += "".join(f"\n  {name}: {data.__name__};" for name, data in channels.items())
     parts[-1] += "\n}\n"
     parts.append("".join(f"export type {name} = {text};\n" for name, text in unions.items()))

@@ -57,9 +57,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
     return part
 
 
-def read_newest(
-    log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63
-) -> Part:
+def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63) -> Part:
     """Return the newest event of each key between two places, about `bytes_max`; then a gap.
 
     The gap is for the conflated events. Its count is None if the log no longer holds all of them.
@@ -89,9 +87,7 @@ def read_newest(
     return part
 
 
-def _with_epochs(
-    log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor
-) -> Iterator[bytes]:
+def _with_epochs(log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor) -> Iterator[bytes]:
     """Yield the entries' frames, and a gap before an event if no entry has its epoch's id."""
     known = None if after == ORIGIN else after.epoch_number
     for entry in entries:

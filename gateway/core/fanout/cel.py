@@ -34,11 +34,7 @@ _KIND = {int: "number", float: "number", str: "string", bool: "bool"}
 
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
-METHODS = {
-    "startsWith": str.startswith,
-    "endsWith": str.endswith,
-    "contains": str.__contains__,
-}
+METHODS = {"startsWith": str.startswith, "endsWith": str.endswith, "contains": str.__contains__}
 """Functions of two strings; for other types they raise a TypeError."""
 
 

@@ -172,9 +172,7 @@ class Cohort:
     def seen(self, channels: Iterable[str]) -> tuple[SeenChannel, ...]:
         """Return those of some channels that the view sees, each with how it sees it."""
         channel_view = self.channel_view
-        return tuple(
-            [(name, seen) for name in channels if (seen := channel_view(name)) is not None]
-        )
+        return tuple([(name, seen) for name in channels if (seen := channel_view(name)) is not None])
 
     # -- what rates hold back ------------------------------------------------------------------
 
@@ -194,9 +192,7 @@ class Cohort:
     @property
     def due_ns(self) -> int | None:
         """When something that is held back is due first; None if nothing is held back."""
-        return min(
-            [h.due_ns for h in self._held_back.values() if h.before is not None], default=None
-        )
+        return min([h.due_ns for h in self._held_back.values() if h.before is not None], default=None)
 
     def due(self, now_ns: int) -> list[HeldBack]:
         return [held for held in self._held_back.values() if held.is_due(now_ns)]

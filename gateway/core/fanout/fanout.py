@@ -36,14 +36,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
-from gateway.core.fanout.cohorts import (
-    Cohort,
-    CohortWriter,
-    Cursors,
-    Reader,
-    ReaderState,
-    SequentialWriter,
-)
+from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
 from gateway.core.fanout.selection import Filters, Selection
 from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
@@ -201,9 +194,7 @@ class Fanout:
             for reader in [one for one in self.waiting if one.view == cohort.view]:
                 self._read_on(reader)
 
-    def _write(
-        self, cohort: Cohort, data: bytes, count: int, *, before: Callable[[], Cursors]
-    ) -> int:
+    def _write(self, cohort: Cohort, data: bytes, count: int, *, before: Callable[[], Cursors]) -> int:
         """Write bytes to all members; return to how many. Those that are full or fail now lag."""
         if not data:
             return 0
@@ -248,9 +239,7 @@ class Fanout:
 
     # -- subscribe and catch up ----------------------------------------------------------------
 
-    def subscribe(
-        self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()
-    ) -> None:
+    def subscribe(self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()) -> None:
         """Change a reader's view; `starts` are the places where channels begin.
 
         The reader keeps its place in all other channels. Of the channels in `latest_only` it first
@@ -345,11 +334,7 @@ class Fanout:
         cursors = reader.cursors
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
-        behind = [
-            log
-            for log in logs
-            if cursors.get(log.name, ORIGIN) < log.newest and log.name not in held_back
-        ]
+        behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest and log.name not in held_back]
         served = reader.served
         if served is not None:  # round robin: begin with the channel after the one read last
             behind.sort(key=lambda log: log.name <= served)
@@ -432,9 +417,7 @@ class Fanout:
             return [log for name, log in logs.items() if any(one.selects(name) for one in view)]
         return [logs[one.pattern] for one in view if one.pattern in logs]
 
-    def expected(
-        self, view: Collection[Subscription], named: Collection[str] = ()
-    ) -> list[ChannelLog]:
+    def expected(self, view: Collection[Subscription], named: Collection[str] = ()) -> list[ChannelLog]:
         """Return the open logs that a view selects, and an empty log for each channel not open yet.
 
         So a channel that is not open yet has a position, too: before its first event. `named` are

@@ -299,10 +299,7 @@ class _Parser:
         if name.text != "size" and name.text not in cel.METHODS:
             raise self._error(f"unknown function `{name.text}`", name.position)
         self._expect("(")
-        if name.text == "size":
-            run = cel.size(target)
-        else:
-            run = cel.method(name.text, target, self._expression())
+        run = cel.size(target) if name.text == "size" else cel.method(name.text, target, self._expression())
         self._expect(")")
         return run
 

@@ -12,25 +12,12 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.core.ingest import publishers
-from gateway.core.ingest.payload import (
-    EXPONENT,
-    MANY_DIGITS,
-    SHAPE,
-    check_nesting,
-    check_numbers,
-)
+from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.envelope import Envelope, unpack
-from gateway.core.protocol.events import (
-    STANDARD,
-    DatedEventObject,
-    Event,
-    EventObject,
-    MissingRange,
-    timestamp,
-)
+from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
 
 
 Reason = Literal[
@@ -163,8 +150,7 @@ class Ingest:
     def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
-                "frame_count",
-                f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}",
+                "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
             )
         topic, payload = frames[0], frames[1]
         name = self._names.get(topic)
@@ -229,8 +215,7 @@ class Ingest:
     def _open(self, name: str) -> None:
         if not self._admit(name):
             raise _Reject(
-                "too_many_channels",
-                f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open",
+                "too_many_channels", f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open"
             )
         self._admitted.add(name)
         self._names[name.encode()] = name
@@ -283,15 +268,10 @@ class Ingest:
         _decode_any(payload)
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
-    def _event_fields(
-        self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int
-    ) -> bytes:
+    def _event_fields(self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int) -> bytes:
         if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
             present = [name for name in _RESERVED if getattr(event, name) is not msgspec.UNSET]
-            raise _Reject(
-                "reserved_field",
-                f"the event must not have `{'`, `'.join(present)}`: set by the gateway",
-            )
+            raise _Reject("reserved_field", f"the event must not have `{'`, `'.join(present)}`: set by the gateway")
         if event.timestamp is None:
             members: dict[str, Any] = msgspec.json.decode(payload)
             del members["timestamp"]

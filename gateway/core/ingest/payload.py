@@ -54,7 +54,5 @@ def _check_float(text: str) -> None:
 
 
 def _refuse(text: str, kind: str) -> NoReturn:
-    shown = (
-        text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text)} characters)"
-    )
+    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text)} characters)"
     raise ValueError(f"the number {shown} does not fit {kind}")

@@ -89,12 +89,7 @@ class Recovery:
     """
 
     def __init__(
-        self,
-        *,
-        streams: Streams,
-        started_ns: int,
-        history: Callable[[str], int],
-        interest: Interest | None = None,
+        self, *, streams: Streams, started_ns: int, history: Callable[[str], int], interest: Interest | None = None
     ) -> None:
         self.streams = streams
         self.publishers = Publishers()
@@ -125,9 +120,7 @@ class Recovery:
 
     # -- in ------------------------------------------------------------------------------------
 
-    def receive(
-        self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int
-    ) -> Stream | None:
+    def receive(self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int) -> Stream | None:
         """Take a live message; return its stream if it is released at once.
 
         Returns None if the message is held or dropped; call `released` then.
@@ -187,9 +180,7 @@ class Recovery:
         publisher = self._finish_request(stream, now_ns)
         last = repair.first - 1
         for envelope, payload in messages:
-            if envelope.incarnation == stream.incarnation and (
-                last < envelope.sequence <= repair.last
-            ):
+            if envelope.incarnation == stream.incarnation and (last < envelope.sequence <= repair.last):
                 last = envelope.sequence
                 repair.replayed.append((envelope, payload))
         self._releasable[stream] = None
@@ -252,9 +243,7 @@ class Recovery:
 
     def take_unreported(self) -> list[Stream]:
         """Return the streams with a loss that no event may report soon, or whose publisher ended."""
-        found = [
-            one for one in self._unreported if one.repair is None and not self._is_blocked(one)
-        ]
+        found = [one for one in self._unreported if one.repair is None and not self._is_blocked(one)]
         for stream in found:
             del self._unreported[stream]
         if found:
@@ -298,10 +287,7 @@ class Recovery:
             self._releasable[stream] = None
 
     def _is_blocked(self, stream: Stream) -> bool:
-        return any(
-            other.repair is not None or other in self._unreported
-            for other in self.streams.before(stream)
-        )
+        return any(other.repair is not None or other in self._unreported for other in self.streams.before(stream))
 
     def _unblock(self) -> None:
         self._releasable |= self._blocked
@@ -316,13 +302,9 @@ class Recovery:
 
     # -- repairs -------------------------------------------------------------------------------
 
-    def _recover_to(
-        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, report: bool = True
-    ) -> None:
+    def _recover_to(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, report: bool = True) -> None:
         """Request what is missing up to `last`, or skip it; `report` if no event may report it soon."""
-        if last > stream.newest and not self._start_repair(
-            stream, last, is_lost=is_lost, now_ns=now_ns
-        ):
+        if last > stream.newest and not self._start_repair(stream, last, is_lost=is_lost, now_ns=now_ns):
             self._skip_to(stream, last, is_lost=is_lost)
         if report and stream.unreported:
             self._unreported[stream] = None
@@ -335,9 +317,7 @@ class Recovery:
             self.streams.add_lost(stream, stream.newest + 1, last)
         stream.newest = last
 
-    def _start_repair(
-        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int
-    ) -> Repair | None:
+    def _start_repair(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int) -> Repair | None:
         """Request what is missing up to `last`; return None if the publisher offers no replay now."""
         publisher = self.publishers.get(stream.incarnation)
         if publisher is None or not publisher.replay or now_ns < publisher.retry_ns:
@@ -363,9 +343,7 @@ class Recovery:
         self._requested[repair.request] = stream
         assert publisher.replay is not None
         endpoint = (stream.incarnation, publisher.replay, publisher.replay_key)
-        self._requests.append(
-            ReplayRequest(repair.request, *endpoint, stream.topic, repair.first, repair.last)
-        )
+        self._requests.append(ReplayRequest(repair.request, *endpoint, stream.topic, repair.first, repair.last))
 
     def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
         """Send the publisher's next queued request; return the publisher, None if it has ended."""
@@ -415,9 +393,7 @@ class Recovery:
         if self.held > HELD_MAX or self._held_bytes > HELD_BYTES_MAX:
             self._give_up(stream, now_ns)
 
-    def _release_held(
-        self, stream: Stream, repair: Repair, now_ns: int
-    ) -> Iterator[tuple[Stream, Envelope, bytes]]:
+    def _release_held(self, stream: Stream, repair: Repair, now_ns: int) -> Iterator[tuple[Stream, Envelope, bytes]]:
         """Yield what was held, up to where messages are missing again."""
         held = repair.held
         stream.repair = None

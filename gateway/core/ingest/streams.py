@@ -76,9 +76,7 @@ class Stream:
         """Add a range behind `newest` to those that the next event reports."""
         unreported = self.unreported
         self.newest = max(self.newest, missing.last)
-        if unreported and (
-            unreported[-1].reason == missing.reason or len(unreported) >= UNREPORTED_MAX
-        ):
+        if unreported and (unreported[-1].reason == missing.reason or len(unreported) >= UNREPORTED_MAX):
             missing = MissingRange(unreported.pop().first, missing.last, missing.reason)
         unreported.append(missing)
 
@@ -125,9 +123,7 @@ class Streams:
 
     def before(self, stream: Stream) -> Iterator[Stream]:
         """Return the streams of the same topic that started before one."""
-        return itertools.takewhile(
-            lambda other: other is not stream, self._topics.get(stream.topic, ())
-        )
+        return itertools.takewhile(lambda other: other is not stream, self._topics.get(stream.topic, ()))
 
     def start_stream(self, incarnation: int, topic: str, *, newest: int) -> Stream:
         """Add a stream whose messages up to `newest` are not expected."""

@@ -145,12 +145,8 @@ class ChannelLog:
         source = epochs.source
         entries: list[Entry] = []
         # Most events belong to the current epoch and nothing is missing: decided here, for speed.
-        if event.missing or (
-            source != OWN and (event.incarnation != source or event.sequence <= newest.offset)
-        ):
-            entries = self._advance(
-                event.incarnation, event.sequence, event.missing, event.received_ns
-            )
+        if event.missing or (source != OWN and (event.incarnation != source or event.sequence <= newest.offset)):
+            entries = self._advance(event.incarnation, event.sequence, event.missing, event.received_ns)
             newest, source = epochs.newest, epochs.source
             before = entries[-1].at if entries else before
         offset = newest.offset + 1 if source == OWN else event.sequence
@@ -163,16 +159,12 @@ class ChannelLog:
         else:
             frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
         key = self._key(event) if self.retention.key else ""
-        entry = Entry(
-            self.name, before, at, frame, event.received_ns, event.sent_ns, True, key, begins
-        )
+        entry = Entry(self.name, before, at, frame, event.received_ns, event.sent_ns, True, key, begins)
         self._hold(entry)
         entries.append(entry)
         return entries
 
-    def append_gaps(
-        self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int
-    ) -> list[Entry]:
+    def append_gaps(self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> list[Entry]:
         """Append gaps for messages that are missing behind the newest event; return the gaps."""
         if not missing:
             return []
@@ -224,11 +216,7 @@ class ChannelLog:
                 if len(self._current) > retention.keys_max:
                     self._current.popitem(last=False)
                     self.forgotten += 1
-        if (
-            len(entries) - self._head > retention.events_max
-            or self.bytes > retention.bytes_max
-            or retention.age_ns_max
-        ):
+        if len(entries) - self._head > retention.events_max or self.bytes > retention.bytes_max or retention.age_ns_max:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
@@ -332,14 +320,7 @@ class ChannelLog:
         first, count = after.offset + 1, until.offset - after.offset
         return self.gap("evicted", until, first=first, count=count)
 
-    def gap(
-        self,
-        reason: GapReason,
-        until: Cursor,
-        *,
-        first: int | None = None,
-        count: int | None = None,
-    ) -> Gap:
+    def gap(self, reason: GapReason, until: Cursor, *, first: int | None = None, count: int | None = None) -> Gap:
         """Return a gap that ends at a place; `first` is None if it begins in an earlier epoch."""
         epoch, last = msgspec.structs.astuple(self.epochs.position(until))
         return Gap(channel=self.name, epoch=epoch, from_=first, to=last, count=count, reason=reason)

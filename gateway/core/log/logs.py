@@ -69,9 +69,7 @@ class Logs:
         self._notify(entries)
         return entries
 
-    def append_gaps(
-        self, channel: str, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int
-    ) -> None:
+    def append_gaps(self, channel: str, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> None:
         """Append gaps for a publisher's messages that are missing behind the newest event."""
         if self.admit(channel):
             self._notify(self._logs[channel].append_gaps(incarnation, missing, now_ns=now_ns))

@@ -84,6 +84,4 @@ class CloseCode(IntEnum):
 
     @property
     def reconnect(self) -> bool:
-        return self in {CloseCode.INTERNAL, CloseCode.RESTART, CloseCode.TRY_LATER} or (
-            4000 <= self < 4500
-        )
+        return self in {CloseCode.INTERNAL, CloseCode.RESTART, CloseCode.TRY_LATER} or (4000 <= self < 4500)

@@ -23,8 +23,7 @@ class Position(Struct, frozen=True):
 Since = Annotated[
     dict[str, Any],
     Meta(
-        description="For one channel a position (epoch and offset), else a position for each "
-        "channel, by name.",
+        description="For one channel a position (epoch and offset), else a position for each channel, by name.",
         extra_json_schema={
             "anyOf": [
                 {"$ref": "#/components/schemas/Position"},
@@ -213,9 +212,7 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
-GapReason = Literal[
-    "evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"
-]
+GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"]
 
 
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):

@@ -57,9 +57,7 @@ class Parser:
         "_size",
     )
 
-    def __init__(
-        self, *, message_bytes_max: int, inflate: Callable[[bytes, int], bytes] | None = None
-    ) -> None:
+    def __init__(self, *, message_bytes_max: int, inflate: Callable[[bytes, int], bytes] | None = None) -> None:
         self._buffer = bytearray()
         self._needed = 2
         self._message_bytes_max = message_bytes_max
@@ -90,9 +88,7 @@ class Parser:
             if header != _HEADER_BYTES:
                 length = int.from_bytes(buffer[2 : header - 4])
             if opcode not in _CONTROL and self._size + max(length, 1) > self._message_bytes_max:
-                raise Violation(
-                    1009, f"a message must have at most {self._message_bytes_max} bytes"
-                )
+                raise Violation(1009, f"a message must have at most {self._message_bytes_max} bytes")
             if len(buffer) < header + length:
                 self._needed = header + length
                 return
@@ -115,9 +111,7 @@ class Parser:
             raise Violation(1002, f"opcode {first & 0x0F:#x} is reserved")
         if first & _RESERVED:
             raise Violation(1002, "a reserved bit is set")
-        if first & _COMPRESSED and (
-            self._inflate is None or opcode not in {Opcode.TEXT, Opcode.BINARY}
-        ):
+        if first & _COMPRESSED and (self._inflate is None or opcode not in {Opcode.TEXT, Opcode.BINARY}):
             raise Violation(1002, "the compression bit is set where it must not be")
         if not second & _MASKED:
             raise Violation(1002, "a client's frame must be masked")

@@ -9,9 +9,7 @@ from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Action, Identity
 
 
-def broadcast(
-    hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int
-) -> BroadcastResult:
+def broadcast(hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
     """Send an event to exactly one target.
 
     Raises:
@@ -28,9 +26,7 @@ def broadcast(
     payload, channel = bytes(message.event), message.channel
     if channel is not None:
         if not is_name(channel):
-            raise RequestError(
-                ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name"
-            )
+            raise RequestError(ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name")
         by.require(Action.PUBLISH, channel)
         return _to_channel(hub, pipeline, channel, payload, now_ns)
     by.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
@@ -42,8 +38,7 @@ def broadcast(
         session = hub.store.of_client(message.client_id or "")
         if session is None:
             raise RequestError(
-                ErrorCode.UNKNOWN_CLIENT,
-                f"client {message.client_id!r} is not connected, and has no session to resume",
+                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
             )
         sessions = [session]
     event = _event(pipeline, PERSONAL, payload, now_ns)
@@ -52,14 +47,11 @@ def broadcast(
     return BroadcastResult(len(sessions), PERSONAL, None)
 
 
-def _to_channel(
-    hub: Hub, pipeline: Pipeline, name: str, payload: bytes, now_ns: int
-) -> BroadcastResult:
+def _to_channel(hub: Hub, pipeline: Pipeline, name: str, payload: bytes, now_ns: int) -> BroadcastResult:
     event = _event(pipeline, name, payload, now_ns)
     if not pipeline.logs.admit(name):
         raise RequestError(
-            ErrorCode.UNAVAILABLE,
-            f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open",
+            ErrorCode.UNAVAILABLE, f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open"
         )
     pipeline.logs.append([event])
     return BroadcastResult(hub.subscribers(name), name, pipeline.logs.by_name[name].position)

@@ -61,9 +61,7 @@ class Hub:
 
     # -- what clients do -----------------------------------------------------------------------
 
-    def connect(
-        self, request: ConnectRequest, make_reader: Callable[[], Reader], *, now_ns: int
-    ) -> Session:
+    def connect(self, request: ConnectRequest, make_reader: Callable[[], Reader], *, now_ns: int) -> Session:
         """Send ``connected`` and start the subscriptions in the client's address; return its session.
 
         If the session is `attached` to another connection, disconnect that first.
@@ -101,11 +99,7 @@ class Hub:
     def new_session(self, client_id: str, identity: Identity) -> Session:
         """Return a session that is not in the store yet."""
         return Session(
-            client_id=client_id,
-            identity=identity,
-            fanout=self.fanout,
-            limits=self._limits,
-            bus_state=self.bus_state,
+            client_id=client_id, identity=identity, fanout=self.fanout, limits=self._limits, bus_state=self.bus_state
         )
 
     def attached(self, request: ConnectRequest, *, now_ns: int) -> Session | None:
@@ -122,9 +116,7 @@ class Hub:
             return None
         return session
 
-    def authenticate(
-        self, session: Session, identity: Identity, id_: messages.OptionalId, *, now_ns: int
-    ) -> None:
+    def authenticate(self, session: Session, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> None:
         """Give a connected client the identity of its new token.
 
         Raises:
@@ -135,9 +127,7 @@ class Hub:
         self.store.reassign(session, before)
         self.report_subscriptions(session, changed, now_ns=now_ns)
 
-    def disconnect(
-        self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True
-    ) -> None:
+    def disconnect(self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True) -> None:
         """Detach a session from its connection, which lasted `seconds`."""
         session.detach()
         del self.sessions[session.client_id]
@@ -154,9 +144,7 @@ class Hub:
         if session.known is not before:
             self.observer.on_confirmed(session)
 
-    def receive(
-        self, session: Session, text: str, *, now_ns: int
-    ) -> SubscriptionChange | messages.Auth | None:
+    def receive(self, session: Session, text: str, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle a client's message; return what it changed, or a message whose token to verify."""
         outcome = session.receive(text, now_ns=now_ns)
         if not isinstance(outcome, messages.Auth):
@@ -166,18 +154,14 @@ class Hub:
     def report(self, session: Session, change: ClientChange, *, now_ns: int) -> None:
         self.observer.on_change(session, change, connected=len(self.sessions), now_ns=now_ns)
 
-    def report_subscriptions(
-        self, session: Session, changed: SubscriptionChange | None, *, now_ns: int
-    ) -> None:
+    def report_subscriptions(self, session: Session, changed: SubscriptionChange | None, *, now_ns: int) -> None:
         if changed is None:
             return
         if changed.denied:
             self.observer.on_denied(session, changed.denied)
         if changed.subscribed:
             self.observer.on_subscribed(changed.subscribed)
-            self.report(
-                session, ClientChange("client.subscribed", changed.subscribed), now_ns=now_ns
-            )
+            self.report(session, ClientChange("client.subscribed", changed.subscribed), now_ns=now_ns)
         if changed.unsubscribed:
             change = ClientChange("client.unsubscribed", changed.unsubscribed)
             self.report(session, change, now_ns=now_ns)

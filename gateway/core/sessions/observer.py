@@ -13,9 +13,7 @@ from gateway.core.sessions.session import Session
 class Observer(Protocol):
     """Gets the hub's reports about its clients."""
 
-    def on_change(
-        self, session: Session, change: ClientChange, /, *, connected: int, now_ns: int
-    ) -> object:
+    def on_change(self, session: Session, change: ClientChange, /, *, connected: int, now_ns: int) -> object:
         """A client did something; `connected` is how many clients are connected now."""
 
     def on_subscribed(self, patterns: Iterable[str], /) -> object:
@@ -50,9 +48,7 @@ class LocalObserver:
         self.on_subscribed = on_subscribed
         self.on_denied = on_denied
 
-    def on_change(
-        self, session: Session, change: ClientChange, *, connected: int, now_ns: int
-    ) -> None:
+    def on_change(self, session: Session, change: ClientChange, *, connected: int, now_ns: int) -> None:
         data = Connection(
             client_id=session.client_id,
             user_id=session.user_id,

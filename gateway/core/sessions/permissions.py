@@ -46,11 +46,7 @@ class Action(Enum):
     PRESENCE = "presence"
 
 
-_VERBS = {
-    Action.SUBSCRIBE: "subscribe to",
-    Action.PUBLISH: "publish on",
-    Action.PRESENCE: "see the subscribers of",
-}
+_VERBS = {Action.SUBSCRIBE: "subscribe to", Action.PUBLISH: "publish on", Action.PRESENCE: "see the subscribers of"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +132,7 @@ class Policy:
     def __post_init__(self) -> None:
         role = ANONYMOUS if self.unauthenticated_role is None else self.unauthenticated_role
         anonymous = Identity(
-            permissions=self._permissions([role]),
-            roles=(role,),
-            is_anonymous=self.unauthenticated_role is None,
+            permissions=self._permissions([role]), roles=(role,), is_anonymous=self.unauthenticated_role is None
         )
         object.__setattr__(self, "anonymous", anonymous)
 
@@ -153,10 +147,7 @@ class Policy:
 
     def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]
-        patterns = {
-            action: frozenset(p for one in grants for p in getattr(one, action.value))
-            for action in Action
-        }
+        patterns = {action: frozenset(p for one in grants for p in getattr(one, action.value)) for action in Action}
         return Permissions(patterns, admin=any(one.admin for one in grants))
 
 

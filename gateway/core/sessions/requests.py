@@ -19,9 +19,7 @@ from gateway.core.protocol.messages import ChannelRequest, Position
 from gateway.core.sessions.permissions import Identity
 
 
-_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(
-    messages.ClientMessage
-)
+_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(messages.ClientMessage)
 
 
 class _OnlyId(msgspec.Struct):
@@ -94,8 +92,7 @@ def split(message: messages.Subscribe) -> list[SubscribeRequest]:
     common = read_since(message.since)
     if len(message.channels) > 1 and isinstance(common, Position):
         raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            "`since` for several channels must have a position for each channel, by name",
+            ErrorCode.INVALID_FIELD, "`since` for several channels must have a position for each channel, by name"
         )
     found: dict[str, SubscribeRequest] = {}
     for one in message.channels:
@@ -110,8 +107,7 @@ def split(message: messages.Subscribe) -> list[SubscribeRequest]:
         if isinstance(since, Position) and is_wildcard(own.channel):
             raise RequestError(
                 ErrorCode.INVALID_FIELD,
-                f"`since` for the wildcard {own.channel!r} must have a position for each channel, "
-                "by name",
+                f"`since` for the wildcard {own.channel!r} must have a position for each channel, by name",
             )
         last = message.last if own.last is None else own.last
         text = message.filter if own.filter is None else own.filter
@@ -186,9 +182,7 @@ class SubscriptionStarts:
     def positions(self) -> dict[str, Position]:
         return {name: self.logs[name].epochs.position(at) for name, at in self.cursors.items()}
 
-    def start_request(
-        self, request: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors
-    ) -> None:
+    def start_request(self, request: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
         """Start the logs that a request selects, for a client whose places are `current`."""
         since, last = request.since, request.last
         for log in logs:

@@ -131,9 +131,7 @@ class Session:
 
     # -- identity ------------------------------------------------------------------------------
 
-    def authenticate(
-        self, identity: Identity, id_: messages.OptionalId, *, now_ns: int
-    ) -> SubscriptionChange | None:
+    def authenticate(self, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> SubscriptionChange | None:
         """Change the identity, and remove the subscriptions that its permissions deny.
 
         Raises:
@@ -160,9 +158,7 @@ class Session:
         denied = self._remove_denied()
         removed = [one.channel for one in denied]
         if removed:
-            self.send(
-                messages.Unsubscribed(channels=removed, timestamp=timestamp(now_ns), denied=denied)
-            )
+            self.send(messages.Unsubscribed(channels=removed, timestamp=timestamp(now_ns), denied=denied))
         if self.subscriptions != before:
             self._update_view(before, now_ns)
         return SubscriptionChange(unsubscribed=tuple(removed)) if removed else None
@@ -213,9 +209,7 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def receive(
-        self, text: str | bytes, *, now_ns: int
-    ) -> SubscriptionChange | messages.Auth | None:
+    def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`.
 
         For an invalid message it does not raise: it replies with an ``error`` message.
@@ -236,9 +230,7 @@ class Session:
                     self._reply_subscriptions(message.id, now_ns)
                 case messages.Ping():
                     stamp = timestamp(now_ns)
-                    self.send(
-                        messages.Pong(id=message.id, timestamp=stamp, positions=self.positions())
-                    )
+                    self.send(messages.Pong(id=message.id, timestamp=stamp, positions=self.positions()))
                 case messages.Auth():
                     return message
         except RequestError as error:
@@ -295,10 +287,7 @@ class Session:
         if self.reader is None:
             return {}
         places = self._fanout.cursors_of(self.reader)
-        logs = [
-            *self._fanout.logs_of(self.reader),
-            *self._fanout.expected(self.subscriptions.values()),
-        ]
+        logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions.values())]
         return {log.name: log.epochs.position(places.get(log.name, ORIGIN)) for log in logs}
 
     @property
@@ -348,11 +337,7 @@ class Session:
             )
 
     def _reply_subscribed(
-        self,
-        starts: SubscriptionStarts,
-        names: Collection[str],
-        id_: messages.OptionalId,
-        now_ns: int,
+        self, starts: SubscriptionStarts, names: Collection[str], id_: messages.OptionalId, now_ns: int
     ) -> None:
         reply = messages.Subscribed(
             id=id_,
@@ -375,10 +360,7 @@ class Session:
             if one.filter is not None or one.rate is not None
         }
         reply = messages.Subscriptions(
-            id=id_,
-            channels=list(self.subscriptions),
-            timestamp=timestamp(now_ns),
-            options=options or msgspec.UNSET,
+            id=id_, channels=list(self.subscriptions), timestamp=timestamp(now_ns), options=options or msgspec.UNSET
         )
         self.send(reply)
 

@@ -26,9 +26,7 @@ _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
 class SessionStore:
-    def __init__(
-        self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int
-    ) -> None:
+    def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
         self.expired = 0
         self._epoch = epoch
         self._ttl_ns = ttl_ns

@@ -98,10 +98,7 @@ RawEvent = Annotated[
     Raw,
     Meta(
         extra_json_schema={
-            "anyOf": [
-                {"$ref": "#/components/schemas/EventMessage"},
-                {"$ref": "#/components/schemas/Gap"},
-            ]
+            "anyOf": [{"$ref": "#/components/schemas/EventMessage"}, {"$ref": "#/components/schemas/Gap"}]
         }
     ),
 ]

@@ -115,9 +115,7 @@ async def channel(request: web.Request) -> web.Response:
     if count == len(log) and log.floor != ORIGIN:  # evicted events are not counted
         since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
     rate = count / max((now_ns - since_ns) / 1e9, 1.0)
-    return answer(
-        resources.ChannelDetail(**msgspec.structs.asdict(summary), events_per_second=rate)
-    )
+    return answer(resources.ChannelDetail(**msgspec.structs.asdict(summary), events_per_second=rate))
 
 
 async def presence(request: web.Request) -> web.Response:
@@ -171,12 +169,7 @@ def _start(log: ChannelLog, since: str | None, limit: int) -> tuple[Cursor, mess
         return after, log.missing(after)
     start = log.epochs.position(log.start)
     return log.start, messages.Gap(
-        channel=log.name,
-        epoch=start.epoch,
-        from_=None,
-        to=start.offset,
-        count=None,
-        reason="epoch",
+        channel=log.name, epoch=start.epoch, from_=None, to=start.offset, count=None, reason="epoch"
     )
 
 
@@ -248,9 +241,7 @@ async def broadcast(request: web.Request) -> web.Response:
         async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
             body = await request.read()
     except TimeoutError as error:
-        raise RequestError(
-            ErrorCode.TIMEOUT, "the body was not received in time; send it at once"
-        ) from error
+        raise RequestError(ErrorCode.TIMEOUT, "the body was not received in time; send it at once") from error
     message = _broadcast(body, request.query.get("channel"))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
@@ -259,9 +250,7 @@ async def broadcast(request: web.Request) -> web.Response:
             f"event: has {size} bytes; at most {size_max} are accepted (`ingest.payload_bytes_max`)",
         )
     identity = request[IDENTITY]
-    result = send_broadcast(
-        context.hub, _pipeline(context), message, identity, now_ns=context.now_ns()
-    )
+    result = send_broadcast(context.hub, _pipeline(context), message, identity, now_ns=context.now_ns())
     audit.info(
         "broadcast",
         user_id=identity.user_id,
@@ -326,8 +315,7 @@ def _log(context: Context, name: str) -> ChannelLog:
     log = context.hub.logs.by_name.get(name)
     if log is None:
         raise RequestError(
-            ErrorCode.UNKNOWN_CHANNEL,
-            f"the channel {name!r} is not open; it opens with its first event",
+            ErrorCode.UNKNOWN_CHANNEL, f"the channel {name!r} is not open; it opens with its first event"
         )
     return log
 
@@ -344,9 +332,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
         bytes=log.bytes,
         start=log.epochs.position(log.start),
         retention=resources.RetentionInfo(
-            events_max=retention.events_max,
-            bytes_max=retention.bytes_max,
-            age_seconds_max=retention.age_ns_max / 1e9,
+            events_max=retention.events_max, bytes_max=retention.bytes_max, age_seconds_max=retention.age_ns_max / 1e9
         ),
         schema=_SCHEMAS.get(log.name),
     )

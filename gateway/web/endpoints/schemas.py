@@ -119,9 +119,7 @@ def asyncapi_document() -> JsonObject:
             "ws": {
                 "address": "/ws",
                 "bindings": {"ws": binding},
-                "messages": {
-                    name: {"$ref": f"#/components/messages/{name}"} for name in (*received, *sent)
-                },
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*received, *sent)},
             }
         },
         "operations": {
@@ -129,10 +127,7 @@ def asyncapi_document() -> JsonObject:
             "send": _channel_operation("send", "Messages that the gateway sends", sent),
         },
         "components": {"messages": received | sent, "schemas": components},
-        "x-close-codes": {
-            str(int(code)): {"reason": code.reason, "reconnect": code.reconnect}
-            for code in CloseCode
-        },
+        "x-close-codes": {str(int(code)): {"reason": code.reason, "reconnect": code.reconnect} for code in CloseCode},
     }
 
 

@@ -87,9 +87,7 @@ class EventStream:
             if message.epoch is not UNSET and message.epoch != before.epoch:
                 before = Position(message.epoch, 0)
             reached = message.offset if message.type == "event" else message.to
-            self._positions[message.channel] = (
-                before if reached is None else Position(before.epoch, reached)
-            )
+            self._positions[message.channel] = before if reached is None else Position(before.epoch, reached)
 
     def _id(self) -> bytes:
         text = ",".join([f"{n}={at.epoch}:{at.offset}" for n, at in self._positions.items()])
@@ -107,9 +105,7 @@ def read_event_id(text: str) -> dict[str, Position]:
         name, equals, position = part.partition("=")
         epoch, colon, offset = position.partition(":")
         if not (equals and colon and offset.isascii() and offset.isdigit() and len(offset) <= 16):
-            raise invalid_field(
-                f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset"
-            )
+            raise invalid_field(f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset")
         positions[name] = Position(epoch, int(offset))
     return positions
 

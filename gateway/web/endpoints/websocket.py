@@ -37,9 +37,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     try:
         if connection.can_write:  # not refused, and no violation in one segment with the handshake
             await _admit(context, connection, request, identity)
-        await connection.serve(
-            context.now_ns, functools.partial(admission.authenticate, context, connection)
-        )
+        await connection.serve(context.now_ns, functools.partial(admission.authenticate, context, connection))
     except Exception:
         log.exception("connection_failed", client_id=connection.client_id)
         connection.close(CloseCode.INTERNAL)
@@ -49,9 +47,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _admit(
-    context: Context, connection: Connection, request: web.Request, verified: Identity | None
-) -> None:
+async def _admit(context: Context, connection: Connection, request: web.Request, verified: Identity | None) -> None:
     """Admit a client as its subprotocol's token says, or as the identity already `verified`.
 
     The open connection reports an invalid token, as browsers hide the status of an upgrade. If the
@@ -60,9 +56,7 @@ async def _admit(
     try:
         token = authentication.subprotocol_token(request)
         if token is not None:
-            identity = await authentication.identity_of_token(
-                context, token, address=connection.address
-            )
+            identity = await authentication.identity_of_token(context, token, address=connection.address)
         else:
             identity = verified or await authentication.identity_of_request(request)
     except RequestError as error:

@@ -128,11 +128,7 @@ class Connection:
     _format: Format | None = None
 
     def __post_init__(
-        self,
-        request: web.Request,
-        stream: WebSocket | Format,
-        writers: SocketWriters,
-        write_buffer_bytes_max: int,
+        self, request: web.Request, stream: WebSocket | Format, writers: SocketWriters, write_buffer_bytes_max: int
     ) -> None:
         protocol, transport = request.protocol, request.transport
         assert isinstance(protocol, HttpProtocol)
@@ -229,9 +225,7 @@ class Connection:
             self._state = State.CLOSED
             return
         self._state = State.CLOSING if self._format is None else State.CLOSED
-        self._abort_timer = asyncio.get_running_loop().call_later(
-            CLOSE_SECONDS, self._transport.abort
-        )
+        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
         self._wake()
         if self._reader is not None:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
@@ -247,11 +241,7 @@ class Connection:
         self._closed = self._closed or asyncio.Event()
         await self._closed.wait()
 
-    async def serve(
-        self,
-        now_ns: Callable[[], int],
-        authenticate: Callable[[messages.Auth], Awaitable[None]],
-    ) -> None:
+    async def serve(self, now_ns: Callable[[], int], authenticate: Callable[[messages.Auth], Awaitable[None]]) -> None:
         """Handle the client's messages until either side has closed; the request is freed.
 
         `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
@@ -356,9 +346,7 @@ class Connection:
         """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
-        message = messages.ClosingMessage(
-            code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms
-        )
+        message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
             return self._format.farewell(message)
         return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)

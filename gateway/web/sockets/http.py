@@ -110,11 +110,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         self.head.release()
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer malformed HTTP with a problem; only our own errors are logged as errors."""
         if status >= 500 and not isinstance(exc, ConnectionError):  # after those nobody reads
@@ -124,9 +120,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         if isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             response = problem(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         else:
-            response = problem(
-                ErrorCode.INVALID_FIELD, "the request is not valid HTTP/1.1", status=status
-            )
+            response = problem(ErrorCode.INVALID_FIELD, "the request is not valid HTTP/1.1", status=status)
         response.force_close()
         return response
 

@@ -114,10 +114,7 @@ class IoUring:
         sent = self._sent_sizes[at : at + done].tobytes()
         if sent == size.to_bytes(4, sys.byteorder) * count:
             return []
-        found = [
-            _COMPLETION.unpack_from(self._completions, _COMPLETION.size * (at + n))
-            for n in range(done)
-        ]
+        found = [_COMPLETION.unpack_from(self._completions, _COMPLETION.size * (at + n)) for n in range(done)]
         results = {index: result for index, result, _ in found}
         indexes = range(first % SENDS_MAX, first % SENDS_MAX + count)
         return [(n, results.get(index, -errno.EAGAIN)) for n, index in enumerate(indexes)]
@@ -153,9 +150,7 @@ class IoUring:
         self._completions = queues[completions:completions_end]
         self._sent_sizes = self._completions.cast("i")[2::4]
         bytes_max = _SUBMISSION.size * submissions_max
-        submissions = memoryview(
-            mmap.mmap(self._descriptor, bytes_max, flags, offset=_SUBMISSIONS_OFFSET)
-        )
+        submissions = memoryview(mmap.mmap(self._descriptor, bytes_max, flags, offset=_SUBMISSIONS_OFFSET))
         send_flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
         for index in range(submissions_max):  # the fields that are the same in every send
             at = _SUBMISSION.size * index

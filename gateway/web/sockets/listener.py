@@ -69,9 +69,7 @@ class Slot:
         unread[self] = unread_bytes
         while sum(unread.values()) > UNREAD_BYTES_MAX:
             next(iter(unread)).disconnect()
-        self._deadline = asyncio.get_running_loop().call_later(
-            self._listener.stall_seconds, self.disconnect
-        )
+        self._deadline = asyncio.get_running_loop().call_later(self._listener.stall_seconds, self.disconnect)
 
     def writing_resumed(self) -> None:
         if self._listener.unread_bytes.pop(self, None) is not None:
@@ -149,9 +147,7 @@ class Listener:
         Raises:
             OSError: One cannot be bound.
         """
-        found = await self._loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             one = socket.create_server(address, family=family, backlog=BACKLOG)
             one.setblocking(False)

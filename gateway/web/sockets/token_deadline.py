@@ -62,9 +62,7 @@ class TokenDeadline:
             self._warned = True
             self._session.send(
                 messages.TokenExpiring(
-                    token_expires=timestamp(expires_ns),
-                    seconds=round(left, 3),
-                    timestamp=timestamp(now_ns),
+                    token_expires=timestamp(expires_ns), seconds=round(left, 3), timestamp=timestamp(now_ns)
                 )
             )
         self._check_after(left)

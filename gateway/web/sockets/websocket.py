@@ -107,9 +107,7 @@ async def upgrade(
     await response.prepare(request)
     connection = request.protocol
     assert isinstance(connection, HttpProtocol)
-    parser = Parser(
-        message_bytes_max=message_bytes_max, inflate=deflate.inflate if agreed else None
-    )
+    parser = Parser(message_bytes_max=message_bytes_max, inflate=deflate.inflate if agreed else None)
     receive_queue = ReceiveQueue(connection, parser)
     connection.upgrade(receive_queue)
     return response, receive_queue, agreed[0] if agreed else None
@@ -129,11 +127,7 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
             headers={"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION},
         )
     digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
-    found = {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Accept": base64.b64encode(digest).decode(),
-    }
+    found = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": base64.b64encode(digest).decode()}
     if protocol in _values(request, _PROTOCOL):
         found[_PROTOCOL] = protocol
     return found

@@ -57,9 +57,7 @@ def peers_plan() -> list[Scenario]:
 
 def picture(results: Results) -> str:
     """Plot the highest sustained rates, the highest first."""
-    held = [
-        (name, results.median("s3", name, "deliveries") or 0.0) for name in results.servers("s3")
-    ]
+    held = [(name, results.median("s3", name, "deliveries") or 0.0) for name in results.servers("s3")]
     held = sorted(((name, rate) for name, rate in held if rate), key=lambda one: -one[1])
     return bars("Deliveries per second to 1,000 clients, p99 below 200 ms (logarithmic)", held)
 
@@ -73,9 +71,7 @@ def _python(name: str, file: str, python: Path = Path(sys.executable)) -> Server
 def _node(name: str, file: str) -> Server | NotHere:
     node = shutil.which("node")
     if node is None or not NODE.exists():
-        return NotHere(
-            f"{name}: needs Node.js 20 and npm; then {HERE / 'get.sh'} installs the rest"
-        )
+        return NotHere(f"{name}: needs Node.js 20 and npm; then {HERE / 'get.sh'} installs the rest")
     command = (node, str(HERE / file), "{port}", "{bus}")
     return Server(name, command, environment={"PEERS_NODE": str(NODE)})
 

@@ -9,11 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import uvicorn  # type: ignore[import-not-found,unused-ignore]  # no dependency of this project
 import zmq
 import zmq.asyncio
-from fastapi import (  # type: ignore[import-not-found,unused-ignore]
-    FastAPI,
-    WebSocket,
-    WebSocketDisconnect,
-)
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect  # type: ignore[import-not-found,unused-ignore]
 
 
 clients: set[WebSocket] = set()

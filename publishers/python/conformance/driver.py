@@ -42,10 +42,7 @@ class Driver:
         for n in range(count):
             empty = len(orjson.dumps({"n": n, "fill": ""}))
             self.publisher.publish(topic, {"n": n, "fill": "x" * (bytes - empty)})
-        return {
-            "published": self.publisher.published - published,
-            "dropped": self.publisher.dropped - dropped,
-        }
+        return {"published": self.publisher.published - published, "dropped": self.publisher.dropped - dropped}
 
     def counts(self) -> Any:
         return {"published": self.publisher.published, "dropped": self.publisher.dropped}

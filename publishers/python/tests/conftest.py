@@ -13,18 +13,10 @@ from neurograph_publisher import publisher as module
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.conftest import (
-    channel as channel,
-)
-from tests.conftest import (
-    connect as connect,
-)
-from tests.conftest import (
-    gateway as gateway,
-)
-from tests.conftest import (
-    launch as launch,
-)
+from tests.conftest import channel as channel
+from tests.conftest import connect as connect
+from tests.conftest import gateway as gateway
+from tests.conftest import launch as launch
 
 from .bus import Bus
 

@@ -44,11 +44,7 @@ def test_any_json_goes_to_any_other_channel(bus: Bus, publisher: Publisher) -> N
     publisher.publish("robots.r2", {"x": 1}, event_type="moved", timestamp="2026-11-23T12:00:00Z")
 
     assert bus.read()[1] == [1, None, "ü"]
-    assert bus.read()[1] == {
-        "event_type": "moved",
-        "timestamp": "2026-11-23T12:00:00Z",
-        "data": {"x": 1},
-    }
+    assert bus.read()[1] == {"event_type": "moved", "timestamp": "2026-11-23T12:00:00Z", "data": {"x": 1}}
 
 
 @pytest.mark.parametrize("timestamp", [17, datetime(2026, 11, 23, 12)])  # noqa: DTZ001  # that is the point

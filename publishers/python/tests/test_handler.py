@@ -31,9 +31,7 @@ def test_log_records_arrive_on_the_logs_channel(bus: Bus, publisher: Publisher) 
     assert "ValueError: boom" in data["exception"]
 
 
-def test_a_handler_never_raises_into_the_application(
-    capsys: pytest.CaptureFixture[str], bus: Bus
-) -> None:
+def test_a_handler_never_raises_into_the_application(capsys: pytest.CaptureFixture[str], bus: Bus) -> None:
     publisher = Publisher(connect=bus.endpoint)
     publisher.close()
     logger = logging.getLogger("core.closed")
@@ -45,9 +43,7 @@ def test_a_handler_never_raises_into_the_application(
     assert "PublisherError" in capsys.readouterr().err
 
 
-def test_what_the_publisher_logs_about_itself_goes_no_further(
-    bus: Bus, publisher: Publisher
-) -> None:
+def test_what_the_publisher_logs_about_itself_goes_no_further(bus: Bus, publisher: Publisher) -> None:
     handler = GatewayLogHandler(publisher)
     for name in ["zmq.auth", "neurograph_publisher.publisher", "core"]:
         logger = logging.getLogger(name)

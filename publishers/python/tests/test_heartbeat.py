@@ -155,9 +155,7 @@ def test_heartbeats_can_be_turned_off(bus: Bus) -> None:
 
 def test_heartbeats_that_find_no_room_are_no_dropped_events() -> None:
     stalled = Bus(high_water_mark=10)
-    with Publisher(
-        connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, heartbeat_seconds=0.01
-    ) as publisher:
+    with Publisher(connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, heartbeat_seconds=0.01) as publisher:
         stalled.await_publisher(publisher)
         called = 0
         while publisher.dropped < 1000:

@@ -90,9 +90,7 @@ def test_waiting_from_within_a_publish_is_an_error() -> None:
         assert "signal handler" in seen[0]
 
 
-def test_an_exception_between_two_frames_costs_that_message_and_no_other(
-    bus: Bus, publisher: Publisher
-) -> None:
+def test_an_exception_between_two_frames_costs_that_message_and_no_other(bus: Bus, publisher: Publisher) -> None:
     """As when Ctrl-C is caught, and a last status published."""
     completed: list[int] = []
     whole: list[int] = []

@@ -48,9 +48,7 @@ def test_what_is_no_topic_is_refused_before_it_is_sent(publisher: Publisher, top
     assert publisher.published == 0
 
 
-def test_what_is_too_large_for_the_gateway_is_refused_and_uses_no_number(
-    bus: Bus, publisher: Publisher
-) -> None:
+def test_what_is_too_large_for_the_gateway_is_refused_and_uses_no_number(bus: Bus, publisher: Publisher) -> None:
     largest = 1_048_576 - len('""')
     with pytest.raises(PublisherError, match="payload_bytes_max"):
         publisher.publish("large", "x" * (largest + 1))
@@ -199,9 +197,7 @@ def test_one_stalled_gateway_costs_another_nothing() -> None:
 
 
 @pytest.mark.parametrize("topic", [b"a", None, 3])
-def test_a_topic_that_is_no_text_is_refused_like_any_other(
-    publisher: Publisher, topic: Any
-) -> None:
+def test_a_topic_that_is_no_text_is_refused_like_any_other(publisher: Publisher, topic: Any) -> None:
     with pytest.raises(PublisherError, match="not a topic"):
         publisher.publish(topic, 1)
 

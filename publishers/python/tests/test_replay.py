@@ -126,9 +126,7 @@ def test_a_range_is_answered_with_what_is_kept_of_it(publisher: Publisher, asker
 
 
 @pytest.mark.parametrize("topic", ["unknown", "", "not a topic", "ä"])
-def test_a_topic_of_which_nothing_is_known_has_an_empty_answer(
-    publisher: Publisher, asker: Asker, topic: str
-) -> None:
+def test_a_topic_of_which_nothing_is_known_has_an_empty_answer(publisher: Publisher, asker: Asker, topic: str) -> None:
     publisher.publish("a", 1)
 
     assert asker.ask(topic, *EVERYTHING) == []
@@ -149,9 +147,7 @@ def test_a_reply_is_bounded_by_number_and_by_size(publisher: Publisher, asker: A
 
 def test_what_was_dropped_at_the_mark_can_be_had_from_replay() -> None:
     stalled = Bus(high_water_mark=10)
-    with Publisher(
-        connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, replay=100_000
-    ) as publisher:
+    with Publisher(connect=stalled.endpoint, high_water_mark=10, linger_seconds=0, replay=100_000) as publisher:
         stalled.await_publisher(publisher)
         total = 0
         while publisher.dropped < 100:
@@ -267,9 +263,7 @@ def test_a_thousand_requests_in_a_row_are_all_answered(publisher: Publisher, ask
     assert (publisher.replayed, publisher.unanswered) == (1000, 0)
 
 
-async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(
-    publisher: Publisher, asker: Asker
-) -> None:
+async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(publisher: Publisher, asker: Asker) -> None:
     for _ in range(256):
         publisher.publish("a", "x" * 4000)
     deaf = Asker(publisher, high_water_mark=1)
@@ -351,10 +345,7 @@ def test_heartbeats_say_where_to_ask(bus: Bus) -> None:
 
 def test_another_address_can_be_announced_than_the_one_bound(bus: Bus) -> None:
     with Publisher(
-        connect=bus.endpoint,
-        replay=1,
-        replay_endpoint="tcp://0.0.0.0:*",
-        replay_address="tcp://robot.example:7000",
+        connect=bus.endpoint, replay=1, replay_endpoint="tcp://0.0.0.0:*", replay_address="tcp://robot.example:7000"
     ):
         assert bus.heartbeat()["replay"] == "tcp://robot.example:7000"
 

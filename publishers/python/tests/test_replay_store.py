@@ -13,9 +13,7 @@ PAIRS = 256
 MIB = 1024 * 1024
 OVERHEAD = 256
 
-SENT = st.lists(
-    st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.integers(0, 2000)), max_size=80
-)
+SENT = st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.integers(0, 2000)), max_size=80)
 
 
 def sequences(pairs: list[bytes]) -> list[int]:
@@ -44,9 +42,7 @@ def test_kept_is_the_newest_of_each_topic_as_far_as_every_bound_allows(
     topics_max: int,
 ) -> None:
     """Also where numbers were used that nothing came of, as when a signal handler raises."""
-    store = Store(
-        messages, topic_bytes_max=topic_bytes_max, bytes_max=bytes_max, topics_max=topics_max
-    )
+    store = Store(messages, topic_bytes_max=topic_bytes_max, bytes_max=bytes_max, topics_max=topics_max)
     newest: dict[bytes, int] = {}
     model: dict[bytes, list[tuple[int, int]]] = {}  # numbers and sizes
     for topic, length in sent:
@@ -66,22 +62,14 @@ def test_kept_is_the_newest_of_each_topic_as_far_as_every_bound_allows(
         assert sequences(store.read(topic, 0, 2**64 - 1)) == [n for n, _ in model.get(topic, [])]
 
 
-@given(
-    count=st.integers(1, 600),
-    first=st.integers(0, 700),
-    last=st.integers(0, 700) | st.just(2**64 - 1),
-)
-def test_a_range_is_read_from_the_oldest_held_and_up_to_one_reply(
-    count: int, first: int, last: int
-) -> None:
+@given(count=st.integers(1, 600), first=st.integers(0, 700), last=st.integers(0, 700) | st.just(2**64 - 1))
+def test_a_range_is_read_from_the_oldest_held_and_up_to_one_reply(count: int, first: int, last: int) -> None:
     store = Store(500)
     for number in range(1, count + 1):
         store.append(b"a", number, b"", b"%d" % number)
     held = list(range(1, count + 1))[-500:]
 
-    assert (
-        sequences(store.read(b"a", first, last)) == [n for n in held if first <= n <= last][:PAIRS]
-    )
+    assert sequences(store.read(b"a", first, last)) == [n for n in held if first <= n <= last][:PAIRS]
 
 
 @given(st.lists(st.integers(0, 3 * MIB // 2), min_size=1, max_size=6))
@@ -120,20 +108,13 @@ def test_a_message_larger_than_all_bounds_is_not_kept_and_the_next_is() -> None:
     first=st.integers(0, 2**64 - 1),
     last=st.integers(0, 2**64 - 1),
 )
-def test_a_request_is_read_as_it_was_written(
-    number: bytes, topic: bytes, first: int, last: int
-) -> None:
+def test_a_request_is_read_as_it_was_written(number: bytes, topic: bytes, first: int, last: int) -> None:
     frames = [b"NGR1", number, topic, struct.pack(">QQ", first, last)]
 
     assert parse(frames) == Request(number, topic, first, last)
 
 
-@given(
-    st.lists(
-        st.sampled_from([b"NGR1", b"NGR2", b"", bytes(7), bytes(8), bytes(9), b"a", bytes(16)]),
-        max_size=6,
-    )
-)
+@given(st.lists(st.sampled_from([b"NGR1", b"NGR2", b"", bytes(7), bytes(8), bytes(9), b"a", bytes(16)]), max_size=6))
 def test_what_is_no_request_is_none(frames: list[bytes]) -> None:
     fits = len(frames) == 4 and (frames[0], len(frames[1]), len(frames[3])) == (b"NGR1", 8, 16)
 

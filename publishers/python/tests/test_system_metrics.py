@@ -39,9 +39,7 @@ def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
     with subprocess.Popen([*command, *options]) as few:
         sequences = [bus.read()[2][2] for _ in range(2)]
         assert few.wait(scaled(DEADLINE_SECONDS)) == 0
-    wrong = subprocess.run(
-        [*command, "--connect", "nonsense"], capture_output=True, text=True, check=False
-    )
+    wrong = subprocess.run([*command, "--connect", "nonsense"], capture_output=True, text=True, check=False)
 
     assert sequences == [1, 2]
     assert wrong.returncode == 1
@@ -53,9 +51,7 @@ def test_system_metrics_can_be_counted_and_say_what_is_wrong(bus: Bus) -> None:
 )
 def test_a_number_that_cannot_be_used_is_refused_with_its_option(option: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "neurograph_publisher.system_metrics", *option]
-    refused = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=scaled(DEADLINE_SECONDS)
-    )
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=scaled(DEADLINE_SECONDS))
 
     assert refused.returncode == 2
     assert f"{option[0]}: " in refused.stderr

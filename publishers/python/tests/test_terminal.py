@@ -52,9 +52,7 @@ async def test_an_event_on_the_command_line_reaches_the_clients(
     assert ("some.type" if "--type" in given else None) == event.get("event_type")
 
 
-async def test_each_line_of_input_is_an_event(
-    gateway: Gateway, connect: Connect, channel: str
-) -> None:
+async def test_each_line_of_input_is_an_event(gateway: Gateway, connect: Connect, channel: str) -> None:
     client = await connect(channel)
     lines = "".join(f'{{"n": {n}}}\n' for n in range(5000))
     status, publish = await run(*to(gateway, channel), given=lines + "\n  \n" + '{"n": 5000}')
@@ -65,9 +63,7 @@ async def test_each_line_of_input_is_an_event(
     assert (0, f"published 5,001 events on {channel}\n") == (status, publish.errors)
 
 
-async def test_a_line_is_published_when_it_comes(
-    gateway: Gateway, connect: Connect, channel: str
-) -> None:
+async def test_a_line_is_published_when_it_comes(gateway: Gateway, connect: Connect, channel: str) -> None:
     client = await connect(channel)
     async with command(*to(gateway, channel, "-")) as publish:
         for number in range(3):
@@ -95,9 +91,7 @@ async def test_invalid_lines_are_reported_by_number_and_the_others_published(
     assert [f"published 3 events on {channel}", "Error: 3 lines not valid"] == errors[3:]
 
 
-async def test_of_many_invalid_lines_the_first_ten_are_reported(
-    gateway: Gateway, channel: str
-) -> None:
+async def test_of_many_invalid_lines_the_first_ten_are_reported(gateway: Gateway, channel: str) -> None:
     status, publish = await run(*to(gateway, channel), given="nonsense\n" * 500)
 
     assert 1 == status
@@ -151,9 +145,7 @@ async def test_without_a_gateway_it_ends_with_1() -> None:
     assert f"Error: no gateway at {nowhere} subscribed to notes within 0.3 s\n" == publish.errors
 
 
-async def test_it_waits_for_a_gateway_that_comes_later(
-    launch: Launch, connect: Connect, tmp_path: Path
-) -> None:
+async def test_it_waits_for_a_gateway_that_comes_later(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     endpoint = ipc(tmp_path, "in")
     async with command("publish", "notes", "1", "--bus", endpoint, "--wait", "30") as publish:
         gateway = await launch(bind=endpoint)
@@ -191,9 +183,7 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
     await eventually(held)
 
 
-async def test_a_stalled_gateway_ends_it_with_1(
-    launch: Launch, connect: Connect, channel: str
-) -> None:
+async def test_a_stalled_gateway_ends_it_with_1(launch: Launch, connect: Connect, channel: str) -> None:
     """It takes nothing more, while more comes than the queue and the sockets hold."""
     gateway = await launch()
     client = await connect(channel, to=gateway)
@@ -209,9 +199,7 @@ async def test_a_stalled_gateway_ends_it_with_1(
     gateway.kill(signal.SIGKILL)
 
 
-async def test_events_that_no_gateway_received_end_it_with_1(
-    launch: Launch, connect: Connect, channel: str
-) -> None:
+async def test_events_that_no_gateway_received_end_it_with_1(launch: Launch, connect: Connect, channel: str) -> None:
     gateway = await launch()
     client = await connect(channel, to=gateway)
     async with command(*to(gateway, channel, "--wait", "1")) as publish:
@@ -234,16 +222,10 @@ async def test_gateways_may_connect_to_it(gateway: Gateway, connect: Connect, ch
     assert [1] == await data_of(client, channel, 1)
 
 
-async def test_keys_encrypt_and_wrong_ones_are_refused(
-    launch: Launch, connect: Connect, tmp_path: Path
-) -> None:
+async def test_keys_encrypt_and_wrong_ones_are_refused(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     ring = Ring(tmp_path)
     known = ring.listing("known", "shell")
-    keys = {
-        "connect": "",
-        "bus.curve_key_file": ring.secret("gateway"),
-        "bus.curve_client_keys_dir": known,
-    }
+    keys = {"connect": "", "bus.curve_key_file": ring.secret("gateway"), "bus.curve_client_keys_dir": known}
     gateway = await launch(settings=keys, connect=[], bind=free_tcp())
     client = await connect("notes", to=gateway)
     server = str(ring.public("gateway"))

@@ -31,9 +31,7 @@ async def watched(publisher: Publisher, topic: str, *by: Bus, is_so: bool = True
     await eventually(found, saying=topic)
 
 
-async def test_a_topic_is_watched_while_a_prefix_of_it_is_subscribed_to(
-    publisher: Publisher,
-) -> None:
+async def test_a_topic_is_watched_while_a_prefix_of_it_is_subscribed_to(publisher: Publisher) -> None:
     assert not publisher.watched("camera")
     bus = Bus(connect=publisher.endpoint, subscribe=b"camera")
     await watched(publisher, "camera", bus)

@@ -53,10 +53,7 @@ async def test_permissions_are_grants() -> None:
     grants = (await claims(permissions=permissions)).grants
 
     assert grants == Grants(
-        subscribe=("logs.*", ">"),
-        publish=("a", "$everyone", "$personal"),
-        presence=("b.>",),
-        admin=True,
+        subscribe=("logs.*", ">"), publish=("a", "$everyone", "$personal"), presence=("b.>",), admin=True
     )
     assert Grants() == (await claims()).grants == (await claims(permissions={})).grants
 

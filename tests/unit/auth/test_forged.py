@@ -43,9 +43,7 @@ def issuer(request: pytest.FixtureRequest) -> Issuer:
     return ISSUERS[request.param]
 
 
-async def test_each_forgery_is_refused_for_what_is_wrong_with_it(
-    issuer: Issuer, tmp_path: Path
-) -> None:
+async def test_each_forgery_is_refused_for_what_is_wrong_with_it(issuer: Issuer, tmp_path: Path) -> None:
     checks = verifier_of(issuer, tmp_path)
 
     for reason, tokens in by_reason(issuer).items():
@@ -124,9 +122,7 @@ part = st.text("ABCxyz019-_", max_size=12)
     | st.binary().map(lambda content: content.decode("latin-1"))
     | st.builds("{}.{}.{}".format, part, part, part)
 )
-def test_no_text_is_taken_and_none_does_more_than_be_refused(
-    all_verifiers: list[Verifier], token: str
-) -> None:
+def test_no_text_is_taken_and_none_does_more_than_be_refused(all_verifiers: list[Verifier], token: str) -> None:
     for checks in all_verifiers:
         assert isinstance(outcome(checks, token), TokenError)
 
@@ -136,32 +132,24 @@ values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-claims_of_ours = st.sampled_from(
-    ["exp", "nbf", "iat", "aud", "iss", "sub", "jti", "role", "roles", "permissions"]
-)
+claims_of_ours = st.sampled_from(["exp", "nbf", "iat", "aud", "iss", "sub", "jti", "role", "roles", "permissions"])
 
 
 @given(payload=st.dictionaries(claims_of_ours, values))
-def test_any_signed_claims_are_read_or_refused(
-    all_verifiers: list[Verifier], payload: dict[str, object]
-) -> None:
+def test_any_signed_claims_are_read_or_refused(all_verifiers: list[Verifier], payload: dict[str, object]) -> None:
     found = outcome(all_verifiers[0], CHECKS["HS256"].token(**payload))
 
     assert isinstance(found, Claims | TokenError)
 
 
 @given(header=st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ", "cty"]), values))
-def test_any_header_is_read_or_refused(
-    all_verifiers: list[Verifier], header: dict[str, object]
-) -> None:
+def test_any_header_is_read_or_refused(all_verifiers: list[Verifier], header: dict[str, object]) -> None:
     for issuer, checks in zip(CHECKS.values(), all_verifiers, strict=True):
         assert isinstance(outcome(checks, issuer.token_under(**header)), Claims | TokenError)
 
 
 @given(at=st.integers(0, 1_000), other=st.characters())
-def test_a_good_token_with_one_other_character_is_refused(
-    all_verifiers: list[Verifier], at: int, other: str
-) -> None:
+def test_a_good_token_with_one_other_character_is_refused(all_verifiers: list[Verifier], at: int, other: str) -> None:
     for issuer, checks in zip(CHECKS.values(), all_verifiers, strict=True):
         good = issuer.token()
         place = at % len(good)

@@ -111,15 +111,12 @@ def test_a_public_key_says_by_its_kind_how_tokens_are_signed(file: Path, issuer:
     ids=["RSA of 1024 bits", "P-384", "secp256k1", "Ed448", "DSA"],
 )
 def test_keys_of_other_kinds_are_refused(
-    file: Path,
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed448.Ed448PrivateKey | dsa.DSAPrivateKey,
+    file: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed448.Ed448PrivateKey | dsa.DSAPrivateKey
 ) -> None:
     file.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
     said = problem(public_key_file=str(file))
-    assert (
-        "of an unsupported type; supported are RSA of 2048 to 8192 bits, P-256 and Ed25519" in said
-    )
+    assert "of an unsupported type; supported are RSA of 2048 to 8192 bits, P-256 and Ed25519" in said
 
 
 def test_a_private_key_is_refused_where_a_public_one_belongs(file: Path) -> None:
@@ -129,8 +126,7 @@ def test_a_private_key_is_refused_where_a_public_one_belongs(file: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", SECRET, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", b"\xff" * 100],
+    "content", [b"", SECRET, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", b"\xff" * 100]
 )
 def test_what_is_no_key_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -172,8 +168,7 @@ JWK = {**rs256().jwk, "kid": "a"}
 
 
 @pytest.mark.parametrize(
-    "more",
-    [{}, {"use": "sig"}, {"alg": "RS256"}, {"key_ops": ["verify"]}, {"x5c": ["?"]}, {"kid": 5}],
+    "more", [{}, {"use": "sig"}, {"alg": "RS256"}, {"key_ops": ["verify"]}, {"x5c": ["?"]}, {"kid": 5}]
 )
 def test_a_jwk_for_signatures_is_taken(more: dict[str, Any]) -> None:
     key = from_jwk({**JWK, **more})

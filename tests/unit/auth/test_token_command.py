@@ -33,9 +33,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
     return hs256(audience="gateway", issuer="me").settings(tmp_path)
 
 
-def test_it_prints_a_token_that_the_gateway_takes_and_nothing_else(
-    settings: dict[str, str],
-) -> None:
+def test_it_prints_a_token_that_the_gateway_takes_and_nothing_else(settings: dict[str, str]) -> None:
     before = int(time.time())
     result = invoke(settings, "--role", "developer", "--role", "bot", "--user", "alice")
 
@@ -45,9 +43,7 @@ def test_it_prints_a_token_that_the_gateway_takes_and_nothing_else(
     assert before + 3600 <= claims.expires_ns / 10**9 - 5 <= time.time() + 3600
 
 
-def test_hints_go_to_standard_error_and_have_nothing_of_the_token(
-    settings: dict[str, str],
-) -> None:
+def test_hints_go_to_standard_error_and_have_nothing_of_the_token(settings: dict[str, str]) -> None:
     result = invoke(settings, "--role", "developer", "--role", "king", "--user", "alice")
 
     assert "For alice as developer, king, until 20" in result.stderr
@@ -67,9 +63,7 @@ def test_it_grants_channels_for_as_long_as_wanted(settings: dict[str, str]) -> N
 
 
 @pytest.mark.parametrize("issuer", [rs256(), es256(), eddsa()], ids=lambda one: one.algorithm)
-def test_it_signs_with_a_private_key_where_the_gateway_has_the_public_one(
-    issuer: Issuer, tmp_path: Path
-) -> None:
+def test_it_signs_with_a_private_key_where_the_gateway_has_the_public_one(issuer: Issuer, tmp_path: Path) -> None:
     settings = issuer.settings(tmp_path)
     private = tmp_path / "private.pem"
     private.write_bytes(issuer.private_pem)

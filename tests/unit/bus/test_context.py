@@ -12,9 +12,7 @@ import zmq
 from gateway.bus.context import make_context
 
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="there are other policies elsewhere"
-)
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are other policies elsewhere")
 UNSET = -1
 
 

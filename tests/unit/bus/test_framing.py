@@ -28,9 +28,7 @@ plain = st.tuples(topics, payloads).map(list)
 numbered = st.tuples(topics, payloads, envelopes).map(list)
 
 any_topics = st.sampled_from(NAMES + JSON_NAMES).map(str.encode)
-events = st.tuples(any_topics, payloads).map(list) | st.tuples(any_topics, payloads, envelopes).map(
-    list
-)
+events = st.tuples(any_topics, payloads).map(list) | st.tuples(any_topics, payloads, envelopes).map(list)
 anything = st.binary(max_size=40) | any_topics | payloads | envelopes
 rubbish = st.lists(anything, min_size=1, max_size=7).filter(lambda it: not is_envelope(it[0]))
 
@@ -58,21 +56,15 @@ def through(pipe: Pipe, messages: Sequence[Frames], at_once: int = 20) -> list[F
 
 
 @given(messages=st.lists(events, max_size=30), at_once=st.integers(1, 40))
-def test_events_are_read_as_they_were_sent(
-    pipe: Pipe, messages: list[Frames], at_once: int
-) -> None:
+def test_events_are_read_as_they_were_sent(pipe: Pipe, messages: list[Frames], at_once: int) -> None:
     assert messages == through(pipe, messages, at_once)
 
 
 @given(
-    messages=st.lists(
-        st.tuples(st.just(True), numbered | plain) | st.tuples(st.just(False), rubbish)
-    ),
+    messages=st.lists(st.tuples(st.just(True), numbered | plain) | st.tuples(st.just(False), rubbish)),
     at_once=st.integers(1, 40),
 )
-def test_rubbish_costs_no_event_of_others(
-    pipe: Pipe, messages: list[tuple[bool, Frames]], at_once: int
-) -> None:
+def test_rubbish_costs_no_event_of_others(pipe: Pipe, messages: list[tuple[bool, Frames]], at_once: int) -> None:
     found = iter(through(pipe, [message for _, message in messages], at_once))
 
     for is_event, message in messages:

@@ -33,11 +33,7 @@ def gateway(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `gateway` with these packages alone."""
     variables = environment({"PYTHONPATH": f"{ROOT}:{site}"})
     return subprocess.run(
-        [sys.executable, "-S", "-m", "gateway", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=variables,
+        [sys.executable, "-S", "-m", "gateway", *arguments], capture_output=True, text=True, timeout=60, env=variables
     )
 
 
@@ -70,21 +66,13 @@ main({arguments!r}, standalone_mode=False)
 loaded = {{"neurograph_client", "neurograph_publisher"}} & sys.modules.keys()
 sys.exit(f"imported: {{loaded}}" if loaded else 0)
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment())
 
     assert 0 == ended.returncode, ended.stderr
 
 
 @pytest.mark.parametrize(("name", "package"), PACKAGES.items())
-def test_a_command_without_its_package_says_how_to_get_it(
-    site: Path, name: str, package: str
-) -> None:
+def test_a_command_without_its_package_says_how_to_get_it(site: Path, name: str, package: str) -> None:
     ended = gateway(site, name, "metrics", "--last", "5")
     remedy = f"it needs the package {package}: pip install 'neurograph-gateway[terminal]'"
 
@@ -118,9 +106,7 @@ def test_an_installed_package_can_add_a_command(add: Add) -> None:
         ("hello = addition:hello", "hello = 1", "is not a click command"),
     ],
 )
-def test_a_broken_command_breaks_no_other(
-    add: Add, entry_point: str, code: str, reason: str
-) -> None:
+def test_a_broken_command_breaks_no_other(add: Add, entry_point: str, code: str, reason: str) -> None:
     add(entry_point, code)
     broken, helped = invoke("hello"), invoke("--help")
 
@@ -139,11 +125,7 @@ def test_no_package_replaces_a_command_of_the_gateway(add: Add) -> None:
 
 
 def test_the_variables_of_added_commands_are_not_settings_of_the_gateway() -> None:
-    variables = {
-        "GATEWAY_URL": "http://there",
-        "GATEWAY_TOKEN": "x",
-        "GATEWAY_BUS": "tcp://there:1",
-    }
+    variables = {"GATEWAY_URL": "http://there", "GATEWAY_TOKEN": "x", "GATEWAY_BUS": "tcp://there:1"}
     result = CliRunner().invoke(main, ["check", "--port", "0"], env=variables)
 
     assert 0 == result.exit_code

@@ -41,10 +41,7 @@ def test_check_says_how_many_processes_hold_the_clients() -> None:
     several = invoke("check", "--port", "0", "--workers", "3")
     one = invoke("check", "--port", "0")
 
-    assert (
-        "workers     3 processes serve the clients; one more receives the events\n"
-        in several.stdout
-    )
+    assert "workers     3 processes serve the clients; one more receives the events\n" in several.stdout
     assert "workers" not in one.stdout
 
 

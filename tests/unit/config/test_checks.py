@@ -40,9 +40,7 @@ def test_a_bus_endpoint_for_other_machines_must_be_asked_for_by_name(bind: str) 
     assert bind == load(None, {}, {"bind": bind, "insecure_allow_remote": "true"}).bind
 
 
-@pytest.mark.parametrize(
-    "bind", ["", "tcp://127.0.0.1:*", "tcp://[::1]:5556", "tcp://lo:5556", "ipc:///tmp/bus"]
-)
+@pytest.mark.parametrize("bind", ["", "tcp://127.0.0.1:*", "tcp://[::1]:5556", "tcp://lo:5556", "ipc:///tmp/bus"])
 def test_a_bus_endpoint_on_this_machine_is_bound_without_more_ado(bind: str) -> None:
     assert bind == load(None, {}, {"bind": bind}).bind
 
@@ -108,10 +106,7 @@ def test_one_channel_on_demand_needs_all_to_be() -> None:
     assert "cannot subscribe to all channels except one" in told
     flags = {"history.on_demand": "true", "channels.metrics.on_demand": "false"}
     config = load(None, {}, flags)
-    assert (config.history_of("metrics").on_demand, config.history_of("camera").on_demand) == (
-        False,
-        True,
-    )
+    assert (config.history_of("metrics").on_demand, config.history_of("camera").on_demand) == (False, True)
 
 
 @pytest.mark.parametrize("path", ["data.", ".", "a..b"])
@@ -135,9 +130,7 @@ def test_a_key_is_a_path(path: str) -> None:
         ("bus.curve_client_keys_dir", "/keys", "bus.curve_key_file", "is required for CURVE"),
     ],
 )
-def test_what_cannot_be_meant_is_named_with_its_remedy(
-    key: str, value: str, named: str, reason: str
-) -> None:
+def test_what_cannot_be_meant_is_named_with_its_remedy(key: str, value: str, named: str, reason: str) -> None:
     found = problem(**{key: value})
 
     assert found.startswith(f"{named}: ")

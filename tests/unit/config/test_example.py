@@ -24,16 +24,12 @@ def test_the_example_explains_every_setting() -> None:
 def test_a_setting_has_a_sentence_and_a_quantity_has_a_unit() -> None:
     for setting in settings():
         assert setting.doc.endswith("."), setting.key
-        quantity = isinstance(setting.default, int | float) and not isinstance(
-            setting.default, bool
-        )
+        quantity = isinstance(setting.default, int | float) and not isinstance(setting.default, bool)
         assert bool(setting.unit) == (quantity and setting.key != "port"), setting.key
 
 
 def test_the_channel_in_the_example_may_be_uncommented(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
-    path.write_text(
-        example().replace("# [channels", "[channels").replace("# events_max =", "events_max =")
-    )
+    path.write_text(example().replace("# [channels", "[channels").replace("# events_max =", "events_max ="))
 
     assert 10000 == load(path, {}, {}).history_of("metrics").events_max

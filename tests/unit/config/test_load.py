@@ -58,9 +58,7 @@ def test_endpoints_are_separated_by_commas_in_the_environment() -> None:
 
 
 @pytest.mark.parametrize("setting", list(settings()), ids=lambda setting: setting.key)
-def test_every_setting_takes_its_default_as_text_from_environment_and_flag(
-    setting: Setting,
-) -> None:
+def test_every_setting_takes_its_default_as_text_from_environment_and_flag(setting: Setting) -> None:
     """What documentation shows as the default can be typed in again, wherever texts are all there is."""
     default = setting.default
     text = ",".join(default) if isinstance(default, tuple) else str(default)
@@ -94,9 +92,7 @@ def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file
 def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
     file.write_text("[history]\nevents_max = 0\n")
 
-    assert [
-        f"history.events_max: 0 is below 1; leave it out for the default (1000) [{file}]"
-    ] == problems(file)
+    assert [f"history.events_max: 0 is below 1; leave it out for the default (1000) [{file}]"] == problems(file)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +103,7 @@ def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
         ({}, {"history.events_max": "0"}, "[flag --set history.events_max]"),
     ],
 )
-def test_the_origin_is_the_variable_or_the_flag(
-    environ: Mapping[str, str], flags: Flags, origin: str
-) -> None:
+def test_the_origin_is_the_variable_or_the_flag(environ: Mapping[str, str], flags: Flags, origin: str) -> None:
     [problem] = problems(None, environ, flags)
 
     assert problem.endswith(origin)
@@ -154,10 +148,7 @@ def test_a_text_of_no_use_is_refused_with_the_reason(key: str, value: str, reaso
         ('insecure_allow_remote = "true"', "insecure_allow_remote: 'true' is neither true nor"),
         ("history = 5", "history: 5 is not a table; write [history]"),
         ("[[channels]]\na = 1", "channels: [{'a': 1}] is not a table; write [channels]"),
-        (
-            "[shutdown]\ntimeout_seconds = nan",
-            "shutdown.timeout_seconds: nan is not a finite number",
-        ),
+        ("[shutdown]\ntimeout_seconds = nan", "shutdown.timeout_seconds: nan is not a finite number"),
     ],
 )
 def test_a_file_has_types_of_its_own(file: Path, line: str, reason: str) -> None:

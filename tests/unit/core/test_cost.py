@@ -17,8 +17,7 @@ from tests.support.counting import calls
 
 
 PAYLOAD = (
-    b'{"event_type":"system_metrics","timestamp":"2026-01-01T00:00:00Z",'
-    b'"data":{"cpu_percent":12.5,"memory_mb":2048.0}}'
+    b'{"event_type":"system_metrics","timestamp":"2026-01-01T00:00:00Z","data":{"cpu_percent":12.5,"memory_mb":2048.0}}'
 )
 
 
@@ -41,9 +40,7 @@ class Sink:
 
     def __init__(self, hub: Core, number: int, subscribe: Message) -> None:
         self.writes: list[bytes] = []
-        connect_request = ConnectRequest(
-            client_id=f"c{number}", secret=f"c{number}", identity=open_identity()
-        )
+        connect_request = ConnectRequest(client_id=f"c{number}", secret=f"c{number}", identity=open_identity())
         session = hub.connect(connect_request, self._reader, now_ns=0)
         hub.receive(session, json.dumps({"type": "subscribe", **subscribe}), now_ns=0)
         self.writes.clear()
@@ -85,10 +82,7 @@ def test_a_further_reader_costs_one_write_a_tick_and_nothing_else() -> None:
 
 
 def test_a_further_event_costs_the_same_however_many_readers_there_are() -> None:
-    alone, many = (
-        cost(readers=readers, events=200) - cost(readers=readers, events=100)
-        for readers in (1, 200)
-    )
+    alone, many = (cost(readers=readers, events=200) - cost(readers=readers, events=100) for readers in (1, 200))
     assert alone == many
     assert alone / 100 <= 37
 
@@ -96,8 +90,7 @@ def test_a_further_event_costs_the_same_however_many_readers_there_are() -> None
 def test_a_further_view_costs_a_few_calls_a_tick_and_none_for_an_event() -> None:
     def further(events: int) -> float:
         few, many = (
-            cost(readers=100, events=events, views=[plain(f"o{n}") for n in range(count)])
-            for count in (10, 100)
+            cost(readers=100, events=events, views=[plain(f"o{n}") for n in range(count)]) for count in (10, 100)
         )
         return (many - few) / 90
 

@@ -139,9 +139,7 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             runner = web.AppRunner(app.build(context), access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            listener = Listener(
-                runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused
-            )
+            listener = Listener(runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused)
             stack.callback(listener.close)
             await listener.open("127.0.0.1", 0)
             return Edge(context, listener.address[1])
@@ -157,11 +155,7 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
         config = config or Config()
         site = Site(make_hub(**hub))
         context = make_context(
-            config,
-            site.hub,
-            now_ns=lambda: site.now_ns,
-            bus=lambda: site.links(),
-            unready=lambda: site.unready,
+            config, site.hub, now_ns=lambda: site.now_ns, bus=lambda: site.links(), unready=lambda: site.unready
         )
         site.client = await aiohttp_client(app.build(context))
         return site

@@ -58,9 +58,7 @@ async def test_a_request_to_ws_that_is_no_handshake_is_asked_to_upgrade(site: Si
     assert answer.headers["Upgrade"] == "websocket"
 
 
-async def test_an_unexpected_exception_is_logged_and_not_shown(
-    site: Site, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_unexpected_exception_is_logged_and_not_shown(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     site.links = broken
     answer = await site.get(f"{API}/status")
 

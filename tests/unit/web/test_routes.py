@@ -31,26 +31,15 @@ def test_the_table_in_the_documentation_has_each_route_and_no_other() -> None:
 
 async def test_each_route_is_served_and_no_other(site: Site) -> None:
     app = site.client.server.app  # type: ignore[attr-defined]  # a TestServer, as built
-    served = {
-        (route.method, route.resource.canonical)
-        for route in app.router.routes()
-        if route.method != "HEAD"
-    }
+    served = {(route.method, route.resource.canonical) for route in app.router.routes() if route.method != "HEAD"}
 
     assert {(route.method, route.path) for route in ROUTES} == served
 
 
 def test_each_route_is_in_the_openapi_document_but_the_page_and_the_websocket() -> None:
-    documented = {
-        (method.upper(), path)
-        for path, item in openapi_document(ROUTES)["paths"].items()
-        for method in item
-    }
+    documented = {(method.upper(), path) for path, item in openapi_document(ROUTES)["paths"].items() for method in item}
 
-    assert {(route.method, route.path) for route in ROUTES} - documented == {
-        ("GET", "/"),
-        ("GET", "/ws"),
-    }
+    assert {(route.method, route.path) for route in ROUTES} - documented == {("GET", "/"), ("GET", "/ws")}
 
 
 async def test_the_page_links_to_all_that_a_browser_can_open(site: Site) -> None:

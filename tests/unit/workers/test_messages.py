@@ -20,9 +20,7 @@ def identity() -> Identity:
 
 
 def test_a_configuration_stays_as_it_is() -> None:
-    config = Config(
-        workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))}
-    )
+    config = Config(workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))})
 
     assert messages.Start(config, "e1", "/r") == through(messages.Start(config, "e1", "/r"))
 
@@ -41,9 +39,7 @@ def test_a_session_stays_as_it_is() -> None:
     session = peer.session
     assert session is not None
     hub.receive(
-        session,
-        '{"type":"subscribe","channels":["a.*",{"channel":"logs","filter":"data.n > 1","rate":2}]}',
-        now_ns=0,
+        session, '{"type":"subscribe","channels":["a.*",{"channel":"logs","filter":"data.n > 1","rate":2}]}', now_ns=0
     )
     session.subscriptions["a.*"] = session.subscriptions["a.*"]._replace(within=frozenset({"a.b"}))
     state = state_of(session)

@@ -20,9 +20,7 @@ class End:
         self.wake_ups = 0
         self.lost = 0
         decoder = msgspec.msgpack.Decoder(messages.ToParent)
-        self.pipe: Pipe[messages.ToParent] = Pipe(
-            decoder, on_messages=self._take, on_lost=self._end, **how
-        )
+        self.pipe: Pipe[messages.ToParent] = Pipe(decoder, on_messages=self._take, on_lost=self._end, **how)
 
     def _take(self, received: list[messages.ToParent]) -> None:
         self.heard += received

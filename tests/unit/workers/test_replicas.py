@@ -14,10 +14,7 @@ from gateway.workers import messages
 
 
 CHANNELS = ("a", "b", "metrics")
-RETENTIONS = {
-    "a": Retention(events_max=5),
-    "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2),
-}
+RETENTIONS = {"a": Retention(events_max=5), "b": Retention(events_max=50, age_ns_max=7, key=("data", "k"), keys_max=2)}
 
 _decode = messages.to_worker.decode
 
@@ -102,9 +99,7 @@ def positions(log: ChannelLog) -> list[Position]:
     return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
 
 
-publications = st.tuples(
-    st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2]), st.sampled_from([0, 0, 0, 2])
-)
+publications = st.tuples(st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2]), st.sampled_from([0, 0, 0, 2]))
 steps = st.lists(st.one_of(publications, st.sampled_from(["join", "evict"])), max_size=40)
 
 

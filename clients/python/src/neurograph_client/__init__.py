@@ -11,12 +11,7 @@ from neurograph_client.blocking import BlockingClient, connect
 from neurograph_client.client import Client
 from neurograph_client.codes import CloseCode, ErrorCode, GapReason
 from neurograph_client.connection import Disconnect
-from neurograph_client.errors import (
-    ClientError,
-    ClosedError,
-    NotConnectedError,
-    RequestRefusedError,
-)
+from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.items import Channel, Event, Gap, Position
 from neurograph_client.link import State
 from neurograph_client.models import ACTIONS, CONNECTIONS, LOGS, METRICS, SIGNALS, STATUS

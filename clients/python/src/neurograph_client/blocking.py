@@ -17,9 +17,7 @@ from neurograph_client.link import Token
 Result = TypeVar("Result")
 
 
-def connect(
-    url: str, *, token: Token | None = None, timeout: float = 10.0, buffer: int = 1000
-) -> "BlockingClient":
+def connect(url: str, *, token: Token | None = None, timeout: float = 10.0, buffer: int = 1000) -> "BlockingClient":
     """Connect to a gateway, for use without asyncio; the options are those of `Client`.
 
     Raises:
@@ -73,9 +71,7 @@ class BlockingClient:
         """Iterate over events and gaps, for as long as the client lives; see `Client.subscribe`."""
 
         async def subscribe() -> Any:
-            return self._client.subscribe(
-                *channels, last=last, since=since, filter=filter, rate=rate
-            )
+            return self._client.subscribe(*channels, last=last, since=since, filter=filter, rate=rate)
 
         subscription = self._call(subscribe())
         try:
@@ -92,18 +88,9 @@ class BlockingClient:
         """Publish on a channel; see `Client.publish`."""
         return self._call(self._client.publish(channel, data, event_type))
 
-    def broadcast(
-        self,
-        event_type: str,
-        data: Any,
-        *,
-        client_id: str | None = None,
-        user_id: str | None = None,
-    ) -> int:
+    def broadcast(self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None) -> int:
         """Send an event to a client, a user's, or everyone; see `Client.broadcast`."""
-        return self._call(
-            self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id)
-        )
+        return self._call(self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id))
 
     def ping(self) -> Pong:
         """Ask the gateway for a sign of life; see `Client.ping`."""
@@ -125,10 +112,7 @@ class BlockingClient:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -149,9 +133,7 @@ class _Thread:
         self._ended = False
         self._lock = threading.Lock()
         """Held by who hands something to the loop: none may come once it ends."""
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="neurograph-client", daemon=True
-        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name="neurograph-client", daemon=True)
         self._thread.start()
 
     def call(self, doing: Coroutine[Any, Any, Result]) -> Result:

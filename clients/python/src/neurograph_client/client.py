@@ -89,9 +89,7 @@ class Client:
             if over.done():
                 await over
             if not welcomed.done():
-                why = (
-                    self._link.last_disconnect.reason if self._link.last_disconnect else "no answer"
-                )
+                why = self._link.last_disconnect.reason if self._link.last_disconnect else "no answer"
                 raise NotConnectedError(f"{self._address.url}: {why}")
         except BaseException:
             await self.close()
@@ -101,10 +99,7 @@ class Client:
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
 
@@ -235,9 +230,7 @@ class Client:
         for feed in self._link.feeds:
             shared = set(feed.patterns) & set(channels)
             if shared and feed.options.conditions != options.conditions:
-                raise ValueError(
-                    f"{min(shared)} is followed with another filter or rate; use a second client"
-                )
+                raise ValueError(f"{min(shared)} is followed with another filter or rate; use a second client")
         feed = Feed(tuple(channels), options, limit=self._buffer, on_room=self._link.go_on)
         self._link.follow(feed)
         return Subscription(feed, timeout=self._timeout, let_go=self._link.leave)
@@ -332,12 +325,7 @@ class Client:
         return await self._broadcast({"channel": channel, "event": event})
 
     async def broadcast(
-        self,
-        event_type: str,
-        data: Any,
-        *,
-        client_id: str | None = None,
-        user_id: str | None = None,
+        self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None
     ) -> int:
         """Send an event to a client, to all of a user's, or to everyone; returns to how many.
 
@@ -361,11 +349,5 @@ class Client:
         if self._http is None:
             raise NotConnectedError("this client was not started")
         return await rest.request(
-            self._http,
-            self._address,
-            method,
-            path,
-            headers=await self._link.headers(),
-            within=self._timeout,
-            body=body,
+            self._http, self._address, method, path, headers=await self._link.headers(), within=self._timeout, body=body
         )

@@ -23,12 +23,7 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """A larger message from the gateway ends the connection."""
 _CLOSE_SECONDS = 1.0
 _SILENT_HEARTBEATS = 2.5
-_FINAL = {
-    CloseCode.PROTOCOL_ERROR,
-    CloseCode.BINARY,
-    CloseCode.INVALID_TEXT,
-    CloseCode.TOO_LARGE,
-}
+_FINAL = {CloseCode.PROTOCOL_ERROR, CloseCode.BINARY, CloseCode.INVALID_TEXT, CloseCode.TOO_LARGE}
 _FINAL_RANGE = range(4500, 5000)
 ABNORMAL = 1006
 _WORTH_ANOTHER_TRY = {408, 425, 429}
@@ -60,10 +55,7 @@ class Connection:
     """
 
     def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        ws: "aiohttp.ClientWebSocketResponse[bool]",
-        hello: Message,
+        self, http: aiohttp.ClientSession, ws: "aiohttp.ClientWebSocketResponse[bool]", hello: Message
     ) -> None:
         self.hello = hello
         self.followed: set[str] = set()
@@ -79,9 +71,7 @@ class Connection:
         self._numbers = itertools.count(1)
 
     @classmethod
-    async def open(
-        cls, address: str, *, headers: Mapping[str, str], within: float
-    ) -> "Self | Disconnect":
+    async def open(cls, address: str, *, headers: Mapping[str, str], within: float) -> "Self | Disconnect":
         """Connect, and wait for `connected`; returns how it ended if that does not come."""
         http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
         try:
@@ -200,9 +190,7 @@ class Connection:
 
     # -- speaking ------------------------------------------------------------------------------
 
-    async def send(
-        self, message: Message, answered: Callable[[Message | Exception], object]
-    ) -> int:
+    async def send(self, message: Message, answered: Callable[[Message | Exception], object]) -> int:
         """Send a message; `answered` is called with the answer, or with why none came.
 
         Returns the number that the answer is known by.

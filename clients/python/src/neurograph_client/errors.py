@@ -24,13 +24,7 @@ class RequestRefusedError(ClientError):
     """
 
     def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        status: int,
-        temporary: bool = False,
-        retry_after: float | None = None,
+        self, code: str, message: str, *, status: int, temporary: bool = False, retry_after: float | None = None
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code

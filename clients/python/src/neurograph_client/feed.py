@@ -54,12 +54,7 @@ class Feed:
     """
 
     def __init__(
-        self,
-        patterns: tuple[str, ...],
-        options: Options,
-        *,
-        limit: int,
-        on_room: Callable[[], object],
+        self, patterns: tuple[str, ...], options: Options, *, limit: int, on_room: Callable[[], object]
     ) -> None:
         self.patterns = patterns
         self.options = options

@@ -75,6 +75,4 @@ def matches(pattern: str, channel: str) -> bool:
         if len(given) <= len(wanted):
             return False
         given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(
-        one in {"*", other} for one, other in zip(wanted, given, strict=True)
-    )
+    return len(wanted) == len(given) and all(one in {"*", other} for one, other in zip(wanted, given, strict=True))

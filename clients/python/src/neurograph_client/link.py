@@ -12,12 +12,7 @@ import orjson
 from neurograph_client.address import Address
 from neurograph_client.backoff import Backoff
 from neurograph_client.connection import ABNORMAL, Connection, Disconnect
-from neurograph_client.errors import (
-    ClientError,
-    ClosedError,
-    NotConnectedError,
-    RequestRefusedError,
-)
+from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.feed import Feed
 from neurograph_client.routes import OWN, Message, Routes, patterns
 
@@ -123,18 +118,14 @@ class Link:
 
     async def _connect(self) -> Disconnect:
         session = self.hello.get("session")
-        since = (
-            self._routes.since(lambda _: True, bytes_max=_ADDRESS_BYTES_MAX) if session else None
-        )
+        since = self._routes.since(lambda _: True, bytes_max=_ADDRESS_BYTES_MAX) if session else None
         query = {"session": session, "since": since or None, "user_id": self._user_id}
         try:
             headers = await self.headers()
         except Exception as error:  # the application's own; it may succeed the next time
             log.exception("no token")
             return Disconnect(ABNORMAL, f"no token: {error!r}")
-        connection = await Connection.open(
-            self._address.websocket(query), headers=headers, within=self._timeout
-        )
+        connection = await Connection.open(self._address.websocket(query), headers=headers, within=self._timeout)
         if isinstance(connection, Disconnect):
             return connection
         try:
@@ -156,9 +147,7 @@ class Link:
         self.welcomed.set()
         self.become("connected")
         keeping = asyncio.create_task(self._keep_up(connection))
-        reading = asyncio.create_task(
-            connection.read(self._routes.event, partial(self._take, connection))
-        )
+        reading = asyncio.create_task(connection.read(self._routes.event, partial(self._take, connection)))
         try:
             await asyncio.wait({keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
@@ -223,18 +212,12 @@ class Link:
 
     async def _restore(self, connection: Connection) -> None:
         """Subscribe again to what the session did not bring back, each channel where it stood."""
-        missing = {
-            name: feed
-            for name, feed in patterns(self._routes.feeds).items()
-            if name not in connection.followed
-        }
+        missing = {name: feed for name, feed in patterns(self._routes.feeds).items() if name not in connection.followed}
         if not missing:
             return
         message: Message = {
             "type": "subscribe",
-            "channels": [
-                {"channel": name, **feed.options.conditions} for name, feed in missing.items()
-            ],
+            "channels": [{"channel": name, **feed.options.conditions} for name, feed in missing.items()],
         }
         concerned = set(missing.values())
         room = self.hello["limits"]["message_bytes_max"] - len(orjson.dumps(message)) - _ROOM_BYTES
@@ -299,9 +282,7 @@ class Link:
             TimeoutError: No answer came in time.
         """
         if self.connection is None:
-            raise NotConnectedError(
-                "not connected" if self.last_disconnect is None else self.last_disconnect.reason
-            )
+            raise NotConnectedError("not connected" if self.last_disconnect is None else self.last_disconnect.reason)
         return await self.connection.ask(message, within=self._timeout)
 
     # -- who this is ---------------------------------------------------------------------------
@@ -330,6 +311,4 @@ class Link:
 
 def _denied(denied: Message) -> RequestRefusedError:
     status = 401 if denied["code"] == "unauthorized" else 403
-    return RequestRefusedError(
-        denied["code"], f"{denied['channel']}: {denied['message']}", status=status
-    )
+    return RequestRefusedError(denied["code"], f"{denied['channel']}: {denied['message']}", status=status)

@@ -79,15 +79,7 @@ class Routes:
         feeds = route.feeds
         if not feeds:
             return False
-        event = Event(
-            channel,
-            epoch,
-            offset,
-            message.get("event_type"),
-            message["timestamp"],
-            message["data"],
-            message,
-        )
+        event = Event(channel, epoch, offset, message.get("event_type"), message["timestamp"], message["data"], message)
         full = False
         for feed in feeds:
             feed.offer(event)
@@ -99,14 +91,7 @@ class Routes:
         """Take a gap; returns whether the feeds that it went to are full."""
         channel = message["channel"]
         route = self._route(channel)
-        gap = Gap(
-            channel,
-            message["epoch"],
-            message["from"],
-            message["to"],
-            message["count"],
-            message["reason"],
-        )
+        gap = Gap(channel, message["epoch"], message["from"], message["to"], message["count"], message["reason"])
         self._name(channel, route, gap.epoch)
         if gap.reason == "conflated":
             # The events that stand for the others have come; theirs is the position.

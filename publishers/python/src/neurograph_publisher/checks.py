@@ -27,9 +27,7 @@ def check_topic(topic: object) -> None:
 def check_event_type(event_type: object) -> None:
     """Raise PublisherError unless this is an event's type."""
     if not isinstance(event_type, str) or not 0 < len(event_type) <= _EVENT_TYPE_MAX:
-        raise PublisherError(
-            f"event_type: {event_type!r} is not text of 1 to {_EVENT_TYPE_MAX} characters"
-        )
+        raise PublisherError(f"event_type: {event_type!r} is not text of 1 to {_EVENT_TYPE_MAX} characters")
 
 
 def check_within(name: str, value: float, least: float, most: float) -> None:

@@ -68,9 +68,7 @@ class Keys:
             PublisherError: It is not clear whose key to demand.
         """
         if os.path.isdir(self._gateways):
-            raise PublisherError(
-                f"{self._gateways} is a folder: to connect, name one gateway's .key"
-            )
+            raise PublisherError(f"{self._gateways} is a folder: to connect, name one gateway's .key")
         [socket.curve_serverkey] = self._known
         socket.curve_publickey = self.public
         socket.curve_secretkey = self._secret

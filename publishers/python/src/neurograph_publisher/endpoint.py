@@ -18,11 +18,7 @@ Context = zmq.Context[Socket]
 
 _SUBSCRIPTIONS_PER_CALL = 1000
 _MEND_SECONDS = 1.0
-_FAILED = (
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-    | zmq.Event.HANDSHAKE_FAILED_AUTH
-)
+_FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
 _MONITORED = _FAILED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.CONNECTED
 # As plain numbers, and frame by frame below: publishing spends most of its time in these calls.
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)

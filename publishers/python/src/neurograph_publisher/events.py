@@ -32,11 +32,7 @@ class StandardChannels(ABC):
 
     @abstractmethod
     def publish(
-        self,
-        topic: str,
-        data: Any,
-        event_type: str | None = None,
-        timestamp: datetime | str | None = None,
+        self, topic: str, data: Any, event_type: str | None = None, timestamp: datetime | str | None = None
     ) -> bool:
         """Publish an event of this type and data on a topic."""
 
@@ -119,12 +115,7 @@ class StandardChannels(ABC):
         return self.publish("logs", data | fields, f"log.{level.lower()}")
 
     def status(
-        self,
-        state: str,
-        *,
-        uptime_seconds: float | None = None,
-        version: str | None = None,
-        **fields: Any,
+        self, state: str, *, uptime_seconds: float | None = None, version: str | None = None, **fields: Any
     ) -> bool:
         """Publish how a service is: ``status.<state>``."""
         data = _known(status=state, uptime_seconds=uptime_seconds, version=version)

@@ -12,9 +12,7 @@ class GatewayLogHandler(logging.Handler):
     cannot be published goes to `handleError`, as with any handler, and never to the caller.
     """
 
-    def __init__(
-        self, publisher: Publisher, *, service: str | None = None, level: int = logging.NOTSET
-    ) -> None:
+    def __init__(self, publisher: Publisher, *, service: str | None = None, level: int = logging.NOTSET) -> None:
         super().__init__(level)
         self._publisher = publisher
         self._service = service

@@ -18,13 +18,7 @@ import orjson
 import zmq
 
 from neurograph_publisher import envelope, events, heartbeat
-from neurograph_publisher.checks import (
-    PublisherError,
-    check_event_type,
-    check_name,
-    check_topic,
-    check_within,
-)
+from neurograph_publisher.checks import PublisherError, check_event_type, check_name, check_topic, check_within
 from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint
 from neurograph_publisher.replay import Store
@@ -153,9 +147,7 @@ class Publisher(events.StandardChannels):
         self.replay_address = (replay_address or self._replier.address) if self._replier else None
         """Where gateways are told to fetch what they missed; None without `replay`."""
         self._woken, self._waker = socketpair()
-        self._attendant = threading.Thread(
-            target=self._attend, name="neurograph-publisher", daemon=True
-        )
+        self._attendant = threading.Thread(target=self._attend, name="neurograph-publisher", daemon=True)
         self._attendant.start()
         atexit.register(self.close)
 
@@ -194,11 +186,7 @@ class Publisher(events.StandardChannels):
         return refused + (self._zap.refused if self._zap else 0)
 
     def publish(
-        self,
-        topic: str,
-        data: Any,
-        event_type: str | None = None,
-        timestamp: datetime | str | None = None,
+        self, topic: str, data: Any, event_type: str | None = None, timestamp: datetime | str | None = None
     ) -> bool:
         """Publish JSON on a topic: as an event object if `event_type` is given, else as it is.
 
@@ -279,10 +267,7 @@ class Publisher(events.StandardChannels):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -338,16 +323,11 @@ class Publisher(events.StandardChannels):
     def _hand_over(self, topic: str, payload: bytes) -> bool:
         sequence = self._sequences.get(topic, 0) + 1
         if sequence == 1 and len(self._sequences) >= _TOPICS_MAX:
-            raise PublisherError(
-                f"{topic}: one topic too many; a publisher numbers {_TOPICS_MAX:,} of them"
-            )
+            raise PublisherError(f"{topic}: one topic too many; a publisher numbers {_TOPICS_MAX:,} of them")
         self._sequences[topic] = sequence
         name = topic.encode()
         frame = envelope.pack(
-            incarnation=self.incarnation,
-            sequence=sequence,
-            time_ns=time.time_ns(),
-            flags=self._flags,
+            incarnation=self.incarnation, sequence=sequence, time_ns=time.time_ns(), flags=self._flags
         )
         if self._store is not None:
             self._store.append(name, sequence, payload, frame)

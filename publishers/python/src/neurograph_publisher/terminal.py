@@ -30,9 +30,7 @@ _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.01, 0.5
 Encode = Callable[[bytes], bytes]
 
 
-def _complete_channel(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[str]:
+def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete channels as `gateway tail` does, if the client's package is there."""
     try:
         from neurograph_client.terminal import complete_channel
@@ -216,8 +214,7 @@ class _Sender:
                 )
             if time.monotonic() >= deadline:
                 raise click.ClickException(
-                    f"no gateway at {self.endpoint} subscribed to {self.channel} "
-                    f"within {self.wait_seconds:g} s"
+                    f"no gateway at {self.endpoint} subscribed to {self.channel} within {self.wait_seconds:g} s"
                 )
             publisher.wait_for_subscriber(0)  # reads new subscriptions
             time.sleep(_LOOK_SECONDS)
@@ -231,9 +228,7 @@ class _Sender:
             pause = min(2 * pause, _RETRY_SECONDS_MAX)
 
     def _failure(self, what: str) -> click.ClickException:
-        return click.ClickException(
-            f"the gateway at {self.endpoint} {what} {self.wait_seconds:g} s"
-        )
+        return click.ClickException(f"the gateway at {self.endpoint} {what} {self.wait_seconds:g} s")
 
 
 def _count(number: int, noun: str) -> str:

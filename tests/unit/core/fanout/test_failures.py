@@ -40,9 +40,7 @@ class Broken(Peer):
 
 
 @pytest.mark.parametrize("rate", [None, 1.0])
-def test_readers_of_a_view_that_fails_are_removed_and_the_others_get_every_event(
-    rate: float | None,
-) -> None:
+def test_readers_of_a_view_that_fails_are_removed_and_the_others_get_every_event(rate: float | None) -> None:
     hub = make_hub()
     errors: list[Exception] = []
     hub.fanout.on_failure = errors.append

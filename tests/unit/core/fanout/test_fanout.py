@@ -12,9 +12,7 @@ class Sink:
 
     def __init__(self, hub: Core, name: str, *channels: str) -> None:
         self.written: list[bytes] = []
-        connect_request = ConnectRequest(
-            client_id=name, secret=name, identity=open_identity(), channels=channels
-        )
+        connect_request = ConnectRequest(client_id=name, secret=name, identity=open_identity(), channels=channels)
         self.session = hub.connect(connect_request, self._reader, now_ns=0)
         self.written.clear()
 

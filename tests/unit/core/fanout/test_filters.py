@@ -244,9 +244,7 @@ def test_a_side_that_decides_alone_outweighs_an_error_on_the_other(wrong: str) -
         ("a.has(b.c)", 2, "unknown function `has`"),
     ],
 )
-def test_an_invalid_filter_is_an_error_with_its_position(
-    text: str, position: int, message: str
-) -> None:
+def test_an_invalid_filter_is_an_error_with_its_position(text: str, position: int, message: str) -> None:
     with pytest.raises(FilterError, match=re.escape(message)) as caught:
         parse(text)
 

@@ -20,9 +20,7 @@ _numbers = st.integers(-3, 3) | st.sampled_from([0.0, 0.5, 1.0, -2.0, 2.0**53, 2
 _scalars = st.none() | st.booleans() | _numbers | st.sampled_from(["", "a", "ab", "b", "ä\n'\"\\"])
 _names = st.sampled_from(["a", "b", "c"])
 _values: st.SearchStrategy[Any] = st.recursive(
-    _scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names, inner, max_size=3),
-    max_leaves=6,
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names, inner, max_size=3), max_leaves=6
 )
 _events = st.fixed_dictionaries({"data": st.dictionaries(_names, _values)})
 
@@ -48,9 +46,7 @@ def _branches(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
     )
 
 
-_leaves = st.tuples(st.just("literal"), _scalars) | st.tuples(
-    st.just("select"), st.just(("variable", "data")), _names
-)
+_leaves = st.tuples(st.just("literal"), _scalars) | st.tuples(st.just("select"), st.just(("variable", "data")), _names)
 _trees: st.SearchStrategy[Tree] = st.recursive(_leaves, _branches, max_leaves=10)
 
 
@@ -205,22 +201,7 @@ def test_an_expression_has_the_same_value_as_in_cel(tree: Tree, event: dict[str,
 
 _PIECES = [
     *("data", ".", "level", "[", "]", "(", ")", "0", "1.5", "'a'", '"', "'", "\\", "!", "-", "?"),
-    *(
-        ":",
-        ",",
-        "&&",
-        "||",
-        "==",
-        "<",
-        "in",
-        "has",
-        "size",
-        "startsWith",
-        "null",
-        "true",
-        " ",
-        "0x",
-    ),
+    *(":", ",", "&&", "||", "==", "<", "in", "has", "size", "startsWith", "null", "true", " ", "0x"),
     *("\n", "e", ".5", "offset", "\ud800", "ä", "&", "="),
 ]
 _soup = st.lists(st.sampled_from(_PIECES), max_size=200).map("".join)
@@ -244,9 +225,7 @@ def _damaged(draw: st.DrawFn) -> str:
 @example("data" + "['a']" * (NODES_MAX // 2 - 1), {"data": {}})
 @example("!(" * DEPTH_MAX + "true" + ")" * DEPTH_MAX, {})
 @example("data." + "x" * TEXT_CHARS_MAX, {})
-def test_any_text_is_a_filter_or_an_error_with_a_position_in_it(
-    text: str, event: dict[str, Any]
-) -> None:
+def test_any_text_is_a_filter_or_an_error_with_a_position_in_it(text: str, event: dict[str, Any]) -> None:
     wrong = None
     try:
         assert parse(text).matches(event) in (True, False)

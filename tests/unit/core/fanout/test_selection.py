@@ -14,9 +14,7 @@ from tests.support.core import SECOND, Core, Peer, make_hub
 
 def publish(hub: Core, *values: Any, host: str = "a", at: float = 0.0) -> None:
     """Publish events in one tick, at a time in seconds."""
-    payloads = [
-        b'{"event_type":"x","data":{"host":"%b","n":%d}}' % (host.encode(), n) for n in values
-    ]
+    payloads = [b'{"event_type":"x","data":{"host":"%b","n":%d}}' % (host.encode(), n) for n in values]
     hub.tick([[b"robots", payload] for payload in payloads], now_ns=round(at * SECOND))
 
 
@@ -224,15 +222,10 @@ def test_a_quiet_channels_last_event_is_not_lost_with_the_connection() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans(), st.booleans()),
-        max_size=60,
-    ),
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans(), st.booleans()), max_size=60),
     st.sampled_from([0.5, 1.0, 4.0]),
 )
-def test_conflation_accounts_for_every_event(
-    steps: list[tuple[str, int, bool, bool]], rate: float
-) -> None:
+def test_conflation_accounts_for_every_event(steps: list[tuple[str, int, bool, bool]], rate: float) -> None:
     """At any times: delivered and conflated events add up, and the newest of each key comes last."""
     hub = keyed()
     peer = subscribed_peer(hub, rate=rate)

@@ -23,9 +23,7 @@ def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -
         payload_bytes_max=payload_bytes_max,
         rejections_max=kept,
         admit=lambda _name: room,
-        recovery=Recovery(
-            streams=Streams(streams_max=10), started_ns=-STARTUP_NS, history=lambda _topic: 100
-        ),
+        recovery=Recovery(streams=Streams(streams_max=10), started_ns=-STARTUP_NS, history=lambda _topic: 100),
     )
 
 
@@ -79,9 +77,7 @@ def test_on_other_channels_a_payload_that_is_no_event_becomes_data(payload: byte
     assert expected == fields(make().accept([b"robots.r2", payload], now_ns=NOW))
 
 
-@pytest.mark.parametrize(
-    "payload", [b'{"event_type":5,"data":1}', b'{"event_type":"x"}', b'["event_type"]']
-)
+@pytest.mark.parametrize("payload", [b'{"event_type":5,"data":1}', b'{"event_type":"x"}', b'["event_type"]'])
 def test_what_only_resembles_an_event_object_becomes_data_too(payload: bytes) -> None:
     taken = make().accept([b"robots", payload], now_ns=NOW)
 
@@ -134,10 +130,7 @@ def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
         ("invalid_event", [b"metrics", METRICS.replace(b"12.5", b"-1")]),
         ("invalid_event", [b"signals", b'{"event_type":"s","data":{"priority":256}}']),
         ("invalid_event", [b"logs", b'{"event_type":"log.info","data":{"level":"info"}}']),
-        (
-            "invalid_event",
-            [b"status", b'{"event_type":"s","timestamp":"now","data":{"status":"x"}}'],
-        ),
+        ("invalid_event", [b"status", b'{"event_type":"s","timestamp":"now","data":{"status":"x"}}']),
         ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"offset":1,"data"')]),
         ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"epoch":"x","data"')]),
         ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"type":"x","data"')]),
@@ -182,8 +175,7 @@ def test_a_loss_is_reported_with_the_next_valid_event_of_its_channel() -> None:
     stamps = [Envelope(incarnation=1, sequence=n, sent_ns=1).pack() for n in (1, 4, 5, 5, 6)]
     payloads = [b"1", b"{", b"2", b"2", b"3"]
     taken = [
-        ingest.accept([b"robots", payload, stamp], now_ns=NOW)
-        for payload, stamp in zip(payloads, stamps, strict=True)
+        ingest.accept([b"robots", payload, stamp], now_ns=NOW) for payload, stamp in zip(payloads, stamps, strict=True)
     ]
 
     missing = [[tuple(hole) for hole in one.missing] for one in taken if isinstance(one, Event)]
@@ -199,9 +191,7 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
     for frames in batch:
         ingest.accept(frames, now_ns=NOW)
         ingest.accept([b"robots", b"1", *frames[:1]], now_ns=NOW)
-        ingest.accept(
-            [b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW
-        )
+        ingest.accept([b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW)
         ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW)
         ingest.receive_reply(frames, now_ns=NOW)
         ingest.receive_reply([b"NGR1", bytes(8), *frames], now_ns=NOW)

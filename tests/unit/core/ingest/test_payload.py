@@ -21,9 +21,7 @@ from tests.support.core import Peer, make_hub
 
 def make() -> Ingest:
     recovery = Recovery(streams=Streams(streams_max=10), started_ns=0, history=lambda _: 0)
-    return Ingest(
-        payload_bytes_max=100_000, rejections_max=10, admit=lambda _: True, recovery=recovery
-    )
+    return Ingest(payload_bytes_max=100_000, rejections_max=10, admit=lambda _: True, recovery=recovery)
 
 
 def accepted(payload: bytes) -> bool:
@@ -39,9 +37,7 @@ def read_by_everyone(document: bytes) -> None:
     json.loads(document, parse_constant=pytest.fail)
 
 
-numbers = st.from_regex(
-    rb"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True
-)
+numbers = st.from_regex(rb"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
 anything = st.recursive(
     st.none() | st.booleans() | st.text() | st.integers() | st.floats(allow_nan=False),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -92,9 +88,7 @@ def test_the_rejection_shows_the_number_that_is_out_of_range() -> None:
     first, second = ingest.recent
 
     assert first.detail == "the number 1e999 does not fit a double"
-    assert (
-        second.detail == f"the number {'7' * 40}… (5000 characters) does not fit a 64-bit integer"
-    )
+    assert second.detail == f"the number {'7' * 40}… (5000 characters) does not fit a 64-bit integer"
 
 
 HOSTILE = [b'{"k":1e999}', b'{"k":%b}' % (b"1" * 5000), b'{"k":' * 970 + b"1" + b"}" * 970]

@@ -28,9 +28,7 @@ class Bench:
 
     def __init__(self, *, started_ns: int = -STARTUP_NS, history: int = 100) -> None:
         self.recovery = Recovery(
-            streams=Streams(streams_max=100),
-            started_ns=started_ns,
-            history=lambda _topic: history,
+            streams=Streams(streams_max=100), started_ns=started_ns, history=lambda _topic: history
         )
         self.now_ns = 0
         self.released: list[int] = []
@@ -44,12 +42,8 @@ class Bench:
                 self._release(stream.take_unreported(), sequence)
             self.drain()
 
-    def heartbeat(
-        self, newest: int, *, topics: tuple[str, ...] = ("a",), replay: bool = True
-    ) -> None:
-        text = Heartbeat(
-            f"{7:016x}", 1.0, dict.fromkeys(topics, newest), "p", "r" if replay else None
-        )
+    def heartbeat(self, newest: int, *, topics: tuple[str, ...] = ("a",), replay: bool = True) -> None:
+        text = Heartbeat(f"{7:016x}", 1.0, dict.fromkeys(topics, newest), "p", "r" if replay else None)
         self.recovery.on_heartbeat(text, now_ns=self.now_ns)
         self.drain()
 
@@ -148,9 +142,7 @@ def test_a_stream_that_starts_in_the_middle_waits_for_a_heartbeat() -> None:
     bench.heartbeat(6)
     bench.reply(kept=range(3, 7))
 
-    assert (bench.released, bench.missing) == ([3, 4, 5, 6], []), (
-        "earlier ones are older than the gateway"
-    )
+    assert (bench.released, bench.missing) == ([3, 4, 5, 6], []), "earlier ones are older than the gateway"
 
 
 def test_without_a_heartbeat_messages_are_released_after_a_timeout() -> None:
@@ -214,9 +206,7 @@ def test_a_repair_that_was_given_up_frees_its_request(monkeypatch: pytest.Monkey
     assert len(bench.recovery.take_requests()) == 1
 
 
-def test_a_reply_to_a_repair_that_was_given_up_does_not_end_the_next_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_reply_to_a_repair_that_was_given_up_does_not_end_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HELD_MAX", 50)
     bench = Bench()
     bench.heartbeat(0)
@@ -230,9 +220,7 @@ def test_a_reply_to_a_repair_that_was_given_up_does_not_end_the_next_one(
     assert (bench.missing, bench.released[-3:]) == ([2], [59, 60, 61])
 
 
-def test_a_queued_repair_that_was_given_up_does_not_take_the_turn_of_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_queued_repair_that_was_given_up_does_not_take_the_turn_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HELD_MAX", 50)
     bench = Bench()
     topics = [f"t{n}" for n in range(2 * REQUESTS_OPEN_MAX + 1)]

@@ -11,14 +11,10 @@ from gateway.core.protocol.envelope import Envelope
 
 
 def make(*, started_ns: int = -STARTUP_NS) -> Recovery:
-    return Recovery(
-        streams=Streams(streams_max=10), started_ns=started_ns, history=lambda _topic: 100
-    )
+    return Recovery(streams=Streams(streams_max=10), started_ns=started_ns, history=lambda _topic: 100)
 
 
-def receive(
-    recovery: Recovery, sequence: int, *, topic: str = "a", incarnation: int = 1
-) -> int | None:
+def receive(recovery: Recovery, sequence: int, *, topic: str = "a", incarnation: int = 1) -> int | None:
     """Return how many messages are lost before this one; None if it is dropped."""
     stream = recovery.receive(Envelope(incarnation, sequence, 0), topic, b"", now_ns=0)
     if stream is None:
@@ -86,9 +82,7 @@ def test_duplicates_and_late_messages_are_dropped() -> None:
 
 
 @given(st.lists(st.integers(1, 60), max_size=120))
-def test_every_number_up_to_the_newest_is_delivered_or_reported_once(
-    arrivals: list[int],
-) -> None:
+def test_every_number_up_to_the_newest_is_delivered_or_reported_once(arrivals: list[int]) -> None:
     """In whatever order messages arrive."""
     recovery = make()
     delivered: list[int] = []

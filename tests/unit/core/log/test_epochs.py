@@ -21,10 +21,7 @@ def make(*, events_max: int = 1000) -> ChannelLog:
 
 
 def add(
-    log: ChannelLog,
-    incarnation: int | None,
-    *sequences: int,
-    missing: tuple[MissingRange, ...] = (),
+    log: ChannelLog, incarnation: int | None, *sequences: int, missing: tuple[MissingRange, ...] = ()
 ) -> list[tuple[str, int, bool]]:
     """Append events; return each new entry's epoch and offset, and whether it is an event."""
     added = []
@@ -168,11 +165,7 @@ def test_a_gap_has_a_first_offset_only_within_one_epoch() -> None:
     add(log, B, *range(1, 6))
 
     assert missing(log, seen) == (EPOCH_B, None, 3)
-    assert missing(log, log.epochs.cursor(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (
-        EPOCH_B,
-        2,
-        3,
-    )
+    assert missing(log, log.epochs.cursor(Position(EPOCH_B, 1), ahead_max=0) or ORIGIN) == (EPOCH_B, 2, 3)
 
 
 def test_everything_before_a_gateways_first_event_is_a_gap() -> None:
@@ -195,9 +188,7 @@ def test_epochs_are_limited_and_positions_of_forgotten_ones_are_refused() -> Non
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from([None, A, B, 0xC]), st.integers(1, 3), st.booleans()), max_size=40
-    ),
+    st.lists(st.tuples(st.sampled_from([None, A, B, 0xC]), st.integers(1, 3), st.booleans()), max_size=40),
     st.integers(1, 10),
 )
 def test_places_ascend_and_positions_are_never_reused(

@@ -24,12 +24,7 @@ def test_a_frame_is_the_event_with_its_channel_and_offset() -> None:
     log.append(event())
     [entry] = log.append(event(3))
 
-    assert json.loads(text_payload(entry.frame)) == {
-        "type": "event",
-        "channel": "robots",
-        "offset": 2,
-        "data": "xxx",
-    }
+    assert json.loads(text_payload(entry.frame)) == {"type": "event", "channel": "robots", "offset": 2, "data": "xxx"}
 
 
 @given(

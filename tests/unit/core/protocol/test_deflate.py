@@ -24,11 +24,7 @@ ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_take
         ("permessage-deflate; client_max_window_bits=10", 15, ANSWER),
         ('permessage-deflate; client_max_window_bits="10"', 15, ANSWER),
         ("permessage-deflate;server_no_context_takeover;client_no_context_takeover", 15, ANSWER),
-        (
-            "permessage-deflate; server_max_window_bits=10",
-            10,
-            f"{ANSWER}; server_max_window_bits=10",
-        ),
+        ("permessage-deflate; server_max_window_bits=10", 10, f"{ANSWER}; server_max_window_bits=10"),
         ("x-other, permessage-deflate", 15, ANSWER),
         ("permessage-deflate; server_max_window_bits=8, permessage-deflate", 15, ANSWER),
         ("permessage-deflate; unknown=1, permessage-deflate", 15, ANSWER),
@@ -129,9 +125,7 @@ def test_the_cache_is_limited() -> None:
         compressor.frame(b"%d" % n + b"x" * 200_000, 15)
 
     assert compressor._cache_bytes < 5_000_000
-    assert sum(len(key[0]) + len(kept) for key, kept in compressor._cache.items()) == (
-        compressor._cache_bytes
-    )
+    assert sum(len(key[0]) + len(kept) for key, kept in compressor._cache.items()) == (compressor._cache_bytes)
     compressor.frame(b"99" + b"x" * 200_000, 15)
     assert len(packed) == 100
 

@@ -17,11 +17,7 @@ _u64 = st.integers(0, 2**64 - 1)
 
 @given(
     st.builds(
-        Envelope,
-        incarnation=_u64,
-        sequence=st.integers(1, 2**64 - 1),
-        sent_ns=_u64,
-        flags=st.integers(0, 2**32 - 1),
+        Envelope, incarnation=_u64, sequence=st.integers(1, 2**64 - 1), sent_ns=_u64, flags=st.integers(0, 2**32 - 1)
     )
 )
 def test_what_was_packed_is_unpacked(envelope: Envelope) -> None:

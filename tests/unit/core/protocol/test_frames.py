@@ -2,13 +2,7 @@
 
 import pytest
 
-from gateway.core.protocol.frames import (
-    is_close_code,
-    ping_frame,
-    pong_frame,
-    text_frame,
-    text_payload,
-)
+from gateway.core.protocol.frames import is_close_code, ping_frame, pong_frame, text_frame, text_payload
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])

@@ -34,9 +34,7 @@ def parsed(pieces: Iterable[bytes], *, packed: bool = False) -> list[Message]:
 
 def deflated(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-15)
-    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(
-        b"\x00\x00\xff\xff"
-    )
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
 
 
 _text = st.text(max_size=300)
@@ -54,10 +52,7 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, list[Message]]:
         parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
         for n, part in enumerate(parts):
             if draw(st.booleans()):
-                control, payload = (
-                    draw(st.sampled_from([Opcode.PING, Opcode.PONG])),
-                    draw(st.binary(max_size=125)),
-                )
+                control, payload = (draw(st.sampled_from([Opcode.PING, Opcode.PONG])), draw(st.binary(max_size=125)))
                 data += masked(0x80 | control, payload, mask=draw(_mask))
                 meant.append(Message(control, payload))
             fin = 0x80 if n == len(parts) - 1 else 0

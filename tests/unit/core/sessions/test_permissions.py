@@ -16,9 +16,7 @@ from gateway.wiring import build_policy
 
 
 SEGMENTS = ["a", "b", "c", "d"]
-NAMES = [
-    ".".join(parts) for length in (1, 2, 3, 4) for parts in itertools.product("abcd", repeat=length)
-]
+NAMES = [".".join(parts) for length in (1, 2, 3, 4) for parts in itertools.product("abcd", repeat=length)]
 """Enough names to distinguish patterns of up to three segments over a, b and c."""
 
 _segment = st.sampled_from(["a", "b", "c", "*"])
@@ -48,9 +46,7 @@ def test_patterns_overlap_if_there_is_a_name_that_both_select(one: str, other: s
 
 
 @given(st.lists(patterns, max_size=4), patterns)
-def test_a_wildcard_selects_the_channels_that_it_and_a_grant_select(
-    granted: list[str], pattern: str
-) -> None:
+def test_a_wildcard_selects_the_channels_that_it_and_a_grant_select(granted: list[str], pattern: str) -> None:
     permissions = Policy({"r": Grants(subscribe=tuple(granted))}, "r").anonymous.permissions
     seen = Subscription(pattern, within=permissions.within(pattern))
 
@@ -83,9 +79,7 @@ def test_the_default_roles_may_subscribe_as_on_the_first_server(role: str, subsc
 
 def test_a_tokens_grants_add_to_those_of_its_roles() -> None:
     policy = build_policy(Config())
-    claims = Claims(
-        user_id="u", expires_ns=1, roles=("bot",), grants=Grants(subscribe=("app.*",), admin=True)
-    )
+    claims = Claims(user_id="u", expires_ns=1, roles=("bot",), grants=Grants(subscribe=("app.*",), admin=True))
     permissions = policy.identity(claims).permissions
 
     assert permissions.may(Action.SUBSCRIBE, "app.x")

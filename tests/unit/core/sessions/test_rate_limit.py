@@ -60,9 +60,7 @@ def test_each_kind_has_its_own_bucket() -> None:
 
 
 @given(st.integers(1, 20), st.floats(0.1, 100), st.lists(st.floats(0, 5), max_size=60))
-def test_no_more_passes_than_the_burst_and_the_rate_allow(
-    burst: int, per_second: float, pauses: list[float]
-) -> None:
+def test_no_more_passes_than_the_burst_and_the_rate_allow(burst: int, per_second: float, pauses: list[float]) -> None:
     limiter = make(burst, per_second)
     now_ns = passed = 0
     for pause in pauses:

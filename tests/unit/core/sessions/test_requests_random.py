@@ -30,15 +30,11 @@ def _or_any(likely: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(likely, likely, likely, _any)
 
 
-_channels = _or_any(
-    st.sampled_from(["robots", "a.b", "*", ">", "a.*", "$everyone", "", "a..b", "x" * 129])
-)
+_channels = _or_any(st.sampled_from(["robots", "a.b", "*", ">", "a.*", "$everyone", "", "a..b", "x" * 129]))
 _positions = st.fixed_dictionaries(
     {"epoch": _or_any(st.sampled_from(["e1", "e0", ""])), "offset": _or_any(st.integers(-1, 9))}
 )
-_since = _or_any(
-    st.none() | _positions | st.dictionaries(st.sampled_from(["robots", "epoch"]), _positions)
-)
+_since = _or_any(st.none() | _positions | st.dictionaries(st.sampled_from(["robots", "epoch"]), _positions))
 _options: dict[str, st.SearchStrategy[Any]] = {
     "since": _since,
     "last": _or_any(st.integers(-1, 2**64)),
@@ -49,9 +45,7 @@ _requests = _channels | st.fixed_dictionaries({"channel": _channels}, optional=_
 _messages: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {},
     optional={
-        "type": _or_any(
-            st.sampled_from(["subscribe", "unsubscribe", "get_subscriptions", "ping", "auth"])
-        ),
+        "type": _or_any(st.sampled_from(["subscribe", "unsubscribe", "get_subscriptions", "ping", "auth"])),
         "channels": _or_any(st.lists(_requests, max_size=10)),
         "id": _or_any(st.integers() | st.text(max_size=130)),
         "token": _or_any(st.text()),

@@ -42,10 +42,7 @@ def test_subscribed_has_the_positions_behind_which_nothing_is_missed() -> None:
 
     assert subscribed["id"] == 7
     assert subscribed["channels"] == ["robots", "later"]
-    assert subscribed["positions"] == {
-        "robots": {"epoch": "e1", "offset": 3},
-        "later": {"epoch": "e1", "offset": 0},
-    }
+    assert subscribed["positions"] == {"robots": {"epoch": "e1", "offset": 3}, "later": {"epoch": "e1", "offset": 0}}
     assert subscribed["recovered"] == {}
     assert subscribed["denied"] == []
     assert offsets(peer.received) == [4]
@@ -61,9 +58,7 @@ def test_an_event_that_two_subscriptions_select_is_delivered_once() -> None:
     assert offsets(peer.received) == [1]
 
 
-@pytest.mark.parametrize(
-    ("last", "expected"), [(0, []), (1, [5]), (3, [3, 4, 5]), (99, [2, 3, 4, 5])]
-)
+@pytest.mark.parametrize(("last", "expected"), [(0, []), (1, [5]), (3, [3, 4, 5]), (99, [2, 3, 4, 5])])
 def test_last_starts_with_the_newest_events_held(last: int, expected: list[int]) -> None:
     hub = make_hub(events_max=4)
     publish(hub, "robots", 5)
@@ -87,10 +82,7 @@ def test_last_starts_with_the_newest_events_held(last: int, expected: list[int])
     ],
 )
 def test_a_client_that_resumes_gets_every_event_or_a_gap(
-    since: dict[str, Any],
-    recovered: bool,
-    gap: tuple[int | None, int | None, str] | None,
-    expected: list[int],
+    since: dict[str, Any], recovered: bool, gap: tuple[int | None, int | None, str] | None, expected: list[int]
 ) -> None:
     hub = make_hub(events_max=4)
     publish(hub, "robots", 5)
@@ -110,9 +102,7 @@ def test_a_wildcard_resumes_known_channels_at_their_positions_and_new_ones_at_th
     publish(hub, "logs.b", 2)
     peer = Peer(hub, "p")
     peer.connect()
-    got = peer.send(
-        type="subscribe", channels=["logs.*"], since={"logs.a": {"epoch": "e1", "offset": 4}}
-    )
+    got = peer.send(type="subscribe", channels=["logs.*"], since={"logs.a": {"epoch": "e1", "offset": 4}})
 
     assert got[0]["recovered"] == {"logs.a": True, "logs.b": True}
     assert offsets(got, "logs.a") == [5]
@@ -160,36 +150,18 @@ def test_a_pong_has_positions_so_that_quiet_channels_resume_too() -> None:
         ('{"type":"subscribe","channels":[5]}', "invalid_field", None),
         ('{"type":"subscribe","channels":["a"],"last":-1}', "invalid_field", None),
         ('{"type":"subscribe","channels":["a"],"since":5}', "invalid_field", None),
-        (
-            '{"type":"subscribe","channels":["a"],"since":{"epoch":1,"offset":1}}',
-            "invalid_field",
-            None,
-        ),
-        (
-            '{"type":"subscribe","channels":["*"],"since":{"epoch":"e","offset":1}}',
-            "invalid_field",
-            None,
-        ),
-        (
-            '{"type":"subscribe","channels":["a","b"],"since":{"epoch":"e","offset":1}}',
-            "invalid_field",
-            None,
-        ),
+        ('{"type":"subscribe","channels":["a"],"since":{"epoch":1,"offset":1}}', "invalid_field", None),
+        ('{"type":"subscribe","channels":["*"],"since":{"epoch":"e","offset":1}}', "invalid_field", None),
+        ('{"type":"subscribe","channels":["a","b"],"since":{"epoch":"e","offset":1}}', "invalid_field", None),
         ('{"type":"subscribe","channels":["a b"],"id":4}', "invalid_channel", 4),
         ('{"type":"subscribe","channels":["$everyone"]}', "invalid_channel", None),
-        (
-            '{"type":"subscribe","channels":["a","b","c","d","e","f","g","h","i"]}',
-            "too_many_subscriptions",
-            None,
-        ),
+        ('{"type":"subscribe","channels":["a","b","c","d","e","f","g","h","i"]}', "too_many_subscriptions", None),
         ('{"type":"subscribe","channels":["a"],"filter":"x >"}', "invalid_filter", None),
         ('{"type":"subscribe","channels":["a"],"rate":0}', "invalid_field", None),
         ('{"type":"ping","id":[1]}', "invalid_field", None),
     ],
 )
-def test_an_invalid_message_gets_an_error_and_changes_nothing(
-    text: str, code: str, id_: int | str | None
-) -> None:
+def test_an_invalid_message_gets_an_error_and_changes_nothing(text: str, code: str, id_: int | str | None) -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     session = peer.connect("robots")

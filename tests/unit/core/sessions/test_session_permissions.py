@@ -185,10 +185,7 @@ def test_a_resumed_session_has_the_permissions_of_the_new_token() -> None:
     hello, subscribed, *events = peer.take()
 
     assert hello["resumed"]
-    assert (["y"], ["x"]) == (
-        subscribed["channels"],
-        [one["channel"] for one in subscribed["denied"]],
-    )
+    assert (["y"], ["x"]) == (subscribed["channels"], [one["channel"] for one in subscribed["denied"]])
     assert ["y"] == channels(events)
 
 
@@ -199,9 +196,7 @@ def test_a_broadcast_needs_permission_to_publish() -> None:
 
     hub = make_hub()
     event = Raw(b'{"hello":1}')
-    writer = build_policy(Config()).identity(
-        Claims(user_id="w", expires_ns=1, grants=Grants(publish=("notes",)))
-    )
+    writer = build_policy(Config()).identity(Claims(user_id="w", expires_ns=1, grants=Grants(publish=("notes",))))
     for refused in (
         Broadcast(event=event, channel="metrics"),
         Broadcast(event=event, everyone=True),
@@ -213,6 +208,4 @@ def test_a_broadcast_needs_permission_to_publish() -> None:
         with pytest.raises(RequestError, match="a token is needed"):
             hub.broadcast(refused, NOBODY, now_ns=0)
 
-    assert (
-        "notes" == hub.broadcast(Broadcast(event=event, channel="notes"), writer, now_ns=0).channel
-    )
+    assert "notes" == hub.broadcast(Broadcast(event=event, channel="notes"), writer, now_ns=0).channel

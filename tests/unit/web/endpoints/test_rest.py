@@ -45,9 +45,7 @@ async def test_head_says_what_get_says_without_the_body(site: Site, path: str) -
     assert full.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize(
-    "limit", ["", "0", "-1", "1001", "1.0", "1e2", "x", "+1", "\u0661", "9" * 40]
-)
+@pytest.mark.parametrize("limit", ["", "0", "-1", "1001", "1.0", "1e2", "x", "+1", "\u0661", "9" * 40])
 async def test_an_invalid_page_size_is_refused_by_name(site: Site, limit: str) -> None:
     for path in (f"{API}/status", f"{API}/channels/metrics/events"):
         answer = await site.get(path, params={"limit": limit})
@@ -79,9 +77,7 @@ async def test_the_status_counts_what_the_hub_holds(site: Site) -> None:
     assert found["ready"] is True
 
 
-async def test_channels_know_their_subscribers_live_or_lagging_by_name_or_pattern(
-    site: Site,
-) -> None:
+async def test_channels_know_their_subscribers_live_or_lagging_by_name_or_pattern(site: Site) -> None:
     site.publish("robots.arm")
     for channels in (["robots.arm"], ["robots.*"], ["robots.arm", ">"], ["metrics"]):
         Peer(site.hub, channels[0]).connect(*channels)
@@ -253,12 +249,7 @@ async def test_an_event_reaches_its_recipients(site: Site) -> None:
         (b"1", "?channel=a.*", "invalid_channel", "a.*"),
         (b'{"client_id":"nobody","event":1}', "", "unknown_client", ""),
         (b'{"channel":"metrics","event":1}', "", "invalid_event", ""),
-        (
-            b'{"event_type":"x","data":{"cpu_percent":"y"}}',
-            "?channel=metrics",
-            "invalid_event",
-            "cpu",
-        ),
+        (b'{"event_type":"x","data":{"cpu_percent":"y"}}', "?channel=metrics", "invalid_event", "cpu"),
     ],
 )
 async def test_an_invalid_broadcast_is_answered_with_what_is_wrong(
@@ -274,9 +265,7 @@ async def test_an_invalid_broadcast_is_answered_with_what_is_wrong(
 
 
 @pytest.mark.parametrize("query", ["", "?channel=robots"])
-async def test_an_event_may_be_as_large_as_on_the_bus_and_no_larger(
-    make_site: MakeSite, query: str
-) -> None:
+async def test_an_event_may_be_as_large_as_on_the_bus_and_no_larger(make_site: MakeSite, query: str) -> None:
     """By a byte, and by so much that the body is not read to its end."""
     site = await make_site(Config(ingest=Ingest(payload_bytes_max=10_000)))
 

@@ -68,9 +68,7 @@ def test_no_schema_is_there_for_nothing(document: Document) -> None:
 
 def test_operations_have_names_of_their_own() -> None:
     names = [
-        operation["operationId"]
-        for item in openapi_document(ROUTES)["paths"].values()
-        for operation in item.values()
+        operation["operationId"] for item in openapi_document(ROUTES)["paths"].values() for operation in item.values()
     ]
     assert len(names) == len(set(names))
 
@@ -149,9 +147,7 @@ def test_events_of_standard_channels_have_typed_data(channel: str) -> None:
 async def test_what_is_delivered_on_standard_channels_fits(site: Site, channel: str) -> None:
     peer = Peer(site.hub, "p")
     peer.connect(channel)
-    await site.broadcast(
-        {"channel": channel, "event": {"event_type": "x.y", "data": DATA[channel]}}
-    )
+    await site.broadcast({"channel": channel, "event": {"event_type": "x.y", "data": DATA[channel]}})
     document = asyncapi_document()
     schema = document["components"]["messages"][f"{channel.capitalize()}Event"]["payload"]
     delivered = [message for message in peer.take() if message["type"] == "event"]
@@ -184,8 +180,7 @@ def test_each_side_says_its_own_messages() -> None:
     document = asyncapi_document()
     said = {
         name: {
-            document["components"]["messages"][one["$ref"].rsplit("/", 1)[1]]["name"]
-            for one in operation["messages"]
+            document["components"]["messages"][one["$ref"].rsplit("/", 1)[1]]["name"] for one in operation["messages"]
         }
         for name, operation in document["operations"].items()
     }

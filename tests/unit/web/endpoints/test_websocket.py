@@ -36,9 +36,7 @@ def private_key() -> ec.EllipticCurvePrivateKey:
 @pytest.fixture
 def key(private_key: ec.EllipticCurvePrivateKey, tmp_path: Path) -> CountingKey:
     path = tmp_path / "key.pem"
-    path.write_bytes(
-        private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
+    path.write_bytes(private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return CountingKey(lambda: public_key_file(str(path)))
 
 

@@ -38,9 +38,7 @@ def near(pairs: list[Pair]) -> array[int]:
 
 
 @pytest.mark.parametrize("count", [1, 2, SENDS_MAX - 1, SENDS_MAX, SENDS_MAX + 1, 266])
-def test_all_sockets_get_all_data_at_any_position_of_the_queues(
-    ring: IoUring, pairs: list[Pair], count: int
-) -> None:
+def test_all_sockets_get_all_data_at_any_position_of_the_queues(ring: IoUring, pairs: list[Pair], count: int) -> None:
     some = pairs[:count]
     for number in range(10):
         data = b"%d" % number * (number + 1)
@@ -48,9 +46,7 @@ def test_all_sockets_get_all_data_at_any_position_of_the_queues(
         assert {data} == {far.recv(100) for _, far in some}
 
 
-def test_sockets_that_accept_a_part_or_nothing_are_returned(
-    ring: IoUring, pairs: list[Pair]
-) -> None:
+def test_sockets_that_accept_a_part_or_nothing_are_returned(ring: IoUring, pairs: list[Pair]) -> None:
     some = pairs[:150]
     slow, data = (3, 149), b"x" * 50_000
     taken = dict.fromkeys(slow, 0)
@@ -108,9 +104,7 @@ class Kernel:
         return self.real(number, ring, min(most, requests), 0, *rest) if most else 0
 
 
-def test_all_is_sent_if_the_kernel_processes_a_few_at_a_time(
-    ring: IoUring, pairs: list[Pair]
-) -> None:
+def test_all_is_sent_if_the_kernel_processes_a_few_at_a_time(ring: IoUring, pairs: list[Pair]) -> None:
     Kernel(ring, -1, 2, 3, -1, 1)
     for data in (b"one", b"two", b"three"):
         assert [] == ring.send(near(pairs), data)

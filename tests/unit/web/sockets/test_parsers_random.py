@@ -33,9 +33,7 @@ _positions = st.dictionaries(
 )
 _queries = st.dictionaries(
     st.sampled_from(["channels", "since", "last", "filter", "rate", "session", "user_id"]),
-    st.one_of(
-        _characters, _digits, st.sampled_from(["a,b", ",", "nan", "inf", "1e999", "[" * 9000])
-    ),
+    st.one_of(_characters, _digits, st.sampled_from(["a,b", ",", "nan", "inf", "1e999", "[" * 9000])),
 )
 
 
@@ -90,9 +88,7 @@ def test_hosts_origins_and_forwarded_addresses_are_accepted_or_refused(
     hosts: list[str], origins: list[str], forwarded: list[str]
 ) -> None:
     """A host or origin may be refused; the address is always a valid one."""
-    policy = AccessPolicy(
-        Config(trusted_proxies=("127.0.0.1", "10.0.0.0/8"), allowed_origins=("http://127.0.0.1",))
-    )
+    policy = AccessPolicy(Config(trusted_proxies=("127.0.0.1", "10.0.0.0/8"), allowed_origins=("http://127.0.0.1",)))
     caller = policy.caller("127.0.0.1", "http", forwarded, hosts)
     with suppress(RequestError):
         host = policy.check_host(hosts, None)

@@ -152,9 +152,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_everyone_gets_everything_in_order(
-    ring: IoUring, new_peer: NewPeer, seed: int
-) -> None:
+async def test_everyone_gets_everything_in_order(ring: IoUring, new_peer: NewPeer, seed: int) -> None:
     world = World(RingWriter(ring), new_peer, seed)
     await world.live(300)
     peers = world.inside + world.outside
@@ -296,9 +294,7 @@ class Broken(asyncio.Transport):
         raise RuntimeError("the handler is closed")
 
 
-async def test_a_writer_that_fails_is_returned_and_does_not_affect_the_others(
-    ring: IoUring, new_peer: NewPeer
-) -> None:
+async def test_a_writer_that_fails_is_returned_and_does_not_affect_the_others(ring: IoUring, new_peer: NewPeer) -> None:
     batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)
     away = (await new_peer()).writer.transport
@@ -310,9 +306,7 @@ async def test_a_writer_that_fails_is_returned_and_does_not_affect_the_others(
         await eventually(peer.has_all)
 
 
-async def test_a_client_that_got_a_part_and_cannot_get_the_rest_is_aborted(
-    ring: IoUring, new_peer: NewPeer
-) -> None:
+async def test_a_client_that_got_a_part_and_cannot_get_the_rest_is_aborted(ring: IoUring, new_peer: NewPeer) -> None:
     """What follows from its log would begin in the middle of a frame."""
     batch = RingWriter(ring)
     peers = await peers_of(new_peer, batch, 8)

@@ -64,9 +64,7 @@ class Gateway:
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
             address, within = Address(self.url), timeout_seconds
             async with aiohttp.ClientSession() as http:
-                return await rest.request(
-                    http, address, "GET", path, headers=headers, within=within
-                )
+                return await rest.request(http, address, "GET", path, headers=headers, within=within)
 
         try:
             return asyncio.run(request())
@@ -87,12 +85,7 @@ def gateway_options(command: Callable[Concatenate[Gateway, P], None]) -> Callabl
     """Give a command the options `--url`, `--token` and `--token-file`, as a `Gateway`."""
 
     @click.option(
-        "--url",
-        envvar=URL_VARIABLE,
-        default=URL,
-        show_default=True,
-        show_envvar=True,
-        help="The gateway's address.",
+        "--url", envvar=URL_VARIABLE, default=URL, show_default=True, show_envvar=True, help="The gateway's address."
     )
     @click.option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="A bearer token.")
     @click.option(
@@ -101,13 +94,7 @@ def gateway_options(command: Callable[Concatenate[Gateway, P], None]) -> Callabl
         help="A file with the token. It is read anew for every connection.",
     )
     @wraps(command)
-    def wrapper(
-        url: str,
-        token: str | None,
-        token_file: Path | None,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> None:
+    def wrapper(url: str, token: str | None, token_file: Path | None, *args: P.args, **kwargs: P.kwargs) -> None:
         source = click.get_current_context().get_parameter_source("token")
         if token_file and source is ParameterSource.COMMANDLINE:
             raise click.UsageError("give --token or --token-file, not both")

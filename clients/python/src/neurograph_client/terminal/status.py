@@ -60,9 +60,7 @@ def _rendered(found: dict[str, Any], before: dict[str, Any] | None, as_json: boo
     try:
         return status_page.page(found, before, colour=output.has_colours())
     except (KeyError, TypeError, AttributeError) as error:
-        raise output.CommandError(
-            f"the gateway's status documents have another form ({error!r}); try --json"
-        ) from None
+        raise output.CommandError(f"the gateway's status documents have another form ({error!r}); try --json") from None
 
 
 def _watch(gateway: Gateway, every: float, as_json: bool) -> NoReturn:

@@ -22,14 +22,8 @@ def page(found: Document, before: Document | None, *, colour: bool) -> str:
     blocks = [
         _summary(status, colour=colour),
         _table(("BUS", "", "STATE", "PEERS", "RECEIVED", "LAST EVENT"), _links(status)),
-        _table(
-            ("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"),
-            _channels(found, before),
-        ),
-        _table(
-            ("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"),
-            _publishers(found["publishers"]),
-        ),
+        _table(("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"), _channels(found, before)),
+        _table(("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"), _publishers(found["publishers"])),
         _table(("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
     ]
     return "\n".join(block for block in blocks if block)

@@ -99,9 +99,7 @@ def tail(
         try:
             with closing(_connect(gateway)) as client:
                 threading.Thread(target=_close_without_reader, args=[client], daemon=True).start()
-                items = client.events(
-                    *(channels or ALL_CHANNELS), last=last, since=since, filter=filter, rate=rate
-                )
+                items = client.events(*(channels or ALL_CHANNELS), last=last, since=since, filter=filter, rate=rate)
                 for item in items:
                     output.write(render(item))
                     if count is not None and isinstance(item, Event):
@@ -147,11 +145,7 @@ def _connect(gateway: Gateway) -> BlockingClient:
 
 def _client(gateway: Gateway, notices: _ConnectionNotices) -> Client:
     token = None if gateway.token is None else lambda: gateway.read_token() or ""
-    client = Client(
-        gateway.url,
-        token=token,
-        on_state=lambda state: notices.update(state, client.last_disconnect),
-    )
+    client = Client(gateway.url, token=token, on_state=lambda state: notices.update(state, client.last_disconnect))
     return client
 
 
