@@ -14,6 +14,7 @@ from gateway.auth import TokenError
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
+from gateway.core.sources.topics import escape
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import Handler
@@ -108,10 +109,19 @@ def restricted(access: Access, handler: Handler) -> Handler:
         if access is Access.ADMIN:
             identity.require_admin()
         elif access is Access.SUBSCRIBER:
-            name = request.match_info["channel"]
+            name = _channel(request)
             if not is_name(name):
                 raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
             identity.require(Action.SUBSCRIBE, name)
         return await handler(request)
 
     return serve
+
+
+def _channel(request: web.Request) -> str:
+    """Return the channel in the path; a name's escapes may be escaped again or not, as in kv%40host."""
+    found: str = request.match_info["channel"]
+    escaped = escape(found)
+    if escaped != found and escaped in request.app[CONTEXT].hub.logs.by_name:
+        request.match_info["channel"] = found = escaped
+    return found
