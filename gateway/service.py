@@ -13,10 +13,12 @@ from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
+from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
+from gateway.config.model import Source as SourceSettings
 from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
@@ -80,6 +82,8 @@ class Service:
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
+        self._sequence_replays: dict[str, SequenceReplayClient] = {}
+        """The clients of publishers with numbers of their own, by the endpoint of their replay."""
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
@@ -103,7 +107,10 @@ class Service:
         for endpoint in endpoints(config):
             on_messages = functools.partial(self._on_messages, len(self._subscribers))
             if endpoint.source is not None:
-                on_messages = functools.partial(self._on_foreign, build_source(config, endpoint.source))
+                source = build_source(config, endpoint.source)
+                on_messages = functools.partial(self._on_foreign, source)
+                if endpoint.source.replay:
+                    self._sequence_replays[endpoint.source.replay] = self._sequence_replay(endpoint.source, source)
             subscriber = Subscriber(
                 self._zmq,
                 endpoint.address,
@@ -151,6 +158,8 @@ class Service:
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
+        for client in self._sequence_replays.values():
+            client.close()
         self._curve.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
@@ -218,6 +227,17 @@ class Service:
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns), now_ns)
 
+    def _sequence_replay(self, settings: SourceSettings, source: Source) -> SequenceReplayClient:
+        return SequenceReplayClient(
+            self._zmq,
+            settings.replay,
+            self.config.bus,
+            self._curve,
+            first=settings.sequence_first,
+            convert=source.convert_replayed,
+            on_reply=lambda reply: self._on_replies([reply]),
+        )
+
     def _on_replies(self, replies: Sequence[Frames]) -> None:
         """Take in what publishers replayed."""
         now_ns = time.time_ns()
@@ -238,7 +258,8 @@ class Service:
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():
-            self._replay_client.send_request(request)
+            client = self._sequence_replays.get(request.endpoint, self._replay_client)
+            client.send_request(request)
 
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
@@ -281,6 +302,8 @@ class Service:
         for subscriber in self._subscribers:
             subscriber.poll()
         self._replay_client.poll()
+        for client in self._sequence_replays.values():
+            client.poll()
         self._curve.poll()
         now_ns = time.time_ns()
         self._unsubscribe_idle(now_ns)

@@ -42,6 +42,7 @@ def build_source(config: Config, settings: SourceSettings) -> Source:
         bytes_max=config.ingest.payload_bytes_max,
         new_incarnation=lambda: secrets.randbits(64),
         decoder=load_decoder(settings.decoder) if settings.decoder else None,
+        name=settings.preset or settings.endpoint,
     )
 
 

@@ -32,13 +32,13 @@ def test_the_tables_are_up_to_date() -> None:
 
 
 def blocks() -> dict[str, str]:
-    """The examples, by the name of the file that their first line names; the first one is a configuration."""
-    found = {}
+    """The examples, by the name of the file that their first line names; the others are configurations."""
+    found: dict[str, str] = {}
     for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", TARGET.read_text(), re.MULTILINE):
         for part in re.split(r"^(?=# [\w.]+$)", textwrap.dedent(block).strip(), flags=re.MULTILINE):
             name = re.match(r"# ([\w.]+)\n", part)
             if part:
-                found[name[1] if name else "first.toml"] = part
+                found[name[1] if name else f"example{len(found)}.toml"] = part
     return found
 
 
@@ -53,11 +53,12 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, entry_poin
     monkeypatch.delitem(sys.modules, "my_decoder", raising=False)
 
 
-def test_the_first_example_is_a_valid_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "presets"), [("example0.toml", ["bitcoin", ""]), ("example1.toml", ["vllm-kv"])])
+def test_an_example_is_a_valid_configuration(tmp_path: Path, name: str, presets: list[str]) -> None:
     path = tmp_path / "gateway.toml"
-    path.write_text(blocks()["first.toml"])
+    path.write_text(blocks()[name])
 
-    assert ["bitcoin", ""] == [one.source.preset for one in endpoints(load(path, {}, {})) if one.source is not None]
+    assert presets == [one.source.preset for one in endpoints(load(path, {}, {})) if one.source is not None]
 
 
 def test_the_decoder_of_the_document_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,8 @@ def _sources(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, 
             yield f"{key}.endpoint", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
         elif is_bound and _is_exposed(endpoint, config):
             yield f"{key}.endpoint", f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
+        if source.replay and (problem := _endpoint_problem(source.replay, any_port=False)):
+            yield f"{key}.replay", f"{source.replay!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
         if same_endpoint(endpoint) in seen:
             yield f"{key}.endpoint", f"{endpoint!r} has a source already", "write one source per endpoint"
         seen.add(same_endpoint(endpoint))

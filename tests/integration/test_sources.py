@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 from zmq.log.handlers import PUBHandler
@@ -104,3 +106,72 @@ async def test_a_channel_with_escapes_is_found_by_its_address(gateway: Gateway, 
         answer = await gateway.get_json(f"/api/v1/websocket/channels/{path}/events")
 
         assert ("kv%40host.x", [5]) == (answer["channel"], [event["data"] for event in answer["events"]])
+
+
+class Vllm:
+    """Publishes and replays as vLLM's ZmqEventPublisher does, except that it can lose messages."""
+
+    def __init__(self, folder: Path) -> None:
+        self.table = {"endpoint": ipc(folder, "kv"), "preset": "vllm-kv", "replay": ipc(folder, "replay")}
+        self.asked: list[int] = []
+        """The first number of each request."""
+        self._buffer: list[tuple[bytes, bytes]] = []
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._publisher, self._replay = context.socket(zmq.XPUB), context.socket(zmq.ROUTER)
+        self._publisher.bind(self.table["endpoint"])
+        self._replay.bind(self.table["replay"])
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._answer)
+        self._thread.start()
+
+    async def subscribed(self) -> None:
+        await eventually(lambda: bool(self._publisher.poll(0)))
+
+    def publish(self, data: object, *, is_lost: bool = False) -> None:
+        number, payload = len(self._buffer).to_bytes(8), msgspec.msgpack.encode(data)
+        self._buffer.append((number, payload))
+        if not is_lost:
+            self._publisher.send_multipart([b"", number, payload])
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._publisher.close(linger=0)
+        self._replay.close(linger=0)
+
+    def _answer(self) -> None:
+        while not self._closed.is_set():
+            if not self._replay.poll(20):
+                continue
+            identity, _, first = self._replay.recv_multipart()
+            self.asked.append(int.from_bytes(first))
+            for number, payload in self._buffer[self.asked[-1] :]:
+                self._replay.send_multipart([identity, b"", number, payload])
+            self._replay.send_multipart([identity, b"", (-1).to_bytes(8, signed=True), b""])
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> Iterator[Vllm]:
+    found = Vllm(tmp_path)
+    yield found
+    found.close()
+
+
+async def test_what_vllm_sent_before_and_what_was_lost_is_requested_from_its_replay(
+    launch: Launch, connect: Connect, vllm: Vllm
+) -> None:
+    for n in range(3):
+        vllm.publish([n, []])  # nobody listens yet
+    gateway = await launch(settings={"bus.sources": json.dumps([vllm.table])})
+    await vllm.subscribed()
+    vllm.publish([3, []])
+    client = await connect("vllm.kv", to=gateway, last=10)
+    await client.events("vllm.kv", 4)
+    vllm.publish([4, [b"\x00"]], is_lost=True)
+    vllm.publish([5, []])
+
+    events = await client.events("vllm.kv", 6)
+
+    assert [[0, []], [1, []], [2, []], [3, []], [4, [{"base64": "AA=="}]], [5, []]] == [one["data"] for one in events]
+    assert [1, 2, 3, 4, 5, 6] == [one["offset"] for one in events]
+    assert [0, 4] == vllm.asked

@@ -69,22 +69,26 @@ class Pipeline:
     def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
         """Take a batch of messages that a source has to read first."""
         tick = Tick()
+        self._take(source.heartbeat(), tick, now_ns)
         for frames in batch:
             try:
-                messages = source.read(frames)
+                self._take(source.read(frames), tick, now_ns)
             except Unreadable as error:
+                self._take(error.messages, tick, now_ns)
                 tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
-                continue
-            for message in messages:
-                outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
-                if outcome is None:
-                    self._release(tick, now_ns)
-                else:
-                    tick.add_outcome(outcome)
         tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._received = True
         self._append(tick, now_ns)
         return tick
+
+    def _take(self, messages: Sequence[Sequence[bytes]], tick: Tick, now_ns: int) -> None:
+        """Take messages that a source has made."""
+        for message in messages:
+            outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+            if outcome is None:
+                self._release(tick, now_ns)
+            else:
+                tick.add_outcome(outcome)
 
     def receive_replies(self, replies: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
         """Take publishers' replies to replay requests."""

@@ -30,3 +30,5 @@ class Unreadable(Exception):
         self.detail = detail
         self.numbered: tuple[str, Envelope] | None = None
         """The message's channel and place in it, if they could be read."""
+        self.messages: list[list[bytes]] = []
+        """What was made of the parts before the unreadable one."""

@@ -2,7 +2,8 @@
 
 A foreign number has no incarnation: a number that is not higher than the last one shows that the publisher
 started again. Nothing is known of what was sent before the first message that the gateway heard; of a
-publisher that started again, what comes before its first message is missing. If a publisher counts all
+publisher that started again, what comes before its first message is missing. From a publisher that replays, the beginning is
+requested. If a publisher counts all
 topics together, what is missing counts for the topic of the next message.
 
 One source is one publisher: two that number alike cannot be told apart.
@@ -31,6 +32,7 @@ class Numbering:
         self._kind = spec.sequence
         self._big = spec.sequence.startswith("be")
         self._first = spec.sequence_first
+        self._has_replay = bool(spec.replay)
         self._per_topic = spec.sequence_scope == "topic"
         self._new_incarnation = new_incarnation
         self._last: dict[bytes, int] = {}
@@ -52,11 +54,17 @@ class Numbering:
                 'set `sequence` as the publisher counts, or "none", and `frames` to where it is',
             )
         number = int.from_bytes(frame, "big" if self._big else "little")
+        if number < self._first:
+            raise Unreadable("bad_sequence", f"the sequence number is {number}; set sequence_first = 0")
         scope = topic if self._per_topic else b""
         missing = self._missing(scope, number)
         self._last[scope] = number
         counted = topic if self._per_topic else channel
         self._counts[counted] = count = self._counts.get(counted, 0) + missing + 1
+        if self._has_replay:  # replay has no topics, and names its messages by their numbers
+            if len(self._counts) > 1:
+                raise Unreadable("bad_topic", "a publisher with `replay` has one topic, and this is a second one")
+            count = number - self._first + 1
         return Envelope(self._incarnations[scope], count, 0)
 
     def _missing(self, scope: bytes, number: int) -> int:

@@ -14,6 +14,11 @@ from gateway.core.sources.spec import ROLES, Spec
 from gateway.core.sources.topics import make_naming
 
 
+HEARTBEAT = b"$heartbeat"
+_INTERVAL_SECONDS = 3600
+_NAME_CHARACTERS_MAX = 64
+
+
 class Decoded(NamedTuple):
     """What one message says: JSON texts for a channel, one for each event, and the publisher's number."""
 
@@ -61,14 +66,24 @@ class Steps:
 class Source:
     """One endpoint's messages, decoded and numbered.
 
-    `new_incarnation` returns a random number for each start of the publisher.
+    `new_incarnation` returns a random number for each start of the publisher. `name` is for people.
     """
 
     def __init__(
-        self, spec: Spec, *, bytes_max: int, new_incarnation: Callable[[], int], decoder: Decoder | None = None
+        self,
+        spec: Spec,
+        *,
+        bytes_max: int,
+        new_incarnation: Callable[[], int],
+        decoder: Decoder | None = None,
+        name: str = "",
     ) -> None:
         self._steps = Steps(spec, bytes_max=bytes_max, decoder=decoder)
         self._numbering = None if spec.sequence == "none" else Numbering(spec, new_incarnation=new_incarnation)
+        self._replay = spec.replay
+        self._name = name[:_NAME_CHARACTERS_MAX]
+        self._incarnation: int | None = None
+        """The last one that offers replay."""
 
     def read(self, frames: Sequence[bytes]) -> list[list[bytes]]:
         """Return the messages that ingest takes: channel, payload and, if there is a number, an envelope.
@@ -77,20 +92,50 @@ class Source:
             Unreadable: The message does not fit the source's settings.
         """
         messages: list[list[bytes]] = []
-        for parts in self._steps.parts(frames):
-            name = self._steps.channel(parts.topic)
-            channel = name.encode()
-            if self._numbering is None:
-                messages += [[channel, payload] for payload in self._steps.payloads(parts)]
-                continue
-            envelope = self._numbering.envelope(name, parts.topic or b"", parts.sequence)
-            try:
-                [payload] = self._steps.payloads(parts)  # `several` documents have no number
-            except Unreadable as error:
-                error.numbered = name, envelope
-                raise
-            messages.append([channel, payload, envelope.pack()])
+        try:
+            for parts in self._steps.parts(frames):
+                messages += self._messages(parts)
+        except Unreadable as error:
+            error.messages = messages + error.messages
+            raise
         return messages
+
+    def _messages(self, parts: Parts) -> list[list[bytes]]:
+        name = self._steps.channel(parts.topic)
+        channel = name.encode()
+        if self._numbering is None:
+            return [[channel, payload] for payload in self._steps.payloads(parts)]
+        envelope = self._numbering.envelope(name, parts.topic or b"", parts.sequence)
+        announcements = self._announce(envelope.incarnation)
+        try:
+            [payload] = self._steps.payloads(parts)  # `several` documents have no number
+        except Unreadable as error:
+            error.numbered = name, envelope
+            error.messages = announcements
+            raise
+        return [*announcements, [channel, payload, envelope.pack()]]
+
+    def _announce(self, incarnation: int) -> list[list[bytes]]:
+        """Return heartbeats that say where a new incarnation can be asked for replay, and that the last has ended."""
+        if not self._replay or incarnation == self._incarnation:
+            return []
+        farewell = self.heartbeat(interval=0)
+        self._incarnation = incarnation
+        return farewell + self.heartbeat()
+
+    def heartbeat(self, *, interval: int = _INTERVAL_SECONDS) -> list[list[bytes]]:
+        """Return a heartbeat for a publisher that offers replay; it sends none itself. 0 = it has ended."""
+        if self._incarnation is None:
+            return []
+        said = {"incarnation": f"{self._incarnation:016x}", "interval": interval, "name": self._name}
+        return [[HEARTBEAT, msgspec.json.encode({**said, "replay": self._replay})]]
+
+    def convert_replayed(self, payload: bytes) -> bytes:
+        """Return a replayed payload as JSON; empty if it is unreadable."""
+        try:
+            return self._steps.payloads(Parts(payload=payload))[0]
+        except Unreadable:
+            return b""
 
 
 _LEVELS = {"trace", "debug", "info", "notice", "warn", "warning", "error", "critical", "fatal"}

@@ -60,6 +60,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     """Number of a publisher's first message."""
     sequence_scope: Literal["topic", "publisher"] = "topic"
     """Whether the publisher counts each topic by itself (topic), or all together (publisher)."""
+    replay: str = ""
+    """Endpoint at which the publisher replays what it keeps, as vLLM's replay_endpoint; it may have one topic."""
 
     @property
     def has_topic(self) -> bool:
@@ -87,6 +89,9 @@ def problems(spec: Spec) -> Iterator[tuple[str, str, str]]:
         yield "sequence", f"{spec.sequence!r} needs a frame", 'list "sequence" in `frames`, or set "none"'
     if spec.sequence != "none" and spec.documents == "several":
         yield "documents", "several events cannot share one sequence number", 'set sequence = "none"'
+    if spec.replay and (spec.sequence != "be64" or spec.sequence_scope == "topic"):
+        needs = 'set sequence = "be64" and sequence_scope = "publisher"'
+        yield "replay", "needs numbers of 64 bits, big-endian, for the publisher as a whole", needs
     for name in (spec.prefix, *spec.rename.values()):
         if name and not is_name(name.removesuffix(".>")):
             key = "prefix" if name == spec.prefix else "rename"

@@ -109,6 +109,29 @@ def test_the_topics_that_are_remembered_have_a_limit() -> None:
     assert (TOPICS_MAX + 2, 1) == numbers.take(5, b"0"), "it begins anew, without a loss"
 
 
+REPLAY = {"replay": "tcp://127.0.0.1:5558", "sequence_scope": "publisher"}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_with_replay_the_numbers_are_the_publishers_so_that_it_can_be_asked_for_them(first: int) -> None:
+    numbers = Numbers(sequence_first=first, **REPLAY)
+
+    assert [(1, 9), (1, 12)] == [numbers.take(number + first) for number in (8, 11)]
+
+
+def test_a_publisher_with_replay_has_one_topic() -> None:
+    numbers = Numbers(**REPLAY)
+    numbers.take(0, b"a")
+
+    with pytest.raises(Unreadable, match="has one topic"):
+        numbers.take(1, b"b")
+
+
+def test_a_number_below_the_first_is_refused_with_the_setting() -> None:
+    with pytest.raises(Unreadable, match="sequence_first = 0"):
+        Numbers(sequence_first=1).take(0)
+
+
 @pytest.mark.parametrize("frame", [b"", b"1234567", None])
 def test_a_number_of_another_size_is_refused_with_the_settings(frame: bytes | None) -> None:
     numbering = Numbering(Spec(sequence="be64"), new_incarnation=lambda: 1)

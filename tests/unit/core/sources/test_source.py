@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.ingest.pipeline import Tick
+from gateway.core.ingest.sequence_replay import Answer
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.source import Source, Steps
 from gateway.core.sources.spec import Spec, problems
@@ -162,6 +163,56 @@ def test_what_a_publisher_sent_between_its_new_start_and_the_first_message_is_mi
     assert 4 == sum(one["type"] == "event" for one in bus.received())
 
 
+def test_what_was_made_before_an_unreadable_part_is_kept() -> None:
+    hub = make_hub()
+    spec = Spec(decoder="x", payload="text")
+    source = Source(
+        spec, bytes_max=99, new_incarnation=lambda: 1, decoder=lambda _: [("a", b"1"), ("b", b"\xff"), ("c", b"2")]
+    )
+
+    tick = hub.pipeline.receive_from(source, [[b""]], now_ns=1)
+
+    assert (["a"], ["invalid_utf8"]) == ([one.channel for one in tick.events], [one.reason for one in tick.rejections])
+
+
+REPLAY: dict[str, object] = {**SEQUENCE, "sequence_scope": "publisher", "replay": "tcp://127.0.0.1:5558"}
+
+
+def test_a_publisher_with_replay_is_asked_for_what_is_missing() -> None:
+    bus = Bus(**REPLAY)
+    bus.send(*numbered(0, 1, 4))
+    [request] = bus.hub.pipeline.ingest.recovery.take_requests()
+
+    assert ("tcp://127.0.0.1:5558", 1, 3, 4) == (request.endpoint, request.incarnation, request.first, request.last)
+    answer = Answer(request, first=0, convert=bus.source.convert_replayed)
+    for number in range(1, 6):
+        answer.add(struct.pack(">Q", number), b"%d" % number)
+    bus.hub.pipeline.receive_replies([answer.reply()], now_ns=2)
+
+    data = [one["data"] for one in bus.received() if one.get("channel") == "t"]
+    assert [1, 1, 2, 3, 1] == data
+
+
+def test_a_replayed_payload_that_is_unreadable_is_rejected() -> None:
+    bus = Bus(payload="text", **REPLAY)
+    bus.send(*numbered(0, 2))
+    [request] = bus.hub.pipeline.ingest.recovery.take_requests()
+    answer = Answer(request, first=0, convert=bus.source.convert_replayed)
+    answer.add(struct.pack(">Q", 1), b"\xff")
+    bus.hub.pipeline.receive_replies([answer.reply()], now_ns=2)
+
+    assert ["rejected"] == [one["reason"] for one in bus.received() if one["type"] == "gap"]
+
+
+def test_a_new_start_of_a_publisher_with_replay_ends_the_last_one() -> None:
+    bus = Bus(**REPLAY)
+    bus.send(*numbered(0, 1))
+    bus.send(*numbered(0))
+
+    known = [publisher.incarnation for publisher in bus.hub.pipeline.ingest.recovery.publishers.known]
+    assert [2] == known
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -174,6 +225,7 @@ def test_what_a_publisher_sent_between_its_new_start_and_the_first_message_is_mi
         ({"sequence": "be64"}, "sequence"),
         ({"frames": ("topic", "payload", "sequence")}, "sequence"),
         ({**SEQUENCE, "documents": "several"}, "documents"),
+        ({**SEQUENCE, "replay": "tcp://127.0.0.1:1"}, "replay"),
         ({"prefix": "a b"}, "prefix"),
         ({"rename": {"a": "b c"}}, "rename"),
     ],
