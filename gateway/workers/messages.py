@@ -73,7 +73,7 @@ class Admitted(Answer):
 
 
 class Refused(Answer):
-    """The answer to `Admit`: no; clients that may come back do so over `spread_seconds`."""
+    """The answer to `Admit`: no; clients that may reconnect do so over `spread_seconds`."""
 
     code: CloseCode
     spread_seconds: float

@@ -64,7 +64,7 @@ class EventStream:
         """Return a comment, which clients ignore."""
         return _chunk(b":\n\n")
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last event, with the time after which to reconnect."""
         data = b"event: closing\ndata: %b\n\n" % _encode(message)
         return _chunk(b"retry: %d\n%b" % (message.after_ms, data))

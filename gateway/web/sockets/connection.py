@@ -84,7 +84,7 @@ class Format(Protocol):
     def ping(self) -> bytes:
         """Return the bytes that keep an idle connection alive; the client does not answer them."""
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last bytes."""
 
 
@@ -226,7 +226,7 @@ class Connection:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
         self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._writer.write(self._farewell(code))
+            self._writer.write(self._closing_bytes(code))
             if self._format is None and self._transport.can_write_eof():
                 self._transport.write_eof()
 
@@ -336,11 +336,11 @@ class Connection:
                 return
         self.heartbeat.clear_stalled(self)
 
-    def _farewell(self, code: CloseCode) -> bytes:
+    def _closing_bytes(self, code: CloseCode) -> bytes:
         """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
-            return self._format.farewell(message)
+            return self._format.last_bytes(message)
         return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)
