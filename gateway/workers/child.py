@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from gateway.workers.messages import Reported, ToParent, to_parent
-from gateway.workers.pipe import Pipe, Requests
+from gateway.workers.pipe import Pipe, Requests, Unreadable
 
 
 class Child:
@@ -19,7 +19,7 @@ class Child:
         self,
         *,
         unread_bytes_max: int,
-        on_messages: Callable[["Child", list[ToParent]], object],
+        on_messages: Callable[["Child", list[ToParent | Unreadable]], object],
         on_lost: Callable[["Child"], object],
     ) -> None:
         self.ready = False

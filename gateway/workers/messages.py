@@ -150,6 +150,12 @@ class Admit(Message):
     address: str
 
 
+class Failed(Message):
+    """The client with this secret, if it was admitted, could not be connected."""
+
+    secret: str
+
+
 class Identify(Message):
     """May this client have the identity of the token that it sent?"""
 
@@ -198,7 +204,7 @@ class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
 
-ToParent = Ready | Admit | Identify | Changed | Confirmed | Released | Reported | Drained
+ToParent = Ready | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:

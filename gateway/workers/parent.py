@@ -37,8 +37,10 @@ class ParentClient:
                 elif isinstance(answer, messages.Refused):
                     connection.spread_seconds = answer.spread_seconds
                     admission.refuse(context, connection, answer.code)
+                else:  # it cannot be read
+                    self._give_up(connection, request)
             except Exception:
-                connection.close(CloseCode.INTERNAL)
+                self._give_up(connection, request)
                 raise
             finally:
                 done.set()
@@ -50,6 +52,11 @@ class ParentClient:
             on_answer,
         )
         await done.wait()
+
+    def _give_up(self, connection: Connection, request: ConnectRequest) -> None:
+        """Close a connection whose client the parent may have admitted."""
+        connection.close(CloseCode.INTERNAL)
+        self._pipe.send(messages.Failed(request.secret))
 
     def _connect(
         self, context: Context, connection: Connection, request: ConnectRequest, answer: messages.Admitted

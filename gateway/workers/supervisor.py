@@ -29,7 +29,6 @@ from aiohttp import web
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
-from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
 from gateway.logs import logger
@@ -40,7 +39,7 @@ from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
 from gateway.workers.child import Child
 from gateway.workers.clients import Clients, ParentObserver
-from gateway.workers.pipe import UNREAD_BYTES_MAX, framed
+from gateway.workers.pipe import UNREAD_BYTES_MAX, Unreadable, framed, kind_and_number
 from gateway.workers.proxy import forwarded
 
 
@@ -281,23 +280,30 @@ class Supervisor:
 
     # -- from the workers ----------------------------------------------------------------------
 
-    def _on_messages(self, child: Child, received: list[messages.ToParent]) -> None:
+    def _on_messages(self, child: Child, received: list[messages.ToParent | Unreadable]) -> None:
         for message in received:
             try:
                 self._handle(child, message)
             except Exception:  # one client's failure must not cost the worker's others theirs
-                log.exception("process_message_failed", message_type=type(message).__name__)
-                if isinstance(message, messages.Admit):
-                    child.pipe.send(messages.Refused(message.number, CloseCode.INTERNAL, 0.0))
-                elif isinstance(message, messages.Identify):
-                    child.pipe.send(messages.Identified(message.number, allowed=False))
+                kind, number = kind_and_number(message)
+                log.exception("process_message_failed", message_type=kind)
+                if kind == "Admit":
+                    self._clients.refuse(child, number)
+                elif kind == "Identify":
+                    child.pipe.send(messages.Identified(number, allowed=False))
+                elif kind in {"Released", "Reported", "Drained"}:
+                    child.requests.on_failure(number)
 
-    def _handle(self, child: Child, message: messages.ToParent) -> None:
+    def _handle(self, child: Child, message: messages.ToParent | Unreadable) -> None:
         match message:
+            case Unreadable():
+                raise ValueError(message.reason)
             case messages.Ready():
                 self._on_ready(child)
             case messages.Admit():
                 self._clients.admit(child, message)
+            case messages.Failed():
+                self._clients.on_failed(child, message)
             case messages.Identify():
                 self._clients.identify(child, message)
             case messages.Changed():

@@ -113,7 +113,8 @@ async def siege(seed: int, numbers: range, *, at_once: int = 50) -> Outcome:
 
 def _accounted(record: Record) -> int:
     """Return how many events came, each once, or were replaced by newer ones of their key."""
-    return len(set(record.numbers)) + sum(gap["count"] for gap in record.gaps if gap["reason"] == "conflated")
+    conflated = [int(gap["count"]) for gap in record.gaps if gap["reason"] == "conflated"]
+    return len(set(record.numbers)) + sum(conflated)
 
 
 @contextlib.asynccontextmanager
