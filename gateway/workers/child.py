@@ -3,13 +3,32 @@
 import array
 import asyncio
 import contextlib
+import hashlib
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.workers.messages import Reported, ToParent, to_parent
 from gateway.workers.pipe import Pipe, Requests, Unreadable
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def installed() -> bytes:
+    """Return a digest of the package as it is on disk, which a worker that starts now would run.
+
+    Processes understand each other's messages only if they run the same code.
+
+    Raises:
+        OSError: A file is just being replaced.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 class Child:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
 from gateway.core.sessions.observer import LocalObserver
 from gateway.edge import Edge
+from gateway.workers import child as child_module
 from gateway.workers import messages
 from gateway.workers.child import Child
 from gateway.workers.pipe import Pipe, Unreadable
@@ -139,3 +141,22 @@ async def test_a_request_whose_answer_cannot_be_read_ends(parent: Parent) -> Non
     parent.worker.write(len(body).to_bytes(4) + body)
 
     assert await asked is None
+
+
+async def test_no_worker_is_started_from_a_package_that_was_upgraded(
+    parent: Parent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers of the version that runs serve on."""
+    module = tmp_path / "module.py"
+    module.write_text("VERSION = 1")
+    monkeypatch.setattr(child_module, "PACKAGE", tmp_path)
+    supervisor = Supervisor(Config(workers=2))
+    module.write_text("VERSION = 2")
+    await supervisor._replace(0.0)
+
+    assert "restart the gateway" in supervisor.unready()[0]
+    parent.child.ready = True
+    supervisor._children.append(parent.child)
+    assert supervisor.unready() == []
+    supervisor._children.clear()
+    supervisor._tasks.cancel()
