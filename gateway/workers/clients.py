@@ -170,8 +170,12 @@ class Clients:
         if client is None or client.child is not child:
             return  # its session was taken over while this worker did not answer
         session, change, now_ns = client.session, what.change, time.time_ns()
-        session.subscriptions = {one.pattern: one for one in what.subscriptions}
-        session.known = what.known
+        if change.event_type == "client.connected":
+            session.subscriptions = {}  # some may be denied to a client that resumed
+        for pattern in what.removed:
+            session.subscriptions.pop(pattern, None)
+        session.subscriptions |= {one.pattern: one for one in what.subscriptions}
+        session.known = {**session.known, **what.known}
         if change.event_type == "client.disconnected":
             self._disconnect(client, change)
             return

@@ -165,11 +165,12 @@ class Identify(Message):
 
 
 class Changed(Message):
-    """What a client did, with its subscriptions and its known cursors as they are now."""
+    """What a client did, and what changed since the last report: subscriptions, and known cursors."""
 
     client_id: str
     change: ClientChange
     subscriptions: list[Subscription]
+    removed: list[str]
     known: dict[str, Cursor]
 
 

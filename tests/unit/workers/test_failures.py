@@ -77,7 +77,7 @@ async def parent() -> AsyncIterator[Parent]:
 
 async def disconnect(parent: Parent, name: str) -> None:
     change = ClientChange("client.disconnected", code=1006, seconds=0.0)
-    parent.worker.send(messages.Changed(name, change, [], {}))
+    parent.worker.send(messages.Changed(name, change, [], [], {}))
     await eventually(lambda: parent.places == 0)
 
 
