@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import struct
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any
@@ -16,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.auth import Verifier
 from gateway.auth.keys import FixedKey, Key
 from gateway.config.model import ROLES, Auth, Clients, Config, Role
-from tests.support.raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, encode_frame, open_raw
+from tests.support.raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, encode_frame
 from tests.support.tokens import SECRET, token
 from tests.support.waiting import eventually
 from tests.unit.web.conftest import Edge, MakeEdge
@@ -97,13 +95,6 @@ class SlowKey(FixedKey):
         return await super().find(kid)
 
 
-def reset(peer: RawPeer) -> None:
-    if peer.socket.fileno() < 0:
-        return
-    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
-
-
 async def lose_at(wait: int, edge: Edge, sent: bytes, how: str) -> bool:
     """Connect, send, and lose the connection at one of its waits; return whether there are so many."""
     peer = RawPeer(edge.port, receive_buffer=2048)
@@ -115,14 +106,14 @@ async def lose_at(wait: int, edge: Edge, sent: bytes, how: str) -> bool:
         if how == "abort" and connections:
             next(iter(connections.values()))._transport.abort()
         else:
-            reset(peer)
+            peer.reset()
 
     requests = Requests(lose)
     asyncio.get_running_loop().set_task_factory(requests.make_task)
     await peer.send_bytes(sent)
     await eventually(lambda: requests.waits >= wait or (requests.tasks and waits_for_client(edge)))
     asyncio.get_running_loop().set_task_factory(None)
-    reset(peer)
+    peer.reset()
     await eventually(lambda: requests.tasks and all(task.done() for task in requests.tasks))
     return requests.waits >= wait
 
