@@ -187,6 +187,7 @@ class Clients:
             client = self._clients.get(client_id)
             if client is not None and client.child is child:
                 client.session.known = what.known
+                self._hub.store.confirm_secret(client.session)
 
     def send_personal(self, session: Session, entry: Entry) -> None:
         """Send a personal message to the worker that holds a client, if it is connected."""

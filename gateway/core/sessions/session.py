@@ -61,6 +61,8 @@ class Session:
         self.client_id = client_id
         self.identity = identity
         self.secret = ""
+        self.earlier_secret = ""
+        """The secret that the client resumed the session with, until it is known to have the new one."""
         self.subscriptions: dict[str, Subscription] = {}
         """By pattern."""
         self.known: Cursors = {}

@@ -25,7 +25,8 @@ What each event does:
                                                                                          reader to answer with
     violation          `close` with its code       nothing                     nothing   as `close`
     socket lost        -> LOST                     -> CLOSED                   -         -
-    CLOSE_SECONDS      -                           socket aborted              -         -
+    CLOSE_SECONDS      -                           socket aborted              socket    -
+                                                                               aborted
     buffer full        the reader lags; messages are not handled until the socket is writable again
     reader failed      `close` with 1011                                                 nothing"""
 
@@ -192,6 +193,8 @@ class Connection:
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Send a ping; its answer confirms all that was sent up to `heads`."""
         if self._transport.is_closing():
+            # The client has closed its side; it may never read what is still buffered, which ends the connection.
+            self.heard = False
             return
         if self._format is not None:
             self._writer.write(self._format.ping())
@@ -220,7 +223,7 @@ class Connection:
             self._state = State.CLOSED
             return
         self._state = State.CLOSING if self._format is None else State.CLOSED
-        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        self._abort_soon()
         self._wake()
         if self._reader is not None:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
@@ -285,9 +288,13 @@ class Connection:
             return  # it answers ours
         self._state = State.CLOSED
         self.code = code or 1005
+        self._abort_soon()  # it may not read the answer
         self._detach()
         if not self._transport.is_closing():
             self._writer.write(close_frame(code or 1000))
+
+    def _abort_soon(self) -> None:
+        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _wake(self) -> None:
         if self._writable is not None:
