@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
+import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import psutil
 
@@ -56,7 +58,10 @@ class ProcessUsage:
     def read(self) -> tuple[float, int, int]:
         """Return percents of one CPU since the last call, resident bytes, and open files."""
         cpu_seconds, memory_bytes, open_files = 0.0, 0, 0
-        for process in (self._process, *self._process.children()):
+        workers: list[psutil.Process] = []
+        with contextlib.suppress(OSError):  # without /proc/stat, as with ProcSubset=pid of systemd
+            workers = self._process.children()
+        for process in (self._process, *workers):
             with contextlib.suppress(psutil.Error):  # a worker that ended meanwhile
                 times = process.cpu_times()
                 cpu_seconds += times.user + times.system
@@ -97,3 +102,17 @@ def allow_many_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def notify_systemd(environ: Mapping[str, str] = os.environ, **state: object) -> None:
+    """Send systemd a state, as in ``notify_systemd(READY=1)``, if this process is a service (sd_notify(3)).
+
+    A message that cannot be sent is dropped: systemd may be restarting, and the next one follows soon."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    path = "\0" + address[1:] if address.startswith("@") else address
+    message = "\n".join(f"{name}={value}" for name, value in state.items())
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        datagram.setblocking(False)
+        datagram.sendto(message.encode(), path)

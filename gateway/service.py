@@ -25,7 +25,7 @@ from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline
@@ -255,6 +255,7 @@ class Service:
             )
 
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
         for subscriber in self._subscribers:
@@ -296,6 +297,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -306,6 +308,7 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
