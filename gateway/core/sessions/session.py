@@ -261,11 +261,18 @@ class Session:
 
     def may_ping(self, *, now_ns: int) -> bool:
         """Charge a ping of the WebSocket protocol; return whether to answer it."""
+        self._charge_or_pause("pings", 1, now_ns)
+        return not self.excessive
+
+    def charge_frames(self, count: int, *, now_ns: int) -> None:
+        """Charge frames of the WebSocket protocol: each takes time, also if it is no message."""
+        self._charge_or_pause("frames", count, now_ns)
+
+    def _charge_or_pause(self, kind: Kind, count: int, now_ns: int) -> None:
         try:
-            self._rate_limiter.charge("pings", now_ns=now_ns)
+            self._rate_limiter.charge(kind, count, now_ns=now_ns)
         except RequestError:
             self.excessive = True
-        return not self.excessive
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
