@@ -44,7 +44,7 @@ from aiohttp import web
 from gateway.core.fanout.cohorts import Cursors, Reader, Writer
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, RequestError
-from gateway.core.protocol.frames import close_frame, pong_frame, text_frame
+from gateway.core.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
@@ -197,7 +197,8 @@ class Connection:
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
         writer = self._writer if self._encode is None else self
-        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure)
+        ping = None if self._format is not None else self._write_ping
+        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure, ping=ping)
         if self._protocol.writing_paused:
             self._on_buffer_full()
         return self._reader
@@ -207,6 +208,10 @@ class Connection:
         assert self._encode is not None
         if not self._transport.is_closing():
             self._writer.write(self._encode(frames))
+
+    def _write_ping(self, payload: bytes) -> None:
+        if not self._transport.is_closing():
+            self._writer.write(ping_frame(payload))
 
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Send a ping; its answer confirms all that was sent up to `heads`."""
