@@ -39,9 +39,17 @@ class ReceiveQueue:
     """Set when the client sends anything."""
     paused: bool = False
     """Whether reading from the socket is paused."""
+    _ahead: Received | None = None
+    """What was read already, and is received next."""
     _ended: bool = False
     _violated: bool = False
     _waiter: asyncio.Future[None] | None = None
+
+    def begins_with_violation(self) -> bool:
+        """Return whether what was received so far violates the protocol, and holds no message before."""
+        if self._ahead is None:
+            self._ahead = self._read()
+        return self._ahead is not None and self._ahead.violation is not None and not self._ahead.messages
 
     async def receive(self) -> Received | None:
         """Wait for frames, and return the messages in the next ones; None at the end.
@@ -49,7 +57,8 @@ class ReceiveQueue:
         Data behind a violation is ignored.
         """
         while True:
-            if not self._violated and (received := self._read()) is not None:
+            if (received := self._ahead or self._read()) is not None:
+                self._ahead = None
                 if received.frames == FRAMES_AT_ONCE_MAX:
                     await asyncio.sleep(0)
                 return received
@@ -62,6 +71,8 @@ class ReceiveQueue:
 
     def _read(self) -> Received | None:
         """Return what is in the next frames; None if none is complete."""
+        if self._violated:
+            return None
         before, messages, violation = self._parser.frames, [], None
         try:
             for message in self._parser.read(FRAMES_AT_ONCE_MAX):
@@ -77,8 +88,8 @@ class ReceiveQueue:
         self.heard = True
         if not self._violated:
             self._parser.feed(data)
-            if self._parser.unread_bytes > QUEUED_BYTES_MAX and not self.paused:
-                self._set_paused(True)
+            if self._parser.unread_bytes > QUEUED_BYTES_MAX:
+                self._set_paused(True)  # again, if aiohttp has resumed it behind an upgrade
             self._wake()
         return False, b""
 
