@@ -137,7 +137,9 @@ async def test_a_client_that_floods_and_is_reset_while_it_is_not_read_from_is_re
 
 async def fill(edge: Edge) -> tuple[RawPeer, Connection]:
     """Return a client that does not read, and its connection, whose buffers are full."""
-    edge.context.hub.pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 20, now_ns=1)
+    pipeline = edge.context.pipeline
+    assert pipeline is not None
+    pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 20, now_ns=1)
     peer = await open_raw(edge.port, "/ws?channels=fat&last=20", receive_buffer=2048)
     [connection] = edge.context.connections.values()
     assert connection.buffered
