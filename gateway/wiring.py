@@ -22,6 +22,10 @@ from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
 from gateway.core.sessions.store import SessionStore
 
 
+_FRAMES_PER_MESSAGE = 64
+"""Clients may send their messages in so many fragments, on average."""
+
+
 def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
     """Return the channels' logs, with an epoch of their own unless one is given."""
     return Logs(
@@ -85,6 +89,9 @@ def _limits(clients: Clients) -> ClientLimits:
             "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
             "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
             "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
+            "frames": RateLimit(
+                clients.messages_burst * _FRAMES_PER_MESSAGE, clients.messages_per_second * _FRAMES_PER_MESSAGE
+            ),
         },
     )
 

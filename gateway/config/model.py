@@ -113,6 +113,9 @@ class Clients(Struct, frozen=True, kw_only=True):
     """A client that does not answer a ping within this time is closed (4001)."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
+    keepalive_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 75.0
+    """An HTTP connection without a further request is closed after this time; a proxy in front must
+    close its own earlier."""
     write_buffer_bytes_max: Annotated[int, _number("bytes", least=1)] = 65_536
     """A client with more unsent bytes lags: it reads on from the channels' logs."""
     send_buffer_bytes: Annotated[int, _number("bytes")] = 262_144
