@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import socket
 import sys
 import time
@@ -15,8 +14,13 @@ import psutil
 from gateway.logs import logger
 
 
+if sys.platform != "win32":
+    import resource
+
+
 log = logger("gateway")
 
+_FILES_MAX = 1 << 20
 _OLD_COLLECTIONS = 1_000
 """Collections of the middle generation between two full ones: about 7 million allocated objects."""
 
@@ -66,7 +70,7 @@ class ProcessUsage:
                 times = process.cpu_times()
                 cpu_seconds += times.user + times.system
                 memory_bytes += process.memory_info().rss
-                open_files += process.num_fds()
+                open_files += getattr(process, "num_fds", int)()  # Windows has none
         now = time.monotonic()
         elapsed, self._read_at = now - self._read_at, now
         used, self._cpu_seconds = cpu_seconds - self._cpu_seconds, cpu_seconds
@@ -97,11 +101,29 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(young, middle, _OLD_COLLECTIONS)
 
 
+def open_files_max(*, hard: bool = False) -> int | None:
+    """Return how many files this process may open, or to how many it may raise that; None if there is no limit."""
+    if sys.platform == "win32":
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[hard]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def allow_many_files() -> None:
-    """Raise the limit of open files to the hard limit: each client needs one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Raise the limit of open files as far as possible: each client needs one.
+
+    macOS states no hard limit, and refuses what is above one that it does not state."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else hard
+    while wanted > soft != resource.RLIM_INFINITY:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            wanted //= 2
+        else:
+            return
 
 
 def notify_systemd(environ: Mapping[str, str] = os.environ, **state: object) -> None:

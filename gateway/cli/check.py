@@ -1,7 +1,6 @@
 """`gateway check`: validates the configuration and says what the gateway would do."""
 
 import errno
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +91,8 @@ def _kept(history: History) -> str:
 
 def warnings(config: Config) -> Iterator[str]:
     """Yield what would fail on this machine now, or is probably a mistake."""
+    from gateway.runtime import open_files_max
+
     if problem := _unavailable(config.host, config.port):
         yield f"port: {problem}"
     if config.bind.startswith("tcp://"):
@@ -102,9 +103,9 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{key}: there is no folder {folder} for {endpoint}"
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` raises its limit to this
+    files = open_files_max(hard=True)  # `serve` raises its limit to this
     needed = config.clients.connections_max + FILES_RESERVED
-    if files != resource.RLIM_INFINITY and files < needed:
+    if files is not None and files < needed:
         yield (
             f"clients.connections_max: {config.clients.connections_max} clients need {needed} open files, "
             f"but the limit is {files}; raise the limit (ulimit -Hn) or lower the setting"

@@ -20,10 +20,6 @@ from gateway.config.settings import Setting, Value, sections, settings, tables
 from gateway.core.protocol.channels import is_name
 
 
-_KUBERNETES = (
-    'Kubernetes sets this for a service named "gateway": set `enableServiceLinks: false` '
-    "in the pod's spec, rename the service, or use --port"
-)
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -32,8 +28,11 @@ _FILE_VARIABLE = "GATEWAY_CONFIG"
 _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
 """Variables of the commands that talk to a gateway."""
 
-# Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
-_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
+# Kubernetes sets these in every pod if there is a service "gateway" or "gateway-…": no settings, and no mistake.
+_SERVICE_LINK = re.compile(
+    r"GATEWAY_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+    r"|PORT=(tcp|udp|sctp)://.+:\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
         and name not in {_FILE_VARIABLE, *_OF_COMMANDS}
-        and not _SERVICE_LINK.fullmatch(name)
+        and not _SERVICE_LINK.fullmatch(f"{name}={value}")
     }
 
 
@@ -196,8 +195,6 @@ def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
     number = one.text and _NUMBER.fullmatch(str(one.value))
     value = "the value" if setting.secret else one.value if number else repr(one.value)
     shown = f"{value} {reason}"
-    if key == "port" and one.text and "://" in str(one.value):
-        return Problem(key, shown, _KUBERNETES, one.origin)
     remedy = f"leave it out for the default ({setting.default_toml})"
     return Problem(key, shown, remedy, one.origin)
 

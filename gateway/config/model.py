@@ -146,7 +146,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     batch_delay_seconds_max: Annotated[float, _seconds(most=1)] = 0.01
     """Longest delay of a write, to batch events; 0 = no batching."""
     io_uring: bool = True
-    """Write to many clients with one system call, where Linux supports it."""
+    """Write to many clients with one system call, where Linux supports it. The event loop's own ring stays."""
 
 
 class Sessions(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ open files, and its certificate cannot be replaced."""
 import asyncio
 import contextlib
 import functools
-import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from aiohttp import web
 from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.runtime import Tasks
+from gateway.runtime import Tasks, open_files_max
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -133,8 +132,8 @@ class Listener:
         self._keepalive_seconds = clients.keepalive_timeout_seconds
         self._send_buffer_bytes = clients.send_buffer_bytes
         self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
+        files = open_files_max()
+        if files is not None:
             self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
         self._tls = tls
         self._loop = asyncio.get_running_loop()
