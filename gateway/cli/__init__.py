@@ -20,8 +20,8 @@ from gateway.config import Config
 GROUP = "gateway.commands"
 """The entry points of packages that add subcommands; each names a click command."""
 
-PACKAGES = {"publish": "neurograph-publisher", "status": "neurograph-client", "tail": "neurograph-client"}
-"""Subcommands that this project's other packages add."""
+PACKAGES = {"publish": "publishers/python", "status": "clients/python", "tail": "clients/python"}
+"""Subcommands that this project's other packages add, and their folders in its source."""
 
 
 class Commands(click.Group):
@@ -53,8 +53,7 @@ def _added(name: str) -> click.Command | None:
             return command
         return _unavailable(name, f"{entry.value} is not a click command")
     if name in PACKAGES:
-        need = f"it needs the package {PACKAGES[name]}: pip install 'neurograph-gateway[terminal]'"
-        return _unavailable(name, need)
+        return _unavailable(name, f"it needs, from this project's source: pip install './{PACKAGES[name]}[terminal]'")
     return None
 
 

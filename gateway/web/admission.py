@@ -139,7 +139,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
         if context.verifier is None:
             raise RequestError(ErrorCode.UNSUPPORTED, "this gateway has no authentication; connect without a token")
         identity = await identity_of_token(context, message.token, address=connection.address)
-        if session is None or session is not connection.session:
+        if session is None or not connection.can_write:
             return  # the connection ended meanwhile
         if not await context.admission.allows_identity(context, session, identity):
             raise RequestError(
@@ -147,7 +147,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
                 f"the user has {context.config.clients.connections_per_user_max} clients already "
                 "(`clients.connections_per_user_max`); close one first",
             )
-        if session is not connection.session:
+        if not connection.can_write:
             return
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
     except RequestError as error:

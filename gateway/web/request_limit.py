@@ -52,10 +52,7 @@ class RequestLimit:
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return what a handler answers, once it is the request's turn; it has been sent then.
-
-        Raises:
-            RequestError: Too many requests wait.
-        """
+        Raises RequestError: too many requests wait."""
         async with self._turn():
             response = await handler(request)
             size, transport = response.content_length or 0, request.transport
@@ -75,10 +72,7 @@ class RequestLimit:
     @asynccontextmanager
     async def body(self, size: int) -> AsyncIterator[None]:
         """Hold so many bytes of a body for a block, once there is room for them.
-
-        Raises:
-            RequestError: There is none in time.
-        """
+        Raises RequestError: there is none in time."""
         await self._wait(self._bodies.room)
         self._bodies.add(size)
         try:

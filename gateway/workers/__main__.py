@@ -15,7 +15,7 @@ from gateway import logs
 from gateway.config.errors import ConfigError
 from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
-from gateway.workers.pipe import Pipe
+from gateway.workers.pipe import Pipe, Unreadable
 from gateway.workers.worker import Worker
 
 
@@ -48,9 +48,9 @@ def _end_with_parent(pipe: int) -> None:
 async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
     parent = os.getppid()
     ended, started = asyncio.Event(), asyncio.Event()
-    waiting: list[messages.ToWorker] = []
+    waiting: list[messages.ToWorker | Unreadable] = []
 
-    def on_messages(received: list[messages.ToWorker]) -> None:
+    def on_messages(received: list[messages.ToWorker | Unreadable]) -> None:
         waiting.extend(received)
         started.set()
 

@@ -3,13 +3,29 @@
 import array
 import asyncio
 import contextlib
+import hashlib
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.workers.messages import Reported, ToParent, to_parent
-from gateway.workers.pipe import Pipe, Requests
+from gateway.workers.pipe import Pipe, Requests, Unreadable
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def installed() -> bytes:
+    """Return a digest of the package as it is on disk, which a worker that starts now would run.
+
+    Processes understand each other's messages only if they run the same code.
+    Raises OSError: a file is just being replaced."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 class Child:
@@ -19,7 +35,7 @@ class Child:
         self,
         *,
         unread_bytes_max: int,
-        on_messages: Callable[["Child", list[ToParent]], object],
+        on_messages: Callable[["Child", list[ToParent | Unreadable]], object],
         on_lost: Callable[["Child"], object],
     ) -> None:
         self.ready = False

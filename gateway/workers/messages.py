@@ -73,7 +73,7 @@ class Admitted(Answer):
 
 
 class Refused(Answer):
-    """The answer to `Admit`: no; clients that may come back do so over `spread_seconds`."""
+    """The answer to `Admit`: no; clients that may reconnect do so over `spread_seconds`."""
 
     code: CloseCode
     spread_seconds: float
@@ -144,6 +144,12 @@ class Admit(Message):
     address: str
 
 
+class Failed(Message):
+    """The client with this secret, if it was admitted, could not be connected."""
+
+    secret: str
+
+
 class Identify(Message):
     """May this client have the identity of the token that it sent?"""
 
@@ -153,11 +159,12 @@ class Identify(Message):
 
 
 class Changed(Message):
-    """What a client did, with its subscriptions and its known cursors as they are now."""
+    """What a client did, and what changed since the last report: subscriptions, and known cursors."""
 
     client_id: str
     change: ClientChange
     subscriptions: list[Subscription]
+    removed: list[str]
     known: dict[str, Cursor]
 
 
@@ -190,7 +197,7 @@ class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
 
-ToParent = Ready | Admit | Identify | Changed | Confirmed | Released | Reported | Drained
+ToParent = Ready | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -29,6 +30,22 @@ def framed(message: Message) -> bytes:
     return len(body).to_bytes(_HEAD) + body
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message that cannot be decoded, with what its beginning says, and the reason."""
+
+    kind: str
+    number: int
+    reason: str
+
+
+def kind_and_number(message: Message | Unreadable) -> tuple[str, int]:
+    """Return the name of a message's class, and its number, 0 if it has none."""
+    if isinstance(message, Unreadable):
+        return message.kind, message.number
+    return type(message).__name__, getattr(message, "number", 0)
+
+
 class Pipe(asyncio.Protocol, Generic[T]):
     """One end of it.
 
@@ -39,7 +56,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
         decoder: msgspec.msgpack.Decoder[T],
         *,
         unread_bytes_max: int = UNREAD_BYTES_MAX,
-        on_messages: Callable[[list[T]], object],
+        on_messages: Callable[[list[T | Unreadable]], object],
         on_lost: Callable[[], object],
     ) -> None:
         self._decode = decoder.decode
@@ -96,14 +113,14 @@ class Pipe(asyncio.Protocol, Generic[T]):
     def data_received(self, data: bytes) -> None:
         buffer, at = self._buffer, 0
         buffer += data
-        messages: list[T] = []
+        messages: list[T | Unreadable] = []
         try:
             with memoryview(buffer) as view:
                 while len(view) - at >= _HEAD:
                     end = at + _HEAD + int.from_bytes(view[at : at + _HEAD])
                     if end > len(view):
                         break
-                    messages.append(self._decode(view[at + _HEAD : end]))
+                    messages.append(self._read(view[at + _HEAD : end]))
                     at = end
             del buffer[:at]
             if messages:
@@ -112,6 +129,13 @@ class Pipe(asyncio.Protocol, Generic[T]):
             # A part of it may be applied: the two sides' logs could differ from now on.
             log.exception("process_message_failed")
             self.abort()
+
+    def _read(self, body: memoryview) -> T | Unreadable:
+        try:
+            return self._decode(body)
+        except Exception as error:
+            kind, *fields = msgspec.msgpack.decode(body)
+            return Unreadable(kind, fields[0] if fields and isinstance(fields[0], int) else 0, repr(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flows.set()
@@ -153,7 +177,14 @@ class Requests:
 
     def on_answer(self, answer: Answer) -> None:
         """Pass an answer on; one that comes too late is ignored."""
-        waiting = self._waiting.pop(answer.number, None)
+        self._pass_on(answer.number, answer)
+
+    def on_failure(self, number: int) -> None:
+        """Answer a request with None: its answer cannot be used."""
+        self._pass_on(number, None)
+
+    def _pass_on(self, number: int, answer: Answer | None) -> None:
+        waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting(answer)
 

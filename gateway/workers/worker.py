@@ -19,7 +19,7 @@ from gateway.web import admission
 from gateway.wiring import build_hub, build_logs
 from gateway.workers import messages
 from gateway.workers.parent import ParentClient, WorkerObserver
-from gateway.workers.pipe import Pipe
+from gateway.workers.pipe import Pipe, Unreadable, kind_and_number
 from gateway.workers.proxy import RestProxy
 
 
@@ -27,8 +27,9 @@ log = logs.logger("gateway.workers")
 
 _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
-_REPLICATION = messages.Log | messages.Filled | messages.Evict
+_REPLICATION = frozenset({"Log", "Filled", "Entries", "Evict"})
 """Messages that a worker cannot go on without; the failure of another one is its client's alone."""
+_ANSWERS = frozenset({"Admitted", "Refused", "Identified"})
 
 
 class Worker:
@@ -92,7 +93,7 @@ class Worker:
 
     # -- from the parent -----------------------------------------------------------------------
 
-    def on_messages(self, received: list[messages.ToWorker]) -> None:
+    def on_messages(self, received: list[messages.ToWorker | Unreadable]) -> None:
         """Handle what one wake-up brought; what was appended is written as one batch."""
         entries: list[Entry] = []
         epochs: dict[str, EpochTable] = {}
@@ -106,10 +107,21 @@ class Worker:
             try:
                 self._handle(message)
             except Exception:
-                if isinstance(message, _REPLICATION):
+                kind, number = kind_and_number(message)
+                if kind in _REPLICATION:
                     raise  # the two processes' logs could differ from now on
-                log.exception("process_message_failed", message_type=type(message).__name__)
+                log.exception("process_message_failed", message_type=kind)
+                self._fail(kind, number)
         self._append(entries, epochs)
+
+    def _fail(self, kind: str, number: int) -> None:
+        """Let nobody wait for what a message that failed would have done."""
+        if kind in _ANSWERS:
+            self._parent.requests.on_failure(number)
+        elif kind == "Release":
+            self._pipe.send(messages.Released(number))
+        elif kind == "Report":  # without it the parent would replace this worker
+            self._pipe.send(messages.Reported(number, len(self._listener.slots), [], {}))
 
     def _append(self, entries: list[Entry], epochs: dict[str, EpochTable]) -> None:
         filled = self._filled
@@ -119,8 +131,10 @@ class Worker:
         if entries:
             self._logs.replicate(entries, epochs)
 
-    def _handle(self, message: messages.ToWorker) -> None:
+    def _handle(self, message: messages.ToWorker | Unreadable) -> None:
         match message:
+            case Unreadable():
+                raise ValueError(message.reason)
             case messages.Log():
                 assert self._filled is not None
                 self._logs.load_state(message.state)

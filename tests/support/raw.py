@@ -217,6 +217,12 @@ class RawPeer:
         """Cut the connection without a close frame."""
         self.socket.close()
 
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset; harmless if it is closed."""
+        if self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.socket.close()
+
     # -- inside -----------------------------------------------------------------------------------
 
     async def _take(self, count: int, within: float) -> bytes:

@@ -404,6 +404,9 @@ class Fanout:
     def everyone(self) -> ChannelLog:
         return self._logs[EVERYONE]
 
+    def is_open(self, channel: str) -> bool:
+        return channel in self._logs
+
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):

@@ -90,7 +90,7 @@ class Hub:
             session = self.new_session(request.client_id, request.identity)
         elif request.identity.expires_ns is not None:
             session.identity = request.identity  # the same user, perhaps with other permissions
-        self.store.add_attached(session, request.secret)
+        self.store.add_attached(session, request.secret, brought=request.session if resumed else None)
         self.sessions[session.client_id] = session
         return session, resumed
 
@@ -137,6 +137,7 @@ class Hub:
         before = session.known
         session.on_pong(payload)
         if session.known is not before:
+            self.store.confirm_secret(session)
             self.observer.on_confirmed(session)
 
     def receive(self, session: Session, text: str, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:

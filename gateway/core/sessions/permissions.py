@@ -100,10 +100,7 @@ class Identity:
 
     def require_publisher(self, channel: str | None) -> None:
         """Check that the client may publish to a channel, or to anything at all if none is given.
-
-        Raises:
-            RequestError: It may not.
-        """
+        Raises RequestError: it may not."""
         if channel is not None:
             self.require(Action.PUBLISH, channel)
         elif not self.permissions.patterns[Action.PUBLISH]:

@@ -61,6 +61,8 @@ class Session:
         self.client_id = client_id
         self.identity = identity
         self.secret = ""
+        self.earlier_secret = ""
+        """The secret that the client resumed the session with, until it is known to have the new one."""
         self.subscriptions: dict[str, Subscription] = {}
         """By pattern."""
         self.known: Cursors = {}
@@ -109,10 +111,12 @@ class Session:
     def _note_starts(self, starts: Cursors, *, subscribed: Collection[str] = ()) -> None:
         """Note where channels start in `known`, and in the ping under way.
 
-        In the channels of `subscribed`, what is not confirmed stays so."""
+        In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
+        at its beginning also if nothing is noted; a client may name any number of them."""
+        starts = {name: at for name, at in starts.items() if name == PERSONAL or self._fanout.is_open(name)}
 
         def started(known: Cursors) -> Cursors:
-            kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
+            kept = {name: min(known.get(name, ORIGIN), at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
 
         self.known = started(self.known)

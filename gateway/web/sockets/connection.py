@@ -25,7 +25,8 @@ What each event does:
                                                                                          reader to answer with
     violation          `close` with its code       nothing                     nothing   as `close`
     socket lost        -> LOST                     -> CLOSED                   -         -
-    CLOSE_SECONDS      -                           socket aborted              -         -
+    CLOSE_SECONDS      -                           socket aborted              socket    -
+                                                                               aborted
     buffer full        the reader lags; messages are not handled until the socket is writable again
     reader failed      `close` with 1011                                                 nothing"""
 
@@ -84,7 +85,7 @@ class Format(Protocol):
     def ping(self) -> bytes:
         """Return the bytes that keep an idle connection alive; the client does not answer them."""
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last bytes."""
 
 
@@ -192,6 +193,8 @@ class Connection:
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Send a ping; its answer confirms all that was sent up to `heads`."""
         if self._transport.is_closing():
+            # The client has closed its side; it may never read what is still buffered, which ends the connection.
+            self.heard = False
             return
         if self._format is not None:
             self._writer.write(self._format.ping())
@@ -220,13 +223,13 @@ class Connection:
             self._state = State.CLOSED
             return
         self._state = State.CLOSING if self._format is None else State.CLOSED
-        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        self._abort_soon()
         self._wake()
         if self._reader is not None:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
         self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._writer.write(self._farewell(code))
+            self._writer.write(self._closing_bytes(code))
             if self._format is None and self._transport.can_write_eof():
                 self._transport.write_eof()
 
@@ -285,9 +288,13 @@ class Connection:
             return  # it answers ours
         self._state = State.CLOSED
         self.code = code or 1005
+        self._abort_soon()  # it may not read the answer
         self._detach()
         if not self._transport.is_closing():
             self._writer.write(close_frame(code or 1000))
+
+    def _abort_soon(self) -> None:
+        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _wake(self) -> None:
         if self._writable is not None:
@@ -336,11 +343,11 @@ class Connection:
                 return
         self.heartbeat.clear_stalled(self)
 
-    def _farewell(self, code: CloseCode) -> bytes:
+    def _closing_bytes(self, code: CloseCode) -> bytes:
         """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
-            return self._format.farewell(message)
+            return self._format.last_bytes(message)
         return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)

@@ -391,3 +391,44 @@ def test_a_channel_that_is_named_many_times_is_one_subscription() -> None:
 
     assert subscribed["channels"] == ["robots"]
     assert [*session.subscriptions] == ["robots"]
+
+
+def test_the_secret_that_a_client_brings_stays_valid_until_it_has_the_new_one() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    peer.connect(session=first)
+    peer.disconnect()
+    session = peer.connect(session=first)
+    assert session.client_id == "p-1"
+    session.on_ping(b"1", hub.heads())
+    hub.on_pong(session, b"1")
+    peer.disconnect()
+
+    assert peer.connect(session=first).client_id != "p-1"
+
+
+def test_a_new_secret_that_is_used_ends_the_earlier_one() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    second = peer.connect(session=first).secret
+    peer.disconnect()
+    assert peer.connect(session=second).client_id == "p-1"
+    peer.disconnect()
+
+    assert peer.connect(session=first).client_id != "p-1"
+
+
+def test_a_session_that_expires_leaves_no_secret_behind() -> None:
+    hub = make_hub(ttl_seconds=10)
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    peer.connect(session=first)
+    peer.disconnect()
+    hub.store.forget_expired(now_ns=11 * SECOND)
+
+    assert hub.store._by_secret == {}

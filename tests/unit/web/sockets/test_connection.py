@@ -9,10 +9,10 @@ import struct
 
 from gateway.config.model import Clients, Config
 from gateway.core.protocol.errors import CloseCode
-from gateway.web.sockets.connection import State
+from gateway.web.sockets.connection import Connection, State
 from tests.support.raw import TEXT, RawPeer, encode_frame, open_raw
 from tests.support.waiting import eventually
-from tests.unit.web.conftest import MakeEdge
+from tests.unit.web.conftest import Edge, MakeEdge
 
 
 async def flood(peer: RawPeer) -> None:
@@ -79,3 +79,36 @@ async def test_a_close_frame_of_the_peer_is_answered_with_its_code(make_edge: Ma
     peer.close()
 
     assert (4321, State.CLOSED, 4321) == (connection.code, connection._state, ending.code)
+
+
+async def fill(edge: Edge) -> tuple[RawPeer, Connection]:
+    """Return a client that does not read, and its connection, whose buffers are full."""
+    edge.context.hub.pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 20, now_ns=1)
+    peer = await open_raw(edge.port, "/ws?channels=fat&last=20", receive_buffer=2048)
+    [connection] = edge.context.connections.values()
+    assert connection.buffered
+    return peer, connection
+
+
+async def test_a_peer_that_closes_and_reads_no_answer_is_disconnected(make_edge: MakeEdge) -> None:
+    edge = await make_edge(Config(clients=Clients(send_buffer_bytes=4096)))
+    peer, connection = await fill(edge)
+    await peer.send_close(1000)
+
+    await eventually(lambda: not edge.context.connections)
+    await eventually(lambda: connection._protocol.transport is None)
+    peer.close()
+
+
+async def test_a_peer_that_ends_its_side_and_reads_nothing_is_closed_as_stalled(make_edge: MakeEdge) -> None:
+    """The socket closes only when all is sent, and no ping can be written to it."""
+    edge = await make_edge(Config(clients=Clients(send_buffer_bytes=4096)))
+    peer, connection = await fill(edge)
+    peer.socket.shutdown(socket.SHUT_WR)
+    await eventually(lambda: not connection.can_write)
+    now = asyncio.get_running_loop().time()
+    for second in range(200):
+        edge.context.heartbeat.check(now=now + second)
+    peer.close()
+
+    assert (CloseCode.SLOW_CONSUMER, State.CLOSING) == (connection.code, connection._state)
