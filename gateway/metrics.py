@@ -38,7 +38,7 @@ from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
 
 
-Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
+Refused = Literal["address", "busy", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
 """Why a connection or a request was refused."""
 
 # `_created` series would double the number of series, for no use.
@@ -227,10 +227,11 @@ class Metrics:
         """Count how late a timer of the event loop was."""
         self._histograms["event_loop_lag_seconds"].observe(seconds)
 
-    def render(self) -> bytes:
-        """Return all metrics, this and other processes', in the format of `CONTENT_TYPE`."""
+    def render(self) -> Iterator[bytes]:
+        """Return all metrics of one moment, this and other processes', in the format of `CONTENT_TYPE`, in parts."""
         self._update_counters()
-        return generate_latest(_Whole(self._registry, self.others()))
+        for metric in list(_Whole(self._registry, self.others()).collect()):
+            yield generate_latest(_One(metric))
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
         self._update_counters()
@@ -288,6 +289,16 @@ class _Histogram(Collector):
         names = [floatToGoString(one) for one in bounds]  # type: ignore[no-untyped-call]  # no annotations
         buckets = list(zip(names, accumulate(self._counts), strict=True))
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
+
+
+class _One(Collector):
+    """A single metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
 
 
 class _Whole(Collector):

@@ -38,7 +38,7 @@ FLOORS = [
 FLOORS_OF = {
     "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"problems"}, {"access", "request_limit", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
         *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }

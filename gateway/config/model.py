@@ -138,6 +138,18 @@ class Clients(Struct, frozen=True, kw_only=True):
     """Sustained rate of pings."""
 
 
+class Http(Struct, frozen=True, kw_only=True):
+    """Requests other than those of clients, and their limits."""
+
+    requests_waiting_max: Annotated[int, _number("requests", least=1)] = 256
+    """Requests that wait for their turn. Further ones get 503, and so does one that waits for 5 s."""
+    bodies_bytes_max: Annotated[int, _number("bytes", least=1)] = 33_554_432
+    """No further body is read while the bodies of requests hold so much."""
+    answers_bytes_max: Annotated[int, _number("bytes", least=1)] = 8_388_608
+    """No further answer is begun while those that are being sent hold so much; if one waits, the answer
+    that has been sent for longest is broken off after 2 s."""
+
+
 class Fanout(Struct, frozen=True, kw_only=True):
     """How events are written to clients."""
 
@@ -288,6 +300,7 @@ class Config(Struct, frozen=True, kw_only=True):
     channels: dict[str, History] = {}
     fanout: Fanout = Fanout()
     clients: Clients = Clients()
+    http: Http = Http()
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()

@@ -36,6 +36,8 @@ class Access(Enum):
     """Callers with a valid token or none; the handler checks what their permissions allow."""
     SUBSCRIBER = "subscriber"
     """Callers that may subscribe to the channel in the address."""
+    PUBLISHER = "publisher"
+    """Callers that may publish to the channel in the query, or to anything if there is none."""
     ADMIN = "admin"
 
 
@@ -97,10 +99,17 @@ def restricted(access: Access, handler: Handler) -> Handler:
         if access is Access.ADMIN:
             identity.require_admin()
         elif access is Access.SUBSCRIBER:
-            name = request.match_info["channel"]
-            if not is_name(name):
-                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
-            identity.require(Action.SUBSCRIBE, name)
+            identity.require(Action.SUBSCRIBE, _checked(request.match_info["channel"]))
+        elif access is Access.PUBLISHER:
+            name = request.query.get("channel")
+            identity.require_publisher(None if name is None else _checked(name))
         return await handler(request)
 
     return serve
+
+
+def _checked(name: str) -> str:
+    """Return the name of a channel, if it is one."""
+    if not is_name(name):
+        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
+    return name

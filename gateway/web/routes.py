@@ -33,6 +33,7 @@ _BROADCAST_ERRORS: Final = (
 )
 _admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True)
 _subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True)
+_publisher: Final = partial(Route, access=Access.PUBLISHER, is_proxied=True)
 _identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True)
 
 ROUTES: Final = (
@@ -65,7 +66,7 @@ ROUTES: Final = (
         answer=resources.Presence,
         errors=_INVALID_CHANNEL,
     ),
-    _identified(
+    _publisher(
         f"{_API}/broadcast",
         rest.broadcast,
         method="POST",
@@ -77,11 +78,12 @@ ROUTES: Final = (
     _admin(f"{_API}/publishers", rest.publishers, query=_PAGE, answer=resources.Publishers, errors=_INVALID),
     _admin(f"{_API}/rejections", rest.rejections, answer=resources.Rejections),
     _admin("/metrics", rest.metrics, media="text/plain"),
-    Route("/healthz", rest.health, is_proxied=True, answer=resources.Health),
+    Route("/healthz", rest.health, is_proxied=True, is_urgent=True, answer=resources.Health),
     Route(
         "/readyz",
         rest.readiness,
         is_proxied=True,
+        is_urgent=True,
         answer=resources.Readiness,
         also={503: "New clients cannot connect; `reasons` says why"},
     ),

@@ -67,7 +67,7 @@ class RestProxy:
     async def handle(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await request.read()
+                body = await request.read() if request.method == "POST" else b""
         except TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED_HEADERS]
