@@ -23,8 +23,8 @@ State = Literal["unreachable", "silent", "closed", "foreign", "zmtp"]
 
 _SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 _VERSION = b"\x03\x00"
-_GREETING_BYTES = 64
-_REST_OF_GREETING = b"NULL".ljust(20, b"\0") + bytes(32)
+_OPENING_BYTES = 64
+_REST = b"NULL".ljust(20, b"\0") + bytes(32)
 _KINDS_2 = ("PAIR", "PUB", "SUB", "REQ", "REP", "DEALER", "ROUTER", "PULL", "PUSH", "XPUB", "XSUB")
 """The kinds of sockets by their numbers in ZMTP 2 (RFC 15)."""
 _COMMAND, _LONG = 4, 2
@@ -60,22 +60,22 @@ async def probe(endpoint: str, *, seconds: float = SECONDS) -> Peer:
     except (OSError, ValueError) as error:
         return Peer("unreachable", _reason(error))
     try:
-        peer = await greet(reader, writer, seconds=seconds)
+        peer = await identify(reader, writer, seconds=seconds)
     finally:
         await _close(writer)
     return await _ask_for_http(endpoint, seconds) if peer.state == "silent" else peer
 
 
-async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, seconds: float = SECONDS) -> Peer:
+async def identify(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, seconds: float = SECONDS) -> Peer:
     """Exchange greetings on an open connection, and return what the other side is."""
     received = bytearray()
     # After the mechanism of a peer that has another one libzmq would close the connection at once; so the
     # rest is only sent when the peer has sent its own.
     writer.write(_SIGNATURE + _VERSION)
-    full = await _receive(reader, received, _GREETING_BYTES, seconds / 3)
+    full = await _receive(reader, received, _OPENING_BYTES, seconds / 3)
     if not full and _is_signature(received):
-        writer.write(_REST_OF_GREETING)  # some wait for the whole greeting
-        await _receive(reader, received, _GREETING_BYTES, seconds / 3)
+        writer.write(_REST)  # some wait for the whole greeting
+        await _receive(reader, received, _OPENING_BYTES, seconds / 3)
     if not received:
         return Peer("closed" if reader.at_eof() else "silent")
     if not _is_signature(received):
@@ -84,7 +84,7 @@ async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, s
         number = received[11]
         kind = _KINDS_2[number] if number < len(_KINDS_2) else ""
         return Peer("zmtp", version="2.0", mechanism="NULL", kind=kind)
-    if len(received) < _GREETING_BYTES:
+    if len(received) < _OPENING_BYTES:
         return Peer("closed" if reader.at_eof() else "silent")
     version, mechanism = (
         f"{received[10]}.{received[11]}",
@@ -93,7 +93,7 @@ async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, s
     kind = ""
     if mechanism == "NULL":
         if full:
-            writer.write(_REST_OF_GREETING)
+            writer.write(_REST)
         kind = await _read_kind(reader, received, seconds / 3)
     return Peer("zmtp", version=version, mechanism=mechanism, kind=kind)
 
@@ -169,7 +169,7 @@ def _is_signature(received: bytearray) -> bool:
 
 async def _read_kind(reader: asyncio.StreamReader, received: bytearray, seconds: float) -> str:
     """Return the kind of socket in the peer's READY command, "" if none comes."""
-    at = _GREETING_BYTES
+    at = _OPENING_BYTES
     if not await _receive(reader, received, at + 2, seconds) or not received[at] & _COMMAND:
         return ""
     head = 9 if received[at] & _LONG else 2
