@@ -97,8 +97,8 @@ async def _bound(config: Config, endpoint: str, site: Site, seconds: float) -> A
     from gateway.bus import sampling, zmtp_probe
 
     known = [one for one in await asyncio.to_thread(_bus_of, site) if one["endpoint"] == endpoint]
-    for one in known:
-        yield endpoint_finding(one)
+    for state in known:
+        yield endpoint_finding(state)
     if known:
         return
     if "*" not in endpoint and (await zmtp_probe.probe(endpoint, seconds=1.0)).state != "unreachable":

@@ -55,13 +55,9 @@ def advice(frames: Sequence[bytes]) -> str:
         [frame] = frames
         if name := format_of(frame):
             return f"one frame of {name}, without a topic: send the topic as the first frame, and JSON as the second"
-        for separator, name in ((b" ", "a space"), (b"\t", "a tab"), (b":", "a colon"), (b"{", "JSON")):
-            head, found, _ = frame.partition(separator)
-            if found and head and head.isascii() and len(head) <= 255:
-                between = "the begin of the JSON" if separator == b"{" else name
-                return (
-                    f"topic and payload in one frame, separated by {between}: send them as two frames (send_multipart)"
-                )
+        if separator := re.match(rb"[!-9;-Z^-z|~]{1,255}([ \t:{\[])", frame):  # a topic, and what ends it
+            between = {b" ": "a space", b"\t": "a tab", b":": "a colon"}.get(separator[1], "the begin of the JSON")
+            return f"topic and payload in one frame, separated by {between}: send them as two frames (send_multipart)"
         return "one frame without a topic: send the topic as the first frame, and JSON as the second (send_multipart)"
     topic, payload = frames[0], frames[1]
     if not topic:

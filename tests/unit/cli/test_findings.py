@@ -74,6 +74,8 @@ def test_a_heartbeat_that_is_not_valid_is_named() -> None:
         ([b"weather 10 {}"], "separated by a space"),
         ([b'frigate/x{"a":1}'], "separated by the begin of the JSON"),
         ([b"\x78\x9c\x00"], "one frame of zlib"),
+        ([b'{"a": 1}'], "one frame without a topic"),
+        ([b"json-full:[1]"], "separated by a colon"),
         ([b"nothing"], "one frame without a topic"),
         ([b"", b"{}"], "the topic is empty"),
         ([b"a/b", b"{}"], "'/'"),
