@@ -244,14 +244,16 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
     def _housekeep(self) -> None:

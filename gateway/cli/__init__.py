@@ -14,6 +14,7 @@ import click
 from gateway import __version__, logs
 from gateway.cli import streams
 from gateway.cli.check import check
+from gateway.cli.doctor import doctor
 from gateway.cli.options import configured
 from gateway.cli.token import token
 from gateway.config import Config
@@ -153,5 +154,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, check, token, keys, completion, version):
+for command in (serve, check, doctor, token, keys, completion, version):
     main.add_command(command)
