@@ -33,10 +33,7 @@ DECODERS = "gateway.decoders"
 
 def build_source(config: Config, settings: SourceSettings) -> Source:
     """Return what reads the messages of one endpoint.
-
-    Raises:
-        ConfigError: No installed package has its decoder, or the decoder cannot be imported.
-    """
+    Raises ConfigError: no installed package has its decoder, or the decoder cannot be imported."""
     return Source(
         settings,
         bytes_max=config.ingest.payload_bytes_max,
@@ -47,10 +44,7 @@ def build_source(config: Config, settings: SourceSettings) -> Source:
 
 def load_decoder(name: str) -> Decoder:
     """Return a decoder of an installed package.
-
-    Raises:
-        ConfigError: There is none of this name, or it cannot be imported.
-    """
+    Raises ConfigError: there is none of this name, or it cannot be imported."""
     known = {entry.name: entry for entry in entry_points(group=DECODERS)}
     if name not in known:
         has = f"expected one of {', '.join(known)}" if known else f"no installed package has a {DECODERS} entry point"
@@ -74,7 +68,6 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 
 
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
-    """Return what takes bus messages to the logs."""
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
         started_ns=time.time_ns(),
@@ -98,7 +91,6 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 def build_hub(
     config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
 ) -> Hub:
-    """Return the clients' side."""
     return Hub(
         logs=logs,
         fanout=fanout,

@@ -5,8 +5,7 @@ wake-up reads until EAGAIN. If `bus.batch_messages_max` ends it earlier, the nex
 `zmq.asyncio` is not used: it makes a future per message.
 
 There is one socket per endpoint, because libzmq never reconnects a SUB whose peer broke the protocol, for
-example with an oversize message. The socket's monitor shows that, and the socket is replaced.
-"""
+example with an oversize message. The socket's monitor shows that, and the socket is replaced."""
 
 import asyncio
 import errno
@@ -61,8 +60,7 @@ class Subscriber:
     stopped (``stalled``), the socket was replaced (``reopened``). `pause_seconds` gets the number of
     messages read, and returns for how long to pause reading, so that more arrive. With a `source`, its
     settings say what kind of socket it is, and which topics it subscribes to. Needs a running event loop
-    from `open` to `close`.
-    """
+    from `open` to `close`."""
 
     def __init__(
         self,
@@ -119,11 +117,7 @@ class Subscriber:
         return "refused" if self.problem else "connecting"
 
     def open(self) -> None:
-        """Open the socket and start to read.
-
-        Raises:
-            BusError: The endpoint is not valid on this machine, or in use.
-        """
+        """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
         socket = self._context.socket(zmq.PULL if self._is_pull else zmq.SUB)
         try:
             _configure(socket, self._config)
@@ -177,8 +171,7 @@ class Subscriber:
     def poll(self) -> None:
         """Read without a wake-up, and replace the socket if its heartbeats stopped.
 
-        After a reconnect, libzmq sends the subscriptions again only when the socket is used.
-        """
+        After a reconnect, libzmq sends the subscriptions again only when the socket is used."""
         self._read()
         self._read_monitor()
         if self.peers and self.silence_seconds_max and self.last_message is not None:
@@ -217,7 +210,6 @@ class Subscriber:
         self._set_wake_up(not pause)
 
     def _set_wake_up(self, on: bool) -> None:
-        """Be woken when there are messages, or not."""
         if self._socket is not None and on is not self._wake_up:
             self._wake_up = on
             if on:
