@@ -1,4 +1,4 @@
-"""The SUB side of the bus: one socket per endpoint; each wake-up reads all messages that are there.
+"""The receiving side of the bus: one socket per endpoint; each wake-up reads all messages that are there.
 
 The FD of a ZeroMQ socket is edge-triggered (zmq_getsockopt, ZMQ_FD): it signals a change once, so each
 wake-up reads until EAGAIN. If `bus.batch_messages_max` ends it earlier, the next read follows at once.
@@ -19,7 +19,7 @@ from gateway.bus import zmtp_probe
 from gateway.bus.connections import Connections
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames, MessageReader
-from gateway.config.model import Bus
+from gateway.config.model import Bus, Source
 from gateway.runtime import Tasks
 
 
@@ -69,9 +69,10 @@ class Subscriber:
 
     `on_messages` gets all messages of one wake-up. `on_change` gets this subscriber and a word: a peer
     connected (``up``) or disconnected (``down``), its handshake failed (``refused``), its heartbeats
-    stopped (``stalled``), the socket was replaced (``reopened``), no peer has come (``waiting``). `pause_seconds` gets the number of
-    messages read, and returns for how long to pause reading, so that more arrive. Needs a running event
-    loop from `open` to `close`."""
+    stopped (``stalled``), the socket was replaced (``reopened``), no peer has come (``waiting``).
+    `pause_seconds` gets the number of messages read, and returns for how long to pause reading, so that more
+    arrive. With a `source`, its settings say what kind of socket it is, and which topics it subscribes to.
+    Needs a running event loop from `open` to `close`."""
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Subscriber:
         on_messages: Callable[[list[Frames]], None],
         on_change: Callable[["Subscriber", str], None],
         pause_seconds: Callable[[int], float] = lambda _: 0.0,
+        source: Source | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
@@ -104,7 +106,9 @@ class Subscriber:
         self._on_change = on_change
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
-        self._prefixes: frozenset[str] = frozenset({""})
+        self._is_pull = source is not None and source.socket == "pull"
+        self._has_source = source is not None
+        self._prefixes = frozenset(source.subscribe if source is not None and source.subscribe else {""})
         self._socket: zmq.Socket[bytes] | None = None
         self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -137,11 +141,11 @@ class Subscriber:
 
     def open(self) -> None:
         """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
-        socket = self._context.socket(zmq.SUB)
+        socket = self._context.socket(zmq.PULL if self._is_pull else zmq.SUB)
         try:
             _configure(socket, self._config)
             monitor = socket.get_monitor_socket(int(_MONITORED))
-            for prefix in self._prefixes:
+            for prefix in () if self._is_pull else self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 self._curve.configure_server(socket)
@@ -152,7 +156,8 @@ class Subscriber:
             socket.disable_monitor()
             socket.close(linger=0)
             raise BusError(self._error_text(error)) from error
-        self._socket, self._monitor, self._reader = socket, monitor, MessageReader(socket)
+        reader = MessageReader(socket, envelopes=not self._has_source)
+        self._socket, self._monitor, self._reader = socket, monitor, reader
         self._loop.add_reader(monitor.FD, self._read_monitor)
         self._read()
         self._read_monitor()
@@ -162,7 +167,9 @@ class Subscriber:
         self._close()
 
     def subscribe(self, prefixes: frozenset[str]) -> None:
-        """Subscribe to topics with these prefixes, and to no others."""
+        """Subscribe to topics with these prefixes, and to no others; a source says itself to which."""
+        if self._has_source:
+            return
         socket = self._socket
         if socket is not None:
             for prefix in prefixes - self._prefixes:
