@@ -29,7 +29,7 @@ from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
@@ -48,8 +48,7 @@ _HOUSEKEEPING_SECONDS = 1.0
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`.
-    """
+    Needs a running event loop from `start` to `stop`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -97,12 +96,9 @@ class Service:
 
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
-
-        Raises:
-            BusError: A bus endpoint cannot be opened.
-            ConfigError: A source's decoder cannot be loaded.
-            OSError: The HTTP address cannot be bound, or the workers do not start.
-        """
+        Raises BusError: a bus endpoint cannot be opened.
+        Raises ConfigError: a source's decoder cannot be loaded.
+        Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
         for endpoint in endpoints(config):
             on_messages = functools.partial(self._on_messages, len(self._subscribers))
@@ -136,7 +132,6 @@ class Service:
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
 
     def reload(self) -> None:
-        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
         try:
@@ -147,14 +142,12 @@ class Service:
             log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Close every client's connection, each with its own delay for coming back."""
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()
 
     async def stop(self) -> None:
-        """Release everything."""
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
@@ -167,7 +160,6 @@ class Service:
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
-        """Say why no new client should be sent here; empty if one may."""
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
@@ -193,7 +185,6 @@ class Service:
         return []
 
     def bus(self) -> list[EndpointStatus]:
-        """Say how each endpoint of the bus is."""
         now = self._loop.time()
         return [
             EndpointStatus(
@@ -211,7 +202,6 @@ class Service:
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
@@ -239,7 +229,6 @@ class Service:
         )
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
@@ -286,17 +275,20 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
         for subscriber in self._subscribers:
@@ -315,7 +307,6 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
-    """Run a gateway for the length of a block."""
     service = Service(config)
     try:
         await service.start()
@@ -341,6 +332,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -351,6 +343,7 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()

@@ -33,10 +33,7 @@ DECODERS = "gateway.decoders"
 
 def build_source(config: Config, settings: SourceSettings) -> Source:
     """Return what reads the messages of one endpoint.
-
-    Raises:
-        ConfigError: No installed package has its decoder, or the decoder cannot be imported.
-    """
+    Raises ConfigError: no installed package has its decoder, or the decoder cannot be imported."""
     return Source(
         settings,
         bytes_max=config.ingest.payload_bytes_max,
@@ -48,10 +45,7 @@ def build_source(config: Config, settings: SourceSettings) -> Source:
 
 def load_decoder(name: str) -> Decoder:
     """Return a decoder of an installed package.
-
-    Raises:
-        ConfigError: There is none of this name, or it cannot be imported.
-    """
+    Raises ConfigError: there is none of this name, or it cannot be imported."""
     known = {entry.name: entry for entry in entry_points(group=DECODERS)}
     if name not in known:
         has = f"expected one of {', '.join(known)}" if known else f"no installed package has a {DECODERS} entry point"
@@ -62,6 +56,10 @@ def load_decoder(name: str) -> Decoder:
         reason = f"{name!r} cannot be imported: {error!r}"
         raise ConfigError([Problem("bus.sources.decoder", reason, "mend or remove the package")]) from error
     return decoder
+
+
+_FRAMES_PER_MESSAGE = 64
+"""Clients may send their messages in so many fragments, on average."""
 
 
 def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
@@ -75,7 +73,6 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 
 
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
-    """Return what takes bus messages to the logs."""
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
         started_ns=time.time_ns(),
@@ -99,7 +96,6 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 def build_hub(
     config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
 ) -> Hub:
-    """Return the clients' side."""
     return Hub(
         logs=logs,
         fanout=fanout,
@@ -129,6 +125,9 @@ def _limits(clients: Clients) -> ClientLimits:
             "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
             "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
             "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
+            "frames": RateLimit(
+                clients.messages_burst * _FRAMES_PER_MESSAGE, clients.messages_per_second * _FRAMES_PER_MESSAGE
+            ),
         },
     )
 

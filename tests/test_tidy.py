@@ -38,7 +38,7 @@ FLOORS = [
 FLOORS_OF = {
     "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"problems"}, {"access", "request_limit", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
         *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }
@@ -46,7 +46,7 @@ FLOORS_OF = {
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "json", "math", "operator", "re", "struct", "types", "typing", "zlib"),
+    *("bisect", "codecs", "datetime", "json", "math", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {

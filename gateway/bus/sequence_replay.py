@@ -2,8 +2,7 @@
 
 A request is an empty frame and the first number wanted, 8 bytes big-endian; the publisher's ROUTER answers
 with a message of an empty frame, number and payload for each that it holds from there on, then one with the
-number -1. Answers do not say to which request they belong, so they are matched in order.
-"""
+number -1. Answers do not say to which request they belong, so they are matched in order."""
 
 import asyncio
 from collections import deque
@@ -31,8 +30,7 @@ class SequenceReplayClient:
     """The connection to one publisher's replay endpoint.
 
     `on_reply` gets each answer as a reply that ingest takes. `convert` makes JSON of a payload; `first` is
-    the publisher's first number.
-    """
+    the publisher's first number."""
 
     def __init__(
         self,

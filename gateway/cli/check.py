@@ -1,7 +1,6 @@
 """`gateway check`: validates the configuration and says what the gateway would do."""
 
 import errno
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +35,7 @@ def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> 
 def check(config: Config) -> None:
     """Validate the configuration, and print what `gateway serve` would do with it.
 
-    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error.
-    """
+    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error."""
     from gateway.auth import verifier  # here, so that other commands start without it
 
     verifier(config.auth)  # reads the key that verifies tokens
@@ -102,6 +100,8 @@ def _kept(history: History) -> str:
 
 def warnings(config: Config) -> Iterator[str]:
     """Yield what would fail on this machine now, or is probably a mistake."""
+    from gateway.runtime import open_files_max
+
     if problem := _unavailable(config.host, config.port):
         yield f"port: {problem}"
     for endpoint, mode, _ in endpoints(config):
@@ -112,9 +112,9 @@ def warnings(config: Config) -> Iterator[str]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
             yield f"{mode}: there is no folder {folder} for {endpoint}"
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` raises its limit to this
+    files = open_files_max(hard=True)  # `serve` raises its limit to this
     needed = config.clients.connections_max + FILES_RESERVED
-    if files != resource.RLIM_INFINITY and files < needed:
+    if files is not None and files < needed:
         yield (
             f"clients.connections_max: {config.clients.connections_max} clients need {needed} open files, "
             f"but the limit is {files}; raise the limit (ulimit -Hn) or lower the setting"
@@ -127,7 +127,6 @@ def warnings(config: Config) -> Iterator[str]:
 
 
 def _bus_key_warnings(config: Config) -> list[str]:
-    """Return what is probably a mistake with the bus's keys; ConfigError if one cannot be used."""
     if not config.bus.curve_key_file:
         return []
     from gateway.bus import keys  # here, so that it works without zmq where no keys are used
@@ -137,7 +136,6 @@ def _bus_key_warnings(config: Config) -> list[str]:
 
 
 def _certificate_warnings(config: Config) -> list[str]:
-    """Return why clients will refuse the certificate; ConfigError if it cannot be used."""
     if not config.tls.cert_file:
         return []
     from gateway.web.sockets import tls

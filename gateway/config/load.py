@@ -1,7 +1,6 @@
 """Builds a `Config` from its sources, or reports everything that is wrong with them.
 
-Each source is read into a flat table: key path -> value and origin.
-"""
+Each source is read into a flat table: key path -> value and origin."""
 
 import contextlib
 import math
@@ -23,10 +22,6 @@ from gateway.config.sources import read_sources
 from gateway.core.protocol.channels import is_name
 
 
-_KUBERNETES = (
-    'Kubernetes sets this for a service named "gateway": set `enableServiceLinks: false` '
-    "in the pod's spec, rename the service, or use --port"
-)
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -35,8 +30,11 @@ _FILE_VARIABLE = "GATEWAY_CONFIG"
 _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
 """Variables of the commands that talk to a gateway."""
 
-# Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
-_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
+# Kubernetes sets these in every pod if there is a service "gateway" or "gateway-…": no settings, and no mistake.
+_SERVICE_LINK = re.compile(
+    r"GATEWAY_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+    r"|PORT=(tcp|udp|sctp)://.+:\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
     Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
     source replaces are not checked.
-
-    Raises:
-        ConfigError: With a problem for each setting that is unknown or has an invalid value.
-    """
+    Raises ConfigError: with a problem for each setting that is unknown or has an invalid value."""
     if path is None and environ.get(_FILE_VARIABLE):
         path = Path(environ[_FILE_VARIABLE])
     given = {**(_from_file(path) if path else {}), **_from_environment(environ), **_from_flags(flags)}
@@ -69,11 +64,6 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
 
 def _from_file(path: Path) -> dict[str, Given]:
-    """Return the values of a TOML file.
-
-    Raises:
-        ConfigError: The file cannot be read or is not TOML.
-    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -94,19 +84,17 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """Return the values of all ``GATEWAY_…`` variables, known settings or not."""
     keys = {setting.variable: setting.key for setting in settings()} | {"GATEWAY_BUS_SOURCES": SOURCES}
     return {
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
         and name not in {_FILE_VARIABLE, *_OF_COMMANDS}
-        and not _SERVICE_LINK.fullmatch(name)
+        and not _SERVICE_LINK.fullmatch(f"{name}={value}")
     }
 
 
 def _from_flags(flags: Mapping[str, str | list[str]]) -> dict[str, Given]:
-    """Return the values of flags, which are named by key path."""
     return {key: Given(value, f"flag {_flag(key)}", text=True) for key, value in flags.items()}
 
 
@@ -215,8 +203,6 @@ def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
     number = one.text and _NUMBER.fullmatch(str(one.value))
     value = "the value" if setting.secret else one.value if number else repr(one.value)
     shown = f"{value} {reason}"
-    if key == "port" and one.text and "://" in str(one.value):
-        return Problem(key, shown, _KUBERNETES, one.origin)
     remedy = f"leave it out for the default ({setting.default_toml})"
     return Problem(key, shown, remedy, one.origin)
 

@@ -1,7 +1,6 @@
 """The model: every setting with its limits, unit and default; below it, its documentation.
 
-`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs.
-"""
+`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -132,6 +131,9 @@ class Clients(Struct, frozen=True, kw_only=True):
     """A client that does not answer a ping within this time is closed (4001)."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
+    keepalive_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 75.0
+    """An HTTP connection without a further request is closed after this time; a proxy in front must
+    close its own earlier."""
     write_buffer_bytes_max: Annotated[int, _number("bytes", least=1)] = 65_536
     """A client with more unsent bytes lags: it reads on from the channels' logs."""
     send_buffer_bytes: Annotated[int, _number("bytes")] = 262_144
@@ -154,6 +156,18 @@ class Clients(Struct, frozen=True, kw_only=True):
     """Sustained rate of pings."""
 
 
+class Http(Struct, frozen=True, kw_only=True):
+    """Requests other than those of clients, and their limits."""
+
+    requests_waiting_max: Annotated[int, _number("requests", least=1)] = 256
+    """Requests that wait for their turn. Further ones get 503, and so does one that waits for 5 s."""
+    bodies_bytes_max: Annotated[int, _number("bytes", least=1)] = 33_554_432
+    """No further body is read while the bodies of requests hold so much."""
+    answers_bytes_max: Annotated[int, _number("bytes", least=1)] = 8_388_608
+    """No further answer is begun while those that are being sent hold so much; if one waits, the answer
+    that has been sent for longest is broken off after 2 s."""
+
+
 class Fanout(Struct, frozen=True, kw_only=True):
     """How events are written to clients."""
 
@@ -162,7 +176,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     batch_delay_seconds_max: Annotated[float, _seconds(most=1)] = 0.01
     """Longest delay of a write, to batch events; 0 = no batching."""
     io_uring: bool = True
-    """Write to many clients with one system call, where Linux supports it."""
+    """Write to many clients with one system call, where Linux supports it. The event loop's own ring stays."""
 
 
 class Sessions(Struct, frozen=True, kw_only=True):
@@ -304,6 +318,7 @@ class Config(Struct, frozen=True, kw_only=True):
     channels: dict[str, History] = {}
     fanout: Fanout = Fanout()
     clients: Clients = Clients()
+    http: Http = Http()
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()

@@ -106,8 +106,7 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
 def _docs() -> Mapping[tuple[str, str], str]:
     """Return the text below each setting in the model's source, by section and name.
 
-    Python itself keeps no docstrings of attributes.
-    """
+    Python itself keeps no docstrings of attributes."""
     docs = {}
     modules = (inspect.getsource(sys.modules[model.__module__]) for model in (Config, Spec))
     for section in chain.from_iterable(ast.parse(source).body for source in modules):

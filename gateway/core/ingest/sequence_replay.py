@@ -14,8 +14,7 @@ BYTES_MAX = 16 * 1024 * 1024
 class Answer:
     """A publisher's answer to one request.
 
-    `first` is the number of the publisher's first message, 0 or 1. `convert` makes JSON of a payload.
-    """
+    `first` is the number of the publisher's first message, 0 or 1. `convert` makes JSON of a payload."""
 
     def __init__(self, request: ReplayRequest, *, first: int, convert: Callable[[bytes], bytes]) -> None:
         self._request = request

@@ -4,8 +4,7 @@ A name is one or more segments joined by dots. A segment consists of ``[A-Za-z0-
 as ``%`` and two hexadecimal digits, as sources write them (`gateway.core.sources.topics`). A name has at
 most 255 bytes, where such an escape counts as one. In a pattern, ``*`` stands for exactly one segment and a
 final ``>`` for one or more (the wildcards of NATS). Names that begin with ``$`` are the gateway's own and
-match no wildcard.
-"""
+match no wildcard."""
 
 import re
 from functools import lru_cache
@@ -36,7 +35,6 @@ def is_name(text: str) -> bool:
 
 
 def is_pattern(text: str) -> bool:
-    """Return whether `text` is a pattern; every name is one."""
     return _is_short(text) and _PATTERN.fullmatch(text) is not None
 
 

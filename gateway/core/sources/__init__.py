@@ -10,5 +10,4 @@ then takes like any other. Its steps are one file each, in this order:
     sequence     the publisher's own numbers -> envelopes, so that losses are noticed
 
 `spec` has the settings of all steps, `presets` settings for known software, `source` puts the steps
-together, and `suggest` finds settings for messages of an unknown publisher.
-"""
+together, and `suggest` finds settings for messages of an unknown publisher."""

@@ -1,7 +1,6 @@
 """From a payload to JSON.
 
-Bytes that JSON cannot hold are an object with one member: ``{"base64": "…"}``.
-"""
+Bytes that JSON cannot hold are an object with one member: ``{"base64": "…"}``."""
 
 import json
 import re
@@ -34,8 +33,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 def make_payload(spec: Spec) -> Callable[[bytes], list[bytes]]:
     """Return a function from a payload to its JSON texts, one for each event; it raises `Unreadable`.
 
-    With ``payload = "json"`` the texts need not be valid: ingest checks them.
-    """
+    With ``payload = "json"`` the texts need not be valid: ingest checks them."""
     convert = make_convert(spec.payload, nan_is_null=spec.nan == "null")
     if spec.documents == "several":
         return lambda payload: _several(convert(payload))

@@ -6,8 +6,7 @@ publisher that started again, what comes before its first message is missing. Fr
 requested. If a publisher counts all
 topics together, what is missing counts for the topic of the next message.
 
-One source is one publisher: two that number alike cannot be told apart.
-"""
+One source is one publisher: two that number alike cannot be told apart."""
 
 from collections.abc import Callable
 
@@ -42,11 +41,7 @@ class Numbering:
         """The last number in envelopes: of each topic, or else of each channel."""
 
     def envelope(self, channel: str, topic: bytes, frame: bytes | None) -> Envelope:
-        """Return the envelope of a channel's next message.
-
-        Raises:
-            Unreadable: The frame has another size.
-        """
+        """Return the envelope of a channel's next message. Raises Unreadable: the frame has another size."""
         if frame is None or len(frame) != self._size:
             raise Unreadable(
                 "bad_sequence",

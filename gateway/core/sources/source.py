@@ -30,8 +30,7 @@ class Decoded(NamedTuple):
 class Steps:
     """The steps of one source, as pure functions; each raises `Unreadable`.
 
-    `bytes_max` limits payloads, compressed or not. `decoder` is the one that the settings name.
-    """
+    `bytes_max` limits payloads, compressed or not. `decoder` is the one that the settings name."""
 
     def __init__(self, spec: Spec, *, bytes_max: int, decoder: Decoder | None = None) -> None:
         self.parts = make_framing(spec, decoder)
@@ -66,8 +65,7 @@ class Steps:
 class Source:
     """One endpoint's messages, decoded and numbered.
 
-    `new_incarnation` returns a random number for each start of the publisher. `name` is for people.
-    """
+    `new_incarnation` returns a random number for each start of the publisher. `name` is for people."""
 
     def __init__(
         self,
@@ -87,10 +85,7 @@ class Source:
 
     def read(self, frames: Sequence[bytes]) -> list[list[bytes]]:
         """Return the messages that ingest takes: channel, payload and, if there is a number, an envelope.
-
-        Raises:
-            Unreadable: The message does not fit the source's settings.
-        """
+        Raises Unreadable: the message does not fit the source's settings."""
         messages: list[list[bytes]] = []
         try:
             for parts in self._steps.parts(frames):

@@ -1,8 +1,7 @@
 """Which settings would read the messages of an unknown publisher.
 
 Presets are tried if a message looks like theirs, then one table of steps that is made by looking at the
-frames. What is suggested has been tried: it decodes the message.
-"""
+frames. What is suggested has been tried: it decodes the message."""
 
 import json
 import re

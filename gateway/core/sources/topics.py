@@ -2,8 +2,7 @@
 
 The separator becomes a dot, empty segments are left out, and bytes that names do not allow are written as
 ``%`` and two hexadecimal digits: ``robot/1/pose`` is the channel ``robot.1.pose``, and ``kv@host:80`` is
-``kv%40host%3A80``.
-"""
+``kv%40host%3A80``."""
 
 import re
 from collections.abc import Callable, Mapping
