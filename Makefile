@@ -32,8 +32,8 @@ coverage: .venv/dev ## run the Python tests, and say how much of each file of ga
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
 
-chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), and check every event
-	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
+chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), or let hostile peers in (HOSTILE=1 WORKERS=2)
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) --workers $(or $(WORKERS),1) $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED))
 
 fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
