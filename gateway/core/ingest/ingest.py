@@ -14,9 +14,9 @@ import msgspec
 from gateway.core.ingest import publishers
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
-from gateway.core.ingest.streams import Stream
+from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
-from gateway.core.protocol.envelope import Envelope, unpack
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
 from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
 
 
@@ -33,6 +33,7 @@ Reason = Literal[
     "number_out_of_range",
     "reserved_field",
     "too_many_channels",
+    "too_many_streams",
 ]
 
 _SPACE = b" \t\r\n"
@@ -104,13 +105,23 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
+    def accept(self, frames: Sequence[bytes], *, now_ns: int, again: bool = False) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
         Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
+
+        Raises:
+            NoRoom: There are too many streams now. Append what was released, and try `again`.
         """
         try:
-            return self._accept(frames, now_ns)
+            try:
+                return self._accept(frames, now_ns)
+            except NoRoom as error:
+                if not again:
+                    raise
+                raise _Reject(
+                    "too_many_streams", "`ingest.streams_max` streams are tracked, and messages are missing in all"
+                ) from error
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
             return self._reject(error, topic, payload, now_ns)
@@ -168,6 +179,10 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
+        if envelope.sequence > SEQUENCE_MAX:
+            raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
+        if name not in self._admitted:  # first: a topic without a channel must not take a stream of another
+            self._open(name)
         stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
@@ -176,8 +191,6 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-            if name not in self._admitted:
-                self._open(name)
         except _Reject:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise

@@ -11,6 +11,7 @@ from itertools import chain
 
 from gateway.core.ingest.ingest import Ingest, Rejection
 from gateway.core.ingest.publishers import Change
+from gateway.core.ingest.streams import NoRoom
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
@@ -23,6 +24,8 @@ class Tick:
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
+    appended: int = 0
+    """How many of the events are in the logs already."""
 
     def add_outcome(self, outcome: Event | Rejection) -> None:
         if isinstance(outcome, Event):
@@ -47,12 +50,17 @@ class Pipeline:
             return state
         return "live" if self._received else "waiting"
 
-    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Take a batch of bus messages."""
+    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
+        """Take a batch of bus messages, which arrived at the endpoint number `link`."""
         tick = Tick()
+        self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
-            outcome = accept(frames, now_ns=now_ns)
+            try:
+                outcome = accept(frames, now_ns=now_ns)
+            except NoRoom:  # a stream can be forgotten once its messages are in the log
+                self._append(tick, now_ns)
+                outcome = accept(frames, now_ns=now_ns, again=True)
             if isinstance(outcome, Event):
                 events.append(outcome)
             elif outcome is None:
@@ -88,11 +96,10 @@ class Pipeline:
     def _append(self, tick: Tick, now_ns: int) -> None:
         """Append a tick's events, then gaps for what they do not report, until nothing is left."""
         recovery = self.ingest.recovery
-        appended = 0
         while True:
             self._release(tick, now_ns)
-            self.logs.append(tick.events[appended:])
-            appended = len(tick.events)
+            self.logs.append(tick.events[tick.appended :])
+            tick.appended = len(tick.events)
             unreported = recovery.take_unreported()
             if not unreported:
                 break
@@ -101,6 +108,7 @@ class Pipeline:
                 self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final)
+        recovery.tick += 1
         for change in recovery.publishers.take_changes():
             self._publish_change(change, now_ns)
 
