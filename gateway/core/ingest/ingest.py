@@ -1,8 +1,7 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
 Each message is decoded and validated once. An event's bytes are forwarded unchanged, so they must be
-JSON in valid UTF-8: anything else would break every client's parser.
-"""
+JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -82,8 +81,7 @@ class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
     `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
-    gets the number of each envelope, also of messages that are rejected.
-    """
+    gets the number of each envelope, also of messages that are rejected."""
 
     def __init__(
         self,
@@ -109,10 +107,7 @@ class Ingest:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
         Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
-
-        Raises:
-            NoRoom: There are too many streams now. Append what was released, and try `again`.
-        """
+        Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
             try:
                 return self._accept(frames, now_ns)
@@ -129,8 +124,7 @@ class Ingest:
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
 
-        A reply that is not valid is ignored: the request will time out.
-        """
+        A reply that is not valid is ignored: the request will time out."""
         if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
             return
         try:
@@ -148,11 +142,7 @@ class Ingest:
                 yield self._reject(error, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
-        """Validate a payload that did not come over the bus.
-
-        Raises:
-            ValueError: It is not valid; the text says why.
-        """
+        """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
         try:
             return Event(channel, self._fields(channel, payload, now_ns), now_ns)
         except _Reject as error:

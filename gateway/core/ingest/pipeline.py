@@ -2,8 +2,7 @@
 
 Each call validates the messages, puts each publisher's messages in order, appends the events, and
 appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
-appending it.
-"""
+appending it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from gateway.core.protocol.messages import BusState
 
 @dataclass(slots=True)
 class Tick:
-    """The results of one batch, for the metrics."""
-
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
@@ -35,8 +32,6 @@ class Tick:
 
 
 class Pipeline:
-    """Takes bus messages to the logs."""
-
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
@@ -51,7 +46,6 @@ class Pipeline:
         return "live" if self._received else "waiting"
 
     def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
-        """Take a batch of bus messages, which arrived at the endpoint number `link`."""
         tick = Tick()
         self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
