@@ -21,7 +21,6 @@ from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
-from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
@@ -195,12 +194,7 @@ class Service:
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
-        publishers = self.pipeline.ingest.recovery.publishers
-        heartbeats = publishers.heartbeats_received
-        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
-        if publishers.heartbeats_received != heartbeats:
-            silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
+        self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number), now_ns)
 
     def _on_foreign(self, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
@@ -270,7 +264,8 @@ class Service:
         notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for subscriber in self._subscribers:
+        for number, subscriber in enumerate(self._subscribers):
+            subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
             subscriber.poll()
         self._replay_client.poll()
         self._curve.poll()

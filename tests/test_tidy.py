@@ -46,7 +46,20 @@ FLOORS_OF = {
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "codecs", "datetime", "json", "math", "operator", "re", "struct", "types", "typing", "zlib"),
+    *(
+        "bisect",
+        "codecs",
+        "contextlib",
+        "datetime",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "struct",
+        "types",
+        "typing",
+        "zlib",
+    ),
 }
 
 HOMES = {

@@ -5,6 +5,7 @@ JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,15 +14,23 @@ import msgspec
 from gateway.core.ingest import publishers
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
-from gateway.core.ingest.streams import Stream
+from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
-from gateway.core.protocol.envelope import Envelope, unpack
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
 from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
 from gateway.core.sources.errors import SourceReason, Unreadable
 from gateway.core.sources.hints import hint
 
 
-Reason = Literal[SourceReason, "bad_envelope", "bad_heartbeat", "invalid_event", "reserved_field", "too_many_channels"]
+Reason = Literal[
+    SourceReason,
+    "bad_envelope",
+    "bad_heartbeat",
+    "invalid_event",
+    "reserved_field",
+    "too_many_channels",
+    "too_many_streams",
+]
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
@@ -91,13 +100,23 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False) -> Event | Rejection | None:
+    def accept(
+        self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False, again: bool = False
+    ) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
         The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
-        repetition, if it is held (see `released`), or a heartbeat."""
+        repetition, if it is held (see `released`), or a heartbeat.
+        Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
-            return self._accept(frames, now_ns, by_source)
+            try:
+                return self._accept(frames, now_ns, by_source)
+            except NoRoom as error:
+                if not again:
+                    raise
+                raise _Reject(
+                    "too_many_streams", "`ingest.streams_max` streams are tracked, and messages are missing in all"
+                ) from error
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
             error.detail += hint(error.reason, frames)
@@ -108,9 +127,12 @@ class Ingest:
         topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
         if error.numbered is not None:
             name, envelope = error.numbered
-            stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
-            if stream is not None:
-                stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+            with suppress(_Reject, NoRoom):  # then nothing is expected of its stream
+                if name not in self._admitted:
+                    self._open(name)
+                stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+                if stream is not None:
+                    stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
         return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
@@ -161,6 +183,10 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
+        if envelope.sequence > SEQUENCE_MAX:
+            raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
+        if name not in self._admitted:  # first: a topic without a channel must not take a stream of another
+            self._open(name)
         stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
@@ -169,8 +195,6 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-            if name not in self._admitted:
-                self._open(name)
         except _Reject:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise

@@ -149,11 +149,14 @@ class DatedEventObject(EventFields):
 
 
 class MissingRange(NamedTuple):
-    """A publisher's messages from number `first` to `last`, which will not be delivered."""
+    """A publisher's messages from number `first` to `last`, which will not be delivered.
+
+    With the reason ``epoch`` it is not known which, nor whether any: a publisher ended without a
+    farewell, or its numbers were forgotten."""
 
     first: int
     last: int
-    reason: Literal["bus_loss", "rejected", "unwatched"]
+    reason: Literal["bus_loss", "rejected", "unwatched", "epoch"]
 
 
 class Event(Struct, frozen=True):
