@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.ingest.streams import Stream
-from gateway.core.protocol.channels import NAME_BYTES_MAX, is_name
+from gateway.core.protocol.channels import TOPIC_BYTES_MAX, is_topic
 from gateway.core.protocol.envelope import SEQUENCE_MAX
 
 
@@ -80,8 +80,8 @@ def parse(payload: bytes) -> Heartbeat:
     if 0 < heartbeat.interval < _INTERVAL_SECONDS_MIN:
         raise ValueError(f"interval: {heartbeat.interval} is below {_INTERVAL_SECONDS_MIN} s; 0 is a farewell")
     for topic in heartbeat.sequences:
-        if not is_name(topic):
-            raise ValueError(f"sequences: {topic[:NAME_BYTES_MAX]!r} is not a valid topic")
+        if not is_topic(topic):
+            raise ValueError(f"sequences: {topic[:TOPIC_BYTES_MAX]!r} is not a valid topic")
     return heartbeat
 
 
