@@ -1,5 +1,6 @@
 import { addressOf, resuming } from "./address.js";
 import { isOwn } from "./channels.js";
+import { decode } from "./decode.js";
 import { deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { Closed, NotConnected, RequestRefused } from "./errors.js";
@@ -182,9 +183,8 @@ export class Client {
 
   #attach(socket: Socket): void {
     this.#socket = socket;
-    socket.onmessage = ({ data }: { data: unknown }) => {
-      if (typeof data === "string") this.#receive(data);
-    };
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
     socket.onerror = () => {
       if (socket !== this.#socket) return;
@@ -260,11 +260,11 @@ export class Client {
     this.#socket?.send(JSON.stringify(message));
   }
 
-  #receive(text: string): void {
+  #receive(data: unknown): void {
     this.#heartbeat.heard();
     let message: models.ServerMessage;
     try {
-      message = JSON.parse(text) as models.ServerMessage;
+      message = decode(data);
     } catch (error) {
       return this.#failed(error);
     }
