@@ -47,6 +47,7 @@ FLOORS_OF = {
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
     *(
+        "base64",
         "bisect",
         "codecs",
         "contextlib",

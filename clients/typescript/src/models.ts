@@ -103,6 +103,7 @@ export interface Subscriptions {
 export interface ViewOptions {
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean;
 }
 
 /** The reply to a ping; all events up to `positions` were sent before it. */
@@ -159,7 +160,8 @@ export interface EventMessage {
   channel: string;
   offset: number;
   timestamp: string;
-  data: unknown;
+  data?: unknown;
+  data_base64?: string;
   event_type?: string;
   epoch?: string;
 }
@@ -171,6 +173,7 @@ export interface Subscribe {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channels: (string | ChannelRequest)[];
   id?: string | number;
 }
@@ -181,6 +184,7 @@ export interface ChannelRequest {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channel: string;
 }
 

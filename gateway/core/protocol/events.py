@@ -134,6 +134,8 @@ class EventFields(Struct):
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
+    # Only in place of `data`.
+    data_base64: Raw | UnsetType = UNSET
 
 
 class EventObject(EventFields):
@@ -146,6 +148,19 @@ class DatedEventObject(EventFields):
     """The same with a valid date: msgspec reads dates faster than it checks patterns."""
 
     timestamp: datetime | UnsetType | None = UNSET
+
+
+class BytesEventObject(Struct):
+    """An event that carries bytes; only `data_base64` is required."""
+
+    data_base64: str
+    event_type: EventType | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType | None = UNSET
+    data: Raw | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    channel: Raw | UnsetType = UNSET
+    offset: Raw | UnsetType = UNSET
+    epoch: Raw | UnsetType = UNSET
 
 
 class MissingRange(NamedTuple):

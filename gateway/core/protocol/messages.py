@@ -44,6 +44,7 @@ class Options(Struct, kw_only=True, omit_defaults=True):
     last: Annotated[int, Meta(ge=0)] | None = None
     filter: FilterText | None = None
     rate: Rate | None = None
+    binary: bool | None = None
 
 
 class ChannelRequest(Options, kw_only=True):
@@ -179,6 +180,7 @@ class ViewOptions(Struct, omit_defaults=True):
 
     filter: str | None = None
     rate: float | None = None
+    binary: bool = False
 
 
 class Subscriptions(Struct, tag="subscriptions", kw_only=True):
@@ -245,7 +247,9 @@ class EventMessage(Struct, tag="event", kw_only=True):
     channel: str
     offset: int
     timestamp: str
-    data: Any
+    data: Any | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+    """The payload in place of `data`, if it is bytes; also in `data` where a binary message brings them."""
     event_type: str | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
     """Only in the first event of each epoch."""

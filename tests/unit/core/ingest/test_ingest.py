@@ -217,3 +217,26 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
 )
 def test_an_invalid_heartbeat_is_rejected(heartbeat: bytes) -> None:
     assert reason(make().accept([b"$heartbeat", heartbeat], now_ns=NOW)) == "bad_heartbeat"
+
+
+def test_an_event_may_carry_bytes() -> None:
+    payload = b'{"content_type":"image/jpeg","timestamp":null,"data_base64":"/9j/"}'
+
+    taken = make().accept([b"camera", payload], now_ns=NOW)
+
+    assert fields(taken) == {"data_base64": "/9j/", "content_type": "image/jpeg", "timestamp": timestamp(NOW)}
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "expected"),
+    [
+        (b"camera", b'{"data_base64":"?"}', "invalid_event"),
+        (b"camera", b'{"data_base64":"/9j/","data":1}', "reserved_field"),
+        (b"camera", b'{"data_base64":"/9j/","data":1,"event_type":"x"}', "reserved_field"),
+        (b"camera", b'{"data_base64":"/9j/","offset":1}', "reserved_field"),
+        (b"metrics", b'{"data_base64":"/9j/","event_type":"x"}', "invalid_event"),
+        (b"metrics", METRICS.replace(b'"data"', b'"data_base64":"","data"'), "reserved_field"),
+    ],
+)
+def test_bytes_that_are_not_valid_are_rejected(channel: bytes, payload: bytes, expected: str) -> None:
+    assert reason(make().accept([channel, payload], now_ns=NOW)) == expected
