@@ -27,7 +27,7 @@ FLOORS = [
     {"config", "logs", "metrics"},
     {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
-    {"edge"},
+    {"edge", "own_figures"},
     {"workers"},
     {"service"},
     {"cli"},
