@@ -256,7 +256,7 @@ def identifiers(path: Path) -> set[str]:
 
 def sources() -> list[Path]:
     """All sources of the gateway, the clients and the publishers, as git would keep them."""
-    made = {"node_modules", "dist", "build", "target"}
+    made = {"node_modules", "dist", "build", "target", "static"}
     return [
         path
         for folder in ("gateway", "clients", "publishers")
