@@ -19,6 +19,8 @@ const HEIGHT = 320;
 export function Chart({ series, label, theme }: { series: Series[]; label: string; theme: string }): JSX.Element {
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  /** Who has zoomed keeps looking at the same time. */
+  const isZoomed = useRef(false);
   const names = series.map(({ name }) => name).join("\n");
   useEffect(() => {
     const element = holder.current;
@@ -37,6 +39,7 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
       ms: 1,
       legend: { show: false },
       cursor: { points: { size: 6 } },
+      hooks: { setSelect: [({ select }) => void (isZoomed.current = select.width > 0)] },
       scales: { x: { time: true } },
       axes: [axis, { ...axis, size: 64, values: (_, values) => values.map((value) => figure(value)) }],
       series: [
@@ -52,6 +55,8 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
     };
     const made = new uPlot(options, aligned(series), element);
     plot.current = made;
+    isZoomed.current = false;
+    made.over.addEventListener("dblclick", () => void (isZoomed.current = false));
     const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
     observer.observe(element);
     return () => {
@@ -63,12 +68,8 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
   useEffect(() => {
     const made = plot.current;
     if (!made) return;
-    const { min, max } = made.scales["x"] ?? {};
-    const times = made.data[0];
-    // Whoever has zoomed keeps looking at the same time.
-    const isZoomed = times.length > 1 && (min !== times[0] || max !== times.at(-1));
-    made.setData(aligned(series), !isZoomed);
-    if (isZoomed) made.redraw();
+    made.setData(aligned(series), !isZoomed.current);
+    if (isZoomed.current) made.redraw();
   });
   return (
     <figure class="chart">

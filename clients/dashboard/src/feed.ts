@@ -1,11 +1,15 @@
 import { type Client, type Event, type Gap, RequestRefused, type SubscribeOptions } from "neurograph-client";
 
+import { useEffect, useMemo } from "preact/hooks";
+
 import type { Following, Gateway } from "./gateway.js";
-import { Live } from "./live.js";
+import { Live, useLive } from "./live.js";
 
 export type Item = Event | Gap;
 
 const RATE_MS = 5_000;
+/** What comes so soon and is older than the beginning is history, and no rate. */
+const HISTORY_MS = 2_000;
 
 /** The newest events of some channels, and the gaps between them; the oldest make room. */
 export class Feed extends Live {
@@ -19,6 +23,8 @@ export class Feed extends Live {
   #following: Following | null = null;
   #positions: Following["positions"] = {};
   #times: { at: number; count: number }[] = [];
+  #live = 0;
+  #began = Date.now();
 
   constructor(
     readonly gateway: Gateway,
@@ -29,14 +35,18 @@ export class Feed extends Live {
     readonly client: Client | null = null,
   ) {
     super();
-    this.#follow(options);
+  }
+
+  open(): void {
+    this.#began = Date.now();
+    this.#follow(this.options);
   }
 
   /** Events per second, over the last few seconds. */
   get rate(): number {
     const now = Date.now();
     const first = this.#times.find(({ at }) => at > now - RATE_MS);
-    return first ? ((this.count - first.count) / Math.max(now - first.at, 1_000)) * 1000 : 0;
+    return first ? ((this.#live - first.count) / Math.max(now - first.at, 1_000)) * 1000 : 0;
   }
 
   /** Let go of the channels, and remember where they stand. */
@@ -52,6 +62,7 @@ export class Feed extends Live {
   resume(): void {
     if (!this.isPaused) return;
     this.isPaused = false;
+    this.#began = Date.now();
     this.#follow({ ...this.options, since: this.#positions });
     this.changed();
   }
@@ -76,18 +87,31 @@ export class Feed extends Live {
     this.items.push(item);
     if (this.items.length > this.most * 1.2) this.items.splice(0, this.items.length - this.most);
     if (item.type === "gap") this.missing += item.count ?? 0;
-    else this.#counted();
+    else this.#counted(item);
     this.changed();
   }
 
-  #counted(): void {
+  #counted(event: Event): void {
     this.count += 1;
     const now = Date.now();
+    if (now - this.#began < HISTORY_MS && timeOf(event) < this.#began) return;
+    this.#live += 1;
     const last = this.#times.at(-1);
     if (last && now - last.at < 500) return;
-    this.#times.push({ at: now, count: this.count - 1 });
+    this.#times.push({ at: now, count: this.#live - 1 });
     if (this.#times.length > 24) this.#times.shift();
   }
+}
+
+/** A feed for as long as the component is shown; with other inputs another one, once the last is closed. */
+export function useFeed<Found extends Feed | null>(make: () => Found, inputs: unknown[]): Found {
+  const feed = useMemo(make, inputs);
+  useEffect(() => {
+    feed?.open();
+    return () => feed?.close();
+  }, [feed]);
+  useLive(feed);
+  return feed;
 }
 
 /** Where a value stands in an event's data, as in `load.1m`. */

@@ -4,32 +4,10 @@ import { Client, Closed, type Event, type Gap, RequestRefused, type SubscribeOpt
 import { Live } from "./live.js";
 
 const NOTICES_MAX = 50;
+/** The code of a connection that its client has ended. */
+const NORMAL = 1000;
 const OWN_FIGURES = "metrics.gateway";
 const TOKEN_WARNING_MS = 60_000;
-
-export interface GatewayFigures {
-  gateway: string;
-  version: string;
-  uptime_seconds: number;
-  cpu_percent: number;
-  memory_mb: number;
-  connections: number;
-  subscriptions: number;
-  lagging: number;
-  lag: number;
-  received_per_second: number;
-  received_bytes_per_second: number;
-  delivered_per_second: number;
-  delivered_bytes_per_second: number;
-  lost: number;
-  repaired: number;
-  rejected: number;
-  evicted: number;
-  publishers: number;
-  publishers_stale: number;
-  bus: string;
-  channels: Record<string, number>;
-}
 
 /** Something that happened to the connection, for people. */
 export type Notice = { at: number } & (
@@ -122,9 +100,12 @@ export class Gateway extends Live {
       // The gateway counts its own figures, anew at each start: that is no loss.
       if (gap.channel !== OWN_FIGURES || gap.reason !== "epoch") this.#note({ kind: "gap", gap });
     });
-    client.on("disconnected", ({ code, reason }) => this.#note({ kind: "lost", code, reason }));
+    client.on("disconnected", ({ code, reason }) => {
+      if (code !== NORMAL) this.#note({ kind: "lost", code, reason }); // else this page ended it
+    });
     client.on("error", (error) => this.#failed(client, error));
     client.on("connected", (info) => this.#connected(client, info.server.version, info.resumed));
+    addEventListener("pagehide", () => client.disconnect(), { once: true }); // else it stays in the browser's cache
     client.connect().catch(() => {}); // the error is reported as an event, too
     return client;
   }

@@ -18,13 +18,13 @@ export class Live {
 }
 
 /** Draw the component again after `live` changed. A hidden page draws nothing: it has no animation frames. */
-export function useLive(live: Live): void {
+export function useLive(live: Live | null): void {
   const [, draw] = useState(0);
   useEffect(() => {
     let frame = 0;
     let timer = 0;
     let last = 0;
-    const off = live.onChange(() => {
+    const off = live?.onChange(() => {
       if (timer || frame) return;
       timer = window.setTimeout(() => {
         timer = 0;
@@ -36,7 +36,7 @@ export function useLive(live: Live): void {
       }, Math.max(0, DRAW_MS - (performance.now() - last)));
     });
     return () => {
-      off();
+      off?.();
       clearTimeout(timer);
       cancelAnimationFrame(frame);
     };

@@ -42,12 +42,12 @@ export function Missing({ error }: { error: Refused | null }): JSX.Element {
 }
 
 /** A line of newest values, for the eye; the numbers beside it say the same. */
-export function Spark({ values, wide = false }: { values: readonly number[]; wide?: boolean }): JSX.Element {
+export function Spark({ values, isFull = false }: { values: readonly number[]; isFull?: boolean }): JSX.Element {
   const most = Math.max(...values, 1e-9);
   const step = 100 / Math.max(values.length - 1, 1);
   const points = values.map((value, n) => `${(n * step).toFixed(1)},${(27 - (value / most) * 24).toFixed(1)}`);
   return (
-    <svg class={wide ? "spark wide" : "spark"} viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true">
+    <svg class={isFull ? "spark full" : "spark"} viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true">
       {values.length > 1 && (
         <>
           <polygon points={`0,28 ${points.join(" ")} 100,28`} />
@@ -70,7 +70,7 @@ export function Card(props: {
       <h3>{t(props.name)}</h3>
       <p class="value">{props.value}</p>
       <p class="more">{props.more ?? "\u00a0"}</p>
-      {props.values && <Spark values={props.values} wide />}
+      {props.values && <Spark values={props.values} isFull />}
     </div>
   );
 }

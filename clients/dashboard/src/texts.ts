@@ -60,7 +60,7 @@ const TEXTS = {
   "channel": ["Channel", "Канал"],
   "copy": ["Copy as JSON", "Копировать JSON"],
   "copied": ["Copied", "Скопировано"],
-  "details": ["Details", "Подробнее"],
+  "trend": ["Trend", "Ход"],
 
   "well": ["Everything is well", "Всё в порядке"],
   "attention": ["Needs attention", "Требует внимания"],
@@ -105,7 +105,7 @@ const TEXTS = {
   "endpoint.refused": ["refused", "отказ"],
 
   "channels.none": ["No channel matches.", "Нет подходящих каналов."],
-  "channels.rate": ["Rate", "Частота"],
+  "channels.rate": ["From the bus", "С шины"],
   "channels.held": ["Held", "Хранится"],
   "channels.subscribers": ["Subscribers", "Подписчики"],
   "channels.last": ["Last event", "Последнее событие"],

@@ -1,11 +1,9 @@
 import type { Action, Event } from "neurograph-client";
 import type { JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
 
 import type { ViewProps } from "../app.js";
-import { Feed, timeOf } from "../feed.js";
+import { Feed, timeOf, useFeed } from "../feed.js";
 import { clock, duration, figure, inline } from "../format.js";
-import { useLive } from "../live.js";
 import { GapRow, Row } from "../parts.js";
 import { known, t } from "../texts.js";
 
@@ -19,9 +17,7 @@ interface Course {
 }
 
 export function Actions({ gateway }: ViewProps): JSX.Element {
-  const feed = useMemo(() => new Feed(gateway, ["actions", "actions.>"], { last: 400 }, 1_000), [gateway]);
-  useEffect(() => () => feed.close(), [feed]);
-  useLive(feed);
+  const feed = useFeed(() => new Feed(gateway, ["actions", "actions.>"], { last: 400 }, 1_000), [gateway]);
   const courses = new Map<string, Course>();
   for (const item of feed.items) {
     if (item.type !== "event") continue;

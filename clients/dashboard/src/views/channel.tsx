@@ -1,12 +1,11 @@
 import type { Client, Event, RequestRefused } from "neurograph-client";
 import type { JSX } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed } from "../feed.js";
+import { Feed, useFeed } from "../feed.js";
 import { bytes, clock, duration, figure } from "../format.js";
-import { useLive } from "../live.js";
 import { Data, GapRow, Missing, Row, Tree, useRest } from "../parts.js";
 import { t } from "../texts.js";
 import { ChannelChart, ChannelValues } from "./channel-figures.js";
@@ -29,12 +28,11 @@ export function Channel({ gateway, place, channel }: ViewProps & { channel: stri
     setClient(own);
     return () => own.disconnect();
   }, [gateway]);
-  const feed = useMemo(() => {
+  const feed = useFeed(() => {
     if (client === null) return null;
     const wanted = { last: HISTORY, ...(filter ? { filter } : {}), ...(rate ? { rate: Number(rate) } : {}) };
     return new Feed(gateway, [channel], wanted, 1_000, client);
   }, [gateway, client, channel, filter, rate]);
-  useEffect(() => () => feed?.close(), [feed]);
   return (
     <>
       <p class="path">
@@ -143,19 +141,25 @@ function Mark({ filter, message }: { filter: string; message: string }): JSX.Ele
 }
 
 function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "values"; place: ViewProps["place"] }): JSX.Element {
-  useLive(feed);
   const events = feed.items.filter((item): item is Event => item.type === "event");
+  const search = place.options.get("search") ?? "";
   return (
     <>
       <div class="toolbar">
         <button type="button" aria-pressed={feed.isPaused} onClick={() => (feed.isPaused ? feed.resume() : feed.pause())}>
           {t(feed.isPaused ? "resume" : "pause")}
         </button>
+        {tab === "tail" && (
+          <label>
+            {t("search")}
+            <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
+          </label>
+        )}
         <span class="quiet" data-count={feed.count}>
           {feed.isPaused ? t("paused") : t("shown", figure(events.length), figure(feed.rate))}
         </span>
       </div>
-      {tab === "tail" && <Tail feed={feed} search={place.options.get("search") ?? ""} />}
+      {tab === "tail" && <Tail feed={feed} search={search} />}
       {tab === "chart" && <ChannelChart events={events} options={place.options} />}
       {tab === "values" && <ChannelValues events={events} options={place.options} />}
     </>
@@ -168,11 +172,6 @@ function Tail({ feed, search }: { feed: Feed; search: string }): JSX.Element {
     ? feed.items.filter((item) => item.type === "gap" || JSON.stringify(item).toLowerCase().includes(wanted))
     : feed.items;
   return (
-    <>
-      <label class="search">
-        {t("search")}
-        <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
-      </label>
       <div class="rows" role="log" aria-live="off" aria-label={t("tab.tail")}>
         {found.length === 0 && <p class="quiet">{t("nodata")}</p>}
         {found
@@ -197,7 +196,6 @@ function Tail({ feed, search }: { feed: Feed; search: string }): JSX.Element {
             ),
           )}
       </div>
-    </>
   );
 }
 

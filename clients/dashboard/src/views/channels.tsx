@@ -4,7 +4,7 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed } from "../feed.js";
+import { Feed, useFeed } from "../feed.js";
 import { bytes, clock, figure } from "../format.js";
 import { Live, useLive } from "../live.js";
 import { Data, Missing, Spark, Table, useRest } from "../parts.js";
@@ -32,7 +32,7 @@ class Newest extends Live {
 
 export function Channels({ gateway, place }: ViewProps): JSX.Element {
   const newest = useMemo(() => new Newest(), []);
-  const figures = useMemo(() => new Feed(gateway, ["metrics.gateway"], { last: FIGURES_MAX }, FIGURES_MAX), [gateway]);
+  const figures = useFeed(() => new Feed(gateway, ["metrics.gateway"], { last: FIGURES_MAX }, FIGURES_MAX), [gateway]);
   useEffect(() => {
     const following = gateway.follow(
       [">"],
@@ -43,10 +43,9 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
       },
       { last: 1, rate: 1 },
     );
-    return () => (following.close(), figures.close());
-  }, [gateway, newest, figures]);
+    return () => following.close();
+  }, [gateway, newest]);
   useLive(newest);
-  useLive(figures);
   const { data, error } = useRest<{ channels: ChannelInfo[] }>(gateway, "api/v1/websocket/channels");
   const search = place.options.get("search") ?? "";
   const rates = figures.items.filter((one): one is Event<GatewayFigures> => one.type === "event").map((one) => one.data.channels);
@@ -65,7 +64,7 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
       ) : (
         <Table
           label={t("nav.channels")}
-          head={[t("name"), t("channels.rate"), "", t("channels.held"), t("channels.subscribers"), t("channels.last")]}
+          head={[t("name"), t("channels.rate"), t("trend"), t("channels.held"), t("channels.subscribers"), t("channels.last")]}
         >
           {channels.length === 0 && (
             <tr>

@@ -30,7 +30,7 @@ export function Links({ gateway }: ViewProps): JSX.Element {
             <dt>
               <a href={`.${link}`}>{link}</a>
             </dt>
-            <dd>{summary}</dd>
+            <dd>{summary.replaceAll("`", "")}</dd>
           </div>
         ))}
       </dl>

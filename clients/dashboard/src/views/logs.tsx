@@ -1,12 +1,10 @@
 import type { Event, LogRecord } from "neurograph-client";
 import type { JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
 
 import { setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, type Item } from "../feed.js";
+import { Feed, type Item, useFeed } from "../feed.js";
 import { clock, figure } from "../format.js";
-import { useLive } from "../live.js";
 import { GapRow, Row } from "../parts.js";
 import { t } from "../texts.js";
 
@@ -14,9 +12,7 @@ const ROWS_MAX = 300;
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
 
 export function Logs({ gateway, place }: ViewProps): JSX.Element {
-  const feed = useMemo(() => new Feed(gateway, ["logs", "logs.>"], { last: 500 }, 2_000), [gateway]);
-  useEffect(() => () => feed.close(), [feed]);
-  useLive(feed);
+  const feed = useFeed(() => new Feed(gateway, ["logs", "logs.>"], { last: 500 }, 2_000), [gateway]);
   const level = place.options.get("level") ?? "";
   const service = place.options.get("service") ?? "";
   const search = place.options.get("search") ?? "";

@@ -1,13 +1,10 @@
-import type { Event } from "neurograph-client";
-import type { GatewayFigures } from "neurograph-client";
+import type { Event, GatewayFigures } from "neurograph-client";
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
 
 import { hrefOf } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed } from "../feed.js";
+import { Feed, useFeed } from "../feed.js";
 import { bytes, duration, figure } from "../format.js";
-import { useLive } from "../live.js";
 import { Card, Missing, Spark, Table, useRest } from "../parts.js";
 import { known, t } from "../texts.js";
 
@@ -33,14 +30,11 @@ interface Status {
 
 /** Is everything well? In one glance. */
 export function Overview({ gateway }: ViewProps): JSX.Element {
-  const figures = useMemo(
+  const figures = useFeed(
     () => new Feed(gateway, ["metrics.gateway"], { last: FIGURES_MAX }, FIGURES_MAX),
     [gateway],
   );
-  const metrics = useMemo(() => new Feed(gateway, ["metrics"], { last: 200 }, 400), [gateway]);
-  useEffect(() => () => (figures.close(), metrics.close()), [figures, metrics]);
-  useLive(figures);
-  useLive(metrics);
+  const metrics = useFeed(() => new Feed(gateway, ["metrics"], { last: 200 }, 400), [gateway]);
   const status = useRest<Status>(gateway, "api/v1/websocket/status?limit=1");
 
   const history = figures.items.filter((item): item is Event<GatewayFigures> => item.type === "event");
@@ -186,7 +180,7 @@ function Hosts({ items }: { items: Event[] }): JSX.Element {
       {rows.length === 0 ? (
         <p class="quiet">{t("hosts.none")}</p>
       ) : (
-        <Table label={t("hosts")} head={[t("name"), t("host.cpu"), "", t("host.memory"), t("host.load")]}>
+        <Table label={t("hosts")} head={[t("name"), t("host.cpu"), t("trend"), t("host.memory"), t("host.load")]}>
           {rows.map(([name, list]) => {
             const last = list.at(-1) as HostMetrics;
             const memory = last.memory_mb === null || last.memory_mb === undefined ? null : bytes(last.memory_mb * 2 ** 20);
@@ -247,7 +241,7 @@ function Rates({ history }: { history: Record<string, number>[] }): JSX.Element 
             <a href={hrefOf(["channels", name])}>
               <span class="name">{name}</span>
               <span class="number">{t("perSecond", figure(history.at(-1)?.[name] ?? 0))}</span>
-              <Spark values={history.map((one) => one[name] ?? 0)} wide />
+              <Spark values={history.map((one) => one[name] ?? 0)} isFull />
             </a>
           </li>
         ))}

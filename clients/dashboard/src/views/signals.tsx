@@ -1,20 +1,16 @@
 import type { Event, Signal } from "neurograph-client";
 import type { JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
 
 import type { ViewProps } from "../app.js";
-import { Feed } from "../feed.js";
+import { Feed, useFeed } from "../feed.js";
 import { clock, figure } from "../format.js";
-import { useLive } from "../live.js";
 import { GapRow, Row } from "../parts.js";
 import { t } from "../texts.js";
 
 const ROWS_MAX = 200;
 
 export function Signals({ gateway }: ViewProps): JSX.Element {
-  const feed = useMemo(() => new Feed(gateway, ["signals", "signals.>"], { last: 200 }, 500), [gateway]);
-  useEffect(() => () => feed.close(), [feed]);
-  useLive(feed);
+  const feed = useFeed(() => new Feed(gateway, ["signals", "signals.>"], { last: 200 }, 500), [gateway]);
   return (
     <>
       <h1>{t("nav.signals")}</h1>
