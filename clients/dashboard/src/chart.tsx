@@ -3,8 +3,8 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
-import { figure } from "./format.js";
-import { t } from "./texts.js";
+import { clock, figure } from "./format.js";
+import { language, t } from "./texts.js";
 
 export interface Series {
   name: string;
@@ -14,6 +14,9 @@ export interface Series {
 
 export const COLORS = 8;
 const HEIGHT = 320;
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
 
 /** Lines over time; drag to zoom. Colours are those of the page's theme. */
 export function Chart({ series, label, theme }: { series: Series[]; label: string; theme: string }): JSX.Element {
@@ -41,7 +44,7 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
       cursor: { points: { size: 6 } },
       hooks: { setSelect: [({ select }) => void (isZoomed.current = select.width > 0)] },
       scales: { x: { time: true } },
-      axes: [axis, { ...axis, size: 64, values: (_, values) => values.map((value) => figure(value)) }],
+      axes: [{ ...axis, space: 80, values: (_, times) => times.map(timeLabel(times)) }, { ...axis, size: 64, values: (_, values) => values.map((value) => figure(value)) }],
       series: [
         {},
         ...series.map(({ name }, n) => ({
@@ -77,6 +80,13 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
       <figcaption class="quiet">{t("chart.zoom")}</figcaption>
     </figure>
   );
+}
+
+/** Labels of times on the axis: as exact as their distance asks for. */
+function timeLabel(times: readonly number[]): (time: number) => string {
+  const step = (times[1] ?? 0) - (times[0] ?? 0);
+  if (step >= DAY_MS) return (time) => new Date(time).toLocaleDateString(language(), { day: "numeric", month: "short" });
+  return (time) => clock(time).slice(0, step >= MINUTE_MS ? 5 : step >= SECOND_MS ? 8 : 12);
 }
 
 /** All series over the times of any of them. */

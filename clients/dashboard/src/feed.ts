@@ -98,7 +98,7 @@ export class Feed extends Live {
     this.#live += 1;
     const last = this.#times.at(-1);
     if (last && now - last.at < 500) return;
-    this.#times.push({ at: now, count: this.#live - 1 });
+    this.#times.push({ at: now, count: this.#live });
     if (this.#times.length > 24) this.#times.shift();
   }
 }
