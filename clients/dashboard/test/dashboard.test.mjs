@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
+import http from "node:http";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 
@@ -319,6 +320,22 @@ test("the keyboard alone reaches a channel, opens an event and filters", async (
   assert.match(await page.text(".row .tree"), /n: 2/);
 });
 
+test("the page works behind a proxy that adds a prefix, and asks nobody else for anything", async (t) => {
+  const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
+  await gateway.hold("a", 1, 3);
+  const page = await open(t, "about:blank");
+  const asked = [];
+  await page.call("Page.navigate", { url: `http://127.0.0.1:${await prefixed(t, gateway, asked)}/some/where/#/channels/a` });
+  await eventually(() => page.evaluate("document.querySelectorAll('.row').length === 3"));
+  await page.evaluate("location.hash = '#/about'");
+  await eventually(() => page.evaluate("document.querySelector('a[href=\"./openapi.json\"]') !== null"));
+
+  const origins = "[...new Set(performance.getEntriesByType('resource').map(({ name }) => new URL(name).origin))]";
+  assert.deepEqual(await page.evaluate(origins), [await page.evaluate("location.origin")]);
+  assert.deepEqual(asked.filter((path) => !path.startsWith("/some/where/")), []);
+  assert.ok(asked.includes("/some/where/ws"));
+});
+
 test("the page speaks Russian where it is asked to, and its address keeps that", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/overview?lang=ru&theme=dark");
@@ -349,6 +366,36 @@ test("an event that is sent from the page arrives, and one that is refused says 
   await eventually(async () => (await page.count(".row")) === 1);
   assert.deepEqual(await rows(page), [7]);
 });
+
+/** A proxy that serves the gateway below a prefix; returns its port. */
+async function prefixed(t, gateway, asked) {
+  const prefix = "/some/where";
+  const onward = ({ method, url, headers }) => {
+    asked.push(url.replace(/\?.*/, ""));
+    return http.request({ port: gateway.port, path: url.slice(prefix.length), method, headers });
+  };
+  const server = http.createServer((request, answer) => {
+    request.pipe(
+      onward(request).on("response", (found) => {
+        answer.writeHead(found.statusCode, found.headers);
+        found.pipe(answer);
+      }),
+    );
+  });
+  server.on("upgrade", (request, socket) => {
+    onward(request)
+      .on("upgrade", (found, other) => {
+        const lines = Object.entries(found.headers).map(([name, value]) => `${name}: ${value}\r\n`);
+        socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("")}\r\n`);
+        other.pipe(socket).pipe(other);
+        for (const one of [socket, other]) one.on("error", () => {});
+      })
+      .end();
+  });
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  t.after(() => (server.closeAllConnections(), server.close()));
+  return server.address().port;
+}
 
 function token(claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
