@@ -27,7 +27,7 @@ FLOORS = [
     {"config", "logs", "metrics"},
     {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
-    {"edge"},
+    {"edge", "own_figures"},
     {"workers"},
     {"service"},
     {"cli"},
@@ -270,7 +270,7 @@ def identifiers(path: Path) -> set[str]:
 
 def sources() -> list[Path]:
     """All sources of the gateway, the clients and the publishers, as git would keep them."""
-    made = {"node_modules", "dist", "build", "target"}
+    made = {"node_modules", "dist", "build", "target", "static"}
     return [
         path
         for folder in ("gateway", "clients", "publishers")

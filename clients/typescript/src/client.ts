@@ -47,6 +47,7 @@ export class Client {
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
+  #retryAt: number | null = null;
   /** Which try this is: what belongs to an earlier one is ignored. */
   #generation = 0;
   #connectedAt = 0;
@@ -79,6 +80,11 @@ export class Client {
   /** What the gateway said when it greeted this client; null before that and once closed. */
   get info(): models.Connected | null {
     return this.#welcome;
+  }
+
+  /** When the next attempt to connect begins, in ms since 1970; null unless the state is `reconnecting`. */
+  get retryAt(): number | null {
+    return this.#state === "reconnecting" ? this.#retryAt : null;
   }
 
   /** Call `listener` from now on; returns what ends that. */
@@ -236,6 +242,7 @@ export class Client {
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
+    this.#retryAt = Date.now() + retryMs;
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
   }

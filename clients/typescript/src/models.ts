@@ -279,6 +279,38 @@ export interface BusStatus {
   service: string;
 }
 
+/**
+ * What a gateway does and uses; the gateway's own event on ``metrics.gateway``.
+ *
+ * Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
+ * since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
+ * how many events the slowest client is behind. `channels` has the rates of the channels that had
+ * events, in events per second.
+ */
+export interface GatewayFigures {
+  gateway: string;
+  version: string;
+  uptime_seconds: number;
+  cpu_percent: number;
+  memory_mb: number;
+  connections: number;
+  subscriptions: number;
+  lagging: number;
+  lag: number;
+  received_per_second: number;
+  received_bytes_per_second: number;
+  delivered_per_second: number;
+  delivered_bytes_per_second: number;
+  lost: number;
+  repaired: number;
+  rejected: number;
+  evicted: number;
+  publishers: number;
+  publishers_stale: number;
+  bus: "live" | "stale" | "waiting";
+  channels: Record<string, number>;
+}
+
 /** What `data` is on the standard channels. */
 export interface StandardChannels {
   metrics: SystemMetrics;
