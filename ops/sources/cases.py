@@ -28,7 +28,7 @@ class Case:
     """What is on the wire, for people."""
     messages: Sequence[Frames]
     events: Sequence[tuple[str, object]]
-    """Channel and data of each event."""
+    """Channel and data of each event; of one that carries bytes, these and what is beside them."""
     settings: Mapping[str, object] | None = None
     """The table of its source; None if it needs none."""
     seen: bool = False
@@ -41,7 +41,13 @@ def _dumps(value: object) -> bytes:
 
 
 def _base64(text: str) -> dict[str, str]:
+    """Bytes within data."""
     return {"base64": text}
+
+
+def _event(text: str, **members: object) -> dict[str, object]:
+    """An event that carries bytes, and what is beside them."""
+    return {"data_base64": text, **members}
 
 
 _KERNEL = (
@@ -128,7 +134,7 @@ CASES = (
         "GNU Radio's pub_sink and pub_msg_sink",
         "float32 samples or a PMT, with or without a key",
         [[struct.pack("<2f", 0.5, -1)], [b"rx1", struct.pack("<f", 1)]],
-        [("gnuradio", _base64("AAAAPwAAgL8=")), ("rx1", _base64("AACAPw=="))],
+        [("gnuradio", _event("AAAAPwAAgL8=")), ("rx1", _event("AACAPw=="))],
         {"preset": "gnuradio"},
     ),
     Case(
@@ -142,7 +148,7 @@ CASES = (
         "bluesky's Publisher with pickle, its default",
         "`name pickle` in one frame",
         [[b"start \x80\x04N."]],
-        [("start", _base64("gAROLg=="))],
+        [("start", _event("gAROLg=="))],
         {"framing": "single", "split": " ", "payload": "raw"},
     ),
     Case(
@@ -153,14 +159,8 @@ CASES = (
             [b'{"msg": "cam1"}', b"\xff\xd8\xff\xd9"],
         ],
         [
-            (
-                "camera",
-                {
-                    "payload": _base64("AAECAwQFBgcICQoL"),
-                    "about": {"msg": "cam1", "dtype": "uint8", "shape": [2, 2, 3]},
-                },
-            ),
-            ("camera", {"payload": _base64("/9j/2Q=="), "about": {"msg": "cam1"}}),
+            ("camera", _event("AAECAwQFBgcICQoL", about={"msg": "cam1", "dtype": "uint8", "shape": [2, 2, 3]})),
+            ("camera", _event("/9j/2Q==", about={"msg": "cam1"})),
         ],
         {"frames": ["about", "payload"], "topic": "camera", "payload": "raw"},
         seen=True,
@@ -248,14 +248,14 @@ CASES = (
         "Open Ephys",
         "envelope, JSON header, samples",
         [[b"DATA", b'{"message_no":1}', struct.pack("<5f", 1, 1, 1, 1, 1)]],
-        [("DATA", {"payload": _base64("AACAPwAAgD8AAIA/AACAPwAAgD8="), "header": {"message_no": 1}})],
+        [("DATA", _event("AACAPwAAgD8AAIA/AACAPwAAgD8=", header={"message_no": 1}))],
         {"frames": ["topic", "header", "payload"], "payload": "raw"},
     ),
     Case(
         "gz-transport",
         "`@/partition@/topic`, sender, protobuf, type",
         [[b"@/host@/clock", b"tcp://10.0.0.1:4000", b"\x08\x01", b"gz.msgs.Clock"]],
-        [("%40.host%40.clock", {"payload": _base64("CAE="), "sender": "tcp://10.0.0.1:4000", "kind": "gz.msgs.Clock"})],
+        [("%40.host%40.clock", _event("CAE=", sender="tcp://10.0.0.1:4000", kind="gz.msgs.Clock"))],
         {"frames": ["topic", "sender", "payload", "kind"], "separator": "/", "payload": "raw"},
     ),
     Case(
@@ -318,7 +318,7 @@ CASES = (
         "protobuf, pickle, other bytes",
         "topic, bytes",
         [[b"t", b"\x08\x96\x01"]],
-        [("t", _base64("CJYB"))],
+        [("t", _event("CJYB"))],
         {"payload": "raw"},
     ),
 )

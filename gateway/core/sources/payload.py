@@ -1,6 +1,7 @@
 """From a payload to JSON.
 
-Bytes that JSON cannot hold are an object with one member: ``{"base64": "…"}``."""
+Bytes that JSON cannot hold are an object with one member: ``{"base64": "…"}``; a payload that is bytes as a whole
+becomes an event that carries bytes, with `data_base64`."""
 
 import json
 import re
@@ -10,6 +11,7 @@ from math import isfinite
 
 import msgspec
 
+from gateway.core.protocol.binary import MEMBER
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.spec import Payload, Spec
 
@@ -34,14 +36,15 @@ def make_payload(spec: Spec) -> Callable[[bytes], list[bytes]]:
     """Return a function from a payload to its JSON texts, one for each event; it raises `Unreadable`.
 
     With ``payload = "json"`` the texts need not be valid: ingest checks them."""
-    convert = make_convert(spec.payload, nan_is_null=spec.nan == "null")
+    convert = make_convert(spec.payload, nan_is_null=spec.nan == "null", raw=raw_to_event)
     if spec.documents == "several":
         return lambda payload: _several(convert(payload))
     return lambda payload: [convert(payload)]
 
 
-def make_convert(payload: Payload, *, nan_is_null: bool) -> Convert:
-    """Return a function from bytes of one kind to JSON."""
+def make_convert(payload: Payload, *, nan_is_null: bool, raw: Convert | None = None) -> Convert:
+    """Return a function from bytes of one kind to JSON; `raw` converts those that are nothing else."""
+    raw = raw or raw_to_json
 
     def from_json(payload: bytes) -> bytes:
         return without_nan(payload) if nan_is_null else payload
@@ -60,13 +63,13 @@ def make_convert(payload: Payload, *, nan_is_null: bool) -> Convert:
                 return from_msgpack(payload)
             except Unreadable:
                 pass
-        return raw_to_json(payload)
+        return raw(payload)
 
     kinds: dict[Payload, Convert] = {
         "json": from_json,
         "text": text_to_json,
         "msgpack": from_msgpack,
-        "raw": raw_to_json,
+        "raw": raw,
         "hex": hex_to_json,
         "auto": from_anything,
     }
@@ -101,6 +104,11 @@ def text_to_json(payload: bytes) -> bytes:
 
 def raw_to_json(payload: bytes) -> bytes:
     return _encode({"base64": payload})
+
+
+def raw_to_event(payload: bytes) -> bytes:
+    """Return an event that carries bytes (`gateway.core.protocol.binary`)."""
+    return _encode({MEMBER: payload})
 
 
 def hex_to_json(payload: bytes) -> bytes:

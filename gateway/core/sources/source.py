@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.core.protocol.binary import MARK
 from gateway.core.sources.compression import make_decompress
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.framing import Decoder, Parts, make_framing
 from gateway.core.sources.payload import is_json, make_convert, make_payload
 from gateway.core.sources.sequence import Numbering
-from gateway.core.sources.spec import ROLES, Spec
+from gateway.core.sources.spec import Spec
 from gateway.core.sources.topics import make_naming
 
 
@@ -40,7 +41,6 @@ class Steps:
         self._decompress = make_decompress(spec.compression, bytes_max=bytes_max)
         self._convert = make_payload(spec)
         self._convert_member = make_convert("auto", nan_is_null=True)
-        self._is_object = not ROLES.issuperset(spec.frames)
         self._bytes_max = bytes_max
 
     def decode(self, frames: Sequence[bytes]) -> Iterator[Decoded]:
@@ -52,11 +52,11 @@ class Steps:
         """Return JSON texts, one for each event."""
         _check_size(parts, self._bytes_max)
         found = [] if parts.payload is None else self._convert(self._decompress(parts.payload))
-        if self._is_object or parts.more:
-            members = {name: self._convert_member(frame) for name, frame in parts.members}
-            if parts.more:
-                members["frames"] = b"[%b]" % b",".join(map(self._convert_member, parts.more))
-            found = [_object({"payload": one, **members}) for one in found] or [_object(members)]
+        members = {name: self._convert_member(frame) for name, frame in parts.members}
+        if parts.more:
+            members["frames"] = b"[%b]" % b",".join(map(self._convert_member, parts.more))
+        if members:
+            found = [_with_members(one, members) for one in found] or [_object(members)]
         if self._is_log:
             found = [log_record(parts.topic or b"", one) for one in found]
         return found
@@ -146,6 +146,13 @@ def log_record(topic: bytes, text: bytes) -> bytes:
     message = found if isinstance(found, str) else text.decode(errors="replace")
     data = {"level": level, "message": message.rstrip("\n"), **({"service": service} if service else {})}
     return msgspec.json.encode({"event_type": f"log.{level}", "data": data})
+
+
+def _with_members(payload: bytes, members: Mapping[str, bytes]) -> bytes:
+    """Return an object with the payload and members; they are beside the bytes of an event that carries bytes."""
+    if payload.startswith(b"{" + MARK) and is_json(payload):
+        return b"%b,%b" % (payload[:-1], _object(members)[1:])
+    return _object({"payload": payload, **members})
 
 
 def _object(members: Mapping[str, bytes]) -> bytes:

@@ -46,7 +46,7 @@ def test_text_that_is_not_utf8_names_the_setting_for_bytes() -> None:
 
 
 def test_bytes_are_base64_or_hexadecimal() -> None:
-    assert {"base64": "AP8="} == value(b"\x00\xff", "raw")
+    assert {"data_base64": "AP8="} == value(b"\x00\xff", "raw")
     assert "00ff" == value(b"\x00\xff", "hex")
 
 
@@ -114,8 +114,8 @@ def test_whatever_python_writes_is_json_without_nan(value: object) -> None:
         (b"\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
         (pack({"a": 1}), {"a": 1}),
         (pack([b"\xff"]), [{"base64": "/w=="}]),
-        (b"\xff\xd8\xff", {"base64": "/9j/"}),
-        (b"\x00", {"base64": "AA=="}),
+        (b"\xff\xd8\xff", {"data_base64": "/9j/"}),
+        (b"\x00", {"data_base64": "AA=="}),
     ],
 )
 def test_auto_takes_each_payload_by_its_look(payload: bytes, expected: object) -> None:

@@ -57,6 +57,15 @@ def test_members_and_further_frames_make_an_object() -> None:
     assert {"payload": 1, "header": {"h": 1}, "frames": [{"base64": "AA=="}, "x"]} == found
 
 
+def test_members_are_beside_the_bytes_of_an_event_that_carries_bytes() -> None:
+    bus = Bus(frames=("about", "payload"), topic="camera", payload="raw")
+    bus.send([b'{"msg":"cam1"}', b"\xff\xd8"])
+
+    [event] = bus.received()
+    assert ("/9g=", {"msg": "cam1"}) == (event["data_base64"], event["about"])
+    assert "data" not in event
+
+
 def test_without_further_frames_data_is_the_payload() -> None:
     assert 1 == data(message=[b"t", b"1"], more_frames="members")
 
