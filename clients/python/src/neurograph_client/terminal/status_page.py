@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import click
 
@@ -67,7 +68,7 @@ def _channels(found: Document, before: Document | None) -> Rows:
             rate = f"{(position['offset'] - last['offset']) / seconds:,.1f}/s"
         size = f"{one['bytes'] / 1024:,.0f} KiB"
         at = f"{position['epoch']}:{position['offset']}"
-        yield one["name"], one["events"], size, one["subscribers"], at, rate
+        yield unquote(one["name"]), one["events"], size, one["subscribers"], at, rate
 
 
 def _publishers(found: Document | None) -> Rows:
