@@ -92,7 +92,7 @@ def _split_json(frame: bytes) -> tuple[bytes | None, bytes]:
         return None, frame
     try:
         _decode_any(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None, frame
     return topic, payload
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from gateway.core.ingest.pipeline import Tick
 from gateway.core.ingest.sequence_replay import Answer
 from gateway.core.sources.errors import Unreadable
+from gateway.core.sources.presets import PRESETS
 from gateway.core.sources.source import Source, Steps
 from gateway.core.sources.spec import Spec, problems
 from tests.support.core import Core, Peer, make_hub
@@ -127,6 +132,44 @@ def test_an_unreadable_message_is_counted_and_the_others_arrive() -> None:
     assert {"invalid_utf8": 1, "frame_count": 1} == bus.hub.pipeline.ingest.rejected
     assert ("t", b"\xff") == (tick.rejections[0].topic, tick.rejections[0].payload)
     assert 7 == tick.bytes
+
+
+odd = st.sampled_from(
+    [
+        *(b"", b"{", b"[", b"NaN", b"t {", b"\xff", b"\x1f\x8b", b"\x78\x9c", b"<IDS|MSG>", bytes(4), bytes(8)),
+        *(
+            b"[" * 5000,
+            b"t " + b"[" * 100_000,
+            b'{"a":' * 5000,
+            b"\x91" * 5000,
+            b"\x81\x91\x90\x01",
+            b"9" * 5000,
+            b"1e999",
+        ),
+        *(
+            zlib.compress(b"[" * 5000),
+            b"\xd6\xff\xff\xff\xff\xff",
+            b"\xc7\x0c\xff" + b"\xff" * 12,
+            b"\xca\x7f\xc0\x00\x00",
+        ),
+    ]
+)
+TABLES: list[Mapping[str, object]] = [
+    *PRESETS.values(),
+    *({"payload": kind, "more_frames": "members"} for kind in ("json", "text", "msgpack", "raw", "hex", "auto")),
+    {"documents": "several", "nan": "null"},
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+@settings(max_examples=30)
+@given(frames=st.lists(odd | st.binary(max_size=20), max_size=8))
+@example(frames=[b"t " + b"[" * 100_000])
+def test_no_message_raises_anything_but_that_it_is_unreadable(table: Mapping[str, Any], frames: list[bytes]) -> None:
+    source = Source(Spec(**table), bytes_max=200_000, new_incarnation=lambda: 1)
+    with suppress(Unreadable):
+        for message in source.read(frames):
+            assert all(type(frame) is bytes for frame in message)
 
 
 def test_a_decoded_payload_is_validated_like_any_other() -> None:
