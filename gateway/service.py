@@ -18,7 +18,7 @@ from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
-from gateway.config.model import Config
+from gateway.config.model import Bus, Config
 from gateway.config.model import Source as SourceSettings
 from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
@@ -105,18 +105,22 @@ class Service:
         Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
         for endpoint in endpoints(config):
+            curve = self._curve
             on_messages = functools.partial(self._on_messages, len(self._subscribers))
             if endpoint.source is not None:
+                if not endpoint.source.curve:
+                    curve = Curve(self._zmq, Bus())
                 source = build_source(config, endpoint.source)
                 on_messages = functools.partial(self._on_foreign, source, len(self._subscribers))
                 if endpoint.source.replay:
-                    self._sequence_replays[endpoint.source.replay] = self._sequence_replay(endpoint.source, source)
+                    replay_client = self._sequence_replay(endpoint.source, source, curve)
+                    self._sequence_replays[endpoint.source.replay] = replay_client
             subscriber = Subscriber(
                 self._zmq,
                 endpoint.address,
                 endpoint.mode,
                 config.bus,
-                self._curve,
+                curve,
                 on_messages=on_messages,
                 on_change=self._endpoint_changed,
                 pause_seconds=self._edge.write_scheduler.pause_seconds,
@@ -219,12 +223,12 @@ class Service:
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number), now_ns)
 
-    def _sequence_replay(self, settings: SourceSettings, source: Source) -> SequenceReplayClient:
+    def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
         return SequenceReplayClient(
             self._zmq,
             settings.replay,
             self.config.bus,
-            self._curve,
+            curve,
             first=settings.sequence_first,
             convert=source.convert_replayed,
             on_reply=lambda reply: self._on_replies([reply]),

@@ -69,9 +69,10 @@ def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "bind", f"{config.bind!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
 
 
-def _is_exposed(endpoint: str, config: Config) -> bool:
+def _is_exposed(endpoint: str, config: Config, *, curve: bool = True) -> bool:
     """Return whether binding an endpoint lets anybody on other machines publish, although that is not allowed."""
-    if not endpoint.startswith("tcp://") or config.insecure_allow_remote or config.bus.curve_client_keys_dir:
+    has_keys = curve and bool(config.bus.curve_client_keys_dir)
+    if not endpoint.startswith("tcp://") or config.insecure_allow_remote or has_keys:
         return False
     return not is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
 
@@ -83,7 +84,7 @@ def _sources(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, 
         endpoint, is_bound = source.endpoint, source.mode == "bind"
         if problem := _endpoint_problem(endpoint, any_port=is_bound):
             yield f"{key}.endpoint", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
-        elif is_bound and _is_exposed(endpoint, config):
+        elif is_bound and _is_exposed(endpoint, config, curve=source.curve):
             yield f"{key}.endpoint", f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
         if source.replay and (problem := _endpoint_problem(source.replay, any_port=False)):
             yield f"{key}.replay", f"{source.replay!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
@@ -134,7 +135,7 @@ def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
     bus = config.bus
     key = "bus.curve_key_file"
     if bus.curve_key_file:
-        modes = {source.mode for source in bus.sources}
+        modes = {source.mode for source in bus.sources if source.curve}
         if (config.connect or "connect" in modes) and not bus.curve_server_key_file:
             yield (
                 "bus.curve_server_key_file",

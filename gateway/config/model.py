@@ -36,6 +36,8 @@ class Source(Spec, frozen=True, kw_only=True):
     """The gateway's socket: sub for PUB and XPUB, pull for PUSH."""
     subscribe: tuple[str, ...] = ()
     """Prefixes of the topics to subscribe to; empty = all topics."""
+    curve: bool = True
+    """Whether the endpoint uses CURVE, if `bus.curve_key_file` is set."""
     preset: str = ""
     """Settings for known publishers; those given here override them."""
 

@@ -77,6 +77,8 @@ def _mismatch(value: object, kind: inspect.Type) -> str:
     match kind:
         case inspect.LiteralType(values=words):
             return "" if value in words else f"is not one of {', '.join(map(str, words))}"
+        case inspect.BoolType():
+            return "" if isinstance(value, bool) else "is neither true nor false"
         case inspect.VarTupleType():
             fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
             return "" if fits else "is not a list of strings"

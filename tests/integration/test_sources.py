@@ -16,6 +16,7 @@ from zmq.log.handlers import PUBHandler
 
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import ipc
+from tests.support.curve import Ring
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
 
@@ -106,6 +107,22 @@ async def test_a_channel_with_escapes_is_found_by_its_address(gateway: Gateway, 
         answer = await gateway.get_json(f"/api/v1/websocket/channels/{path}/events")
 
         assert ("kv%40host.x", [5]) == (answer["channel"], [event["data"] for event in answer["events"]])
+
+
+async def test_a_source_without_curve_is_read_although_the_bus_uses_it(
+    launch: Launch, connect: Connect, publisher: NewPublisher, tmp_path: Path
+) -> None:
+    ring, endpoint = Ring(tmp_path), ipc(tmp_path, "plain")
+    keys = {"bus.curve_key_file": ring.secret("gateway"), "bus.curve_client_keys_dir": ring.listing("trusted")}
+    table = {"endpoint": endpoint, "mode": "bind", "curve": False, "separator": "/"}
+    gateway = await launch(connect=[], settings={**keys, "connect": "", "bus.sources": json.dumps([table])})
+    bus = await publisher(endpoint)
+    client = await connect("a.b", to=gateway)
+    await client.expect("subscribed")
+
+    bus.send_frames(b"a/b", b"1")
+
+    assert 1 == (await client.expect("event"))["data"]
 
 
 class Vllm:

@@ -86,6 +86,7 @@ def test_the_source_in_the_example_may_be_uncommented(tmp_path: Path) -> None:
         ({"endpoint": BITCOIN, "frames": "topic"}, "is not a list of strings"),
         ({"endpoint": BITCOIN, "rename": ["a"]}, "is not a table of strings"),
         ({"endpoint": BITCOIN, "topic": 5}, "5 is not a string"),
+        ({"endpoint": BITCOIN, "curve": "no"}, "'no' is neither true nor false"),
         ({"endpoint": BITCOIN, "sequence_first": 2}, "2 is not one of 0, 1"),
         ({"endpoint": "udp://x"}, "is neither a tcp:// nor an ipc:// endpoint"),
         ({"endpoint": "tcp://0.0.0.0:5", "mode": "bind"}, "can be reached from other machines"),
@@ -138,3 +139,11 @@ def test_curve_needs_the_keys_of_sources_too() -> None:
     flags = {"bus.curve_key_file": "/k", "bus.curve_client_keys_dir": "/d", "connect": "", "bind": ""}
 
     assert "bus.curve_server_key_file" in wrong({"endpoint": BITCOIN}, **flags)
+
+
+def test_a_source_without_curve_needs_no_keys_and_may_not_be_bound_for_other_machines() -> None:
+    flags = {"bus.curve_key_file": "/k", "bus.curve_client_keys_dir": "/d", "connect": "", "bind": ""}
+
+    assert not from_flag({"endpoint": BITCOIN, "curve": False}, **flags).bus.sources[0].curve
+    remote = {"endpoint": "tcp://0.0.0.0:5", "mode": "bind", "curve": False}
+    assert "can be reached from other machines" in wrong(remote, **flags)
