@@ -287,7 +287,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Host names that requests may use, besides the gateway's address and localhost. Empty = no
     others on a loopback address, any name elsewhere."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are used."""
+    """Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are used."""
     auth: Auth = Auth()
     roles: dict[str, Role] = field(default_factory=ROLES.copy)
     tls: Tls = Tls()

@@ -71,7 +71,9 @@ class Route:
     """Whether the answer goes on until a client leaves."""
     is_in_openapi: bool = True
     is_urgent: bool = False
-    """Whether it is answered at once, however many requests wait."""
+    """Whether it is answered at once, however many requests wait, and under any host name."""
+    aliases: tuple[str, ...] = ()
+    """Other paths at which it is served, too."""
 
     @property
     def is_limited(self) -> bool:
