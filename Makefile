@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript publishers lint format types models audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript publishers sources lint format types models audit picture graph trace lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -58,6 +58,9 @@ typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and
 
 publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
 	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
+
+sources: .venv/dev ## read what known publishers send, and write the tables of docs/decoders.md
+	@$(BIN)/python -m ops.sources
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.core.sources.spec import Spec
+
 
 _INT_MAX = 2**31 - 1  # what ZeroMQ and the kernel's socket options can hold
 _SECONDS_MAX = 1_000_000.0  # in milliseconds, still below _INT_MAX
@@ -21,6 +23,21 @@ def _seconds(*, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
 
 Seconds = Annotated[float, _seconds()]
 Rate = Annotated[float, Meta(ge=0.01, le=_SECONDS_MAX, extra={"unit": "per second"})]
+
+
+class Source(Spec, frozen=True, kw_only=True):
+    """How one endpoint is read, if its publishers do not send what docs/protocol.md says (docs/decoders.md)."""
+
+    endpoint: str
+    """tcp:// or ipc:// endpoint; it need not be in `connect` or `bind`."""
+    mode: Literal["connect", "bind"] = "connect"
+    """Whether the gateway connects to the endpoint or binds it."""
+    socket: Literal["sub", "pull"] = "sub"
+    """The gateway's socket: sub for PUB and XPUB, pull for PUSH."""
+    subscribe: tuple[str, ...] = ()
+    """Prefixes of the topics to subscribe to; empty = all topics."""
+    preset: str = ""
+    """Settings for known publishers; those given here override them."""
 
 
 class Bus(Struct, frozen=True, kw_only=True):
@@ -51,6 +68,7 @@ class Bus(Struct, frozen=True, kw_only=True):
     """Public CURVE key of the publishers in `connect`."""
     curve_client_keys_dir: str = ""
     """Folder with the public CURVE keys of publishers that may connect to `bind`."""
+    sources: tuple[Source, ...] = ()
 
 
 class Ingest(Struct, frozen=True, kw_only=True):
@@ -113,6 +131,9 @@ class Clients(Struct, frozen=True, kw_only=True):
     """A client that does not answer a ping within this time is closed (4001)."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
+    keepalive_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 75.0
+    """An HTTP connection without a further request is closed after this time; a proxy in front must
+    close its own earlier."""
     write_buffer_bytes_max: Annotated[int, _number("bytes", least=1)] = 65_536
     """A client with more unsent bytes lags: it reads on from the channels' logs."""
     send_buffer_bytes: Annotated[int, _number("bytes")] = 262_144
@@ -155,7 +176,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     batch_delay_seconds_max: Annotated[float, _seconds(most=1)] = 0.01
     """Longest delay of a write, to batch events; 0 = no batching."""
     io_uring: bool = True
-    """Write to many clients with one system call, where Linux supports it."""
+    """Write to many clients with one system call, where Linux supports it. The event loop's own ring stays."""
 
 
 class Sessions(Struct, frozen=True, kw_only=True):

@@ -147,8 +147,8 @@ async def authenticate(context: Context, connection: Connection, message: messag
                 f"the user has {context.config.clients.connections_per_user_max} clients already "
                 "(`clients.connections_per_user_max`); close one first",
             )
-        if not connection.can_write:
-            return
+        if session.reader is None:
+            return  # it ended meanwhile
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
     except RequestError as error:
         if session is not None:

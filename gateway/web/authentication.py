@@ -13,6 +13,7 @@ from gateway.auth import TokenError
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
+from gateway.core.sources.topics import escape
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import Handler, invalid_field
@@ -102,7 +103,7 @@ def restricted(access: Access, handler: Handler) -> Handler:
         if access is Access.ADMIN:
             identity.require_admin()
         elif access is Access.SUBSCRIBER:
-            identity.require(Action.SUBSCRIBE, _checked(request.match_info["channel"]))
+            identity.require(Action.SUBSCRIBE, _checked(_channel(request)))
         elif access is Access.PUBLISHER:
             name = request.query.get("channel")
             identity.require_publisher(None if name is None else _checked(name))
@@ -116,3 +117,12 @@ def _checked(name: str) -> str:
     if not is_name(name):
         raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
     return name
+
+
+def _channel(request: web.Request) -> str:
+    """Return the channel in the path; a name's escapes may be escaped again or not, as in kv%40host."""
+    found: str = request.match_info["channel"]
+    escaped = escape(found)
+    if escaped != found and escaped in request.app[CONTEXT].hub.logs.by_name:
+        request.match_info["channel"] = found = escaped
+    return found

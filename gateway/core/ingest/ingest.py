@@ -17,22 +17,11 @@ from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.envelope import Envelope, unpack
 from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
+from gateway.core.sources.errors import SourceReason, Unreadable
+from gateway.core.sources.hints import hint
 
 
-Reason = Literal[
-    "frame_count",
-    "bad_topic",
-    "bad_envelope",
-    "bad_heartbeat",
-    "oversized",
-    "invalid_utf8",
-    "invalid_json",
-    "invalid_event",
-    "nested_too_deeply",
-    "number_out_of_range",
-    "reserved_field",
-    "too_many_channels",
-]
+Reason = Literal[SourceReason, "bad_envelope", "bad_heartbeat", "invalid_event", "reserved_field", "too_many_channels"]
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
@@ -102,15 +91,27 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
+    def accept(self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat."""
+        The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
+        repetition, if it is held (see `released`), or a heartbeat."""
         try:
-            return self._accept(frames, now_ns)
+            return self._accept(frames, now_ns, by_source)
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
+            error.detail += hint(error.reason, frames)
             return self._reject(error, topic, payload, now_ns)
+
+    def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
+        """Reject a message that its source could not read; its number is used nevertheless."""
+        topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
+        if error.numbered is not None:
+            name, envelope = error.numbered
+            stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+            if stream is not None:
+                stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+        return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
@@ -139,7 +140,7 @@ class Ingest:
         except _Reject as error:
             raise ValueError(error.detail) from error
 
-    def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
                 "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
@@ -150,7 +151,7 @@ class Ingest:
             if topic == publishers.TOPIC:
                 self._on_heartbeat(payload, now_ns)
                 return None
-            name = self._name(topic)
+            name = self._name(topic, by_source)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
             if name not in self._admitted:
@@ -194,13 +195,13 @@ class Ingest:
         self.recent.append(rejection)
         return rejection
 
-    def _name(self, topic: bytes) -> str:
+    def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")
-        if not channels.is_name(name):
+        if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
-                f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
+                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )
         return name
 

@@ -13,6 +13,8 @@ from gateway.core.ingest.publishers import Change
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
+from gateway.core.sources.errors import Unreadable
+from gateway.core.sources.source import Source
 
 
 @dataclass(slots=True)
@@ -53,6 +55,26 @@ class Pipeline:
                 self._release(tick, now_ns)
             else:
                 tick.add_outcome(outcome)
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._received = True
+        self._append(tick, now_ns)
+        return tick
+
+    def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take a batch of messages that a source has to read first."""
+        tick = Tick()
+        for frames in batch:
+            try:
+                messages = source.read(frames)
+            except Unreadable as error:
+                tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
+                continue
+            for message in messages:
+                outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+                if outcome is None:
+                    self._release(tick, now_ns)
+                else:
+                    tick.add_outcome(outcome)
         tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._received = True
         self._append(tick, now_ns)

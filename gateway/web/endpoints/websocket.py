@@ -38,7 +38,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     encode = None if window_bits is None else context.compressor.encoder(window_bits)
     connection = admission.connect(context, request, WebSocket(receive_queue, encode))
     try:
-        if connection.can_write:  # not refused, and no violation in one segment with the handshake
+        if connection.can_write and not receive_queue.begins_with_violation():
             await _admit(context, connection, request, identity)
         await connection.serve(context.now_ns, functools.partial(admission.authenticate, context, connection))
     except Exception:

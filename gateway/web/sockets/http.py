@@ -50,6 +50,7 @@ CLOSE_SECONDS = 3.0
 class Slot(Protocol):
     """What is notified of a socket's progress; see `gateway.web.sockets.listener`."""
 
+    def request_begun(self) -> None: ...
     def request_received(self) -> None: ...
     def request_answered(self) -> None: ...
     def writing_stalled(self, unread_bytes: int) -> None: ...
@@ -87,7 +88,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             max_headers=HEADERS_MAX,
         )
         self._slot = slot
-        self.head = _HeadLimit(self._parser, slot.request_received)
+        self.head = _HeadLimit(self._parser, on_begun=slot.request_begun, on_head=slot.request_received)
         self._parser = self.head  # type: ignore[assignment]  # same methods
         self.on_buffer_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
@@ -148,10 +149,13 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
 class _HeadLimit:
     """A request parser that limits the size of heads, and can free the head of an upgrade."""
 
-    __slots__ = ("_body", "_bytes_left", "_headers", "_on_head", "_parser")
+    __slots__ = ("_body", "_bytes_left", "_headers", "_on_begun", "_on_head", "_parser")
 
-    def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
+    def __init__(
+        self, parser: Any, *, on_begun: Callable[[], None], on_head: Callable[[], None]
+    ) -> None:  # Any: aiohttp's parser
         self._parser = parser
+        self._on_begun = on_begun
         self._on_head = on_head
         self._body: Any = None  # Any: aiohttp's StreamReader
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -178,7 +182,8 @@ class _HeadLimit:
                 found[0][-1] = message, self._body
             self._bytes_left = HEAD_BYTES_MAX
             self._on_head()
-        elif between_bodies:
+        elif between_bodies and data:
+            self._on_begun()
             self._bytes_left -= len(data)
             if self._bytes_left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)

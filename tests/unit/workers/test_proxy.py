@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+import socket
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
@@ -17,10 +17,24 @@ from gateway.workers.proxy import RestProxy
 Client = TestClient[web.Request, web.Application]
 
 
+def refuse(_: socket.socket) -> None:
+    raise ConnectionRefusedError
+
+
+def close(_: socket.socket) -> None:
+    """Keep no end, so that both are closed."""
+
+
+@pytest.fixture(params=[refuse, close])
+def hand_over(request: pytest.FixtureRequest) -> Callable[[socket.socket], None]:
+    found: Callable[[socket.socket], None] = request.param
+    return found
+
+
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
+async def client(hand_over: Callable[[socket.socket], None]) -> AsyncIterator[Client]:
     """A client of a worker whose parent has ended; it is answered with the code of the refusal."""
-    proxy = RestProxy(str(tmp_path / "rest"), body_seconds=0.1)
+    proxy = RestProxy(hand_over, body_seconds=0.1)
 
     async def handle(request: web.Request) -> web.Response:
         try:
