@@ -69,7 +69,13 @@ class Edge:
             admission=admission,
         )
         self.application = app.build(self.context, proxy=proxy)
-        self.runner = web.AppRunner(self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
+        self.runner = web.AppRunner(
+            self.application,
+            access_log=None,
+            shutdown_timeout=_CLEANUP_SECONDS,
+            max_line_size=config.clients.header_bytes_max,  # of what workers pass on; the listener has its own
+            max_field_size=config.clients.header_bytes_max,
+        )
         self._loop = asyncio.get_running_loop()
         self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
         hub.fanout.on_failure = self._on_fanout_failure

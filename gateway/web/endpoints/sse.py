@@ -27,7 +27,7 @@ from gateway.web.problems import invalid_field
 log = logger("gateway.sse")
 
 ID_BYTES_MAX = 7000
-"""The client returns the id in a header, for which aiohttp accepts 8,190 bytes. Longer ids are left out."""
+"""The client returns the id in a header, which may have 8,190 bytes (`clients.header_bytes_max`). Longer ids are left out."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.auth import verifier
-from gateway.config.model import Auth, Config
+from gateway.config.model import Auth, Clients, Config
 from gateway.web.access import AccessPolicy
 from tests.support.tokens import SECRET, bearer, token
 from tests.unit.web.conftest import API, Edge, MakeEdge, MakeSite, Site
@@ -140,6 +140,15 @@ async def test_a_websocket_needs_one_key_and_a_version_that_has_upgrades(
 
     assert status(head) == expected
     assert "\r\nServer: neurograph-gateway\r\n" in head
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(8_190, 431), (16_384, 200)])
+async def test_how_large_a_header_may_be_is_a_setting(make_edge: MakeEdge, limit: int, expected: int) -> None:
+    """Single sign-on in front of the gateway sends cookies of 12 KB."""
+    edge = await make_edge(Config(clients=Clients(header_bytes_max=limit)))
+    head = await head_of(edge, f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nCookie: {'x' * 12_000}\r\n\r\n")
+
+    assert status(head) == expected
 
 
 # -- proxies -------------------------------------------------------------------------------------------
