@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, web
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
-from gateway.metrics import Refused
+from gateway.metrics import OTHER, Refused
 from gateway.web.access import AccessPolicy, Caller, check_framing
 from gateway.web.authentication import Access, restricted
 from gateway.web.context import CONTEXT, PREFIX, Context
@@ -46,6 +46,7 @@ def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
     for route in ROUTES:
         handler = _handler(route, proxy if route.is_proxied else None)
         app[_ROUTE_OF][handler] = route
+        context.metrics.add_route(route.path)
         methods = {route.method, "HEAD"} if route.method == "GET" and not route.is_stream else {route.method}
         for path in (route.path, *route.aliases):
             resource = app.router.add_resource(path)
@@ -181,6 +182,10 @@ def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    context = request.app[CONTEXT]
+    if context.pipeline is None or context.config.workers == 1:  # else a worker counts the answer
+        route = request.app[_ROUTE_OF].get(request.match_info.handler)
+        context.metrics.responded(OTHER if route is None else route.path, response.status)
     headers = response.headers
     headers["Server"] = SERVER
     if response.status == 101:  # its headers stay in memory for as long as the connection

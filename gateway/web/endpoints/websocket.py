@@ -87,7 +87,7 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     except RequestError as error:
         code = CloseCode.TRY_LATER if error.code.temporary else CloseCode.UNAUTHORIZED
         connection.refuse(error, code)
-        context.metrics.closed(code, 0)
+        admission.count_refused(context, code)
         return
     invalid = None
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from gateway.auth import verifier
 from gateway.config.model import Auth, Clients, Config
 from gateway.web.access import AccessPolicy
 from tests.support.tokens import SECRET, bearer, token
+from tests.support.waiting import eventually
 from tests.unit.web.conftest import API, Edge, MakeEdge, MakeSite, Site
 
 
@@ -195,3 +197,17 @@ def test_a_trusted_proxy_says_behind_which_path_the_gateway_is(peer: str, given:
     policy = AccessPolicy(Config(trusted_proxies=("10.0.0.0/8",)))
 
     assert policy.prefix(peer, given) == prefix
+
+
+async def test_a_connection_that_is_refused_was_opened_and_is_closed(guarded: Edge) -> None:
+    """Those opened and not closed are those that are there."""
+    lines = "Sec-WebSocket-Protocol: neurograph, bearer.rubbish\r\n"
+    await head_of(guarded, f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}{KEY}{lines}\r\n")
+
+    def counts() -> dict[str, float]:
+        text = b"".join(guarded.context.metrics.render()).decode()
+        families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+        names = ("connections_opened", "connections_closed")
+        return {name: sum(one.value for one in families[f"neurograph_gateway_{name}"]) for name in names}
+
+    await eventually(lambda: counts() == {"connections_opened": 1, "connections_closed": 1})
