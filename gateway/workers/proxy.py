@@ -70,6 +70,8 @@ class RestProxy:
                 body = await request.read() if request.method == "POST" else b""
         except TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+        if self._http.closed:
+            raise RequestError(ErrorCode.UNAVAILABLE, "the gateway is stopping")
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED_HEADERS]
         headers += [(_ADDRESS, request.remote or ""), (_SCHEME, request.scheme)]
         url = URL(f"http://gateway{request.rel_url.raw_path_qs}", encoded=True)

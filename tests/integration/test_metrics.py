@@ -230,3 +230,19 @@ async def test_events_heartbeats_and_rejections_of_an_endpoint_are_counted_apart
     assert (after["events"], after["received"], live) == (1, 3, "live")
     assert after["last_event_seconds"] >= 0
     await eventually(not_live)
+
+
+async def test_the_gateways_own_figures_are_events(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
+    """On a channel of their own, so that `metrics` keeps the numbers of its publisher."""
+    gateway = await launch(settings={"figures_seconds": 0.2})
+    bus = await publisher(gateway.bus_in)
+    client = await connect("metrics.gateway", to=gateway)
+    bus.send("own.x", {"n": 1})
+    while not (event := await client.until("event", channel="metrics.gateway"))["data"]["channels"]:
+        pass
+
+    assert event["event_type"] == "gateway_figures"
+    assert event["data"]["channels"].keys() == {"own.x"}
+    assert event["data"]["connections"] == 1
+    assert event["data"]["memory_mb"] > 1
+    assert event["data"]["gateway"].endswith(gateway.url.rpartition(":")[2])

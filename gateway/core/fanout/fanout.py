@@ -36,8 +36,8 @@ from dataclasses import dataclass
 
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
-from gateway.core.fanout.selection import Filters, Selection
-from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
+from gateway.core.fanout.selection import Selection
+from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
@@ -57,8 +57,8 @@ class Tally:
     failed: int = 0
 
 
-Parts = dict[tuple[str, Filters, Cursor], Part]
-"""What one write or flush read from the logs, by channel, filters and place; cohorts share it."""
+Parts = dict[tuple[str, ChannelView, Cursor], Part]
+"""What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
 
 
 class Fanout:
@@ -172,7 +172,7 @@ class Fanout:
         events = conflated = 0
         for held in due:
             log, after = held.log, before[held.log.name]
-            key = log.name, held.view.filters, after
+            key = log.name, held.view._replace(rate=None), after
             part = parts.get(key)
             if part is None:
                 until = unwritten.get(log.name, log.newest)

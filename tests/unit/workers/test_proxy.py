@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from gateway.core.protocol.errors import RequestError
 from gateway.workers.proxy import RestProxy
@@ -59,3 +59,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: Client) -> No
         await asyncio.Event().wait()
 
     assert "TIMEOUT" == await (await client.post("/broadcast", data=body())).text()
+
+
+async def test_a_request_that_waited_for_its_turn_while_the_worker_closed_is_refused() -> None:
+    proxy = RestProxy(close, body_seconds=60)
+    await proxy.close()
+
+    with pytest.raises(RequestError, match="the gateway is stopping"):
+        await proxy.handle(make_mocked_request("GET", "/status"))
