@@ -46,15 +46,11 @@ def run(publisher: Publisher, stop: threading.Event) -> None:
         result = {"action_id": number, "action_type": action, "execution_time_ms": milliseconds}
         if choose.random() < 0.15:
             publisher.action("failed", status="failed", error="no neighbour answered", **result)
-            publisher.log(
-                "error", f"{action} failed: no neighbour answered", service="demo-core", correlation_id=number
-            )
+            publisher.log("error", f"{action} failed: no neighbour answered", service="demo-core", correlation_id=number)
         else:
             publisher.action("completed", status="completed", result={"neighbours": choose.randrange(40)}, **result)
             if milliseconds > 200:
-                publisher.log(
-                    "warning", f"{action} took {milliseconds} ms", service="demo-watch", correlation_id=number
-                )
+                publisher.log("warning", f"{action} took {milliseconds} ms", service="demo-watch", correlation_id=number)
 
 
 def main() -> None:
