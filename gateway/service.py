@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 
 from gateway import __version__, own_figures
 from gateway.bus.context import make_context
@@ -26,6 +27,7 @@ from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
 from gateway.core.protocol.channels import OWN_FIGURES
 from gateway.core.protocol.events import own_event
+from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
@@ -47,6 +49,24 @@ _REFUSED_LOG_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 1.0
 
 
+@dataclass(slots=True)
+class _Traffic:
+    """What an endpoint brought."""
+
+    events: int = 0
+    heartbeats: int = 0
+    rejected: int = 0
+    last_event: float | None = None
+    """Loop time of the last event."""
+
+    def add(self, events: int, heartbeats: int, rejected: int, *, now: float) -> None:
+        self.events += events
+        self.heartbeats += heartbeats
+        self.rejected += rejected
+        if events:
+            self.last_event = now
+
+
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
@@ -66,7 +86,7 @@ class Service:
             logs.on_append(fanout.deliver)
         else:
             observer = supervisor.observer(observer)
-        self.hub = build_hub(config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state)
+        self.hub = build_hub(config, logs, fanout, observer, bus_state=self._bus_state)
         self._edge = edge = Edge(
             config,
             self.hub,
@@ -82,6 +102,8 @@ class Service:
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
+        self._traffic: list[_Traffic] = []
+        """What came from each of them."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._sequence_replays: dict[str, SequenceReplayClient] = {}
         """The clients of publishers with numbers of their own, by the endpoint of their replay."""
@@ -111,7 +133,7 @@ class Service:
                 if not endpoint.source.curve:
                     curve = Curve(self._zmq, Bus())
                 source = build_source(config, endpoint.source)
-                on_messages = functools.partial(self._on_foreign, source, len(self._subscribers))
+                on_messages = functools.partial(self._on_foreign, len(self._subscribers), source)
                 if endpoint.source.replay:
                     replay_client = self._sequence_replay(endpoint.source, source, curve)
                     self._sequence_replays[endpoint.source.replay] = replay_client
@@ -127,6 +149,7 @@ class Service:
                 source=endpoint.source,
             )
             self._subscribers.append(subscriber)
+            self._traffic.append(_Traffic())
             subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
@@ -195,6 +218,11 @@ class Service:
         self._refilled = True
         return []
 
+    def _bus_state(self) -> BusState:
+        """Return the state of the bus: without a connected publisher it is not live, whatever came before."""
+        state = self.pipeline.bus_state
+        return "stale" if state == "live" and not any(one.peers for one in self._subscribers) else state
+
     def bus(self) -> list[EndpointStatus]:
         now = self._loop.time()
         return [
@@ -207,21 +235,33 @@ class Service:
                 reopened=subscriber.reopened,
                 refused=subscriber.refused,
                 problem=subscriber.problem,
-                last_event_seconds=None if subscriber.last_message is None else now - subscriber.last_message,
+                last_event_seconds=None if traffic.last_event is None else now - traffic.last_event,
+                events=traffic.events,
+                heartbeats=traffic.heartbeats,
+                rejected=traffic.rejected,
             )
-            for subscriber in self._subscribers
+            for subscriber, traffic in zip(self._subscribers, self._traffic, strict=True)
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
-        self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number), now_ns)
+        publishers = self.pipeline.ingest.recovery.publishers
+        heartbeats = publishers.heartbeats
+        tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
+        self._after(tick, now_ns)
+        heartbeats = publishers.heartbeats - heartbeats
+        rejected = len(tick.rejections)
+        events = max(len(batch) - heartbeats - rejected, 0)
+        self._traffic[number].add(events, heartbeats, rejected, now=self._loop.time())
 
-    def _on_foreign(self, source: Source, number: int, batch: Sequence[Frames]) -> None:
+    def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
-        self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number), now_ns)
+        tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
+        self._after(tick, now_ns)
+        self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
 
     def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
         return SequenceReplayClient(

@@ -133,6 +133,8 @@ class Clients(Struct, frozen=True, kw_only=True):
     """A client that does not answer a ping within this time is closed (4001)."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
+    header_bytes_max: Annotated[int, _number("bytes", least=1024, most=16_384)] = 8_190
+    """Largest single header, and largest request line, such as those with cookies or tokens."""
     keepalive_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 75.0
     """An HTTP connection without a further request is closed after this time; a proxy in front must
     close its own earlier."""
@@ -310,7 +312,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Host names that requests may use, besides the gateway's address and localhost. Empty = no
     others on a loopback address, any name elsewhere."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are used."""
+    """Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are used."""
     figures_seconds: Seconds = 5.0
     """Interval of the gateway's own figures, which are events on the channel `metrics.gateway`; 0 = none."""
     auth: Auth = Auth()

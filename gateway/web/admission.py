@@ -78,6 +78,12 @@ def connect(context: Context, request: web.Request, stream: WebSocket | Format) 
 def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
     """Close a connection that has no session."""
     connection.close(code)
+    count_refused(context, code)
+
+
+def count_refused(context: Context, code: CloseCode) -> None:
+    """Count a connection that was opened and closed without a session."""
+    context.metrics.opened()
     context.metrics.closed(code, 0)
 
 

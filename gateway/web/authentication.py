@@ -16,7 +16,7 @@ from gateway.core.sessions.permissions import Action, Identity
 from gateway.core.sources.topics import escape
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
-from gateway.web.problems import Handler
+from gateway.web.problems import Handler, invalid_field
 
 
 audit = logger("gateway.audit")
@@ -55,9 +55,12 @@ async def identity_of_request(request: web.Request) -> Identity:
 def bearer_token(request: web.Request) -> str | None:
     """Return the token in the `Authorization` header, if there is one and tokens are used.
     Raises RequestError: the header has another scheme."""
-    text = request.headers.get("Authorization")
-    if text is None or request.app[CONTEXT].verifier is None:
+    given = request.headers.getall("Authorization", [])
+    if not given or request.app[CONTEXT].verifier is None:
         return None
+    if len(given) > 1:
+        raise invalid_field(f"the request has {len(given)} Authorization headers; send exactly one")
+    [text] = given
     scheme, _, token = text.partition(" ")
     if scheme.lower() != "bearer":
         raise RequestError(

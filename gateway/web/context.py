@@ -106,4 +106,7 @@ class Context:
         self.connected_clients = lambda: list(self.connections.values())
 
 
+PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)
+"""The path that a trusted proxy puts in front of the gateway's own."""
+
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

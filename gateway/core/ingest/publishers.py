@@ -91,6 +91,8 @@ class Publishers:
     def __init__(self) -> None:
         self._known: OrderedDict[int, Publisher] = OrderedDict()
         self._changes: list[Change] = []
+        self.heartbeats = 0
+        """Heartbeats received."""
         self.link = 0
         """The endpoint of the bus whose messages are received now."""
         self._expired = False
@@ -116,6 +118,7 @@ class Publishers:
         return changes
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> Publisher:
+        self.heartbeats += 1
         self._expired = False
         incarnation = int(heartbeat.incarnation, 16)
         publisher = self._known.get(incarnation)

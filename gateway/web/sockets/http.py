@@ -7,8 +7,8 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
     It is documented as final. Overridden: `connection_lost`, `pause_writing`, `resume_writing` (as in
     asyncio.Protocol), `handle_error` and `finish_response`. If `finish_response` is renamed, idle
     keep-alive connections are never the first to go when sockets run out.
-`max_headers` (keyword)
-    Limits the number of headers. If it is gone, construction fails.
+`max_headers`, `max_line_size`, `max_field_size` (keywords)
+    Limit the number of headers, the request line and each header. If it is gone, construction fails.
 `_parser`
     The request parser, replaced by `_HeadLimit`. If it is renamed, request heads have no limit in
     total and a WebSocket keeps its request's headers in memory. `_HeadLimit` needs `feed_data` to
@@ -40,7 +40,7 @@ HEAD_BYTES_MAX = 32_768
 """Limit for the request line and all headers of a request together."""
 HEADERS_MAX = 100
 HEADERS_ADVICE = (
-    f"the request head is too large; at most {HEADERS_MAX} headers of 8190 bytes each and "
+    f"the request head is too large; at most {HEADERS_MAX} headers of `clients.header_bytes_max` each and "
     f"{HEAD_BYTES_MAX} bytes in total are accepted"
 )
 CLOSE_SECONDS = 3.0
@@ -77,6 +77,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         slot: Slot,
         loop: asyncio.AbstractEventLoop,
         keepalive_seconds: float,
+        header_bytes_max: int,
     ) -> None:
         super().__init__(
             server,
@@ -85,6 +86,8 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             lingering_time=CLOSE_SECONDS,
             access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
             auto_decompress=False,  # bodies are JSON; a compressed one could expand without limit
+            max_line_size=header_bytes_max,
+            max_field_size=header_bytes_max,
             max_headers=HEADERS_MAX,
         )
         self._slot = slot

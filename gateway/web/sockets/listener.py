@@ -130,6 +130,7 @@ class Listener:
         self._server = runner.server
         self.handshake_seconds = clients.handshake_timeout_seconds
         self._keepalive_seconds = clients.keepalive_timeout_seconds
+        self._header_bytes_max = clients.header_bytes_max
         self._send_buffer_bytes = clients.send_buffer_bytes
         self._sockets_max = clients.connections_max + SOCKETS_RESERVED
         files = open_files_max()
@@ -213,7 +214,12 @@ class Listener:
     async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
         tls, seconds = self._tls(), self.handshake_seconds
         make_protocol = functools.partial(
-            HttpProtocol, self._server, slot=slot, loop=self._loop, keepalive_seconds=self._keepalive_seconds
+            HttpProtocol,
+            self._server,
+            slot=slot,
+            loop=self._loop,
+            keepalive_seconds=self._keepalive_seconds,
+            header_bytes_max=self._header_bytes_max,
         )
         try:
             await self._loop.connect_accepted_socket(
