@@ -12,7 +12,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.logs import Throttle, logger
-from gateway.metrics import EndpointStatus, Metrics
+from gateway.metrics import EndpointStatus, GatewayState, Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import app
 from gateway.web.admission import LOCAL
@@ -30,15 +30,23 @@ _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
 
+def _limits(config: Config) -> dict[str, float]:
+    """Return the settings to compare metrics with."""
+    return {
+        "clients.connections_max": config.clients.connections_max,
+        "ingest.channels_max": config.ingest.channels_max,
+        "ingest.streams_max": config.ingest.streams_max,
+        "sessions.disconnected_max": config.sessions.disconnected_max,
+        "http.requests_waiting_max": config.http.requests_waiting_max,
+    }
+
+
 class Edge:
     """HTTP server, listener, heartbeats and writes of one process.
 
     `pipeline` is None where another process reads the bus; then `proxy` answers REST. `unready` says
     why no client should come, `refilling` whether the logs still fill. Needs a running event loop.
-
-    Raises:
-        ConfigError: A key or certificate cannot be used.
-    """
+    Raises ConfigError: a key or certificate cannot be used."""
 
     def __init__(
         self,
@@ -71,8 +79,16 @@ class Edge:
             refilling=refilling,
             admission=admission,
         )
+        self.metrics.state = self._state
+        self.metrics.limits = _limits(config)
         self.application = app.build(self.context, proxy=proxy)
-        self.runner = web.AppRunner(self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
+        self.runner = web.AppRunner(
+            self.application,
+            access_log=None,
+            shutdown_timeout=_CLEANUP_SECONDS,
+            max_line_size=config.clients.header_bytes_max,  # of what workers pass on; the listener has its own
+            max_field_size=config.clients.header_bytes_max,
+        )
         self._loop = asyncio.get_running_loop()
         self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
         hub.fanout.on_failure = self._on_fanout_failure
@@ -92,19 +108,14 @@ class Edge:
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
-        """Do something again and again, until the edge is closed."""
         self._tasks.start(run_every(seconds, act, on_late=self.metrics.loop_lag))
 
     def refresh_certificate(self) -> None:
-        """Use a certificate that was replaced on disk."""
         self._certificate.refresh()
 
     def reload_keys(self) -> None:
         """Read the keys that tokens are verified with again; keep the old ones if that fails.
-
-        Raises:
-            ConfigError: A key cannot be used.
-        """
+        Raises ConfigError: a key cannot be used."""
         if self.verifier is not None:
             self.verifier.reload()
 
@@ -117,7 +128,6 @@ class Edge:
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
     async def close(self) -> None:
-        """Release everything."""
         self._tasks.cancel()
         self.write_scheduler.close()
         if self.verifier is not None:
@@ -131,6 +141,11 @@ class Edge:
         suppressed = self._failures_throttle.allow(type(error).__name__, now=self._loop.time())
         if suppressed is not None:
             log.error("fanout_failed", exc_info=error, suppressed=suppressed)
+
+    def _state(self) -> GatewayState:
+        context = self.context
+        lag = max((one.lag for one in context.connected_clients()), default=0)
+        return GatewayState(ready=not context.unready(), draining=context.draining, lag_events=lag)
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

@@ -61,8 +61,7 @@ def figures(
     """Return the event: rates between two counts, and the state now.
 
     `usage` is the CPU in percent, the memory in bytes and the open files; `lags` are those of the
-    clients that lag, in events.
-    """
+    clients that lag, in events."""
     seconds = max((later.at_ns - earlier.at_ns) / 1e9, 1e-3)
 
     def rate(before: float, after: float) -> float:

@@ -8,30 +8,33 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 
 from gateway import __version__, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import BusError, Mode, Subscriber
+from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
+from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
-from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.protocol.channels import OWN_FIGURES
 from gateway.core.protocol.events import own_event
+from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
+from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
-from gateway.wiring import build_hub, build_logs, build_pipeline
+from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
 from gateway.workers.supervisor import Supervisor
 
 
@@ -44,11 +47,28 @@ _REFUSED_LOG_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 1.0
 
 
+@dataclass(slots=True)
+class _Traffic:
+    """What an endpoint brought."""
+
+    events: int = 0
+    heartbeats: int = 0
+    rejected: int = 0
+    last_event: float | None = None
+    """Loop time of the last event."""
+
+    def add(self, events: int, heartbeats: int, rejected: int, *, now: float) -> None:
+        self.events += events
+        self.heartbeats += heartbeats
+        self.rejected += rejected
+        if events:
+            self.last_event = now
+
+
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`.
-    """
+    Needs a running event loop from `start` to `stop`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -64,7 +84,7 @@ class Service:
             logs.on_append(fanout.deliver)
         else:
             observer = supervisor.observer(observer)
-        self.hub = build_hub(config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state)
+        self.hub = build_hub(config, logs, fanout, observer, bus_state=self._bus_state)
         self._edge = edge = Edge(
             config,
             self.hub,
@@ -80,6 +100,8 @@ class Service:
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
+        self._traffic: list[_Traffic] = []
+        """What came from each of them."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._began = self._loop.time()
         self._refilled = False
@@ -96,27 +118,29 @@ class Service:
 
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
-
-        Raises:
-            BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound, or the workers do not start.
-        """
+        Raises BusError: a bus endpoint cannot be opened.
+        Raises ConfigError: a source's decoder cannot be loaded.
+        Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
-        endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
-        if config.bind:
-            endpoints.append((config.bind, "bind"))
-        for endpoint, mode in endpoints:
+        for endpoint in endpoints(config):
+            on_messages = functools.partial(self._on_messages, len(self._subscribers))
+            if endpoint.source is not None:
+                on_messages = functools.partial(
+                    self._on_foreign, len(self._subscribers), build_source(config, endpoint.source)
+                )
             subscriber = Subscriber(
                 self._zmq,
-                endpoint,
-                mode,
+                endpoint.address,
+                endpoint.mode,
                 config.bus,
                 self._curve,
-                on_messages=functools.partial(self._on_messages, len(self._subscribers)),
+                on_messages=on_messages,
                 on_change=self._endpoint_changed,
                 pause_seconds=self._edge.write_scheduler.pause_seconds,
+                source=endpoint.source,
             )
             self._subscribers.append(subscriber)
+            self._traffic.append(_Traffic())
             subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
@@ -133,7 +157,6 @@ class Service:
             self._edge.every(config.figures_seconds, self._publish_figures)
 
     def reload(self) -> None:
-        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
         try:
@@ -144,14 +167,12 @@ class Service:
             log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Close every client's connection, each with its own delay for coming back."""
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()
 
     async def stop(self) -> None:
-        """Release everything."""
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
@@ -162,7 +183,6 @@ class Service:
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
-        """Say why no new client should be sent here; empty if one may."""
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
@@ -187,8 +207,12 @@ class Service:
         self._refilled = True
         return []
 
+    def _bus_state(self) -> BusState:
+        """Return the state of the bus: without a connected publisher it is not live, whatever came before."""
+        state = self.pipeline.bus_state
+        return "stale" if state == "live" and not any(one.peers for one in self._subscribers) else state
+
     def bus(self) -> list[EndpointStatus]:
-        """Say how each endpoint of the bus is."""
         now = self._loop.time()
         return [
             EndpointStatus(
@@ -200,24 +224,35 @@ class Service:
                 reopened=subscriber.reopened,
                 refused=subscriber.refused,
                 problem=subscriber.problem,
-                last_event_seconds=None if subscriber.last_message is None else now - subscriber.last_message,
+                last_event_seconds=None if traffic.last_event is None else now - traffic.last_event,
+                events=traffic.events,
+                heartbeats=traffic.heartbeats,
+                rejected=traffic.rejected,
             )
-            for subscriber in self._subscribers
+            for subscriber, traffic in zip(self._subscribers, self._traffic, strict=True)
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
-        heartbeats = publishers.heartbeats_received
-        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
-        if publishers.heartbeats_received != heartbeats:
-            silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
+        heartbeats = publishers.heartbeats
+        tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
+        self._after(tick, now_ns)
+        heartbeats = publishers.heartbeats - heartbeats
+        rejected = len(tick.rejections)
+        events = max(len(batch) - heartbeats - rejected, 0)
+        self._traffic[number].add(events, heartbeats, rejected, now=self._loop.time())
+
+    def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
+        """Take in the messages of an endpoint with a source."""
+        self._edge.write_scheduler.begin_batch()
+        now_ns = time.time_ns()
+        tick = self.pipeline.receive_from(source, batch, now_ns=now_ns)
+        self._after(tick, now_ns)
+        self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
@@ -263,14 +298,16 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
     def _publish_figures(self) -> None:
@@ -290,9 +327,11 @@ class Service:
         self.hub.logs.append([own_event(OWN_FIGURES, "gateway_figures", event, now_ns=now_ns)])
 
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for subscriber in self._subscribers:
+        for number, subscriber in enumerate(self._subscribers):
+            subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
             subscriber.poll()
         self._replay_client.poll()
         self._curve.poll()
@@ -306,7 +345,6 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
-    """Run a gateway for the length of a block."""
     service = Service(config)
     try:
         await service.start()
@@ -332,6 +370,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -342,12 +381,13 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
                 log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

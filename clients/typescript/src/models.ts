@@ -103,6 +103,7 @@ export interface Subscriptions {
 export interface ViewOptions {
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean;
 }
 
 /** The reply to a ping; all events up to `positions` were sent before it. */
@@ -127,8 +128,8 @@ export interface Error {
 /**
  * Events that will not be delivered, and how many, if that is known.
  *
- * `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
- * ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+ * `evicted`: the log no longer holds them. `epoch`: a new epoch began or a publisher ended, and
+ * what came last before that is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
  * `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
  * by newer events, because of the subscription's rate. `filtered`: the filter does not match the
  * first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
@@ -159,7 +160,8 @@ export interface EventMessage {
   channel: string;
   offset: number;
   timestamp: string;
-  data: unknown;
+  data?: unknown;
+  data_base64?: string;
   event_type?: string;
   epoch?: string;
 }
@@ -171,6 +173,7 @@ export interface Subscribe {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channels: (string | ChannelRequest)[];
   id?: string | number;
 }
@@ -181,6 +184,7 @@ export interface ChannelRequest {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channel: string;
 }
 

@@ -17,10 +17,9 @@ of the numbers so far decides which epoch an event belongs to (`Transition`):
     incarnation   anything else                                       SHARED      OWN
     OWN           anything                                            SAME        OWN
 
-A publisher whose first number is above `OFFSET_MAX` counts as "anything else".
+A number above `OFFSET_MAX` counts as "anything else", and so does one that is not higher.
 
-Invariants: offsets ascend within an epoch; a position never stands for two events.
-"""
+Invariants: offsets ascend within an epoch; a position never stands for two events."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -107,16 +106,16 @@ class Epochs:
         self.source = table.source
         self._epochs = OrderedDict(table.known)
 
-    def advance(self, incarnation: int | None, first: int) -> Transition:
+    def advance(self, incarnation: int | None, first: int, last: int) -> Transition:
         """Begin the epoch that an event belongs to, unless it is the current one.
 
-        `first` is the event's number, or that of the first message missing before it.
-        """
+        `last` is the event's number, `first` that of the first message missing before it."""
         source = self.source
-        if source == OWN or (incarnation == source is not None and first > self.newest.offset):
+        too_high = last > OFFSET_MAX
+        if source == OWN or (incarnation == source is not None and first > self.newest.offset and not too_high):
             return Transition.SAME
         retired = incarnation == source or incarnation in self._retired
-        if incarnation is None or first > OFFSET_MAX or retired:
+        if incarnation is None or too_high or retired:
             self.source = OWN
             if source is None:
                 return Transition.OPENED  # in the epoch that empty channels have
@@ -129,6 +128,15 @@ class Epochs:
         self._retired.append(source)
         return Transition.RESTARTED
 
+    def reached(self, incarnation: int) -> int | None:
+        """Return how far a publisher's messages have come; 0 if there are none, None if that is not known."""
+        if self.source == OWN:
+            return None
+        if self.source == incarnation:
+            return self.newest.offset
+        id_ = f"{incarnation:016x}"
+        return next((epoch.last or 0 for epoch in self._epochs.values() if epoch.id == id_), 0)
+
     def position(self, cursor: Cursor) -> Position:
         """Return a cursor's position; if its epoch is forgotten, one that is always refused."""
         epoch = self._epochs.get(cursor.epoch_number)
@@ -137,8 +145,7 @@ class Epochs:
     def cursor(self, position: Position, *, ahead_max: int) -> Cursor | None:
         """Return a position's cursor; None if the position is not one of this channel.
 
-        A position from another gateway may be ahead of this one by at most `ahead_max`.
-        """
+        A position from another gateway may be ahead of this one by at most `ahead_max`."""
         for number, epoch in self._epochs.items():
             if epoch.id == position.epoch and self._has(epoch, position.offset, ahead_max):
                 return Cursor(number, position.offset)
@@ -156,8 +163,7 @@ class Epochs:
     def is_beyond_end(self, cursor: Cursor) -> bool:
         """Return whether a place is beyond the end of its epoch here, and the gateway numbers now.
 
-        Another gateway received more of that epoch; here the same events have other numbers.
-        """
+        Another gateway received more of that epoch; here the same events have other numbers."""
         epoch = self._epochs.get(cursor.epoch_number)
         beyond = epoch is not None and epoch.last is not None and cursor.offset > epoch.last
         return beyond and self.source == OWN

@@ -5,8 +5,7 @@ reader: `append` evicts the oldest entries, and a reader whose place is evicted 
 
 Invariants: each entry begins (`before`) where the one before it ends (`at`); all entries behind
 ``floor`` are held; the newest entry is never evicted. The first event of each epoch has the epoch's
-id in its frame, and so has every gap. The newest event of each key outlives its eviction.
-"""
+id in its frame, and so has every gap. The newest event of each key outlives its eviction."""
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -16,7 +15,7 @@ from operator import attrgetter
 import msgspec
 from msgspec import Struct
 
-from gateway.core.log.epochs import ORIGIN, OWN, Cursor, Epochs, EpochTable, Transition
+from gateway.core.log.epochs import OFFSET_MAX, ORIGIN, OWN, Cursor, Epochs, EpochTable, Transition
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_frame, text_payload
 from gateway.core.protocol.messages import Gap, GapReason, Position
@@ -24,6 +23,7 @@ from gateway.core.protocol.messages import Gap, GapReason, Position
 
 _READ_MAX = 4096
 _decode = msgspec.json.Decoder().decode
+_decode_gap = msgspec.json.Decoder(Gap).decode
 _place, _received = attrgetter("at"), attrgetter("received_ns")
 
 
@@ -32,8 +32,7 @@ class Retention:
     """How much a log holds; `age_ns_max` of 0 sets no limit.
 
     `key` is the path of the member by which events replace each other, such as ``("data", "host")``:
-    the log also keeps the newest event of each key, for the `keys_max` keys that changed last.
-    """
+    the log also keeps the newest event of each key, for the `keys_max` keys that changed last."""
 
     events_max: int = 1000
     bytes_max: int = 16 * 1024 * 1024
@@ -75,8 +74,7 @@ class LogState(Struct, frozen=True, array_like=True):
 class ChannelLog:
     """The entries of one channel.
 
-    ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one.
-    """
+    ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one."""
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
@@ -103,12 +101,10 @@ class ChannelLog:
 
     @property
     def position(self) -> Position:
-        """The position of the newest place."""
         return self.epochs.position(self.epochs.newest)
 
     @property
     def start(self) -> Cursor:
-        """The place before the oldest entry held."""
         oldest = self._entries[self._head] if len(self) else None
         return self.newest if oldest is None else oldest.before
 
@@ -138,14 +134,15 @@ class ChannelLog:
     def append(self, event: Event) -> list[Entry]:
         """Number and encode an event; evict what exceeds the retention.
 
-        Returns the new entries: gaps for what is missing before the event, then the event.
-        """
+        Returns the new entries: gaps for what is missing before the event, then the event."""
         epochs = self.epochs
         before = newest = epochs.newest
         source = epochs.source
         entries: list[Entry] = []
         # Most events belong to the current epoch and nothing is missing: decided here, for speed.
-        if event.missing or (source != OWN and (event.incarnation != source or event.sequence <= newest.offset)):
+        if event.missing or (
+            source != OWN and (event.incarnation != source or not newest.offset < event.sequence <= OFFSET_MAX)
+        ):
             entries = self._advance(event.incarnation, event.sequence, event.missing, event.received_ns)
             newest, source = epochs.newest, epochs.source
             before = entries[-1].at if entries else before
@@ -166,9 +163,9 @@ class ChannelLog:
 
     def append_gaps(self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> list[Entry]:
         """Append gaps for messages that are missing behind the newest event; return the gaps."""
-        if not missing:
-            return []
-        return self._advance(incarnation, missing[-1].last + 1, missing, now_ns)
+        if self.epochs.source != OWN:
+            missing = tuple(one for one in missing if one.reason != "epoch")
+        return self._advance(incarnation, missing[-1].last, missing, now_ns) if missing else []
 
     def finish(self, incarnation: int, last: int) -> None:
         """Note a publisher's last number: if the log ends with it, no gap follows at a restart."""
@@ -181,15 +178,19 @@ class ChannelLog:
     ) -> list[Entry]:
         """Begin a new epoch if necessary, and append gaps for what is missing; return the gaps."""
         entries: list[Entry] = []
-        before = self.newest
-        transition = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
+        before, source = self.newest, self.epochs.source
+        if source != OWN:  # the gap before a new epoch says it
+            missing = tuple(one for one in missing if one.reason != "epoch")
+        transition = self.epochs.advance(incarnation, missing[0].first if missing else sequence, sequence)
         if transition is not Transition.SAME:
             self._epoch_begins = True
-        if transition is Transition.RESTARTED and before != self._ended:
+        # A publisher that counts again from the start has restarted, also if its incarnation is the same.
+        again = transition is Transition.SHARED and incarnation == source and sequence <= before.offset
+        if (transition is Transition.RESTARTED or again) and before != self._ended:
             entries.append(self._append_gap(self.gap("epoch", self.newest), before, now_ns))
         for first, last, reason in missing:
             before = entries[-1].at if entries else before
-            count = last - first + 1
+            count = None if reason == "epoch" else last - first + 1
             newest = self.newest
             if self.epochs.source == OWN:
                 # Where the gateway numbers, a gap takes one offset, whatever its count.
@@ -220,7 +221,6 @@ class ChannelLog:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
-        """Return an event's key as JSON; "" if it has none."""
         try:
             value = _decode(b"{%b}" % event.fields)
         except msgspec.DecodeError:  # ingest rejects such events; one must not affect other events
@@ -256,14 +256,13 @@ class ChannelLog:
     def read(self, after: Cursor, *, bytes_max: int) -> list[Entry]:
         """Return the oldest entries held behind a place: about `bytes_max`, at least one.
 
-        For the evicted ones see `missing`.
-        """
+        For the evicted ones see `missing`."""
         at = self._index(after)
         batch: list[Entry] = []
         size = 0
         for entry in self._entries[at : at + _READ_MAX]:
             assert entry is not None
-            batch.append(entry)
+            batch.append(entry if batch else _behind(after, entry))
             size += len(entry.frame)
             if size >= bytes_max:
                 break
@@ -272,7 +271,8 @@ class ChannelLog:
     def held(self, after: Cursor, until: Cursor | None = None) -> list[Entry]:
         """Return all entries held behind a place, up to another or to the newest."""
         end = None if until is None or until == self.newest else self._index(until)
-        return [entry for entry in self._entries[self._index(after) : end] if entry is not None]
+        entries = [entry for entry in self._entries[self._index(after) : end] if entry is not None]
+        return [_behind(after, entries[0]), *entries[1:]] if entries else []
 
     def lag(self, after: Cursor) -> int:
         """Return how many entries there are behind a place, with the evicted ones."""
@@ -327,6 +327,17 @@ class ChannelLog:
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
+
+
+def _behind(after: Cursor, entry: Entry) -> Entry:
+    """Return an entry; if it is a gap that begins before a place, only what is missing behind that."""
+    if entry.is_event or after.epoch_number != entry.at.epoch_number or after <= entry.before:
+        return entry
+    gap = _decode_gap(entry.json)
+    if gap.from_ is None or gap.from_ > after.offset:
+        return entry
+    gap.from_, gap.count = after.offset + 1, entry.at.offset - after.offset
+    return msgspec.structs.replace(entry, before=after, frame=encode_gap(gap))
 
 
 def filtered_gap(log: ChannelLog, entry: Entry) -> Entry:

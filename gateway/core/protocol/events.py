@@ -1,8 +1,7 @@
 """The models of events: one declaration for validation, JSON Schema and documentation.
 
 Few fields are required, and null stands for "not known". Fields beyond the declared ones are kept:
-the gateway forwards an event's own bytes and does not rebuild them from the model.
-"""
+the gateway forwards an event's own bytes and does not rebuild them from the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,8 +83,7 @@ class BusStatus(Struct):
 class Connection(Struct):
     """A client that connected, disconnected or changed its subscriptions; the gateway's own event.
 
-    For a publisher on the bus, `client_id` is its incarnation.
-    """
+    For a publisher on the bus, `client_id` is its incarnation."""
 
     client_id: str
     user_id: str | None = None
@@ -102,8 +100,7 @@ class GatewayFigures(Struct, kw_only=True):
     Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
     since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
     how many events the slowest client is behind. `channels` has the rates of the channels that had
-    events, in events per second.
-    """
+    events, in events per second."""
 
     gateway: str
     version: str
@@ -168,6 +165,8 @@ class EventFields(Struct):
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
+    # Only in place of `data`.
+    data_base64: Raw | UnsetType = UNSET
 
 
 class EventObject(EventFields):
@@ -182,12 +181,28 @@ class DatedEventObject(EventFields):
     timestamp: datetime | UnsetType | None = UNSET
 
 
+class BytesEventObject(Struct):
+    """An event that carries bytes; only `data_base64` is required."""
+
+    data_base64: str
+    event_type: EventType | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType | None = UNSET
+    data: Raw | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    channel: Raw | UnsetType = UNSET
+    offset: Raw | UnsetType = UNSET
+    epoch: Raw | UnsetType = UNSET
+
+
 class MissingRange(NamedTuple):
-    """A publisher's messages from number `first` to `last`, which will not be delivered."""
+    """A publisher's messages from number `first` to `last`, which will not be delivered.
+
+    With the reason ``epoch`` it is not known which, nor whether any: a publisher ended without a
+    farewell, or its numbers were forgotten."""
 
     first: int
     last: int
-    reason: Literal["bus_loss", "rejected", "unwatched"]
+    reason: Literal["bus_loss", "rejected", "unwatched", "epoch"]
 
 
 class Event(Struct, frozen=True):
@@ -195,8 +210,7 @@ class Event(Struct, frozen=True):
 
     `fields` are the members of the event's JSON object, without the surrounding braces, as clients
     get them: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence` are those
-    of its envelope, if it has one; `missing` are the publisher's messages missing right before it.
-    """
+    of its envelope, if it has one; `missing` are the publisher's messages missing right before it."""
 
     channel: str
     fields: bytes
