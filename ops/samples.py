@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 from neurograph_publisher import Publisher
 
@@ -43,14 +44,18 @@ def run(publisher: Publisher, stop: threading.Event) -> None:
         if stop.wait(choose.uniform(0.02, 0.3)):
             return
         milliseconds = round((time.monotonic() - began) * 1000, 1)
-        result = {"action_id": number, "action_type": action, "execution_time_ms": milliseconds}
+        result: dict[str, Any] = {"action_id": number, "action_type": action, "execution_time_ms": milliseconds}
         if choose.random() < 0.15:
             publisher.action("failed", status="failed", error="no neighbour answered", **result)
-            publisher.log("error", f"{action} failed: no neighbour answered", service="demo-core", correlation_id=number)
+            publisher.log(
+                "error", f"{action} failed: no neighbour answered", service="demo-core", correlation_id=number
+            )
         else:
             publisher.action("completed", status="completed", result={"neighbours": choose.randrange(40)}, **result)
             if milliseconds > 200:
-                publisher.log("warning", f"{action} took {milliseconds} ms", service="demo-watch", correlation_id=number)
+                publisher.log(
+                    "warning", f"{action} took {milliseconds} ms", service="demo-watch", correlation_id=number
+                )
 
 
 def main() -> None:

@@ -55,6 +55,12 @@ export function App({ gateway }: { gateway: Gateway }): JSX.Element {
   useEffect(() => {
     document.title = `${title} – ${t("title")}`;
   }, [title, language]);
+  const nav = useRef<HTMLElement>(null);
+  useEffect(() => {
+    scrollTo(0, 0);
+    const current = nav.current?.querySelector<HTMLElement>("[aria-current]");
+    if (nav.current && current) nav.current.scrollLeft = current.offsetLeft - nav.current.clientWidth / 2;
+  }, [shown, place.path[1]]);
   return (
     <div class="app">
       <a class="skip" href="#main" onClick={(click) => (click.preventDefault(), main.current?.focus())}>
@@ -71,7 +77,7 @@ export function App({ gateway }: { gateway: Gateway }): JSX.Element {
         <Indicator gateway={gateway} onSignIn={() => setSignIn(true)} />
         <Choices theme={theme} language={language} />
       </header>
-      <nav aria-label={t("nav")}>
+      <nav ref={nav} aria-label={t("nav")}>
         {Object.keys(VIEWS).map((one) => (
           <a key={one} href={hrefOf([one])} aria-current={one === shown ? "page" : undefined}>
             {t(`nav.${one}` as Text)}

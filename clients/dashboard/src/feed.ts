@@ -18,6 +18,8 @@ export class Feed extends Live {
   count = 0;
   missing = 0;
   isPaused = false;
+  /** Whether the gateway has confirmed that all that follows is sent. */
+  isConfirmed = false;
   /** Why the gateway refused it. */
   error: RequestRefused | null = null;
   #following: Following | null = null;
@@ -76,11 +78,17 @@ export class Feed extends Live {
     const client = this.client ?? this.gateway.client;
     const following = this.gateway.followOn(client, this.channels, take, options);
     this.#following = following;
-    following.confirmed.catch((error: unknown) => {
-      if (!(error instanceof RequestRefused)) return; // it was closed
-      this.error = error;
-      this.changed();
-    });
+    following.confirmed.then(
+      () => {
+        this.isConfirmed = true;
+        this.changed();
+      },
+      (error: unknown) => {
+        if (!(error instanceof RequestRefused)) return; // it was closed
+        this.error = error;
+        this.changed();
+      },
+    );
   }
 
   #take(item: Item): void {

@@ -124,7 +124,9 @@ export function Tree({ name, value, depth = 0 }: { name?: string; value: unknown
 export function Copy({ value }: { value: unknown }): JSX.Element {
   const [isDone, setDone] = useState(false);
   const copy = async (): Promise<void> => {
-    await navigator.clipboard.writeText(JSON.stringify(value, null, 2));
+    const text = JSON.stringify(value, null, 2);
+    if (isSecureContext) await navigator.clipboard.writeText(text);
+    else copySelected(text);
     setDone(true);
     setTimeout(() => setDone(false), 1500);
   };
@@ -133,6 +135,16 @@ export function Copy({ value }: { value: unknown }): JSX.Element {
       {t(isDone ? "copied" : "copy")}
     </button>
   );
+}
+
+/** Copy where a browser keeps its clipboard from pages that came over plain http. */
+function copySelected(text: string): void {
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
 }
 
 /** One line that opens to the whole event. */

@@ -7,7 +7,7 @@ import http from "node:http";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 
-import { open } from "../../typescript/test/support/browser.mjs";
+import { open, serve } from "../../typescript/test/support/browser.mjs";
 import { eventually, Gateway, PYTHON, Relay } from "../../typescript/test/support/gateway.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -91,8 +91,9 @@ test("what was published is what the page shows, history first and then live", a
 });
 
 test("a gateway that is killed and started again costs the page nothing, and the page says so", async (t) => {
-  const gateway = await Gateway.start(t);
-  await gateway.hold("a", 1, 20);
+  // Long enough to hear the publisher again, and to get from it what it keeps.
+  const gateway = await Gateway.start(t, { "bus.discovery_seconds": 3 });
+  await gateway.hold("a", 1, 20, { replay: 1_000 });
   const page = await show(t, gateway, "#/channels/a");
   await eventually(async () => (await page.count(".row")) === 20);
   await gateway.end("SIGKILL");
@@ -226,10 +227,10 @@ test("a token that expires soon is announced, and a newer one continues without 
   const gateway = await Gateway.start(t, { "auth.secret": SECRET, "auth.leeway_seconds": 0 });
   await gateway.publish("a", 1, 2);
   const page = await show(t, gateway, "#/channels/a");
-  const expires = Date.now() + 8_000;
-  await signIn(page, 8);
+  const expires = Date.now() + 15_000;
+  await signIn(page, 15);
   await eventually(async () => (await page.state()) === "expiring");
-  assert.match(await page.text(".indicator .text"), /^Token expires in \d s$/);
+  assert.match(await page.text(".indicator .text"), /^Token expires in \d+ s$/);
   await eventually(async () => (await page.count(".row")) === 2);
   await page.evaluate("document.querySelector('.indicator button').click()");
   await signIn(page, 3600);
@@ -242,22 +243,24 @@ test("a token that expires soon is announced, and a newer one continues without 
   assert.equal(await page.count("[data-gap]"), 0);
 });
 
-test("2,000 events a second keep no key press waiting", async (t) => {
+test("2,000 events a second are drawn a few times a second, and none is left out", async (t) => {
   const gateway = await Gateway.start(t);
   const page = await show(t, gateway, "#/channels/a");
+  await eventually(() => page.count(".rows"));
   await page.evaluate(`(() => {
-    window.tasks = [];
-    new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+    window.draws = 0;
+    new MutationObserver(() => draws++).observe(document.querySelector(".rows"), { childList: true });
   })()`);
+  const began = Date.now();
   for (let n = 1; n < 20_000; n += 500) {
     await gateway.publish("a", n, n + 499);
     await new Promise((resolve) => setTimeout(resolve, 250)); // 500 in a quarter of a second
   }
   await eventually(async () => (await rows(page)).at(-1) === 20_000);
-  const tasks = await page.evaluate("tasks");
 
-  // On a machine of two cores that are shared with the gateway and the publisher; the usual drawing takes 20 ms.
-  assert.ok(tasks.reduce((sum, one) => sum + one, 0) < 5_000, `${tasks.length} tasks above 50 ms: ${tasks.map(Math.round)}`);
+  assert.ok((await page.evaluate("draws")) <= (Date.now() - began) / 150 + 1);
+  assert.equal(await page.evaluate("document.querySelector('[data-count]').dataset.count"), "20000");
+  assert.equal(await page.count("[data-gap]"), 0);
 });
 
 test("no view has faults that axe finds, light or dark, wide or narrow", async (t) => {
@@ -334,6 +337,31 @@ test("the page works behind a proxy that adds a prefix, and asks nobody else for
   assert.deepEqual(await page.evaluate(origins), [await page.evaluate("location.origin")]);
   assert.deepEqual(asked.filter((path) => !path.startsWith("/some/where/")), []);
   assert.ok(asked.includes("/some/where/ws"));
+});
+
+test("two elements show a channel in any page, with one script from the gateway", async (t) => {
+  const gateway = await Gateway.start(t);
+  const relay = await Relay.start(t, gateway);
+  await gateway.hold("metrics", 1, 3, { data: { host: "alpha", cpu_percent: 5 } });
+  const page = await open(t, await serve(t)); // another origin
+  const source = `http://127.0.0.1:${new URL(relay.url).port}/embed.js`;
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  await page.evaluate(`new Promise((loaded) => {
+    document.body.innerHTML = '<neurograph-tail channel="metrics"></neurograph-tail><neurograph-chart channel="metrics"></neurograph-chart>';
+    const script = document.createElement("script");
+    script.src = ${JSON.stringify(source)};
+    script.onload = loaded;
+    document.head.append(script);
+  })`);
+  const lines = () => page.evaluate("document.querySelector('neurograph-tail').shadowRoot.querySelectorAll('p').length");
+  await eventually(async () => (await lines()) === 3);
+  await eventually(() => page.evaluate("document.querySelector('neurograph-chart').shadowRoot.querySelector('canvas') !== null"));
+  relay.cut();
+  await gateway.hold("metrics", 4, 6, { data: { host: "alpha", cpu_percent: 7 } });
+  await eventually(async () => (await lines()) === 6);
+  assert.match(await page.evaluate("document.querySelector('neurograph-chart').shadowRoot.textContent"), /cpu_percent alpha/);
+  await page.evaluate("document.body.replaceChildren()");
+  await eventually(async () => (await gateway.clients()).length === 0, "disconnected");
 });
 
 test("the page speaks Russian where it is asked to, and its address keeps that", async (t) => {

@@ -18,6 +18,7 @@ _PAGE = "index.html"
 _TYPES = {
     _PAGE: "text/html",
     "icon.svg": "image/svg+xml",
+    "embed.js": "text/javascript",
     "assets/dashboard.js": "text/javascript",
     "assets/dashboard.css": "text/css",
 }
@@ -61,6 +62,11 @@ async def page_file(request: web.Request) -> web.Response:
     if name not in _TYPES or name == _PAGE:
         raise RequestError(ErrorCode.NOT_FOUND, f"there is no {request.path[:128]!r}; the dashboard is at /")
     return _file(request, name)
+
+
+async def embed(request: web.Request) -> web.Response:
+    """A script for pages of one's own: the elements `neurograph-chart` and `neurograph-tail`."""
+    return _file(request, "embed.js")
 
 
 def _file(request: web.Request, name: str) -> web.Response:

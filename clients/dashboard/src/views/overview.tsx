@@ -44,7 +44,7 @@ export function Overview({ gateway }: ViewProps): JSX.Element {
     <>
       <h1>{t("nav.overview")}</h1>
       <Verdict figures={now} endpoints={status.data?.bus ?? []} isConnected={gateway.client.state === "connected"} />
-      {now ? <Cards now={now} line={line} /> : <p class="quiet">{t(figures.error ? "figures.off" : "loading")}</p>}
+      {now ? <Cards now={now} line={line} /> : <p class="quiet">{t(figures.error || (figures.isConfirmed && status.data) ? "figures.off" : "loading")}</p>}
       <Hosts items={metrics.items.filter((item): item is Event => item.type === "event")} />
       {now && <Rates history={history.map(({ data }) => data.channels)} />}
       <section>

@@ -71,6 +71,14 @@ async def test_the_files_are_small_typed_and_asked_for_again(site: Site) -> None
     assert 0 < sizes < BYTES_MAX
 
 
+async def test_the_script_for_other_pages_is_small_and_alone(site: Site) -> None:
+    answer = await site.get("/embed.js")
+
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert len(gzip.compress(answer.body)) < 40 * 1024
+    assert not re.search(rb"import[ (]", answer.body)
+
+
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2Findex.html", "%2E%2E%2Fpage.py", "sources.sha256"])
 async def test_no_other_file_is_served(site: Site, name: str) -> None:
     assert (await site.get(f"/assets/{name}")).status == 404
@@ -79,7 +87,7 @@ async def test_no_other_file_is_served(site: Site, name: str) -> None:
 def test_the_built_page_is_that_of_the_sources() -> None:
     """`make dashboard` builds it, and compares all of it; without Node.js this says whether that was forgotten."""
     files = [path for folder in ("src", "public") for path in (SOURCES / folder).rglob("*") if path.is_file()]
-    files += [SOURCES / name for name in ("index.html", "package-lock.json", "vite.config.ts")]
+    files += [SOURCES / name for name in ("index.html", "package-lock.json", "vite.config.ts", "vite.embed.config.ts")]
     digest = hashlib.sha256()
     for name, path in sorted((str(path.relative_to(SOURCES)), path) for path in files):
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
