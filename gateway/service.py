@@ -13,22 +13,24 @@ from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import BusError, Mode, Subscriber
+from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
+from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
 from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
 from gateway.core.sessions.observer import LocalObserver, Observer
+from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
-from gateway.wiring import build_hub, build_logs, build_pipeline
+from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
 from gateway.workers.supervisor import Supervisor
 
 
@@ -44,8 +46,7 @@ _HOUSEKEEPING_SECONDS = 1.0
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`.
-    """
+    Needs a running event loop from `start` to `stop`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -91,25 +92,24 @@ class Service:
 
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
-
-        Raises:
-            BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound, or the workers do not start.
-        """
+        Raises BusError: a bus endpoint cannot be opened.
+        Raises ConfigError: a source's decoder cannot be loaded.
+        Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
-        endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
-        if config.bind:
-            endpoints.append((config.bind, "bind"))
-        for endpoint, mode in endpoints:
+        for endpoint in endpoints(config):
+            on_messages = functools.partial(self._on_messages, len(self._subscribers))
+            if endpoint.source is not None:
+                on_messages = functools.partial(self._on_foreign, build_source(config, endpoint.source))
             subscriber = Subscriber(
                 self._zmq,
-                endpoint,
-                mode,
+                endpoint.address,
+                endpoint.mode,
                 config.bus,
                 self._curve,
-                on_messages=functools.partial(self._on_messages, len(self._subscribers)),
+                on_messages=on_messages,
                 on_change=self._endpoint_changed,
                 pause_seconds=self._edge.write_scheduler.pause_seconds,
+                source=endpoint.source,
             )
             self._subscribers.append(subscriber)
             subscriber.subscribe(self._interest.prefixes)
@@ -125,7 +125,6 @@ class Service:
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
 
     def reload(self) -> None:
-        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
         try:
@@ -136,14 +135,12 @@ class Service:
             log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Close every client's connection, each with its own delay for coming back."""
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()
 
     async def stop(self) -> None:
-        """Release everything."""
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
@@ -154,7 +151,6 @@ class Service:
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
-        """Say why no new client should be sent here; empty if one may."""
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
@@ -180,7 +176,6 @@ class Service:
         return []
 
     def bus(self) -> list[EndpointStatus]:
-        """Say how each endpoint of the bus is."""
         now = self._loop.time()
         return [
             EndpointStatus(
@@ -198,7 +193,6 @@ class Service:
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
@@ -208,8 +202,13 @@ class Service:
             silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
             self._subscribers[number].silence_seconds_max = silence_ns / 1e9
 
+    def _on_foreign(self, source: Source, batch: Sequence[Frames]) -> None:
+        """Take in the messages of an endpoint with a source."""
+        self._edge.write_scheduler.begin_batch()
+        now_ns = time.time_ns()
+        self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns), now_ns)
+
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
@@ -255,17 +254,20 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
         for subscriber in self._subscribers:
@@ -282,7 +284,6 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
-    """Run a gateway for the length of a block."""
     service = Service(config)
     try:
         await service.start()
@@ -308,6 +309,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -318,12 +320,13 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
                 log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

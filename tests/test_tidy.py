@@ -36,9 +36,9 @@ FLOORS = [
 """An import goes down, or sideways inside one folder."""
 
 FLOORS_OF = {
-    "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
+    "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"problems"}, {"access", "request_limit", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
         *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }
@@ -46,7 +46,7 @@ FLOORS_OF = {
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "codecs", "datetime", "json", "operator", "re", "struct", "types", "typing", "zlib"),
+    *("bisect", "codecs", "datetime", "json", "math", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {

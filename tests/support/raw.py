@@ -202,6 +202,10 @@ class RawPeer:
         except (Ended, ConnectionResetError):
             return ending
 
+    async def read_some(self) -> bytes:
+        """The next bytes that come."""
+        return await self._receive()
+
     async def read_to_end(self, *, within: float = DEADLINE_SECONDS) -> bytes:
         """All bytes up to the end of the TCP connection, which must come in time."""
         found = self.buffer

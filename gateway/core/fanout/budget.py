@@ -2,8 +2,7 @@
 
 A view that would take more steps in one write is not written to then: its readers lag, and read on from the
 log, some at a time, with a pause after each turn. So an expensive filter delays its own reader, and loses it
-events only if the log evicts them meanwhile, which a gap reports.
-"""
+events only if the log evicts them meanwhile, which a gap reports."""
 
 from collections.abc import Iterable, Iterator
 

@@ -6,8 +6,7 @@ and epochs.
 
 The first event of an epoch has the epoch's id. If a filter or a rate drops that event, a gap has the
 id instead, so a reader knows the epoch of each event that it gets. The place `ORIGIN` belongs to a
-reader that knows no epoch of the channel yet.
-"""
+reader that knows no epoch of the channel yet."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -43,8 +42,7 @@ class Part:
 def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
     """Return the next entries behind a place, about `bytes_max`, as many as the filters may judge at once.
 
-    If some are evicted, first a gap.
-    """
+    If some are evicted, first a gap."""
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
@@ -72,8 +70,7 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
     """Return the newest event of each key between two places, about `bytes_max`; then a gap.
 
     The gap is for the conflated events. Its count is None if the log no longer holds all of them, or if they
-    are more than the filters may judge at once: then only the newest are.
-    """
+    are more than the filters may judge at once: then only the newest are."""
     current = [entry for entry in log.current(after) if entry.at <= until]
     held, judged, steps = log.held(after, until), True, 0
     if view.filters:
@@ -120,6 +117,5 @@ def _with_epochs(log: ChannelLog, after: Cursor, entries: Collection[Entry], rea
 
 
 def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
-    """Return the gap for the conflated events between two places."""
     first = after.offset + 1 if after.epoch_number == last.epoch_number else None
     return encode_gap(log.gap("conflated", last, first=first, count=count))

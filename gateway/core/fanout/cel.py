@@ -11,8 +11,7 @@ bool, int, float, str, list, dict. CEL's rules, where they differ from Python's:
 
 An error is an exception of `ERRORS`; nothing else is raised. Each operator looks at no more than
 `VALUES_MAX` values, or passes once over a string; a search, which takes longest, only over a string that is
-not too long (`SearchLimit`).
-"""
+not too long (`SearchLimit`)."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +75,6 @@ def index(operand: Run, key: Run) -> Run:
 
 
 def array(items: Sequence[Run]) -> Run:
-    """``[item, ...]``"""
     return lambda event: [item(event) for item in items]
 
 
@@ -112,13 +110,11 @@ def contains(target: Run, argument: Run, limit: SearchLimit) -> Run:
 
 
 def negate(operand: Run) -> Run:
-    """``-operand``"""
     number = _checked(operand, int, float)
     return lambda event: -number(event)
 
 
 def invert(operand: Run) -> Run:
-    """``!operand``"""
     value = _checked(operand, bool)
     return lambda event: not value(event)
 

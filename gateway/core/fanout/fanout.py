@@ -29,8 +29,7 @@ A reader is in one of these states (`ReaderState`):
     any       DETACHED        `remove`, or an error in reading its events
 
 Invariants: everything that the logs hold for a live reader was written to it, except what is pending
-and what its cohort holds back. `lagging` and `waiting` are the readers in these states.
-"""
+and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,8 +69,7 @@ class Fanout:
     then or later. `on_held_back` is called when entries are held back, or filters have not judged all: `flush`
     at `due_ns`.
     If reading the events of one view or one reader fails, its readers are removed, the others get their
-    events, and `on_failure` is called with the error.
-    """
+    events, and `on_failure` is called with the error."""
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
         self.epoch = epoch
@@ -124,8 +122,7 @@ class Fanout:
     def write(self, *, now_ns: int = 0) -> None:
         """Write what is pending to all live readers.
 
-        `now_ns` is the time for rates; it defaults to when the newest entry was received.
-        """
+        `now_ns` is the time for rates; it defaults to when the newest entry was received."""
         entries, self.pending = self.pending, []
         if not entries:
             return
@@ -260,8 +257,7 @@ class Fanout:
         """Change a reader's view; `starts` are the places where channels begin.
 
         The reader keeps its place in all other channels. Of the channels in `latest_only` it first
-        gets the current values. Write a reply before: events are written at once.
-        """
+        gets the current values. Write a reply before: events are written at once."""
         cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
         cursors.update(starts)
         self._leave_cohort(reader)
@@ -312,8 +308,7 @@ class Fanout:
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what the logs hold for a reader, until its socket is full.
 
-        Returns whether everything was written; if not, call again when the socket has drained.
-        """
+        Returns whether everything was written; if not, call again when the socket has drained."""
         try:
             return self._catch_up(reader, bytes_max)
         except Exception as error:  # one failing reader must not affect the others that wait
@@ -348,8 +343,7 @@ class Fanout:
         """Advance a reader's cursors; return the frames up to there, the count of events, and if there was more.
 
         About `bytes_max` bytes, shared fairly between the channels with something to read, except what the
-        reader's cohort holds back. The bytes may be empty because of filters.
-        """
+        reader's cohort holds back. The bytes may be empty because of filters."""
         cursors = reader.cursors
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
@@ -414,7 +408,6 @@ class Fanout:
         return reader.is_live and self._cohorts[reader.view].is_plain
 
     def _held_back(self, reader: Reader) -> dict[str, Cursor]:
-        """Return the places of a reader's cohort in the channels of which it holds something back."""
         cohort = self._cohorts.get(reader.view)
         return {} if cohort is None or cohort.is_plain else cohort.held_back
 
@@ -435,6 +428,9 @@ class Fanout:
     def everyone(self) -> ChannelLog:
         return self._logs[EVERYONE]
 
+    def is_open(self, channel: str) -> bool:
+        return channel in self._logs
+
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
@@ -445,8 +441,7 @@ class Fanout:
         """Return the open logs that a view selects, and an empty log for each channel not open yet.
 
         So a channel that is not open yet has a position, too: before its first event. `named` are
-        further channels, which count if the view selects them.
-        """
+        further channels, which count if the view selects them."""
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
         unopened = [
@@ -457,7 +452,6 @@ class Fanout:
         return self._selected(view) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
-        """Return the open logs that a reader sees, with its personal log."""
         personal = [] if reader.personal is None else [reader.personal]
         return [self.everyone, *self._selected(reader.view), *personal]
 

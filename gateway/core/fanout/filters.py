@@ -17,8 +17,7 @@ at a bounded number of values or passes once over a string (see `cel`). All ``co
 search at most `SEARCHED_CHARS_MAX` characters per event: each its part of them, and a longer string is an error.
 
 A missing field or a value of the wrong type is an error; `&&` and `||` ignore an error on one side if
-the other decides alone. If the result is an error, or not a boolean, the event does not match.
-"""
+the other decides alone. If the result is an error, or not a boolean, the event does not match."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -86,11 +85,7 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
-    """Parse a filter.
-
-    Raises:
-        FilterError: It is not valid, or too large.
-    """
+    """Parse a filter. Raises FilterError: it is not valid, or too large."""
     if len(text) > TEXT_CHARS_MAX:
         raise FilterError(f"more than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
     parser = _Parser(text)
@@ -174,7 +169,6 @@ class _Parser:
             raise self._error(f"more than {NODES_MAX} operators and operands")
 
     def _next(self) -> _Token:
-        """Return the current token and scan the next."""
         token = self._token
         self._scan(token.position + len(token.text))
         return token

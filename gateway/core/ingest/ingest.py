@@ -1,8 +1,7 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
 Each message is decoded and validated once. An event's bytes are forwarded unchanged, so they must be
-JSON in valid UTF-8: anything else would break every client's parser.
-"""
+JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,22 +17,11 @@ from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.envelope import Envelope, unpack
 from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
+from gateway.core.sources.errors import SourceReason, Unreadable
+from gateway.core.sources.hints import hint
 
 
-Reason = Literal[
-    "frame_count",
-    "bad_topic",
-    "bad_envelope",
-    "bad_heartbeat",
-    "oversized",
-    "invalid_utf8",
-    "invalid_json",
-    "invalid_event",
-    "nested_too_deeply",
-    "number_out_of_range",
-    "reserved_field",
-    "too_many_channels",
-]
+Reason = Literal[SourceReason, "bad_envelope", "bad_heartbeat", "invalid_event", "reserved_field", "too_many_channels"]
 
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
@@ -81,8 +69,7 @@ class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
     `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
-    gets the number of each envelope, also of messages that are rejected.
-    """
+    gets the number of each envelope, also of messages that are rejected."""
 
     def __init__(
         self,
@@ -104,22 +91,32 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
+    def accept(self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
-        """
+        The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
+        repetition, if it is held (see `released`), or a heartbeat."""
         try:
-            return self._accept(frames, now_ns)
+            return self._accept(frames, now_ns, by_source)
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
+            error.detail += hint(error.reason, frames)
             return self._reject(error, topic, payload, now_ns)
+
+    def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
+        """Reject a message that its source could not read; its number is used nevertheless."""
+        topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
+        if error.numbered is not None:
+            name, envelope = error.numbered
+            stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+            if stream is not None:
+                stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+        return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
 
-        A reply that is not valid is ignored: the request will time out.
-        """
+        A reply that is not valid is ignored: the request will time out."""
         if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
             return
         try:
@@ -137,17 +134,13 @@ class Ingest:
                 yield self._reject(error, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
-        """Validate a payload that did not come over the bus.
-
-        Raises:
-            ValueError: It is not valid; the text says why.
-        """
+        """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
         try:
             return Event(channel, self._fields(channel, payload, now_ns), now_ns)
         except _Reject as error:
             raise ValueError(error.detail) from error
 
-    def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
                 "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
@@ -158,7 +151,7 @@ class Ingest:
             if topic == publishers.TOPIC:
                 self._on_heartbeat(payload, now_ns)
                 return None
-            name = self._name(topic)
+            name = self._name(topic, by_source)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
             if name not in self._admitted:
@@ -202,13 +195,13 @@ class Ingest:
         self.recent.append(rejection)
         return rejection
 
-    def _name(self, topic: bytes) -> str:
+    def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")
-        if not channels.is_name(name):
+        if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
-                f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
+                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )
         return name
 

@@ -2,8 +2,7 @@
 
 Each call validates the messages, puts each publisher's messages in order, appends the events, and
 appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
-appending it.
-"""
+appending it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from gateway.core.ingest.publishers import Change
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
+from gateway.core.sources.errors import Unreadable
+from gateway.core.sources.source import Source
 
 
 @dataclass(slots=True)
 class Tick:
-    """The results of one batch, for the metrics."""
-
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
@@ -32,8 +31,6 @@ class Tick:
 
 
 class Pipeline:
-    """Takes bus messages to the logs."""
-
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
@@ -48,7 +45,6 @@ class Pipeline:
         return "live" if self._received else "waiting"
 
     def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Take a batch of bus messages."""
         tick = Tick()
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
@@ -59,6 +55,26 @@ class Pipeline:
                 self._release(tick, now_ns)
             else:
                 tick.add_outcome(outcome)
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._received = True
+        self._append(tick, now_ns)
+        return tick
+
+    def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take a batch of messages that a source has to read first."""
+        tick = Tick()
+        for frames in batch:
+            try:
+                messages = source.read(frames)
+            except Unreadable as error:
+                tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
+                continue
+            for message in messages:
+                outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+                if outcome is None:
+                    self._release(tick, now_ns)
+                else:
+                    tick.add_outcome(outcome)
         tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._received = True
         self._append(tick, now_ns)

@@ -37,7 +37,6 @@ class Message(NamedTuple):
 
     @property
     def close_code(self) -> int:
-        """A CLOSE frame's code; 0 if it has none."""
         return int.from_bytes(self.data[:2])
 
 
@@ -46,8 +45,7 @@ class Parser:
 
     Call `feed` with what was received, then `read` until it yields nothing. A message has at most
     `message_bytes_max` bytes; each of its fragments counts as at least one. `inflate` decompresses a message,
-    up to so many bytes; None if compression was not negotiated.
-    """
+    up to so many bytes; None if compression was not negotiated."""
 
     __slots__ = (
         "_buffer",
@@ -93,13 +91,9 @@ class Parser:
 
     def read(self, frames_max: int) -> Iterator[Message]:
         """Read so many frames at most; yield the messages that they complete. Read no more after a CLOSE.
-
-        Raises:
-            Violation: Unmasked frame (section 5.1), reserved bit or opcode (5.2), fragments out of
-                order (5.4), fragmented or long control frame (5.5), close code that must not be sent
-                (7.4), text that is not UTF-8 (8.1), too large a message. Each is raised as soon as the bytes
-                at fault were fed, after the messages before them.
-        """
+        Raises Violation: unmasked frame (section 5.1), reserved bit or opcode (5.2), fragments out of order (5.4),
+        fragmented or long control frame (5.5), close code that must not be sent (7.4), text that is not UTF-8 (8.1),
+        too large a message. Each is raised as soon as the bytes at fault were fed, after the messages before them."""
         until = self.frames + frames_max
         while self.frames < until:
             if self._bytes_left < 0:

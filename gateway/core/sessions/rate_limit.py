@@ -31,8 +31,7 @@ class RateLimiter:
     """One client's buckets; they are full at first.
 
     Each bucket is one number, the time when it will be full again (the generic cell rate algorithm of
-    ATM): there is a limiter for each client, so it is small.
-    """
+    ATM): there is a limiter for each client, so it is small."""
 
     __slots__ = ("_rates", "frames", "messages", "pings", "subscribes")
 
@@ -42,10 +41,7 @@ class RateLimiter:
 
     def charge(self, kind: Kind, count: int = 1, *, now_ns: int) -> None:
         """Take tokens.
-
-        Raises:
-            RequestError: There are not as many, and none is taken; the error has the time until there are.
-        """
+        Raises RequestError: there are not as many, and none is taken; the error has the time until there are."""
         limit = self._rates[kind]
         one_ns = round(1e9 / limit.per_second)
         full_ns = max(getattr(self, kind), now_ns) + count * one_ns

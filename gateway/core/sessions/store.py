@@ -8,8 +8,7 @@ Each connection gives a session a new secret. The one that the client brought st
 is known to have the new one: a connection may be lost before its first message arrives.
 
 Invariants: a session has at most these two secrets; `_disconnected` has the sessions that can expire, the
-oldest first.
-"""
+oldest first."""
 
 from collections import OrderedDict
 from collections.abc import Collection

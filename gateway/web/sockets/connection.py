@@ -28,8 +28,7 @@ What each event does:
     CLOSE_SECONDS      -                           socket aborted              socket    -
                                                                                aborted
     buffer full        the reader lags; messages are not handled until the socket is writable again
-    reader failed      `close` with 1011                                                 nothing
-"""
+    reader failed      `close` with 1011                                                 nothing"""
 
 import asyncio
 import random
@@ -88,7 +87,7 @@ class Format(Protocol):
     def ping(self) -> bytes:
         """Return the bytes that keep an idle connection alive; the client does not answer them."""
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last bytes."""
 
 
@@ -161,12 +160,10 @@ class Connection:
 
     @property
     def client_id(self) -> str:
-        """The client's public id, empty without a session."""
         return self.session.client_id if self.session else ""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the socket in this process."""
         return self._transport.get_write_buffer_size()
 
     @property
@@ -182,7 +179,6 @@ class Connection:
 
     @property
     def lag(self) -> int:
-        """How many events the client is behind."""
         return 0 if self._reader is None else self.hub.fanout.lag(self._reader)
 
     @property
@@ -236,8 +232,7 @@ class Connection:
 
         Only this side of the socket is shut down: if a socket is closed with unread bytes, the kernel
         resets it, and the peer may never see the reason. The peer has `CLOSE_SECONDS` to shut down
-        its side.
-        """
+        its side."""
         if self._state not in _UNCLOSED:
             return
         self.code = code
@@ -252,7 +247,7 @@ class Connection:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
         self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._writer.write(self._farewell(code))
+            self._writer.write(self._closing_bytes(code))
             if self._format is None and self._transport.can_write_eof():
                 self._transport.write_eof()
 
@@ -265,8 +260,7 @@ class Connection:
     async def serve(self, now_ns: Callable[[], int], authenticate: Callable[[messages.Auth], Awaitable[None]]) -> None:
         """Handle the client's messages until either side has closed; the request is freed.
 
-        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
-        """
+        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns."""
         assert self._receive_queue is not None
         self._protocol.head.release()
         while (received := await self._receive_queue.receive()) is not None:
@@ -372,11 +366,11 @@ class Connection:
                 return
         self.heartbeat.clear_stalled(self)
 
-    def _farewell(self, code: CloseCode) -> bytes:
+    def _closing_bytes(self, code: CloseCode) -> bytes:
         """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
-            return self._format.farewell(message)
+            return self._format.last_bytes(message)
         return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)

@@ -3,8 +3,7 @@
 Every connection is pinged in turn; each pong also confirms what the client has received. A client that
 sends nothing after a ping is closed, unless the ping may still wait behind other bytes, here or in the kernel's
 buffers: while the client reads them, it stays; if it does not, the limit on stalled sockets decides. If the
-gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too.
-"""
+gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too."""
 
 from typing import Protocol
 
@@ -47,7 +46,6 @@ class ClientHeartbeat:
 
     @property
     def interval(self) -> float:
-        """The time between two calls of `check`, in seconds."""
         return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_timeout_seconds / 4)
 
     def monitor(self, connection: MonitoredConnection, *, now: float) -> None:
@@ -55,7 +53,6 @@ class ClientHeartbeat:
         self._ping_times[connection] = now + self._limits.heartbeat_seconds
 
     def stop_monitoring(self, connection: MonitoredConnection) -> None:
-        """Forget a connection that is closed."""
         for table in (self._ping_times, self._pong_deadlines, self._accepted, self._stalled):
             table.pop(connection, None)
 

@@ -1,8 +1,7 @@
 """What the kernel knows of a socket: what is unsent, how far its peer reads, and whether it was reset.
 
 Bytes that a transport has written wait in the kernel, up to `clients.send_buffer_bytes`, and then in the peer's
-kernel. A slow client answers a ping only when it has read all of them.
-"""
+kernel. A slow client answers a ping only when it has read all of them."""
 
 import socket
 import struct

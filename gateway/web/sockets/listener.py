@@ -1,13 +1,11 @@
 """Accepts connections and limits them: how many there are, and how long each may stay idle.
 
 asyncio's own server is not used: uvloop's stops for good, without an error, when the process runs out of
-open files, and its certificate cannot be replaced.
-"""
+open files, and its certificate cannot be replaced."""
 
 import asyncio
 import contextlib
 import functools
-import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from aiohttp import web
 from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.runtime import Tasks
+from gateway.runtime import Tasks, open_files_max
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -41,8 +39,7 @@ class Slot:
     """One of a listener's sockets; its protocol reports what happens on it.
 
     A slot has a deadline while it waits for the head of its first request, or for the rest of a later one, and
-    while its peer does not read an answer. A socket that misses its deadline is disconnected.
-    """
+    while its peer does not read an answer. A socket that misses its deadline is disconnected."""
 
     __slots__ = ("_deadline", "_listener", "_socket")
 
@@ -80,7 +77,6 @@ class Slot:
             self._cancel_deadline()
 
     def release(self) -> None:
-        """Free the slot of a socket that is closed."""
         self.request_received()
         self.writing_resumed()
         self._cancel_deadline()
@@ -112,8 +108,7 @@ class Listener:
     """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
 
     At the limit of sockets, an idle one makes room for a new one. `tls` is called for every
-    connection; None means no TLS.
-    """
+    connection; None means no TLS."""
 
     def __init__(
         self,
@@ -137,8 +132,8 @@ class Listener:
         self._keepalive_seconds = clients.keepalive_timeout_seconds
         self._send_buffer_bytes = clients.send_buffer_bytes
         self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
+        files = open_files_max()
+        if files is not None:
             self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -152,11 +147,7 @@ class Listener:
         return host, port
 
     async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has.
-
-        Raises:
-            OSError: One cannot be bound.
-        """
+        """Listen on every address that a host has. Raises OSError: one cannot be bound."""
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             one = socket.create_server(address, family=family, backlog=BACKLOG)
@@ -165,7 +156,6 @@ class Listener:
         self.resume_accepting()
 
     def pause_accepting(self) -> None:
-        """Leave new connections in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
 

@@ -54,8 +54,7 @@ class ReceiveQueue:
     async def receive(self) -> Received | None:
         """Wait for frames, and return the messages in the next ones; None at the end.
 
-        Data behind a violation is ignored.
-        """
+        Data behind a violation is ignored."""
         while True:
             if (received := self._ahead or self._read()) is not None:
                 self._ahead = None
@@ -123,10 +122,7 @@ async def upgrade(
     Returns the response, the queue of the client's messages, and the base-2 logarithm of the window
     for compressed messages, or None if they are not compressed. `protocol` is chosen as subprotocol
     if the client offers it.
-
-    Raises:
-        web.HTTPUpgradeRequired: The request is not an opening handshake.
-    """
+    Raises web.HTTPUpgradeRequired: the request is not an opening handshake."""
     response = web.StreamResponse(status=101, headers=_response_headers(request, protocol))
     agreed = None
     if compression:
