@@ -11,13 +11,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript publishers sources lint format types models audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models audit picture graph trace lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C stops both
+run: .venv/run ## start the gateway, with this machine's metrics and made-up events to look at (PORT=8000); Ctrl-C stops it
 	@$(BIN)/python ops/run.py --port $(PORT)
 
 demo: .venv/run ## the same, and print what a WebSocket client receives
@@ -55,6 +55,12 @@ newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest ai
 
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh
+
+dashboard: .venv/dev ## build the dashboard into gateway/web/static, and test it (needs Node 20.19 or later, and Chromium)
+	@ops/dashboard.sh
+
+screenshots: .venv/dev ## take docs/dashboard-*.png of a running demo
+	@ops/dashboard.sh screenshots
 
 publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
 	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
@@ -96,7 +102,7 @@ build: .venv/dev ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
 
 clean: ## remove everything that was built
-	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules clients/dashboard/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment in two states: to run, and to develop. The lock files agree on versions.

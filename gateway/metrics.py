@@ -227,6 +227,17 @@ class Metrics:
         """Count how late a timer of the event loop was."""
         self._histograms["event_loop_lag_seconds"].observe(seconds)
 
+    def count(self, name: str) -> Mapping[str, float]:
+        """Return a counter of this table, of all processes, by its label; by "" if it has none."""
+        self._update_counters()
+        [metric] = self._counters[name].collect()
+        found: Tally[str] = Tally()
+        samples = [(sample.labels.items(), sample.value) for sample in metric.samples]
+        others = [(labels, value) for (_, _, labels), value in self.others().get(_kind(metric), {}).items()]
+        for labels, value in (*samples, *others):
+            found["".join(label for _, label in labels)] += value  # type: ignore[assignment]  # a Counter may hold floats
+        return found
+
     def render(self) -> Iterator[bytes]:
         """Return all metrics of one moment, this and other processes', in the format of `CONTENT_TYPE`, in parts."""
         self._update_counters()

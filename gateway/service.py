@@ -5,10 +5,11 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from gateway import __version__
+from gateway import __version__, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
@@ -21,13 +22,14 @@ from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
-from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
+from gateway.core.protocol.channels import OWN_FIGURES
+from gateway.core.protocol.events import own_event
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
+from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
@@ -82,6 +84,8 @@ class Service:
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
+        self._usage = ProcessUsage()
+        self._counts = own_figures.Counts(at_ns=edge.context.started_ns, received={})
         self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
@@ -123,6 +127,9 @@ class Service:
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
+        if config.figures_seconds and self.hub.logs.admit(OWN_FIGURES):
+            self._publish_figures()
+            self._edge.every(config.figures_seconds, self._publish_figures)
 
     def reload(self) -> None:
         if self._supervisor is not None:
@@ -195,12 +202,7 @@ class Service:
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
-        publishers = self.pipeline.ingest.recovery.publishers
-        heartbeats = publishers.heartbeats_received
-        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
-        if publishers.heartbeats_received != heartbeats:
-            silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
+        self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number), now_ns)
 
     def _on_foreign(self, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
@@ -266,11 +268,28 @@ class Service:
                 **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
+    def _publish_figures(self) -> None:
+        now_ns = time.time_ns()
+        before, self._counts = self._counts, own_figures.count(self.metrics, self.pipeline, now_ns=now_ns)
+        context = self._edge.context
+        event = own_figures.figures(
+            before,
+            self._counts,
+            gateway=f"{socket.gethostname()}:{self.url.rpartition(':')[2]}",
+            started_ns=context.started_ns,
+            usage=self._usage.read(),
+            lags=[client.lag for client in context.connected_clients() if client.lagging],
+            hub=self.hub,
+            pipeline=self.pipeline,
+        )
+        self.hub.logs.append([own_event(OWN_FIGURES, "gateway_figures", event, now_ns=now_ns)])
+
     def _housekeep(self) -> None:
         notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for subscriber in self._subscribers:
+        for number, subscriber in enumerate(self._subscribers):
+            subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
             subscriber.poll()
         self._replay_client.poll()
         self._curve.poll()

@@ -76,6 +76,8 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         streams=Streams(streams_max=config.ingest.streams_max),
         started_ns=time.time_ns(),
         history=logs.history,
+        admit=logs.admit,
+        reached=logs.reached,
         interest=Interest(
             everything=not config.history.on_demand,
             always=[name for name, own in config.channels.items() if not own.on_demand],

@@ -309,6 +309,8 @@ class Config(Struct, frozen=True, kw_only=True):
     others on a loopback address, any name elsewhere."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are used."""
+    figures_seconds: Seconds = 5.0
+    """Interval of the gateway's own figures, which are events on the channel `metrics.gateway`; 0 = none."""
     auth: Auth = Auth()
     roles: dict[str, Role] = field(default_factory=ROLES.copy)
     tls: Tls = Tls()

@@ -61,7 +61,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
             if passes or entry.begins
         ]
         part.filter_errors = matches.errors
-    part.frames += [entry.frame for entry in entries]
+    part.frames = view.encode(part.frames + [entry.frame for entry in entries])
     part.events = sum([entry.is_event for entry in entries])
     return part
 
@@ -99,6 +99,7 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
     count = None if log.missing(after) is not None or not judged else part.conflated
     if count != 0:
         part.frames.append(_conflated(log, after, part.reached, count))
+    part.frames = view.encode(part.frames)
     return part
 
 

@@ -34,11 +34,11 @@ and what its cohort holds back. `lagging` and `waiting` are the readers in these
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget, Filters
+from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
 from gateway.core.fanout.selection import Selection
-from gateway.core.fanout.views import UNFILTERED, SeenChannels, Subscription, View, channel_view
+from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
@@ -58,8 +58,8 @@ class Tally:
     failed: int = 0
 
 
-Parts = dict[tuple[str, Filters, Cursor], Part]
-"""What one write or flush read from the logs, by channel, filters and place; cohorts share it."""
+Parts = dict[tuple[str, ChannelView, Cursor], Part]
+"""What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
 
 
 class Fanout:
@@ -89,7 +89,7 @@ class Fanout:
         self._leaving: set[Reader] = set()
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
         self._budget = Budget()
-        self._shared: dict[tuple[str, Filters, Cursor, int], Part] | None = None  # read by `flush`, for all at a place
+        self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None  # read by `flush`, for all at a place
 
     @property
     def cohorts(self) -> Collection[Cohort]:
@@ -188,7 +188,7 @@ class Fanout:
         events = conflated = 0
         for held in due:
             log, after = held.log, before[held.log.name]
-            key = log.name, held.view.filters, after
+            key = log.name, held.view._replace(rate=None), after
             part = parts.get(key)
             if part is None:
                 until = unwritten.get(log.name, log.newest)
@@ -380,7 +380,7 @@ class Fanout:
         if view.rate is not None:
             part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
         elif view.filters and self._shared is not None and not beyond:
-            key = log.name, view.filters, after, bytes_max
+            key = log.name, view, after, bytes_max
             if key in self._shared:
                 return self._shared[key]
             part = self._shared[key] = read_all(log, after, view, bytes_max=bytes_max)

@@ -15,6 +15,7 @@ from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannels
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, filtered_gap
+from gateway.core.protocol.binary import MARK, with_bytes
 
 
 NumberedEntry = tuple[int, Entry]
@@ -74,6 +75,7 @@ class Selection:
         self._matches: dict[str, Matches] = {}
         self._sizes: dict[str, int] = {}
         self._passing: dict[tuple[str, Filters], list[NumberedEntry]] = {}
+        self._binary: dict[int, bytes] = {}
         self._joined: dict[SeenChannels, tuple[bytes, int]] = {}
         self._events_only = all(e.is_event and not e.begins for e in entries)
         channels = self.channels
@@ -115,11 +117,23 @@ class Selection:
             parts = [self._passed(channel, view.filters) for channel, view in seen]
             numbered = parts[0] if len(parts) == 1 else sorted(chain(*parts), key=_number)
             frames = b"".join([entry.frame for _, entry in numbered])
+            if MARK in frames and any(view.binary for _, view in seen):
+                binary = {channel for channel, view in seen if view.binary}
+                frames = b"".join([self._frame(one, entry, binary) for one, entry in numbered])
             count = len(numbered)
             if not self._events_only:  # gaps do not count
                 count = sum([entry.is_event for _, entry in numbered])
             joined = self._joined[seen] = frames, count
         return joined
+
+    def _frame(self, number: int, entry: Entry, binary: set[str]) -> bytes:
+        """Return an entry's frame; with bytes, it is encoded once for all views that ask for them."""
+        if entry.channel not in binary:
+            return entry.frame
+        frame = self._binary.get(number)
+        if frame is None:
+            frame = self._binary[number] = with_bytes(entry.frame)
+        return frame
 
     def _passed(self, channel: str, filters: Filters) -> list[NumberedEntry]:
         numbered = self.channels[channel]

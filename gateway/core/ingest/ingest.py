@@ -4,7 +4,8 @@ Each message is decoded and validated once. An event's bytes are forwarded uncha
 JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,26 +14,46 @@ import msgspec
 from gateway.core.ingest import publishers
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
-from gateway.core.ingest.streams import Stream
+from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
-from gateway.core.protocol.envelope import Envelope, unpack
-from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
+from gateway.core.protocol.binary import bytes_fields
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
+from gateway.core.protocol.events import (
+    STANDARD,
+    BytesEventObject,
+    DatedEventObject,
+    Event,
+    EventObject,
+    MissingRange,
+    timestamp,
+)
 from gateway.core.sources.errors import SourceReason, Unreadable
 from gateway.core.sources.hints import hint
 
 
-Reason = Literal[SourceReason, "bad_envelope", "bad_heartbeat", "invalid_event", "reserved_field", "too_many_channels"]
+Reason = Literal[
+    SourceReason,
+    "bad_envelope",
+    "bad_heartbeat",
+    "invalid_event",
+    "reserved_field",
+    "too_many_channels",
+    "too_many_streams",
+]
 
+_BYTES = b'"data_base64"'
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
-_RESERVED = ("type", "channel", "offset", "epoch")
+_RESERVED = ("type", "channel", "offset", "epoch", "data_base64")
+_BYTES_RESERVED = ("type", "channel", "offset", "epoch", "data")
 
 REPLAY = b"NGR1"
 """The first frame of replay requests and replies."""
 
 _decode_dated = msgspec.json.Decoder(DatedEventObject).decode
 _decode_patterned = msgspec.json.Decoder(EventObject).decode
+_decode_bytes = msgspec.json.Decoder(BytesEventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
     name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
@@ -65,6 +86,14 @@ def _decode(payload: bytes) -> EventObject | DatedEventObject:
         return _decode_patterned(payload)  # has the better error message, and allows leap seconds
 
 
+def _check_reserved(event: object, reserved: Iterable[str]) -> None:
+    present = [name for name in reserved if getattr(event, name) is not msgspec.UNSET]
+    if {"data", "data_base64"} & set(present):
+        raise _Reject("reserved_field", "the event must not have both `data` and `data_base64`")
+    if present:
+        raise _Reject("reserved_field", f"the event must not have `{'`, `'.join(present)}`: set by the gateway")
+
+
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
@@ -91,13 +120,23 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False) -> Event | Rejection | None:
+    def accept(
+        self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False, again: bool = False
+    ) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
         The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
-        repetition, if it is held (see `released`), or a heartbeat."""
+        repetition, if it is held (see `released`), or a heartbeat.
+        Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
-            return self._accept(frames, now_ns, by_source)
+            try:
+                return self._accept(frames, now_ns, by_source)
+            except NoRoom as error:
+                if not again:
+                    raise
+                raise _Reject(
+                    "too_many_streams", "`ingest.streams_max` streams are tracked, and messages are missing in all"
+                ) from error
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
             error.detail += hint(error.reason, frames)
@@ -108,9 +147,12 @@ class Ingest:
         topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
         if error.numbered is not None:
             name, envelope = error.numbered
-            stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
-            if stream is not None:
-                stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+            with suppress(_Reject, NoRoom):  # then nothing is expected of its stream
+                if name not in self._admitted:
+                    self._open(name)
+                stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+                if stream is not None:
+                    stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
         return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
@@ -161,6 +203,10 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
+        if envelope.sequence > SEQUENCE_MAX:
+            raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
+        if name not in self._admitted:  # first: a topic without a channel must not take a stream of another
+            self._open(name)
         stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
@@ -169,8 +215,6 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-            if name not in self._admitted:
-                self._open(name)
         except _Reject:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise
@@ -234,7 +278,8 @@ class Ingest:
         try:
             decode_data = _DATA_DECODERS.get(channel)
             if decode_data is None:
-                fields = self._untyped(payload, now_ns)
+                fields = self._bytes(payload, now_ns) if _BYTES in payload else None
+                fields = fields or self._untyped(payload, now_ns)
             else:
                 event = _decode(payload)
                 decode_data(event.data)
@@ -250,6 +295,19 @@ class Ingest:
                 raise _Reject("number_out_of_range", str(error)) from error
         return fields
 
+    def _bytes(self, payload: bytes, now_ns: int) -> bytes | None:
+        """Return the fields of an event that carries bytes; None if it is none."""
+        try:
+            event = _decode_bytes(payload)
+        except msgspec.ValidationError:
+            return None
+        _check_reserved(event, _BYTES_RESERVED)
+        try:
+            fields = bytes_fields(payload)
+        except ValueError as error:
+            raise _Reject("invalid_event", str(error)) from error
+        return fields if event.timestamp else b'%b,"timestamp":"%b"' % (fields, self._now(now_ns))
+
     def _untyped(self, payload: bytes, now_ns: int) -> bytes:
         if b'"event_type"' in payload:
             try:
@@ -262,9 +320,8 @@ class Ingest:
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
     def _event_fields(self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int) -> bytes:
-        if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
-            present = [name for name in _RESERVED if getattr(event, name) is not msgspec.UNSET]
-            raise _Reject("reserved_field", f"the event must not have `{'`, `'.join(present)}`: set by the gateway")
+        if not (event.type is event.channel is event.offset is event.epoch is event.data_base64 is msgspec.UNSET):
+            _check_reserved(event, _RESERVED)
         if event.timestamp is None:
             members: dict[str, Any] = msgspec.json.decode(payload)
             del members["timestamp"]

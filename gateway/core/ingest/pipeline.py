@@ -10,6 +10,7 @@ from itertools import chain
 
 from gateway.core.ingest.ingest import Ingest, Rejection
 from gateway.core.ingest.publishers import Change
+from gateway.core.ingest.streams import NoRoom
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
@@ -22,6 +23,8 @@ class Tick:
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
+    appended: int = 0
+    """How many of the events are in the logs already."""
 
     def add_outcome(self, outcome: Event | Rejection) -> None:
         if isinstance(outcome, Event):
@@ -44,11 +47,15 @@ class Pipeline:
             return state
         return "live" if self._received else "waiting"
 
-    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
         tick = Tick()
+        self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
-            outcome = accept(frames, now_ns=now_ns)
+            try:
+                outcome = accept(frames, now_ns=now_ns)
+            except NoRoom:
+                outcome = self._accept_again(frames, tick, now_ns)
             if isinstance(outcome, Event):
                 events.append(outcome)
             elif outcome is None:
@@ -70,7 +77,10 @@ class Pipeline:
                 tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
                 continue
             for message in messages:
-                outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+                try:
+                    outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+                except NoRoom:
+                    outcome = self._accept_again(message, tick, now_ns, by_source=True)
                 if outcome is None:
                     self._release(tick, now_ns)
                 else:
@@ -97,6 +107,13 @@ class Pipeline:
         self._append(tick, now_ns)
         return tick
 
+    def _accept_again(
+        self, frames: Sequence[bytes], tick: Tick, now_ns: int, *, by_source: bool = False
+    ) -> Event | Rejection | None:
+        """Append what there is: a stream can be forgotten once its messages are in the log."""
+        self._append(tick, now_ns)
+        return self.ingest.accept(frames, now_ns=now_ns, by_source=by_source, again=True)
+
     def _release(self, tick: Tick, now_ns: int) -> None:
         for outcome in self.ingest.released(now_ns=now_ns):
             tick.add_outcome(outcome)
@@ -104,11 +121,10 @@ class Pipeline:
     def _append(self, tick: Tick, now_ns: int) -> None:
         """Append a tick's events, then gaps for what they do not report, until nothing is left."""
         recovery = self.ingest.recovery
-        appended = 0
         while True:
             self._release(tick, now_ns)
-            self.logs.append(tick.events[appended:])
-            appended = len(tick.events)
+            self.logs.append(tick.events[tick.appended :])
+            tick.appended = len(tick.events)
             unreported = recovery.take_unreported()
             if not unreported:
                 break
@@ -117,6 +133,7 @@ class Pipeline:
                 self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final)
+        recovery.tick += 1
         for change in recovery.publishers.take_changes():
             self._publish_change(change, now_ns)
 

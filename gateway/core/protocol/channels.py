@@ -18,6 +18,8 @@ EVERYONE = "$everyone"
 """Messages to everyone; every client is subscribed to it."""
 PERSONAL = "$personal"
 """Messages to one client or one user; each client has its own."""
+OWN_FIGURES = "metrics.gateway"
+"""The gateway's own figures. Not ``metrics``: two sources there would end the publisher's numbering."""
 
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _SEGMENT = "(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+"

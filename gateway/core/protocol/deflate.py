@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Callable
 
-from gateway.core.protocol.frames import Violation, compressed_frame, text_frame, text_payloads
+from gateway.core.protocol.frames import Violation, compressed_frame, each_frame, is_binary, text_frame, text_payload
 
 
 _NAME = "permessage-deflate"
@@ -121,6 +121,10 @@ class Encoder:
     def __call__(self, frames: bytes) -> bytes:
         """Return the frames of the same messages; if called with one object twice, the same object."""
         if frames is not self._last:
-            parts = [self._compressor.frame(one, self._bits) for one in text_payloads(frames)]
+            # Bytes in binary frames are images and the like, which are compressed already.
+            parts = [one if is_binary(one) else self._compressed(one) for one in each_frame(frames)]
             self._last, self._encoded = frames, b"".join(parts)
         return self._encoded
+
+    def _compressed(self, frame: bytes) -> bytes:
+        return self._compressor.frame(text_payload(frame), self._bits)

@@ -44,6 +44,7 @@ class Options(Struct, kw_only=True, omit_defaults=True):
     last: Annotated[int, Meta(ge=0)] | None = None
     filter: FilterText | None = None
     rate: Rate | None = None
+    binary: bool | None = None
 
 
 class ChannelRequest(Options, kw_only=True):
@@ -179,6 +180,7 @@ class ViewOptions(Struct, omit_defaults=True):
 
     filter: str | None = None
     rate: float | None = None
+    binary: bool = False
 
 
 class Subscriptions(Struct, tag="subscriptions", kw_only=True):
@@ -215,8 +217,8 @@ GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "fi
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
     """Events that will not be delivered, and how many, if that is known.
 
-    `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
-    ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+    `evicted`: the log no longer holds them. `epoch`: a new epoch began or a publisher ended, and
+    what came last before that is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
     `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
     by newer events, because of the subscription's rate. `filtered`: the filter does not match the
     first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
@@ -245,7 +247,9 @@ class EventMessage(Struct, tag="event", kw_only=True):
     channel: str
     offset: int
     timestamp: str
-    data: Any
+    data: Any | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+    """The payload in place of `data`, if it is bytes; also in `data` where a binary message brings them."""
     event_type: str | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
     """Only in the first event of each epoch."""

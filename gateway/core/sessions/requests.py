@@ -106,7 +106,8 @@ def split(message: messages.Subscribe) -> list[SubscribeRequest]:
         last = message.last if own.last is None else own.last
         text = message.filter if own.filter is None else own.filter
         rate = message.rate if own.rate is None else own.rate
-        view = Subscription(own.channel, None if text is None else read_filter(text), rate)
+        binary = bool(message.binary if own.binary is None else own.binary)
+        view = Subscription(own.channel, None if text is None else read_filter(text), rate, binary=binary)
         found[own.channel] = SubscribeRequest(own.channel, since, last, view)
     return list(found.values())
 

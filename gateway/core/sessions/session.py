@@ -369,9 +369,9 @@ class Session:
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {
-            one.pattern: messages.ViewOptions(one.filter.text if one.filter else None, one.rate)
+            one.pattern: messages.ViewOptions(one.filter.text if one.filter else None, one.rate, one.binary)
             for one in self.subscriptions.values()
-            if one.filter is not None or one.rate is not None
+            if one.filter is not None or one.rate is not None or one.binary
         }
         reply = messages.Subscriptions(
             id=id_, channels=list(self.subscriptions), timestamp=timestamp(now_ns), options=options or msgspec.UNSET

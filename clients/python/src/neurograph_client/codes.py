@@ -7,7 +7,15 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 
-GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"]
+GapReason = Literal[
+    "evicted",
+    "epoch",
+    "bus_loss",
+    "rejected",
+    "conflated",
+    "filtered",
+    "unwatched",
+]
 """Why events are missing."""
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import pytest
 
 from gateway.core.fanout.budget import PAUSE_NS, TURN_STEPS_MAX, VIEW_STEPS_MAX
+from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.filters import SEARCHED_CHARS_MAX, Filter, parse
 from gateway.core.fanout.views import Subscription
-from tests.support.core import Core, Peer, make_hub, publish
+from gateway.core.protocol.parser import Opcode
+from tests.support.core import Core, Peer, Writer, make_hub, publish
 
 
 class Counting(Filter):
@@ -118,6 +120,22 @@ def test_readers_at_the_same_place_share_what_their_filter_judges() -> None:
 
     assert [len(offsets(peer)) for peer in peers] == [100] * 20
     assert filter_.evaluations < 200
+
+
+def test_readers_that_share_a_filter_get_bytes_each_as_it_asked() -> None:
+    hub = make_hub()
+    filter_ = Counting("slow", VIEW_STEPS_MAX)
+    written: dict[bool, list[bytes]] = {False: [], True: []}
+    for binary, frames in written.items():
+        reader = Reader(writer=Writer(frames.append), on_lag=lambda: None)
+        hub.fanout.subscribe(reader, frozenset({Subscription("robots", filter_, binary=binary)}), hub.heads())
+    hub.tick([[b"robots", b'{"data_base64":"/9j/"}']] * 3, now_ns=1)
+    flush_all(hub)
+
+    assert {binary: {frame[0] for frame in frames} for binary, frames in written.items()} == {
+        False: {0x80 | Opcode.TEXT},
+        True: {0x80 | Opcode.BINARY},
+    }
 
 
 def test_a_history_is_judged_in_several_turns() -> None:
