@@ -89,7 +89,8 @@ class Fanout:
         self._leaving: set[Reader] = set()
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
         self._budget = Budget()
-        self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None  # read by `flush`, for all at a place
+        self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None
+        """What `flush` has read, for all readers at the same place."""
 
     @property
     def cohorts(self) -> Collection[Cohort]:
