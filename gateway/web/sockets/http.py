@@ -124,6 +124,11 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **how: Any) -> None:
+        """Log it, unless it is that of aiohttp: a request that outlasts the shutdown sets a waiter that was cancelled."""
+        if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
+            super().log_exception(*args, **how)
+
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
         finished = await super().finish_response(*args)
         if self.transport is not None:
