@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from operator import attrgetter
 
+from gateway.core.fanout.budget import affordable
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import ORIGIN, Cursor
@@ -32,16 +33,25 @@ class Part:
     evicted: int = 0
     conflated: int = 0
     filter_errors: int = 0
+    steps: int = 0
+    """What the filters took at most; see `gateway.core.fanout.budget`."""
+    unpaid: int = 0
+    """As many of these as no reader was charged for."""
 
 
 def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: int) -> Part:
-    """Return the next entries behind a place, about `bytes_max`; if some are evicted, first a gap."""
+    """Return the next entries behind a place, about `bytes_max`, as many as the filters may judge at once.
+
+    If some are evicted, first a gap."""
     part = Part(after)
     missing = log.missing(after)
     if missing is not None:
         part.frames.append(encode_gap(missing))
         part.evicted = missing.count or 1
     entries = log.read(after, bytes_max=bytes_max)
+    if view.filters:
+        entries, part.steps = affordable(entries, view.filters)
+        part.unpaid = part.steps
     part.reached = entries[-1].at if entries else log.newest
     if view.filters:
         matches = Matches(entries)
@@ -59,9 +69,15 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
 def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63) -> Part:
     """Return the newest event of each key between two places, about `bytes_max`; then a gap.
 
-    The gap is for the conflated events. Its count is None if the log no longer holds all of them."""
+    The gap is for the conflated events. Its count is None if the log no longer holds all of them, or if they
+    are more than the filters may judge at once: then only the newest are."""
     current = [entry for entry in log.current(after) if entry.at <= until]
-    held = log.held(after, until)
+    held, judged, steps = log.held(after, until), True, 0
+    if view.filters:
+        (values, steps), (newest, more) = (affordable(reversed(one), view.filters) for one in (current, held))
+        judged = len(values) == len(current) and len(newest) == len(held)
+        held = [e for e in held[: len(held) - len(newest)] if not e.is_event] + newest[::-1]
+        current, steps = values[::-1], steps + more
     matches = Matches([*current, *held])
     passes = matches.any_of(view.filters)
     chosen = {entry.key: entry for entry in compress(current, passes)}
@@ -78,8 +94,9 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
     part.events = sum([entry.is_event for entry in entries])
     part.filter_errors = matches.errors
+    part.steps = part.unpaid = steps
     part.frames += _with_epochs(log, after, entries, part.reached)
-    count = None if log.missing(after) is not None else part.conflated
+    count = None if log.missing(after) is not None or not judged else part.conflated
     if count != 0:
         part.frames.append(_conflated(log, after, part.reached, count))
     part.frames = view.encode(part.frames)

@@ -10,10 +10,12 @@ bool, int, float, str, list, dict. CEL's rules, where they differ from Python's:
   ``false && error`` is false in either order.
 
 An error is an exception of `ERRORS`; nothing else is raised. Each operator looks at no more than
-`VALUES_MAX` values, or passes once over a string."""
+`VALUES_MAX` values, or passes once over a string; a search, which takes longest, only over a string that is
+not too long (`SearchLimit`)."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -33,7 +35,7 @@ _KIND = {int: "number", float: "number", str: "string", bool: "bool"}
 
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
-METHODS = {"startsWith": str.startswith, "endsWith": str.endswith, "contains": str.__contains__}
+METHODS = {"startsWith": str.startswith, "endsWith": str.endswith}
 """Functions of two strings; for other types they raise a TypeError."""
 
 
@@ -85,6 +87,26 @@ def method(name: str, target: Run, argument: Run) -> Run:
     """``target.name(argument)`` for a name in `METHODS`."""
     function: Callable[[Any, Any], bool] = METHODS[name]
     return lambda event: function(target(event), argument(event))
+
+
+@dataclass(slots=True)
+class SearchLimit:
+    """How long a string may be that each ``contains`` of a filter searches; a longer one is an error."""
+
+    chars: int = 0
+
+
+def contains(target: Run, argument: Run, limit: SearchLimit) -> Run:
+    """``target.contains(argument)``"""
+    search = str.__contains__
+
+    def run(event: Event) -> Any:
+        text = target(event)
+        if len(text) > limit.chars:
+            raise LookupError
+        return search(text, argument(event))
+
+    return run
 
 
 def negate(operand: Run) -> Run:

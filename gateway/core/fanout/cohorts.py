@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from gateway.core.fanout.views import ChannelView, SeenChannel, View, channel_view
+from gateway.core.fanout.views import ChannelView, SeenChannels, View, channel_view
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog
 from gateway.core.protocol.channels import EVERYONE, is_wildcard
@@ -150,7 +150,8 @@ class Cohort:
         self.patterns = frozenset(one.pattern for one in view)
         self.has_wildcards = any(map(is_wildcard, self.patterns))
         self.has_rates = any(one.rate is not None for one in view)
-        self.is_plain = not self.has_rates and all(one.filter is None for one in view)
+        self.has_filters = any(one.filter is not None for one in view)
+        self.is_plain = not self.has_rates and not self.has_filters
         # Has no names that a view without wildcards does not select: their number is not limited.
         self._channel_views: dict[str, ChannelView | None] = {}
         self._held_back: dict[str, HeldBack] = {}
@@ -172,7 +173,7 @@ class Cohort:
             self._channel_views[channel] = channel_view(self.view, channel)
         return self._channel_views[channel]
 
-    def seen(self, channels: Iterable[str]) -> tuple[SeenChannel, ...]:
+    def seen(self, channels: Iterable[str]) -> SeenChannels:
         """Return those of some channels that the view sees, each with how it sees it."""
         channel_view = self.channel_view
         return tuple([(name, seen) for name in channels if (seen := channel_view(name)) is not None])

@@ -14,7 +14,7 @@ A reader is in one of these states (`ReaderState`):
     DETACHED  it has not subscribed yet, or was removed
     LIVE      it is a member of its view's cohort
     LAGGING   its socket was full before everything was written; `catch_up` is to be called when the
-              socket has drained
+              socket has drained; or its filters would have taken too long, then `flush` reads on
     WAITING   everything that can be written to it now was written, but it cannot join its cohort:
               entries are pending, the cohort holds something back, or the reader is ahead of a log,
               because its client comes from a gateway that had received more
@@ -22,7 +22,7 @@ A reader is in one of these states (`ReaderState`):
     from      to              when
     any       LAGGING         `subscribe` or `flush_reader`, and the socket fills
     any       WAITING, LIVE   the same, and everything is written
-    LIVE      LAGGING         a write finds the socket full, or fails
+    LIVE      LAGGING         a write finds the socket full, or fails, or the view's filters take too long
     LAGGING   WAITING, LIVE   `catch_up` has written everything
     WAITING   LAGGING, LIVE   decided again after each `write`, after a `flush` of all that its
                               cohort holds back, and with each personal message
@@ -34,10 +34,11 @@ and what its cohort holds back. `lagging` and `waiting` are the readers in these
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
 from gateway.core.fanout.selection import Selection
-from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannel, Subscription, View, channel_view
+from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
@@ -65,7 +66,8 @@ class Fanout:
     """Writes entries to readers.
 
     `make_writer` makes a cohort's writer. `on_pending` is called when entries are pending: `write`
-    then or later. `on_held_back` is called when entries are held back: `flush` at `due_ns`.
+    then or later. `on_held_back` is called when entries are held back, or filters have not judged all: `flush`
+    at `due_ns`.
     If reading the events of one view or one reader fails, its readers are removed, the others get their
     events, and `on_failure` is called with the error."""
 
@@ -86,6 +88,9 @@ class Fanout:
         self._holding: set[Cohort] = set()
         self._leaving: set[Reader] = set()
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
+        self._budget = Budget()
+        self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None
+        """What `flush` has read, for all readers at the same place."""
 
     @property
     def cohorts(self) -> Collection[Cohort]:
@@ -100,7 +105,7 @@ class Fanout:
     @property
     def due_ns(self) -> int | None:
         """When to call `flush` next; None if nothing is held back."""
-        due = [cohort.due_ns for cohort in self._holding]
+        due = [self._budget.due_ns, *(cohort.due_ns for cohort in self._holding)]
         return min([at for at in due if at is not None], default=None)
 
     def take_tally(self) -> Tally:
@@ -124,15 +129,21 @@ class Fanout:
             return
         now_ns = max(now_ns, entries[-1].received_ns)
         selection = Selection(entries, self._logs)
+        self._budget.begin_turn()
         parts: Parts = {}
         for cohort in list(self._cohorts.values()):
             try:
                 seen = cohort.seen(selection.channels)
-                if seen and cohort.has_rates:
+                if seen and cohort.has_filters and not self._budget.spend(selection.steps(seen)):
+                    late = dict(cohort.members)
+                    self._lag(late, before=selection.starts())
+                    self._budget.waiting |= late
+                elif seen and cohort.has_rates:
                     at_once = self._hold_back(cohort, seen, selection)
                     if at_once:
                         self._write(cohort, *selection.joined(at_once), before=selection.starts)
-                    self._flush(cohort, parts, now_ns=now_ns)
+                    if self._budget.left > 0:
+                        self._flush(cohort, parts, now_ns=now_ns)
                 elif seen:
                     self._write(cohort, *selection.joined(seen), before=selection.starts)
             except Exception as error:  # one failing view must not cost the others their events
@@ -140,12 +151,10 @@ class Fanout:
         self.tally.filter_errors += selection.errors
         for reader in list(self.waiting):
             self._read_on(reader)
-        if self._holding:
+        if self._holding or self._budget.waiting:
             self.on_held_back()
 
-    def _hold_back(
-        self, cohort: Cohort, seen: tuple[SeenChannel, ...], selection: Selection
-    ) -> tuple[SeenChannel, ...]:
+    def _hold_back(self, cohort: Cohort, seen: SeenChannels, selection: Selection) -> SeenChannels:
         """Hold back the channels that the view sees with a rate; return the others."""
         for channel, view in seen:
             if view.rate is not None:
@@ -154,13 +163,21 @@ class Fanout:
         return tuple([one for one in seen if one[1].rate is None])
 
     def flush(self, *, now_ns: int) -> None:
-        """Write what is held back and due."""
+        """Write what is held back and due, and read on for readers whose filters took too long."""
+        self._budget.begin_turn()
         parts: Parts = {}
         for cohort in list(self._holding):
+            if self._budget.left <= 0:
+                break  # the others have their turn next
             try:
                 self._flush(cohort, parts, now_ns=now_ns)
             except Exception as error:
                 self._fail(cohort.members, error)
+        self._shared = {}
+        for reader in self._budget.take_waiting(now_ns):
+            if not reader.full:
+                self._read_on(reader)
+        self._shared = None
 
     def _flush(self, cohort: Cohort, parts: Parts, *, now_ns: int) -> None:
         """Write to a cohort what it holds back and is due, as far as it is not pending."""
@@ -178,6 +195,7 @@ class Fanout:
                 until = unwritten.get(log.name, log.newest)
                 part = parts[key] = read_newest(log, after, held.view, until=until)
                 self.tally.filter_errors += part.filter_errors
+                self._budget.left -= part.steps
             held.before = None
             if part.frames:
                 held.due_ns = now_ns + held.period_ns
@@ -299,34 +317,34 @@ class Fanout:
             return True
 
     def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
+        has_filters = any(one.filter is not None for one in reader.view)
+        self._budget.spent = 0
         while not reader.full:
-            data, count = self.read(reader, bytes_max=bytes_max)
-            if not data:
+            if has_filters and self._budget.is_spent:
+                self._budget.waiting[reader] = None
+                self.on_held_back()
+                return False
+            data, count, more = self.read(reader, bytes_max=bytes_max)
+            if not more:
                 if self.pending or self._held_back(reader) or self._is_ahead(reader):
                     self._set_state(reader, ReaderState.WAITING)
                 else:
                     self._join_cohort(reader)
                 return True
-            reader.writer.write(data)
-            self.tally.events += count
-            self.tally.writes += 1
-            self.tally.bytes += len(data)
-            if reader.on_part is not None:
-                reader.on_part()
+            if data:
+                reader.writer.write(data)
+                self.tally.events += count
+                self.tally.writes += 1
+                self.tally.bytes += len(data)
+                if reader.on_part is not None:
+                    reader.on_part()
         return False
 
-    def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
-        """Advance a reader's cursors; return the frames up to there, and the count of events.
+    def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int, bool]:
+        """Advance a reader's cursors; return the frames up to there, the count of events, and if there was more.
 
-        About `bytes_max` bytes, shared fairly between the channels with something to read. Empty if
-        there is nothing to read, except what the reader's cohort holds back."""
-        while True:
-            frames, count, more = self._read_some(reader, bytes_max=bytes_max)
-            if frames or not more:
-                return b"".join(frames), count
-
-    def _read_some(self, reader: Reader, *, bytes_max: int) -> tuple[list[bytes], int, bool]:
-        """Do the same; frames may also be empty because of filters: then there may be more."""
+        About `bytes_max` bytes, shared fairly between the channels with something to read, except what the
+        reader's cohort holds back. The bytes may be empty because of filters."""
         cursors = reader.cursors
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
@@ -337,7 +355,7 @@ class Fanout:
         frames: list[bytes] = []
         count = size = 0
         for log in behind:
-            if size >= bytes_max:
+            if size >= bytes_max or self._budget.spent >= VIEW_STEPS_MAX:
                 break
             part = self._part(reader, log, cursors.get(log.name, ORIGIN), bytes_max // len(behind))
             reader.served = log.name
@@ -345,25 +363,30 @@ class Fanout:
             frames += part.frames
             size += sum(map(len, part.frames))
             count += part.events
+            self._budget.spent += part.steps
+            self._budget.left, part.unpaid = self._budget.left - part.unpaid, 0
             self.tally.evicted += part.evicted
             self.tally.conflated += part.conflated
             self.tally.filter_errors += part.filter_errors
-        return frames, count, bool(behind)
+        return b"".join(frames), count, bool(behind)
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
-        view = UNFILTERED
-        if log is not reader.personal:
-            view = channel_view(reader.view, log.name) or UNFILTERED
+        view = (log is not reader.personal and channel_view(reader.view, log.name)) or UNFILTERED
         limit = reader.latest_only.get(log.name, ORIGIN)
         if after < limit:
             return read_newest(log, after, view, until=limit, bytes_max=bytes_max)
         reader.latest_only.pop(log.name, None)
         beyond = log.epochs.is_beyond_end(after)
         after = log.start if beyond else after
-        if view.rate is None:
-            part = read_all(log, after, view, bytes_max=bytes_max)
-        else:
+        if view.rate is not None:
             part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
+        elif view.filters and self._shared is not None and not beyond:
+            key = log.name, view, after, bytes_max
+            if key in self._shared:
+                return self._shared[key]
+            part = self._shared[key] = read_all(log, after, view, bytes_max=bytes_max)
+        else:
+            part = read_all(log, after, view, bytes_max=bytes_max)
         if beyond:
             part.frames.insert(0, encode_gap(log.gap("epoch", after)))
         return part
@@ -441,7 +464,9 @@ class Fanout:
         reader.state = state
         if state is ReaderState.LAGGING:
             self.lagging.add(reader)
-        elif state is ReaderState.WAITING:
+            return
+        self._budget.waiting.pop(reader, None)
+        if state is ReaderState.WAITING:
             self.waiting.add(reader)
 
     def _join_cohort(self, reader: Reader) -> None:

@@ -13,7 +13,8 @@ but not ``offset`` and ``type``, which the gateway adds. The language has:
 
 There is no arithmetic, regular expression or loop, so a filter's cost is bounded: it has at most
 `NODES_MAX` literals, names and operators, each of which is evaluated at most once per event, and looks
-at a bounded number of values or passes once over a string (see `cel`).
+at a bounded number of values or passes once over a string (see `cel`). All ``contains`` of a filter together
+search at most `SEARCHED_CHARS_MAX` characters per event: each its part of them, and a longer string is an error.
 
 A missing field or a value of the wrong type is an error; `&&` and `||` ignore an error on one side if
 the other decides alone. If the result is an error, or not a boolean, the event does not match."""
@@ -30,6 +31,7 @@ TEXT_CHARS_MAX = 1024
 DEPTH_MAX = 32
 """How deep brackets, and last branches of conditionals, may nest."""
 NODES_MAX = 128
+SEARCHED_CHARS_MAX = 262_144
 
 _EXCERPT = 24
 """How many characters an error message shows on each side of the position."""
@@ -50,10 +52,13 @@ class FilterError(ValueError):
 class Filter:
     """A parsed filter. Filters with the same text are equal; another process gets the text."""
 
-    __slots__ = ("_run", "errors", "text")
+    __slots__ = ("_run", "errors", "nodes", "searches", "text")
 
-    def __init__(self, text: str, run: Run) -> None:
+    def __init__(self, text: str, run: Run, *, nodes: int = 1, searches: int = 0) -> None:
         self.text = text
+        self.nodes = nodes
+        """How many literals, names and operators it has, and how many of these are ``contains``."""
+        self.searches = searches
         self.errors = 0
         """For how many events the result was an error, or not a boolean."""
         self._run = run
@@ -83,7 +88,9 @@ def parse(text: str) -> Filter:
     """Parse a filter. Raises FilterError: it is not valid, or too large."""
     if len(text) > TEXT_CHARS_MAX:
         raise FilterError(f"more than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
-    return Filter(text, _Parser(text).parse())
+    parser = _Parser(text)
+    run = parser.parse()
+    return Filter(text, run, nodes=parser.nodes, searches=parser.searches)
 
 
 class _Token(NamedTuple):
@@ -130,7 +137,8 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._nodes = 0
+        self.nodes = self.searches = 0
+        self._search_limit = cel.SearchLimit()
         self._depth = 0
         self._selections: dict[Run, tuple[Run, str]] = {}
         """The operand and field of each selection, for has()."""
@@ -141,6 +149,7 @@ class _Parser:
         run = self._expression()
         if self._token.kind != "end":
             raise self._error("expected an operator or the end")
+        self._search_limit.chars = SEARCHED_CHARS_MAX // max(self.searches, 1)
         return run
 
     # Tokens
@@ -155,8 +164,8 @@ class _Parser:
             raise self._error("unterminated string")
         if kind == "wrong":
             raise self._error("unexpected character")
-        self._nodes += self._token.text not in _PUNCTUATION
-        if self._nodes > NODES_MAX:
+        self.nodes += self._token.text not in _PUNCTUATION
+        if self.nodes > NODES_MAX:
             raise self._error(f"more than {NODES_MAX} operators and operands")
 
     def _next(self) -> _Token:
@@ -290,10 +299,16 @@ class _Parser:
         return cel.has(*self._selections[operand])
 
     def _method(self, target: Run, name: _Token) -> Run:
-        if name.text != "size" and name.text not in cel.METHODS:
+        if name.text not in ("size", "contains", *cel.METHODS):
             raise self._error(f"unknown function `{name.text}`", name.position)
         self._expect("(")
-        run = cel.size(target) if name.text == "size" else cel.method(name.text, target, self._expression())
+        if name.text == "size":
+            run = cel.size(target)
+        elif name.text == "contains":
+            self.searches += 1
+            run = cel.contains(target, self._expression(), self._search_limit)
+        else:
+            run = cel.method(name.text, target, self._expression())
         self._expect(")")
         return run
 

@@ -9,14 +9,15 @@ from operator import itemgetter
 
 import msgspec
 
+from gateway.core.fanout import budget
+from gateway.core.fanout.budget import Filters
 from gateway.core.fanout.filters import Filter
-from gateway.core.fanout.views import SeenChannel
+from gateway.core.fanout.views import SeenChannels
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, filtered_gap
 from gateway.core.protocol.binary import MARK, with_bytes
 
 
-Filters = tuple[Filter, ...]
 NumberedEntry = tuple[int, Entry]
 """An entry and its index in the batch, by which entries of several channels are put in order."""
 
@@ -72,9 +73,10 @@ class Selection:
         self.channels: dict[str, list[NumberedEntry]] = {}
         self._logs = logs
         self._matches: dict[str, Matches] = {}
+        self._sizes: dict[str, int] = {}
         self._passing: dict[tuple[str, Filters], list[NumberedEntry]] = {}
         self._binary: dict[int, bytes] = {}
-        self._joined: dict[tuple[SeenChannel, ...], tuple[bytes, int]] = {}
+        self._joined: dict[SeenChannels, tuple[bytes, int]] = {}
         self._events_only = all(e.is_event and not e.begins for e in entries)
         channels = self.channels
         for numbered in enumerate(entries):
@@ -95,7 +97,20 @@ class Selection:
     def start(self, channel: str) -> Cursor:
         return self.channels[channel][0][1].before
 
-    def joined(self, seen: tuple[SeenChannel, ...]) -> tuple[bytes, int]:
+    def steps(self, seen: SeenChannels) -> int:
+        """Return the most steps that the filters of views without a rate take; none for what is judged already."""
+        total = 0
+        for channel, view in seen:
+            filters = view.filters
+            if filters and view.rate is None and (channel, filters) not in self._passing:
+                numbered = self.channels[channel]
+                size = self._sizes.get(channel)
+                if size is None:
+                    size = self._sizes[channel] = sum([len(entry.frame) for _, entry in numbered])
+                total += budget.steps(filters, len(numbered), size)
+        return total
+
+    def joined(self, seen: SeenChannels) -> tuple[bytes, int]:
         """Return the frames of what passes the views of some channels, in order, and the event count."""
         joined = self._joined.get(seen)
         if joined is None:

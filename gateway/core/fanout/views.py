@@ -49,6 +49,7 @@ UNFILTERED = ChannelView()
 
 SeenChannel = tuple[str, ChannelView]
 """A channel and how a view sees it."""
+SeenChannels = tuple[SeenChannel, ...]
 
 
 def channel_view(view: View, channel: str) -> ChannelView | None:

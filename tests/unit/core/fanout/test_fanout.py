@@ -113,7 +113,7 @@ def test_one_read_is_limited_however_many_channels_there_are() -> None:
     assert session.reader is not None
     seen = 0
     while True:
-        data, count = hub.fanout.read(session.reader, bytes_max=20_000)
+        data, count, _ = hub.fanout.read(session.reader, bytes_max=20_000)
         if not data:
             break
         assert len(data) < 20_000 + 10_000
