@@ -52,6 +52,7 @@ Watch = Callable[..., Watched]
 @pytest.fixture
 async def context() -> AsyncIterator[Context]:
     context: Context = zmq.Context()
+    context.setsockopt(zmq.LINGER, 0)  # of all its sockets
     yield context
     context.destroy(linger=0)
 
