@@ -10,6 +10,7 @@ example with an oversize message. The socket's monitor shows that, and the socke
 
 import asyncio
 import errno
+import random
 from collections.abc import Callable
 from typing import Literal
 
@@ -29,6 +30,12 @@ Mode = Literal["connect", "bind"]
 REOPEN_AFTER_SECONDS = 1.0
 WAITING_SECONDS = 5.0
 """An endpoint without a peer for this long after it was opened is reported."""
+HANDSHAKE_SECONDS = 5.0
+"""A connection that does not complete its handshake within this time is closed; each holds an open file."""
+_SPREAD_MIN = 0.6
+_PING_ANSWER_SECONDS = 1.0
+_LOST_BY_PINGS_MAX = 2
+"""Connections in a row that ended right after the first ping, after which the endpoint gets no pings."""
 _PROBE_SECONDS = 10.0
 """A peer whose handshakes fail is probed once in this time."""
 _WRONG_KIND = (
@@ -53,16 +60,21 @@ class BusError(Exception):
     """An endpoint cannot be opened; the text names the endpoint and the remedy."""
 
 
-def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
-    """Set every option explicitly: libzmq's defaults silently lose messages."""
+def configure(socket: "zmq.Socket[bytes]", config: Bus, *, pings: bool = True) -> None:
+    """Set every option explicitly: libzmq's defaults silently lose messages, and do not know IPv6."""
     socket.linger = 0
     socket.rcvhwm = config.receive_hwm
     socket.sndhwm = 0  # subscriptions are sent as messages: never drop one
+    socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
-    socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
+    socket.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_SECONDS * 1000))
+    if pings:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
+    # Gateways that lost the same publisher must not all come back at the same moment.
+    spread = random.uniform(_SPREAD_MIN, 1.0)  # noqa: S311  # a delay, no secret
+    socket.setsockopt(zmq.RECONNECT_IVL, max(round(config.reconnect_seconds * spread * 1000), 1))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(round(config.reconnect_seconds_max * spread * 1000), 1))
 
 
 class Subscriber:
@@ -118,6 +130,10 @@ class Subscriber:
         self._probes = Tasks()
         self._probe_due = 0.0
         """When the peer may be probed next."""
+        self.pings = config.heartbeat_seconds > 0
+        """Whether ZeroMQ's pings are sent; False for a peer that does not survive them."""
+        self._up_since = 0.0
+        self._lost_by_pings = 0
         self._exact_problem = ""
         """What the last probe found."""
         self._reopen_timer: asyncio.TimerHandle | None = None
@@ -145,7 +161,7 @@ class Subscriber:
         """
         socket = self._context.socket(zmq.SUB)
         try:
-            _configure(socket, self._config)
+            configure(socket, self._config, pings=self.pings)
             monitor = socket.get_monitor_socket(int(_MONITORED))
             for prefix in self._prefixes:
                 socket.subscribe(prefix.encode())
@@ -266,6 +282,7 @@ class Subscriber:
         if event == _UP:
             self._connections.succeeded()
             self.problem, self._unreachable, self._waiting_since = "", False, None
+            self._up_since = self._loop.time()
             self._on_change(self, "up")
         elif event & _FAILED:
             self._connections.failed()
@@ -275,6 +292,10 @@ class Subscriber:
             closed = self._connections.closed(value)
             if closed == "down":
                 self._on_change(self, "down")
+                if self._dies_of_pings():
+                    self.pings = False
+                    self._reopen()
+                    return
             elif closed == "wrong_kind":
                 self._refuse(_WRONG_KIND, False)
             if self.mode == "connect" and self._reopen_timer is None:
@@ -285,6 +306,14 @@ class Subscriber:
         if self._reopen_timer is not None:  # libzmq reconnects by itself
             self._reopen_timer.cancel()
             self._reopen_timer = None
+
+    def _dies_of_pings(self) -> bool:
+        """Tell whether the connections of this endpoint end right after the first ping, again and again."""
+        if self.mode == "bind" or not self.pings:
+            return False
+        after = self._loop.time() - self._up_since - self._config.heartbeat_seconds
+        self._lost_by_pings = self._lost_by_pings + 1 if 0 <= after < _PING_ANSWER_SECONDS else 0
+        return self._lost_by_pings >= _LOST_BY_PINGS_MAX
 
     def _refuse(self, problem: str, exact: bool) -> None:
         """Count a failed handshake, and report why it failed, once that is known."""
