@@ -143,6 +143,8 @@ class EndpointStatus:
     """How many handshakes failed."""
     problem: str = ""
     """Why the last one failed; empty after a success."""
+    rejected: int = 0
+    """Messages that are not valid events."""
 
 
 class Metrics:

@@ -191,6 +191,7 @@ class Service:
                 received=subscriber.received,
                 reopened=subscriber.reopened,
                 refused=subscriber.refused,
+                rejected=subscriber.rejected,
                 problem=subscriber.problem,
                 last_event_seconds=None if subscriber.last_message is None else now - subscriber.last_message,
             )
@@ -203,17 +204,20 @@ class Service:
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats_received
-        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
+        subscriber = self._subscribers[number]
+        tick = self.pipeline.receive(batch, now_ns=now_ns)
+        subscriber.rejected += len(tick.rejections)
+        self._after(tick, now_ns, subscriber.endpoint)
         if publishers.heartbeats_received != heartbeats:
             silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
+            subscriber.silence_seconds_max = silence_ns / 1e9
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
         """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
-    def _after(self, tick: Tick, now_ns: int) -> None:
+    def _after(self, tick: Tick, now_ns: int, endpoint: str = "") -> None:
         """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=now_ns)
@@ -225,6 +229,9 @@ class Service:
                     reason=rejection.reason,
                     detail=rejection.detail,
                     topic=rejection.topic,
+                    frames=rejection.frames,
+                    endpoint=endpoint,
+                    publisher=rejection.publisher,
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():

@@ -102,6 +102,8 @@ class Subscriber:
         self.endpoint = endpoint
         self.mode: Mode = mode
         self.received = 0
+        self.rejected = 0
+        """Messages that are not valid events; counted by whoever gets them."""
         self.reopened = 0
         self.refused = 0
         """Failed handshakes."""

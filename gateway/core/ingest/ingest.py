@@ -12,11 +12,12 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.core.ingest import publishers
+from gateway.core.ingest.inspection import describe_frames, json_problem, topic_problem
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Stream
 from gateway.core.protocol import channels
-from gateway.core.protocol.envelope import Envelope, unpack
+from gateway.core.protocol.envelope import Envelope, is_envelope, unpack
 from gateway.core.protocol.events import STANDARD, DatedEventObject, Event, EventObject, MissingRange, timestamp
 
 
@@ -60,6 +61,10 @@ class Rejection:
     topic: str
     payload: bytes
     received_ns: int
+    frames: str
+    """All frames with their sizes, as text."""
+    publisher: str
+    """The name or incarnation of its publisher; empty without an envelope."""
 
 
 class _Reject(Exception):
@@ -112,8 +117,7 @@ class Ingest:
         try:
             return self._accept(frames, now_ns)
         except _Reject as error:
-            topic, payload = (*frames, b"", b"")[:2]
-            return self._reject(error, topic, payload, now_ns)
+            return self._reject(error, frames, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
@@ -134,7 +138,7 @@ class Ingest:
             try:
                 yield self._numbered(stream, envelope, payload, now_ns)
             except _Reject as error:
-                yield self._reject(error, stream.topic.encode(), payload, now_ns)
+                yield self._reject(error, [stream.topic.encode(), payload, envelope.pack()], now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
         """Validate a payload that did not come over the bus.
@@ -190,24 +194,35 @@ class Ingest:
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 
-    def _reject(self, error: _Reject, topic: bytes, payload: bytes, now_ns: int) -> Rejection:
+    def _reject(self, error: _Reject, frames: Sequence[bytes], now_ns: int) -> Rejection:
+        topic, payload = (*frames, b"", b"")[:2]
         rejection = Rejection(
             reason=error.reason,
             detail=error.detail,
             topic=topic[: channels.NAME_BYTES_MAX].decode(errors="replace"),
             payload=payload[:_KEPT_BYTES_MAX],
             received_ns=now_ns,
+            frames=describe_frames(frames),
+            publisher=self._publisher_of(frames),
         )
         self.rejected[error.reason] += 1
         self.recent.append(rejection)
         return rejection
+
+    def _publisher_of(self, frames: Sequence[bytes]) -> str:
+        if len(frames) != 3 or not is_envelope(frames[2]):
+            return ""
+        incarnation = int.from_bytes(frames[2][8:16])
+        known = self.recovery.publishers.get(incarnation)
+        return (known is not None and known.name) or f"{incarnation:016x}"
 
     def _name(self, topic: bytes) -> str:
         name = topic.decode("ascii", errors="replace")
         if not channels.is_name(name):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic: "
+                f"{topic_problem(topic, channels.NAME_BYTES_MAX)}; expected segments of "
                 f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
             )
         return name
@@ -249,7 +264,7 @@ class Ingest:
         except msgspec.ValidationError as error:
             raise _Reject("invalid_event", str(error)) from error
         except msgspec.DecodeError as error:
-            raise _Reject("invalid_json", str(error)) from error
+            raise _Reject("invalid_json", json_problem(payload, str(error))) from error
         if MANY_DIGITS in shape or EXPONENT in shape:  # else every number is in range
             try:
                 check_numbers(payload)
