@@ -9,8 +9,12 @@ example with an oversize message. The socket's monitor shows that, and the socke
 """
 
 import asyncio
+import contextlib
 import errno
+import os
 import random
+import socket as socket_module
+import struct
 from collections.abc import Callable
 from typing import Literal
 
@@ -32,6 +36,9 @@ WAITING_SECONDS = 5.0
 """An endpoint without a peer for this long after it was opened is reported."""
 HANDSHAKE_SECONDS = 5.0
 """A connection that does not complete its handshake within this time is closed; each holds an open file."""
+_CREDENTIALS = struct.Struct("iii")
+"""The process, user and group at the other end of a Unix socket (unix(7), SO_PEERCRED)."""
+_VISIT_SECONDS = 1.0
 _SPREAD_MIN = 0.6
 _PING_ANSWER_SECONDS = 1.0
 _LOST_BY_PINGS_MAX = 2
@@ -120,6 +127,11 @@ class Subscriber:
         self._on_change = on_change
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
+        path = endpoint.removeprefix("ipc://")
+        self._path = path if mode == "bind" and path.startswith("/") else None
+        """The file of the endpoint that is bound, if it has one."""
+        self._unbound = False
+        """Whether the file was removed, and has to be bound again."""
         self._prefixes: frozenset[str] = frozenset({""})
         self._socket: zmq.Socket[bytes] | None = None
         self._reader: MessageReader | None = None
@@ -169,12 +181,15 @@ class Subscriber:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 self._curve.configure_server(socket)
+                self._check_unused()
                 socket.bind(self.endpoint)
             elif self._curve.configure_client(socket):
                 socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, BusError) as error:
             socket.disable_monitor()
             socket.close(linger=0)
+            if isinstance(error, BusError):
+                raise
             raise BusError(self._error_text(error)) from error
         self._socket, self._monitor, self._reader = socket, monitor, MessageReader(socket)
         self._loop.add_reader(monitor.FD, self._read_monitor)
@@ -203,6 +218,7 @@ class Subscriber:
         """
         self._read()
         self._read_monitor()
+        self._bind_removed_path()
         if self.peers and self.silence_seconds_max and self.last_message is not None:
             silent = self._loop.time() - self.last_message
             if silent > self.silence_seconds_max:
@@ -214,6 +230,37 @@ class Subscriber:
                 self._probes.start(self._find_nobody())
             elif self.mode == "bind":
                 self._on_change(self, "waiting")
+
+    def _check_unused(self) -> None:
+        """Raise BusError if another process listens at the path: libzmq would take it from there in silence."""
+        if self._path is None or not hasattr(socket_module, "SO_PEERCRED"):
+            return
+        with socket_module.socket(socket_module.AF_UNIX) as visitor:
+            visitor.settimeout(_VISIT_SECONDS)
+            try:
+                visitor.connect(self._path)
+                found = visitor.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_PEERCRED, _CREDENTIALS.size)
+            except OSError:  # nobody listens
+                return
+        pid, _, _ = _CREDENTIALS.unpack(found)
+        if pid != os.getpid():  # else it is this socket, which libzmq has not closed yet
+            raise BusError(
+                f"bind: {self.endpoint} is in use by process {pid}, perhaps another gateway; choose another path"
+            )
+
+    def _bind_removed_path(self) -> None:
+        """Bind again if the endpoint's file was removed: nobody could connect any more."""
+        if self._path is None or self._socket is None:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # libzmq has not ended the old listener: next time
+            if self._unbound:
+                self._socket.bind(self.endpoint)
+                self._unbound = False
+                self.reopened += 1
+                self._on_change(self, "reopened")
+            elif not os.path.exists(self._path):
+                self._unbound = True
+                self._socket.unbind(self.endpoint)
 
     def _close(self) -> None:
         self.last_message = None
@@ -230,6 +277,7 @@ class Subscriber:
             monitor.close(linger=0)
             socket.close(linger=0)
         self._connections = Connections()
+        self._unbound = False
 
     def _read(self) -> bool:
         """Read and pass on messages, at most a batch; True if there may be more."""

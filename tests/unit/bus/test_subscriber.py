@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import zmq
@@ -15,7 +16,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.subscriber import Mode, Subscriber
 from gateway.config.model import Bus
-from tests.support.addresses import free_tcp
+from tests.support.addresses import free_tcp, ipc
 from tests.support.waiting import eventually
 
 
@@ -122,7 +123,7 @@ async def test_gateways_that_lost_a_publisher_come_back_soon_and_not_in_step(con
     for _ in range(20):
         with context.socket(zmq.SUB) as socket:
             module.configure(socket, Bus())
-            intervals.add(socket.getsockopt(zmq.RECONNECT_IVL_MAX))
+            intervals.add(int(socket.getsockopt(zmq.RECONNECT_IVL_MAX)))
 
     assert max(intervals) <= 1000
     assert len(intervals) > 1
@@ -180,3 +181,17 @@ async def test_without_heartbeats_no_ping_is_sent_and_a_peer_that_dies_of_them_g
         assert pinged == 2
         link.subscriber.close()
         assert not watch(endpoint, "connect", heartbeat_seconds=0).subscriber.pings
+
+
+async def test_a_path_that_was_removed_is_bound_again(context: Context, watch: Watch, tmp_path: Path) -> None:
+    link = watch(ipc(tmp_path, "bus"), "bind")
+    (tmp_path / "bus").unlink()
+
+    def bound_again() -> bool:
+        link.subscriber.poll()
+        return link.subscriber.reopened == 1
+
+    await eventually(bound_again)
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.connect(link.subscriber.endpoint)
+        await link.reported("up")
