@@ -257,7 +257,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Every setting. `gateway.config.load` makes a checked one."""
 
     host: str = "127.0.0.1"
-    """Address to serve HTTP and WebSocket on."""
+    """Address to serve HTTP and WebSocket on; "::" = all addresses, of IPv4 and IPv6."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to serve on; 0 = any free port."""
     workers: Annotated[int, _number("processes", least=1, most=64)] = 1

@@ -190,3 +190,10 @@ async def test_a_second_gateway_does_not_take_the_path_of_a_first_one(launch: La
 
     assert status == 1
     assert f"{first.bus_in} is in use by process {first.process.pid}" in second.errors
+
+
+async def test_one_host_serves_both_families(launch: Launch) -> None:
+    gateway = await launch(flags=["--host", "::", "--insecure-allow-remote"])
+    for address in ("127.0.0.1", "[::1]"):
+        gateway.url = f"http://{address}:{gateway.port}"
+        assert (await gateway.request("GET", "/healthz")).status == 200

@@ -142,14 +142,15 @@ class Listener:
         return host, port
 
     async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has.
+        """Listen on every address that a host has; `::` stands for those of IPv4, too.
 
         Raises:
             OSError: One cannot be bound.
         """
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.create_server(address, family=family, backlog=BACKLOG)
+            both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+            one = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
             one.setblocking(False)
             self._listening.append(one)
         self.resume_accepting()
