@@ -28,7 +28,9 @@ BACKLOG = 4096
 SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and unfinished handshakes."""
 FILES_RESERVED = 64
-"""Open files left to the rest of the process."""
+"""Open files left to the rest of the process, besides those of the bus."""
+BUS_FILES_RESERVED = 256
+"""Open files left to publishers' connections; under a low limit, a quarter of it."""
 UNREAD_BYTES_MAX = 16_777_216
 """Limit for the bytes of all HTTP answers that peers do not read."""
 _ACCEPTS_PER_WAKE_UP = 8
@@ -99,6 +101,14 @@ class Slot:
         self.disconnect()
 
 
+def sockets_max(connections_max: int, files: int) -> int:
+    """Return how many sockets a listener may have under a limit of open files."""
+    wanted = connections_max + SOCKETS_RESERVED
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(files - FILES_RESERVED - min(BUS_FILES_RESERVED, files // 4), 1))
+
+
 class Listener:
     """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
 
@@ -126,10 +136,7 @@ class Listener:
         self._server = runner.server
         self._handshake_seconds = clients.handshake_timeout_seconds
         self._send_buffer_bytes = clients.send_buffer_bytes
-        self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
-            self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
+        self._sockets_max = sockets_max(clients.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
