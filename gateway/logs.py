@@ -2,8 +2,7 @@
 
 A record has a ``message``, which names what happened in snake_case, and fields. docs/operations.md lists
 all messages. Fields may hold what anyone sent: so control characters are escaped, which keeps a record
-on one line and off the terminal, secrets are redacted, and records that others can cause are throttled.
-"""
+on one line and off the terminal, secrets are redacted, and records that others can cause are throttled."""
 
 import json
 import logging
@@ -36,8 +35,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 def set_up(level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None) -> None:
     """Send this package's log and that of all libraries to `stream`, by default standard error.
 
-    A second call replaces the first.
-    """
+    A second call replaces the first."""
     stream = stream or sys.stderr
     console = format == "console" or (format == "auto" and stream.isatty())
     shared: list[Processor] = [
@@ -83,8 +81,7 @@ def logger(name: str) -> Logger:
 class Throttle:
     """Allows `count` records per interval and key, and counts the others.
 
-    It holds at most `keys_max` keys; a new one replaces the one whose interval began first.
-    """
+    It holds at most `keys_max` keys; a new one replaces the one whose interval began first."""
 
     def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
         self._count = count
@@ -142,7 +139,6 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Make every key and value one line of printable text."""
     return {
         _one_line(key): _traceback(value)
         if key == "exception"

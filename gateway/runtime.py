@@ -35,7 +35,6 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Start a task; needs a running event loop."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -87,8 +86,7 @@ def tune_garbage_collector() -> None:
 
     A full collection stops the event loop for 35 microseconds per client, repeatedly while clients connect.
     The gateway's objects form hardly any cycles, so reference counts free them without the collector, and
-    collections of young objects find most cycles that there are.
-    """
+    collections of young objects find most cycles that there are."""
     gc.freeze()
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, _OLD_COLLECTIONS)

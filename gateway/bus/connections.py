@@ -1,8 +1,7 @@
 """Which connections of a socket are peers, from the events of its monitor.
 
 libzmq reports opened and closed connections by their file descriptors, but successful handshakes without
-one, and it reports nothing at all of a handshake that fails because the other socket is of a wrong kind.
-"""
+one, and it reports nothing at all of a handshake that fails because the other socket is of a wrong kind."""
 
 from typing import Literal
 
@@ -41,8 +40,7 @@ class Connections:
         """Note that a connection was closed, and return what it was.
 
         It was a peer (``down``), a handshake that was reported as failed (``refused``), or one that ended
-        without a report, as libzmq does it with sockets that do not match (``wrong_kind``).
-        """
+        without a report, as libzmq does it with sockets that do not match (``wrong_kind``)."""
         if descriptor in self._up:
             self._up.discard(descriptor)
             return "down"

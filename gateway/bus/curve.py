@@ -1,8 +1,7 @@
 """CURVE on the bus: encryption, and authentication of both ends by their keys.
 
 The end that binds is the CURVE server. libzmq asks a socket in the server's process whether a client's
-key is allowed (ZAP, ZeroMQ RFC 27).
-"""
+key is allowed (ZAP, ZeroMQ RFC 27)."""
 
 import asyncio
 import logging
@@ -32,10 +31,7 @@ class Curve:
     """Configures sockets for CURVE, and authorizes clients' keys; without keys it does nothing.
 
     Make it before any socket is bound. It needs a running event loop until `close`.
-
-    Raises:
-        ConfigError: A key cannot be used.
-    """
+    Raises ConfigError: a key cannot be used."""
 
     def __init__(self, context: zmq.Context[_Socket], config: Bus) -> None:
         self._keys = keys.read(config)
@@ -60,8 +56,7 @@ class Curve:
         """Give a socket that will connect the gateway's key and the server's key.
 
         `server` is the key that a publisher announced, by default the configured one. Returns False if
-        the gateway does not trust that key: the socket must not be connected.
-        """
+        the gateway does not trust that key: the socket must not be connected."""
         own = self._keys
         if own is None:
             return True
@@ -82,8 +77,7 @@ class Curve:
     def describe_failure(self, event: int, value: int, *, bound: bool) -> tuple[str, bool]:
         """Return why a handshake failed, as far as libzmq reports it, and whether that is the exact reason.
 
-        `value` is that of the monitor's event.
-        """
+        `value` is that of the monitor's event."""
         if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             if bound:
                 return "The peer's CURVE key is not in bus.curve_client_keys_dir.", True
@@ -108,7 +102,6 @@ class Curve:
         return f"{closed}: it uses CURVE and the gateway does not, or it is not ZeroMQ, as a health check.", False
 
     def poll(self) -> None:
-        """Answer all authorization requests that wait, also without a wake-up."""
         zap_socket = self._zap_socket
         if zap_socket is None:
             return

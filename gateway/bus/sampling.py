@@ -42,11 +42,8 @@ class Sample:
 
 async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float) -> Sample:
     """Wait up to `seconds` for a first message, then receive for `seconds`.
-
-    Raises:
-        BusError: The endpoint cannot be opened.
-        ConfigError: A CURVE key cannot be used.
-    """
+    Raises BusError: the endpoint cannot be opened.
+    Raises ConfigError: a CURVE key cannot be used."""
     loop, found = asyncio.get_running_loop(), Sample()
     kept_bytes = 0
 
@@ -114,10 +111,7 @@ async def identify_visitors(endpoint: str, *, seconds: float) -> list[zmtp_probe
     """Listen at an endpoint that publishers connect to, and return what connects; nothing is received from it.
 
     Their connections are closed, after which ZeroMQ connects again. It ends soon after the first one.
-
-    Raises:
-        OSError: The endpoint cannot be bound.
-    """
+    Raises OSError: the endpoint cannot be bound."""
     peers: list[zmtp_probe.Peer] = []
     came = asyncio.Event()
 

@@ -2,8 +2,7 @@
 
 libzmq does not say why a handshake fails. The probe reads the peer's greeting, and without encryption
 its READY command, which names the kind of its socket; then it closes the connection. It sends no READY,
-so it never counts as a subscriber.
-"""
+so it never counts as a subscriber."""
 
 import asyncio
 import contextlib
@@ -101,8 +100,7 @@ async def identify(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *
 def problem(peer: Peer, *, curve: bool) -> str:
     """Return why a gateway that connects cannot receive from this peer, and what to do; "" if it can.
 
-    `curve` says whether the gateway uses CURVE.
-    """
+    `curve` says whether the gateway uses CURVE."""
     match peer.state:
         case "unreachable":
             return f"Nobody can be reached there: {peer.detail}."

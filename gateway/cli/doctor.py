@@ -40,8 +40,7 @@ def doctor(config: Config, endpoint: str | None, seconds: float, as_json: bool, 
 
     ENDPOINT is where a publisher binds, or the gateway's own `bind`; without it, all configured endpoints are
     examined, then the gateway if one runs. It receives as one more subscriber, so it disturbs nothing. The
-    exit status is 1 if there is a problem, 2 if the configuration is not valid, else 0.
-    """
+    exit status is 1 if there is a problem, 2 if the configuration is not valid, else 0."""
     sys.exit(asyncio.run(_run(config, endpoint, seconds, as_json, url or _url(config), origin)))
 
 

@@ -28,10 +28,7 @@ class Site:
 
     def findings(self) -> Iterator[Finding]:
         """Yield the findings, in the order in which a client depends on them.
-
-        Raises:
-            OSError: No HTTP server can be reached there.
-        """
+        Raises OSError: no HTTP server can be reached there."""
         status, _ = self._get("/healthz")
         if status != 200:
             yield Finding("http", "problem", f"/healthz answers {status}", "is another program using this port?")

@@ -43,15 +43,9 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before it was started."""
         return self._started.pid if self._started else 0
 
     async def start(self) -> None:
-        """Start it.
-
-        Raises:
-            OSError: There is no room for another process, or for its sockets.
-        """
         ours, theirs = socket.socketpair()
         self._sockets, far_sockets = socket.socketpair()
         self._sockets.setblocking(False)
@@ -89,13 +83,11 @@ class Child:
         self._on_lost(self)
 
     def close(self) -> None:
-        """Close the pipe; the worker ends once it has read what was sent."""
         self.pipe.close()
         if self._sockets is not None:
             self._sockets.close()
 
     def kill(self) -> None:
-        """End it at once."""
         if self._started is not None and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._started.kill()
@@ -116,8 +108,7 @@ def _spawn(inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start an interpreter that inherits these descriptors and no others.
 
     It is not forked, so no thread, lock or ZeroMQ context gets in. It has a process group of its
-    own, as a terminal's signals are for the parent.
-    """
+    own, as a terminal's signals are for the parent."""
     return subprocess.Popen(  # noqa: S603  # this interpreter
         [sys.executable, "-m", "gateway.workers", *map(str, inherited)],
         stdin=subprocess.DEVNULL,

@@ -63,8 +63,6 @@ class Evict(Message):
 
 
 class Bus(Message):
-    """The state of the bus changed."""
-
     state: BusState
 
 
@@ -82,8 +80,6 @@ class Refused(Answer):
 
 
 class Personal(Message):
-    """A message to one client."""
-
     client_id: str
     entry: Entry
 
@@ -102,8 +98,6 @@ class Identified(Answer):
 
 
 class Report(Message):
-    """Answer with `Reported`."""
-
     number: int
 
 
@@ -168,8 +162,6 @@ class Changed(Message):
 
 
 class Confirmed(Message):
-    """The known cursors of these clients."""
-
     clients: list[str]
     known: dict[str, Cursor]
 

@@ -1,8 +1,7 @@
 """REST, asked of any worker and answered by the parent, which knows the whole gateway.
 
 A worker passes a request on as it came, over a socket that only this user can reach. What the door
-found out, who calls and how, goes along in headers of our own.
-"""
+found out, who calls and how, goes along in headers of our own."""
 
 import asyncio
 
@@ -41,7 +40,6 @@ class RestProxy:
         )
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer a request with what the parent answers."""
         try:
             async with asyncio.timeout(self._body_seconds):
                 body = await request.read()
@@ -63,7 +61,6 @@ class RestProxy:
             raise RequestError(ErrorCode.UNAVAILABLE, "the process that knows does not answer") from error
 
     async def close(self) -> None:
-        """Let go of the connections."""
         await self._http.close()
 
 

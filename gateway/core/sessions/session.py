@@ -12,8 +12,7 @@ ordered, so the client has received everything that was written before the ping.
 attached again, its channels continue at `known`, unless the client has positions of its own.
 
 Invariants: the client has received everything before its places in `known`. If a channel starts at
-another place, because of `since` or `last`, then also in `known` and in the ping under way.
-"""
+another place, because of `since` or `last`, then also in `known` and in the ping under way."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -110,8 +109,7 @@ class Session:
     def _note_starts(self, starts: Cursors, *, subscribed: Collection[str] = ()) -> None:
         """Note where channels start in `known`, and in the ping under way.
 
-        In the channels of `subscribed`, what is not confirmed stays so.
-        """
+        In the channels of `subscribed`, what is not confirmed stays so."""
 
         def started(known: Cursors) -> Cursors:
             kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
@@ -133,10 +131,7 @@ class Session:
 
     def authenticate(self, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> SubscriptionChange | None:
         """Change the identity, and remove the subscriptions that its permissions deny.
-
-        Raises:
-            RequestError: The identity is that of another user.
-        """
+        Raises RequestError: the identity is that of another user."""
         if not self.identity.may_become(identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN,
@@ -212,8 +207,7 @@ class Session:
     def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`.
 
-        For an invalid message it does not raise: it replies with an ``error`` message.
-        """
+        For an invalid message it does not raise: it replies with an ``error`` message."""
         try:
             message = requests.parse(text)
         except RequestError as error:
@@ -238,11 +232,6 @@ class Session:
         return None
 
     def _charge(self, message: messages.ClientMessage, now_ns: int) -> None:
-        """Charge a message to its rate limit.
-
-        Raises:
-            RequestError: The limit is exceeded.
-        """
         kind: Kind = "messages"
         if isinstance(message, messages.Subscribe | messages.Unsubscribe):
             kind = "subscribes"
@@ -278,7 +267,6 @@ class Session:
             return None
 
     def send(self, message: messages.ServerMessage) -> None:
-        """Write a message to the client, if the session is attached."""
         if self.reader is not None:
             self.reader.writer.write(text_frame(_encode(message)))
 
