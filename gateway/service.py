@@ -249,7 +249,7 @@ class Service:
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats
         tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
-        self._after(tick, now_ns)
+        self._after(tick, now_ns, self._subscribers[number].endpoint)
         heartbeats = publishers.heartbeats - heartbeats
         rejected = len(tick.rejections)
         events = max(len(batch) - heartbeats - rejected, 0)
@@ -260,7 +260,7 @@ class Service:
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
-        self._after(tick, now_ns)
+        self._after(tick, now_ns, self._subscribers[number].endpoint)
         self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
 
     def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
@@ -278,7 +278,7 @@ class Service:
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
-    def _after(self, tick: Tick, now_ns: int) -> None:
+    def _after(self, tick: Tick, now_ns: int, endpoint: str = "") -> None:
         """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=now_ns)
@@ -290,6 +290,9 @@ class Service:
                     reason=rejection.reason,
                     detail=rejection.detail,
                     topic=rejection.topic,
+                    frames=rejection.frames,
+                    endpoint=endpoint,
+                    publisher=rejection.publisher,
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():

@@ -19,8 +19,6 @@ log = logger("gateway.bus")
 _ZAP = "inproc://zeromq.zap.01"
 _DOMAIN = b"bus"
 _REQUESTS_AT_ONCE_MAX = 100
-_HANDSHAKE_SECONDS = 5.0
-"""libzmq may notice a refusal only after this time; a refused publisher then tries again."""
 _SHOWN_CHARS = 8
 """Length of a public key in logs."""
 _CRYPTOGRAPHIC = 0x11000001  # ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
@@ -53,7 +51,6 @@ class Curve:
             socket.curve_secretkey = self._keys.secret
             socket.zap_domain = _DOMAIN
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without an answer, refuse
-            socket.setsockopt(zmq.HANDSHAKE_IVL, round(_HANDSHAKE_SECONDS * 1000))
 
     def configure_client(self, socket: _Socket, server: str | None = None) -> bool:
         """Give a socket that will connect the gateway's key and the server's key.

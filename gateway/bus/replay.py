@@ -80,6 +80,7 @@ class ReplayClient:
         except zmq.ZMQError:  # for example, no free file descriptors
             return None
         socket.linger = 0
+        socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
         socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))

@@ -8,7 +8,12 @@ There is one socket per endpoint, because libzmq never reconnects a SUB whose pe
 example with an oversize message. The socket's monitor shows that, and the socket is replaced."""
 
 import asyncio
+import contextlib
 import errno
+import os
+import random
+import socket as socket_module
+import struct
 from collections.abc import Callable
 from typing import Literal
 
@@ -28,6 +33,15 @@ Mode = Literal["connect", "bind"]
 REOPEN_AFTER_SECONDS = 1.0
 WAITING_SECONDS = 5.0
 """An endpoint without a peer for this long after it was opened is reported."""
+HANDSHAKE_SECONDS = 5.0
+"""A connection that does not complete its handshake within this time is closed; each holds an open file."""
+_CREDENTIALS = struct.Struct("iii")
+"""The process, user and group at the other end of a Unix socket (unix(7), SO_PEERCRED)."""
+_VISIT_SECONDS = 1.0
+_SPREAD_MIN = 0.6
+_PING_ANSWER_SECONDS = 1.0
+_LOST_BY_PINGS_MAX = 2
+"""Connections in a row that ended right after the first ping, after which the endpoint gets no pings."""
 _PROBE_SECONDS = 10.0
 """A peer whose handshakes fail is probed once in this time."""
 _WRONG_KIND = (
@@ -52,16 +66,21 @@ class BusError(Exception):
     """An endpoint cannot be opened; the text names the endpoint and the remedy."""
 
 
-def _configure(socket: "zmq.Socket[bytes]", config: Bus) -> None:
-    """Set every option explicitly: libzmq's defaults silently lose messages."""
+def configure(socket: "zmq.Socket[bytes]", config: Bus, *, pings: bool = True) -> None:
+    """Set every option explicitly: libzmq's defaults silently lose messages, and do not know IPv6."""
     socket.linger = 0
     socket.rcvhwm = config.receive_hwm
     socket.sndhwm = 0  # subscriptions are sent as messages: never drop one
+    socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
-    socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
+    socket.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_SECONDS * 1000))
+    if pings:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, round(config.heartbeat_seconds * 1000))
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
+    # Gateways that lost the same publisher must not all come back at the same moment.
+    spread = random.uniform(_SPREAD_MIN, 1.0)  # noqa: S311  # a delay, no secret
+    socket.setsockopt(zmq.RECONNECT_IVL, max(round(config.reconnect_seconds * spread * 1000), 1))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, max(round(config.reconnect_seconds_max * spread * 1000), 1))
 
 
 class Subscriber:
@@ -109,6 +128,11 @@ class Subscriber:
         self._is_pull = source is not None and source.socket == "pull"
         self._has_source = source is not None
         self._prefixes = frozenset(source.subscribe if source is not None and source.subscribe else {""})
+        path = endpoint.removeprefix("ipc://")
+        self._path = path if mode == "bind" and path.startswith("/") else None
+        """The file of the endpoint that is bound, if it has one."""
+        self._unbound = False
+        """Whether the file was removed, and has to be bound again."""
         self._socket: zmq.Socket[bytes] | None = None
         self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
@@ -120,6 +144,10 @@ class Subscriber:
         self._probes = Tasks()
         self._probe_due = 0.0
         """When the peer may be probed next."""
+        self.pings = config.heartbeat_seconds > 0
+        """Whether ZeroMQ's pings are sent; False for a peer that does not survive them."""
+        self._up_since = 0.0
+        self._lost_by_pings = 0
         self._exact_problem = ""
         """What the last probe found."""
         self._reopen_timer: asyncio.TimerHandle | None = None
@@ -143,18 +171,21 @@ class Subscriber:
         """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
         socket = self._context.socket(zmq.PULL if self._is_pull else zmq.SUB)
         try:
-            _configure(socket, self._config)
+            configure(socket, self._config, pings=self.pings)
             monitor = socket.get_monitor_socket(int(_MONITORED))
             for prefix in () if self._is_pull else self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 self._curve.configure_server(socket)
+                self._check_unused()
                 socket.bind(self.endpoint)
             elif self._curve.configure_client(socket):
                 socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, BusError) as error:
             socket.disable_monitor()
             socket.close(linger=0)
+            if isinstance(error, BusError):
+                raise
             raise BusError(self._error_text(error)) from error
         reader = MessageReader(socket, envelopes=not self._has_source)
         self._socket, self._monitor, self._reader = socket, monitor, reader
@@ -185,6 +216,7 @@ class Subscriber:
         After a reconnect, libzmq sends the subscriptions again only when the socket is used."""
         self._read()
         self._read_monitor()
+        self._bind_removed_path()
         if self.peers and self.silence_seconds_max and self.last_message is not None:
             silent = self._loop.time() - self.last_message
             if silent > self.silence_seconds_max:
@@ -196,6 +228,37 @@ class Subscriber:
                 self._probes.start(self._find_nobody())
             elif self.mode == "bind":
                 self._on_change(self, "waiting")
+
+    def _check_unused(self) -> None:
+        """Raise BusError if another process listens at the path: libzmq would take it from there in silence."""
+        if self._path is None or not hasattr(socket_module, "SO_PEERCRED"):
+            return
+        with socket_module.socket(socket_module.AF_UNIX) as visitor:
+            visitor.settimeout(_VISIT_SECONDS)
+            try:
+                visitor.connect(self._path)
+                found = visitor.getsockopt(socket_module.SOL_SOCKET, socket_module.SO_PEERCRED, _CREDENTIALS.size)
+            except OSError:  # nobody listens
+                return
+        pid, _, _ = _CREDENTIALS.unpack(found)
+        if pid != os.getpid():  # else it is this socket, which libzmq has not closed yet
+            raise BusError(
+                f"bind: {self.endpoint} is in use by process {pid}, perhaps another gateway; choose another path"
+            )
+
+    def _bind_removed_path(self) -> None:
+        """Bind again if the endpoint's file was removed: nobody could connect any more."""
+        if self._path is None or self._socket is None:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # libzmq has not ended the old listener: next time
+            if self._unbound:
+                self._socket.bind(self.endpoint)
+                self._unbound = False
+                self.reopened += 1
+                self._on_change(self, "reopened")
+            elif not os.path.exists(self._path):
+                self._unbound = True
+                self._socket.unbind(self.endpoint)
 
     def _close(self) -> None:
         self.last_message = None
@@ -212,6 +275,7 @@ class Subscriber:
             monitor.close(linger=0)
             socket.close(linger=0)
         self._connections = Connections()
+        self._unbound = False
 
     def _read(self) -> bool:
         """Read and pass on messages, at most a batch; True if there may be more."""
@@ -265,6 +329,7 @@ class Subscriber:
         if event == _UP:
             self._connections.succeeded()
             self.problem, self._unreachable, self._waiting_since = "", False, None
+            self._up_since = self._loop.time()
             self._on_change(self, "up")
         elif event & _FAILED:
             self._connections.failed()
@@ -274,6 +339,10 @@ class Subscriber:
             closed = self._connections.closed(value)
             if closed == "down":
                 self._on_change(self, "down")
+                if self._dies_of_pings():
+                    self.pings = False
+                    self._reopen()
+                    return
             elif closed == "wrong_kind":
                 self._refuse(_WRONG_KIND, False)
             if self.mode == "connect" and self._reopen_timer is None:
@@ -284,6 +353,14 @@ class Subscriber:
         if self._reopen_timer is not None:  # libzmq reconnects by itself
             self._reopen_timer.cancel()
             self._reopen_timer = None
+
+    def _dies_of_pings(self) -> bool:
+        """Tell whether the connections of this endpoint end right after the first ping, again and again."""
+        if self.mode == "bind" or not self.pings:
+            return False
+        after = self._loop.time() - self._up_since - self._config.heartbeat_seconds
+        self._lost_by_pings = self._lost_by_pings + 1 if 0 <= after < _PING_ANSWER_SECONDS else 0
+        return self._lost_by_pings >= _LOST_BY_PINGS_MAX
 
     def _refuse(self, problem: str, exact: bool) -> None:
         """Count a failed handshake, and report why it failed, once that is known."""

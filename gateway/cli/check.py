@@ -12,8 +12,8 @@ from gateway.config import Config, History, example
 from gateway.config.sources import endpoints
 
 
-FILES_RESERVED = 64 + 256
-"""Open files that the gateway needs besides one per client, including those for other requests."""
+FILES_RESERVED = 64 + 256 + 256
+"""Open files that the gateway needs besides one per client: its own, for other requests, for publishers."""
 
 
 def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> None:

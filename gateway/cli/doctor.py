@@ -114,12 +114,11 @@ async def _bound(config: Config, endpoint: str, site: Site, seconds: float) -> A
         yield Finding("reachable", "warning", text, "let publishers connect here, or wait longer: --seconds 60")
         return
     curve = bool(config.bus.curve_key_file)
-    wrong = {one for peer in peers if (one := zmtp_probe.problem(peer, curve=curve))}
-    for text in sorted(wrong):
+    for text in sorted({zmtp_probe.problem(peer, curve=curve) for peer in peers} - {""}):
         yield Finding("socket", "problem", text)
-    if len(wrong) < len(peers):
-        kinds = ", ".join(sorted({peer.kind or peer.mechanism for peer in peers if peer.state == "zmtp"}))
-        yield Finding("socket", "ok", f"{len(peers)} peers connected: {kinds}")
+    if good := [peer for peer in peers if not zmtp_probe.problem(peer, curve=curve)]:
+        kinds = ", ".join(sorted({peer.kind or peer.mechanism for peer in good}))
+        yield Finding("socket", "ok", f"{kinds} connected")
         async for finding in _received(config, endpoint, "bind", seconds):
             yield finding
 

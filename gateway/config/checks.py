@@ -126,7 +126,7 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
     if bus.reconnect_seconds_max < bus.reconnect_seconds:
         reason = f"{bus.reconnect_seconds_max} is below bus.reconnect_seconds ({bus.reconnect_seconds})"
         yield "bus.reconnect_seconds_max", reason, "raise it, or lower bus.reconnect_seconds"
-    if bus.heartbeat_timeout_seconds <= bus.heartbeat_seconds:
+    if bus.heartbeat_seconds > 0 and bus.heartbeat_timeout_seconds <= bus.heartbeat_seconds:
         reason = f"{bus.heartbeat_timeout_seconds} is not above bus.heartbeat_seconds ({bus.heartbeat_seconds})"
         yield ("bus.heartbeat_timeout_seconds", reason, "raise it; three times bus.heartbeat_seconds is usual")
 

@@ -49,14 +49,14 @@ class Bus(Struct, frozen=True, kw_only=True):
     """High-water mark of the receiving socket (ZMQ_RCVHWM), per publisher."""
     message_bytes_max: Annotated[int, _number("bytes", least=64)] = 16_777_216
     """Largest message. ZeroMQ closes the connection of a publisher that sends a larger one."""
-    heartbeat_seconds: Annotated[float, _seconds(least=0.01)] = 5.0
-    """Interval of ZeroMQ's pings on a connection without traffic."""
+    heartbeat_seconds: Seconds = 5.0
+    """Interval of ZeroMQ's pings on a connection; 0 = none, for publishers that cannot answer them."""
     heartbeat_timeout_seconds: Annotated[float, _seconds(least=0.02)] = 15.0
     """A connection without traffic for this long is closed and reopened."""
     reconnect_seconds: Annotated[float, _seconds(least=0.001)] = 0.1
     """Delay before the first attempt to reconnect."""
-    reconnect_seconds_max: Annotated[float, _seconds(least=0.001)] = 5.0
-    """The delay doubles with each attempt up to this."""
+    reconnect_seconds_max: Annotated[float, _seconds(least=0.001)] = 1.0
+    """The delay doubles with each attempt up to this. Both are shortened at random, by up to 40 %."""
     discovery_seconds: Seconds = 0.5
     """At start, the time to hear from publishers before the gateway is ready."""
     on_demand_idle_seconds: Seconds = 30.0
@@ -293,7 +293,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Every setting. `gateway.config.load` makes a checked one."""
 
     host: str = "127.0.0.1"
-    """Address to serve HTTP and WebSocket on."""
+    """Address to serve HTTP and WebSocket on; "::" = all addresses, of IPv4 and IPv6."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to serve on; 0 = any free port."""
     workers: Annotated[int, _number("processes", least=1, most=64)] = 1

@@ -21,6 +21,7 @@ Findings = dict[str, dict[str, Any]]
 @pytest.fixture
 async def context() -> AsyncIterator[zmq.Context[zmq.Socket[bytes]]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.setsockopt(zmq.LINGER, 0)  # of all its sockets
     yield context
     context.destroy(linger=0)
 

@@ -181,3 +181,19 @@ async def test_garbage_on_the_bus_harms_nobody(launch: Launch, publisher: NewPub
     await client.events("good", 4)
 
     assert (await gateway.get_json("/readyz"))["ready"] is True
+
+
+async def test_a_second_gateway_does_not_take_the_path_of_a_first_one(launch: Launch) -> None:
+    """libzmq would: publishers of the first one would then go to the second, in silence."""
+    first = await launch()
+    status, second = await run("serve", "--port", "0", "--connect", first.bus_out, "--bind", first.bus_in)
+
+    assert status == 1
+    assert f"{first.bus_in} is in use by process {first.process.pid}" in second.errors
+
+
+async def test_one_host_serves_both_families(launch: Launch) -> None:
+    gateway = await launch(flags=["--host", "::", "--insecure-allow-remote"])
+    for address in ("127.0.0.1", "[::1]"):
+        gateway.url = f"http://{address}:{gateway.port}"
+        assert (await gateway.request("GET", "/healthz")).status == 200

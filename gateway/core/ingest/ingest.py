@@ -12,12 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.core.ingest import publishers
+from gateway.core.ingest.inspection import describe_frames, json_problem, topic_problem
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.binary import bytes_fields
-from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, is_envelope, unpack
 from gateway.core.protocol.events import (
     STANDARD,
     BytesEventObject,
@@ -69,6 +70,10 @@ class Rejection:
     topic: str
     payload: bytes
     received_ns: int
+    frames: str
+    """All frames with their sizes, as text."""
+    publisher: str
+    """The name or incarnation of its publisher; empty without an envelope."""
 
 
 class _Reject(Exception):
@@ -138,13 +143,11 @@ class Ingest:
                     "too_many_streams", "`ingest.streams_max` streams are tracked, and messages are missing in all"
                 ) from error
         except _Reject as error:
-            topic, payload = (*frames, b"", b"")[:2]
             error.detail += hint(error.reason, frames)
-            return self._reject(error, topic, payload, now_ns)
+            return self._reject(error, frames, now_ns)
 
     def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
         """Reject a message that its source could not read; its number is used nevertheless."""
-        topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
         if error.numbered is not None:
             name, envelope = error.numbered
             with suppress(_Reject, NoRoom):  # then nothing is expected of its stream
@@ -153,7 +156,7 @@ class Ingest:
                 stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
                 if stream is not None:
                     stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
-        return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
+        return self._reject(_Reject(error.reason, error.detail), frames, now_ns, by_source=True)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
@@ -173,7 +176,7 @@ class Ingest:
             try:
                 yield self._numbered(stream, envelope, payload, now_ns)
             except _Reject as error:
-                yield self._reject(error, stream.topic.encode(), payload, now_ns)
+                yield self._reject(error, [stream.topic.encode(), payload, envelope.pack()], now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
         """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
@@ -227,24 +230,36 @@ class Ingest:
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 
-    def _reject(self, error: _Reject, topic: bytes, payload: bytes, now_ns: int) -> Rejection:
+    def _reject(self, error: _Reject, frames: Sequence[bytes], now_ns: int, *, by_source: bool = False) -> Rejection:
+        has_topic = len(frames) > 1 or not by_source
+        topic, payload = (*frames, b"", b"")[:2] if has_topic else (b"", *frames)[:2]
         rejection = Rejection(
             reason=error.reason,
             detail=error.detail,
             topic=topic[: channels.NAME_BYTES_MAX].decode(errors="replace"),
             payload=payload[:_KEPT_BYTES_MAX],
             received_ns=now_ns,
+            frames=describe_frames(frames),
+            publisher=self._publisher_of(frames),
         )
         self.rejected[error.reason] += 1
         self.recent.append(rejection)
         return rejection
+
+    def _publisher_of(self, frames: Sequence[bytes]) -> str:
+        if len(frames) != 3 or not is_envelope(frames[2]):
+            return ""
+        incarnation = int.from_bytes(frames[2][8:16])
+        known = self.recovery.publishers.get(incarnation)
+        return (known is not None and known.name) or f"{incarnation:016x}"
 
     def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")
         if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic: "
+                f"{topic_problem(topic, channels.TOPIC_BYTES_MAX)}; expected segments of "
                 f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )
         return name
@@ -287,7 +302,7 @@ class Ingest:
         except msgspec.ValidationError as error:
             raise _Reject("invalid_event", str(error)) from error
         except msgspec.DecodeError as error:
-            raise _Reject("invalid_json", str(error)) from error
+            raise _Reject("invalid_json", json_problem(payload, str(error))) from error
         if MANY_DIGITS in shape or EXPONENT in shape:  # else every number is in range
             try:
                 check_numbers(payload)

@@ -1,5 +1,6 @@
 """Shows the frames of a message to people: their sizes, and what is inside, also of binary ones."""
 
+import re
 from collections.abc import Sequence
 
 from gateway.core.protocol.envelope import is_envelope
@@ -8,6 +9,10 @@ from gateway.core.protocol.envelope import is_envelope
 _FRAMES_MAX = 8
 _CHARS_MAX = 100
 _BYTES_MAX = 24
+_AROUND_BYTES = 12
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_NOT_JSON = re.compile(rb"-?(?:NaN|Infinity|inf|nan)|True|False|None|'")
 _FORMATS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x78\x9c", "zlib"),
@@ -48,6 +53,33 @@ def describe_frame(frame: bytes) -> str:
 def format_of(frame: bytes) -> str:
     """Return the name of a binary frame's format, as its first bytes tell; "" if they do not."""
     return next((name for magic, name in _FORMATS if frame.startswith(magic)), "")
+
+
+def topic_problem(topic: bytes, bytes_max: int) -> str:
+    """Return what is wrong with a topic that is not valid, to follow it."""
+    if not topic:
+        return "it is empty"
+    if len(topic) > bytes_max:
+        return f"it has {len(topic)} bytes, more than {bytes_max}"
+    if wrong := sorted(set(re.sub(r"[A-Za-z0-9._-]", "", topic.decode(errors="replace")))):
+        return f"it has {', '.join(map(repr, wrong))}"
+    return "it has an empty segment"
+
+
+def json_problem(payload: bytes, error: str) -> str:
+    """Return why a payload is not JSON; `error` is the decoder's text, with the byte if it knows it."""
+    if "truncated" in error or "surrogate" in error:
+        if half := _SURROGATE.search(payload):
+            return f"a string has half of a surrogate pair, {half[0].decode()}, which is no character"
+        return error
+    at = _BYTE.search(error)
+    if at is None:
+        return error
+    place = int(at[1])
+    if wrong := _NOT_JSON.match(payload, max(place - 1, 0)) or _NOT_JSON.match(payload, place):
+        return f"{wrong[0].decode()} is not JSON (byte {wrong.start()}); send null, true, false, a number or a string"
+    start = max(place - _AROUND_BYTES, 0)
+    return f"{error}, near {describe_frame(payload[start : place + _AROUND_BYTES]).rpartition(' (')[0]}"
 
 
 def _text(frame: bytes) -> str | None:

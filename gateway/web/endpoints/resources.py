@@ -117,12 +117,15 @@ class History(Struct, kw_only=True):
 
 
 class RejectedMessage(Struct, kw_only=True):
-    """A bus message that was rejected; `payload` is its first KiB."""
+    """A bus message that was rejected; `payload` is its first KiB, `frames` shows all frames with their sizes,
+    binary ones in hexadecimal; `publisher` is empty without an envelope."""
 
     time: str
     reason: str
     detail: str
     topic: str
+    frames: str
+    publisher: str
     payload: str
 
 

@@ -188,6 +188,8 @@ async def rejections(request: web.Request) -> web.Response:
             reason=one.reason,
             detail=one.detail,
             topic=one.topic,
+            frames=one.frames,
+            publisher=one.publisher,
             payload=one.payload.decode(errors="replace"),
         )
         for one in reversed(ingest.recent)

@@ -26,7 +26,9 @@ BACKLOG = 4096
 SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and unfinished handshakes."""
 FILES_RESERVED = 64
-"""Open files left to the rest of the process."""
+"""Open files left to the rest of the process, besides those of the bus."""
+BUS_FILES_RESERVED = 256
+"""Open files left to publishers' connections; under a low limit, a quarter of it."""
 UNREAD_BYTES_MAX = 16_777_216
 """Limit for the bytes of all HTTP answers that peers do not read."""
 _ACCEPTS_PER_WAKE_UP = 8
@@ -104,6 +106,14 @@ class Slot:
         self.disconnect()
 
 
+def sockets_max(connections_max: int, files: int | None) -> int:
+    """Return how many sockets a listener may have under a limit of open files; None is no limit."""
+    wanted = connections_max + SOCKETS_RESERVED
+    if files is None:
+        return wanted
+    return min(wanted, max(files - FILES_RESERVED - min(BUS_FILES_RESERVED, files // 4), 1))
+
+
 class Listener:
     """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
 
@@ -132,10 +142,7 @@ class Listener:
         self._keepalive_seconds = clients.keepalive_timeout_seconds
         self._header_bytes_max = clients.header_bytes_max
         self._send_buffer_bytes = clients.send_buffer_bytes
-        self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files = open_files_max()
-        if files is not None:
-            self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
+        self._sockets_max = sockets_max(clients.connections_max, open_files_max())
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
@@ -148,10 +155,12 @@ class Listener:
         return host, port
 
     async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has. Raises OSError: one cannot be bound."""
+        """Listen on every address that a host has; `::` stands for those of IPv4, too.
+        Raises OSError: one cannot be bound."""
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.create_server(address, family=family, backlog=BACKLOG)
+            both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+            one = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
             one.setblocking(False)
             self._listening.append(one)
         self.resume_accepting()

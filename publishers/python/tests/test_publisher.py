@@ -238,3 +238,19 @@ def test_closing_from_many_threads_is_closing_once() -> None:
 
     assert errors == []
     assert publisher.closed
+
+
+@pytest.mark.parametrize("binds", ["publisher", "gateway"])
+def test_an_ipv6_endpoint_works_whoever_binds(binds: str) -> None:
+    def prepare(socket: zmq.Socket[bytes]) -> None:
+        socket.setsockopt(zmq.IPV6, 1)
+
+    if binds == "gateway":
+        bus = Bus(bind="tcp://[::1]:*", prepare=prepare)
+        publisher = Publisher(connect=bus.endpoint)
+    else:
+        publisher = Publisher(bind="tcp://[::1]:*")
+        bus = Bus(connect=publisher.endpoint, prepare=prepare)
+    with publisher:
+        bus.await_publisher(publisher)
+    bus.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import zmq
@@ -13,7 +16,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.subscriber import Mode, Subscriber
 from gateway.config.model import Bus
-from tests.support.addresses import free_tcp
+from tests.support.addresses import free_tcp, ipc
 from tests.support.waiting import eventually
 
 
@@ -52,6 +55,7 @@ Watch = Callable[..., Watched]
 @pytest.fixture
 async def context() -> AsyncIterator[Context]:
     context: Context = zmq.Context()
+    context.setsockopt(zmq.LINGER, 0)  # of all its sockets
     yield context
     context.destroy(linger=0)
 
@@ -112,3 +116,82 @@ async def test_nobody_at_an_endpoint_is_reported_with_the_reason(watch: Watch, m
     await here.reported("waiting")
 
     assert (there.subscriber.state, here.subscriber.state) == ("connecting", "listening")
+
+
+async def test_gateways_that_lost_a_publisher_come_back_soon_and_not_in_step(context: Context) -> None:
+    intervals = set()
+    for _ in range(20):
+        with context.socket(zmq.SUB) as socket:
+            module.configure(socket, Bus())
+            intervals.add(int(socket.getsockopt(zmq.RECONNECT_IVL_MAX)))
+
+    assert max(intervals) <= 1000
+    assert len(intervals) > 1
+
+
+@pytest.mark.parametrize("mode", ["connect", "bind"])
+async def test_an_ipv6_endpoint_works_at_both_ends(mode: Mode, context: Context, watch: Watch) -> None:
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.setsockopt(zmq.IPV6, 1)
+        endpoint = free_tcp().replace("127.0.0.1", "[::1]")
+        if mode == "connect":
+            publisher.bind(endpoint)
+        link = watch(endpoint, mode)
+        if mode == "bind":
+            publisher.connect(endpoint)
+        await link.reported("up")
+
+
+async def test_a_connection_without_a_handshake_is_closed(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds an open file; libzmq's own limit is 30 s."""
+    monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.1)
+    link = watch(free_tcp(), "bind")
+    host, port = link.subscriber.endpoint.removeprefix("tcp://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    while await reader.read(100):
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_without_heartbeats_no_ping_is_sent_and_a_peer_that_dies_of_them_gets_none(watch: Watch) -> None:
+    """As the pure Rust crate does: it closes the connection when a PING comes."""
+    pinged = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal pinged
+        ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB"
+        writer.write(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+        writer.write(bytes([4, len(ready)]) + ready)
+        received = b""
+        while chunk := await reader.read(1000):
+            received += chunk
+            if b"\x04PING" in received:
+                pinged += 1
+                break
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        endpoint = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        link = watch(endpoint, "connect", heartbeat_seconds=0.2, heartbeat_timeout_seconds=5.0)
+        await eventually(lambda: not link.subscriber.pings and link.subscriber.peers)
+        assert pinged == 2
+        link.subscriber.close()
+        assert not watch(endpoint, "connect", heartbeat_seconds=0).subscriber.pings
+
+
+async def test_a_path_that_was_removed_is_bound_again(context: Context, watch: Watch, tmp_path: Path) -> None:
+    link = watch(ipc(tmp_path, "bus"), "bind")
+    (tmp_path / "bus").unlink()
+
+    def bound_again() -> bool:
+        link.subscriber.poll()
+        return link.subscriber.reopened == 1
+
+    await eventually(bound_again)
+    with context.socket(zmq.XPUB) as publisher:
+        publisher.connect(link.subscriber.endpoint)
+        await link.reported("up")

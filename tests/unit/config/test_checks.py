@@ -97,7 +97,7 @@ def test_a_heartbeat_must_have_time_to_be_answered() -> None:
 
 
 def test_the_longest_pause_is_no_shorter_than_the_first() -> None:
-    assert "5.0 is below bus.reconnect_seconds (6.0)" in problem(bus__reconnect_seconds="6")
+    assert "1.0 is below bus.reconnect_seconds (6.0)" in problem(bus__reconnect_seconds="6")
 
 
 def test_one_channel_on_demand_needs_all_to_be() -> None:

@@ -19,7 +19,8 @@ Context = zmq.Context[Socket]
 _SUBSCRIPTIONS_PER_CALL = 1000
 _MEND_SECONDS = 1.0
 _FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
-_MONITORED = _FAILED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.CONNECTED
+_UP = zmq.Event.HANDSHAKE_SUCCEEDED
+_MONITORED = _FAILED | _UP | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.CONNECTED
 # As plain numbers, and frame by frame below: publishing spends most of its time in these calls.
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -52,8 +53,11 @@ class Endpoint:
         self._asked = address
         self._given_up: float | None = None
         """Since when ZeroMQ has not tried to connect again, in monotonic seconds."""
+        self._speaks_zmtp = bind
+        """Whether the newest connection completed its handshake; where others connect, always."""
         self._socket = context.socket(zmq.XPUB)
         self._socket.sndhwm = high_water_mark
+        self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.linger = round(linger_seconds * 1000)
         # Without NODROP a PUB at its mark drops in silence; with VERBOSE a second subscriber to the
         # same, or the first one back again, is noticed, too.
@@ -112,14 +116,8 @@ class Endpoint:
         """Connect again where ZeroMQ has given up for good: it does when the other end refuses a
         handshake, or breaks the protocol, as one with CURVE does for one without.
         """
-        if self._monitor is None:
-            return
         now = time.monotonic()
-        with suppress(zmq.Again):
-            while True:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-                self.refused += bool(event & _FAILED)
-                self._given_up = now if event == zmq.Event.DISCONNECTED else None
+        self._read_monitor(now)
         if self._given_up is not None and now - self._given_up >= _MEND_SECONDS:
             self._given_up = None
             with suppress(zmq.ZMQError):
@@ -128,8 +126,27 @@ class Endpoint:
                 self._socket.connect(self._asked)
 
     def close(self) -> None:
-        """Send what is queued, in the background and for as long as the linger allows."""
+        """Send what is queued, in the background and for as long as the linger allows.
+
+        Where the other end does not speak ZMTP nothing is sent, and ZeroMQ must not connect to it again: of an
+        answer in no known protocol it takes a subscription, for which a closing socket has no room, and then
+        it aborts the process.
+        """
+        self._read_monitor(time.monotonic())
+        if not self._speaks_zmtp:
+            self._socket.linger = 0
         if self._monitor is not None:
             self._socket.disable_monitor()
             self._monitor.close(linger=0)
         self._socket.close()
+
+    def _read_monitor(self, now: float) -> None:
+        if self._monitor is None:
+            return
+        with suppress(zmq.Again):
+            while True:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
+                self.refused += bool(event & _FAILED)
+                self._given_up = now if event == zmq.Event.DISCONNECTED else None
+                if event in {zmq.Event.CONNECTED, _UP}:
+                    self._speaks_zmtp = event == _UP

@@ -52,6 +52,7 @@ class Replier:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = round(linger_seconds * 1000)
         self.socket.sndhwm = _REPLIES_QUEUED_MAX
+        self.socket.setsockopt(zmq.IPV6, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _FRAME_BYTES_MAX)
         # Without this a ROUTER drops in silence what it cannot queue.
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)

@@ -247,3 +247,28 @@ def test_an_event_may_carry_bytes() -> None:
 )
 def test_bytes_that_are_not_valid_are_rejected(channel: bytes, payload: bytes, expected: str) -> None:
     assert reason(make().accept([channel, payload], now_ns=NOW)) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (b'{"x":NaN}', "NaN is not JSON (byte 5)"),
+        (b"[-Infinity]", "-Infinity is not JSON"),
+        (b"True", "True is not JSON"),
+        (rb'"\ud800"', r"half of a surrogate pair, \ud800"),
+        (b'{"x": 1,}', 'near `{"x": 1,}`'),
+    ],
+)
+def test_what_is_not_json_is_named(payload: bytes, said: str) -> None:
+    taken = make().accept([b"a", payload], now_ns=NOW)
+
+    assert isinstance(taken, Rejection)
+    assert said in taken.detail
+
+
+def test_a_rejection_shows_all_frames_and_its_publisher() -> None:
+    taken = make().accept([b"a", b"\xff\x00", Envelope(7, 1, NOW).pack()], now_ns=NOW)
+
+    assert isinstance(taken, Rejection)
+    assert taken.frames == "3 frames: `a` (1 byte), hex ff 00 (2 bytes), an envelope (32 bytes)"
+    assert taken.publisher == "0000000000000007"

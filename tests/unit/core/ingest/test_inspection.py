@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ingest.inspection import describe_frame, describe_frames
+from gateway.core.ingest.inspection import describe_frame, describe_frames, topic_problem
 from gateway.core.protocol.envelope import Envelope
 
 
@@ -39,3 +39,17 @@ def test_what_is_shown_is_short_and_printable(frames: list[bytes]) -> None:
 
     assert text.isprintable()
     assert len(text) < 8 * 250
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        (b"", "empty"),
+        (b"a/b c", "' ', '/'"),
+        (b"a..b", "an empty segment"),
+        (b"a" * 200, "200 bytes"),
+        (b"\xff", "\ufffd"),
+    ],
+)
+def test_what_is_wrong_with_a_topic_is_named(topic: bytes, said: str) -> None:
+    assert said in topic_problem(topic, 128)
