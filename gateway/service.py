@@ -14,6 +14,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
 from gateway.bus.subscriber import BusError, Mode, Subscriber
+from gateway.config import secrets
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
@@ -310,6 +311,8 @@ async def _serve(config: Config) -> int:
             log.info("listening", url=service.url, version=__version__)
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
+            for warning in secrets.warnings(config):
+                log.warning("secret_exposed", reason=warning)
             for subscriber in service.bus():
                 log.info("bus_endpoint_changed", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode)
             await stop.wait()

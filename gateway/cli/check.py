@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import configured
-from gateway.config import Config, History, example
+from gateway.config import Config, History, example, secrets
 
 
 FILES_RESERVED = 64 + 256
@@ -39,7 +39,7 @@ def check(config: Config) -> None:
     from gateway.auth import verifier  # here, so that other commands start without it
 
     verifier(config.auth)  # reads the key that verifies tokens
-    more = [*_bus_key_warnings(config), *_certificate_warnings(config)]
+    more = [*_bus_key_warnings(config), *_certificate_warnings(config), *secrets.warnings(config)]
     for line in described(config):
         click.echo(line)
     for warning in (*warnings(config), *more):

@@ -224,3 +224,18 @@ def test_a_file_that_is_not_toml_is_named(file: Path, content: bytes) -> None:
     [problem] = problems(file)
 
     assert f"config: {file} is not a TOML file in UTF-8" in problem
+
+
+def test_paths_in_a_file_are_relative_to_its_folder(file: Path) -> None:
+    """Wherever the gateway is started. Those in variables and flags are relative to where it is."""
+    file.write_text('[auth]\nsecret_file = "keys/secret"\n[tls]\nkey_file = "/etc/key"\ncert_file = "c"\n')
+    config = load(file, {"GATEWAY_TLS_CERT_FILE": "mine"}, {})
+
+    assert config.auth.secret_file == str(file.parent / "keys/secret")
+    assert (config.tls.key_file, config.tls.cert_file) == ("/etc/key", "mine")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfport = 7\n")
+
+    assert load(file, {}, {}).port == 7
