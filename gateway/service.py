@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import signal
@@ -116,7 +117,13 @@ class Service:
             subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
-        await listener.open(config.host, config.port)
+        try:
+            await listener.open(config.host, config.port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"host: cannot listen on {config.host}:{config.port} ({error})") from error
+            reason = f"port: {config.host}:{config.port} is in use, perhaps by another gateway"
+            raise OSError(f"{reason}; choose another with --port, or 0 for any that is free") from error
         if self._supervisor is not None:
             await self._supervisor.start(self._edge.runner, listener)
         self._server = listener
