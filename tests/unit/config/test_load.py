@@ -83,10 +83,10 @@ def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file
 
     config = load(file, {}, {"channels.logs.debug.bytes_max": "8"})
 
-    assert History(events_max=5, bytes_max=7) == config.history_of("metrics")
-    assert History(events_max=3, bytes_max=8) == config.history_of("logs.debug")
-    assert History(events_max=5, age_seconds_max=60) == config.history_of("logs.error")
-    assert History(events_max=5) == config.history_of("anything")
+    assert History(events_max=5, bytes_max=7) == config.channels["metrics"]
+    assert History(events_max=3, bytes_max=8) == config.channels["logs.debug"]
+    assert History(events_max=5, age_seconds_max=60) == config.channels["logs.error"]
+    assert History(events_max=5) == config.history
 
 
 def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
