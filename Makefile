@@ -1,6 +1,7 @@
 # All tasks of this project; `make` alone lists them. Needs Python 3.11 or later.
 PYTHON ?= python3
 PORT ?= 8000
+BUS ?= tcp://127.0.0.1:5556
 BIN := .venv/bin
 SOURCES := conftest.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
@@ -17,11 +18,11 @@ help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## start the gateway, with this machine's metrics and made-up events to look at (PORT=8000); Ctrl-C stops it
-	@$(BIN)/python ops/run.py --port $(PORT)
+run: .venv/run ## start the gateway, with this machine's metrics and made-up events to look at (PORT=8000 BUS=tcp://127.0.0.1:5556)
+	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS)
 
 demo: .venv/run ## the same, and print what a WebSocket client receives
-	@$(BIN)/python ops/run.py --port $(PORT) --demo
+	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --demo
 
 test: .venv/dev ## run all tests
 	@ops/test.sh

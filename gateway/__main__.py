@@ -1,7 +1,17 @@
-"""``python -m gateway``: the command `gateway`."""
+"""The command `gateway`, also as ``python -m gateway``."""
 
-from gateway.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command; Ctrl-C ends it quietly, also while it starts."""
+    try:
+        from gateway.cli import main as run  # here, as the import takes a while
+
+        run(prog_name="gateway", standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    main(prog_name="gateway")
+    main()

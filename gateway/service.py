@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import signal
@@ -17,6 +18,7 @@ from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
 from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
+from gateway.config import secrets
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Bus, Config
@@ -153,7 +155,13 @@ class Service:
             subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
-        await listener.open(config.host, config.port)
+        try:
+            await listener.open(config.host, config.port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"host: cannot listen on {config.host}:{config.port} ({error})") from error
+            reason = f"port: {config.host}:{config.port} is in use, perhaps by another gateway"
+            raise OSError(f"{reason}; choose another with --port, or 0 for any that is free") from error
         if self._supervisor is not None:
             await self._supervisor.start(self._edge.runner, listener)
         self._server = listener
@@ -401,6 +409,8 @@ async def _serve(config: Config) -> int:
             notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
+            for warning in secrets.warnings(config):
+                log.warning("secret_exposed", reason=warning)
             for subscriber in service.bus():
                 log.info("bus_endpoint_changed", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode)
             await stop.wait()

@@ -25,17 +25,19 @@ READY_SECONDS_MAX = 20.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--bus", default=Config().bind, help="where publishers connect")
     parser.add_argument("--demo", action="store_true", help="print what a WebSocket client receives")
     arguments = parser.parse_args()
-    if busy := [line for line in warnings(Config(port=arguments.port)) if "in use" in line]:
-        print(*busy, "Stop the gateway that runs there, or choose a port: make run PORT=8001", sep="\n")
+    if busy := [line for line in warnings(Config(port=arguments.port, bind=arguments.bus)) if "in use" in line]:
+        choose = "make run PORT=8001 BUS=tcp://127.0.0.1:5557"
+        print(*busy, f"Stop the gateway that runs there, or choose other ports: {choose}", sep="\n")
         return 1
-    return asyncio.run(run(arguments.port, demo=arguments.demo))
+    return asyncio.run(run(arguments.port, arguments.bus, demo=arguments.demo))
 
 
-async def run(port: int, *, demo: bool) -> int:
+async def run(port: int, bus: str, *, demo: bool) -> int:
     """Run all processes until one ends or a signal comes; return the gateway's exit status."""
-    gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port))
+    gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port), "--bind", bus)
     others: list[Process] = []
     stop = asyncio.Event()
 
@@ -48,9 +50,9 @@ async def run(port: int, *, demo: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, end)
     await first(ready(port), gateway.wait(), stop.wait())
     if gateway.returncode is None and not stop.is_set():
-        others.append(await start(PUBLISHER, "--interval", "1"))
-        others.append(await start(sys.executable, SAMPLES))
-        welcome(port)
+        others.append(await start(PUBLISHER, "--interval", "1", "--connect", bus))
+        others.append(await start(sys.executable, SAMPLES, bus))
+        welcome(port, bus)
         if demo:
             others.append(await start(sys.executable, DEMO, f"http://127.0.0.1:{port}/ws"))
         await first(gateway.wait(), stop.wait(), *(one.wait() for one in others))
@@ -92,12 +94,12 @@ async def ready(port: int) -> None:
                 await asyncio.sleep(0.1)
 
 
-def welcome(port: int) -> None:
+def welcome(port: int, bus: str) -> None:
     print(
         f"""
   Dashboard        http://127.0.0.1:{port}/
   WebSocket        ws://127.0.0.1:{port}/ws      send {{"type":"subscribe","channels":["metrics"]}}
-  Publish to       tcp://127.0.0.1:5556
+  Publish to       {bus}
   Ctrl-C stops it.
 """,
         flush=True,

@@ -5,6 +5,7 @@ most once in 10 s. The last answer counts: a key that it lacks is no longer vali
 answer, the known keys stay valid for a day."""
 
 import asyncio
+import codecs
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ _HEADERS = {"Accept": "application/json, application/jwk-set+json", "Accept-Enco
 def _keys(document: bytes, fetched_at: float) -> _Keys:
     """Return the keys of a JWK set that can verify tokens; of several with one id, the first."""
     try:
-        found = orjson.loads(document)
+        found = orjson.loads(document.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
         raise _UnusableAnswer("the answer is not JSON") from None
     listed = found.get("keys") if isinstance(found, dict) else None

@@ -27,7 +27,6 @@ RELOAD_SECONDS: Final = 1.0
 """A new key is used after this time at the latest."""
 
 _KEY_CHARS = 40
-_OTHERS = 0o077
 
 _Pair = tuple[bytes, bytes | None]  # public, secret
 
@@ -106,9 +105,6 @@ def read(config: Bus) -> Keys | None:
 
 def warnings(config: Bus) -> Iterator[str]:
     """Yield what is probably a mistake, although the keys can be read."""
-    own = Path(config.curve_key_file)
-    if mode := own.stat().st_mode & _OTHERS:
-        yield f"bus.curve_key_file: other users can read {own} (mode …{mode:02o}): chmod 600 {own}"
     if config.curve_client_keys_dir and not AllowList(Path(config.curve_client_keys_dir)):
         yield f"bus.curve_client_keys_dir: there is no *.key in {config.curve_client_keys_dir}: no publisher can connect"
 

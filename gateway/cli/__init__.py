@@ -27,6 +27,9 @@ PACKAGES = {"publish": "publishers/python", "status": "clients/python", "tail": 
 """Subcommands that this project's other packages add, and their folders in its source."""
 
 
+_INTERRUPTED = 130
+
+
 class Commands(click.Group):
     """The gateway's own subcommands, and those that installed packages add.
 
@@ -39,6 +42,12 @@ class Commands(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             streams.exit_if_full(error)
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:  # of a command that does not handle it yet, or not at all
+            raise SystemExit(_INTERRUPTED) from None
 
     def list_commands(self, context: click.Context) -> list[str]:
         from importlib.metadata import entry_points  # here, as it slows down the start

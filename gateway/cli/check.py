@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import configured
-from gateway.config import Config, History, example
+from gateway.config import Config, History, example, secrets
 from gateway.config.sources import endpoints
 
 
@@ -44,7 +44,7 @@ def check(config: Config) -> None:
 
         for name in {source.decoder for source in config.bus.sources} - {""}:
             load_decoder(name)
-    more = [*_bus_key_warnings(config), *_certificate_warnings(config)]
+    more = [*_bus_key_warnings(config), *_certificate_warnings(config), *secrets.warnings(config)]
     for line in described(config):
         click.echo(line)
     for warning in (*warnings(config), *more):

@@ -26,6 +26,8 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+_PATHS = ("_file", "_dir")
+"""The ends of the names of settings that are paths."""
 _FILE_VARIABLE = "GATEWAY_CONFIG"
 _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
 """Variables of the commands that talk to a gateway."""
@@ -64,15 +66,21 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
 
 def _from_file(path: Path) -> dict[str, Given]:
+    """Return the values of a TOML file; relative paths in it are relative to its folder.
+    Raises ConfigError: the file cannot be read or is not TOML."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a mark at its start
     except OSError as exc:
         reason = f"{path} cannot be read ({exc.strerror})"
         raise ConfigError([Problem("config", reason, "check the path and its permissions")]) from exc
     except ValueError as exc:
         reason = f"{path} is not a TOML file in UTF-8: {exc}"
         raise ConfigError([Problem("config", reason, "see `gateway check --example`")]) from exc
-    return {key: Given(value, str(path), text=False) for key, value in _flat(document, "")}
+    values = {
+        key: str(path.parent / value) if key.endswith(_PATHS) and value and isinstance(value, str) else value
+        for key, value in _flat(document, "")
+    }
+    return {key: Given(value, str(path), text=False) for key, value in values.items()}
 
 
 def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:

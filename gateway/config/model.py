@@ -328,7 +328,3 @@ class Config(Struct, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()
-
-    def history_of(self, channel: str) -> History:
-        """Return the history settings of a channel: its own, or those of all channels."""
-        return self.channels.get(channel, self.history)

@@ -48,7 +48,7 @@ async def _run(*arguments: str, **environment: str) -> tuple[int, str]:
         (["--set", "history.events_max=0"], {}, "history.events_max"),
         (["--port", "99999"], {}, "port"),
         (["--connect", "nonsense"], {}, "connect"),
-        ([], {"GATEWAY_PORT": "tcp://10.0.0.7:8000"}, "GATEWAY_PORT"),
+        ([], {"GATEWAY_PORT": "http"}, "GATEWAY_PORT"),
         ([], {"GATEWAY_CLIENTS_HEARTBEAT_SECONDS": "x"}, "GATEWAY_CLIENTS_HEARTBEAT_SECONDS"),
         (["--config", "/no/such/file.toml"], {}, "/no/such/file.toml"),
         (["--bind", "tcp://127.0.0.1:5999", "--connect", "tcp://127.0.0.1:5999"], {}, "bind"),

@@ -324,11 +324,11 @@ async def test_it_ends_with_0_when_the_reader_closes_the_pipe(
     [
         (["--filter", "data.x =="], "invalid_filter: filter: expected an operand"),
         (["--rate", "-1"], "rate"),
-        (["--last", "-1"], "last"),
+        (["--last", "-3"], "-3 is not a number of events; for the newest 3 write --last 3"),
         (["no such channel"], "no such channel"),
         (["--since", "nonsense"], "'nonsense' is not CHANNEL=EPOCH:OFFSET"),
         (["--since", "e:1,logs=e:2"], "each needs its channel"),
-        (["--url", "nonsense"], "expected an address like"),
+        (["--url", "ftp://nonsense"], "expected an address like"),
         (["--url", "http://me:secret@127.0.0.1"], "expected an address like"),
     ],
 )

@@ -6,10 +6,12 @@ const SINCE_CHARACTERS_MAX = 4_000;
 /**
  * The WebSocket's address from that of a gateway: `http` stands for `ws`, and `/ws` may be left out.
  *
- * In a browser it may be relative to the page. Throws a TypeError if it is no address.
+ * `localhost:8000` stands for `http://localhost:8000`. In a browser it may be relative to the page.
+ * Throws a TypeError if it is no address.
  */
 export function addressOf(text: string | URL): URL {
-  const url = new URL(text, (globalThis as { location?: { href: string } }).location?.href);
+  const whole = /^[\w.-]+:\d+(\/|$)/.test(String(text)) ? `http://${text}` : text;
+  const url = new URL(whole, (globalThis as { location?: { href: string } }).location?.href);
   url.protocol = url.protocol.replace(/^http/, "ws");
   if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`${url.href} is no WebSocket address`);
   url.pathname = `${url.pathname.replace(/\/(ws)?$/, "")}/ws`;

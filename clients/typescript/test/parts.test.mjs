@@ -66,6 +66,7 @@ test("addresses may be written as people do", () => {
 
   assert.deepEqual(written, ["ws://h/ws", "wss://h/ws", "ws://h:1/x/ws?a=b", "wss://h/x/ws"]);
   assert.throws(() => addressOf("ftp://h"), TypeError);
+  assert.equal(addressOf("h:8000/x").href, "ws://h:8000/x/ws");
   assert.throws(() => addressOf("h"), TypeError);
 });
 

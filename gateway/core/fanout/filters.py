@@ -132,6 +132,20 @@ _NOT_VARIABLES = {
 """Members that the gateway adds to events, and the reserved words of CEL."""
 
 
+_FOREIGN = {
+    "=": "`==`",
+    "and": "`&&`",
+    "&": "`&&`",
+    "or": "`||`",
+    "|": "`||`",
+    "not": "`!`",
+    "<>": "`!=`",
+    "is": "`==`",
+    "like": '`.contains("…")`, `.startsWith("…")` or `.endsWith("…")`',
+}
+"""What other languages write, and CEL instead."""
+
+
 class _Parser:
     """A recursive-descent parser, with one method for each rule of CEL's grammar."""
 
@@ -142,6 +156,7 @@ class _Parser:
         self._depth = 0
         self._selections: dict[Run, tuple[Run, str]] = {}
         """The operand and field of each selection, for has()."""
+        self._before = ""
         self._token = _Token("start", "", 0)
         self._scan(0)
 
@@ -170,6 +185,7 @@ class _Parser:
 
     def _next(self) -> _Token:
         token = self._token
+        self._before = token.text
         self._scan(token.position + len(token.text))
         return token
 
@@ -186,6 +202,10 @@ class _Parser:
 
     def _error(self, message: str, position: int | None = None) -> FilterError:
         at = self._token.position if position is None else position
+        written = (self._token.text.lower(), self._before.lower(), self._before + self._token.text)
+        for found in (_FOREIGN[one] for one in written if one in _FOREIGN):
+            message += f"; write {found}"
+            break
         return FilterError(message, at, self._text)
 
     # Rules, from the lowest precedence to the highest

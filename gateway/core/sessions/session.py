@@ -262,8 +262,9 @@ class Session:
         try:
             self._rate_limiter.charge("messages", now_ns=now_ns)
         except RequestError as excess:
-            error = excess
-        self.refuse(error, requests.id_of(text))
+            self.refuse(excess, requests.id_of(text))
+        else:
+            self.refuse(error, requests.id_of(text))
 
     def may_ping(self, *, now_ns: int) -> bool:
         """Charge a ping of the WebSocket protocol; return whether to answer it."""

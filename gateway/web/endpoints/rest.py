@@ -2,6 +2,7 @@
 
 The docstring of each handler is its summary in the documents."""
 
+import codecs
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TypeVar
 
@@ -270,6 +271,7 @@ async def broadcast(request: web.Request) -> web.Response:
 
 def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
     """Read a broadcast's body: a message that names its target, or an event for `channel`."""
+    body = body.removeprefix(codecs.BOM_UTF8)  # of a file that an editor on Windows wrote
     try:
         body.decode()  # msgspec does not check the encoding of raw values
         if channel is None:

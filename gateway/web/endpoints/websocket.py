@@ -94,7 +94,10 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
         connect_request = admission.read_connect_request(request.query, identity)
     except RequestError as error:
         connect_request, invalid = admission.read_connect_request({}, identity), error
-    if connection.can_write:
-        await context.admission.admit(context, connection, connect_request)
-    if invalid is not None and connection.session is not None:
-        connection.session.refuse(invalid)
+    try:
+        if connection.can_write:
+            await context.admission.admit(context, connection, connect_request)
+        if invalid is not None and connection.session is not None:
+            connection.session.refuse(invalid)
+    finally:
+        invalid = None  # its traceback refers to this frame: the cycle would keep the connection

@@ -55,7 +55,7 @@ async def test_an_event_on_the_command_line_reaches_the_clients(
 async def test_each_line_of_input_is_an_event(gateway: Gateway, connect: Connect, channel: str) -> None:
     client = await connect(channel)
     lines = "".join(f'{{"n": {n}}}\n' for n in range(5000))
-    status, publish = await run(*to(gateway, channel), given=lines + "\n  \n" + '{"n": 5000}')
+    status, publish = await run(*to(gateway, channel), given="\ufeff" + lines + "\n  \n" + '{"n": 5000}')
     await client.events(channel, 5001)
 
     assert list(range(5001)) == client.channel(channel).numbers

@@ -65,3 +65,26 @@ async def test_a_gateway_whose_log_nobody_reads_serves_and_ends(tmp_path: Path) 
         gateway.kill()
         os.close(reading)
         os.close(writing)
+
+
+_SERVE = "import gateway.__main__ as command; print(flush=True); command.main()"
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.3, 0.5])
+def test_ctrl_c_ends_a_start_quietly(seconds: float, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, "serve", "--port", "0", "--bind", f"ipc://{tmp_path}/bus"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)  # the moment is what is tested: any is possible
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+
+    assert "Traceback" not in errors
+    assert "Aborted" not in errors
+    assert process.returncode in {0, 130}

@@ -106,7 +106,7 @@ def test_one_channel_on_demand_needs_all_to_be() -> None:
     assert "cannot subscribe to all channels except one" in told
     flags = {"history.on_demand": "true", "channels.metrics.on_demand": "false"}
     config = load(None, {}, flags)
-    assert (config.history_of("metrics").on_demand, config.history_of("camera").on_demand) == (False, True)
+    assert (config.channels["metrics"].on_demand, config.history.on_demand) == (False, True)
 
 
 @pytest.mark.parametrize("path", ["data.", ".", "a..b"])

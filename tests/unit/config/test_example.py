@@ -32,4 +32,4 @@ def test_the_channel_in_the_example_may_be_uncommented(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text(example().replace("# [channels", "[channels").replace("# events_max =", "events_max ="))
 
-    assert 10000 == load(path, {}, {}).history_of("metrics").events_max
+    assert 10000 == load(path, {}, {}).channels["metrics"].events_max

@@ -83,10 +83,10 @@ def test_a_channel_overrides_what_every_channel_keeps_and_inherits_the_rest(file
 
     config = load(file, {}, {"channels.logs.debug.bytes_max": "8"})
 
-    assert History(events_max=5, bytes_max=7) == config.history_of("metrics")
-    assert History(events_max=3, bytes_max=8) == config.history_of("logs.debug")
-    assert History(events_max=5, age_seconds_max=60) == config.history_of("logs.error")
-    assert History(events_max=5) == config.history_of("anything")
+    assert History(events_max=5, bytes_max=7) == config.channels["metrics"]
+    assert History(events_max=3, bytes_max=8) == config.channels["logs.debug"]
+    assert History(events_max=5, age_seconds_max=60) == config.channels["logs.error"]
+    assert History(events_max=5) == config.history
 
 
 def test_a_problem_says_key_value_limit_default_and_origin(file: Path) -> None:
@@ -224,3 +224,18 @@ def test_a_file_that_is_not_toml_is_named(file: Path, content: bytes) -> None:
     [problem] = problems(file)
 
     assert f"config: {file} is not a TOML file in UTF-8" in problem
+
+
+def test_paths_in_a_file_are_relative_to_its_folder(file: Path) -> None:
+    """Wherever the gateway is started. Those in variables and flags are relative to where it is."""
+    file.write_text('[auth]\nsecret_file = "keys/secret"\n[tls]\nkey_file = "/etc/key"\ncert_file = "c"\n')
+    config = load(file, {"GATEWAY_TLS_CERT_FILE": "mine"}, {})
+
+    assert config.auth.secret_file == str(file.parent / "keys/secret")
+    assert (config.tls.key_file, config.tls.cert_file) == ("/etc/key", "mine")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfport = 7\n")
+
+    assert load(file, {}, {}).port == 7

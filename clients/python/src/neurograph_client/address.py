@@ -11,7 +11,7 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A gateway's address, from a URL with or without ``/ws``, of http, https, ws or wss.
+    """A gateway's address, from a URL with or without ``/ws``, of http, https, ws or wss; http if none is given.
 
     Raises:
         ValueError: It is no such URL.
@@ -20,6 +20,8 @@ class Address:
     url: str
 
     def __post_init__(self) -> None:
+        if "://" not in self.url:
+            object.__setattr__(self, "url", f"http://{self.url}")
         parts = urlsplit(self.url)
         if parts.scheme not in _SCHEMES or not parts.hostname:
             raise ValueError(f"{self.url!r} is no address like http://127.0.0.1:8000")

@@ -4,6 +4,7 @@ It needs the extra `neurograph-publisher[terminal]`. As a subcommand of `gateway
 gateway's package, and checks events with the gateway's own code. Nothing else here needs that package.
 """
 
+import codecs
 import os
 import sys
 import time
@@ -122,6 +123,7 @@ def _encoder(channel: str, event_type: str | None, *, text: bool) -> Encode:
     check = EventCheck().check
 
     def encode(given: bytes) -> bytes:
+        given = given.removeprefix(codecs.BOM_UTF8)  # at the start of a file that an editor on Windows wrote
         document = payload = orjson.dumps(given.decode()) if text else given.strip()
         if event_type is not None:
             payload = orjson.dumps(event(event_type, orjson.Fragment(document)))

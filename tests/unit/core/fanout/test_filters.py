@@ -251,6 +251,24 @@ def test_an_invalid_filter_is_an_error_with_its_position(text: str, position: in
     assert caught.value.position == position
 
 
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("data.x = 1", "`==`"),
+        ("a AND b", "`&&`"),
+        ("a | b", "`||`"),
+        ("a or b", "`||`"),
+        ("not a", "`!`"),
+        ("a <> 1", "`!=`"),
+        ("a is null", "`==`"),
+        ("a like 'b'", "`.contains("),
+    ],
+)
+def test_what_other_languages_write_gets_a_hint(text: str, instead: str) -> None:
+    with pytest.raises(FilterError, match=re.escape(f"; write {instead}")):
+        parse(text)
+
+
 def test_an_error_shows_its_position_in_one_printable_line() -> None:
     with pytest.raises(FilterError) as caught:
         parse("data.level == ")

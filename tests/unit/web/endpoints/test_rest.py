@@ -232,6 +232,12 @@ async def test_an_event_reaches_its_recipients(site: Site) -> None:
     assert sum(m["type"] == "event" for m in bob.take()) == 3
 
 
+async def test_a_broadcast_may_begin_with_a_byte_order_mark(site: Site) -> None:
+    answer = await site.broadcast(raw=b"\xef\xbb\xbf1", query="?channel=robots")
+
+    assert answer.json["channel"] == "robots"
+
+
 @pytest.mark.parametrize(
     ("raw", "query", "code", "word"),
     [

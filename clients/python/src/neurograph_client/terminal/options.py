@@ -118,8 +118,7 @@ def _gateway(url: str, token: str | Path | None) -> Gateway:
 
 def _is_address(url: str) -> bool:
     try:
-        Address(url)
-        parts = urlsplit(url)
+        parts = urlsplit(Address(url).url)
         more = parts.username or parts.password or parts.query or parts.fragment
         return parts.port != 0 and not more and url.isprintable()
     except ValueError:

@@ -52,9 +52,15 @@ def _read_since(_: click.Context, __: click.Parameter, text: str | None) -> Sinc
     return found[""]
 
 
+def _read_last(_: click.Context, __: click.Parameter, last: int | None) -> int | None:
+    if last is not None and last < 0:
+        raise click.BadParameter(f"{last} is not a number of events; for the newest {-last} write --last {-last}")
+    return last
+
+
 @click.command()
 @click.argument("channels", nargs=-1, shell_complete=complete_channel)
-@click.option("--last", type=int, metavar="N", help="Begin with the newest N events of the log.")
+@click.option("--last", type=int, callback=_read_last, metavar="N", help="Begin with the newest N events of the log.")
 @click.option(
     "--since",
     metavar="POSITION",

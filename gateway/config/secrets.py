@@ -1,0 +1,24 @@
+"""Files with secrets that the configuration names."""
+
+import os
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
+from gateway.config.model import Config
+
+
+_OTHERS = 0o077
+_SECRETS = ("auth.secret_file", "bus.curve_key_file", "tls.key_file")
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """Yield which secret files other users may read."""
+    for key in _SECRETS if os.name == "posix" else ():
+        path = attrgetter(key)(config)
+        try:
+            mode = Path(path).stat().st_mode & _OTHERS if path else 0
+        except OSError:
+            continue  # who reads it says so
+        if mode:
+            yield f"{key}: other users can read {path} (mode …{mode:02o}): chmod 600 {path}"

@@ -1,0 +1,52 @@
+"""What a connection took up is freed when it ends, and not when the garbage collector runs, which is rare."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+import pytest
+
+from gateway.config.model import Config
+from gateway.service import running
+from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.http import HttpProtocol
+from tests.support.waiting import eventually
+
+
+CONNECTIONS = 20
+UPGRADE = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+HANDSHAKE = UPGRADE + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+
+
+def left() -> int:
+    return sum(type(one) in {Connection, HttpProtocol} for one in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"NO HTTP\r\n\r\n",
+        b"GET /ws?since=nonsense&last=x HTTP/1.1\r\n" + HANDSHAKE,
+        b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\x81\x85\0\0\0\0nope!",
+        b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b"\xff\xff",
+    ],
+    ids=["malformed HTTP", "invalid query", "invalid message", "malformed frame"],
+)
+async def test_a_malformed_connection_leaves_no_reference_cycle(said: bytes, tmp_path: Path) -> None:
+    async with running(Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus")) as service:
+        port = int(service.url.rpartition(":")[2])
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(CONNECTIONS):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(said)
+                writer.write_eof()
+                await reader.read()
+                writer.close()
+            await eventually(lambda: left() - before <= 2, saying=lambda: f"{left() - before} are left")
+        finally:
+            gc.enable()
