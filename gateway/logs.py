@@ -2,8 +2,7 @@
 
 A record has a ``message``, which names what happened in snake_case, and fields. docs/operations.md lists
 all messages. Fields may hold what anyone sent: so control characters are escaped, which keeps a record
-on one line and off the terminal, secrets are redacted, and records that others can cause are throttled.
-"""
+on one line and off the terminal, secrets are redacted, and records that others can cause are throttled."""
 
 import json
 import logging
@@ -38,8 +37,7 @@ class _Handler(logging.Handler):
     """The root logger's handler: writes to a file descriptor in a thread, so that no writer of a record waits.
 
     If a pipe's reader stops or a disk is full, records wait, and beyond `_WAITING_BYTES_MAX` they are
-    dropped. Once the descriptor takes records again, it gets the number of those that were dropped.
-    """
+    dropped. Once the descriptor takes records again, it gets the number of those that were dropped."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -127,8 +125,7 @@ class _ThrottledFailures(logging.Filter):
 def set_up(level: str, format: Literal["auto", "console", "json"], descriptor: int = 2) -> None:
     """Send this package's log and that of all libraries to a file descriptor, by default standard error.
 
-    A second call replaces the first.
-    """
+    A second call replaces the first."""
     terminal = os.isatty(descriptor)
     console = format == "console" or (format == "auto" and terminal)
     shared: list[Processor] = [
@@ -176,8 +173,7 @@ def logger(name: str) -> Logger:
 class Throttle:
     """Allows `count` records per interval and key, and counts the others.
 
-    It holds at most `keys_max` keys; a new one replaces the one whose interval began first.
-    """
+    It holds at most `keys_max` keys; a new one replaces the one whose interval began first."""
 
     def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
         self._count = count
@@ -235,7 +231,6 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Make every key and value one line of printable text."""
     return {
         _one_line(key): _traceback(value)
         if key == "exception"

@@ -3,8 +3,7 @@
 Prometheus' own counters would cost more than the rest of a batch. So what happens with every batch is
 counted in plain integers, which are added to the counters when Prometheus scrapes. Gauges, and what is
 counted elsewhere, are read at the scrape. Labels are bounded: channels beyond `CHANNEL_LABELS_MAX` and
-unknown close codes share the label ``other``.
-"""
+unknown close codes share the label ``other``."""
 
 import asyncio
 import math
@@ -210,7 +209,6 @@ class Metrics:
         self._histograms["fanout_latency_seconds"].observe(seconds)
 
     def compressed(self, saved_bytes: int) -> None:
-        """Count a message that was compressed once for all clients."""
         self._counters["messages_compressed_total"].inc()
         self._counters["compression_saved_bytes_total"].inc(saved_bytes)
 
@@ -235,7 +233,6 @@ class Metrics:
         return generate_latest(_Whole(self._registry, self.others()))
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
-        """Return the samples of this process to add to the parent's: metric, sample, labels, value."""
         self._update_counters()
         buffers = list(self._buffers())
         found = [
@@ -397,5 +394,4 @@ class _Sampled(Collector):
 
 
 def names() -> list[str]:
-    """Return the names of all of the gateway's metrics."""
     return [PREFIX + name for name in (*_COUNTED, *_SAMPLED)]

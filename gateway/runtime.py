@@ -39,7 +39,6 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Start a task; needs a running event loop."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -91,8 +90,7 @@ def tune_garbage_collector() -> None:
 
     A full collection stops the event loop for 35 microseconds per client, repeatedly while clients connect.
     The gateway's objects form hardly any cycles, so reference counts free them without the collector, and
-    collections of young objects find most cycles that there are.
-    """
+    collections of young objects find most cycles that there are."""
     gc.freeze()
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, _OLD_COLLECTIONS)
@@ -109,8 +107,7 @@ def open_files_max(*, hard: bool = False) -> int | None:
 def allow_many_files() -> None:
     """Raise the limit of open files as far as possible: each client needs one.
 
-    macOS states no hard limit, and refuses what is above one that it does not state.
-    """
+    macOS states no hard limit, and refuses what is above one that it does not state."""
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -46,8 +46,7 @@ _HOUSEKEEPING_SECONDS = 1.0
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`.
-    """
+    Needs a running event loop from `start` to `stop`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -93,11 +92,8 @@ class Service:
 
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
-
-        Raises:
-            BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound, or the workers do not start.
-        """
+        Raises BusError: a bus endpoint cannot be opened.
+        Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
         endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
         if config.bind:
@@ -133,7 +129,6 @@ class Service:
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
 
     def reload(self) -> None:
-        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
         try:
@@ -144,14 +139,12 @@ class Service:
             log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Close every client's connection, each with its own delay for coming back."""
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()
 
     async def stop(self) -> None:
-        """Release everything."""
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
@@ -162,7 +155,6 @@ class Service:
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
-        """Say why no new client should be sent here; empty if one may."""
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
@@ -188,7 +180,6 @@ class Service:
         return []
 
     def bus(self) -> list[EndpointStatus]:
-        """Say how each endpoint of the bus is."""
         now = self._loop.time()
         return [
             EndpointStatus(
@@ -206,7 +197,6 @@ class Service:
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
@@ -217,7 +207,6 @@ class Service:
             self._subscribers[number].silence_seconds_max = silence_ns / 1e9
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
@@ -290,7 +279,6 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
-    """Run a gateway for the length of a block."""
     service = Service(config)
     try:
         await service.start()

@@ -33,7 +33,6 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 
 
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
-    """Return what takes bus messages to the logs."""
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
         started_ns=time.time_ns(),
@@ -57,7 +56,6 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 def build_hub(
     config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
 ) -> Hub:
-    """Return the clients' side."""
     return Hub(
         logs=logs,
         fanout=fanout,

@@ -1,8 +1,7 @@
 """CURVE on the bus: encryption, and authentication of both ends by their keys.
 
 The end that binds is the CURVE server. libzmq asks a socket in the server's process whether a client's
-key is allowed (ZAP, ZeroMQ RFC 27).
-"""
+key is allowed (ZAP, ZeroMQ RFC 27)."""
 
 import asyncio
 import logging
@@ -34,10 +33,7 @@ class Curve:
     """Configures sockets for CURVE, and authorizes clients' keys; without keys it does nothing.
 
     Make it before any socket is bound. It needs a running event loop until `close`.
-
-    Raises:
-        ConfigError: A key cannot be used.
-    """
+    Raises ConfigError: a key cannot be used."""
 
     def __init__(self, context: zmq.Context[_Socket], config: Bus) -> None:
         self._keys = keys.read(config)
@@ -63,8 +59,7 @@ class Curve:
         """Give a socket that will connect the gateway's key and the server's key.
 
         `server` is the key that a publisher announced, by default the configured one. Returns False if
-        the gateway does not trust that key: the socket must not be connected.
-        """
+        the gateway does not trust that key: the socket must not be connected."""
         own = self._keys
         if own is None:
             return True
@@ -103,7 +98,6 @@ class Curve:
         return f"{closed}: not a PUB or XPUB socket, CURVE on one side only, or not ZeroMQ."
 
     def poll(self) -> None:
-        """Answer all authorization requests that wait, also without a wake-up."""
         zap_socket = self._zap_socket
         if zap_socket is None:
             return

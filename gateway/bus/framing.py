@@ -9,8 +9,7 @@ ends with an envelope again.
 So malformed messages do not cost events of others; nor do messages of one frame, such as a port scanner
 causes (libzmq takes unknown bytes for ZMTP 1.0). Two cases would need every frame to be checked: a
 malformed message that begins with an envelope is taken for the end of an event without one, and on a
-channel whose name is a number an event can be lost together with a message of one frame before it.
-"""
+channel whose name is a number an event can be lost together with a message of one frame before it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -69,7 +68,6 @@ class MessageReader:
         return batch, True
 
     def _split(self, two: Frames, third: zmq.Frame) -> list[Frames]:
-        """Split two frames, a third and those that follow it into messages."""
         if third.bytes.startswith(_ENVELOPE_START) and not _is_topic(third.bytes):
             return [self._read_to_end(two, third)]
         if not _is_topic(two[1]):
@@ -81,7 +79,6 @@ class MessageReader:
         return [frames]
 
     def _read_to_end(self, frames: Frames, frame: zmq.Frame) -> Frames:
-        """Return the message that begins with `frames` and `frame`, read to its end."""
         frames.append(frame.bytes)
         while frame.more:
             frame = self._receive_frame(_NOBLOCK, False)

@@ -5,8 +5,7 @@ wake-up reads until EAGAIN. If `bus.batch_messages_max` ends it earlier, the nex
 `zmq.asyncio` is not used: it makes a future per message.
 
 There is one socket per endpoint, because libzmq never reconnects a SUB whose peer broke the protocol, for
-example with an oversize message. The socket's monitor shows that, and the socket is replaced.
-"""
+example with an oversize message. The socket's monitor shows that, and the socket is replaced."""
 
 import asyncio
 import errno
@@ -60,8 +59,7 @@ class Subscriber:
     connected (``up``) or disconnected (``down``), its handshake failed (``refused``), its heartbeats
     stopped (``stalled``), the socket was replaced (``reopened``). `pause_seconds` gets the number of
     messages read, and returns for how long to pause reading, so that more arrive. Needs a running event
-    loop from `open` to `close`.
-    """
+    loop from `open` to `close`."""
 
     def __init__(
         self,
@@ -115,11 +113,7 @@ class Subscriber:
         return "refused" if self.problem else "connecting"
 
     def open(self) -> None:
-        """Open the socket and start to read.
-
-        Raises:
-            BusError: The endpoint is not valid on this machine, or in use.
-        """
+        """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
         socket = self._context.socket(zmq.SUB)
         try:
             _configure(socket, self._config)
@@ -170,8 +164,7 @@ class Subscriber:
     def poll(self) -> None:
         """Read without a wake-up, and replace the socket if its heartbeats stopped.
 
-        After a reconnect, libzmq sends the subscriptions again only when the socket is used.
-        """
+        After a reconnect, libzmq sends the subscriptions again only when the socket is used."""
         self._read()
         self._read_monitor()
         if self.peers and self.silence_seconds_max and self.last_message is not None:
@@ -210,7 +203,6 @@ class Subscriber:
         self._set_wake_up(not pause)
 
     def _set_wake_up(self, on: bool) -> None:
-        """Be woken when there are messages, or not."""
         if self._socket is not None and on is not self._wake_up:
             self._wake_up = on
             if on:

@@ -1,7 +1,6 @@
 """The command `gateway`: its own subcommands, and those of other packages.
 
-Exit status 2 means that the configuration is wrong.
-"""
+Exit status 2 means that the configuration is wrong."""
 
 import json
 import platform
@@ -34,8 +33,7 @@ class Commands(click.Group):
     """The gateway's own subcommands, and those that installed packages add.
 
     An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
-    even if it is broken.
-    """
+    even if it is broken."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # as click has it
         streams.open_closed()
@@ -104,8 +102,7 @@ def serve(config: Config) -> None:
     """Receive events from the bus and serve them to clients, until SIGTERM or SIGINT.
 
     It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
-    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files.
-    """
+    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files."""
     from gateway import service  # here, so that other commands start faster
 
     logs.set_up(config.logging.level, config.logging.format)
@@ -118,8 +115,7 @@ def serve(config: Config) -> None:
 def keys(folder: Path, name: str) -> None:
     """Make a pair of CURVE keys for the bus: DIR/NAME.key is public, DIR/NAME.key_secret is secret.
 
-    Existing files are never overwritten. Each publisher and each gateway needs a pair of its own.
-    """
+    Existing files are never overwritten. Each publisher and each gateway needs a pair of its own."""
     from gateway.bus.keys import make_pair  # here, so that other commands start without zmq
 
     if not name or name.startswith(".") or not name.isprintable() or set(name) & {"/", "\\"}:

@@ -34,8 +34,7 @@ def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> 
 def check(config: Config) -> None:
     """Validate the configuration, and print what `gateway serve` would do with it.
 
-    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error.
-    """
+    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error."""
     from gateway.auth import verifier  # here, so that other commands start without it
 
     verifier(config.auth)  # reads the key that verifies tokens
@@ -119,7 +118,6 @@ def warnings(config: Config) -> Iterator[str]:
 
 
 def _bus_key_warnings(config: Config) -> list[str]:
-    """Return what is probably a mistake with the bus's keys; ConfigError if one cannot be used."""
     if not config.bus.curve_key_file:
         return []
     from gateway.bus import keys  # here, so that it works without zmq where no keys are used
@@ -129,7 +127,6 @@ def _bus_key_warnings(config: Config) -> list[str]:
 
 
 def _certificate_warnings(config: Config) -> list[str]:
-    """Return why clients will refuse the certificate; ConfigError if it cannot be used."""
     if not config.tls.cert_file:
         return []
     from gateway.web.sockets import tls

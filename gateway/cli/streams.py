@@ -15,8 +15,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBA
 def open_closed() -> None:
     """Open the null device for each standard stream that is closed.
 
-    Otherwise the next socket would get its number, and what libraries write to standard error.
-    """
+    Otherwise the next socket would get its number, and what libraries write to standard error."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)

@@ -1,7 +1,6 @@
 """Builds a `Config` from its sources, or reports everything that is wrong with them.
 
-Each source is read into a flat table: key path -> value and origin.
-"""
+Each source is read into a flat table: key path -> value and origin."""
 
 import contextlib
 import math
@@ -52,10 +51,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
     Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
     source replaces are not checked.
-
-    Raises:
-        ConfigError: With a problem for each setting that is unknown or has an invalid value.
-    """
+    Raises ConfigError: with a problem for each setting that is unknown or has an invalid value."""
     if path is None and environ.get(_FILE_VARIABLE):
         path = Path(environ[_FILE_VARIABLE])
     given = {**(_from_file(path) if path else {}), **_from_environment(environ), **_from_flags(flags)}
@@ -69,10 +65,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
 def _from_file(path: Path) -> dict[str, Given]:
     """Return the values of a TOML file; relative paths in it are relative to its folder.
-
-    Raises:
-        ConfigError: The file cannot be read or is not TOML.
-    """
+    Raises ConfigError: the file cannot be read or is not TOML."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a mark at its start
     except OSError as exc:
@@ -97,7 +90,6 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """Return the values of all ``GATEWAY_…`` variables, known settings or not."""
     keys = {setting.variable: setting.key for setting in settings()}
     return {
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
@@ -109,7 +101,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
 
 
 def _from_flags(flags: Mapping[str, str | list[str]]) -> dict[str, Given]:
-    """Return the values of flags, which are named by key path."""
     return {key: Given(value, f"flag {_flag(key)}", text=True) for key, value in flags.items()}
 
 

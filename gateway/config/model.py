@@ -1,7 +1,6 @@
 """The model: every setting with its limits, unit and default; below it, its documentation.
 
-`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs.
-"""
+`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -93,8 +93,7 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
 def _docs() -> Mapping[tuple[str, str], str]:
     """Return the text below each setting in the model's source, by section and name.
 
-    Python itself keeps no docstrings of attributes.
-    """
+    Python itself keeps no docstrings of attributes."""
     docs = {}
     for section in ast.parse(inspect.getsource(sys.modules[Config.__module__])).body:
         if isinstance(section, ast.ClassDef):

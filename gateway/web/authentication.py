@@ -2,8 +2,7 @@
 
 A token is in the `Authorization` header; browsers, which cannot set that header for a WebSocket, send
 it as the subprotocol ``bearer.<token>`` beside ``neurograph``. ``?token=`` works if `auth.query_token`
-is on.
-"""
+is on."""
 
 import time
 from enum import Enum
@@ -42,10 +41,7 @@ class Access(Enum):
 
 async def identity_of_request(request: web.Request) -> Identity:
     """Return the identity of the caller, from the `Authorization` header or ``?token=``.
-
-    Raises:
-        RequestError: The token is invalid, or the header is not one that carries a token.
-    """
+    Raises RequestError: the token is invalid, or the header is not one that carries a token."""
     context = request.app[CONTEXT]
     token = bearer_token(request)
     if token is None and context.config.auth.query_token:
@@ -55,10 +51,7 @@ async def identity_of_request(request: web.Request) -> Identity:
 
 def bearer_token(request: web.Request) -> str | None:
     """Return the token in the `Authorization` header, if there is one and tokens are used.
-
-    Raises:
-        RequestError: The header has another scheme.
-    """
+    Raises RequestError: the header has another scheme."""
     text = request.headers.get("Authorization")
     if text is None or request.app[CONTEXT].verifier is None:
         return None
@@ -72,7 +65,6 @@ def bearer_token(request: web.Request) -> str | None:
 
 
 def subprotocol_token(request: web.Request) -> str | None:
-    """Return the token among the WebSocket subprotocols that a client offers, if there is one."""
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     for one in map(str.strip, offered.split(",")):
         if one.startswith(_BEARER):
@@ -82,10 +74,7 @@ def subprotocol_token(request: web.Request) -> str | None:
 
 async def identity_of_token(context: Context, token: str | None, *, address: str) -> Identity:
     """Verify a token and return its identity; without a token, or a verifier, the anonymous one.
-
-    Raises:
-        RequestError: The token is invalid, or the keys to verify it cannot be fetched now.
-    """
+    Raises RequestError: the token is invalid, or the keys to verify it cannot be fetched now."""
     if context.verifier is None or token is None:
         return context.policy.anonymous
     try:

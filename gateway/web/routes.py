@@ -1,8 +1,7 @@
 """Every address that the gateway serves, in one table.
 
 `gateway.web.app` serves it; the OpenAPI document, the links on the page ``/`` and the table in
-docs/protocol.md, part 3, come from it. A route's summary is the docstring of its handler.
-"""
+docs/protocol.md, part 3, come from it. A route's summary is the docstring of its handler."""
 
 from functools import partial
 from typing import Final

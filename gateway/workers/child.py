@@ -22,10 +22,7 @@ def installed() -> bytes:
     """Return a digest of the package as it is on disk, which a worker that starts now would run.
 
     Processes understand each other's messages only if they run the same code.
-
-    Raises:
-        OSError: A file is just being replaced.
-    """
+    Raises OSError: a file is just being replaced."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -65,15 +62,9 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before it was started."""
         return self._started.pid if self._started else 0
 
     async def start(self) -> None:
-        """Start it.
-
-        Raises:
-            OSError: There is no room for another process, or for its sockets.
-        """
         ours, theirs = socket.socketpair()
         self._sockets, far_sockets = socket.socketpair()
         self._sockets.setblocking(False)
@@ -122,14 +113,12 @@ class Child:
         self._on_lost(self)
 
     def close(self) -> None:
-        """Close the pipe; the worker ends once it has read what was sent."""
         self.pipe.close()
         if self._sockets is not None:
             asyncio.get_running_loop().remove_reader(self._sockets)
             self._sockets.close()
 
     def kill(self) -> None:
-        """End it at once."""
         if self._started is not None and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._started.kill()
@@ -150,8 +139,7 @@ def _spawn(inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start an interpreter that inherits these descriptors and no others.
 
     It is not forked, so no thread, lock or ZeroMQ context gets in. It has a process group of its
-    own, as a terminal's signals are for the parent.
-    """
+    own, as a terminal's signals are for the parent."""
     return subprocess.Popen(  # noqa: S603  # this interpreter
         [sys.executable, "-m", "gateway.workers", *map(str, inherited)],
         stdin=subprocess.DEVNULL,

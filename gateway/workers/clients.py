@@ -2,8 +2,7 @@
 
 The parent's hub has a session for each client, with a reader that counts for its subscriptions and to
 which nothing is written. So the hub knows all clients, and a session outlives the worker that held
-its connection.
-"""
+its connection."""
 
 import time
 from collections.abc import Callable
@@ -91,7 +90,6 @@ class Clients:
 
     @property
     def connected(self) -> list[WorkerClient]:
-        """All that are connected."""
         return list(self._clients.values())
 
     def admit(self, child: Child, who: messages.Admit) -> None:
@@ -140,7 +138,6 @@ class Clients:
             self.refuse(child, who.number)
 
     def identify(self, child: Child, who: messages.Identify) -> None:
-        """Give a client the identity of its token, unless its user has too many clients already."""
         client = self._clients.get(who.client_id)
         allowed = client is not None and client.child is child
         if client is not None and allowed:
@@ -204,7 +201,6 @@ class Clients:
                 self._lose(client)
 
     def close(self) -> None:
-        """Stop waiting for releases."""
         self._takeovers.cancel()
 
     def _lose(self, client: WorkerClient) -> None:

@@ -62,8 +62,6 @@ class Evict(Message):
 
 
 class Bus(Message):
-    """The state of the bus changed."""
-
     state: BusState
 
 
@@ -81,8 +79,6 @@ class Refused(Answer):
 
 
 class Personal(Message):
-    """A message to one client."""
-
     client_id: str
     entry: Entry
 
@@ -101,8 +97,6 @@ class Identified(Answer):
 
 
 class Report(Message):
-    """Answer with `Reported`."""
-
     number: int
 
 
@@ -174,8 +168,6 @@ class Changed(Message):
 
 
 class Confirmed(Message):
-    """The known cursors of these clients."""
-
     clients: list[str]
     known: dict[str, Cursor]
 

@@ -130,7 +130,6 @@ class WorkerObserver:
         """Do nothing: `on_change` reports it."""
 
     def on_confirmed(self, session: Session) -> None:
-        """Report it with the next `send_confirmed`."""
         self._confirmed[session] = None
 
     def send_confirmed(self) -> None:

@@ -1,8 +1,7 @@
 """The pipe between parent and worker: length-prefixed messages over an inherited socket pair.
 
 No message is dropped, and no sender waits: what a peer has not read yet is kept, up to a limit. The
-pipe to a peer that is further behind is closed, so that it does not slow down the others.
-"""
+pipe to a peer that is further behind is closed, so that it does not slow down the others."""
 
 import asyncio
 import itertools
@@ -50,8 +49,7 @@ def kind_and_number(message: Message | Unreadable) -> tuple[str, int]:
 class Pipe(asyncio.Protocol, Generic[T]):
     """One end of it.
 
-    `on_messages` is called with all that one wake-up brought, `on_lost` once when the pipe is closed.
-    """
+    `on_messages` is called with all that one wake-up brought, `on_lost` once when the pipe is closed."""
 
     def __init__(
         self,
@@ -76,7 +74,6 @@ class Pipe(asyncio.Protocol, Generic[T]):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: Message) -> None:
-        """Send a message, after all that was sent before."""
         self.write(framed(message))
 
     def write(self, frame: bytes) -> None:
@@ -94,12 +91,10 @@ class Pipe(asyncio.Protocol, Generic[T]):
         await self._flows.wait()
 
     def close(self) -> None:
-        """Close it; what was sent is still delivered."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close it at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -156,7 +151,6 @@ class Requests:
         self._waiting: dict[int, Callable[[Answer | None], object]] = {}
 
     def send(self, request: Callable[[int], Message], on_answer: Callable[[Answer | None], object]) -> int:
-        """Send the request with a number; `on_answer` gets its answer, None if the pipe is closed."""
         number = next(self._numbers)
         self._waiting[number] = on_answer
         self._send(request(number))
@@ -165,8 +159,7 @@ class Requests:
     async def ask(self, request: Callable[[int], Message], *, within: float | None) -> Answer | None:
         """Return the answer to a request; None if it does not come in time, or the pipe is closed.
 
-        `within` None waits until the pipe is closed.
-        """
+        `within` None waits until the pipe is closed."""
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
         def on_answer(answer: Answer | None) -> None:
@@ -196,7 +189,6 @@ class Requests:
             waiting(answer)
 
     def close(self) -> None:
-        """Answer all that waits with None: the pipe is closed."""
         waiting, self._waiting = list(self._waiting.values()), {}
         for on_answer in waiting:
             on_answer(None)

@@ -1,8 +1,7 @@
 """REST, asked of any worker and answered by the parent, which knows the whole gateway.
 
 A worker passes a request on as it came, over a socket pair that nobody else can reach. What the door
-found out, who calls and how, goes along in headers of our own.
-"""
+found out, who calls and how, goes along in headers of our own."""
 
 import asyncio
 import socket
@@ -53,8 +52,7 @@ class _PairConnector(aiohttp.BaseConnector):
 class RestProxy:
     """Passes requests on to the parent, each within `body_seconds` and a while.
 
-    For each connection, `hand_over` gives the parent one end of a socket pair.
-    """
+    For each connection, `hand_over` gives the parent one end of a socket pair."""
 
     def __init__(self, hand_over: Callable[[socket.socket], object], *, body_seconds: float) -> None:
         self._body_seconds = body_seconds
@@ -67,7 +65,6 @@ class RestProxy:
         )
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer a request with what the parent answers."""
         try:
             async with asyncio.timeout(self._body_seconds):
                 body = await request.read()
@@ -89,7 +86,6 @@ class RestProxy:
             raise RequestError(ErrorCode.UNAVAILABLE, "the process that knows does not answer") from error
 
     async def close(self) -> None:
-        """Let go of the connections."""
         await self._http.close()
 
 

@@ -13,8 +13,7 @@ A worker goes through these states:
 
 The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a ready worker that does not
 answer within `_SILENT_SECONDS_MAX`, and a launched one that does not within `_START_SECONDS`. While the
-gateway stops, it replaces no worker.
-"""
+gateway stops, it replaces no worker."""
 
 import asyncio
 import socket
@@ -99,10 +98,7 @@ class Supervisor:
         """Launch the workers, whose REST requests `runner` answers; return when all are ready.
 
         They share what the listener accepts.
-
-        Raises:
-            OSError: They do not start.
-        """
+        Raises OSError: they do not start."""
         self._listener, self._runner = listener, runner
         listener.on_accepted = self._assign
         for _ in range(self._config.workers):
@@ -115,20 +111,17 @@ class Supervisor:
         self._tasks.start(self._watch())
 
     def unready(self) -> list[str]:
-        """Return why no client should come."""
         if any(one.ready for one in self._children):
             return []
         return [f"no worker is ready: {self._problem}" if self._problem else "no worker is ready"]
 
     async def drain(self) -> None:
-        """Let every worker close its clients' connections."""
         self._stopping = True
         limit = self._config.shutdown.timeout_seconds
         holding = [one for one in self._children if one.ready]
         await asyncio.gather(*[one.requests.ask(messages.Drain, within=limit) for one in holding])
 
     async def stop(self) -> None:
-        """End all workers."""
         self._stopping = True
         self._clients.close()
         self._tasks.cancel()
@@ -143,7 +136,6 @@ class Supervisor:
         self._unassigned.clear()
 
     def reload(self) -> None:
-        """Let the workers read keys again."""
         self._send_all(messages.Reload())
 
     def tick(self, now_ns: int) -> None:

@@ -36,10 +36,7 @@ class Worker:
     """What a process does once its parent has sent `Start`. Needs a running event loop.
 
     Over `sockets` the parent hands over the connections that it accepts, and gets those for REST requests.
-
-    Raises:
-        ConfigError: A key or certificate cannot be used any more.
-    """
+    Raises ConfigError: a key or certificate cannot be used any more."""
 
     def __init__(self, start: messages.Start, pipe: Pipe[messages.ToWorker], sockets: socket.socket) -> None:
         self.config = config = start.config
@@ -76,14 +73,12 @@ class Worker:
         self._loop.add_reader(self._sockets, self._receive_sockets)
 
     async def stop(self) -> None:
-        """Release everything."""
         self._loop.remove_reader(self._sockets)
         self._tasks.cancel()
         await self._edge.close()
         await self._proxy.close()
 
     def _receive_sockets(self) -> None:
-        """Take the connections that the parent accepted."""
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_SOCKETS_PER_WAKE_UP):

@@ -25,8 +25,7 @@ class CohortWriter(Protocol):
     """Writes the same bytes to the sockets of all members of a cohort.
 
     `add` adds a socket; its next bytes follow what its own writer has written. `write_all` returns
-    the writers that failed.
-    """
+    the writers that failed."""
 
     def add(self, writer: Writer) -> None: ...
 
@@ -73,8 +72,7 @@ class Reader:
     in it has opened since, and is read from its beginning. `latest_only` has the channels of which the
     reader first gets the current values, with the place up to which. The reader is `full` while its
     socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_failure`
-    when it is removed because of an error in reading its events; its client may resume.
-    """
+    when it is removed because of an error in reading its events; its client may resume."""
 
     __slots__ = (
         "cursors",
@@ -118,8 +116,7 @@ class Reader:
 class HeldBack:
     """What a view's rate holds back of one channel: the entries behind `before`, until `due_ns`.
 
-    `before` is None if nothing is held back; `due_ns` is then when the next event may be written.
-    """
+    `before` is None if nothing is held back; `due_ns` is then when the next event may be written."""
 
     log: ChannelLog
     view: ChannelView

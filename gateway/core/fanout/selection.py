@@ -1,8 +1,7 @@
 """Which entries of a batch each view gets.
 
 Each event is decoded once and evaluated once by each filter, and frames are joined once for each
-distinct set of channels and filters, however many views and readers there are.
-"""
+distinct set of channels and filters, however many views and readers there are."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -39,8 +38,7 @@ class Matches:
     def any_of(self, filters: Filters) -> list[bool]:
         """Return for each entry whether any of the filters matches it.
 
-        Gaps match every filter; without filters every entry matches.
-        """
+        Gaps match every filter; without filters every entry matches."""
         if not filters:
             return [True] * len(self._entries)
         found = [self._evaluate(one) for one in filters]
@@ -86,7 +84,6 @@ class Selection:
 
     @property
     def errors(self) -> int:
-        """How often evaluating a filter failed."""
         return sum([matches.errors for matches in self._matches.values()])
 
     def starts(self) -> dict[str, Cursor]:

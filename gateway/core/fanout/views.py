@@ -3,8 +3,7 @@
 Everything that decides which bytes a reader gets is in its view, so readers with equal views share
 their bytes. If a view names a channel itself, only that subscription counts for the channel; else all
 patterns that select it do: an event passes if any of their filters matches it, and the highest of
-their rates applies.
-"""
+their rates applies."""
 
 from typing import NamedTuple
 
@@ -15,8 +14,7 @@ from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches
 class Subscription(NamedTuple):
     """One subscription; `rate` is in events per second and key, None = all events.
 
-    `within` are the granted patterns that overlap `pattern`, if no grant covers all of it; else None.
-    """
+    `within` are the granted patterns that overlap `pattern`, if no grant covers all of it; else None."""
 
     pattern: str
     filter: Filter | None = None

@@ -1,8 +1,7 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
 Each message is decoded and validated once. An event's bytes are forwarded unchanged, so they must be
-JSON in valid UTF-8: anything else would break every client's parser.
-"""
+JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -81,8 +80,7 @@ class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
     `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
-    gets the number of each envelope, also of messages that are rejected.
-    """
+    gets the number of each envelope, also of messages that are rejected."""
 
     def __init__(
         self,
@@ -107,8 +105,7 @@ class Ingest:
     def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
-        """
+        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat."""
         try:
             return self._accept(frames, now_ns)
         except _Reject as error:
@@ -118,8 +115,7 @@ class Ingest:
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
 
-        A reply that is not valid is ignored: the request will time out.
-        """
+        A reply that is not valid is ignored: the request will time out."""
         if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
             return
         try:
@@ -137,11 +133,7 @@ class Ingest:
                 yield self._reject(error, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
-        """Validate a payload that did not come over the bus.
-
-        Raises:
-            ValueError: It is not valid; the text says why.
-        """
+        """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
         try:
             return Event(channel, self._fields(channel, payload, now_ns), now_ns)
         except _Reject as error:

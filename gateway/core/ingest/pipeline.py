@@ -2,8 +2,7 @@
 
 Each call validates the messages, puts each publisher's messages in order, appends the events, and
 appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
-appending it.
-"""
+appending it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,6 @@ from gateway.core.protocol.messages import BusState
 
 @dataclass(slots=True)
 class Tick:
-    """The results of one batch, for the metrics."""
-
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
@@ -32,8 +29,6 @@ class Tick:
 
 
 class Pipeline:
-    """Takes bus messages to the logs."""
-
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
@@ -48,7 +43,6 @@ class Pipeline:
         return "live" if self._received else "waiting"
 
     def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
-        """Take a batch of bus messages."""
         tick = Tick()
         accept, events = self.ingest.accept, tick.events
         for frames in batch:

@@ -2,8 +2,7 @@
 
 A publisher's heartbeat comes over the same connection as its events, in order with them, and has the
 newest number of each topic: so the loss of a topic's last messages shows, too. A publisher without a
-heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale.
-"""
+heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -36,8 +35,6 @@ class Heartbeat(Struct):
 
 @dataclass(slots=True, eq=False)
 class Publisher:
-    """One incarnation of a publisher."""
-
     incarnation: int
     name: str = ""
     interval_ns: int = 0
@@ -56,8 +53,6 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of a publisher's state."""
-
     publisher: Publisher
     state: Literal["connected", "stale", "live", "disconnected"]
 
@@ -66,11 +61,7 @@ _decode = msgspec.json.Decoder(Heartbeat).decode
 
 
 def parse(payload: bytes) -> Heartbeat:
-    """Decode a heartbeat.
-
-    Raises:
-        ValueError: It is not valid; the text says why.
-    """
+    """Decode a heartbeat. Raises ValueError: it is not valid; the text says why."""
     try:
         return _decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -103,7 +94,6 @@ class Publishers:
         return "stale" if all(one.stale for one in self._known.values()) else "live"
 
     def take_changes(self) -> list[Change]:
-        """Return the changes since the last call."""
         changes, self._changes = self._changes, []
         return changes
 

@@ -36,8 +36,7 @@ If the publisher does not offer replay, missing messages are lost at once, witho
 Invariants: a stream's messages are released in the order of their numbers, each once. Every number up
 to `stream.newest` was released, is in a `MissingRange` that the topic's next entry reports, or is older
 than this gateway's start. A stream is blocked, and releases nothing, while an earlier incarnation of
-its topic has a repair or an unreported loss.
-"""
+its topic has a repair or an unreported loss."""
 
 import itertools
 from collections import deque
@@ -69,8 +68,7 @@ _SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
 class ReplayRequest:
     """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
 
-    `key` is the endpoint's public CURVE key, if it has one.
-    """
+    `key` is the endpoint's public CURVE key, if it has one."""
 
     number: int
     incarnation: int
@@ -85,8 +83,7 @@ class Recovery:
     """Puts live and replayed messages into one order per stream.
 
     `history` returns how many of a topic's messages to request when this gateway starts, `interest`
-    says which topics are subscribed to, `started_ns` is when the gateway started.
-    """
+    says which topics are subscribed to, `started_ns` is when the gateway started."""
 
     def __init__(
         self, *, streams: Streams, started_ns: int, history: Callable[[str], int], interest: Interest | None = None
@@ -115,7 +112,6 @@ class Recovery:
 
     @property
     def recovering(self) -> int:
-        """How many streams have a repair."""
         return len(self._repairing)
 
     # -- in ------------------------------------------------------------------------------------
@@ -123,8 +119,7 @@ class Recovery:
     def receive(self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int) -> Stream | None:
         """Take a live message; return its stream if it is released at once.
 
-        Returns None if the message is held or dropped; call `released` then.
-        """
+        Returns None if the message is held or dropped; call `released` then."""
         stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
             stream = self._start_with_message(envelope, topic, now_ns)

@@ -2,8 +2,7 @@
 
 Each publisher numbers its messages per topic (see `envelope`), so a hole in the numbers is a loss
 between publisher and gateway of a known range. One ZeroMQ connection keeps messages in order; a
-message that arrives after a later one came over another connection, or a second time.
-"""
+message that arrives after a later one came over another connection, or a second time."""
 
 import itertools
 from collections import OrderedDict, deque
@@ -81,7 +80,6 @@ class Stream:
         unreported.append(missing)
 
     def take_unreported(self) -> tuple[MissingRange, ...]:
-        """Return the ranges since the last call."""
         unreported, self.unreported = tuple(self.unreported), []
         return unreported
 

@@ -2,8 +2,7 @@
 
 A name is one or more segments of ``[A-Za-z0-9_-]`` joined by dots, at most 128 bytes. In a pattern,
 ``*`` stands for exactly one segment and a final ``>`` for one or more (the wildcards of NATS). Names
-that begin with ``$`` are the gateway's own and match no wildcard.
-"""
+that begin with ``$`` are the gateway's own and match no wildcard."""
 
 import re
 from functools import lru_cache
@@ -25,7 +24,6 @@ def is_name(text: str) -> bool:
 
 
 def is_pattern(text: str) -> bool:
-    """Return whether `text` is a pattern; every name is one."""
     return len(text) <= NAME_BYTES_MAX and _PATTERN.fullmatch(text) is not None
 
 

@@ -1,8 +1,7 @@
 """The models of events: one declaration for validation, JSON Schema and documentation.
 
 Few fields are required, and null stands for "not known". Fields beyond the declared ones are kept:
-the gateway forwards an event's own bytes and does not rebuild them from the model.
-"""
+the gateway forwards an event's own bytes and does not rebuild them from the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,8 +83,7 @@ class BusStatus(Struct):
 class Connection(Struct):
     """A client that connected, disconnected or changed its subscriptions; the gateway's own event.
 
-    For a publisher on the bus, `client_id` is its incarnation.
-    """
+    For a publisher on the bus, `client_id` is its incarnation."""
 
     client_id: str
     user_id: str | None = None
@@ -163,8 +161,7 @@ class Event(Struct, frozen=True):
 
     `fields` are the members of the event's JSON object, without the surrounding braces, as clients
     get them: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence` are those
-    of its envelope, if it has one; `missing` are the publisher's messages missing right before it.
-    """
+    of its envelope, if it has one; `missing` are the publisher's messages missing right before it."""
 
     channel: str
     fields: bytes

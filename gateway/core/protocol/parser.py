@@ -35,7 +35,6 @@ class Message(NamedTuple):
 
     @property
     def close_code(self) -> int:
-        """A CLOSE frame's code; 0 if it has none."""
         return int.from_bytes(self.data[:2])
 
 
@@ -43,8 +42,7 @@ class Parser:
     """Parses one client's bytes into messages, however the bytes are split.
 
     A message has at most `message_bytes_max` bytes; each of its fragments counts as at least one.
-    `inflate` decompresses a message, up to so many bytes; None if compression was not negotiated.
-    """
+    `inflate` decompresses a message, up to so many bytes; None if compression was not negotiated."""
 
     __slots__ = (
         "_buffer",
@@ -70,12 +68,9 @@ class Parser:
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """Parse the next bytes; yield the messages that are complete. Do not feed more after a CLOSE.
-
-        Raises:
-            Violation: Unmasked frame (section 5.1), reserved bit or opcode (5.2), fragments out of
-                order (5.4), fragmented or long control frame (5.5), close code that must not be sent
-                (7.4), text that is not UTF-8 (8.1), too large a message.
-        """
+        Raises Violation: unmasked frame (section 5.1), reserved bit or opcode (5.2), fragments out of order (5.4),
+        fragmented or long control frame (5.5), close code that must not be sent (7.4), text that is not UTF-8 (8.1),
+        too large a message."""
         buffer = self._buffer
         buffer += data
         while len(buffer) >= self._needed:

@@ -31,8 +31,7 @@ class RateLimiter:
     """One client's buckets; they are full at first.
 
     Each bucket is one number, the time when it will be full again (the generic cell rate algorithm of
-    ATM): there is a limiter for each client, so it is small.
-    """
+    ATM): there is a limiter for each client, so it is small."""
 
     __slots__ = ("_rates", "messages", "pings", "subscribes")
 
@@ -41,11 +40,7 @@ class RateLimiter:
         self.messages = self.pings = self.subscribes = 0
 
     def charge(self, kind: Kind, *, now_ns: int) -> None:
-        """Take one token.
-
-        Raises:
-            RequestError: The bucket is empty; the error has the time until the next token.
-        """
+        """Take one token. Raises RequestError: the bucket is empty; the error has the time until the next token."""
         limit = self._rates[kind]
         one_ns = round(1e9 / limit.per_second)
         full_ns = max(getattr(self, kind), now_ns) + one_ns

@@ -46,10 +46,7 @@ def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET)
 
 def parse(text: str | bytes) -> messages.ClientMessage:
     """Decode a client's message.
-
-    Raises:
-        RequestError: It is not JSON, its type is not known, or a field is not valid.
-    """
+    Raises RequestError: it is not JSON, its type is not known, or a field is not valid."""
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
@@ -85,10 +82,7 @@ class SubscribeRequest:
 
 def split(message: messages.Subscribe) -> list[SubscribeRequest]:
     """Return a request for each channel of a message; if one is named twice, for the last of the two.
-
-    Raises:
-        RequestError: A channel, a position or a filter is not valid.
-    """
+    Raises RequestError: a channel, a position or a filter is not valid."""
     common = read_since(message.since)
     if len(message.channels) > 1 and isinstance(common, Position):
         raise RequestError(
@@ -118,11 +112,7 @@ def split(message: messages.Subscribe) -> list[SubscribeRequest]:
 
 
 def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
-    """Return one position, or a position for each channel.
-
-    Raises:
-        RequestError: It is neither.
-    """
+    """Return one position, or a position for each channel. Raises RequestError: it is neither."""
     if since is None:
         return None
     try:
@@ -134,11 +124,7 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
 
 
 def read_filter(text: str) -> Filter:
-    """Parse a filter.
-
-    Raises:
-        RequestError: It is not valid; the message shows the position.
-    """
+    """Parse a filter. Raises RequestError: it is not valid; the message shows the position."""
     try:
         return parse_filter(text)
     except FilterError as error:
@@ -160,7 +146,6 @@ class SubscriptionStarts:
         self.latest_only: set[str] = set()
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
-        """Start behind a place."""
         self.logs[log.name] = log
         self.cursors[log.name] = after
 

@@ -12,8 +12,7 @@ ordered, so the client has received everything that was written before the ping.
 attached again, its channels continue at `known`, unless the client has positions of its own.
 
 Invariants: the client has received everything before its places in `known`. If a channel starts at
-another place, because of `since` or `last`, then also in `known` and in the ping under way.
-"""
+another place, because of `since` or `last`, then also in `known` and in the ping under way."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -111,8 +110,7 @@ class Session:
         """Note where channels start in `known`, and in the ping under way.
 
         In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
-        at its beginning also if nothing is noted; a client may name any number of them.
-        """
+        at its beginning also if nothing is noted; a client may name any number of them."""
         starts = {name: at for name, at in starts.items() if name == PERSONAL or self._fanout.is_open(name)}
 
         def started(known: Cursors) -> Cursors:
@@ -135,10 +133,7 @@ class Session:
 
     def authenticate(self, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> SubscriptionChange | None:
         """Change the identity, and remove the subscriptions that its permissions deny.
-
-        Raises:
-            RequestError: The identity is that of another user.
-        """
+        Raises RequestError: the identity is that of another user."""
         if not self.identity.may_become(identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN,
@@ -214,8 +209,7 @@ class Session:
     def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`.
 
-        For an invalid message it does not raise: it replies with an ``error`` message.
-        """
+        For an invalid message it does not raise: it replies with an ``error`` message."""
         try:
             message = requests.parse(text)
         except RequestError as error:
@@ -240,11 +234,6 @@ class Session:
         return None
 
     def _charge(self, message: messages.ClientMessage, now_ns: int) -> None:
-        """Charge a message to its rate limit.
-
-        Raises:
-            RequestError: The limit is exceeded.
-        """
         kind: Kind = "messages"
         if isinstance(message, messages.Subscribe | messages.Unsubscribe):
             kind = "subscribes"
@@ -281,7 +270,6 @@ class Session:
             return None
 
     def send(self, message: messages.ServerMessage) -> None:
-        """Write a message to the client, if the session is attached."""
         if self.reader is not None:
             self.reader.writer.write(text_frame(_encode(message)))
 

@@ -5,8 +5,7 @@ for `ttl_ns`, unless `disconnected_max` sessions disconnect after it. Personal m
 of the session's own: after a disconnect a client resumes them by position, like any channel.
 
 Invariants: a session has one secret, which changes with each connection; `_disconnected` has the
-sessions that can expire, the oldest first.
-"""
+sessions that can expire, the oldest first."""
 
 from collections import OrderedDict
 from collections.abc import Collection

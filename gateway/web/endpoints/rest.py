@@ -1,7 +1,6 @@
 """REST: the state of the gateway and its channels, and broadcasts over HTTP.
 
-The docstring of each handler is its summary in the documents.
-"""
+The docstring of each handler is its summary in the documents."""
 
 import asyncio
 import codecs
@@ -341,11 +340,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
 
 
 def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    """Return a whole number from a query.
-
-    Raises:
-        RequestError: It is not a number, or out of range.
-    """
+    """Return a whole number from a query. Raises RequestError: it is not a number, or out of range."""
     text = query.get(name)
     if text is None:
         return default

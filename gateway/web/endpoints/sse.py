@@ -1,8 +1,7 @@
 """Server-Sent Events (HTML standard, section 9.2), at ``/events``: the same stream over plain HTTP.
 
 For `curl` and the browser's EventSource. The id of each event holds the positions of all channels that
-the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing.
-"""
+the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing."""
 
 from dataclasses import replace
 
@@ -98,11 +97,7 @@ class EventStream:
 
 
 def read_event_id(text: str) -> dict[str, Position]:
-    """Return the positions in the id of an event.
-
-    Raises:
-        RequestError: The id is invalid.
-    """
+    """Return the positions in the id of an event. Raises RequestError: the id is invalid."""
     positions = {}
     for part in text.split(","):
         name, equals, position = part.partition("=")

@@ -51,8 +51,7 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     """Admit a client as its subprotocol's token says, or as the identity already `verified`.
 
     The open connection reports an invalid token, as browsers hide the status of an upgrade. If the
-    query parameters are invalid, the client is admitted without them, and gets the error.
-    """
+    query parameters are invalid, the client is admitted without them, and gets the error."""
     try:
         token = authentication.subprotocol_token(request)
         if token is not None:

@@ -27,8 +27,7 @@ What each event does:
     socket lost        -> LOST                     -> CLOSED                   -         -
     CLOSE_SECONDS      -                           socket aborted              -         -
     buffer full        the reader lags; messages are not handled until the socket is writable again
-    reader failed      `close` with 1011                                                 nothing
-"""
+    reader failed      `close` with 1011                                                 nothing"""
 
 import asyncio
 import random
@@ -157,17 +156,14 @@ class Connection:
 
     @property
     def client_id(self) -> str:
-        """The client's public id, empty without a session."""
         return self.session.client_id if self.session else ""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the socket in this process."""
         return self._transport.get_write_buffer_size()
 
     @property
     def lag(self) -> int:
-        """How many events the client is behind."""
         return 0 if self._reader is None else self.hub.fanout.lag(self._reader)
 
     @property
@@ -215,8 +211,7 @@ class Connection:
 
         Only this side of the socket is shut down: if a socket is closed with unread bytes, the kernel
         resets it, and the peer may never see the reason. The peer has `CLOSE_SECONDS` to shut down
-        its side.
-        """
+        its side."""
         if self._state not in _UNCLOSED:
             return
         self.code = code
@@ -244,8 +239,7 @@ class Connection:
     async def serve(self, now_ns: Callable[[], int], authenticate: Callable[[messages.Auth], Awaitable[None]]) -> None:
         """Handle the client's messages until either side has closed; the request is freed.
 
-        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
-        """
+        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns."""
         assert self._receive_queue is not None
         self._protocol.head.release()
         while received := await self._receive_queue.get_messages():

@@ -2,8 +2,7 @@
 
 Every connection is pinged in turn; each pong also confirms what the client has received. A client that
 sends nothing after a ping is closed, unless bytes still wait for its socket: then the ping waits behind
-them, and the limit on stalled sockets decides.
-"""
+them, and the limit on stalled sockets decides."""
 
 from typing import Protocol
 
@@ -41,7 +40,6 @@ class ClientHeartbeat:
 
     @property
     def interval(self) -> float:
-        """The time between two calls of `check`, in seconds."""
         return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_timeout_seconds / 4)
 
     def monitor(self, connection: MonitoredConnection, *, now: float) -> None:
@@ -49,7 +47,6 @@ class ClientHeartbeat:
         self._ping_times[connection] = now + self._limits.heartbeat_seconds
 
     def stop_monitoring(self, connection: MonitoredConnection) -> None:
-        """Forget a connection that is closed."""
         for table in (self._ping_times, self._pong_deadlines, self._stalled):
             table.pop(connection, None)
 

@@ -19,8 +19,7 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
 `writing_paused`, `_loop`
     Whether the write buffer is full, and the event loop.
 `LineTooLong`, "Too many headers"
-    The exception and the text of the exception that stand for 431 instead of 400.
-"""
+    The exception and the text of the exception that stand for 431 instead of 400."""
 
 import asyncio
 from collections.abc import Callable
@@ -142,7 +141,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             self._slot.writing_stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Report that the socket accepts data again."""
         super().resume_writing()
         self._slot.writing_resumed()
         if self.on_writable is not None:

@@ -1,8 +1,7 @@
 """Accepts connections and limits them: how many there are, and how long each may stay idle.
 
 asyncio's own server is not used: uvloop's stops for good, without an error, when the process runs out of
-open files, and its certificate cannot be replaced.
-"""
+open files, and its certificate cannot be replaced."""
 
 import asyncio
 import contextlib
@@ -40,8 +39,7 @@ class Slot:
     """One of a listener's sockets; its protocol reports what happens on it.
 
     A slot has a deadline while it waits for the head of a request, and while its peer does not
-    read an answer. A socket that misses its deadline is disconnected.
-    """
+    read an answer. A socket that misses its deadline is disconnected."""
 
     __slots__ = ("_deadline", "_listener", "_socket")
 
@@ -75,7 +73,6 @@ class Slot:
             self._cancel_deadline()
 
     def release(self) -> None:
-        """Free the slot of a socket that is closed."""
         self.request_received()
         self.writing_resumed()
         self._cancel_deadline()
@@ -102,8 +99,7 @@ class Listener:
     """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
 
     At the limit of sockets, an idle one makes room for a new one. `tls` is called for every
-    connection; None means no TLS.
-    """
+    connection; None means no TLS."""
 
     def __init__(
         self,
@@ -141,11 +137,7 @@ class Listener:
         return host, port
 
     async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has.
-
-        Raises:
-            OSError: One cannot be bound.
-        """
+        """Listen on every address that a host has. Raises OSError: one cannot be bound."""
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             one = socket.create_server(address, family=family, backlog=BACKLOG)
@@ -154,7 +146,6 @@ class Listener:
         self.resume_accepting()
 
     def pause_accepting(self) -> None:
-        """Leave new connections in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
 

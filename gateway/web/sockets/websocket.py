@@ -93,10 +93,7 @@ async def upgrade(
     Returns the response, the queue of the client's messages, and the base-2 logarithm of the window
     for compressed messages, or None if they are not compressed. `protocol` is chosen as subprotocol
     if the client offers it.
-
-    Raises:
-        web.HTTPUpgradeRequired: The request is not an opening handshake.
-    """
+    Raises web.HTTPUpgradeRequired: the request is not an opening handshake."""
     response = web.StreamResponse(status=101, headers=_response_headers(request, protocol))
     agreed = None
     if compression:
