@@ -15,7 +15,7 @@ from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
-from neurograph_client.items import Channel, Data, Event, Gap, Position
+from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard
 from neurograph_client.link import Link, State, Token
 from neurograph_client.subscription import Subscription
 
@@ -196,7 +196,7 @@ class Client:
         conditions: a second client can have others.
 
         Raises:
-            ValueError: No channel, or one that is followed on other conditions.
+            ValueError: No channel, one position for several channels, or one that is followed on other conditions.
             ClosedError: The client has ended.
         """
         return self._subscribe(channels, Options(last, since, filter, rate))
@@ -225,6 +225,8 @@ class Client:
     def _subscribe(self, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
         if not channels:
             raise ValueError("name a channel")
+        if isinstance(options.since, Position) and (len(channels) > 1 or is_wildcard(channels[0])):
+            raise ValueError("since: for several channels or a pattern, give a position for each channel, by name")
         if self._link.state == "closed":
             raise ClosedError("this client was closed")
         for feed in self._link.feeds:
