@@ -2,15 +2,15 @@ import { addressOf, resuming } from "./address.js";
 import { type Batch, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
 import { decode } from "./decode.js";
-import { deferred } from "./deferred.js";
+import { deferred, unless } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { Closed, NotConnected, RequestRefused } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
-import type { ClientEvents, ClientOptions, State } from "./options.js";
+import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Questions } from "./questions.js";
-import { delayAfter, mayReturn } from "./return.js";
+import { delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
@@ -47,6 +47,9 @@ export class Client {
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
+  /** How many attempts in a row have failed, and why the last one did. */
+  #failures = 0;
+  #why = "";
   /** Which try this is: what belongs to an earlier one is ignored. */
   #generation = 0;
   #connectedAt = 0;
@@ -92,16 +95,22 @@ export class Client {
   /**
    * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
    *
-   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again.
+   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again: see the
+   * event `connectFailed`. With `timeoutMs` or `signal`, it rejects with a NotConnected or the signal's reason.
    */
-  connect(): Promise<models.Connected> {
+  connect(options: ConnectOptions = {}): Promise<models.Connected> {
+    const { signal, timeoutMs } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#state === "closed") {
       this.#opening = deferred();
       this.#attempt = 0;
       this.#unwake = onWake(() => this.#wake());
+      this.#failures = 0;
       void this.#open();
     }
-    return this.#opening.promise;
+    const { promise } = this.#opening;
+    if (!signal && timeoutMs === undefined) return promise;
+    return unless(promise, { signal, timeoutMs, giveUp: () => this.disconnect(), why: () => this.#why || "no answer" });
   }
 
   /** End the connection and all subscriptions; nothing is left running. */
@@ -187,7 +196,7 @@ export class Client {
     } catch (error) {
       if (generation !== this.#generation) return;
       this.#failed(error);
-      this.#lost(1006, "the connection cannot be opened");
+      this.#lost(1006, `the connection cannot be opened: ${String(error)}`);
     }
   }
 
@@ -196,11 +205,13 @@ export class Client {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
-    socket.onerror = () => {
+    this.#why = "";
+    socket.onerror = (event: { message?: string } | undefined) => {
       if (socket !== this.#socket) return;
+      this.#why = event?.message ?? ""; // a browser does not say
       // A close follows and says more, but not in Node 20, where a connection was refused.
       clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#lost(1006, "the connection failed"), CLOSE_MS);
+      this.#timer = setTimeout(() => this.#lost(1006, ""), CLOSE_MS);
     };
   }
 
@@ -230,7 +241,12 @@ export class Client {
     if (was === "connected" && Math.abs(Date.now() - this.#connectedAt) > STEADY_MS) {
       this.#attempt = 0;
     }
-    if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new Closed(code, reason));
+    reason = this.#closing?.reason || reason || this.#why || "the connection failed";
+    if (was === "connecting") this.#failures += 1;
+    if (!mayReturn(code, this.#closing)) {
+      if (was === "connecting") this.#tellFailed(code, reason, null);
+      return this.#close(code, reason, new Closed(code, reason));
+    }
     const asked = this.#closing?.after_ms ?? 0;
     const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
@@ -238,6 +254,14 @@ export class Client {
     this.#timer = setTimeout(() => void this.#open(), retryMs);
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
+    else this.#tellFailed(code, reason, Date.now() + retryMs);
+  }
+
+  #tellFailed(code: number, reason: string, retryAt: number | null): void {
+    this.#why = reason;
+    const failed = { code, reason, attempt: this.#failures, retryAt };
+    const hint = hintAfter(this.#failures);
+    this.#emit("connectFailed", hint === undefined ? failed : { ...failed, hint });
   }
 
   #close(code: number, reason: string, error: Closed | null): void {
@@ -317,6 +341,8 @@ export class Client {
     clearTimeout(this.#timer);
     this.#welcome = message;
     this.#connectedAt = Date.now();
+    this.#failures = 0;
+    this.#why = "";
     this.#heartbeat.start(message.heartbeat_seconds * 1000);
     for (const one of this.#routes) {
       if (!message.resumed) {
