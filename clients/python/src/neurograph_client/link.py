@@ -14,7 +14,7 @@ from neurograph_client.backoff import Backoff
 from neurograph_client.batches import batches
 from neurograph_client.connection import ABNORMAL, Connection, Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
-from neurograph_client.feed import Feed
+from neurograph_client.feed import Feed, Options
 from neurograph_client.routes import OWN, Message, Routes, patterns
 
 
@@ -45,7 +45,7 @@ class Link:
         user_id: str | None,
         backoff: Backoff,
         timeout: float,
-        on_state: Callable[[State], object] | None,
+        on_state: Callable[[State], object] | None = None,
     ) -> None:
         self.state: State = "new"
         self.hello: Message = {}
@@ -77,6 +77,13 @@ class Link:
     def feeds(self) -> list[Feed]:
         """All that is followed, or is to be."""
         return [*self._routes.feeds, *self._new]
+
+    def conflicts(self, channels: tuple[str, ...], options: Options) -> bool:
+        """Tell whether a channel is followed with another filter or rate."""
+        return any(
+            feed.options.conditions != options.conditions and not set(channels).isdisjoint(feed.patterns)
+            for feed in self.feeds
+        )
 
     def follow(self, feed: Feed) -> None:
         """Subscribe, now or once connected."""
