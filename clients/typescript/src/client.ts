@@ -124,8 +124,7 @@ export class Client {
    * Follow channels, or all that patterns select: `*` is one segment, a final `>` the rest.
    *
    * With a handler, it is called with each event, once and in order. Without, iterate what is
-   * returned. May be called at any time. Subscriptions to one name with different filters or rates
-   * each take a connection of their own.
+   * returned. Subscriptions to one name with different filters or rates each take a connection of their own.
    */
   subscribe<Name extends string, Options extends SubscribeOptions>(
     channels: Name | readonly Name[],

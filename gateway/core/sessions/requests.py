@@ -135,7 +135,7 @@ def read_filter(text: str) -> Filter:
 class SubscriptionStarts:
     """Where channels start for a client, because of `since` and `last`; for a ``subscribed`` message."""
 
-    __slots__ = ("cursors", "denied", "latest_only", "logs", "lost", "recovered")
+    __slots__ = ("cursors", "denied", "history", "latest_only", "logs", "lost", "recovered")
 
     def __init__(self) -> None:
         self.denied: list[messages.Denied] = []
@@ -145,6 +145,8 @@ class SubscriptionStarts:
         self.lost: dict[str, ChannelLog] = {}
         """Logs that do not know the client's position; the client gets a gap with reason `epoch`."""
         self.latest_only: set[str] = set()
+        self.history: set[str] = set()
+        """Logs whose events up to now come whole, whatever the rate."""
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
         self.logs[log.name] = log
@@ -190,6 +192,7 @@ class SubscriptionStarts:
             elif last is not None:
                 # A client that lags by more than `last` events gets all of them.
                 self.start(log, min(log.before_last(last), place))
+                self.history.add(log.name)
             elif log.name not in self.cursors:
                 self.start(log, place)
 

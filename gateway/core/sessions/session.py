@@ -307,7 +307,8 @@ class Session:
         self.subscriptions |= {one.channel: one.subscription for one in allowed}
         self._note_starts(starts.cursors, subscribed=current)
         self._reply_subscribed(starts, names, message.id, now_ns)
-        self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=starts.latest_only)
+        latest_only, history = starts.latest_only, starts.history
+        self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=latest_only, history=history)
         denied = tuple(one.channel for one in starts.denied)
         return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
