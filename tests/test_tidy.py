@@ -46,7 +46,7 @@ FLOORS_OF = {
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("base64", "bisect", "datetime", "json", "operator", "re", "struct", "types", "typing", "zlib"),
+    *("base64", "bisect", "datetime", "difflib", "json", "operator", "re", "struct", "types", "typing", "zlib"),
 }
 
 HOMES = {

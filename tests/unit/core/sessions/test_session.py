@@ -432,3 +432,18 @@ def test_a_session_that_expires_leaves_no_secret_behind() -> None:
     hub.store.forget_expired(now_ns=11 * SECOND)
 
     assert hub.store._by_secret == {}
+
+
+def test_misspelt_members_of_a_subscription_are_told() -> None:
+    peer = Peer(make_hub(), "p")
+    peer.connect()
+
+    wrong = peer.send(type="subscribe", channels=["a", {"channel": "b", "lst": 1}], fliter="true", x=1)[0]
+    right = peer.send(type="subscribe", channels=[{"channel": "a", "last": 1}], filter="true", id=1)[0]
+
+    assert wrong["warnings"] == [
+        "the message: 'fliter' is not known; did you mean 'filter'?",
+        "the message: 'x' is not known",
+        "channel 'b': 'lst' is not known; did you mean 'last'?",
+    ]
+    assert "warnings" not in right
