@@ -65,7 +65,7 @@ class Link:
         self._new: list[Feed] = []
         self._asked: set[Feed] = set()
         """Those of the new ones that the gateway was asked for on this connection."""
-        self._apart: list[list[Feed]] = []
+        self._halves: list[list[Feed]] = []
         """What is asked for again, each with a message of its own, as something in it is refused."""
         self._paused_until = 0.0
         self._expiring = False
@@ -210,7 +210,7 @@ class Link:
         await connection.ask({"type": "ping"}, within=self._timeout)
         await self._restore(connection)
         self._asked.clear()
-        self._apart.clear()
+        self._halves.clear()
         self._paused_until = 0.0
         while True:
             self._changed.clear()
@@ -219,8 +219,8 @@ class Link:
                 await self._refresh_in_time()
             if asyncio.get_running_loop().time() >= self._paused_until:
                 await self._unsubscribe(connection)
-                apart, self._apart = self._apart, []
-                for feeds in apart:
+                halves, self._halves = self._halves, []
+                for feeds in halves:
                     await self._subscribe(connection, [feed for feed in feeds if feed in self._new])
                 await self._subscribe(connection, [feed for feed in self._new if feed not in self._asked])
             await self._changed.wait()
@@ -293,7 +293,7 @@ class Link:
     def _halve(self, feeds: list[Feed]) -> None:
         """A message is served whole or not at all: ask for halves, to find the feed that is refused."""
         half = (len(feeds) + 1) // 2
-        self._apart += [part for part in (feeds[:half], feeds[half:]) if part]
+        self._halves += [part for part in (feeds[:half], feeds[half:]) if part]
         self._changed.set()
 
     def _begin(self, feed: Feed, answer: Message) -> None:
