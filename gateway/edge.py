@@ -12,7 +12,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.logs import Throttle, logger
-from gateway.metrics import EndpointStatus, Metrics
+from gateway.metrics import EndpointStatus, GatewayState, Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import app
 from gateway.web.admission import LOCAL
@@ -28,6 +28,17 @@ log = logger("gateway")
 
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
+
+
+def _limits(config: Config) -> dict[str, float]:
+    """Return the settings to compare metrics with."""
+    return {
+        "clients.connections_max": config.clients.connections_max,
+        "ingest.channels_max": config.ingest.channels_max,
+        "ingest.streams_max": config.ingest.streams_max,
+        "sessions.disconnected_max": config.sessions.disconnected_max,
+        "http.requests_waiting_max": config.http.requests_waiting_max,
+    }
 
 
 class Edge:
@@ -68,8 +79,16 @@ class Edge:
             refilling=refilling,
             admission=admission,
         )
+        self.metrics.state = self._state
+        self.metrics.limits = _limits(config)
         self.application = app.build(self.context, proxy=proxy)
-        self.runner = web.AppRunner(self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
+        self.runner = web.AppRunner(
+            self.application,
+            access_log=None,
+            shutdown_timeout=_CLEANUP_SECONDS,
+            max_line_size=config.clients.header_bytes_max,  # of what workers pass on; the listener has its own
+            max_field_size=config.clients.header_bytes_max,
+        )
         self._loop = asyncio.get_running_loop()
         self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
         hub.fanout.on_failure = self._on_fanout_failure
@@ -122,6 +141,11 @@ class Edge:
         suppressed = self._failures_throttle.allow(type(error).__name__, now=self._loop.time())
         if suppressed is not None:
             log.error("fanout_failed", exc_info=error, suppressed=suppressed)
+
+    def _state(self) -> GatewayState:
+        context = self.context
+        lag = max((one.lag for one in context.connected_clients()), default=0)
+        return GatewayState(ready=not context.unready(), draining=context.draining, lag_events=lag)
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

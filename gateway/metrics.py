@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from gateway import __version__
 from gateway.core.ingest.ingest import Reason
 from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
@@ -38,7 +39,7 @@ from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
 
 
-Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
+Refused = Literal["address", "busy", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
 """Why a connection or a request was refused."""
 
 # `_created` series would double the number of series, for no use.
@@ -50,6 +51,8 @@ OTHER: Final = "other"
 
 _CODES = {*CloseCode, 1005, 1006, *filter(is_close_code, range(1000, 3000))}
 
+_STATUSES = (200, 500, 503)
+"""Statuses whose series exist from the start for each route."""
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _DURATIONS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 86400)
@@ -61,6 +64,7 @@ _COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | Non
     "connections_opened_total": ("Connections opened.", (), None),
     "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
     "connections_refused_total": ("Connections and requests refused, by reason.", ("reason",), None),
+    "http_responses_total": ("Answers to HTTP requests, by route and status.", ("route", "status"), None),
     "connection_duration_seconds": ("Duration of closed connections.", (), _DURATIONS),
     "events_received_total": ("Valid events received from the bus.", ("channel",), None),
     "events_rejected_total": ("Bus messages rejected, by reason.", ("reason",), None),
@@ -96,6 +100,16 @@ _SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "channels": ("Open channels.", ()),
     "write_buffer_bytes": ("Unsent bytes of all clients.", ()),
     "write_buffer_max_bytes": ("Unsent bytes of the client with the most.", ()),
+    "info": ("The gateway that runs; always 1.", ("version",)),
+    "ready": ("1 if new clients can connect, else 0.", ()),
+    "draining": ("1 while all clients are being closed, else 0.", ()),
+    "limit": ("Settings that bound what is counted, by name.", ("setting",)),
+    "client_lag_max_events": ("Events that the client is behind that lags most.", ()),
+    "bus_live": ("1 if a publisher is connected and not silent, else 0.", ()),
+    "bus_events_total": ("Messages with events, by endpoint.", ("endpoint",)),
+    "bus_heartbeats_total": ("Heartbeats of publishers, by endpoint.", ("endpoint",)),
+    "bus_rejected_total": ("Messages rejected, by endpoint.", ("endpoint",)),
+    "bus_last_event_seconds": ("Seconds since the last event, by endpoint; +Inf before the first.", ("endpoint",)),
     "bus_peers": ("Connected publishers, by endpoint.", ("endpoint",)),
     "bus_handshakes_failed_total": ("Failed handshakes on the bus, by endpoint.", ("endpoint",)),
     "bus_sockets_reopened_total": ("Bus sockets replaced because they were dead.", ("endpoint",)),
@@ -134,14 +148,29 @@ class EndpointStatus:
     """``connecting``, ``connected``, ``listening``, ``refused``."""
     peers: int
     received: int
+    """Messages of all kinds."""
     reopened: int
     """How often the socket was replaced because it was dead."""
     last_event_seconds: float | None
-    """Seconds since the last message; None before the first."""
+    """Seconds since the last event; None before the first."""
+    events: int = 0
+    heartbeats: int = 0
+    rejected: int = 0
+    """Messages that were neither."""
     refused: int = 0
     """How many handshakes failed."""
     problem: str = ""
     """Why the last one failed; empty after a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """The state of a gateway at a scrape."""
+
+    ready: bool = False
+    draining: bool = False
+    lag_events: int = 0
+    """How far behind the client is that is furthest behind."""
 
 
 class Metrics:
@@ -157,6 +186,9 @@ class Metrics:
     ) -> None:
         self.others: Callable[[], Extra] = dict
         """Returns the samples of the gateway's other processes."""
+        self.state: Callable[[], GatewayState] = GatewayState
+        self.limits: Mapping[str, float] = {}
+        """The settings that bound what is counted, by name."""
         self._hub = hub
         self._buffers = buffers
         self._registry = CollectorRegistry()
@@ -178,9 +210,13 @@ class Metrics:
             self._counters["events_rejected_total"].labels(reason)
         for reason in get_args(Refused):
             self._counters["connections_refused_total"].labels(reason)
+        for code in (*CloseCode, 1000, 1001, 1005, 1006):
+            self._counters["connections_closed_total"].labels(str(int(code)))
+        for channel in STANDARD:
+            self._counters["events_received_total"].labels(channel)
         self._counters["events_lost_total"].labels("evicted")
         if pipeline is not None:  # else this process only adds to what its parent shows
-            self._registry.register(_Sampled(hub, pipeline, self.label, endpoints, buffers))
+            self._registry.register(_Sampled(self, hub, pipeline, endpoints, buffers))
         self._process = [ProcessCollector(registry=self._registry), GCCollector(registry=self._registry)]
         PlatformCollector(registry=self._registry)
 
@@ -220,6 +256,15 @@ class Metrics:
         self._counters["connections_closed_total"].labels(str(code) if known else OTHER).inc()
         self._histograms["connection_duration_seconds"].observe(seconds)
 
+    def add_route(self, path: str) -> None:
+        """Let the series of a route start at 0."""
+        for status in _STATUSES:
+            self._counters["http_responses_total"].labels(path, str(status))
+
+    def responded(self, path: str, status: int) -> None:
+        """Count an answer; `path` is that of a route, or ``other``."""
+        self._counters["http_responses_total"].labels(path, str(status)).inc()
+
     def refused(self, reason: Refused) -> None:
         self._counters["connections_refused_total"].labels(reason).inc()
 
@@ -227,10 +272,22 @@ class Metrics:
         """Count how late a timer of the event loop was."""
         self._histograms["event_loop_lag_seconds"].observe(seconds)
 
-    def render(self) -> bytes:
-        """Return all metrics, this and other processes', in the format of `CONTENT_TYPE`."""
+    def count(self, name: str) -> Mapping[str, float]:
+        """Return a counter of this table, of all processes, by its label; by "" if it has none."""
         self._update_counters()
-        return generate_latest(_Whole(self._registry, self.others()))
+        [metric] = self._counters[name].collect()
+        found: Tally[str] = Tally()
+        samples = [(sample.labels.items(), sample.value) for sample in metric.samples]
+        others = [(labels, value) for (_, _, labels), value in self.others().get(_kind(metric), {}).items()]
+        for labels, value in (*samples, *others):
+            found["".join(label for _, label in labels)] += value  # type: ignore[assignment]  # a Counter may hold floats
+        return found
+
+    def render(self) -> Iterator[bytes]:
+        """Return all metrics of one moment, this and other processes', in the format of `CONTENT_TYPE`, in parts."""
+        self._update_counters()
+        for metric in list(_Whole(self._registry, self.others()).collect()):
+            yield generate_latest(_One(metric))
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
         self._update_counters()
@@ -290,6 +347,16 @@ class _Histogram(Collector):
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
+class _One(Collector):
+    """A single metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
 class _Whole(Collector):
     """This process's metrics, with the samples of other processes added."""
 
@@ -325,15 +392,16 @@ class _Sampled(Collector):
 
     def __init__(
         self,
+        metrics: Metrics,
         hub: Hub,
         pipeline: Pipeline,
-        label: Callable[[str], str],
         endpoints: Callable[[], Iterable[EndpointStatus]],
         buffers: Callable[[], Iterable[int]],
     ) -> None:
+        self._metrics = metrics
         self._hub = hub
         self._pipeline = pipeline
-        self._label = label
+        self._label = metrics.label
         self._endpoints = endpoints
         self._buffers = buffers
 
@@ -361,6 +429,7 @@ class _Sampled(Collector):
         size: Tally[str] = Tally()
         counts, recovery = hub.subscriber_counts(), self._pipeline.ingest.recovery
         streams, publishers = recovery.streams, recovery.publishers.known
+        state = self._metrics.state()
         stale = sum(publisher.stale for publisher in publishers)
         for name, log in hub.logs.by_name.items():
             label = self._label(name)
@@ -377,6 +446,19 @@ class _Sampled(Collector):
             "channels": {"": sum(map(is_name, hub.logs.by_name))},
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
+            "info": {__version__: 1},
+            "ready": {"": state.ready},
+            "draining": {"": state.draining},
+            "limit": self._metrics.limits,
+            "client_lag_max_events": {"": state.lag_events},
+            "bus_live": {"": self._hub.bus_state() == "live"},
+            "bus_events_total": {each.endpoint: each.events for each in endpoints},
+            "bus_heartbeats_total": {each.endpoint: each.heartbeats for each in endpoints},
+            "bus_rejected_total": {each.endpoint: each.rejected for each in endpoints},
+            "bus_last_event_seconds": {
+                each.endpoint: math.inf if each.last_event_seconds is None else each.last_event_seconds
+                for each in endpoints
+            },
             "bus_peers": {each.endpoint: each.peers for each in endpoints},
             "bus_handshakes_failed_total": {each.endpoint: each.refused for each in endpoints},
             "bus_sockets_reopened_total": {each.endpoint: each.reopened for each in endpoints},

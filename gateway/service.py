@@ -5,30 +5,38 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 
-from gateway import __version__
+from gateway import __version__, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import BusError, Mode, Subscriber
+from gateway.bus.sequence_replay import SequenceReplayClient
+from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
-from gateway.config.model import Config
+from gateway.config.model import Bus, Config
+from gateway.config.model import Source as SourceSettings
+from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
-from gateway.core.ingest.publishers import MISSED_HEARTBEATS_MAX
+from gateway.core.protocol.channels import OWN_FIGURES
+from gateway.core.protocol.events import own_event
+from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
+from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
-from gateway.wiring import build_hub, build_logs, build_pipeline
+from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
 from gateway.workers.supervisor import Supervisor
 
 
@@ -39,6 +47,24 @@ _REPEATED_LOG_SECONDS = 1.0
 _REFUSED_LOG_SECONDS = 10.0
 """The same for failed handshakes: a peer that failed tries again at once, without end."""
 _HOUSEKEEPING_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Traffic:
+    """What an endpoint brought."""
+
+    events: int = 0
+    heartbeats: int = 0
+    rejected: int = 0
+    last_event: float | None = None
+    """Loop time of the last event."""
+
+    def add(self, events: int, heartbeats: int, rejected: int, *, now: float) -> None:
+        self.events += events
+        self.heartbeats += heartbeats
+        self.rejected += rejected
+        if events:
+            self.last_event = now
 
 
 class Service:
@@ -60,7 +86,7 @@ class Service:
             logs.on_append(fanout.deliver)
         else:
             observer = supervisor.observer(observer)
-        self.hub = build_hub(config, logs, fanout, observer, bus_state=lambda: self.pipeline.bus_state)
+        self.hub = build_hub(config, logs, fanout, observer, bus_state=self._bus_state)
         self._edge = edge = Edge(
             config,
             self.hub,
@@ -76,10 +102,16 @@ class Service:
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
         self._subscribers: list[Subscriber] = []
+        self._traffic: list[_Traffic] = []
+        """What came from each of them."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
+        self._sequence_replays: dict[str, SequenceReplayClient] = {}
+        """The clients of publishers with numbers of their own, by the endpoint of their replay."""
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
+        self._usage = ProcessUsage()
+        self._counts = own_figures.Counts(at_ns=edge.context.started_ns, received={})
         self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
@@ -91,23 +123,33 @@ class Service:
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
         Raises BusError: a bus endpoint cannot be opened.
+        Raises ConfigError: a source's decoder cannot be loaded.
         Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
-        endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
-        if config.bind:
-            endpoints.append((config.bind, "bind"))
-        for endpoint, mode in endpoints:
+        for endpoint in endpoints(config):
+            curve = self._curve
+            on_messages = functools.partial(self._on_messages, len(self._subscribers))
+            if endpoint.source is not None:
+                if not endpoint.source.curve:
+                    curve = Curve(self._zmq, Bus())
+                source = build_source(config, endpoint.source)
+                on_messages = functools.partial(self._on_foreign, len(self._subscribers), source)
+                if endpoint.source.replay:
+                    replay_client = self._sequence_replay(endpoint.source, source, curve)
+                    self._sequence_replays[endpoint.source.replay] = replay_client
             subscriber = Subscriber(
                 self._zmq,
-                endpoint,
-                mode,
+                endpoint.address,
+                endpoint.mode,
                 config.bus,
-                self._curve,
-                on_messages=functools.partial(self._on_messages, len(self._subscribers)),
+                curve,
+                on_messages=on_messages,
                 on_change=self._endpoint_changed,
                 pause_seconds=self._edge.write_scheduler.pause_seconds,
+                source=endpoint.source,
             )
             self._subscribers.append(subscriber)
+            self._traffic.append(_Traffic())
             subscriber.subscribe(self._interest.prefixes)
             subscriber.open()
         listener = await self._edge.start()
@@ -119,6 +161,9 @@ class Service:
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
+        if config.figures_seconds and self.hub.logs.admit(OWN_FIGURES):
+            self._publish_figures()
+            self._edge.every(config.figures_seconds, self._publish_figures)
 
     def reload(self) -> None:
         if self._supervisor is not None:
@@ -140,6 +185,8 @@ class Service:
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
+        for client in self._sequence_replays.values():
+            client.close()
         self._curve.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
@@ -171,6 +218,11 @@ class Service:
         self._refilled = True
         return []
 
+    def _bus_state(self) -> BusState:
+        """Return the state of the bus: without a connected publisher it is not live, whatever came before."""
+        state = self.pipeline.bus_state
+        return "stale" if state == "live" and not any(one.peers for one in self._subscribers) else state
+
     def bus(self) -> list[EndpointStatus]:
         now = self._loop.time()
         return [
@@ -183,20 +235,44 @@ class Service:
                 reopened=subscriber.reopened,
                 refused=subscriber.refused,
                 problem=subscriber.problem,
-                last_event_seconds=None if subscriber.last_message is None else now - subscriber.last_message,
+                last_event_seconds=None if traffic.last_event is None else now - traffic.last_event,
+                events=traffic.events,
+                heartbeats=traffic.heartbeats,
+                rejected=traffic.rejected,
             )
-            for subscriber in self._subscribers
+            for subscriber, traffic in zip(self._subscribers, self._traffic, strict=True)
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         publishers = self.pipeline.ingest.recovery.publishers
-        heartbeats = publishers.heartbeats_received
-        self._after(self.pipeline.receive(batch, now_ns=now_ns), now_ns)
-        if publishers.heartbeats_received != heartbeats:
-            silence_ns = MISSED_HEARTBEATS_MAX * publishers.interval_ns
-            self._subscribers[number].silence_seconds_max = silence_ns / 1e9
+        heartbeats = publishers.heartbeats
+        tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
+        self._after(tick, now_ns)
+        heartbeats = publishers.heartbeats - heartbeats
+        rejected = len(tick.rejections)
+        events = max(len(batch) - heartbeats - rejected, 0)
+        self._traffic[number].add(events, heartbeats, rejected, now=self._loop.time())
+
+    def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
+        """Take in the messages of an endpoint with a source."""
+        self._edge.write_scheduler.begin_batch()
+        now_ns = time.time_ns()
+        tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
+        self._after(tick, now_ns)
+        self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
+
+    def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
+        return SequenceReplayClient(
+            self._zmq,
+            settings.replay,
+            self.config.bus,
+            curve,
+            first=settings.sequence_first,
+            convert=source.convert_replayed,
+            on_reply=lambda reply: self._on_replies([reply]),
+        )
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
         now_ns = time.time_ns()
@@ -217,7 +293,8 @@ class Service:
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():
-            self._replay_client.send_request(request)
+            client = self._sequence_replays.get(request.endpoint, self._replay_client)
+            client.send_request(request)
 
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
@@ -244,22 +321,44 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
+    def _publish_figures(self) -> None:
+        now_ns = time.time_ns()
+        before, self._counts = self._counts, own_figures.count(self.metrics, self.pipeline, now_ns=now_ns)
+        context = self._edge.context
+        event = own_figures.figures(
+            before,
+            self._counts,
+            gateway=f"{socket.gethostname()}:{self.url.rpartition(':')[2]}",
+            started_ns=context.started_ns,
+            usage=self._usage.read(),
+            lags=[client.lag for client in context.connected_clients() if client.lagging],
+            hub=self.hub,
+            pipeline=self.pipeline,
+        )
+        self.hub.logs.append([own_event(OWN_FIGURES, "gateway_figures", event, now_ns=now_ns)])
+
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for subscriber in self._subscribers:
+        for number, subscriber in enumerate(self._subscribers):
+            subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
             subscriber.poll()
         self._replay_client.poll()
+        for client in self._sequence_replays.values():
+            client.poll()
         self._curve.poll()
         now_ns = time.time_ns()
         self._unsubscribe_idle(now_ns)
@@ -296,6 +395,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -306,12 +406,13 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
                 log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

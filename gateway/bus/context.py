@@ -19,10 +19,10 @@ def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
 
 def _may_batch() -> bool:
     """Tell whether this process may use SCHED_BATCH: libzmq aborts the process if it may not."""
-    before = os.sched_getscheduler(0)
-    if before != os.SCHED_OTHER:
-        return False  # another policy was chosen for this process and its threads
     try:
+        before = os.sched_getscheduler(0)
+        if before != os.SCHED_OTHER:
+            return False  # another policy was chosen for this process and its threads
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         os.sched_setscheduler(0, before, os.sched_param(0))
     except OSError:  # a sandbox forbids the system call

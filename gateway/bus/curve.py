@@ -72,30 +72,37 @@ class Curve:
         socket.curve_secretkey = own.secret
         return True
 
-    def describe_failure(self, event: int, value: int, *, bound: bool) -> str:
-        """Return why a handshake failed, as far as libzmq reports it; `value` is that of its event."""
-        on = self._keys is not None
+    @property
+    def on(self) -> bool:
+        """Whether the gateway uses CURVE."""
+        return self._keys is not None
+
+    def describe_failure(self, event: int, value: int, *, bound: bool) -> tuple[str, bool]:
+        """Return why a handshake failed, as far as libzmq reports it, and whether that is the exact reason.
+
+        `value` is that of the monitor's event."""
         if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             if bound:
-                return "The peer's CURVE key is not in bus.curve_client_keys_dir."
-            return "The peer does not accept the gateway's CURVE key."
+                return "The peer's CURVE key is not in bus.curve_client_keys_dir.", True
+            return "The peer does not accept the gateway's CURVE key.", True
         if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+            if value == _MECHANISM_MISMATCH and self.on:
+                return "The peer does not use CURVE; the gateway does.", True
             if value == _MECHANISM_MISMATCH:
-                if on:
-                    return "The peer does not use CURVE; the gateway does."
-                return "The peer uses CURVE; set bus.curve_key_file to use it, too."
+                # Only CURVE is likely: the probe tells if it is another mechanism.
+                return "The peer uses CURVE; set bus.curve_key_file to use it, too.", False
             if value != _CRYPTOGRAPHIC:
-                return "The peer does not speak ZMTP, ZeroMQ's protocol."
+                return "The peer does not speak ZMTP, ZeroMQ's protocol.", False
             if bound:
-                return "The peer has another public key for the gateway than the gateway's."
-            return "The peer's CURVE key is not the one in bus.curve_server_key_file."
+                return "The peer has another public key for the gateway than the gateway's.", True
+            return "The peer's CURVE key is not the one in bus.curve_server_key_file.", True
         closed = "The peer closed the connection during the ZMTP handshake"
-        if on and not bound:
-            return (
-                f"{closed}: its CURVE key is not the one in bus.curve_server_key_file, it does not "
-                "accept the gateway's key, or it does not use CURVE."
-            )
-        return f"{closed}: not a PUB or XPUB socket, CURVE on one side only, or not ZeroMQ."
+        if self.on and bound:
+            return f"{closed}: it has another public key for the gateway, or it is not ZeroMQ.", False
+        if self.on:
+            key = "its CURVE key is not the one in bus.curve_server_key_file"
+            return f"{closed}: {key}, or it does not accept the gateway's key.", False
+        return f"{closed}: it uses CURVE and the gateway does not, or it is not ZeroMQ, as a health check.", False
 
     def poll(self) -> None:
         zap_socket = self._zap_socket

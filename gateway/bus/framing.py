@@ -18,7 +18,7 @@ import msgspec
 import zmq
 
 from gateway.core.ingest import publishers
-from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.channels import is_topic
 from gateway.core.protocol.envelope import MAGIC, is_envelope
 
 
@@ -30,9 +30,10 @@ _ENVELOPE_START = MAGIC[:-1]
 
 
 class MessageReader:
-    """Reads whole messages from one socket."""
+    """Reads whole messages from one socket; `envelopes` says whether they may end with one."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, socket: "zmq.Socket[bytes]", *, envelopes: bool = True) -> None:
+        self._envelopes = envelopes
         self._receive: Callable[[int], bytes] = socket.recv
         self._receive_frame: Callable[[int, Literal[False]], zmq.Frame] = socket.recv
         self._enveloped = False
@@ -47,7 +48,7 @@ class MessageReader:
             while len(batch) < messages_max:
                 if not self._enveloped:
                     batch.append(self._read_to_end([], receive_frame(_NOBLOCK, False)))
-                    self._enveloped = len(batch[-1]) == 3 and is_envelope(batch[-1][2])
+                    self._enveloped = self._envelopes and len(batch[-1]) == 3 and is_envelope(batch[-1][2])
                     continue
                 frames = [receive(_NOBLOCK)]
                 frames.append(receive(_NOBLOCK))
@@ -99,7 +100,7 @@ def _is_topic(frame: bytes) -> bool:
     """Tell whether a frame is a topic, and cannot be a payload."""
     if frame == publishers.TOPIC:
         return True
-    if not is_name(frame.decode("ascii", errors="replace")):
+    if not is_topic(frame.decode("ascii", errors="replace")):
         return False
     try:
         msgspec.json.decode(frame)  # a number, true, false, null

@@ -7,11 +7,14 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway import __version__, logs
+from gateway.cli import streams
 from gateway.cli.check import check
+from gateway.cli.doctor import doctor
 from gateway.cli.options import configured
 from gateway.cli.token import token
 from gateway.config import Config
@@ -29,6 +32,13 @@ class Commands(click.Group):
 
     An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
     even if it is broken."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # as click has it
+        streams.open_closed()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            streams.exit_if_full(error)
 
     def list_commands(self, context: click.Context) -> list[str]:
         from importlib.metadata import entry_points  # here, as it slows down the start
@@ -144,5 +154,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, check, token, keys, completion, version):
+for command in (serve, check, doctor, token, keys, completion, version):
     main.add_command(command)

@@ -11,8 +11,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from gateway.config.checks import is_loopback
 from gateway.config.model import Config
 from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.logs import logger
 from gateway.web.problems import invalid_field
 
+
+log = logger("gateway.http")
 
 Address = IPv4Address | IPv6Address
 
@@ -26,6 +29,8 @@ _NAME = re.compile(
 )
 """A DNS name, but none that a browser reads as an address, such as 127.1 or 0x7f000001."""
 _ORIGIN = re.compile(r"(https?)://([^/?#@\\]+)", re.ASCII)
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}", re.ASCII)
 _PROTO = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
@@ -43,6 +48,7 @@ class AccessPolicy:
         self._names = {"localhost", config.host.lower(), *map(str.lower, config.allowed_hosts)}
         self._any_name = not config.allowed_hosts and not is_loopback(config.host)
         self._origins = {_normal(origin) or origin for origin in config.allowed_origins}
+        self._noted: set[str] = set()
         self._proxies = [ip_network(proxy) for proxy in config.trusted_proxies]
 
     def caller(self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]) -> Caller:
@@ -52,7 +58,22 @@ class AccessPolicy:
         if not (self._proxies and self._trusted(_address(peer))):
             return Caller(peer, scheme)
         last = ",".join(forwarded_proto).rpartition(",")[2].strip().lower()
+        if last and last not in _PROTO:
+            self._note("X-Forwarded-Proto", last)
         return Caller(self._client_address(",".join(forwarded_for), peer), _PROTO.get(last, scheme))
+
+    def prefix(self, peer: str, values: Sequence[str]) -> str:
+        """Return the path that a trusted proxy puts in front of the gateway's own; empty without one.
+
+        `values` are those of the X-Forwarded-Prefix headers, in order.
+        """
+        if not (values and self._proxies and self._trusted(_address(peer))):
+            return ""
+        last = ",".join(values).rpartition(",")[2].strip().rstrip("/")
+        if _PREFIX.fullmatch(last):
+            return last
+        self._note("X-Forwarded-Prefix", last)
+        return ""
 
     def check_host(self, values: Sequence[str], target: str | None) -> str:
         """Return the request's host, with its port if that is given, in lower case.
@@ -83,7 +104,7 @@ class AccessPolicy:
             return None
         given = ", ".join(values)
         origin = _normal(given)
-        own = _normal(f"{scheme}://{host}")  # never None: `host` has been checked
+        own = _normal(f"{scheme}://{host}")  # None for an address that any host may have
         if (origin or given) in {own, *self._origins} or "*" in self._origins:
             return given
         raise RequestError(
@@ -91,17 +112,41 @@ class AccessPolicy:
             f"the origin {shown(given)} is not allowed; add it to the setting `allowed_origins`",
         )
 
+    def check_fetch_site(self, header: Callable[[str], Sequence[str]], *, opens: bool) -> None:
+        """Refuse what a page of another origin requests without an Origin header: images, scripts, frames, forms.
+
+        `header` returns the values of a header; `opens` is whether a link of such a page may open the address.
+        Raises RequestError: a page of another origin sends the request."""
+        foreign = not {*header("Sec-Fetch-Site")} <= {"same-origin", "none"}
+        is_link = opens and [*header("Sec-Fetch-Mode"), *header("Sec-Fetch-Dest")] == ["navigate", "document"]
+        if foreign and not is_link and not header("Origin") and "*" not in self._origins:
+            raise RequestError(
+                ErrorCode.FORBIDDEN_ORIGIN,
+                "a page of another origin requests this without CORS; use fetch() or EventSource, "
+                "and add the page's origin to the setting `allowed_origins`",
+            )
+
     def _client_address(self, forwarded: str, peer: str) -> str:
         """Return the nearest address that is not a trusted proxy; those before it may be forged."""
         nearest = peer
         for part in reversed(forwarded.split(",")):
-            address = _address(part.strip())
+            text = part.strip()
+            with_port = _WITH_PORT.fullmatch(text)
+            address = _address(with_port[1] or with_port[2] if with_port else text)
             if address is None:
+                if forwarded:
+                    self._note("X-Forwarded-For", text)
                 return peer
             nearest = str(address)
             if not self._trusted(address):
                 break
         return nearest
+
+    def _note(self, header: str, value: str) -> None:
+        """Log once for each header that what a trusted proxy sends in it is not understood."""
+        if header not in self._noted:
+            self._noted.add(header)
+            log.warning("proxy_header_ignored", header=header, value=shown(value))
 
     def _trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._proxies)
@@ -144,7 +189,7 @@ def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequenc
         wrong = "CONNECT is not supported: this is not a proxy"
     elif codings and not (has_chunks and codings == ["chunked"]):
         wrong = "Transfer-Encoding must be `chunked` alone, in HTTP/1.1"
-    elif header("Upgrade") and (codings or {*header("Content-Length")} - {"0"}):
+    elif {one.lower() for one in header("Upgrade")} - {"h2c"} and (codings or {*header("Content-Length")} - {"0"}):
         wrong = "a request with an Upgrade header must not have a body"
     if wrong:
         raise invalid_field(wrong)

@@ -78,6 +78,12 @@ def connect(context: Context, request: web.Request, stream: WebSocket | Format) 
 def refuse(context: Context, connection: Connection, code: CloseCode) -> None:
     """Close a connection that has no session."""
     connection.close(code)
+    count_refused(context, code)
+
+
+def count_refused(context: Context, code: CloseCode) -> None:
+    """Count a connection that was opened and closed without a session."""
+    context.metrics.opened()
     context.metrics.closed(code, 0)
 
 
@@ -147,8 +153,8 @@ async def authenticate(context: Context, connection: Connection, message: messag
                 f"the user has {context.config.clients.connections_per_user_max} clients already "
                 "(`clients.connections_per_user_max`); close one first",
             )
-        if not connection.can_write:
-            return
+        if session.reader is None:
+            return  # it ended meanwhile
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
     except RequestError as error:
         if session is not None:

@@ -1,15 +1,16 @@
 """The application: the routes, behind the checks that every request passes first."""
 
+import asyncio
 import re
 
 from aiohttp import HttpVersion11, web
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
-from gateway.metrics import Refused
+from gateway.metrics import OTHER, Refused
 from gateway.web.access import AccessPolicy, Caller, check_framing
-from gateway.web.authentication import restricted
-from gateway.web.context import CONTEXT, Context
+from gateway.web.authentication import Access, restricted
+from gateway.web.context import CONTEXT, PREFIX, Context
 from gateway.web.endpoints import schemas
 from gateway.web.problems import SERVER, Handler, problem, problems
 from gateway.web.routes import ROUTES
@@ -26,6 +27,7 @@ _AUTHORITY_OF_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECAS
 _COUNTED: dict[ErrorCode, Refused] = {ErrorCode.UNKNOWN_HOST: "host", ErrorCode.FORBIDDEN_ORIGIN: "origin"}
 
 _ACCESS_POLICY: web.AppKey[AccessPolicy] = web.AppKey("access policy", AccessPolicy)
+_ROUTE_OF: web.AppKey[dict[Handler, schemas.Route]] = web.AppKey("route of each handler", dict)
 _REFUSALS: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
 _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
 """The origin of the web page that sends a request, once it has been allowed."""
@@ -37,18 +39,64 @@ def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
     app = web.Application(middlewares=[problems, _guard], client_max_size=body_bytes_max)
     app[CONTEXT] = context
     app[schemas.ROUTES] = ROUTES
+    app[_ROUTE_OF] = {}
     app[_ACCESS_POLICY] = AccessPolicy(context.config)
     app[_REFUSALS] = Throttle(count=1, interval_seconds=1.0)
     app.on_response_prepare.append(_add_headers)
     for route in ROUTES:
-        handler = restricted(route.access, route.handler)
-        if proxy is not None and route.is_proxied:
-            handler = proxy
-        if route.method == "GET":
-            app.router.add_get(route.path, handler, allow_head=not route.is_stream)
-        else:
-            app.router.add_route(route.method, route.path, handler)
+        handler = _handler(route, proxy if route.is_proxied else None)
+        app[_ROUTE_OF][handler] = route
+        context.metrics.add_route(route.path)
+        methods = {route.method, "HEAD"} if route.method == "GET" and not route.is_stream else {route.method}
+        for path in (route.path, *route.aliases):
+            resource = app.router.add_resource(path)
+            for method in methods:
+                resource.add_route(method, handler, expect_handler=_expect_nothing)
     return app
+
+
+def _handler(route: schemas.Route, proxy: Handler | None) -> Handler:
+    """Return what serves a route: its own handler, or `proxy`, behind the checks and limits of the route."""
+    handler = proxy or route.handler
+    if route.is_limited:
+        handler = _limited(handler)
+    if route.body is not None:
+        handler = _with_body(handler)
+    if proxy is None or route.body is not None:  # the parent checks the others
+        handler = restricted(route.access, handler)
+    return handler
+
+
+def _limited(handler: Handler) -> Handler:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        return await request.app[CONTEXT].request_limit.answer(request, handler)
+
+    return serve
+
+
+def _with_body(handler: Handler) -> Handler:
+    """Return a handler for which the body has been read, once its length is known and there is room for it."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        context, length, length_max = request.app[CONTEXT], request.content_length, request.client_max_size
+        if length is not None and length > length_max:
+            raise RequestError(ErrorCode.TOO_LARGE, f"the body has {length} bytes; at most {length_max} are accepted")
+        async with context.request_limit.body(length_max if length is None else length):
+            try:
+                async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
+                    asks = request.headers.get("Expect", "").lower() == "100-continue"
+                    if asks and request.version >= HttpVersion11:
+                        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    await request.read()
+            except TimeoutError as error:
+                raise RequestError(ErrorCode.TIMEOUT, "the body was not received in time; send it at once") from error
+            return await handler(request)
+
+    return serve
+
+
+async def _expect_nothing(_request: web.Request) -> None:
+    """Let the handler ask for the body; aiohttp would ask for it before anything is checked."""
 
 
 @web.middleware
@@ -67,8 +115,16 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if size > HEAD_BYTES_MAX:
             raise RequestError(ErrorCode.HEADERS_TOO_LARGE, HEADERS_ADVICE)
         check_framing(request.method, request.version >= HttpVersion11, header)
-        host = policy.check_host(header("Host"), _authority(request.raw_path))
+        route = request.app[_ROUTE_OF].get(request.match_info.handler)
+        try:
+            host = policy.check_host(header("Host"), _authority(request.raw_path))
+        except RequestError:
+            if not _serves_any_host(request.app[CONTEXT], route):
+                raise
+            host = ""
         origin = policy.check_origin(header("Origin"), scheme=caller.scheme, host=host)
+        if route is None or not route.is_urgent:
+            policy.check_fetch_site(header, opens=route is not None and not route.is_stream and route.method == "GET")
     except RequestError as error:
         return _refuse(request, error, caller.address)
     if origin is not None:
@@ -79,7 +135,19 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return _preflight(missed)
     if caller != Caller(peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
+    request[PREFIX] = policy.prefix(peer, header("X-Forwarded-Prefix"))
     return await handler(request)
+
+
+def _serves_any_host(context: Context, route: schemas.Route | None) -> bool:
+    """Return whether a route is served under any name: rebinding one gains a page nothing.
+
+    Health is no secret, and pages have no token for what only an administrator's shows.
+    """
+    if route is None:
+        return False
+    only_with_token = context.verifier is not None and not context.policy.anonymous.permissions.admin
+    return route.is_urgent or (only_with_token and route.access is Access.ADMIN)
 
 
 def _authority(target: str) -> str | None:
@@ -95,7 +163,7 @@ def _refuse(request: web.Request, error: RequestError, address: str) -> web.Resp
     reason = _COUNTED.get(error.code)
     if reason is not None:
         request.app[CONTEXT].metrics.refused(reason)
-        suppressed = request.app[_REFUSALS].allow(reason, now=request.loop.time())
+        suppressed = request.app[_REFUSALS].allow(reason, now=asyncio.get_running_loop().time())
         if suppressed is not None:
             log.info("request_refused", reason=error.message, address=address, suppressed=suppressed)
     response = problem(error.code, error.message)
@@ -114,10 +182,14 @@ def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    if response.status == 101:  # its headers stay in memory for as long as the connection
-        return
+    context = request.app[CONTEXT]
+    if context.pipeline is None or context.config.workers == 1:  # else a worker counts the answer
+        route = request.app[_ROUTE_OF].get(request.match_info.handler)
+        context.metrics.responded(OTHER if route is None else route.path, response.status)
     headers = response.headers
     headers["Server"] = SERVER
+    if response.status == 101:  # its headers stay in memory for as long as the connection
+        return
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
     if "Upgrade" in request.headers:

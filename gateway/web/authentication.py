@@ -13,9 +13,10 @@ from gateway.auth import TokenError
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
+from gateway.core.sources.topics import escape
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
-from gateway.web.problems import Handler
+from gateway.web.problems import Handler, invalid_field
 
 
 audit = logger("gateway.audit")
@@ -36,6 +37,8 @@ class Access(Enum):
     """Callers with a valid token or none; the handler checks what their permissions allow."""
     SUBSCRIBER = "subscriber"
     """Callers that may subscribe to the channel in the address."""
+    PUBLISHER = "publisher"
+    """Callers that may publish to the channel in the query, or to anything if there is none."""
     ADMIN = "admin"
 
 
@@ -52,9 +55,12 @@ async def identity_of_request(request: web.Request) -> Identity:
 def bearer_token(request: web.Request) -> str | None:
     """Return the token in the `Authorization` header, if there is one and tokens are used.
     Raises RequestError: the header has another scheme."""
-    text = request.headers.get("Authorization")
-    if text is None or request.app[CONTEXT].verifier is None:
+    given = request.headers.getall("Authorization", [])
+    if not given or request.app[CONTEXT].verifier is None:
         return None
+    if len(given) > 1:
+        raise invalid_field(f"the request has {len(given)} Authorization headers; send exactly one")
+    [text] = given
     scheme, _, token = text.partition(" ")
     if scheme.lower() != "bearer":
         raise RequestError(
@@ -97,10 +103,26 @@ def restricted(access: Access, handler: Handler) -> Handler:
         if access is Access.ADMIN:
             identity.require_admin()
         elif access is Access.SUBSCRIBER:
-            name = request.match_info["channel"]
-            if not is_name(name):
-                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
-            identity.require(Action.SUBSCRIBE, name)
+            identity.require(Action.SUBSCRIBE, _checked(_channel(request)))
+        elif access is Access.PUBLISHER:
+            name = request.query.get("channel")
+            identity.require_publisher(None if name is None else _checked(name))
         return await handler(request)
 
     return serve
+
+
+def _checked(name: str) -> str:
+    """Return the name of a channel, if it is one."""
+    if not is_name(name):
+        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
+    return name
+
+
+def _channel(request: web.Request) -> str:
+    """Return the channel in the path; a name's escapes may be escaped again or not, as in kv%40host."""
+    found: str = request.match_info["channel"]
+    escaped = escape(found)
+    if escaped != found and escaped in request.app[CONTEXT].hub.logs.by_name:
+        request.match_info["channel"] = found = escaped
+    return found

@@ -31,19 +31,25 @@ _BROADCAST_ERRORS: Final = (
     *(ErrorCode.INVALID_JSON, ErrorCode.INVALID_FIELD, ErrorCode.UNKNOWN_CLIENT),
     *(ErrorCode.TOO_LARGE, ErrorCode.INVALID_EVENT, ErrorCode.UNAVAILABLE),
 )
-_admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True)
-_subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True)
-_identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True)
+_admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True, tag="gateway")
+_subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True, tag="channels")
+_publisher: Final = partial(Route, access=Access.PUBLISHER, is_proxied=True, tag="events")
+_identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True, tag="channels")
 
 ROUTES: Final = (
     Route("/", page.page, is_in_openapi=False),
+    Route("/icon.svg", page.page_file, is_in_openapi=False),
+    Route("/embed.js", page.embed, is_in_openapi=False),
+    Route("/assets/{name}", page.page_file, is_in_openapi=False),
     # It reads the token itself: an invalid one from a browser is reported on the open socket.
-    Route("/ws", websocket, query=CONNECT_QUERY, is_stream=True, is_in_openapi=False),
+    Route("/ws", websocket, query=CONNECT_QUERY, is_stream=True, is_in_openapi=False, aliases=("/ws/",)),
     Route(
         "/events",
         events,
         access=Access.IDENTIFIED,
+        tag="events",
         query=(*SUBSCRIBE_QUERY, Query("lastEventId", "the same as the header")),
+        headers=(Query("Last-Event-ID", "the id of the last event received: the stream continues after it"),),
         errors=(*_INVALID_CHANNEL, ErrorCode.INVALID_FILTER),
         media="text/event-stream",
         is_stream=True,
@@ -54,6 +60,7 @@ ROUTES: Final = (
     _subscriber(
         f"{_API}/channels/{{channel}}/events",
         rest.history,
+        tag="events",
         query=_HISTORY,
         answer=resources.History,
         errors=(*_INVALID, *_UNKNOWN_CHANNEL),
@@ -65,7 +72,7 @@ ROUTES: Final = (
         answer=resources.Presence,
         errors=_INVALID_CHANNEL,
     ),
-    _identified(
+    _publisher(
         f"{_API}/broadcast",
         rest.broadcast,
         method="POST",
@@ -77,11 +84,13 @@ ROUTES: Final = (
     _admin(f"{_API}/publishers", rest.publishers, query=_PAGE, answer=resources.Publishers, errors=_INVALID),
     _admin(f"{_API}/rejections", rest.rejections, answer=resources.Rejections),
     _admin("/metrics", rest.metrics, media="text/plain"),
-    Route("/healthz", rest.health, is_proxied=True, answer=resources.Health),
+    Route("/healthz", rest.health, is_proxied=True, is_urgent=True, tag="gateway", answer=resources.Health),
     Route(
         "/readyz",
         rest.readiness,
         is_proxied=True,
+        is_urgent=True,
+        tag="gateway",
         answer=resources.Readiness,
         also={503: "New clients cannot connect; `reasons` says why"},
     ),

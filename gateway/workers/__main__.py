@@ -3,13 +3,11 @@
 import asyncio
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
 from gateway import logs
 from gateway.config.errors import ConfigError
@@ -46,7 +44,6 @@ def _end_with_parent(pipe: int) -> None:
 
 
 async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
-    parent = os.getppid()
     ended, started = asyncio.Event(), asyncio.Event()
     waiting: list[messages.ToWorker | Unreadable] = []
 
@@ -78,8 +75,6 @@ async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
         await ended.wait()
     finally:
         await worker.stop()
-        if os.getppid() != parent:  # it was killed, and leaves its folder behind
-            shutil.rmtree(Path(start.rest).parent, ignore_errors=True)
     return 0
 
 

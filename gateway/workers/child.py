@@ -14,6 +14,7 @@ from gateway.workers.messages import Reported, ToParent, to_parent
 from gateway.workers.pipe import Pipe, Requests, Unreadable
 
 
+_SOCKETS_PER_WAKE_UP = 64
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -37,6 +38,7 @@ class Child:
         unread_bytes_max: int,
         on_messages: Callable[["Child", list[ToParent | Unreadable]], object],
         on_lost: Callable[["Child"], object],
+        on_socket: Callable[[socket.socket], object],
     ) -> None:
         self.ready = False
         self.gone = False
@@ -47,6 +49,7 @@ class Child:
         """About how many sockets it has: those that it reported, and those handed over since."""
         self.report: Reported | None = None
         self._on_lost = on_lost
+        self._on_socket = on_socket
         self.pipe = Pipe(
             to_parent,
             unread_bytes_max=unread_bytes_max,
@@ -80,6 +83,17 @@ class Child:
             self.kill()
             self._started.wait()
             raise
+        asyncio.get_running_loop().add_reader(self._sockets, self._receive_sockets, self._sockets)
+
+    def _receive_sockets(self, sockets: socket.socket) -> None:
+        """Take the connections over which the worker passes REST requests on."""
+        found: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            data, found, _, _ = socket.recv_fds(sockets, _SOCKETS_PER_WAKE_UP, _SOCKETS_PER_WAKE_UP)
+            if not data:
+                asyncio.get_running_loop().remove_reader(sockets)
+        for one in found:
+            self._on_socket(socket.socket(fileno=one))
 
     def hand_over(self, accepted: socket.socket) -> bool:
         """Give it a connection; False if it cannot take one now."""
@@ -101,6 +115,7 @@ class Child:
     def close(self) -> None:
         self.pipe.close()
         if self._sockets is not None:
+            asyncio.get_running_loop().remove_reader(self._sockets)
             self._sockets.close()
 
     def kill(self) -> None:

@@ -32,11 +32,10 @@ class Answer(Message):
 
 
 class Start(Message):
-    """The first message to a worker; the parent answers REST at the Unix socket `rest`."""
+    """The first message to a worker."""
 
     config: Config
     epoch: str
-    rest: str
 
 
 class Log(Message):

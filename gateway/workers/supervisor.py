@@ -16,12 +16,9 @@ answer within `_SILENT_SECONDS_MAX`, and a launched one that does not within `_S
 gateway stops, it replaces no worker."""
 
 import asyncio
-import shutil
 import socket
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from pathlib import Path
 
 from aiohttp import web
 
@@ -64,7 +61,6 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
         self._installed = installed()
         self._problem = ""
         """Why no worker can be launched."""
@@ -103,9 +99,8 @@ class Supervisor:
 
         They share what the listener accepts.
         Raises OSError: they do not start."""
-        self._listener = listener
+        self._listener, self._runner = listener, runner
         listener.on_accepted = self._assign
-        await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
         try:
@@ -139,7 +134,6 @@ class Supervisor:
         for accepted in self._unassigned:
             accepted.close()
         self._unassigned.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def reload(self) -> None:
         self._send_all(messages.Reload())
@@ -154,13 +148,17 @@ class Supervisor:
     async def _launch(self) -> None:
         if installed() != self._installed:
             raise OSError("another version of the package was installed since the gateway started; restart the gateway")
-        child = Child(unread_bytes_max=self._unread_bytes_max, on_messages=self._on_messages, on_lost=self._on_lost)
+        child = Child(
+            unread_bytes_max=self._unread_bytes_max,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+            on_socket=lambda connection: self._tasks.start(self._serve_rest(connection)),
+        )
         await child.start()
         if child.gone:
             raise OSError("a worker ended at once")
         self._children.append(child)
-        rest = str(self._folder / "rest")
-        child.pipe.send(messages.Start(self._config, self._hub.logs.epoch, rest))
+        child.pipe.send(messages.Start(self._config, self._hub.logs.epoch))
         self._tasks.start(self._fill(child))
 
     async def _fill(self, child: Child) -> None:
@@ -281,6 +279,12 @@ class Supervisor:
         frame = framed(message)
         for child in self._children:
             child.pipe.write(frame)
+
+    async def _serve_rest(self, connection: socket.socket) -> None:
+        """Answer the REST requests that a worker passes on over a connection."""
+        assert self._runner.server is not None
+        connection.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(self._runner.server, connection)
 
     # -- from the workers ----------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ _ANSWERS = frozenset({"Admitted", "Refused", "Identified"})
 class Worker:
     """What a process does once its parent has sent `Start`. Needs a running event loop.
 
-    `sockets` is where the parent hands over the connections that it accepts.
+    Over `sockets` the parent hands over the connections that it accepts, and gets those for REST requests.
     Raises ConfigError: a key or certificate cannot be used any more."""
 
     def __init__(self, start: messages.Start, pipe: Pipe[messages.ToWorker], sockets: socket.socket) -> None:
@@ -58,7 +58,7 @@ class Worker:
             self._observer,
             bus_state=lambda: self._bus_state,
         )
-        self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_timeout_seconds)
+        self._proxy = RestProxy(self._send_socket, body_seconds=config.clients.handshake_timeout_seconds)
         self._parent = ParentClient(pipe)
         self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle, admission=self._parent)
         self._filled: set[str] | None = set()
@@ -90,6 +90,10 @@ class Worker:
                     self._listener.serve(socket.socket(fileno=one))
                 if not found:  # the kernel closed it, as this process may open no more
                     self._edge.metrics.refused("files")
+
+    def _send_socket(self, one: socket.socket) -> None:
+        """Give the parent a connection for REST requests."""
+        socket.send_fds(self._sockets, [b"."], [one.fileno()])
 
     # -- from the parent -----------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ async def test_the_status_tells_counts_and_clients(launch: Launch, connect: Conn
     assert (links[gateway.bus_out]["mode"], links[gateway.bus_out]["received"]) == ("connect", 0)
     assert links[gateway.bus_in]["last_event_seconds"] >= 0
     assert links[gateway.bus_out]["last_event_seconds"] is None
+    assert (links[gateway.bus_in]["events"], links[gateway.bus_in]["rejected"]) == (1, 0)
     clients = {client["client_id"]: client for client in status["clients"]}
     assert {ada.client_id, bob.client_id} == set(clients)
     mine = clients[ada.client_id]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -193,3 +195,54 @@ async def test_what_strangers_send_makes_no_series(launch: Launch, raw: OpenRaw,
     await eventually(all_rejected)
     after = len((await gateway.request("GET", "/metrics")).text.splitlines())
     assert after - before < 20
+
+
+async def test_events_heartbeats_and_rejections_of_an_endpoint_are_counted_apart(
+    launch: Launch, publisher: NewPublisher
+) -> None:
+    """A heartbeat is no event: it says nothing about whether data flows."""
+    gateway = await launch()
+    bus = await publisher(gateway.bus_in)
+    heartbeat = {"incarnation": f"{7:016x}", "interval": 60, "topics": {}, "name": "p"}
+    bus.send_frames(b"$heartbeat", json.dumps(heartbeat).encode())
+    bus.send_payload("a", b"{")
+
+    async def counts() -> dict[str, Any]:
+        links: dict[str, dict[str, Any]] = {one["endpoint"]: one for one in (await gateway.status())["bus"]}
+        return links[gateway.bus_in]
+
+    async def two_have_come() -> bool:
+        return bool((await counts())["received"] == 2)
+
+    await eventually(two_have_come)
+    before = await counts()
+    bus.send("a", 1)
+    await gateway.holds("a", 1)
+    after = await counts()
+    live = (await gateway.status())["bus_state"]
+    bus.close()
+
+    async def not_live() -> bool:
+        return bool((await gateway.status())["bus_state"] != "live")
+
+    assert (before["events"], before["heartbeats"], before["rejected"]) == (0, 1, 1)
+    assert before["last_event_seconds"] is None
+    assert (after["events"], after["received"], live) == (1, 3, "live")
+    assert after["last_event_seconds"] >= 0
+    await eventually(not_live)
+
+
+async def test_the_gateways_own_figures_are_events(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
+    """On a channel of their own, so that `metrics` keeps the numbers of its publisher."""
+    gateway = await launch(settings={"figures_seconds": 0.2})
+    bus = await publisher(gateway.bus_in)
+    client = await connect("metrics.gateway", to=gateway)
+    bus.send("own.x", {"n": 1})
+    while not (event := await client.until("event", channel="metrics.gateway"))["data"]["channels"]:
+        pass
+
+    assert event["event_type"] == "gateway_figures"
+    assert event["data"]["channels"].keys() == {"own.x"}
+    assert event["data"]["connections"] == 1
+    assert event["data"]["memory_mb"] > 1
+    assert event["data"]["gateway"].endswith(gateway.url.rpartition(":")[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.simulation.world import TOPICS, Client, World
+from tests.simulation.world import STREAMS_ENOUGH, TOPICS, Client, World
 from tests.support.core import SECOND
 
 
@@ -148,7 +148,8 @@ def settle(world: World) -> None:
             client.connect(world.gateways[0])
     for _ in range(8):
         for publisher in world.publishers:
-            if not publisher.sends_heartbeats:  # without heartbeats, the next message shows a loss
+            # Without heartbeats, and where streams were forgotten, the next message shows a loss.
+            if not publisher.sends_heartbeats or world.streams_max < STREAMS_ENOUGH:
                 for topic in publisher.topics:
                     publisher.publish(topic, 1)
         send_heartbeat(world)

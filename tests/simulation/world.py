@@ -24,6 +24,7 @@ from tests.support.core import SECOND, Core, Socket, make_hub, open_identity
 
 TOPICS = ["alpha", "beta"]
 SENDS_HEARTBEATS = 1
+STREAMS_ENOUGH = 100
 
 
 class Publisher:
@@ -95,6 +96,7 @@ class Gateway:
         self.hub: Core = make_hub(
             epoch=f"{self.name}{self.start_count}",
             events_max=self.world.events_max,
+            streams_max=self.world.streams_max,
             disconnected_max=1000,
             started_ns=self.world.now_ns,
         )
@@ -297,6 +299,7 @@ class World:
         self.now_ns = 100 * SECOND
         self.keep = pick.choice([3, 20, 1000])
         self.events_max = pick.choice([4, 20, 1000])
+        self.streams_max = pick.choice([1, 2, STREAMS_ENOUGH])
         self.patience = pick.choice([0.0, 0.5, 1.0])
         self.truth: dict[str, dict[int, int]] = {topic: {} for topic in TOPICS}
         """The newest number of each incarnation, by topic."""

@@ -12,7 +12,8 @@ from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.pipeline import Pipeline, Tick
-from gateway.core.ingest.recovery import STARTUP_NS, Recovery
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.starts import STARTUP_NS
 from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
@@ -56,6 +57,7 @@ def make_hub(
     disconnected_max: int = 5,
     retentions: Mapping[str, Retention] | None = None,
     started_ns: int = -STARTUP_NS,
+    streams_max: int = 10,
 ) -> Core:
     logs = Logs(
         epoch=epoch, channels_max=channels_max, retention=Retention(events_max=events_max), retentions=retentions
@@ -64,7 +66,13 @@ def make_hub(
         payload_bytes_max=10_000,
         rejections_max=10,
         admit=logs.admit,
-        recovery=Recovery(streams=Streams(streams_max=10), started_ns=started_ns, history=logs.history),
+        recovery=Recovery(
+            streams=Streams(streams_max=streams_max),
+            started_ns=started_ns,
+            history=logs.history,
+            admit=logs.admit,
+            reached=logs.reached,
+        ),
     )
     pipeline = Pipeline(ingest=ingest, logs=logs)
     fanout = Fanout(logs.by_name, epoch=epoch)
@@ -84,7 +92,7 @@ def make_hub(
         limits=ClientLimits(
             subscriptions_max=8,
             wildcards_max=4,
-            rates=dict.fromkeys(("messages", "subscribes", "pings"), RateLimit(10**9, 1)),
+            rates=dict.fromkeys(("messages", "subscribes", "pings", "frames"), RateLimit(10**9, 1)),
         ),
         observer=LocalObserver(logs, fanout),
         bus_state=lambda: pipeline.bus_state,

@@ -7,9 +7,10 @@ from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import __version__
 from gateway.core.ingest.ingest import Reason
 from gateway.core.protocol.events import STANDARD
-from gateway.metrics import CHANNEL_LABELS_MAX, Metrics
+from gateway.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics
 from tests.support.core import Core, Peer, make_hub, publish
 
 
@@ -21,7 +22,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Every sample by its name and its one label, if it has one."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(b"".join(metrics.render()).decode())
         for sample in family.samples
         if len(sample.labels) < 2
     }
@@ -139,3 +140,25 @@ async def test_latency_is_that_of_the_oldest_event_and_only_where_publishers_tel
 
     assert seen["neurograph_gateway_bus_latency_seconds_count", ""] == 2
     assert seen["neurograph_gateway_bus_latency_seconds_sum", ""] == 2
+
+
+async def test_series_that_alerts_ask_for_exist_before_anything_happens() -> None:
+    """Prometheus does not see the first value of a new series as an increase."""
+    seen = samples(make(make_hub()))
+
+    assert seen["neurograph_gateway_connections_closed_total", "4000"] == 0
+    assert seen["neurograph_gateway_events_received_total", "metrics"] == 0
+    assert seen["neurograph_gateway_connections_refused_total", "busy"] == 0
+    assert seen["neurograph_gateway_ready", ""] == 0
+
+
+async def test_the_state_and_the_limits_of_the_gateway_are_gauges() -> None:
+    metrics = make(make_hub())
+    metrics.state = lambda: GatewayState(ready=True, draining=False, lag_events=7)
+    metrics.limits = {"clients.connections_max": 10}
+    seen = samples(metrics)
+
+    assert seen["neurograph_gateway_ready", ""] == 1
+    assert seen["neurograph_gateway_client_lag_max_events", ""] == 7
+    assert seen["neurograph_gateway_limit", "clients.connections_max"] == 10
+    assert seen["neurograph_gateway_info", __version__] == 1

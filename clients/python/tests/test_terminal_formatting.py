@@ -87,6 +87,12 @@ def test_a_gap_says_what_is_missing_and_why(gap: Gap, text: str) -> None:
     assert text in item_as_text(gap, colour=False)
 
 
+def test_the_name_of_a_channel_is_shown_without_escapes() -> None:
+    gap = Gap("kv%40host.%1B%C3%A4", "e1", None, 7, None, "epoch")
+
+    assert "  kv@host.\\x1bä  " in item_as_text(gap, colour=False)
+
+
 def test_every_reason_of_a_gap_has_words() -> None:
     assert set(get_args(GapReason)) == set(GAP_REASONS)
 

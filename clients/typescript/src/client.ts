@@ -46,6 +46,7 @@ export class Client {
   /** How many attempts in a row have failed, and why the last one did. */
   #failures = 0;
   #why = "";
+  #retryAt: number | null = null;
   /** Which try this is: what belongs to an earlier one is ignored. */
   #generation = 0;
   #connectedAt = 0;
@@ -80,6 +81,11 @@ export class Client {
   /** What the gateway said when it greeted this client; null before that and once closed. */
   get info(): models.Connected | null {
     return this.#welcome;
+  }
+
+  /** When the next attempt to connect begins, in ms since 1970; null unless the state is `reconnecting`. */
+  get retryAt(): number | null {
+    return this.#state === "reconnecting" ? this.#retryAt : null;
   }
 
   /** Call `listener` from now on; returns what ends that. */
@@ -258,6 +264,7 @@ export class Client {
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
+    this.#retryAt = Date.now() + retryMs;
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
     else this.#tellFailed(code, reason, Date.now() + retryMs);

@@ -129,8 +129,8 @@ export interface Error {
 /**
  * Events that will not be delivered, and how many, if that is known.
  *
- * `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
- * ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+ * `evicted`: the log no longer holds them. `epoch`: a new epoch began or a publisher ended, and
+ * what came last before that is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
  * `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
  * by newer events, because of the subscription's rate. `filtered`: the filter does not match the
  * first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
@@ -278,6 +278,38 @@ export interface Connection {
 export interface BusStatus {
   status: string;
   service: string;
+}
+
+/**
+ * What a gateway does and uses; the gateway's own event on ``metrics.gateway``.
+ *
+ * Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
+ * since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
+ * how many events the slowest client is behind. `channels` has the rates of the channels that had
+ * events, in events per second.
+ */
+export interface GatewayFigures {
+  gateway: string;
+  version: string;
+  uptime_seconds: number;
+  cpu_percent: number;
+  memory_mb: number;
+  connections: number;
+  subscriptions: number;
+  lagging: number;
+  lag: number;
+  received_per_second: number;
+  received_bytes_per_second: number;
+  delivered_per_second: number;
+  delivered_bytes_per_second: number;
+  lost: number;
+  repaired: number;
+  rejected: number;
+  evicted: number;
+  publishers: number;
+  publishers_stale: number;
+  bus: "live" | "stale" | "waiting";
+  channels: Record<string, number>;
 }
 
 /** What `data` is on the standard channels. */

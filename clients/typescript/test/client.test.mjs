@@ -458,12 +458,16 @@ test("a gateway that is not there yet is waited for", async (t) => {
   const gateway = await Gateway.start(t);
   await gateway.end();
   const { client, seen } = follow(t, gateway.url);
+  const tries = [];
+  client.on("state", (state) => state === "reconnecting" && tries.push(client.retryAt));
+  const began = Date.now();
   const connected = client.connect();
   await eventually(() => seen.states.filter((state) => state === "reconnecting").length >= 2);
   await gateway.start();
   await connected;
 
-  assert.equal(client.state, "connected");
+  assert.ok(tries.every((at) => at >= began), `${tries}`);
+  assert.deepEqual([client.state, client.retryAt], ["connected", null]);
   assert.deepEqual(seen.disconnected, []);
 });
 

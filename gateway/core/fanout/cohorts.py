@@ -71,8 +71,9 @@ class Reader:
     Unless the reader is live, `cursors` has the place reached in each channel; a channel that is not
     in it has opened since, and is read from its beginning. `latest_only` has the channels of which the
     reader first gets the current values, with the place up to which. The reader is `full` while its
-    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_failure`
-    when it is removed because of an error in reading its events; its client may resume."""
+    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_part` behind
+    each part of what it has missed, `on_failure` when it is removed because of an error in reading its
+    events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings."""
 
     __slots__ = (
         "cursors",
@@ -81,7 +82,9 @@ class Reader:
         "latest_only",
         "on_failure",
         "on_lag",
+        "on_part",
         "personal",
+        "ping",
         "served",
         "state",
         "view",
@@ -95,10 +98,13 @@ class Reader:
         on_lag: Callable[[], object],
         on_failure: Callable[[], object] = lambda: None,
         personal: ChannelLog | None = None,
+        ping: Callable[[bytes], object] | None = None,
     ) -> None:
         self.writer = writer
         self.on_lag = on_lag
         self.on_failure = on_failure
+        self.on_part: Callable[[], object] | None = None
+        self.ping = ping
         self.personal = personal
         self.full = False
         self.state = ReaderState.DETACHED

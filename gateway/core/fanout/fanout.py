@@ -322,6 +322,8 @@ class Fanout:
             self.tally.events += count
             self.tally.writes += 1
             self.tally.bytes += len(data)
+            if reader.on_part is not None:
+                reader.on_part()
         return False
 
     def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:

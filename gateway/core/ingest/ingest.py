@@ -5,6 +5,7 @@ JSON in valid UTF-8: anything else would break every client's parser."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +14,10 @@ import msgspec
 from gateway.core.ingest import publishers
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
-from gateway.core.ingest.streams import Stream
+from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.binary import bytes_fields
-from gateway.core.protocol.envelope import Envelope, unpack
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
 from gateway.core.protocol.events import (
     STANDARD,
     BytesEventObject,
@@ -26,21 +27,18 @@ from gateway.core.protocol.events import (
     MissingRange,
     timestamp,
 )
+from gateway.core.sources.errors import SourceReason, Unreadable
+from gateway.core.sources.hints import hint
 
 
 Reason = Literal[
-    "frame_count",
-    "bad_topic",
+    SourceReason,
     "bad_envelope",
     "bad_heartbeat",
-    "oversized",
-    "invalid_utf8",
-    "invalid_json",
     "invalid_event",
-    "nested_too_deeply",
-    "number_out_of_range",
     "reserved_field",
     "too_many_channels",
+    "too_many_streams",
 ]
 
 _BYTES = b'"data_base64"'
@@ -122,15 +120,40 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int) -> Event | Rejection | None:
+    def accept(
+        self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False, again: bool = False
+    ) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat."""
+        The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
+        repetition, if it is held (see `released`), or a heartbeat.
+        Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
-            return self._accept(frames, now_ns)
+            try:
+                return self._accept(frames, now_ns, by_source)
+            except NoRoom as error:
+                if not again:
+                    raise
+                raise _Reject(
+                    "too_many_streams", "`ingest.streams_max` streams are tracked, and messages are missing in all"
+                ) from error
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
+            error.detail += hint(error.reason, frames)
             return self._reject(error, topic, payload, now_ns)
+
+    def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
+        """Reject a message that its source could not read; its number is used nevertheless."""
+        topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
+        if error.numbered is not None:
+            name, envelope = error.numbered
+            with suppress(_Reject, NoRoom):  # then nothing is expected of its stream
+                if name not in self._admitted:
+                    self._open(name)
+                stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+                if stream is not None:
+                    stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+        return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
@@ -159,7 +182,7 @@ class Ingest:
         except _Reject as error:
             raise ValueError(error.detail) from error
 
-    def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
                 "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
@@ -170,7 +193,7 @@ class Ingest:
             if topic == publishers.TOPIC:
                 self._on_heartbeat(payload, now_ns)
                 return None
-            name = self._name(topic)
+            name = self._name(topic, by_source)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
             if name not in self._admitted:
@@ -180,6 +203,10 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
+        if envelope.sequence > SEQUENCE_MAX:
+            raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
+        if name not in self._admitted:  # first: a topic without a channel must not take a stream of another
+            self._open(name)
         stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
@@ -188,8 +215,6 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-            if name not in self._admitted:
-                self._open(name)
         except _Reject:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise
@@ -214,13 +239,13 @@ class Ingest:
         self.recent.append(rejection)
         return rejection
 
-    def _name(self, topic: bytes) -> str:
+    def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")
-        if not channels.is_name(name):
+        if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
-                f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
+                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )
         return name
 

@@ -10,9 +10,12 @@ from itertools import chain
 
 from gateway.core.ingest.ingest import Ingest, Rejection
 from gateway.core.ingest.publishers import Change
+from gateway.core.ingest.streams import NoRoom
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
+from gateway.core.sources.errors import Unreadable
+from gateway.core.sources.source import Source
 
 
 @dataclass(slots=True)
@@ -20,6 +23,8 @@ class Tick:
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
+    appended: int = 0
+    """How many of the events are in the logs already."""
 
     def add_outcome(self, outcome: Event | Rejection) -> None:
         if isinstance(outcome, Event):
@@ -42,11 +47,15 @@ class Pipeline:
             return state
         return "live" if self._received else "waiting"
 
-    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
         tick = Tick()
+        self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
-            outcome = accept(frames, now_ns=now_ns)
+            try:
+                outcome = accept(frames, now_ns=now_ns)
+            except NoRoom:
+                outcome = self._accept_again(frames, tick, now_ns)
             if isinstance(outcome, Event):
                 events.append(outcome)
             elif outcome is None:
@@ -57,6 +66,34 @@ class Pipeline:
         self._received = True
         self._append(tick, now_ns)
         return tick
+
+    def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
+        """Take a batch of messages that a source has to read first."""
+        tick = Tick()
+        self.ingest.recovery.publishers.link = link
+        self._take(source.heartbeat(), tick, now_ns)
+        for frames in batch:
+            try:
+                self._take(source.read(frames), tick, now_ns)
+            except Unreadable as error:
+                self._take(error.messages, tick, now_ns)
+                tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._received = True
+        self._append(tick, now_ns)
+        return tick
+
+    def _take(self, messages: Sequence[Sequence[bytes]], tick: Tick, now_ns: int) -> None:
+        """Take messages that a source has made."""
+        for message in messages:
+            try:
+                outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+            except NoRoom:
+                outcome = self._accept_again(message, tick, now_ns, by_source=True)
+            if outcome is None:
+                self._release(tick, now_ns)
+            else:
+                tick.add_outcome(outcome)
 
     def receive_replies(self, replies: Iterable[Sequence[bytes]], *, now_ns: int) -> Tick:
         """Take publishers' replies to replay requests."""
@@ -75,6 +112,13 @@ class Pipeline:
         self._append(tick, now_ns)
         return tick
 
+    def _accept_again(
+        self, frames: Sequence[bytes], tick: Tick, now_ns: int, *, by_source: bool = False
+    ) -> Event | Rejection | None:
+        """Append what there is: a stream can be forgotten once its messages are in the log."""
+        self._append(tick, now_ns)
+        return self.ingest.accept(frames, now_ns=now_ns, by_source=by_source, again=True)
+
     def _release(self, tick: Tick, now_ns: int) -> None:
         for outcome in self.ingest.released(now_ns=now_ns):
             tick.add_outcome(outcome)
@@ -82,11 +126,10 @@ class Pipeline:
     def _append(self, tick: Tick, now_ns: int) -> None:
         """Append a tick's events, then gaps for what they do not report, until nothing is left."""
         recovery = self.ingest.recovery
-        appended = 0
         while True:
             self._release(tick, now_ns)
-            self.logs.append(tick.events[appended:])
-            appended = len(tick.events)
+            self.logs.append(tick.events[tick.appended :])
+            tick.appended = len(tick.events)
             unreported = recovery.take_unreported()
             if not unreported:
                 break
@@ -95,6 +138,7 @@ class Pipeline:
                 self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final)
+        recovery.tick += 1
         for change in recovery.publishers.take_changes():
             self._publish_change(change, now_ns)
 

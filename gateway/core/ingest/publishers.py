@@ -2,7 +2,8 @@
 
 A publisher's heartbeat comes over the same connection as its events, in order with them, and has the
 newest number of each topic: so the loss of a topic's last messages shows, too. A publisher without a
-heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale."""
+heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale. It is forgotten when a later incarnation
+of the same name lives, or after `STALE_NS_MAX`."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -12,14 +13,22 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.ingest.streams import Stream
+from gateway.core.protocol.channels import TOPIC_BYTES_MAX, is_topic
+from gateway.core.protocol.envelope import SEQUENCE_MAX
 
 
 TOPIC = b"$heartbeat"
 MISSED_HEARTBEATS_MAX = 3
 PUBLISHERS_MAX = 1000
 """Publishers remembered; the one whose last heartbeat is oldest is forgotten first."""
+TOPICS_MAX = 10_000
+"""Topics in one heartbeat message; publishers with more send several messages."""
+STALE_NS_MAX = 3600 * 1_000_000_000
+"""For how long a stale publisher is remembered."""
+SILENCE_NS_MIN = 1_000_000_000
+"""A connection is never judged by a shorter silence, whatever intervals its publishers promise."""
 
-_INTERVAL_SECONDS_MAX = 3600.0
+_INTERVAL_SECONDS_MIN, _INTERVAL_SECONDS_MAX = 0.01, 3600.0
 
 
 class Heartbeat(Struct):
@@ -27,7 +36,7 @@ class Heartbeat(Struct):
 
     incarnation: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     interval: Annotated[float, Meta(ge=0, le=_INTERVAL_SECONDS_MAX)]
-    sequences: dict[str, Annotated[int, Meta(ge=0)]] = {}
+    sequences: Annotated[dict[str, Annotated[int, Meta(ge=0, le=SEQUENCE_MAX)]], Meta(max_length=TOPICS_MAX)] = {}
     name: Annotated[str, Meta(max_length=64)] = ""
     replay: Annotated[str, Meta(max_length=256)] | None = None
     replay_key: Annotated[str, Meta(max_length=40)] | None = None
@@ -43,6 +52,8 @@ class Publisher:
     replay_key: str | None = None
     """The public CURVE key of that endpoint."""
     last_ns: int = 0
+    link: int = 0
+    """The endpoint of the bus at which its last heartbeat arrived."""
     stale: bool = False
     retry_ns: int = 0
     """No request is sent before this time, because one was not answered."""
@@ -63,9 +74,15 @@ _decode = msgspec.json.Decoder(Heartbeat).decode
 def parse(payload: bytes) -> Heartbeat:
     """Decode a heartbeat. Raises ValueError: it is not valid; the text says why."""
     try:
-        return _decode(payload)
+        heartbeat = _decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    if 0 < heartbeat.interval < _INTERVAL_SECONDS_MIN:
+        raise ValueError(f"interval: {heartbeat.interval} is below {_INTERVAL_SECONDS_MIN} s; 0 is a farewell")
+    for topic in heartbeat.sequences:
+        if not is_topic(topic):
+            raise ValueError(f"sequences: {topic[:TOPIC_BYTES_MAX]!r} is not a valid topic")
+    return heartbeat
 
 
 class Publishers:
@@ -74,9 +91,12 @@ class Publishers:
     def __init__(self) -> None:
         self._known: OrderedDict[int, Publisher] = OrderedDict()
         self._changes: list[Change] = []
-        self.heartbeats_received = 0
-        self.interval_ns = 0
-        """The interval in the last heartbeat."""
+        self.heartbeats = 0
+        """Heartbeats received."""
+        self.link = 0
+        """The endpoint of the bus whose messages are received now."""
+        self._expired = False
+        """Whether the last publisher was forgotten because it was stale."""
 
     def get(self, incarnation: int) -> Publisher | None:
         return self._known.get(incarnation)
@@ -90,7 +110,7 @@ class Publishers:
     def state(self) -> Literal["unknown", "live", "stale"]:
         """``stale`` if all publishers are, ``unknown`` if there are none, else ``live``."""
         if not self._known:
-            return "unknown"
+            return "stale" if self._expired else "unknown"
         return "stale" if all(one.stale for one in self._known.values()) else "live"
 
     def take_changes(self) -> list[Change]:
@@ -98,8 +118,8 @@ class Publishers:
         return changes
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> Publisher:
-        self.heartbeats_received += 1
-        self.interval_ns = round(heartbeat.interval * 1e9)
+        self.heartbeats += 1
+        self._expired = False
         incarnation = int(heartbeat.incarnation, 16)
         publisher = self._known.get(incarnation)
         if publisher is None and not heartbeat.interval:
@@ -114,7 +134,8 @@ class Publishers:
             self._changes.append(Change(publisher, "live"))
         self._known.move_to_end(incarnation)
         publisher.name = heartbeat.name
-        publisher.interval_ns = self.interval_ns
+        publisher.interval_ns = round(heartbeat.interval * 1e9)
+        publisher.link = self.link
         publisher.replay, publisher.replay_key = heartbeat.replay, heartbeat.replay_key
         publisher.last_ns = now_ns
         if not publisher.interval_ns:
@@ -122,9 +143,29 @@ class Publishers:
             self._changes.append(Change(publisher, "disconnected"))
         return publisher
 
-    def find_stale(self, *, now_ns: int) -> None:
+    def silence_ns(self, link: int) -> int:
+        """Return how long an endpoint may be silent before its connection is dead; 0 = no limit.
+
+        Each publisher there may be silent for its own intervals, so the longest of them decides."""
+        intervals = [publisher.interval_ns for publisher in self._known.values() if publisher.link == link]
+        return max(MISSED_HEARTBEATS_MAX * max(intervals), SILENCE_NS_MIN) if intervals else 0
+
+    def find_stale(self, *, now_ns: int) -> set[int]:
+        """Find the publishers that are silent for too long; return the incarnations of new ones."""
+        found: set[int] = set()
         for publisher in self._known.values():
             due_ns = publisher.last_ns + MISSED_HEARTBEATS_MAX * publisher.interval_ns
             if not publisher.stale and now_ns > due_ns:
                 publisher.stale = True
+                found.add(publisher.incarnation)
                 self._changes.append(Change(publisher, "stale"))
+        self._forget_stale(now_ns)
+        return found
+
+    def _forget_stale(self, now_ns: int) -> None:
+        living = {publisher.name for publisher in self._known.values() if publisher.name and not publisher.stale}
+        for publisher in [one for one in self._known.values() if one.stale]:
+            if publisher.name in living or now_ns > publisher.last_ns + STALE_NS_MAX:
+                del self._known[publisher.incarnation]
+                self._changes.append(Change(publisher, "disconnected"))
+                self._expired = not self._known

@@ -15,8 +15,8 @@ A repair is in one of these states (`RepairState`):
                         incarnation blocks the stream
 
     from                to                  when
-    (none)              AWAITING_HEARTBEAT  a stream's first message does not have number 1, and its
-                                            flags say that heartbeats will come
+    (none)              AWAITING_HEARTBEAT  messages are missing, the publisher sent no heartbeat yet,
+                                            and its flags say that it will; once per stream
     (none)              QUEUED, REQUESTED   messages are missing, and the publisher offers replay
     (none)              DONE                a new incarnation is blocked by an earlier one
     AWAITING_HEARTBEAT  QUEUED, REQUESTED   a heartbeat offers replay
@@ -36,7 +36,10 @@ If the publisher does not offer replay, missing messages are lost at once, witho
 Invariants: a stream's messages are released in the order of their numbers, each once. Every number up
 to `stream.newest` was released, is in a `MissingRange` that the topic's next entry reports, or is older
 than this gateway's start. A stream is blocked, and releases nothing, while an earlier incarnation of
-its topic has a repair or an unreported loss."""
+its topic has a repair or an unreported loss.
+
+The least recently used stream is forgotten if there are `streams_max`; see `gateway.core.ingest.starts`
+for what happens if it continues later."""
 
 import itertools
 from collections import deque
@@ -45,13 +48,12 @@ from dataclasses import dataclass
 
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.publishers import Heartbeat, Publisher, Publishers
-from gateway.core.ingest.streams import Message, Repair, RepairState, Stream, Streams
+from gateway.core.ingest.starts import Starts
+from gateway.core.ingest.streams import Message, NoRoom, Repair, RepairState, Stream, Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import MissingRange
 
 
-STARTUP_NS = 10_000_000_000
-"""A publisher whose first message arrives within this time after the gateway's start may be older."""
 REPLY_TIMEOUT_NS = 2_000_000_000
 FIRST_HEARTBEAT_TIMEOUT_NS = 3_000_000_000
 RETRY_NS = 5_000_000_000
@@ -83,10 +85,19 @@ class Recovery:
     """Puts live and replayed messages into one order per stream.
 
     `history` returns how many of a topic's messages to request when this gateway starts, `interest`
-    says which topics are subscribed to, `started_ns` is when the gateway started."""
+    says which topics are subscribed to, `started_ns` is when the gateway started. `admit` opens a
+    topic's channel, or returns False. `reached` returns how far a topic's messages of an incarnation
+    have come in the channel's log; 0 if there are none, None if that is not known."""
 
     def __init__(
-        self, *, streams: Streams, started_ns: int, history: Callable[[str], int], interest: Interest | None = None
+        self,
+        *,
+        streams: Streams,
+        started_ns: int,
+        history: Callable[[str], int],
+        interest: Interest | None = None,
+        admit: Callable[[str], bool] = lambda _topic: True,
+        reached: Callable[[str, int], int | None] = lambda _topic, _incarnation: 0,
     ) -> None:
         self.streams = streams
         self.publishers = Publishers()
@@ -95,8 +106,10 @@ class Recovery:
         self.failed = 0
         """Requests without a reply in time."""
         self.interest = interest or Interest(everything=True, always=(), idle_ns=0)
-        self._started_ns = started_ns
-        self._history = history
+        self._starts = Starts(
+            streams=streams, started_ns=started_ns, history=history, interest=self.interest, reached=reached
+        )
+        self._admit = admit
         self._numbers = itertools.count(1)
         self._repairing: dict[Stream, None] = {}
         self._requested: dict[int, Stream] = {}
@@ -107,6 +120,8 @@ class Recovery:
         """Those of them that an earlier incarnation blocks."""
         self._unreported: dict[Stream, None] = {}
         """Streams with something to report although no event of theirs may follow soon."""
+        self.tick = 1
+        """The number of the tick; what it releases is in the log when it ends."""
         self.held = 0
         self._held_bytes = 0
 
@@ -119,24 +134,32 @@ class Recovery:
     def receive(self, envelope: Envelope, topic: str, payload: bytes, *, now_ns: int) -> Stream | None:
         """Take a live message; return its stream if it is released at once.
 
-        Returns None if the message is held or dropped; call `released` then."""
+        Returns None if the message is held or dropped; call `released` then.
+        Raises NoRoom: the stream is new, and there is no room for it now."""
+        sequence = envelope.sequence
         stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
             stream = self._start_with_message(envelope, topic, now_ns)
             self._wait_for_earlier(stream)
+        elif sequence <= stream.newest and envelope.sent_ns > stream.sent_ns and stream.has_restarted(sequence):
+            stream = self._restart(stream, envelope, now_ns)
         stream.last_ns = now_ns
+        if envelope.sent_ns > stream.sent_ns:
+            stream.sent_ns = envelope.sent_ns
         if stream.repair is None:
             if stream.unwatched:
-                self._resume_watching(stream, envelope.sequence - 1)
-            if envelope.sequence == stream.newest + 1:
+                self._resume_watching(stream, sequence - 1)
+            if sequence == stream.newest + 1:
                 stream.newest += 1
+                stream.tick = self.tick
                 return stream
-            if envelope.sequence <= stream.newest:
-                self.streams.count_repeated(stream, envelope.sequence)
+            if sequence <= stream.newest:
+                self.streams.count_repeated(stream, sequence)
                 return None
-            if not self._start_repair(stream, envelope.sequence - 1, is_lost=True, now_ns=now_ns):
-                self.streams.add_lost(stream, stream.newest + 1, envelope.sequence - 1)
+            if not self._start_repair(stream, sequence - 1, is_lost=True, now_ns=now_ns, flags=envelope.flags):
+                self.streams.add_lost(stream, stream.newest + 1, sequence - 1)
                 stream.newest += 1
+                stream.tick = self.tick
                 return stream
         self._hold(stream, envelope, payload, now_ns)
         return None
@@ -149,10 +172,9 @@ class Recovery:
                 continue
             stream = self.streams.get(publisher.incarnation, topic)
             if stream is None:
-                is_lost = self._is_lost(topic, now_ns)
-                stream = self._start(publisher.incarnation, topic, last, is_lost=is_lost)
-                self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
-                self._wait_for_earlier(stream)
+                stream = self._start_with_heartbeat(publisher.incarnation, topic, last, now_ns)
+                if stream is None:
+                    continue
             elif stream.repair is None:
                 self._resume_watching(stream, last)
                 self._recover_to(stream, last, is_lost=True, now_ns=now_ns)
@@ -187,7 +209,10 @@ class Recovery:
 
     def expire(self, *, now_ns: int) -> None:
         """Find stale publishers, and give up repairs that take too long."""
-        self.publishers.find_stale(now_ns=now_ns)
+        stale = self.publishers.find_stale(now_ns=now_ns)
+        for stream in self.streams if stale else ():
+            if stream.incarnation in stale:
+                self._end(stream, now_ns)
         for stream in list(self._repairing):
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):
@@ -219,6 +244,7 @@ class Recovery:
             if self._is_blocked(stream):
                 self._blocked[stream] = None
                 continue
+            stream.tick = self.tick
             while repair.replayed:
                 envelope, payload = repair.replayed.popleft()
                 if envelope.sequence > stream.newest:
@@ -241,6 +267,7 @@ class Recovery:
         found = [one for one in self._unreported if one.repair is None and not self._is_blocked(one)]
         for stream in found:
             del self._unreported[stream]
+            self.streams.forget_replaced(stream)
         if found:
             self._unblock()
         return found
@@ -249,31 +276,70 @@ class Recovery:
 
     def _start_with_message(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
         last = envelope.sequence - 1
-        is_lost = self._is_lost(topic, now_ns)
-        stream = self._start(envelope.incarnation, topic, last, is_lost=is_lost)
-        if not last:
-            return stream
-        has_heartbeat = self.publishers.get(envelope.incarnation) is not None
-        if not has_heartbeat and envelope.flags & _SENDS_HEARTBEATS:
-            repair = self._repair(stream, last, RepairState.AWAITING_HEARTBEAT, is_lost=is_lost)
-            repair.until_ns = now_ns + FIRST_HEARTBEAT_TIMEOUT_NS
-        else:
-            self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns, report=False)
+        self._make_room(now_ns)
+        stream, is_lost = self._start(envelope.incarnation, topic, last, now_ns)
+        stream.sends_heartbeats = bool(envelope.flags & _SENDS_HEARTBEATS)
+        self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns, flags=envelope.flags, report=False)
         return stream
 
-    def _start(self, incarnation: int, topic: str, last: int, *, is_lost: bool) -> Stream:
-        # On demand, messages from before the topic was watched are not requested.
-        history = 0 if self.interest.is_on_demand(topic) else self._history(topic)
-        newest = 0 if is_lost else max(last - history, 0)
-        stream = self.streams.start_stream(incarnation, topic, newest=newest)
-        stream.first = newest + 1
+    def _start_with_heartbeat(self, incarnation: int, topic: str, last: int, now_ns: int) -> Stream | None:
+        """Start a stream, unless nothing can be missing in it, or that is not known."""
+        if not self._admit(topic):
+            return None
+        reached = self._starts.reached(topic, incarnation)
+        if reached is None or reached >= last:
+            return None
+        try:
+            self._make_room(now_ns)
+        except NoRoom:
+            return None
+        stream, is_lost = self._start(incarnation, topic, last, now_ns)
+        stream.sends_heartbeats = True
+        self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
+        self._wait_for_earlier(stream)
         return stream
 
-    def _is_lost(self, topic: str, now_ns: int) -> bool:
-        """Return whether messages before a new stream's first one are lost, not older than the gateway."""
-        if self.interest.is_on_demand(topic) or self.streams.has_forgotten:
-            return False
-        return self.streams.has_topic(topic) or now_ns >= self._started_ns + STARTUP_NS
+    def _start(self, incarnation: int, topic: str, last: int, now_ns: int) -> tuple[Stream, bool]:
+        if self._starts.is_numbered_here(topic, incarnation):
+            self._end_earlier(topic, now_ns)
+        return self._starts.start(incarnation, topic, last, now_ns=now_ns)
+
+    def _make_room(self, now_ns: int) -> None:
+        """Forget a stream if there is no room for another one.
+
+        Not one whose messages or losses are not in the log yet: nothing else knows how far it had come."""
+        passed = None
+        for passed in self.streams.oldest():
+            if passed.repair is None and not passed.unreported and passed.tick != self.tick:
+                self.streams.forget(passed)
+                return
+            if passed.repair is not None:
+                if passed.repair.state is not RepairState.DONE:
+                    self._give_up(passed, now_ns)
+            elif passed.unreported:
+                self._unreported[passed] = None
+        if passed is not None:
+            raise NoRoom
+
+    def _restart(self, stream: Stream, envelope: Envelope, now_ns: int) -> Stream:
+        if stream.repair is not None:
+            self._give_up(stream, now_ns)
+        stream.add_unknown_end(now_ns)
+        self._unreported[stream] = None
+        new = self._start_with_message(envelope, stream.topic, now_ns)
+        self._wait_for_earlier(new)
+        return new
+
+    def _end(self, stream: Stream, now_ns: int) -> None:
+        """Report that a stream's last messages may be missing."""
+        if stream.add_unknown_end(now_ns):
+            self._unreported[stream] = None
+
+    def _end_earlier(self, topic: str, now_ns: int) -> None:
+        """Report the same of earlier streams of a topic whose publishers send no heartbeats."""
+        for stream in self.streams.of_topic(topic):
+            if not stream.sends_heartbeats and self.publishers.get(stream.incarnation) is None:
+                self._end(stream, now_ns)
 
     def _wait_for_earlier(self, stream: Stream) -> None:
         """Hold the messages of a new stream while an earlier incarnation blocks it."""
@@ -297,9 +363,11 @@ class Recovery:
 
     # -- repairs -------------------------------------------------------------------------------
 
-    def _recover_to(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, report: bool = True) -> None:
+    def _recover_to(
+        self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, flags: int = 0, report: bool = True
+    ) -> None:
         """Request what is missing up to `last`, or skip it; `report` if no event may report it soon."""
-        if last > stream.newest and not self._start_repair(stream, last, is_lost=is_lost, now_ns=now_ns):
+        if last > stream.newest and not self._start_repair(stream, last, is_lost=is_lost, now_ns=now_ns, flags=flags):
             self._skip_to(stream, last, is_lost=is_lost)
         if report and stream.unreported:
             self._unreported[stream] = None
@@ -312,9 +380,16 @@ class Recovery:
             self.streams.add_lost(stream, stream.newest + 1, last)
         stream.newest = last
 
-    def _start_repair(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int) -> Repair | None:
-        """Request what is missing up to `last`; return None if the publisher offers no replay now."""
+    def _start_repair(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, flags: int = 0) -> Repair | None:
+        """Request what is missing up to `last`; return None if the publisher offers no replay now.
+
+        Wait for its first heartbeat if the `flags` of an envelope say that it will send one."""
         publisher = self.publishers.get(stream.incarnation)
+        if publisher is None and flags & _SENDS_HEARTBEATS and not stream.has_awaited and stream.final is None:
+            stream.has_awaited = True
+            repair = self._repair(stream, last, RepairState.AWAITING_HEARTBEAT, is_lost=is_lost)
+            repair.until_ns = now_ns + FIRST_HEARTBEAT_TIMEOUT_NS
+            return repair
         if publisher is None or not publisher.replay or now_ns < publisher.retry_ns:
             return None
         repair = self._repair(stream, last, RepairState.QUEUED, is_lost=is_lost)
@@ -398,7 +473,7 @@ class Recovery:
             envelope, payload = held[0]
             sequence = envelope.sequence
             if sequence > stream.newest + 1:
-                again = self._start_repair(stream, sequence - 1, is_lost=True, now_ns=now_ns)
+                again = self._start_repair(stream, sequence - 1, is_lost=True, now_ns=now_ns, flags=envelope.flags)
                 if again is not None:
                     again.held = held
                     return

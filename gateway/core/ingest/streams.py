@@ -20,8 +20,14 @@ UNREPORTED_MAX = 64
 """Ranges not reported yet per stream; if there are more, the newest are merged into one."""
 
 
+_FORGET_ATTEMPTS = 64
+
 Message = tuple[Envelope, bytes]
 """An envelope and its payload."""
+
+
+class NoRoom(Exception):
+    """No stream can be forgotten to make room for another one."""
 
 
 class RepairState(Enum):
@@ -70,6 +76,18 @@ class Stream:
     """Whether its topic is not subscribed to now."""
     final: int | None = None
     """The last number, once the publisher has ended."""
+    sent_ns: int = 0
+    """The newest time of sending."""
+    sends_heartbeats: bool = False
+    """Whether its publisher says that it sends heartbeats."""
+    tick: int = 0
+    """The last tick in which it released a message."""
+    has_awaited: bool = False
+    """Whether it has waited for its publisher's first heartbeat."""
+    again: int = 0
+    """The last number that came again with a newer time of sending."""
+    end_ns: int = -1
+    """When it was last reported that the end of the stream may be missing."""
 
     def add_missing(self, missing: MissingRange) -> None:
         """Add a range behind `newest` to those that the next event reports."""
@@ -79,13 +97,34 @@ class Stream:
             missing = MissingRange(unreported.pop().first, missing.last, missing.reason)
         unreported.append(missing)
 
+    def add_unknown_end(self, now_ns: int) -> bool:
+        """Add that further messages may be missing; return False if none has come since this was last added."""
+        if self.final is not None or self.last_ns <= self.end_ns:
+            return False
+        self.end_ns = now_ns
+        self.unreported.append(MissingRange(self.newest, self.newest, "epoch"))
+        return True
+
+    def has_restarted(self, sequence: int) -> bool:
+        """Return whether the publisher counts from the start again, with the same incarnation.
+
+        To be asked about a number up to `newest` that was sent later than everything before. If it was
+        released already, this is no duplicate. If it is not 1, a second one in a row has to prove it."""
+        if self.is_lost(sequence):
+            return False
+        before, self.again = self.again, sequence
+        return sequence in {1, before + 1}
+
+    def is_lost(self, sequence: int) -> bool:
+        return any(first <= sequence <= last for first, last in self.lost_ranges)
+
     def take_unreported(self) -> tuple[MissingRange, ...]:
         unreported, self.unreported = tuple(self.unreported), []
         return unreported
 
 
 class Streams:
-    """All streams; if there are more than `streams_max`, the least recently used is forgotten."""
+    """All streams, at most `streams_max`."""
 
     def __init__(self, *, streams_max: int) -> None:
         self.lost = 0
@@ -116,6 +155,9 @@ class Streams:
             self._streams.move_to_end(key)
         return stream
 
+    def of_topic(self, topic: str) -> Iterator[Stream]:
+        return iter(self._topics.get(topic, ()))
+
     def has_topic(self, topic: str) -> bool:
         return topic in self._topics
 
@@ -129,9 +171,25 @@ class Streams:
         self._streams[incarnation, topic] = stream
         self._topics.setdefault(topic, {})[stream] = None
         self.started += 1
-        if len(self._streams) > self._streams_max:
-            self._forget()
         return stream
+
+    def oldest(self) -> Iterator[Stream]:
+        """Yield the least recently used streams, some of them, if there is no room for another one."""
+        if len(self._streams) >= self._streams_max:
+            self.has_forgotten = True
+            yield from list(itertools.islice(self._streams.values(), _FORGET_ATTEMPTS))
+
+    def forget(self, stream: Stream) -> None:
+        del self._streams[stream.incarnation, stream.topic]
+        self.forget_replaced(stream)
+
+    def forget_replaced(self, stream: Stream) -> None:
+        """Forget a stream if it is not the current one of its incarnation and topic."""
+        of_topic = self._topics.get(stream.topic, {})
+        if self._streams.get((stream.incarnation, stream.topic)) is not stream:
+            of_topic.pop(stream, None)
+            if not of_topic:
+                self._topics.pop(stream.topic, None)
 
     def add_lost(self, stream: Stream, first: int, last: int) -> None:
         """Count messages as lost, and report them."""
@@ -152,11 +210,3 @@ class Streams:
                 return
         stream.duplicates += 1
         self.duplicates += 1
-
-    def _forget(self) -> None:
-        _, stream = self._streams.popitem(last=False)
-        of_topic = self._topics[stream.topic]
-        del of_topic[stream]
-        if not of_topic:
-            del self._topics[stream.topic]
-        self.has_forgotten = True

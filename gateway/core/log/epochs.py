@@ -17,7 +17,7 @@ of the numbers so far decides which epoch an event belongs to (`Transition`):
     incarnation   anything else                                       SHARED      OWN
     OWN           anything                                            SAME        OWN
 
-A publisher whose first number is above `OFFSET_MAX` counts as "anything else".
+A number above `OFFSET_MAX` counts as "anything else", and so does one that is not higher.
 
 Invariants: offsets ascend within an epoch; a position never stands for two events."""
 
@@ -106,15 +106,16 @@ class Epochs:
         self.source = table.source
         self._epochs = OrderedDict(table.known)
 
-    def advance(self, incarnation: int | None, first: int) -> Transition:
+    def advance(self, incarnation: int | None, first: int, last: int) -> Transition:
         """Begin the epoch that an event belongs to, unless it is the current one.
 
-        `first` is the event's number, or that of the first message missing before it."""
+        `last` is the event's number, `first` that of the first message missing before it."""
         source = self.source
-        if source == OWN or (incarnation == source is not None and first > self.newest.offset):
+        too_high = last > OFFSET_MAX
+        if source == OWN or (incarnation == source is not None and first > self.newest.offset and not too_high):
             return Transition.SAME
         retired = incarnation == source or incarnation in self._retired
-        if incarnation is None or first > OFFSET_MAX or retired:
+        if incarnation is None or too_high or retired:
             self.source = OWN
             if source is None:
                 return Transition.OPENED  # in the epoch that empty channels have
@@ -126,6 +127,15 @@ class Epochs:
             return Transition.OPENED
         self._retired.append(source)
         return Transition.RESTARTED
+
+    def reached(self, incarnation: int) -> int | None:
+        """Return how far a publisher's messages have come; 0 if there are none, None if that is not known."""
+        if self.source == OWN:
+            return None
+        if self.source == incarnation:
+            return self.newest.offset
+        id_ = f"{incarnation:016x}"
+        return next((epoch.last or 0 for epoch in self._epochs.values() if epoch.id == id_), 0)
 
     def position(self, cursor: Cursor) -> Position:
         """Return a cursor's position; if its epoch is forgotten, one that is always refused."""

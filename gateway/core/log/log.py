@@ -15,7 +15,7 @@ from operator import attrgetter
 import msgspec
 from msgspec import Struct
 
-from gateway.core.log.epochs import ORIGIN, OWN, Cursor, Epochs, EpochTable, Transition
+from gateway.core.log.epochs import OFFSET_MAX, ORIGIN, OWN, Cursor, Epochs, EpochTable, Transition
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_frame, text_payload
 from gateway.core.protocol.messages import Gap, GapReason, Position
@@ -23,6 +23,7 @@ from gateway.core.protocol.messages import Gap, GapReason, Position
 
 _READ_MAX = 4096
 _decode = msgspec.json.Decoder().decode
+_decode_gap = msgspec.json.Decoder(Gap).decode
 _place, _received = attrgetter("at"), attrgetter("received_ns")
 
 
@@ -139,7 +140,9 @@ class ChannelLog:
         source = epochs.source
         entries: list[Entry] = []
         # Most events belong to the current epoch and nothing is missing: decided here, for speed.
-        if event.missing or (source != OWN and (event.incarnation != source or event.sequence <= newest.offset)):
+        if event.missing or (
+            source != OWN and (event.incarnation != source or not newest.offset < event.sequence <= OFFSET_MAX)
+        ):
             entries = self._advance(event.incarnation, event.sequence, event.missing, event.received_ns)
             newest, source = epochs.newest, epochs.source
             before = entries[-1].at if entries else before
@@ -160,9 +163,9 @@ class ChannelLog:
 
     def append_gaps(self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> list[Entry]:
         """Append gaps for messages that are missing behind the newest event; return the gaps."""
-        if not missing:
-            return []
-        return self._advance(incarnation, missing[-1].last + 1, missing, now_ns)
+        if self.epochs.source != OWN:
+            missing = tuple(one for one in missing if one.reason != "epoch")
+        return self._advance(incarnation, missing[-1].last, missing, now_ns) if missing else []
 
     def finish(self, incarnation: int, last: int) -> None:
         """Note a publisher's last number: if the log ends with it, no gap follows at a restart."""
@@ -175,15 +178,19 @@ class ChannelLog:
     ) -> list[Entry]:
         """Begin a new epoch if necessary, and append gaps for what is missing; return the gaps."""
         entries: list[Entry] = []
-        before = self.newest
-        transition = self.epochs.advance(incarnation, missing[0].first if missing else sequence)
+        before, source = self.newest, self.epochs.source
+        if source != OWN:  # the gap before a new epoch says it
+            missing = tuple(one for one in missing if one.reason != "epoch")
+        transition = self.epochs.advance(incarnation, missing[0].first if missing else sequence, sequence)
         if transition is not Transition.SAME:
             self._epoch_begins = True
-        if transition is Transition.RESTARTED and before != self._ended:
+        # A publisher that counts again from the start has restarted, also if its incarnation is the same.
+        again = transition is Transition.SHARED and incarnation == source and sequence <= before.offset
+        if (transition is Transition.RESTARTED or again) and before != self._ended:
             entries.append(self._append_gap(self.gap("epoch", self.newest), before, now_ns))
         for first, last, reason in missing:
             before = entries[-1].at if entries else before
-            count = last - first + 1
+            count = None if reason == "epoch" else last - first + 1
             newest = self.newest
             if self.epochs.source == OWN:
                 # Where the gateway numbers, a gap takes one offset, whatever its count.
@@ -255,7 +262,7 @@ class ChannelLog:
         size = 0
         for entry in self._entries[at : at + _READ_MAX]:
             assert entry is not None
-            batch.append(entry)
+            batch.append(entry if batch else _behind(after, entry))
             size += len(entry.frame)
             if size >= bytes_max:
                 break
@@ -264,7 +271,8 @@ class ChannelLog:
     def held(self, after: Cursor, until: Cursor | None = None) -> list[Entry]:
         """Return all entries held behind a place, up to another or to the newest."""
         end = None if until is None or until == self.newest else self._index(until)
-        return [entry for entry in self._entries[self._index(after) : end] if entry is not None]
+        entries = [entry for entry in self._entries[self._index(after) : end] if entry is not None]
+        return [_behind(after, entries[0]), *entries[1:]] if entries else []
 
     def lag(self, after: Cursor) -> int:
         """Return how many entries there are behind a place, with the evicted ones."""
@@ -319,6 +327,17 @@ class ChannelLog:
 
     def _index(self, after: Cursor) -> int:
         return bisect_right(self._entries, after, lo=self._head, key=_place)
+
+
+def _behind(after: Cursor, entry: Entry) -> Entry:
+    """Return an entry; if it is a gap that begins before a place, only what is missing behind that."""
+    if entry.is_event or after.epoch_number != entry.at.epoch_number or after <= entry.before:
+        return entry
+    gap = _decode_gap(entry.json)
+    if gap.from_ is None or gap.from_ > after.offset:
+        return entry
+    gap.from_, gap.count = after.offset + 1, entry.at.offset - after.offset
+    return msgspec.structs.replace(entry, before=after, frame=encode_gap(gap))
 
 
 def filtered_gap(log: ChannelLog, entry: Entry) -> Entry:

@@ -68,6 +68,11 @@ class Logs:
         if self.admit(channel):
             self._notify(self._logs[channel].append_gaps(incarnation, missing, now_ns=now_ns))
 
+    def reached(self, channel: str, incarnation: int) -> int | None:
+        """Return the newest of a publisher's numbers in a log; 0 if there is none, None if that is not known."""
+        log = self._logs.get(channel)
+        return 0 if log is None else log.epochs.reached(incarnation)
+
     def finish(self, channel: str, incarnation: int, last: int) -> None:
         log = self._logs.get(channel)
         if log is not None:

@@ -11,6 +11,8 @@ from msgspec import Struct
 MAGIC = b"NGE1"
 _LAYOUT = struct.Struct(">4sIQQQ")
 SIZE = _LAYOUT.size
+SEQUENCE_MAX = 2**63 - 1
+"""The highest number that the gateway accepts."""
 
 
 class Envelope(Struct, frozen=True, gc=False):

@@ -94,6 +94,37 @@ class Connection(Struct):
     name: str | None = None
 
 
+class GatewayFigures(Struct, kw_only=True):
+    """What a gateway does and uses; the gateway's own event on ``metrics.gateway``.
+
+    Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
+    since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
+    how many events the slowest client is behind. `channels` has the rates of the channels that had
+    events, in events per second."""
+
+    gateway: str
+    version: str
+    uptime_seconds: float
+    cpu_percent: float
+    memory_mb: float
+    connections: int
+    subscriptions: int
+    lagging: int
+    lag: int
+    received_per_second: float
+    received_bytes_per_second: float
+    delivered_per_second: float
+    delivered_bytes_per_second: float
+    lost: int
+    repaired: int
+    rejected: int
+    evicted: int
+    publishers: int
+    publishers_stale: int
+    bus: Literal["live", "stale", "waiting"]
+    channels: dict[str, float]
+
+
 class ClientChange(Struct, frozen=True):
     """What a client did, for an event on ``connections``."""
 
@@ -164,11 +195,14 @@ class BytesEventObject(Struct):
 
 
 class MissingRange(NamedTuple):
-    """A publisher's messages from number `first` to `last`, which will not be delivered."""
+    """A publisher's messages from number `first` to `last`, which will not be delivered.
+
+    With the reason ``epoch`` it is not known which, nor whether any: a publisher ended without a
+    farewell, or its numbers were forgotten."""
 
     first: int
     last: int
-    reason: Literal["bus_loss", "rejected", "unwatched"]
+    reason: Literal["bus_loss", "rejected", "unwatched", "epoch"]
 
 
 class Event(Struct, frozen=True):

@@ -219,8 +219,8 @@ GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "fi
 class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
     """Events that will not be delivered, and how many, if that is known.
 
-    `evicted`: the log no longer holds them. `epoch`: a new epoch began, and how the one before it
-    ended is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
+    `evicted`: the log no longer holds them. `epoch`: a new epoch began or a publisher ended, and
+    what came last before that is not known. `bus_loss`: lost between publisher and gateway. `rejected`: not valid.
     `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
     by newer events, because of the subscription's rate. `filtered`: the filter does not match the
     first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;

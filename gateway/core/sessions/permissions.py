@@ -98,6 +98,14 @@ class Identity:
         if not self.permissions.may(action, channel):
             self._refuse(f"{_VERBS[action]} {channel}")
 
+    def require_publisher(self, channel: str | None) -> None:
+        """Check that the client may publish to a channel, or to anything at all if none is given.
+        Raises RequestError: it may not."""
+        if channel is not None:
+            self.require(Action.PUBLISH, channel)
+        elif not self.permissions.patterns[Action.PUBLISH]:
+            self._refuse("publish")
+
     def require_admin(self) -> None:
         """Check the permission to see the gateway's own state. Raises RequestError: the client does not have it."""
         if not self.permissions.admin:

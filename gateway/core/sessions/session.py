@@ -9,10 +9,12 @@ A session has two states:
 `known` are the places that the client has confirmed, by channel. Bytes written to a socket can be lost
 with the connection, so a place is confirmed only when the client answers a ping: a WebSocket is
 ordered, so the client has received everything that was written before the ping. When a session is
-attached again, its channels continue at `known`, unless the client has positions of its own.
+attached again, its channels continue at `known`, unless the client has positions of its own. What it missed
+is sent in parts, with a ping behind a part while none is under way: so a client that is slow, and loses each
+of its connections, still comes further with each.
 
 Invariants: the client has received everything before its places in `known`. If a channel starts at
-another place, because of `since` or `last`, then also in `known` and in the ping under way."""
+another place, because of `since` or `last`, then also in `known` and in the pings under way."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +39,9 @@ from gateway.core.sessions.requests import SubscriptionStarts, denial, error_mes
 
 
 _encode = msgspec.json.Encoder().encode
+_PINGS_MAX = 3
+_PART = b"part"
+"""The payload of a ping behind a part; that of the heartbeat's pings is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class Session:
         self._fanout = fanout
         self._limits = limits
         self._rate_limiter = RateLimiter(limits.rates)
-        self._pinged: tuple[bytes, Cursors] | None = None
+        self._pings: tuple[tuple[bytes, Cursors], ...] = ()
+        """The pings under way, in order, each with the places before it."""
 
     @property
     def user_id(self) -> str | None:
@@ -86,6 +92,7 @@ class Session:
         """Attach the session to a new connection; its channels continue at `since`, else at `known`."""
         since = since or {}
         reader.personal = self.personal
+        reader.on_part = self._on_part
         self.reader = reader
         self._rate_limiter = RateLimiter(self._limits.rates)
         starts = SubscriptionStarts()
@@ -109,7 +116,7 @@ class Session:
         self._fanout.subscribe(reader, self._view, starts.cursors)
 
     def _note_starts(self, starts: Cursors, *, subscribed: Collection[str] = ()) -> None:
-        """Note where channels start in `known`, and in the ping under way.
+        """Note where channels start in `known`, and in the pings under way.
 
         In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
         at its beginning also if nothing is noted; a client may name any number of them."""
@@ -120,16 +127,14 @@ class Session:
             return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
 
         self.known = started(self.known)
-        if self._pinged is not None:
-            payload, places = self._pinged
-            self._pinged = (payload, started(places))
+        self._pings = tuple([(payload, started(places)) for payload, places in self._pings])
 
     def detach(self) -> None:
         """Detach the session from its connection; what is not confirmed will be sent again."""
         if self.reader is not None:
             self._fanout.remove(self.reader)
             self.reader = None
-        self._pinged = None
+        self._pings = ()
 
     # -- identity ------------------------------------------------------------------------------
 
@@ -198,13 +203,23 @@ class Session:
             places = heads if at_head else self._fanout.cursors_of(reader)
             if self.personal is not None and at_head:
                 places = {**heads, PERSONAL: self.personal.newest}
-            self._pinged = (payload, places)
+            # If there are too many, the newest counts: a client may answer only that one (RFC 6455, section 5.5.3).
+            self._pings = (*self._pings[: _PINGS_MAX - 1], (payload, places))
+
+    def _on_part(self) -> None:
+        """Have the client confirm a part of what it missed."""
+        reader = self.reader
+        if reader is not None and reader.ping is not None and not self._pings:
+            self.on_ping(_PART, {})
+            reader.ping(_PART)
 
     def on_pong(self, payload: bytes) -> None:
-        """Confirm the places before the ping that this pong answers."""
-        if self._pinged is not None and self._pinged[0] == payload:
-            self.known = self._pinged[1]
-            self._pinged = None
+        """Confirm the places before the ping that this pong answers; earlier pings need no answer of their own."""
+        for number, (sent, places) in enumerate(self._pings, 1):
+            if sent == payload:
+                self.known = places
+                self._pings = self._pings[number:]
+                return
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -252,11 +267,18 @@ class Session:
 
     def may_ping(self, *, now_ns: int) -> bool:
         """Charge a ping of the WebSocket protocol; return whether to answer it."""
+        self._charge_or_pause("pings", 1, now_ns)
+        return not self.excessive
+
+    def charge_frames(self, count: int, *, now_ns: int) -> None:
+        """Charge frames of the WebSocket protocol: each takes time, also if it is no message."""
+        self._charge_or_pause("frames", count, now_ns)
+
+    def _charge_or_pause(self, kind: Kind, count: int, now_ns: int) -> None:
         try:
-            self._rate_limiter.charge("pings", now_ns=now_ns)
+            self._rate_limiter.charge(kind, count, now_ns=now_ns)
         except RequestError:
             self.excessive = True
-        return not self.excessive
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED

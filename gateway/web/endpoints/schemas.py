@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.core.protocol import events, messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.web.authentication import Access
+from gateway.web.context import PREFIX
 from gateway.web.endpoints.rest import answer
 from gateway.web.problems import CONTENT_TYPE as PROBLEM_TYPE
 from gateway.web.problems import Handler, Problem
@@ -20,12 +21,33 @@ from gateway.web.problems import Handler, Problem
 JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
 
 _REF: Final = "#/components/schemas/{name}"
-_PLAIN: Final = str.maketrans("", "", "{}._")
+_TAGS: Final = {
+    "events": "Receive events, read their history, send them",
+    "channels": "Channels and their subscribers",
+    "gateway": "The gateway's own state",
+    "documents": "Descriptions of these interfaces",
+}
+_BEARER: Final = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+_SUBPROTOCOL: Final = {
+    "type": "httpApiKey",
+    "name": "Sec-WebSocket-Protocol",
+    "in": "header",
+    "description": "For browsers: `neurograph, bearer.<token>`",
+}
+_PERMITTED: Final[list[JsonObject]] = [{}, {"bearer": []}]
+"""A token is needed if `anonymous` does not have the permissions."""
+_SECURITY: Final[Mapping[Access, list[JsonObject]]] = {
+    Access.OPEN: [],
+    Access.IDENTIFIED: _PERMITTED,
+    Access.SUBSCRIBER: _PERMITTED,
+    Access.PUBLISHER: _PERMITTED,
+    Access.ADMIN: [{"bearer": []}],
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query parameter."""
+    """A parameter in the query, or a header."""
 
     name: str
     description: str
@@ -60,7 +82,10 @@ class Route:
     access: Access = Access.OPEN
     is_proxied: bool = False
     """Whether a worker passes the request on to its parent, which knows the whole gateway."""
+    tag: str = "documents"
+    """The group that the documents list it in."""
     query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
     body: type | None = None
     answer: type | None = None
     errors: tuple[ErrorCode, ...] = ()
@@ -70,6 +95,15 @@ class Route:
     is_stream: bool = False
     """Whether the answer goes on until a client leaves."""
     is_in_openapi: bool = True
+    is_urgent: bool = False
+    """Whether it is answered at once, however many requests wait, and under any host name."""
+    aliases: tuple[str, ...] = ()
+    """Other paths at which it is served, too."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its requests wait for their turn."""
+        return not (self.is_stream or self.is_urgent)
 
     @property
     def summary(self) -> str:
@@ -98,8 +132,9 @@ def openapi_document(routes: tuple[Route, ...]) -> JsonObject:
     return {
         "openapi": "3.1.0",
         "info": _info("The HTTP interface of the gateway"),
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"bearer": _BEARER}},
     }
 
 
@@ -110,6 +145,7 @@ def asyncapi_document() -> JsonObject:
     sent = _messages(server_kinds) | _standard_events()
     data = [standard.data for standard in events.STANDARD.values()]
     components = _components([*server_kinds, *client_kinds, *data, messages.Position])
+    security = {"bearer": _BEARER, "subprotocol": _SUBPROTOCOL}
     query = {one.name: {"description": one.description, **one.schema} for one in CONNECT_QUERY}
     binding = {"query": {"type": "object", "properties": query}, "bindingVersion": "0.1.0"}
     return {
@@ -126,19 +162,26 @@ def asyncapi_document() -> JsonObject:
             "receive": _channel_operation("receive", "Messages that a client may send", received),
             "send": _channel_operation("send", "Messages that the gateway sends", sent),
         },
-        "components": {"messages": received | sent, "schemas": components},
+        "components": {"messages": received | sent, "schemas": components, "securitySchemes": security},
         "x-close-codes": {str(int(code)): {"reason": code.reason, "reconnect": code.reconnect} for code in CloseCode},
     }
 
 
 async def openapi(request: web.Request) -> web.Response:
     """This HTTP interface, as an OpenAPI document."""
-    return answer(openapi_document(request.app[ROUTES]))
+    # A dot stands for the folder of this document, whatever proxies put in front of it.
+    return answer(openapi_document(request.app[ROUTES]) | {"servers": [{"url": request[PREFIX] or "."}]})
 
 
-async def asyncapi(_request: web.Request) -> web.Response:
+async def asyncapi(request: web.Request) -> web.Response:
     """The WebSocket protocol, as an AsyncAPI document."""
-    return answer(asyncapi_document())
+    server = {
+        "host": request.host,
+        "pathname": request[PREFIX] or "/",
+        "protocol": "wss" if request.scheme == "https" else "ws",
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("bearer", "subprotocol")],
+    }
+    return answer(asyncapi_document() | {"servers": {"gateway": server}})
 
 
 def _components(types: Iterable[Any]) -> JsonObject:
@@ -170,14 +213,16 @@ def _operation(route: Route) -> JsonObject:
     responses: JsonObject = {"200": good}
     for status, text in (route.also or {}).items():
         responses[str(status)] = {**good, "description": text}
-    for error in route.errors:
+    for error in _errors(route):
         known = responses.setdefault(str(error.status), _problem_response())
         known["description"] = " or ".join(filter(None, [known["description"], error.word]))
     responses["default"] = {**_problem_response(), "description": "any other error"}
-    name = route.method.lower() + route.path.title().replace("/", "").translate(_PLAIN)
+    name = route.handler.__name__
     document: JsonObject = {
-        "operationId": name,
+        "operationId": f"get{name.title()}" if route.method == "GET" else name,
+        "tags": [route.tag],
         "summary": route.summary,
+        "security": _SECURITY[route.access],
         "parameters": list(_parameters(route)),
         "responses": responses,
     }
@@ -187,12 +232,22 @@ def _operation(route: Route) -> JsonObject:
     return document
 
 
+def _errors(route: Route) -> Iterable[ErrorCode]:
+    yield from route.errors
+    if route.access is not Access.OPEN:
+        yield from (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
+    if not route.is_urgent:
+        yield ErrorCode.FORBIDDEN_ORIGIN
+    if route.is_limited and ErrorCode.UNAVAILABLE not in route.errors:
+        yield ErrorCode.UNAVAILABLE
+
+
 def _parameters(route: Route) -> Iterable[JsonObject]:
     if "{channel}" in route.path:
         yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
-    for query in route.query:
-        schema, text = dict(query.schema), query.description
-        yield {"name": query.name, "in": "query", "description": text, "schema": schema}
+    for place, parameters in (("query", route.query), ("header", route.headers)):
+        for one in parameters:
+            yield {"name": one.name, "in": place, "description": one.description, "schema": dict(one.schema)}
 
 
 def _problem_response() -> JsonObject:

@@ -1,20 +1,22 @@
 """Server-Sent Events (HTML standard, section 9.2), at ``/events``: the same stream over plain HTTP.
 
-For `curl` and the browser's EventSource. The id of each event holds the positions of all channels that
-the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing."""
+For `curl` and the browser's EventSource. The last event of each write has an id, with the positions of all
+channels that the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing."""
 
 from dataclasses import replace
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.core.protocol import messages
-from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
 from gateway.core.sessions.permissions import Action
+from gateway.core.sessions.requests import ConnectRequest
 from gateway.logs import logger
 from gateway.web import admission
 from gateway.web.authentication import IDENTITY
@@ -25,11 +27,11 @@ from gateway.web.problems import invalid_field
 log = logger("gateway.sse")
 
 ID_BYTES_MAX = 7000
-"""The client returns the id in a header, for which aiohttp accepts 8,190 bytes. Longer ids are left out."""
+"""The client returns the id in a header, which may have 8,190 bytes (`clients.header_bytes_max`). Longer ids are left out."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",  # a proxy that compresses would collect events
     "X-Accel-Buffering": "no",  # without it nginx collects events until its buffer is full
 }
 
@@ -54,30 +56,38 @@ _encode = msgspec.json.encode
 
 
 class EventStream:
-    """The format of one client's stream, and the positions that it has reached."""
+    """The format of one client's stream, and the positions that it has reached.
 
-    def __init__(self) -> None:
+    `has_chunks` is whether the request's HTTP version has chunked coding: 1.1 has, 1.0 has not."""
+
+    def __init__(self, *, has_chunks: bool = True) -> None:
         self._positions: dict[str, Position] = {}
+        self._part = _chunk if has_chunks else bytes
 
     def encode(self, frames: bytes) -> bytes:
-        """Return one chunk, with an event for each text frame."""
-        return _chunk(b"".join([self._event(payload) for payload in text_payloads(frames)]))
+        """Return one part of the body, with an event for each text frame; the last one has an id.
+
+        With an id for each event, 100 channels would make 22 times as many bytes."""
+        events = [self._event(payload) for payload in text_payloads(frames)]
+        if events and (event_id := self._id()):
+            events[-1] = b"id: %b\n%b" % (event_id, events[-1])
+        return self._part(b"".join(events))
 
     def ping(self) -> bytes:
         """Return a comment, which clients ignore."""
-        return _chunk(b":\n\n")
+        return self._part(b":\n\n")
 
     def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last event, with the time after which to reconnect."""
         data = b"event: closing\ndata: %b\n\n" % _encode(message)
-        return _chunk(b"retry: %d\n%b" % (message.after_ms, data))
+        return self._part(b"retry: %d\n%b" % (message.after_ms, data))
 
     def _event(self, payload: bytes) -> bytes:
         message = _decode(payload)
         fields = b"" if message.type == "event" else b"event: %b\n" % message.type.encode()
         self._advance(message)
-        if event_id := self._id():
-            fields += b"id: %b\n" % event_id
+        if message.type == "connected":
+            payload = _without_session(payload)
         # Line breaks in a publisher's JSON are white space between its tokens.
         return b"%bdata: %b\n\n" % (fields, payload.replace(b"\r", b" ").replace(b"\n", b" "))
 
@@ -96,6 +106,12 @@ class EventStream:
         return text.encode() if len(text) <= ID_BYTES_MAX else b""
 
 
+def _without_session(payload: bytes) -> bytes:
+    """Return a `connected` message without what only a WebSocket has: a session to resume."""
+    found = msgspec.json.decode(payload, type=dict[str, Raw])
+    return _encode({name: value for name, value in found.items() if name not in {"session", "session_ttl_seconds"}})
+
+
 def read_event_id(text: str) -> dict[str, Position]:
     """Return the positions in the id of an event. Raises RequestError: the id is invalid."""
     positions = {}
@@ -106,6 +122,18 @@ def read_event_id(text: str) -> dict[str, Position]:
             raise invalid_field(f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset")
         positions[name] = Position(epoch, int(offset))
     return positions
+
+
+def _resumed(connect_request: ConnectRequest, last_id: str) -> ConnectRequest:
+    """Return a connect request that continues after the event with an id.
+
+    An EventSource sends the same id for ever, and gives up at an error. So after an id that cannot be
+    read, the channels start anew, with `recovered: false`."""
+    try:
+        positions = read_event_id(last_id)
+    except RequestError:
+        positions = {name: _NOWHERE for name in connect_request.channels or () if is_name(name)}
+    return replace(connect_request, since=positions)
 
 
 def _chunk(data: bytes) -> bytes:
@@ -119,7 +147,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     connect_request = admission.read_connect_request(request.query, identity)
     last_id = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
     if last_id:
-        connect_request = replace(connect_request, since=read_event_id(last_id))
+        connect_request = _resumed(connect_request, last_id)
     if not connect_request.channels:
         raise invalid_field("channels: is empty; expected names, as in ?channels=metrics")
     names = [one.channel for one in requests.split(connect_request.subscribe)]
@@ -131,7 +159,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     if request.transport is None:
         return response
     # A refusal is in the stream: an EventSource does not reconnect after an HTTP error.
-    connection = admission.connect(context, request, EventStream())
+    connection = admission.connect(context, request, EventStream(has_chunks=request.version >= HttpVersion11))
     try:
         if connection.can_write:
             await context.admission.admit(context, connection, connect_request)

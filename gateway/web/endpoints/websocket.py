@@ -2,13 +2,14 @@
 
 import functools
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.sessions.permissions import Identity
 from gateway.logs import logger
 from gateway.web import admission, authentication
 from gateway.web.context import CONTEXT, Context
+from gateway.web.problems import invalid_field
 from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.websocket import upgrade
 
@@ -19,10 +20,12 @@ log = logger("gateway.websocket")
 async def websocket(request: web.Request) -> web.StreamResponse:
     """The WebSocket (part 2)."""
     context = request.app[CONTEXT]
+    _check_handshake(request)
     identity = None
     if authentication.bearer_token(request) is not None:
         # Not from a browser: its client sees the HTTP status of a refusal.
         identity = await authentication.identity_of_request(request)
+        identity = await _identity_of_both(context, request, identity)
     limits = context.config.clients
     response, receive_queue, window_bits = await upgrade(
         request,
@@ -35,7 +38,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     encode = None if window_bits is None else context.compressor.encoder(window_bits)
     connection = admission.connect(context, request, WebSocket(receive_queue, encode))
     try:
-        if connection.can_write:  # not refused, and no violation in one segment with the handshake
+        if connection.can_write and not receive_queue.begins_with_violation():
             await _admit(context, connection, request, identity)
         await connection.serve(context.now_ns, functools.partial(admission.authenticate, context, connection))
     except Exception:
@@ -47,6 +50,27 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _check_handshake(request: web.Request) -> None:
+    """Refuse what a proxy may have understood otherwise.
+    Raises RequestError: the HTTP version has no upgrade, or the handshake has two keys."""
+    if request.version < HttpVersion11:
+        raise invalid_field("a WebSocket needs HTTP/1.1; the request has an older version")
+    if len(request.headers.getall("Sec-WebSocket-Key", [])) > 1:
+        raise invalid_field("the request has several Sec-WebSocket-Key headers; send exactly one")
+
+
+async def _identity_of_both(context: Context, request: web.Request, identity: Identity) -> Identity:
+    """Return the identity of the subprotocol's token, if there is one beside that of the Authorization header.
+    Raises RequestError: it is invalid, or another user's."""
+    token = authentication.subprotocol_token(request)
+    if token is None:
+        return identity
+    other = await authentication.identity_of_token(context, token, address=request.remote or "")
+    if other.user_id != identity.user_id:
+        raise invalid_field("the Authorization header and the subprotocol have tokens of different users; send one")
+    return other
+
+
 async def _admit(context: Context, connection: Connection, request: web.Request, verified: Identity | None) -> None:
     """Admit a client as its subprotocol's token says, or as the identity already `verified`.
 
@@ -54,14 +78,16 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     query parameters are invalid, the client is admitted without them, and gets the error."""
     try:
         token = authentication.subprotocol_token(request)
-        if token is not None:
+        if verified is not None:
+            identity = verified
+        elif token is not None:
             identity = await authentication.identity_of_token(context, token, address=connection.address)
         else:
-            identity = verified or await authentication.identity_of_request(request)
+            identity = await authentication.identity_of_request(request)
     except RequestError as error:
         code = CloseCode.TRY_LATER if error.code.temporary else CloseCode.UNAUTHORIZED
         connection.refuse(error, code)
-        context.metrics.closed(code, 0)
+        admission.count_refused(context, code)
         return
     invalid = None
     try:

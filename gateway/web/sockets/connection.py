@@ -43,13 +43,15 @@ from aiohttp import web
 from gateway.core.fanout.cohorts import Cursors, Reader, Writer
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, RequestError
-from gateway.core.protocol.frames import close_frame, pong_frame, text_frame
+from gateway.core.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
 from gateway.core.sessions.session import Session
+from gateway.web.sockets import kernel
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
+from gateway.web.sockets.kernel import Sending
 from gateway.web.sockets.token_deadline import TokenDeadline
 from gateway.web.sockets.websocket import ReceiveQueue
 from gateway.web.sockets.writers import SocketWriters
@@ -112,7 +114,6 @@ class Connection:
     connected_ns: int
     address: str = field(init=False)
     code: int = _ABNORMAL
-    heard: bool = True
     session: Session | None = None
     token_deadline: TokenDeadline | None = None
     _state: State = State.OPENING
@@ -142,18 +143,20 @@ class Connection:
         protocol.on_buffer_full = self._on_buffer_full
         protocol.on_writable = self._on_writable
         protocol.on_lost = self._on_lost
-        if not isinstance(stream, WebSocket):
+        if isinstance(stream, WebSocket):
+            self._receive_queue = stream.receive_queue
+        else:
             self._format = stream
-            return
-        queue = self._receive_queue = stream.receive_queue
-        queue.on_violation = self._on_violation
-        if queue.violation is not None:  # in the same segment as the handshake
-            self._on_violation(queue.violation)
 
     @property
     def can_write(self) -> bool:
         """Whether the connection is opening or open, and the socket is not closing."""
         return self._state in _ACTIVE and not self._transport.is_closing()
+
+    @property
+    def heard(self) -> bool:
+        """Whether the client has sent anything since the last ping; an event stream, whether it is open."""
+        return not self._transport.is_closing() if self._receive_queue is None else self._receive_queue.heard
 
     @property
     def client_id(self) -> str:
@@ -162,6 +165,17 @@ class Connection:
     @property
     def buffered(self) -> int:
         return self._transport.get_write_buffer_size()
+
+    @property
+    def sending(self) -> Sending:
+        """How far the socket has come; what waits for it in this process is unsent, too."""
+        known = kernel.sending(self._transport.get_extra_info("socket"))
+        return known._replace(unsent=known.unsent + self.buffered)
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether this side does not read from the socket, as the client exceeds its limits."""
+        return self._receive_queue is not None and self._receive_queue.paused
 
     @property
     def lag(self) -> int:
@@ -179,7 +193,8 @@ class Connection:
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
         writer = self._writer if self._encode is None else self
-        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure)
+        ping = None if self._format is not None else self._write_ping
+        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure, ping=ping)
         if self._protocol.writing_paused:
             self._on_buffer_full()
         return self._reader
@@ -190,16 +205,19 @@ class Connection:
         if not self._transport.is_closing():
             self._writer.write(self._encode(frames))
 
+    def _write_ping(self, payload: bytes) -> None:
+        if not self._transport.is_closing():
+            self._writer.write(ping_frame(payload))
+
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Send a ping; its answer confirms all that was sent up to `heads`."""
+        if self._receive_queue is not None:
+            self._receive_queue.heard = False
         if self._transport.is_closing():
-            # The client has closed its side; it may never read what is still buffered, which ends the connection.
-            self.heard = False
             return
         if self._format is not None:
             self._writer.write(self._format.ping())
             return
-        self.heard = False
         if self.session is not None:
             self.session.on_ping(payload, heads)
         self._writer.write(frame)
@@ -245,9 +263,10 @@ class Connection:
         `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns."""
         assert self._receive_queue is not None
         self._protocol.head.release()
-        while received := await self._receive_queue.get_messages():
-            for message in received:
-                self.heard = True
+        while (received := await self._receive_queue.receive()) is not None:
+            if self.session is not None:
+                self.session.charge_frames(received.frames, now_ns=now_ns())
+            for message in received.messages:
                 if message.opcode is Opcode.CLOSE:
                     self._answer_close(message.close_code)
                     return
@@ -262,9 +281,16 @@ class Connection:
                     self._on_lag()
                     self._writable = asyncio.Event()
                     await self._writable.wait()
-                if self.session is not None and self.session.excessive:
-                    self.session.excessive = False
-                    await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
+                await self._pause_if_excessive()
+            if received.violation is not None:
+                self.close(CloseCode(received.violation))
+            await self._pause_if_excessive()
+
+    async def _pause_if_excessive(self) -> None:
+        """Wait before more is read from a client that exceeds a rate limit."""
+        if self.session is not None and self.session.excessive and self._state in _ACTIVE:
+            self.session.excessive = False
+            await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
 
     def _handle(self, message: Message, now_ns: int) -> messages.Auth | None:
         """Handle a message; an ``auth`` message, which takes a while to verify, is returned."""
@@ -315,9 +341,6 @@ class Connection:
             self._abort_timer.cancel()
         self._detach()
         self._wake()
-
-    def _on_violation(self, code: int) -> None:
-        self.close(CloseCode(code))
 
     def _on_lag(self) -> None:
         self.heartbeat.mark_stalled(self, now=asyncio.get_running_loop().time())

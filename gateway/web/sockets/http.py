@@ -7,8 +7,8 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
     It is documented as final. Overridden: `connection_lost`, `pause_writing`, `resume_writing` (as in
     asyncio.Protocol), `handle_error` and `finish_response`. If `finish_response` is renamed, idle
     keep-alive connections are never the first to go when sockets run out.
-`max_headers` (keyword)
-    Limits the number of headers. If it is gone, construction fails.
+`max_headers`, `max_line_size`, `max_field_size` (keywords)
+    Limit the number of headers, the request line and each header. If it is gone, construction fails.
 `_parser`
     The request parser, replaced by `_HeadLimit`. If it is renamed, request heads have no limit in
     total and a WebSocket keeps its request's headers in memory. `_HeadLimit` needs `feed_data` to
@@ -40,7 +40,7 @@ HEAD_BYTES_MAX = 32_768
 """Limit for the request line and all headers of a request together."""
 HEADERS_MAX = 100
 HEADERS_ADVICE = (
-    f"the request head is too large; at most {HEADERS_MAX} headers of 8190 bytes each and "
+    f"the request head is too large; at most {HEADERS_MAX} headers of `clients.header_bytes_max` each and "
     f"{HEAD_BYTES_MAX} bytes in total are accepted"
 )
 CLOSE_SECONDS = 3.0
@@ -50,6 +50,7 @@ CLOSE_SECONDS = 3.0
 class Slot(Protocol):
     """What is notified of a socket's progress; see `gateway.web.sockets.listener`."""
 
+    def request_begun(self) -> None: ...
     def request_received(self) -> None: ...
     def request_answered(self) -> None: ...
     def writing_stalled(self, unread_bytes: int) -> None: ...
@@ -76,6 +77,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         slot: Slot,
         loop: asyncio.AbstractEventLoop,
         keepalive_seconds: float,
+        header_bytes_max: int,
     ) -> None:
         super().__init__(
             server,
@@ -84,10 +86,12 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             lingering_time=CLOSE_SECONDS,
             access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
             auto_decompress=False,  # bodies are JSON; a compressed one could expand without limit
+            max_line_size=header_bytes_max,
+            max_field_size=header_bytes_max,
             max_headers=HEADERS_MAX,
         )
         self._slot = slot
-        self.head = _HeadLimit(self._parser, slot.request_received)
+        self.head = _HeadLimit(self._parser, on_begun=slot.request_begun, on_head=slot.request_received)
         self._parser = self.head  # type: ignore[assignment]  # same methods
         self.on_buffer_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
@@ -123,6 +127,11 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **how: Any) -> None:
+        """Log it, unless it is that of aiohttp: a request that outlasts the shutdown sets a waiter that was cancelled."""
+        if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
+            super().log_exception(*args, **how)
+
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
         finished = await super().finish_response(*args)
         if self.transport is not None:
@@ -148,10 +157,13 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
 class _HeadLimit:
     """A request parser that limits the size of heads, and can free the head of an upgrade."""
 
-    __slots__ = ("_body", "_bytes_left", "_headers", "_on_head", "_parser")
+    __slots__ = ("_body", "_bytes_left", "_headers", "_on_begun", "_on_head", "_parser")
 
-    def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
+    def __init__(
+        self, parser: Any, *, on_begun: Callable[[], None], on_head: Callable[[], None]
+    ) -> None:  # Any: aiohttp's parser
         self._parser = parser
+        self._on_begun = on_begun
         self._on_head = on_head
         self._body: Any = None  # Any: aiohttp's StreamReader
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -178,7 +190,8 @@ class _HeadLimit:
                 found[0][-1] = message, self._body
             self._bytes_left = HEAD_BYTES_MAX
             self._on_head()
-        elif between_bodies:
+        elif between_bodies and data:
+            self._on_begun()
             self._bytes_left -= len(data)
             if self._bytes_left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)

@@ -6,7 +6,6 @@ open files, and its certificate cannot be replaced."""
 import asyncio
 import contextlib
 import functools
-import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from aiohttp import web
 from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.runtime import Tasks
+from gateway.runtime import Tasks, open_files_max
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -39,17 +38,21 @@ _LOGGED_SECONDS = 1.0
 class Slot:
     """One of a listener's sockets; its protocol reports what happens on it.
 
-    A slot has a deadline while it waits for the head of a request, and while its peer does not
-    read an answer. A socket that misses its deadline is disconnected."""
+    A slot has a deadline while it waits for the head of its first request, or for the rest of a later one, and
+    while its peer does not read an answer. A socket that misses its deadline is disconnected."""
 
     __slots__ = ("_deadline", "_listener", "_socket")
 
-    def __init__(self, listener: "Listener", accepted: socket.socket, deadline_seconds: float):
+    def __init__(self, listener: "Listener", accepted: socket.socket):
         self._listener = listener
         self._socket = accepted
-        self._deadline: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            deadline_seconds, self._time_out_handshake
-        )
+        self._deadline: asyncio.TimerHandle | None = None
+        self._await_head()
+
+    def request_begun(self) -> None:
+        """Note that a part of a request's head has been received."""
+        if self in self._listener.idle and self._deadline is None:
+            self._await_head()
 
     def request_received(self) -> None:
         """Note that the whole head of a request has been received."""
@@ -86,6 +89,11 @@ class Slot:
         with contextlib.suppress(OSError):  # the peer has closed it already
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def _await_head(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(
+            self._listener.handshake_seconds, self._time_out_handshake
+        )
+
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -120,11 +128,13 @@ class Listener:
         """Bytes that a peer does not read, the longest stalled first."""
         self.stall_seconds = clients.stall_timeout_seconds
         self._server = runner.server
-        self._handshake_seconds = clients.handshake_timeout_seconds
+        self.handshake_seconds = clients.handshake_timeout_seconds
+        self._keepalive_seconds = clients.keepalive_timeout_seconds
+        self._header_bytes_max = clients.header_bytes_max
         self._send_buffer_bytes = clients.send_buffer_bytes
         self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
+        files = open_files_max()
+        if files is not None:
             self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -176,7 +186,7 @@ class Listener:
         accepted.setblocking(False)
         if self._send_buffer_bytes:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
-        slot = Slot(self, accepted, self._handshake_seconds)
+        slot = Slot(self, accepted)
         self.slots.add(slot)
         self.idle[slot] = None
         self._handshakes.start(self._connect(accepted, slot))
@@ -202,9 +212,14 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
-        tls, seconds = self._tls(), self._handshake_seconds
+        tls, seconds = self._tls(), self.handshake_seconds
         make_protocol = functools.partial(
-            HttpProtocol, self._server, slot=slot, loop=self._loop, keepalive_seconds=seconds
+            HttpProtocol,
+            self._server,
+            slot=slot,
+            loop=self._loop,
+            keepalive_seconds=self._keepalive_seconds,
+            header_bytes_max=self._header_bytes_max,
         )
         try:
             await self._loop.connect_accepted_socket(

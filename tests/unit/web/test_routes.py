@@ -33,13 +33,15 @@ async def test_each_route_is_served_and_no_other(site: Site) -> None:
     app = site.client.server.app  # type: ignore[attr-defined]  # a TestServer, as built
     served = {(route.method, route.resource.canonical) for route in app.router.routes() if route.method != "HEAD"}
 
-    assert {(route.method, route.path) for route in ROUTES} == served
+    assert {(route.method, path) for route in ROUTES for path in (route.path, *route.aliases)} == served
 
 
 def test_each_route_is_in_the_openapi_document_but_the_page_and_the_websocket() -> None:
     documented = {(method.upper(), path) for path, item in openapi_document(ROUTES)["paths"].items() for method in item}
 
-    assert {(route.method, route.path) for route in ROUTES} - documented == {("GET", "/"), ("GET", "/ws")}
+    assert {(route.method, route.path) for route in ROUTES} - documented == {
+        ("GET", path) for path in ("/", "/icon.svg", "/embed.js", "/assets/{name}", "/ws")
+    }
 
 
 async def test_the_page_links_to_all_that_a_browser_can_open(site: Site) -> None:

@@ -40,7 +40,12 @@ class Parent:
         )
 
     def _child(self) -> Child:
-        return Child(unread_bytes_max=10**6, on_messages=self.supervisor._on_messages, on_lost=lambda _: None)
+        return Child(
+            unread_bytes_max=10**6,
+            on_messages=self.supervisor._on_messages,
+            on_lost=lambda _: None,
+            on_socket=socket.socket.close,
+        )
 
     async def open(self) -> None:
         ours, theirs = socket.socketpair()

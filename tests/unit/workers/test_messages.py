@@ -22,7 +22,7 @@ def identity() -> Identity:
 def test_a_configuration_stays_as_it_is() -> None:
     config = Config(workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))})
 
-    assert messages.Start(config, "e1", "/r") == through(messages.Start(config, "e1", "/r"))
+    assert messages.Start(config, "e1") == through(messages.Start(config, "e1"))
 
 
 def test_an_identity_stays_as_it_is() -> None:

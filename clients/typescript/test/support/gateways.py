@@ -6,7 +6,8 @@
     {"restart": "ipc://…"}                                                a new incarnation of the publisher there
     {"leave": "ipc://…"}                                                  none any more
 
-A publisher is made when its bus is first named, and waits for the gateway's subscription.
+A publisher is made when its bus is first named, and waits for the gateway's subscription. It keeps as many events
+for gateways that missed them as the first `publish` says with `replay`.
 """
 
 import json
@@ -36,9 +37,9 @@ def start(arguments: list[str], log: str) -> int:
     return process.pid
 
 
-def publisher(bus: str) -> Publisher:
+def publisher(bus: str, *, replay: int = 0) -> Publisher:
     if bus not in publishers:
-        publishers[bus] = Publisher(connect=bus, high_water_mark=1_000_000, linger_seconds=0)
+        publishers[bus] = Publisher(connect=bus, high_water_mark=1_000_000, linger_seconds=0, replay=replay)
         publishers[bus].wait_for_subscriber(60)
     return publishers[bus]
 
@@ -58,7 +59,7 @@ def obey(order: dict[str, Any]) -> Any:
             kind = order.get("event_type", "test.event")
             for number in range(first, last + 1):
                 data = {"n": number, **order.get("data", {})}
-                publisher(bus).publish(channel, data, event_type=kind)
+                publisher(bus, replay=order.get("replay", 0)).publish(channel, data, event_type=kind)
     return None
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.ingest.ingest import Ingest, Rejection
-from gateway.core.ingest.recovery import STARTUP_NS, Recovery
-from gateway.core.ingest.streams import Streams
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.starts import STARTUP_NS
+from gateway.core.ingest.streams import NoRoom, Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event, timestamp
 
@@ -105,6 +106,7 @@ def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
         ("bad_topic", [b"x" * 129, METRICS]),
         ("bad_envelope", [b"metrics", METRICS, b""]),
         ("bad_envelope", [b"metrics", METRICS, b"x" * 32]),
+        ("bad_envelope", [b"metrics", METRICS, Envelope(1, 2**63, 0).pack()]),
         ("oversized", [b"metrics", b'"' + b"x" * 10_000 + b'"']),
         ("invalid_utf8", [b"metrics", METRICS.replace(b"system", b"\xff")]),
         ("invalid_utf8", [b"robots", b'"\xff"']),
@@ -188,11 +190,19 @@ def test_a_loss_is_reported_with_the_next_valid_event_of_its_channel() -> None:
 def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
     """Any topics, envelopes, heartbeats and replies are accepted or rejected."""
     ingest = make()
+
+    def accept(frames: list[bytes]) -> None:
+        try:
+            ingest.accept(frames, now_ns=NOW)
+        except NoRoom:
+            ingest.accept(frames, now_ns=NOW, again=True)
+
     for frames in batch:
-        ingest.accept(frames, now_ns=NOW)
-        ingest.accept([b"robots", b"1", *frames[:1]], now_ns=NOW)
-        ingest.accept([b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW)
-        ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW)
+        ingest.recovery.tick += 1
+        accept(frames)
+        accept([b"robots", b"1", *frames[:1]])
+        accept([b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")])
+        accept([b"$heartbeat", *frames[:1]])
         ingest.receive_reply(frames, now_ns=NOW)
         ingest.receive_reply([b"NGR1", bytes(8), *frames], now_ns=NOW)
         list(ingest.released(now_ns=NOW))

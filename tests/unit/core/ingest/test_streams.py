@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ingest.recovery import STARTUP_NS, Recovery
+from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.starts import STARTUP_NS
 from gateway.core.ingest.streams import LOST_RANGES_MAX, UNREPORTED_MAX, Streams
 from gateway.core.protocol.envelope import Envelope
 
@@ -16,6 +17,7 @@ def make(*, started_ns: int = -STARTUP_NS) -> Recovery:
 
 def receive(recovery: Recovery, sequence: int, *, topic: str = "a", incarnation: int = 1) -> int | None:
     """Return how many messages are lost before this one; None if it is dropped."""
+    recovery.tick += 1
     stream = recovery.receive(Envelope(incarnation, sequence, 0), topic, b"", now_ns=0)
     if stream is None:
         return None

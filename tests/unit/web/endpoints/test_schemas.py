@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from gateway.config.model import Config
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
 from gateway.metrics import EndpointStatus
@@ -204,3 +205,39 @@ def test_every_close_code_and_error_code_is_explained() -> None:
 def test_the_documents_are_plain_json() -> None:
     for document in (openapi_document(ROUTES), asyncapi_document()):
         assert document == json.loads(json.dumps(document))
+
+
+# -- what tools for these documents need --------------------------------------------------------------
+
+
+def operations() -> dict[str, Document]:
+    paths = openapi_document(ROUTES)["paths"]
+    return {operation["operationId"]: operation for item in paths.values() for operation in item.values()}
+
+
+def test_operations_have_readable_ids_tags_and_security() -> None:
+    found = operations()
+
+    assert {"getEvents", "getStatus", "getHistory", "broadcast", "getMetrics", "getHealth"} <= set(found)
+    assert found["getMetrics"]["security"] == [{"bearer": []}]
+    assert {} in found["getHistory"]["security"]
+    assert {"401", "403"} <= set(found["getHistory"]["responses"])
+    assert {one["tags"][0] for one in found.values()} == {tag["name"] for tag in openapi_document(ROUTES)["tags"]}
+
+
+def test_the_header_that_resumes_a_stream_is_documented() -> None:
+    assert ("Last-Event-ID", "header") in {(one["name"], one["in"]) for one in operations()["getEvents"]["parameters"]}
+
+
+@pytest.mark.parametrize(("headers", "prefix"), [({}, ""), ({"X-Forwarded-Prefix": "/gw/"}, "/gw")])
+async def test_the_documents_name_the_server_behind_a_proxys_prefix(
+    make_site: MakeSite, headers: dict[str, str], prefix: str
+) -> None:
+    site = await make_site(Config(trusted_proxies=("127.0.0.1",)))
+    openapi = (await site.get("/openapi.json", headers=headers)).json
+    asyncapi = (await site.get("/asyncapi.json", headers={**headers, "X-Forwarded-Proto": "https"})).json
+    server = asyncapi["servers"]["gateway"]
+
+    assert openapi["servers"] == [{"url": prefix or "."}]
+    assert (server["protocol"], server["pathname"]) == ("wss", prefix or "/")
+    assert server["host"].startswith("127.0.0.1:")

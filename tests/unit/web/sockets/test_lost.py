@@ -138,7 +138,9 @@ async def test_a_connection_lost_at_any_wait_leaves_nothing_behind(
     auth = Auth(secret=SECRET)
     key = SlowKey(lambda: Key("HS256", SECRET.encode()))
     edge = await make_edge(Config(clients=FULL, auth=auth, roles=ROLES_AND_FAT), Verifier(auth, key))
-    edge.context.hub.pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 5, now_ns=1)
+    pipeline = edge.context.pipeline
+    assert pipeline is not None
+    pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 5, now_ns=1)
     waits = 1
     with capture_logs() as logged:
         while await lose_at(waits, edge, HANDSHAKE % channels + sent, how):

@@ -3,6 +3,7 @@
 import zlib
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 import click
 import orjson
@@ -57,7 +58,7 @@ def item_as_text(item: Item, *, colour: bool) -> str:
     Long values are shortened; members of an object that are null are left out.
     """
     style = click.style if colour else _unstyled
-    channel = printable(item.channel)
+    channel = printable(unquote(item.channel))
     tint = _CHANNEL_COLOURS[zlib.crc32(channel.encode()) % len(_CHANNEL_COLOURS)]
     channel = style(f"{channel:<{_CHANNEL_WIDTH}}", fg=tint, bold=True)
     if isinstance(item, Gap):

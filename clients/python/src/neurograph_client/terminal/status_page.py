@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import click
 
@@ -21,7 +22,7 @@ def page(found: Document, before: Document | None, *, colour: bool) -> str:
     status = found["status"]
     blocks = [
         _summary(status, colour=colour),
-        _table(("BUS", "", "STATE", "PEERS", "RECEIVED", "LAST EVENT"), _links(status)),
+        _table(("BUS", "", "STATE", "PEERS", "EVENTS", "HEARTBEATS", "REJECTED", "LAST EVENT"), _links(status)),
         _table(("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"), _channels(found, before)),
         _table(("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"), _publishers(found["publishers"])),
         _table(("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
@@ -52,7 +53,8 @@ def _links(status: Document) -> Rows:
         last = link["last_event_seconds"]
         heard = "never" if last is None else f"{_duration(last)} ago"
         state = f"{link['state']}: {link['problem']}" if link.get("problem") else link["state"]
-        yield link["endpoint"], link["mode"], state, link["peers"], link["received"], heard
+        counts = [link.get(name) for name in ("events", "heartbeats", "rejected")]
+        yield link["endpoint"], link["mode"], state, link["peers"], *counts, heard
 
 
 def _channels(found: Document, before: Document | None) -> Rows:
@@ -67,7 +69,7 @@ def _channels(found: Document, before: Document | None) -> Rows:
             rate = f"{(position['offset'] - last['offset']) / seconds:,.1f}/s"
         size = f"{one['bytes'] / 1024:,.0f} KiB"
         at = f"{position['epoch']}:{position['offset']}"
-        yield one["name"], one["events"], size, one["subscribers"], at, rate
+        yield unquote(one["name"]), one["events"], size, one["subscribers"], at, rate
 
 
 def _publishers(found: Document | None) -> Rows:

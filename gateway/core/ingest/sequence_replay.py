@@ -1,0 +1,37 @@
+"""Replay of publishers that number their messages themselves: from their answer to a reply as ingest takes it."""
+
+from collections.abc import Callable
+
+from gateway.core.ingest.ingest import REPLAY
+from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.protocol.envelope import Envelope
+
+
+BYTES_MAX = 16 * 1024 * 1024
+"""Payloads of one answer that are kept; what is behind them is requested again."""
+
+
+class Answer:
+    """A publisher's answer to one request.
+
+    `first` is the number of the publisher's first message, 0 or 1. `convert` makes JSON of a payload."""
+
+    def __init__(self, request: ReplayRequest, *, first: int, convert: Callable[[bytes], bytes]) -> None:
+        self._request = request
+        self._first = first
+        self._convert = convert
+        self._bytes = 0
+        self._frames: list[bytes] = []
+
+    def add(self, number: bytes, payload: bytes) -> None:
+        """Take one message; those that were not requested are left out."""
+        sequence = int.from_bytes(number) - self._first + 1
+        if not self._request.first <= sequence <= self._request.last or self._bytes > BYTES_MAX:
+            return
+        self._bytes += len(payload)
+        self._frames += [self._convert(payload), Envelope(self._request.incarnation, sequence, 0).pack()]
+
+    def reply(self) -> list[bytes]:
+        """Return it as a reply to the request, as docs/protocol.md describes replies."""
+        request = self._request
+        return [REPLAY, request.number.to_bytes(8), request.incarnation.to_bytes(8), *self._frames]

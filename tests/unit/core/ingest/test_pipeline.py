@@ -1,0 +1,197 @@
+"""From bus messages to a channel's log: what the log says when streams end, restart or are forgotten."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from gateway.core.log.epochs import OFFSET_MAX
+from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope
+from tests.support.core import SECOND, Core, make_hub
+
+
+A, B, C = 0xA, 0xB, 0xC
+
+
+class Bench:
+    """A core, its time, and what publishers send to it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.hub: Core = make_hub(**options)
+        self.now_ns = SECOND
+        self.sent = itertools.count(1)
+
+    def send(self, incarnation: int, *sequences: int, topic: str = "robots", flags: int = 0) -> None:
+        """Send messages, each in a tick of its own."""
+        for sequence in sequences:
+            self.send_batch([self.message(incarnation, sequence, topic=topic, flags=flags)])
+
+    def message(self, incarnation: int, sequence: int, *, topic: str = "robots", flags: int = 0) -> list[bytes]:
+        envelope = Envelope(incarnation, sequence, next(self.sent), flags)
+        return [topic.encode(), b'{"p":%d,"n":%d}' % (incarnation, sequence), envelope.pack()]
+
+    def send_batch(self, batch: list[list[bytes]]) -> None:
+        self.now_ns += 1
+        self.hub.tick(batch, now_ns=self.now_ns)
+
+    def beat(self, incarnation: int, *, replay: str | None = None, **sequences: int) -> None:
+        text = {"incarnation": f"{incarnation:016x}", "interval": 1, "replay": replay, "sequences": sequences}
+        self.send_batch([[b"$heartbeat", json.dumps(text).encode()]])
+
+    def wait(self, seconds: float) -> None:
+        self.now_ns += round(seconds * SECOND)
+        self.hub.pipeline.expire(now_ns=self.now_ns)
+
+    def requests(self) -> int:
+        return len(self.hub.pipeline.ingest.recovery.take_requests())
+
+    def log(self, topic: str = "robots") -> list[Any]:
+        """Return the channel's log: (incarnation, number) of each event, (reason, count) of each gap."""
+        log = self.hub.logs.by_name.get(topic)
+        entries = [] if log is None else [json.loads(entry.json) for entry in log.held(log.start)]
+        return [
+            (one["data"]["p"], one["data"]["n"]) if one["type"] == "event" else (one["reason"], one["count"])
+            for one in entries
+        ]
+
+
+def test_a_silent_publishers_end_is_reported_on_a_channel_with_two_publishers() -> None:
+    bench = Bench()
+    for incarnation in (A, B, A):
+        bench.beat(incarnation)
+        bench.send(incarnation, 1 if incarnation == B or not bench.log() else 2, flags=1)
+    bench.wait(2)
+    bench.beat(B)
+    bench.wait(2)
+    bench.wait(1)
+
+    assert bench.log() == [(A, 1), ("epoch", None), (B, 1), (A, 2), ("epoch", None)], "once"
+
+
+def test_a_new_publisher_without_heartbeats_may_be_the_restart_of_another_on_a_shared_channel() -> None:
+    bench = Bench()
+    bench.send(A, 1)
+    bench.send(B, 1)
+    bench.send(A, 2)
+    bench.send(C, 1, 2)
+
+    assert bench.log() == [(A, 1), ("epoch", None), (B, 1), (A, 2), *[("epoch", None)] * 2, (C, 1), (C, 2)]
+
+
+def test_a_publisher_that_said_farewell_leaves_no_doubt_on_a_shared_channel() -> None:
+    bench = Bench()
+    bench.send(A, 1)
+    bench.send(B, 1)
+    bench.send(A, 2)
+    for incarnation, last in ((A, 2), (B, 1)):
+        text = {"incarnation": f"{incarnation:016x}", "interval": 0, "sequences": {"robots": last}}
+        bench.send_batch([[b"$heartbeat", json.dumps(text).encode()]])
+    bench.send(C, 1)
+
+    assert bench.log()[-2:] == [(A, 2), (C, 1)]
+
+
+def test_a_restart_with_the_same_incarnation_is_reported_and_its_events_arrive() -> None:
+    bench = Bench()
+    bench.send(A, 1, 2, 3)
+    bench.send(A, 1, 2, 3, 4)
+
+    assert bench.log() == [(A, 1), (A, 2), (A, 3), ("epoch", None), (A, 1), (A, 2), (A, 3), (A, 4)]
+
+
+def test_a_restart_with_the_same_incarnation_is_noticed_if_its_first_message_is_lost() -> None:
+    bench = Bench()
+    bench.send(A, 1, 2, 3)
+    bench.send(A, 2, 3, 4)
+
+    assert bench.log()[3:] == [("epoch", None), ("bus_loss", 2), (A, 3), (A, 4)]
+
+
+def test_a_second_restart_with_the_same_incarnation_is_reported_where_the_gateway_numbers() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.send(A, 1, 2)
+
+    assert bench.log() == [(A, 1), (A, 2), *[("epoch", None), (A, 1), (A, 2)] * 2]
+
+
+def test_duplicates_are_no_restart() -> None:
+    bench = Bench()
+    messages = [bench.message(A, sequence) for sequence in (1, 2, 3)]
+    bench.send_batch([*messages, *messages, messages[0]])
+
+    assert bench.log() == [(A, 1), (A, 2), (A, 3)]
+
+
+def test_topics_that_are_rejected_take_no_stream_of_others() -> None:
+    bench = Bench(channels_max=8, streams_max=4)
+    topics = [f"t{n}" for n in range(30)]
+    bench.send(B, 1)
+    bench.beat(A, replay="r", **dict.fromkeys(topics, 1))
+    bench.requests()
+    bench.send_batch([bench.message(A, 1, topic=topic) for topic in topics])
+    bench.send(B, 3)
+
+    assert len(bench.hub.pipeline.ingest.recovery.streams) <= 4
+    assert bench.log() == [(B, 1), ("bus_loss", 1), (B, 3)]
+
+
+def test_more_topics_than_streams_lose_nothing_and_repeat_nothing() -> None:
+    """Each topic has one publisher, so the logs say how far it had come."""
+    bench = Bench(streams_max=2)
+    topics = ["a", "b", "c", "d", "e"]
+    requests = 0
+    for sequence in range(1, 20):
+        if sequence != 7:
+            bench.send_batch([bench.message(A, sequence, topic=topic) for topic in topics])
+        bench.beat(A, replay="r", **dict.fromkeys(topics, sequence if sequence < 7 else 0))
+        requests += bench.requests()
+        bench.wait(3)
+
+    expected = [(A, n) for n in range(1, 7)], [("bus_loss", 1)], [(A, n) for n in range(8, 20)]
+    assert [bench.log(topic) for topic in topics] == [[*itertools.chain(*expected)]] * len(topics)
+    assert requests <= len(topics), "only for what is missing"
+
+
+def test_a_forgotten_stream_that_continues_has_a_gap_where_the_gateway_numbers() -> None:
+    bench = Bench(streams_max=2)
+    bench.send(A, 1, topic="shared")
+    bench.send(B, 1, topic="shared")
+    bench.send(A, 2, topic="shared")
+    bench.send(C, 1, topic="x")
+    bench.send(C, 1, topic="y")
+    bench.send(A, 5, topic="shared")
+
+    assert bench.log("shared")[-2:] == [("epoch", None), (A, 5)]
+
+
+def test_no_offset_is_one_that_javascript_cannot_represent() -> None:
+    """Neither at the start of an epoch nor within it, neither of an event nor of a gap."""
+    bench = Bench()
+    bench.send(A, OFFSET_MAX - 1, OFFSET_MAX, OFFSET_MAX + 1, OFFSET_MAX + 2)
+    bench.send(B, 1, SEQUENCE_MAX, topic="hole")
+    bench.beat(C, last=5)
+    bench.beat(C, last=SEQUENCE_MAX)
+    log = bench.hub.logs.by_name
+
+    for name in ("robots", "hole", "last"):
+        for entry in log[name].held(log[name].start):
+            message = json.loads(entry.json)
+            assert max(message.get("offset", 0), message.get("to") or 0, message.get("from") or 0) <= OFFSET_MAX, (
+                message
+            )
+    assert [(A, OFFSET_MAX + 1), (A, OFFSET_MAX + 2)] == bench.log()[-2:]
+
+
+def test_a_gap_begins_behind_the_readers_own_position() -> None:
+    bench = Bench()
+    bench.send(A, 1, 2, 9)
+    log = bench.hub.logs.by_name["robots"]
+    place = log.epochs.cursor(log.position.__class__(f"{A:016x}", 5), ahead_max=0)
+    assert place is not None
+    expected = {"from": 6, "to": 8, "count": 3}
+
+    for entries in (log.read(place, bytes_max=1), log.held(place)):
+        gap = json.loads(entries[0].json)
+        assert {name: gap[name] for name in expected} == expected

@@ -1,0 +1,56 @@
+"""Event streams as EventSource and older proxies read them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gateway.core.protocol.frames import text_frame
+from gateway.web.endpoints.sse import EventStream
+from tests.unit.web.conftest import MakeEdge
+
+
+def frames(*messages: dict[str, Any]) -> bytes:
+    return b"".join(text_frame(json.dumps(message).encode()) for message in messages)
+
+
+def event(channel: str, offset: int) -> dict[str, Any]:
+    return {"type": "event", "channel": channel, "epoch": "e", "offset": offset}
+
+
+def test_a_write_has_one_id_with_the_positions_behind_its_last_event() -> None:
+    """An id for each event made 100 channels cost 22 times their data."""
+    written = EventStream().encode(frames(event("a", 1), event("b", 7), event("a", 2))).decode()
+
+    assert written.count("id: ") == 1
+    assert "id: a=e:2,b=e:7\ndata: " in written.split("\n\n")[2]
+
+
+async def opening(edge_port: int, version: str) -> tuple[str, str]:
+    """Open a stream; its head, and what comes up to its first message's end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge_port)
+    writer.write(f"GET /events?channels=a HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    body = (await reader.readuntil(b"\n\n")).decode()
+    writer.close()
+    return head, body
+
+
+@pytest.mark.parametrize(("version", "chunked"), [("1.0", False), ("1.1", True)])
+async def test_only_http_1_1_gets_chunks(make_edge: MakeEdge, version: str, chunked: bool) -> None:
+    head, body = await opening((await make_edge()).port, version)
+
+    assert ("Transfer-Encoding: chunked" in head) is chunked
+    assert body.startswith("event: connected\n") is not chunked
+
+
+async def test_a_stream_is_not_to_be_transformed_and_offers_no_session(make_edge: MakeEdge) -> None:
+    head, body = await opening((await make_edge()).port, "1.0")
+    connected = json.loads(body.partition("data: ")[2])
+
+    assert "Cache-Control: no-store, no-transform" in head
+    assert {"client_id", "heartbeat_seconds"} <= set(connected)
+    assert not {"session", "session_ttl_seconds"} & set(connected)
