@@ -52,6 +52,7 @@ CORE_MAY_IMPORT = {
         "codecs",
         "contextlib",
         "datetime",
+        "difflib",
         "json",
         "math",
         "operator",

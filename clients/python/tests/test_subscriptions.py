@@ -120,15 +120,26 @@ async def test_a_refused_subscription_raises_where_it_is_used(gateway: Gateway, 
         assert await client.subscriptions() == []
 
 
-async def test_one_connection_sees_a_channel_in_one_way(gateway: Gateway, channel: str) -> None:
+async def test_a_channel_may_be_followed_with_several_filters(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    bus.send_numbered(channel, range(1, 5), enveloped=True)
+    await gateway.holds(channel, 4)
+    client = Client(gateway.url)
+    async with client:
+        panels = [client.subscribe(channel, filter=f"data.n == {number}", last=4) for number in (1, 2, 3)]
+        found = [(await anext(panel)) for panel in panels]
+
+        assert [item.data["n"] for item in found if isinstance(item, Event)] == [1, 2, 3]
+        assert await client.subscriptions() == [channel]
+    with pytest.raises(ClosedError):
+        client.subscribe(channel, filter="data.n == 4")
+
+
+async def test_channels_and_positions_that_cannot_be_asked_for(gateway: Gateway, channel: str) -> None:
     async with Client(gateway.url) as client:
-        kept = client.subscribe(channel, rate=2)
-        with pytest.raises(ValueError, match="second client"):
-            client.subscribe("other", channel)
-        kept.close()
-        client.subscribe(channel).close()
         with pytest.raises(ValueError, match="name a channel"):
             client.subscribe()
+        with pytest.raises(ValueError, match="a position for each channel"):
+            client.subscribe(channel, "other", since=Position("e", 1))
 
 
 async def test_handlers_get_each_event_in_turn(gateway: Gateway, bus: Publisher, channel: str) -> None:

@@ -102,3 +102,10 @@ def test_errors_stand_out() -> None:
 
     assert red in item_as_text(event({}, event_type="log.error"), colour=True)
     assert red not in item_as_text(event({}, event_type="log.info"), colour=True)
+
+
+def test_bytes_are_base64_in_json_and_counted_in_text() -> None:
+    event = Event("camera", "e", 1, None, "2026-11-28T12:00:00Z", b"\xff\xd8\xff", {"data": b"\xff\xd8\xff"})
+
+    assert '"/9j/"' in item_as_json(event)
+    assert "3 bytes" in item_as_text(event, colour=False)

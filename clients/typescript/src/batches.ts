@@ -3,7 +3,9 @@ import type { ChannelRequest } from "./models.js";
 import type { Subscription } from "./subscription.js";
 
 /** As many as one message may name. */
-const CHANNELS_MAX = 1_000;
+export const CHANNELS_MAX = 1_000;
+/** What a subscribe message needs besides its positions. */
+const REQUEST_BYTES_MAX = 8_192;
 
 /** Subscriptions that are asked for with one message. */
 export interface Batch {
@@ -14,12 +16,13 @@ export interface Batch {
 }
 
 /**
- * The fewest messages that ask for some subscriptions, in order, each of at most `room` characters.
+ * The fewest messages that ask for some subscriptions, in order, each of at most `most` characters.
  *
  * One answer says where each channel begins. So two subscriptions with a channel in common share a message
  * only if they begin at the same place.
  */
-export function batches(subscriptions: Iterable<Subscription>, room: number): Batch[] {
+export function batches(subscriptions: Iterable<Subscription>, most: number): Batch[] {
+  const room = most - REQUEST_BYTES_MAX;
   const made: Batch[] = [];
   for (const one of subscriptions) {
     const requests = one.request(room);

@@ -1,30 +1,26 @@
 import { addressOf, resuming } from "./address.js";
-import { type Batch, batches } from "./batches.js";
+import { CHANNELS_MAX, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
 import { decode } from "./decode.js";
-import { deferred } from "./deferred.js";
+import { deferred, unless } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { Closed, NotConnected, RequestRefused } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
-import type { ClientEvents, ClientOptions, State } from "./options.js";
+import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Questions } from "./questions.js";
-import { delayAfter, mayReturn } from "./return.js";
+import { delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
 import { onWake } from "./wake.js";
 
 const PROTOCOL = "neurograph";
-/** As many as one message may name. */
-const CHANNELS_MAX = 1_000;
 const BUFFER = 10_000;
 const BACKOFF_MS = [500, 20_000] as const;
 /** A connection that is not greeted for so long is given up. */
 const CONNECT_MS = 10_000;
-/** What a subscribe message needs besides its positions. */
-const REQUEST_BYTES_MAX = 8_192;
 /** How long after an error the close is waited for. */
 const CLOSE_MS = 100;
 /** A connection that lasted so long was a good one: the pauses begin anew. */
@@ -47,6 +43,9 @@ export class Client {
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
+  /** How many attempts in a row have failed, and why the last one did. */
+  #failures = 0;
+  #why = "";
   #retryAt: number | null = null;
   /** Which try this is: what belongs to an earlier one is ignored. */
   #generation = 0;
@@ -64,6 +63,8 @@ export class Client {
   #flushing = false;
   /** Until when the gateway takes no more requests to subscribe or unsubscribe. */
   #pausedUntil = 0;
+  /** Further connections: one has a single filter and rate for each name. */
+  readonly #others: Client[] = [];
   #pauseTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(url: string | URL, options: ClientOptions = {}) {
@@ -98,20 +99,28 @@ export class Client {
   /**
    * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
    *
-   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again.
+   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again: see the
+   * event `connectFailed`. With `timeoutMs` or `signal`, it rejects with a NotConnected or the signal's reason.
    */
-  connect(): Promise<models.Connected> {
+  connect(options: ConnectOptions = {}): Promise<models.Connected> {
+    const { signal, timeoutMs } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#state === "closed") {
       this.#opening = deferred();
       this.#attempt = 0;
       this.#unwake = onWake(() => this.#wake());
+      this.#failures = 0;
       void this.#open();
+      for (const other of this.#others) other.connect().catch(() => {}); // `error` tells
     }
-    return this.#opening.promise;
+    const { promise } = this.#opening;
+    if (!signal && timeoutMs === undefined) return promise;
+    return unless(promise, { signal, timeoutMs, giveUp: () => this.disconnect(), why: () => this.#why || "no answer" });
   }
 
   /** End the connection and all subscriptions; nothing is left running. */
   disconnect(): void {
+    for (const other of this.#others) other.disconnect();
     if (this.#state === "closed") return;
     this.#detach()?.close(1000);
     this.#close(1000, "disconnect", null);
@@ -121,8 +130,7 @@ export class Client {
    * Follow channels, or all that patterns select: `*` is one segment, a final `>` the rest.
    *
    * With a handler, it is called with each event, once and in order. Without, iterate what is
-   * returned. May be called at any time. Several subscriptions to one name share its filter and
-   * rate: an Error is thrown if they differ; a second client can have others.
+   * returned. Subscriptions to one name with different filters or rates each take a connection of their own.
    */
   subscribe<Name extends string, Options extends SubscribeOptions>(
     channels: Name | readonly Name[],
@@ -141,12 +149,8 @@ export class Client {
     const names = typeof channels === "string" ? [channels] : [...channels];
     if (names.length === 0) throw new TypeError("name a channel");
     if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
-    for (const other of this.#routes) {
-      const { filter, rate } = other.options;
-      const shared = other.channels.find((name) => names.includes(name));
-      if (shared !== undefined && (filter !== options.filter || rate !== options.rate)) {
-        throw new Error(`${shared} is followed already, with another filter or rate`);
-      }
+    if (this.#routes.conflict(names, options)) {
+      return this.#beside(names, options).subscribe(names, handler as (item: Event) => unknown, options);
     }
     const owner = {
       buffer: this.#options.buffer ?? BUFFER,
@@ -161,6 +165,18 @@ export class Client {
     return subscription;
   }
 
+  /** The connection that can have a subscription beside those that this one has. */
+  #beside(names: readonly string[], options: SubscribeOptions): Client {
+    const free = this.#others.find((one) => !one.#routes.conflict(names, options));
+    if (free) return free;
+    const made = new Client(this.#url, this.#options);
+    made.on("gap", (gap) => this.#emit("gap", gap));
+    made.on("error", (error) => this.#failed(error));
+    this.#others.push(made);
+    if (this.#state !== "closed") made.connect().catch(() => {}); // `error` tells
+    return made;
+  }
+
   /** Make a round trip to the gateway; returns how long it took, in milliseconds. */
   async ping(): Promise<number> {
     const start = performance.now();
@@ -170,7 +186,9 @@ export class Client {
 
   /** Ask the gateway which channels and patterns it sends to this client. */
   async subscriptions(): Promise<string[]> {
-    return ((await this.#request({ type: "get_subscriptions" })) as models.Subscriptions).channels;
+    const asked = [this, ...this.#others].map((one) => one.#request({ type: "get_subscriptions" }));
+    const answers = (await Promise.all(asked)) as models.Subscriptions[];
+    return [...new Set(answers.flatMap((one) => one.channels))];
   }
 
   // -- connections -------------------------------------------------------------------------------
@@ -193,7 +211,7 @@ export class Client {
     } catch (error) {
       if (generation !== this.#generation) return;
       this.#failed(error);
-      this.#lost(1006, "the connection cannot be opened");
+      this.#lost(1006, `the connection cannot be opened: ${String(error)}`);
     }
   }
 
@@ -202,11 +220,13 @@ export class Client {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
-    socket.onerror = () => {
+    this.#why = "";
+    socket.onerror = (event: { message?: string } | undefined) => {
       if (socket !== this.#socket) return;
+      this.#why = event?.message ?? ""; // a browser does not say
       // A close follows and says more, but not in Node 20, where a connection was refused.
       clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#lost(1006, "the connection failed"), CLOSE_MS);
+      this.#timer = setTimeout(() => this.#lost(1006, ""), CLOSE_MS);
     };
   }
 
@@ -217,9 +237,7 @@ export class Client {
     this.#heartbeat.stop();
     const socket = this.#socket;
     this.#socket = null;
-    if (socket) {
-      socket.onmessage = socket.onclose = null;
-    }
+    if (socket) socket.onmessage = socket.onclose = null;
     this.#routes.pause();
     this.#followed.clear();
     this.#unasked.clear();
@@ -236,7 +254,11 @@ export class Client {
     if (was === "connected" && Math.abs(Date.now() - this.#connectedAt) > STEADY_MS) {
       this.#attempt = 0;
     }
-    if (!mayReturn(code, this.#closing)) return this.#close(code, reason, new Closed(code, reason));
+    reason = this.#closing?.reason || reason || this.#why || "the connection failed";
+    if (!mayReturn(code, this.#closing)) {
+      if (was === "connecting") this.#tellFailed(code, reason, null);
+      return this.#close(code, reason, new Closed(code, reason));
+    }
     const asked = this.#closing?.after_ms ?? 0;
     const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
@@ -245,6 +267,14 @@ export class Client {
     this.#retryAt = Date.now() + retryMs;
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
+    else this.#tellFailed(code, reason, Date.now() + retryMs);
+  }
+
+  #tellFailed(code: number, reason: string, retryAt: number | null): void {
+    this.#why = reason;
+    this.#failures += 1;
+    const hint = hintAfter(this.#failures);
+    this.#emit("connectFailed", { code, reason, attempt: this.#failures, retryAt, ...(hint && { hint }) });
   }
 
   #close(code: number, reason: string, error: Closed | null): void {
@@ -324,6 +354,8 @@ export class Client {
     clearTimeout(this.#timer);
     this.#welcome = message;
     this.#connectedAt = Date.now();
+    this.#failures = 0;
+    this.#why = "";
     this.#heartbeat.start(message.heartbeat_seconds * 1000);
     for (const one of this.#routes) {
       if (!message.resumed) {
@@ -350,11 +382,17 @@ export class Client {
   /** End what follows channels that are not served to this client, or not any more. */
   #denied(denied: readonly models.Denied[]): void {
     for (const one of denied) {
-      for (const subscription of this.#routes) {
-        if (!subscription.channels.includes(one.channel)) continue;
-        const status = one.code === "unauthorized" ? 401 : 403;
-        this.#refuse(subscription, new RequestRefused({ ...one, status, temporary: false }));
-      }
+      const status = one.code === "unauthorized" ? 401 : 403;
+      const ended = [...this.#routes].filter(({ channels }) => channels.includes(one.channel));
+      this.#refuse(ended, new RequestRefused({ ...one, status, temporary: false }));
+    }
+  }
+
+  #refuse(subscriptions: readonly Subscription[], error: Error): void {
+    for (const one of subscriptions) {
+      one.end(error);
+      this.#leave(one);
+      this.#failed(error);
     }
   }
 
@@ -371,12 +409,6 @@ export class Client {
 
   #unlessLost(error: Error): void {
     if (!(error instanceof NotConnected)) this.#failed(error);
-  }
-
-  #refuse(subscription: Subscription, error: Error): void {
-    subscription.end(error);
-    this.#leave(subscription);
-    this.#failed(error);
   }
 
   // -- subscriptions -----------------------------------------------------------------------------
@@ -404,8 +436,7 @@ export class Client {
     for (let at = 0; at < left.length; at += CHANNELS_MAX) this.#drop(left.slice(at, at + CHANNELS_MAX));
     const wanted = [...this.#unasked].filter((one) => this.#routes.has(one));
     this.#unasked.clear();
-    const room = (this.#welcome?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
-    for (const batch of batches(wanted, room)) this.#askFor(batch);
+    this.#askFor(wanted);
   }
 
   #drop(channels: string[]): void {
@@ -420,28 +451,26 @@ export class Client {
     });
   }
 
-  #askFor({ subscriptions, requests }: Batch): void {
-    this.#questions.ask({ type: "subscribe", channels: [...requests.values()] }, {
-      answer: (message) => this.#subscribed(message as models.Subscribed, subscriptions),
-      fail: (error) => this.#notServed(subscriptions, error),
-      later: (seconds) => {
-        for (const one of subscriptions) this.#unasked.add(one);
-        this.#pause(seconds);
-      },
-    });
+  #askFor(wanted: readonly Subscription[]): void {
+    for (const { subscriptions, requests } of batches(wanted, this.#welcome?.limits.message_bytes_max ?? 0)) {
+      this.#questions.ask({ type: "subscribe", channels: [...requests.values()] }, {
+        answer: (message) => this.#subscribed(message as models.Subscribed, subscriptions),
+        fail: (error) => this.#notServed(subscriptions, error),
+        later: (seconds) => {
+          for (const one of subscriptions) this.#unasked.add(one);
+          this.#pause(seconds);
+        },
+      });
+    }
   }
 
   /** A message is served whole or not at all: ask for halves, to find the subscription that is refused. */
   #notServed(subscriptions: Subscription[], error: Error): void {
     if (error instanceof NotConnected) return;
-    const [only, ...others] = subscriptions.filter((one) => this.#routes.has(one)) as [Subscription?];
-    if (!only) return;
-    if (others.length === 0) return this.#refuse(only, error);
-    const half = Math.ceil(subscriptions.length / 2);
-    const room = (this.#welcome?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
-    for (const part of [subscriptions.slice(0, half), subscriptions.slice(half)]) {
-      for (const batch of batches(part.filter((one) => this.#routes.has(one)), room)) this.#askFor(batch);
-    }
+    const left = subscriptions.filter((one) => this.#routes.has(one));
+    if (subscriptions.length === 1) return this.#refuse(left, error);
+    this.#askFor(left.slice(0, left.length / 2));
+    this.#askFor(left.slice(left.length / 2));
   }
 
   #pause(seconds: number): void {

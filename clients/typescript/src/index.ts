@@ -16,6 +16,6 @@ export type {
   Status,
   SystemMetrics,
 } from "./models.js";
-export type { ClientEvents, ClientOptions, Disconnected, State } from "./options.js";
+export type { ClientEvents, ClientOptions, ConnectFailed, ConnectOptions, Disconnected, State } from "./options.js";
 export type { Socket } from "./socket.js";
 export type { SubscribeOptions, Subscription } from "./subscription.js";

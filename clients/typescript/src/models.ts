@@ -47,6 +47,7 @@ export interface Subscribed {
   positions: Record<string, Position>;
   recovered: Record<string, boolean>;
   denied: Denied[];
+  warnings?: string[];
   id?: string | number;
 }
 

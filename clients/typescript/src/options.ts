@@ -11,10 +11,32 @@ export interface Disconnected {
   retryMs: number | null;
 }
 
+/** Why an attempt to connect failed. */
+export interface ConnectFailed {
+  /** 1006 where the connection was refused or the upgrade denied: browsers do not say which. */
+  code: number;
+  reason: string;
+  /** How many attempts in a row have failed, with this one. */
+  attempt: number;
+  /** When the next attempt begins, as from `Date.now()`; null if there is none. */
+  retryAt: number | null;
+  /** What to check, where several attempts of a page have failed. */
+  hint?: string;
+}
+
+export interface ConnectOptions {
+  /** Ends the client if it aborts before there is a connection. */
+  signal?: AbortSignal;
+  /** Ends the client if there is no connection in time. */
+  timeoutMs?: number;
+}
+
 export interface ClientEvents {
   /** A connection is up; `resumed` tells whether the session was taken up again. */
   connected: Connected;
   disconnected: Disconnected;
+  /** An attempt to connect failed. */
+  connectFailed: ConnectFailed;
   /** Some events that are followed will not come, though they were asked for. */
   gap: Gap;
   /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */

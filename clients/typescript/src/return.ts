@@ -18,3 +18,10 @@ export function mayReturn(code: number, closing: ClosingMessage | null): boolean
   if (closing) return closing.reconnect;
   return !(code >= 4500 && code <= 4999) && !FINAL.includes(code);
 }
+
+/** What to check, where a page's attempts have failed so often: the browser hides why. */
+export function hintAfter(failures: number): string | undefined {
+  const { document, location } = globalThis as { document?: unknown; location?: { origin: string } };
+  if (failures < 3 || !document || !location) return undefined;
+  return `if the gateway runs at this address, add ${JSON.stringify(location.origin)} to its setting \`allowed_origins\``;
+}

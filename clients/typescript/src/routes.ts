@@ -1,7 +1,7 @@
 import { isOwn } from "./channels.js";
 import type { Event } from "./events.js";
 import type { Gap, Position, Subscribed } from "./models.js";
-import type { Subscription } from "./subscription.js";
+import type { SubscribeOptions, Subscription } from "./subscription.js";
 import { type Track, positionsOf } from "./track.js";
 
 /** Whose each event is, and how far all have come. */
@@ -18,6 +18,12 @@ export class Routes implements Iterable<Subscription> {
 
   has(subscription: Subscription): boolean {
     return this.#subscriptions.has(subscription);
+  }
+
+  /** Whether a name is followed with another filter or rate. */
+  conflict(names: readonly string[], { filter, rate }: SubscribeOptions): boolean {
+    return [...this.#subscriptions].some(({ channels, options }) =>
+      (options.filter !== filter || options.rate !== rate) && channels.some((name) => names.includes(name)));
   }
 
   add(subscription: Subscription): void {

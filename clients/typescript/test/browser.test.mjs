@@ -112,3 +112,22 @@ test("the browser's own EventSource comes back by itself and misses nothing", as
   }
   await page.evaluate("source.close()");
 });
+
+test("a page that the gateway does not allow is told what to check", async (t) => {
+  const gateway = await Gateway.start(t, { allowed_origins: "https://other.example" });
+  const address = await serve(t);
+  const page = await open(t, address);
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  await page.evaluate(`(async () => {
+    const { Client } = await import("/dist/index.js");
+    window.failed = [];
+    const client = new Client(${JSON.stringify(gateway.url)}, { backoffMs: [10, 20] });
+    client.on("connectFailed", (one) => failed.push(one));
+    client.connect().catch(() => {});
+  })()`);
+  await eventually(() => page.evaluate("failed.length >= 3"));
+
+  const [first, second, third] = await page.evaluate("failed");
+  assert.deepEqual([first.hint, second.hint], [undefined, undefined]);
+  assert.match(third.hint, new RegExp(`add "${new URL(address).origin}" to its setting \`allowed_origins\``));
+});

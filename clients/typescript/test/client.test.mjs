@@ -159,7 +159,6 @@ test("a condition leaves out what does not meet it", async (t) => {
   await eventually(() => found.length >= 3);
 
   assert.deepEqual(found, [10, 11, 12]);
-  assert.throws(() => client.subscribe("a", { filter: "data.n == 1" }), /another filter/);
 });
 
 test("a rate lets the newest win, and what they stand for is counted", async (t) => {
@@ -470,6 +469,34 @@ test("a gateway that is not there yet is waited for", async (t) => {
   assert.ok(tries.every((at) => at >= began), `${tries}`);
   assert.deepEqual([client.state, client.retryAt], ["connected", null]);
   assert.deepEqual(seen.disconnected, []);
+});
+
+test("each failed attempt is told, with why and when the next one begins", async (t) => {
+  const { client, seen } = follow(t, "http://127.0.0.1:9", { backoffMs: [1, 5] });
+  const failed = [];
+  client.on("connectFailed", (one) => failed.push(one));
+  client.connect().catch(() => {});
+  await eventually(() => failed.length >= 3);
+
+  assert.deepEqual(failed.slice(0, 3).map(({ code, attempt }) => [code, attempt]), [[1006, 1], [1006, 2], [1006, 3]]);
+  for (const { reason, retryAt, hint } of failed) {
+    assert.ok(reason.length > 0 && retryAt > 0, JSON.stringify({ reason, retryAt }));
+    assert.equal(hint, undefined, "this is no page");
+  }
+  assert.deepEqual(seen.disconnected, []);
+});
+
+test("connect gives up after its timeout and when its signal aborts", async (t) => {
+  const { client } = follow(t, "http://127.0.0.1:9", { backoffMs: [1, 5] });
+  await assert.rejects(client.connect({ timeoutMs: 300 }), { name: "NotConnected", message: /^no connection in 300 ms: ./ });
+  assert.equal(client.state, "closed");
+
+  const leaving = new AbortController();
+  const connecting = client.connect({ signal: leaving.signal });
+  leaving.abort(new Error("the page was left"));
+  await assert.rejects(connecting, /the page was left/);
+  assert.equal(client.state, "closed");
+  await assert.rejects(client.connect({ signal: leaving.signal }), /the page was left/);
 });
 
 test("a handler that throws harms nobody else", async (t) => {

@@ -78,6 +78,7 @@ class Reader:
     __slots__ = (
         "cursors",
         "full",
+        "history",
         "latest_only",
         "on_failure",
         "on_lag",
@@ -110,6 +111,8 @@ class Reader:
         self.view: View = frozenset()
         self.cursors: dict[str, Cursor] = {}
         self.latest_only: dict[str, Cursor] = {}
+        self.history: dict[str, Cursor] = {}
+        """The places up to which a channel comes whole, whatever its rate."""
         self.served: str | None = None
         """The channel that was read last while the reader lagged."""
 

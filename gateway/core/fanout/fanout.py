@@ -254,11 +254,19 @@ class Fanout:
 
     # -- subscribe and catch up ----------------------------------------------------------------
 
-    def subscribe(self, reader: Reader, view: View, starts: Cursors, *, latest_only: Collection[str] = ()) -> None:
+    def subscribe(
+        self,
+        reader: Reader,
+        view: View,
+        starts: Cursors,
+        *,
+        latest_only: Collection[str] = (),
+        history: Collection[str] = (),
+    ) -> None:
         """Change a reader's view; `starts` are the places where channels begin.
 
         The reader keeps its place in all other channels. Of the channels in `latest_only` it first
-        gets the current values. Write a reply before: events are written at once."""
+        gets the current values, of those in `history` all events up to now, whatever their rate. Write a reply before: events are written at once."""
         cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
         cursors.update(starts)
         self._leave_cohort(reader)
@@ -268,6 +276,9 @@ class Fanout:
         limits = {name: limit for name, limit in reader.latest_only.items() if name not in starts}
         limits |= {name: self._logs[name].newest for name in latest_only if name in self._logs}
         reader.latest_only = {name: limit for name, limit in limits.items() if name in wanted}
+        wholes = {name: limit for name, limit in reader.history.items() if name not in starts}
+        wholes |= {name: self._logs[name].newest for name in history if name in self._logs}
+        reader.history = {name: limit for name, limit in wholes.items() if name in wanted}
         self._read_on(reader)
 
     def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
@@ -378,7 +389,9 @@ class Fanout:
         reader.latest_only.pop(log.name, None)
         beyond = log.epochs.is_beyond_end(after)
         after = log.start if beyond else after
-        if view.rate is not None:
+        if after >= reader.history.get(log.name, ORIGIN):
+            reader.history.pop(log.name, None)
+        if view.rate is not None and log.name not in reader.history:
             part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
         elif view.filters and self._shared is not None and not beyond:
             key = log.name, view, after, bytes_max

@@ -145,6 +145,8 @@ class Subscribed(Struct, tag="subscribed", kw_only=True):
     positions: dict[str, Position]
     recovered: dict[str, bool]
     denied: list[Denied]
+    warnings: list[str] | UnsetType = UNSET
+    """Members of the request that the gateway does not know, so that a misspelt one is noticed."""
     id: OptionalId = UNSET
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -27,6 +28,9 @@ class _OnlyId(msgspec.Struct):
 
 
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
+
+_WARNINGS_MAX = 10
+_SHOWN_CHARS = 40
 
 # A text with an unpaired surrogate cannot be encoded as UTF-8, which msgspec does first.
 _NOT_JSON = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
@@ -60,6 +64,29 @@ def parse(text: str | bytes) -> messages.ClientMessage:
         raise RequestError(ErrorCode.INVALID_FIELD, problem) from error
     except _NOT_JSON as error:
         raise RequestError(ErrorCode.INVALID_JSON, str(error)) from error
+
+
+def warnings_of(text: str | bytes) -> list[str]:
+    """Return what a valid subscribe message has that is not known and so has no effect."""
+    try:
+        message: dict[str, Any] = msgspec.json.decode(text)
+    except _NOT_JSON:  # what is not known may be nested too deeply
+        return []
+    known = {"type", *messages.Subscribe.__struct_fields__}
+    found = _unknown("the message", message, known)
+    for one in message["channels"]:
+        if isinstance(one, dict) and len(found) < _WARNINGS_MAX:
+            found += _unknown(f"channel {one['channel']!r}", one, messages.ChannelRequest.__struct_fields__)
+    return found[:_WARNINGS_MAX]
+
+
+def _unknown(where: str, members: Iterable[str], known: Iterable[str]) -> list[str]:
+    known = list(known)
+    warnings = []
+    for name in [one[:_SHOWN_CHARS] for one in members if one not in known][:_WARNINGS_MAX]:
+        near = get_close_matches(name, known, n=1)
+        warnings.append(f"{where}: {name!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return warnings
 
 
 def id_of(text: str | bytes) -> messages.OptionalId:
@@ -135,7 +162,7 @@ def read_filter(text: str) -> Filter:
 class SubscriptionStarts:
     """Where channels start for a client, because of `since` and `last`; for a ``subscribed`` message."""
 
-    __slots__ = ("cursors", "denied", "latest_only", "logs", "lost", "recovered")
+    __slots__ = ("cursors", "denied", "history", "latest_only", "logs", "lost", "recovered")
 
     def __init__(self) -> None:
         self.denied: list[messages.Denied] = []
@@ -145,6 +172,8 @@ class SubscriptionStarts:
         self.lost: dict[str, ChannelLog] = {}
         """Logs that do not know the client's position; the client gets a gap with reason `epoch`."""
         self.latest_only: set[str] = set()
+        self.history: set[str] = set()
+        """Logs whose events up to now come whole, whatever the rate."""
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
         self.logs[log.name] = log
@@ -190,6 +219,7 @@ class SubscriptionStarts:
             elif last is not None:
                 # A client that lags by more than `last` events gets all of them.
                 self.start(log, min(log.before_last(last), place))
+                self.history.add(log.name)
             elif log.name not in self.cursors:
                 self.start(log, place)
 

@@ -16,7 +16,7 @@ of its connections, still comes further with each.
 Invariants: the client has received everything before its places in `known`. If a channel starts at
 another place, because of `since` or `last`, then also in `known` and in the pings under way."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -236,7 +236,7 @@ class Session:
             self._charge(message, now_ns)
             match message:
                 case messages.Subscribe():
-                    return self._subscribe(message, now_ns)
+                    return self._subscribe(message, now_ns, requests.warnings_of(text))
                 case messages.Unsubscribe():
                     return self._unsubscribe(message, now_ns)
                 case messages.GetSubscriptions():
@@ -309,7 +309,7 @@ class Session:
     def _view(self) -> View:
         return frozenset(self.subscriptions.values())
 
-    def _subscribe(self, message: messages.Subscribe, now_ns: int) -> SubscriptionChange:
+    def _subscribe(self, message: messages.Subscribe, now_ns: int, warnings: Sequence[str] = ()) -> SubscriptionChange:
         reader = self.reader
         assert reader is not None
         starts = SubscriptionStarts()
@@ -329,8 +329,9 @@ class Session:
             starts.start_request(one, self._fanout.expected([one.subscription], named), current)
         self.subscriptions |= {one.channel: one.subscription for one in allowed}
         self._note_starts(starts.cursors, subscribed=current)
-        self._reply_subscribed(starts, names, message.id, now_ns)
-        self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=starts.latest_only)
+        self._reply_subscribed(starts, names, message.id, now_ns, warnings)
+        latest_only, history = starts.latest_only, starts.history
+        self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=latest_only, history=history)
         denied = tuple(one.channel for one in starts.denied)
         return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
@@ -352,7 +353,12 @@ class Session:
             )
 
     def _reply_subscribed(
-        self, starts: SubscriptionStarts, names: Collection[str], id_: messages.OptionalId, now_ns: int
+        self,
+        starts: SubscriptionStarts,
+        names: Collection[str],
+        id_: messages.OptionalId,
+        now_ns: int,
+        warnings: Sequence[str] = (),
     ) -> None:
         reply = messages.Subscribed(
             id=id_,
@@ -362,6 +368,7 @@ class Session:
             positions=starts.positions(),
             recovered=starts.recovered,
             denied=starts.denied,
+            warnings=list(warnings) or msgspec.UNSET,
         )
         self.send(reply)
         for log in starts.lost.values():

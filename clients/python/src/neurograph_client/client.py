@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -15,7 +16,7 @@ from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
-from neurograph_client.items import Channel, Data, Event, Gap, Position
+from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard
 from neurograph_client.link import Link, State, Token
 from neurograph_client.subscription import Subscription
 
@@ -58,14 +59,12 @@ class Client:
         self._address = Address(url)
         self._timeout = timeout
         self._buffer = buffer
-        self._link = Link(
-            self._address,
-            token=token,
-            user_id=user_id,
-            backoff=backoff or Backoff(),
-            timeout=timeout,
-            on_state=on_state,
+        self._new_link = partial(
+            Link, self._address, token=token, user_id=user_id, backoff=backoff or Backoff(), timeout=timeout
         )
+        self._link = self._new_link(on_state=on_state)
+        self._others: list[Link] = []
+        """Further connections: one has a single filter and rate for each name."""
         self._http: aiohttp.ClientSession | None = None
         self._running: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
@@ -122,7 +121,8 @@ class Client:
 
     async def close(self) -> None:
         """Leave: subscriptions end, and no task is left behind. Harmless if done twice."""
-        self._link.end(StopAsyncIteration())
+        for link in (self._link, *self._others):
+            link.end(StopAsyncIteration())
         tasks = [task for task in (self._running, *self._handling) if task is not None]
         tasks = [task for task in tasks if task is not asyncio.current_task()]
         for task in tasks:
@@ -142,6 +142,8 @@ class Client:
         self._over = loop.create_future()
         self._http = aiohttp.ClientSession()
         self._running = loop.create_task(self._run(self._over))
+        for link in self._others:
+            self._keep(link)
         for patterns, handler, options in self._handlers:
             self._handle(patterns, handler, options)
         return self._over
@@ -192,11 +194,10 @@ class Client:
         CEL, ``data.level == 'error'``. `rate` is in events per second: the newest wins. Personal
         messages are on ``$personal``, those to everyone on ``$everyone``.
 
-        A name that this client follows already is shared, and must be followed on the same
-        conditions: a second client can have others.
+        Subscriptions to one name with different filters or rates each take a connection of their own.
 
         Raises:
-            ValueError: No channel, or one that is followed on other conditions.
+            ValueError: No channel, or one position for several channels.
             ClosedError: The client has ended.
         """
         return self._subscribe(channels, Options(last, since, filter, rate))
@@ -225,15 +226,38 @@ class Client:
     def _subscribe(self, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
         if not channels:
             raise ValueError("name a channel")
+        if isinstance(options.since, Position) and (len(channels) > 1 or is_wildcard(channels[0])):
+            raise ValueError("since: for several channels or a pattern, give a position for each channel, by name")
         if self._link.state == "closed":
             raise ClosedError("this client was closed")
-        for feed in self._link.feeds:
-            shared = set(feed.patterns) & set(channels)
-            if shared and feed.options.conditions != options.conditions:
-                raise ValueError(f"{min(shared)} is followed with another filter or rate; use a second client")
-        feed = Feed(tuple(channels), options, limit=self._buffer, on_room=self._link.go_on)
-        self._link.follow(feed)
-        return Subscription(feed, timeout=self._timeout, let_go=self._link.leave)
+        link = self._link_for(channels, options)
+        feed = Feed(tuple(channels), options, limit=self._buffer, on_room=link.go_on)
+        link.follow(feed)
+        return Subscription(feed, timeout=self._timeout, let_go=link.leave)
+
+    def _link_for(self, channels: tuple[str, ...], options: Options) -> Link:
+        """Return the first connection that follows none of the channels with another filter or rate."""
+        for link in (self._link, *self._others):
+            if link.state != "closed" and not link.conflicts(channels, options):
+                return link
+        link = self._new_link()
+        self._others.append(link)
+        if self._over is not None:
+            self._keep(link)
+        return link
+
+    def _keep(self, link: Link) -> None:
+        task = asyncio.get_running_loop().create_task(self._run_other(link))
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+    async def _run_other(self, link: Link) -> None:
+        why: Exception
+        try:
+            why = await link.run()
+        except Exception as error:  # a fault of ours: whoever waits is to hear of it
+            why = error
+        link.end(why)
 
     def _handle(self, channels: tuple[str, ...], handler: Handler, options: Options) -> None:
         subscription = self._subscribe(channels, options)
@@ -296,8 +320,9 @@ class Client:
 
     async def subscriptions(self) -> list[str]:
         """Ask the gateway what this client follows; raises what `ping` does."""
-        answer = await self._link.ask({"type": "get_subscriptions"})
-        return list(answer["channels"])
+        asked = [link.ask({"type": "get_subscriptions"}) for link in (self._link, *self._others)]
+        answers = await asyncio.gather(*asked)
+        return list(dict.fromkeys(name for answer in answers for name in answer["channels"]))
 
     async def refresh_token(self) -> None:
         """Give the gateway a fresh token now; by itself that happens before the old one expires.

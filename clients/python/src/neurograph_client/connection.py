@@ -212,13 +212,23 @@ class Connection:
         return number
 
     async def ask(self, message: Message, *, within: float) -> Message:
-        """Send a message and return its answer.
+        """Send a message and return its answer; if it is refused for a while, send it again after that.
 
         Raises:
             NotConnectedError: The connection is gone, or ended before the answer.
             RequestRefusedError: The answer is an error.
             TimeoutError: No answer came in time.
         """
+        async with asyncio.timeout(within):
+            while True:
+                try:
+                    return await self._ask(message)
+                except RequestRefusedError as refused:
+                    if refused.retry_after is None:
+                        raise
+                    await asyncio.sleep(refused.retry_after)
+
+    async def _ask(self, message: Message) -> Message:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         def answered(found: Message | Exception) -> None:
@@ -231,9 +241,8 @@ class Connection:
 
         number = 0
         try:
-            async with asyncio.timeout(within):
-                number = await self.send(message, answered)
-                return await answer
+            number = await self.send(message, answered)
+            return await answer
         finally:
             self._answers.pop(number, None)
 

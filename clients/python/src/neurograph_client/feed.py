@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neurograph_client.items import Event, Gap, Position, matches
+from neurograph_client.items import Event, Gap, Position, is_wildcard, matches
 
 
 Item = Event[Any] | Gap
@@ -29,14 +29,15 @@ class Options:
         given = {"filter": self.filter, "rate": self.rate, "binary": True}
         return {name: value for name, value in given.items() if value is not None}
 
-    @property
-    def start(self) -> dict[str, Any]:
-        """What holds for its first time only."""
+    def start_of(self, pattern: str) -> dict[str, Any]:
+        """What holds for the first time only, for one of the names and patterns."""
         found: dict[str, Any] = {} if self.last is None else {"last": self.last}
         if isinstance(self.since, Position):
             found["since"] = as_json(self.since)
         elif self.since is not None:
-            found["since"] = {name: as_json(place) for name, place in self.since.items()}
+            since = {name: as_json(place) for name, place in self.since.items() if matches(pattern, name)}
+            if since or is_wildcard(pattern):
+                found["since"] = since
         return found
 
 

@@ -65,6 +65,10 @@ class Channel(str, Generic[Data]):
     __slots__ = ()
 
 
+def is_wildcard(pattern: str) -> bool:
+    return "*" in pattern or ">" in pattern
+
+
 def matches(pattern: str, channel: str) -> bool:
     """Tell whether a pattern selects a channel: ``*`` is one segment, a final ``>`` one or more."""
     if channel.startswith("$"):

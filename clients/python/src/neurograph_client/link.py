@@ -11,9 +11,10 @@ import orjson
 
 from neurograph_client.address import Address
 from neurograph_client.backoff import Backoff
+from neurograph_client.batches import batches
 from neurograph_client.connection import ABNORMAL, Connection, Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
-from neurograph_client.feed import Feed
+from neurograph_client.feed import Feed, Options
 from neurograph_client.routes import OWN, Message, Routes, patterns
 
 
@@ -22,6 +23,9 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 _ADDRESS_BYTES_MAX = 4000
 _ROOM_BYTES = 256
+_CHANNELS_MAX = 1_000
+_LATER_SECONDS = 0.001
+"""A timer may fire a little early."""
 
 log = logging.getLogger("neurograph_client")
 
@@ -41,7 +45,7 @@ class Link:
         user_id: str | None,
         backoff: Backoff,
         timeout: float,
-        on_state: Callable[[State], object] | None,
+        on_state: Callable[[State], object] | None = None,
     ) -> None:
         self.state: State = "new"
         self.hello: Message = {}
@@ -61,6 +65,9 @@ class Link:
         self._new: list[Feed] = []
         self._asked: set[Feed] = set()
         """Those of the new ones that the gateway was asked for on this connection."""
+        self._halves: list[list[Feed]] = []
+        """What is asked for again, each with a message of its own, as something in it is refused."""
+        self._paused_until = 0.0
         self._expiring = False
         self._changed = asyncio.Event()
 
@@ -71,6 +78,13 @@ class Link:
         """All that is followed, or is to be."""
         return [*self._routes.feeds, *self._new]
 
+    def conflicts(self, channels: tuple[str, ...], options: Options) -> bool:
+        """Tell whether a channel is followed with another filter or rate."""
+        return any(
+            feed.options.conditions != options.conditions and not set(channels).isdisjoint(feed.patterns)
+            for feed in self.feeds
+        )
+
     def follow(self, feed: Feed) -> None:
         """Subscribe, now or once connected."""
         self._new.append(feed)
@@ -80,6 +94,7 @@ class Link:
         """Unsubscribe from what no other feed follows."""
         if feed in self._new:
             self._new.remove(feed)
+        self._asked.discard(feed)
         self._routes.remove(feed)
         self.go_on()
         self._changed.set()
@@ -195,19 +210,19 @@ class Link:
         await connection.ask({"type": "ping"}, within=self._timeout)
         await self._restore(connection)
         self._asked.clear()
+        self._halves.clear()
+        self._paused_until = 0.0
         while True:
             self._changed.clear()
-            for feed in [feed for feed in self._new if feed not in self._asked]:
-                self._asked.add(feed)
-                await self._subscribe(connection, feed)
-            gone = connection.followed - patterns(self.feeds).keys()
-            if gone:
-                connection.followed -= gone
-                message = {"type": "unsubscribe", "channels": sorted(gone)}
-                await connection.send(message, lambda _: None)
             if self._expiring:
                 self._expiring = False
                 await self._refresh_in_time()
+            if asyncio.get_running_loop().time() >= self._paused_until:
+                await self._unsubscribe(connection)
+                halves, self._halves = self._halves, []
+                for feeds in halves:
+                    await self._subscribe(connection, [feed for feed in feeds if feed in self._new])
+                await self._subscribe(connection, [feed for feed in self._new if feed not in self._asked])
             await self._changed.wait()
 
     async def _restore(self, connection: Connection) -> None:
@@ -232,36 +247,71 @@ class Link:
             for denied in answer["denied"]:
                 self._refuse([missing[denied["channel"]]], _denied(denied))
 
-    async def _subscribe(self, connection: Connection, feed: Feed) -> None:
-        names = [name for name in feed.patterns if name not in OWN]
-        confirm = partial(self._confirm, feed)
-        if not names:
-            confirm({"positions": {}, "recovered": {}, "denied": []})
-            return
-        options = feed.options
-        message = {"type": "subscribe", "channels": names, **options.conditions, **options.start}
-        await connection.send(message, confirm)
+    async def _unsubscribe(self, connection: Connection) -> None:
+        gone = sorted(connection.followed - patterns(self.feeds).keys())
+        for names in (gone[at : at + _CHANNELS_MAX] for at in range(0, len(gone), _CHANNELS_MAX)):
+            connection.followed.difference_update(names)
+            message = {"type": "unsubscribe", "channels": names}
+            await connection.send(message, partial(self._unsubscribed, connection, names))
 
-    def _confirm(self, feed: Feed, answer: Message | Exception) -> None:
-        if feed not in self._new:
-            self._changed.set()  # it was let go of meanwhile, and the gateway is to know
-        elif isinstance(answer, NotConnectedError):
-            return  # it will be asked for again
-        elif isinstance(answer, RequestRefusedError) and answer.retry_after is not None:
-            asyncio.get_running_loop().call_later(answer.retry_after, self._ask_again, feed)
+    def _unsubscribed(self, connection: Connection, names: list[str], answer: Message | Exception) -> None:
+        if isinstance(answer, RequestRefusedError) and answer.retry_after is not None:
+            connection.followed.update(names)
+            self._pause(answer.retry_after)
+
+    async def _subscribe(self, connection: Connection, feeds: Iterable[Feed]) -> None:
+        """Ask for feeds, with as few messages as possible."""
+        wanted = []
+        for feed in feeds:
+            self._asked.add(feed)
+            if all(name in OWN for name in feed.patterns):
+                self._begin(feed, {"positions": {}, "recovered": {}, "denied": []})
+            else:
+                wanted.append(feed)
+        room = connection.hello["limits"]["message_bytes_max"] - _ROOM_BYTES
+        for batch in batches(wanted, bytes_max=room):
+            message: Message = {"type": "subscribe", "channels": list(batch.requests.values())}
+            await connection.send(message, partial(self._confirm, batch.feeds))
+
+    def _confirm(self, feeds: list[Feed], answer: Message | Exception) -> None:
+        if isinstance(answer, NotConnectedError):
+            return  # they will be asked for again
+        left = [feed for feed in feeds if feed in self._new]
+        if len(left) < len(feeds):
+            self._changed.set()  # some were let go of meanwhile, and the gateway is to know
+        if isinstance(answer, RequestRefusedError) and answer.retry_after is not None:
+            self._asked.difference_update(feeds)
+            self._pause(answer.retry_after)
+        elif isinstance(answer, Exception) and len(feeds) == 1:
+            self._refuse(left, answer)
         elif isinstance(answer, Exception):
-            self._refuse([feed], answer)
-        elif answer["denied"]:
-            self._refuse([feed], _denied(answer["denied"][0]))
+            self._halve(left)
         else:
-            self._new.remove(feed)
-            self._routes.add(feed)
-            self._routes.subscribed(answer, feed)
-            feed.confirmed.set()
+            for feed in left:
+                self._begin(feed, answer)
 
-    def _ask_again(self, feed: Feed) -> None:
-        self._asked.discard(feed)
+    def _halve(self, feeds: list[Feed]) -> None:
+        """A message is served whole or not at all: ask for halves, to find the feed that is refused."""
+        half = (len(feeds) + 1) // 2
+        self._halves += [part for part in (feeds[:half], feeds[half:]) if part]
         self._changed.set()
+
+    def _begin(self, feed: Feed, answer: Message) -> None:
+        denied = [one for one in answer["denied"] if one["channel"] in feed.patterns]
+        if denied:
+            self._refuse([feed], _denied(denied[0]))
+            return
+        self._new.remove(feed)
+        self._asked.discard(feed)
+        self._routes.add(feed)
+        self._routes.subscribed(answer, feed)
+        feed.confirmed.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Ask for nothing more until the gateway takes it."""
+        loop = asyncio.get_running_loop()
+        self._paused_until = max(self._paused_until, loop.time() + seconds)
+        loop.call_at(self._paused_until + _LATER_SECONDS, self._changed.set)
 
     def _deny(self, denied: Iterable[Message]) -> None:
         """End what follows channels that are not served to this client any more."""

@@ -52,8 +52,12 @@ class Subscription(Generic[Data]):
             RequestRefusedError: It will not.
             ClosedError: The client has ended.
         """
-        async with asyncio.timeout(self._timeout):
-            await self._feed.confirmed.wait()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._feed.confirmed.wait()
+        except TimeoutError:
+            names = ", ".join(self.channels)
+            raise TimeoutError(f"{names}: the gateway has not confirmed it within {self._timeout:g} s") from None
         if self._feed.over is not None and not isinstance(self._feed.over, StopAsyncIteration):
             raise self._feed.over
 

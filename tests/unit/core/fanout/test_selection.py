@@ -365,3 +365,20 @@ def test_one_channel_of_a_message_may_ask_for_bytes_and_get_them_at_its_rate() -
     found = peer.take()
     assert {one["channel"] for one in found if "bytes" in one} == {"robots"}
     assert {one["channel"] for one in found if "data_base64" in one} == {"a"}
+
+
+def test_history_comes_whole_and_what_follows_at_the_rate() -> None:
+    hub = make_hub()
+    publish(hub, 1, 2, 3, 4)
+    peer = Peer(hub, "p")
+    peer.connect()
+
+    history = peer.send(type="subscribe", channels=["robots"], last=3, rate=1)
+    peer.take()
+    publish(hub, 5, at=1)
+    publish(hub, 6, at=1.1)
+    publish(hub, 7, at=1.2)
+    flush(hub, 2.5)
+
+    assert numbers(history) == [2, 3, 4]
+    assert numbers(peer.take()) == [5, 7]

@@ -437,6 +437,21 @@ def test_a_session_that_expires_leaves_no_secret_behind() -> None:
     assert hub.store._by_secret == {}
 
 
+def test_misspelt_members_of_a_subscription_are_told() -> None:
+    peer = Peer(make_hub(), "p")
+    peer.connect()
+
+    wrong = peer.send(type="subscribe", channels=["a", {"channel": "b", "lst": 1}], fliter="true", x=1)[0]
+    right = peer.send(type="subscribe", channels=[{"channel": "a", "last": 1}], filter="true", id=1)[0]
+
+    assert wrong["warnings"] == [
+        "the message: 'fliter' is not known; did you mean 'filter'?",
+        "the message: 'x' is not known",
+        "channel 'b': 'lst' is not known; did you mean 'last'?",
+    ]
+    assert "warnings" not in right
+
+
 def test_a_slow_client_that_loses_each_connection_comes_further_with_each() -> None:
     """It reads 100 KB of what was written to it, answers the pings in that, and is lost."""
     hub = make_hub()

@@ -106,6 +106,8 @@ def _data(data: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     bare = isinstance(value, str) and value != "" and not set(value[:_VALUE_CHARS_MAX]) & set(' "=')
     text = value if bare else orjson.dumps(value).decode()
     return shortened(text, _VALUE_CHARS_MAX)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,9 +34,15 @@ def shortened(text: str, chars_max: int) -> str:
     return printable(text) if more <= 0 else f"{printable(text[:chars_max])}… ({more:,} more)"
 
 
+def _base64(value: object) -> str:
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
 def json_line(document: object) -> str:
-    """Return the document as a line of JSON in which everything that is not printable is escaped."""
-    line = orjson.dumps(document).decode()
+    """Return the document as a line of JSON: bytes are base64, and what is not printable is escaped."""
+    line = orjson.dumps(document, default=_base64).decode()
     if not line.isprintable():
         line = "".join(c if c.isprintable() else _json_escape(c) for c in line)
     return line + "\n"

@@ -1,0 +1,117 @@
+"""A dashboard of 100 panels, each with a subscription of its own, against the gateway's limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from neurograph_client import Backoff, Client, Event, RequestRefusedError, Subscription
+
+from tests.conftest import Launch
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.waiting import eventually
+
+from .conftest import NewProxy
+
+
+NAMES = [f"panel.n{number}" for number in range(100)]
+
+
+def mount(client: Client, names: Iterable[str], **options: Any) -> list[Subscription[Any]]:
+    return [client.subscribe(name, **options) for name in names]
+
+
+async def confirmed(panels: Iterable[Subscription[Any]]) -> None:
+    for one in panels:
+        await one.confirmed()
+
+
+async def following(client: Client, names: Iterable[str]) -> None:
+    """Wait until the gateway sends these channels to a client, and nothing else."""
+    wanted = sorted(names)
+
+    async def found() -> bool:
+        return client.state == "connected" and sorted(await client.subscriptions()) == wanted
+
+    await eventually(found)
+
+
+async def test_100_panels_mount_unmount_and_live_through_a_restart(launch: Launch, proxy: NewProxy) -> None:
+    limits = {"clients.subscribes_burst": 4, "clients.subscribes_per_second": 0.1}
+    gateway = await launch(settings={**limits, "shutdown.reconnect_spread_seconds": 0.2})
+    between = await proxy(gateway)
+    async with Client(between.url, backoff=Backoff(0.01, 0.05), timeout=60) as client:
+        panels = mount(client, NAMES, last=1)
+        await confirmed(panels)
+        for one in panels[:50]:
+            one.close()
+        await following(client, NAMES[50:])
+
+        gateway.kill(15)
+        await gateway.exited()
+        await gateway.restart()
+        between.port = gateway.port
+        await following(client, NAMES[50:])
+
+
+async def test_panels_that_come_and_go_too_fast_are_followed_in_the_end(launch: Launch) -> None:
+    gateway = await launch(settings={"clients.subscribes_burst": 2, "clients.subscribes_per_second": 50})
+    async with Client(gateway.url, timeout=60) as client:
+        last = []
+        for name in NAMES:
+            first, second = mount(client, [name, f"{name}.other"])
+            await asyncio.sleep(0)
+            first.close()
+            last.append(second)
+        await confirmed(last)
+        await following(client, [f"{name}.other" for name in NAMES])
+
+
+async def test_questions_that_are_refused_for_a_while_are_asked_again(launch: Launch) -> None:
+    limits = {"pings_burst": 1, "pings_per_second": 20, "messages_burst": 1, "messages_per_second": 20}
+    gateway = await launch(settings={f"clients.{name}": value for name, value in limits.items()})
+    async with Client(gateway.url, timeout=60) as client:
+        await asyncio.gather(client.ping(), client.ping())
+
+        answers = await asyncio.gather(client.subscriptions(), client.subscriptions())
+        assert list(answers) == [[], []]
+
+
+async def test_one_panel_that_is_refused_costs_the_others_nothing(gateway: Gateway, channel: str) -> None:
+    names = [f"{channel}.n{number}" for number in range(100)]
+    async with Client(gateway.url, timeout=60) as client:
+        before = mount(client, names[:40])
+        wrong = client.subscribe(f"{channel}.wrong", filter="1 +")
+        after = mount(client, names[40:])
+
+        with pytest.raises(RequestRefusedError, match="invalid_filter"):
+            await wrong.confirmed()
+        await confirmed([*before, *after])
+        await following(client, names)
+
+
+async def test_panels_of_one_channel_begin_where_each_asked(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    wildcard, channel = f"{channel}.*", f"{channel}.a"
+    bus.send_numbered(channel, range(1, 11), enveloped=True)
+    await gateway.holds(channel, 10)
+    async with Client(gateway.url, timeout=60) as client:
+        starts = [3, 10, 3]
+        panels = [client.subscribe(wildcard if last == 10 else channel, last=last) for last in starts]
+        found = []
+        for last, one in zip(starts, panels, strict=True):
+            items = [item async for item in _first(one, last, channel)]
+            found.append([item.data["n"] for item in items])
+
+    assert found == [list(range(11 - last, 11)) for last in starts]
+
+
+async def _first(panel: Subscription[Any], count: int, channel: str) -> Any:
+    async for item in panel:
+        if isinstance(item, Event) and item.channel == channel:
+            yield item
+            count -= 1
+        if not count:
+            return
