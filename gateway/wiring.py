@@ -15,6 +15,7 @@ from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
+from gateway.core.protocol.events import STANDARD
 from gateway.core.sessions.hub import Hub, Welcome
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Grants, Policy
@@ -52,6 +53,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         rejections_max=config.ingest.rejections_max,
         admit=logs.admit,
         recovery=recovery,
+        untyped=[name for name in STANDARD if not config.history_of(name).typed],
     )
     return Pipeline(ingest=ingest, logs=logs)
 

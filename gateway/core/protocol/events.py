@@ -127,15 +127,16 @@ STANDARD: Mapping[str, StandardChannel] = {
 
 
 class EventFields(Struct):
-    """The members of an event without its time; `data` stays undecoded."""
+    """The members of an event; `data` stays undecoded. Each subclass has another form of its time."""
 
     event_type: EventType
     data: Raw
-    # The gateway adds members of these names, so a publisher's event must not have them.
+    # The gateway adds members of these names.
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
+    timestamp: Any = UNSET
 
 
 class EventObject(EventFields):
@@ -148,6 +149,12 @@ class DatedEventObject(EventFields):
     """The same with a valid date: msgspec reads dates faster than it checks patterns."""
 
     timestamp: datetime | UnsetType | None = UNSET
+
+
+class NumberedEventObject(EventFields):
+    """The same with unix time: seconds, or thousandths, millionths or billionths of one."""
+
+    timestamp: float | UnsetType | None = UNSET
 
 
 class MissingRange(NamedTuple):
@@ -177,6 +184,8 @@ class Event(Struct, frozen=True):
     incarnation: int | None = None
     sequence: int = 0
     missing: tuple[MissingRange, ...] = ()
+    late: bool = False
+    """Whether it was replayed, or held until earlier ones were."""
 
 
 def timestamp(ns: int) -> str:
