@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -238,3 +240,12 @@ def test_closing_from_many_threads_is_closing_once() -> None:
 
     assert errors == []
     assert publisher.closed
+
+
+def test_a_process_patched_by_gevent_is_refused(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkey = ModuleType("gevent.monkey")
+    monkey.is_module_patched = lambda name: name == "threading"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+
+    with pytest.raises(PublisherError, match="gevent has patched this process"):
+        Publisher(connect=bus.endpoint)
