@@ -11,13 +11,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript publishers lint format types models audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models audit picture graph trace lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv/run ## start the gateway and a publisher of this machine's metrics (PORT=8000); Ctrl-C stops both
+run: .venv/run ## start the gateway, with this machine's metrics and made-up events to look at (PORT=8000); Ctrl-C stops it
 	@$(BIN)/python ops/run.py --port $(PORT)
 
 demo: .venv/run ## the same, and print what a WebSocket client receives
@@ -32,8 +32,8 @@ coverage: .venv/dev ## run the Python tests, and say how much of each file of ga
 simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
 
-chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), and check every event
-	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
+chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), or let hostile peers in (HOSTILE=1 WORKERS=2)
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) --workers $(or $(WORKERS),1) $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED))
 
 fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
@@ -56,8 +56,17 @@ newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest ai
 typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh
 
+dashboard: .venv/dev ## build the dashboard into gateway/web/static, and test it (needs Node 20.19 or later, and Chromium)
+	@ops/dashboard.sh
+
+screenshots: .venv/dev ## take docs/dashboard-*.png of a running demo
+	@ops/dashboard.sh screenshots
+
 publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
 	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
+
+sources: .venv/dev ## read what known publishers send, and write the tables of docs/decoders.md
+	@$(BIN)/python -m ops.sources
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
@@ -93,7 +102,7 @@ build: .venv/dev ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
 
 clean: ## remove everything that was built
-	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules clients/dashboard/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment in two states: to run, and to develop. The lock files agree on versions.

@@ -8,7 +8,6 @@ An event crosses the packages in this order:
     core/fanout    joins it with others for all readers of the same view
     web/sockets    writes it to clients, many with one system call
 
-Every reader is a cursor into a channel's log; see docs/architecture.md.
-"""
+Every reader is a cursor into a channel's log; see docs/architecture.md."""
 
 __version__ = "0.1.0"

@@ -35,10 +35,7 @@ class Edge:
 
     `pipeline` is None where another process reads the bus; then `proxy` answers REST. `unready` says
     why no client should come, `refilling` whether the logs still fill. Needs a running event loop.
-
-    Raises:
-        ConfigError: A key or certificate cannot be used.
-    """
+    Raises ConfigError: a key or certificate cannot be used."""
 
     def __init__(
         self,
@@ -92,19 +89,14 @@ class Edge:
         return self._listener
 
     def every(self, seconds: float, act: Callable[[], object]) -> None:
-        """Do something again and again, until the edge is closed."""
         self._tasks.start(run_every(seconds, act, on_late=self.metrics.loop_lag))
 
     def refresh_certificate(self) -> None:
-        """Use a certificate that was replaced on disk."""
         self._certificate.refresh()
 
     def reload_keys(self) -> None:
         """Read the keys that tokens are verified with again; keep the old ones if that fails.
-
-        Raises:
-            ConfigError: A key cannot be used.
-        """
+        Raises ConfigError: a key cannot be used."""
         if self.verifier is not None:
             self.verifier.reload()
 
@@ -117,7 +109,6 @@ class Edge:
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
     async def close(self) -> None:
-        """Release everything."""
         self._tasks.cancel()
         self.write_scheduler.close()
         if self.verifier is not None:

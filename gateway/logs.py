@@ -2,17 +2,17 @@
 
 A record has a ``message``, which names what happened in snake_case, and fields. docs/operations.md lists
 all messages. Fields may hold what anyone sent: so control characters are escaped, which keeps a record
-on one line and off the terminal, secrets are redacted, and records that others can cause are throttled.
-"""
+on one line and off the terminal, secrets are redacted, and records that others can cause are throttled."""
 
 import json
 import logging
 import os
 import re
-import sys
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal, TextIO, cast
+from typing import Literal, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -29,17 +29,105 @@ _DEPTH_MAX = 4
 _TEXT_MAX = 4096
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Marks the root logger's handler that `set_up` added."""
+_WAITING_BYTES_MAX = 1024 * 1024
+_FLUSH_SECONDS = 1.0
 
 
-def set_up(level: str, format: Literal["auto", "console", "json"], stream: TextIO | None = None) -> None:
-    """Send this package's log and that of all libraries to `stream`, by default standard error.
+class _Handler(logging.Handler):
+    """The root logger's handler: writes to a file descriptor in a thread, so that no writer of a record waits.
 
-    A second call replaces the first.
-    """
-    stream = stream or sys.stderr
-    console = format == "console" or (format == "auto" and stream.isatty())
+    If a pipe's reader stops or a disk is full, records wait, and beyond `_WAITING_BYTES_MAX` they are
+    dropped. Once the descriptor takes records again, it gets the number of those that were dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.addFilter(_ThrottledFailures())
+        self._descriptor = descriptor
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        """The size of what waits, and of what is being written."""
+        self._dropped = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        except Exception:  # a value's own `__repr__`
+            line = b""
+        with self._changed:
+            if not line or self._bytes + len(line) > _WAITING_BYTES_MAX:
+                self._dropped += 1
+                return
+            self._waiting.append(line)
+            self._bytes += len(line)
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until everything is written, but not for a reader that has stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._bytes, _FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        super().close()
+
+    def _write(self) -> None:
+        log = logger("gateway")
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                lines, self._waiting = self._waiting, []
+            data, written = b"".join(lines), 0
+            try:
+                while written < len(data):
+                    written += os.write(self._descriptor, data[written:])
+            except OSError:  # no space, or nobody reads
+                pass
+            with self._changed:
+                self._bytes -= len(data)
+                self._changed.notify_all()
+                if written < len(data):
+                    self._dropped += len(lines)
+                    continue
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                log.warning("log_records_dropped", count=dropped)
+
+
+class _ThrottledFailures(logging.Filter):
+    """Throttles records that have a traceback: whatever fails for one client may fail for thousands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle(count=5, interval_seconds=1.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.msg if isinstance(record.msg, dict) else {}
+        if not (record.exc_info or "exception" in event):
+            return True
+        key = f"{record.name} {event.get('event', record.msg)}"
+        suppressed = self._throttle.allow(key, now=time.monotonic())
+        if suppressed and event:
+            event["suppressed"] = suppressed
+        return suppressed is not None
+
+
+def set_up(level: str, format: Literal["auto", "console", "json"], descriptor: int = 2) -> None:
+    """Send this package's log and that of all libraries to a file descriptor, by default standard error.
+
+    A second call replaces the first."""
+    terminal = os.isatty(descriptor)
+    console = format == "console" or (format == "auto" and terminal)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -47,19 +135,21 @@ def set_up(level: str, format: Literal["auto", "console", "json"], stream: TextI
         structlog.processors.format_exc_info,
         _redact,
     ]
-    handler = _Handler(stream)
+    handler = _Handler(descriptor)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([_escape, _console(stream)] if console else [_json]),
+                *([_escape, _console(terminal)] if console else [_json]),
             ],
         )
     )
     root = logging.getLogger()
     for old in [one for one in root.handlers if isinstance(one, _Handler)]:
         root.removeHandler(old)
+        old.flush()
+        old.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(True)
@@ -83,8 +173,7 @@ def logger(name: str) -> Logger:
 class Throttle:
     """Allows `count` records per interval and key, and counts the others.
 
-    It holds at most `keys_max` keys; a new one replaces the one whose interval began first.
-    """
+    It holds at most `keys_max` keys; a new one replaces the one whose interval began first."""
 
     def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
         self._count = count
@@ -142,7 +231,6 @@ def _without_secrets(key: object, value: object, depth: int) -> object:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Make every key and value one line of printable text."""
     return {
         _one_line(key): _traceback(value)
         if key == "exception"
@@ -163,8 +251,8 @@ def _traceback(value: object) -> str:
     return "\n".join("  " + _one_line(line) for line in str(value).split("\n"))
 
 
-def _console(stream: TextIO) -> Processor:
-    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+def _console(terminal: bool) -> Processor:
+    colours = terminal and not os.environ.get("NO_COLOR")
     return structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=28)
 
 

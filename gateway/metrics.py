@@ -3,8 +3,7 @@
 Prometheus' own counters would cost more than the rest of a batch. So what happens with every batch is
 counted in plain integers, which are added to the counters when Prometheus scrapes. Gauges, and what is
 counted elsewhere, are read at the scrape. Labels are bounded: channels beyond `CHANNEL_LABELS_MAX` and
-unknown close codes share the label ``other``.
-"""
+unknown close codes share the label ``other``."""
 
 import asyncio
 import math
@@ -39,7 +38,7 @@ from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
 
 
-Refused = Literal["address", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
+Refused = Literal["address", "busy", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
 """Why a connection or a request was refused."""
 
 # `_created` series would double the number of series, for no use.
@@ -48,8 +47,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotati
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 CHANNEL_LABELS_MAX: Final = 100
 OTHER: Final = "other"
-CLOCKS_APART_NS: Final = 3600 * 1_000_000_000
-"""A latency of this size, or as far below zero, is a publisher's wrong clock."""
+CLOCK_ERROR_NS: Final = 3600 * 1_000_000_000
+"""A latency of this size, or as far below zero, means that a clock is wrong."""
 
 _CODES = {*CloseCode, 1005, 1006, *filter(is_close_code, range(1000, 3000))}
 
@@ -204,7 +203,7 @@ class Metrics:
             self._counters["events_rejected_total"].labels(rejection.reason).inc()
         histograms["batch_events"].observe(len(events))
         took = [now_ns - event.sent_ns for event in events if event.sent_ns and not event.late]
-        possible = [ns for ns in took if -CLOCKS_APART_NS < ns < CLOCKS_APART_NS]
+        possible = [ns for ns in took if -CLOCK_ERROR_NS < ns < CLOCK_ERROR_NS]
         if possible:
             histograms["bus_latency_seconds"].observe(max(*possible, 0) / 1e9)
 
@@ -213,7 +212,6 @@ class Metrics:
         self._histograms["fanout_latency_seconds"].observe(seconds)
 
     def compressed(self, saved_bytes: int) -> None:
-        """Count a message that was compressed once for all clients."""
         self._counters["messages_compressed_total"].inc()
         self._counters["compression_saved_bytes_total"].inc(saved_bytes)
 
@@ -232,13 +230,24 @@ class Metrics:
         """Count how late a timer of the event loop was."""
         self._histograms["event_loop_lag_seconds"].observe(seconds)
 
-    def render(self) -> bytes:
-        """Return all metrics, this and other processes', in the format of `CONTENT_TYPE`."""
+    def count(self, name: str) -> Mapping[str, float]:
+        """Return a counter of this table, of all processes, by its label; by "" if it has none."""
         self._update_counters()
-        return generate_latest(_Whole(self._registry, self.others()))
+        [metric] = self._counters[name].collect()
+        found: Tally[str] = Tally()
+        samples = [(sample.labels.items(), sample.value) for sample in metric.samples]
+        others = [(labels, value) for (_, _, labels), value in self.others().get(_kind(metric), {}).items()]
+        for labels, value in (*samples, *others):
+            found["".join(label for _, label in labels)] += value  # type: ignore[assignment]  # a Counter may hold floats
+        return found
+
+    def render(self) -> Iterator[bytes]:
+        """Return all metrics of one moment, this and other processes', in the format of `CONTENT_TYPE`, in parts."""
+        self._update_counters()
+        for metric in list(_Whole(self._registry, self.others()).collect()):
+            yield generate_latest(_One(metric))
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
-        """Return the samples of this process to add to the parent's: metric, sample, labels, value."""
         self._update_counters()
         buffers = list(self._buffers())
         found = [
@@ -294,6 +303,16 @@ class _Histogram(Collector):
         names = [floatToGoString(one) for one in bounds]  # type: ignore[no-untyped-call]  # no annotations
         buckets = list(zip(names, accumulate(self._counts), strict=True))
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
+
+
+class _One(Collector):
+    """A single metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
 
 
 class _Whole(Collector):
@@ -400,5 +419,4 @@ class _Sampled(Collector):
 
 
 def names() -> list[str]:
-    """Return the names of all of the gateway's metrics."""
     return [PREFIX + name for name in (*_COUNTED, *_SAMPLED)]

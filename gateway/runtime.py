@@ -3,18 +3,24 @@
 import asyncio
 import contextlib
 import gc
-import resource
+import os
+import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import psutil
 
 from gateway.logs import logger
 
 
+if sys.platform != "win32":
+    import resource
+
+
 log = logger("gateway")
 
+_FILES_MAX = 1 << 20
 _OLD_COLLECTIONS = 1_000
 """Collections of the middle generation between two full ones: about 7 million allocated objects."""
 
@@ -35,7 +41,6 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, coroutine: Coroutine[None, None, None]) -> None:
-        """Start a task; needs a running event loop."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -57,12 +62,15 @@ class ProcessUsage:
     def read(self) -> tuple[float, int, int]:
         """Return percents of one CPU since the last call, resident bytes, and open files."""
         cpu_seconds, memory_bytes, open_files = 0.0, 0, 0
-        for process in (self._process, *self._process.children()):
+        workers: list[psutil.Process] = []
+        with contextlib.suppress(OSError):  # without /proc/stat, as with ProcSubset=pid of systemd
+            workers = self._process.children()
+        for process in (self._process, *workers):
             with contextlib.suppress(psutil.Error):  # a worker that ended meanwhile
                 times = process.cpu_times()
                 cpu_seconds += times.user + times.system
                 memory_bytes += process.memory_info().rss
-                open_files += process.num_fds()
+                open_files += getattr(process, "num_fds", int)()  # Windows has none
         now = time.monotonic()
         elapsed, self._read_at = now - self._read_at, now
         used, self._cpu_seconds = cpu_seconds - self._cpu_seconds, cpu_seconds
@@ -87,15 +95,46 @@ def tune_garbage_collector() -> None:
 
     A full collection stops the event loop for 35 microseconds per client, repeatedly while clients connect.
     The gateway's objects form hardly any cycles, so reference counts free them without the collector, and
-    collections of young objects find most cycles that there are.
-    """
+    collections of young objects find most cycles that there are."""
     gc.freeze()
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, _OLD_COLLECTIONS)
 
 
+def open_files_max(*, hard: bool = False) -> int | None:
+    """Return how many files this process may open, or to how many it may raise that; None if there is no limit."""
+    if sys.platform == "win32":
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[hard]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def allow_many_files() -> None:
-    """Raise the limit of open files to the hard limit: each client needs one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Raise the limit of open files as far as possible: each client needs one.
+
+    macOS states no hard limit, and refuses what is above one that it does not state."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else hard
+    while wanted > soft != resource.RLIM_INFINITY:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            wanted //= 2
+        else:
+            return
+
+
+def notify_systemd(environ: Mapping[str, str] = os.environ, **state: object) -> None:
+    """Send systemd a state, as in ``notify_systemd(READY=1)``, if this process is a service (sd_notify(3)).
+
+    A message that cannot be sent is dropped: systemd may be restarting, and the next one follows soon."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    path = "\0" + address[1:] if address.startswith("@") else address
+    message = "\n".join(f"{name}={value}" for name, value in state.items())
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        datagram.setblocking(False)
+        datagram.sendto(message.encode(), path)

@@ -5,29 +5,34 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from gateway import __version__
+from gateway import __version__, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import BusError, Mode, Subscriber
+from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
+from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
+from gateway.core.protocol.channels import OWN_FIGURES
+from gateway.core.protocol.events import own_event
 from gateway.core.sessions.observer import LocalObserver, Observer
+from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
-from gateway.wiring import build_hub, build_logs, build_pipeline
+from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
 from gateway.workers.supervisor import Supervisor
 
 
@@ -43,8 +48,7 @@ _HOUSEKEEPING_SECONDS = 1.0
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`.
-    """
+    Needs a running event loop from `start` to `stop`."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -80,6 +84,8 @@ class Service:
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
+        self._usage = ProcessUsage()
+        self._counts = own_figures.Counts(at_ns=edge.context.started_ns, received={})
         self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
@@ -90,25 +96,24 @@ class Service:
 
     async def start(self) -> None:
         """Open the bus, then the HTTP address.
-
-        Raises:
-            BusError: A bus endpoint cannot be opened.
-            OSError: The HTTP address cannot be bound, or the workers do not start.
-        """
+        Raises BusError: a bus endpoint cannot be opened.
+        Raises ConfigError: a source's decoder cannot be loaded.
+        Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
-        endpoints: list[tuple[str, Mode]] = [(e, "connect") for e in config.connect]
-        if config.bind:
-            endpoints.append((config.bind, "bind"))
-        for endpoint, mode in endpoints:
+        for endpoint in endpoints(config):
+            on_messages = functools.partial(self._on_messages, len(self._subscribers))
+            if endpoint.source is not None:
+                on_messages = functools.partial(self._on_foreign, build_source(config, endpoint.source))
             subscriber = Subscriber(
                 self._zmq,
-                endpoint,
-                mode,
+                endpoint.address,
+                endpoint.mode,
                 config.bus,
                 self._curve,
-                on_messages=functools.partial(self._on_messages, len(self._subscribers)),
+                on_messages=on_messages,
                 on_change=self._endpoint_changed,
                 pause_seconds=self._edge.write_scheduler.pause_seconds,
+                source=endpoint.source,
             )
             self._subscribers.append(subscriber)
             subscriber.subscribe(self._interest.prefixes)
@@ -122,9 +127,11 @@ class Service:
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
+        if config.figures_seconds and self.hub.logs.admit(OWN_FIGURES):
+            self._publish_figures()
+            self._edge.every(config.figures_seconds, self._publish_figures)
 
     def reload(self) -> None:
-        """Read keys again from their files; keep the old ones where that fails."""
         if self._supervisor is not None:
             self._supervisor.reload()
         try:
@@ -135,14 +142,12 @@ class Service:
             log.info("keys_reloaded")
 
     async def drain(self) -> None:
-        """Close every client's connection, each with its own delay for coming back."""
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()
 
     async def stop(self) -> None:
-        """Release everything."""
         for subscriber in self._subscribers:
             subscriber.close()
         self._replay_client.close()
@@ -153,7 +158,6 @@ class Service:
         self._zmq.destroy(linger=0)
 
     def unready(self) -> list[str]:
-        """Say why no new client should be sent here; empty if one may."""
         reasons = []
         if self._server is None:
             reasons.append("not listening yet")
@@ -179,7 +183,6 @@ class Service:
         return []
 
     def bus(self) -> list[EndpointStatus]:
-        """Say how each endpoint of the bus is."""
         now = self._loop.time()
         return [
             EndpointStatus(
@@ -197,13 +200,17 @@ class Service:
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
-        """Take in all that one wake-up of a bus socket brought."""
         self._edge.write_scheduler.begin_batch()
         now_ns = time.time_ns()
         self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number), now_ns)
 
+    def _on_foreign(self, source: Source, batch: Sequence[Frames]) -> None:
+        """Take in the messages of an endpoint with a source."""
+        self._edge.write_scheduler.begin_batch()
+        now_ns = time.time_ns()
+        self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns), now_ns)
+
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        """Take in what publishers replayed."""
         now_ns = time.time_ns()
         self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
 
@@ -249,17 +256,36 @@ class Service:
         key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
+            # One endpoint without a publisher is usual, as there is one of each mode by default.
+            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
             log.log(
-                logging.WARNING if refused else logging.INFO,
+                logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
                 endpoint=subscriber.endpoint,
                 change=change,
                 peers=subscriber.peers,
                 suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused else {}),
+                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
             )
 
+    def _publish_figures(self) -> None:
+        now_ns = time.time_ns()
+        before, self._counts = self._counts, own_figures.count(self.metrics, self.pipeline, now_ns=now_ns)
+        context = self._edge.context
+        event = own_figures.figures(
+            before,
+            self._counts,
+            gateway=f"{socket.gethostname()}:{self.url.rpartition(':')[2]}",
+            started_ns=context.started_ns,
+            usage=self._usage.read(),
+            lags=[client.lag for client in context.connected_clients() if client.lagging],
+            hub=self.hub,
+            pipeline=self.pipeline,
+        )
+        self.hub.logs.append([own_event(OWN_FIGURES, "gateway_figures", event, now_ns=now_ns)])
+
     def _housekeep(self) -> None:
+        notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
         for number, subscriber in enumerate(self._subscribers):
@@ -277,7 +303,6 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Service]:
-    """Run a gateway for the length of a block."""
     service = Service(config)
     try:
         await service.start()
@@ -303,6 +328,7 @@ async def _serve(config: Config) -> int:
         async with running(config) as service:
             loop.add_signal_handler(signal.SIGHUP, service.reload)
             log.info("listening", url=service.url, version=__version__)
+            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
             if not (config.auth.required or is_loopback(config.host)):
                 log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
             for subscriber in service.bus():
@@ -313,12 +339,13 @@ async def _serve(config: Config) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
+            notify_systemd(STOPPING=1)
             try:
                 async with asyncio.timeout(config.shutdown.timeout_seconds):
                     await service.drain()
             except TimeoutError:
                 log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, OSError) as error:
+    except (BusError, ConfigError, OSError) as error:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

@@ -3,9 +3,12 @@
 import secrets
 import time
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 from gateway import __version__
+from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Clients, Config, History
+from gateway.config.model import Source as SourceSettings
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.interest import Interest
@@ -21,6 +24,42 @@ from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Grants, Policy
 from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
 from gateway.core.sessions.store import SessionStore
+from gateway.core.sources.framing import Decoder
+from gateway.core.sources.source import Source
+
+
+DECODERS = "gateway.decoders"
+"""The entry points of packages that add decoders; each names a function as docs/decoders.md describes."""
+
+
+def build_source(config: Config, settings: SourceSettings) -> Source:
+    """Return what reads the messages of one endpoint.
+    Raises ConfigError: no installed package has its decoder, or the decoder cannot be imported."""
+    return Source(
+        settings,
+        bytes_max=config.ingest.payload_bytes_max,
+        new_incarnation=lambda: secrets.randbits(64),
+        decoder=load_decoder(settings.decoder) if settings.decoder else None,
+    )
+
+
+def load_decoder(name: str) -> Decoder:
+    """Return a decoder of an installed package.
+    Raises ConfigError: there is none of this name, or it cannot be imported."""
+    known = {entry.name: entry for entry in entry_points(group=DECODERS)}
+    if name not in known:
+        has = f"expected one of {', '.join(known)}" if known else f"no installed package has a {DECODERS} entry point"
+        raise ConfigError([Problem("bus.sources.decoder", f"{name!r} is not a decoder", has)])
+    try:
+        decoder: Decoder = known[name].load()
+    except Exception as error:  # whatever another package's import raises
+        reason = f"{name!r} cannot be imported: {error!r}"
+        raise ConfigError([Problem("bus.sources.decoder", reason, "mend or remove the package")]) from error
+    return decoder
+
+
+_FRAMES_PER_MESSAGE = 64
+"""Clients may send their messages in so many fragments, on average."""
 
 
 def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
@@ -34,7 +73,6 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 
 
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
-    """Return what takes bus messages to the logs."""
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
         started_ns=time.time_ns(),
@@ -61,7 +99,6 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 def build_hub(
     config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
 ) -> Hub:
-    """Return the clients' side."""
     return Hub(
         logs=logs,
         fanout=fanout,
@@ -91,6 +128,9 @@ def _limits(clients: Clients) -> ClientLimits:
             "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
             "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
             "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
+            "frames": RateLimit(
+                clients.messages_burst * _FRAMES_PER_MESSAGE, clients.messages_per_second * _FRAMES_PER_MESSAGE
+            ),
         },
     )
 

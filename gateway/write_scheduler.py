@@ -8,8 +8,7 @@ running is written at once.
 
 A delay of writes has two stages. During the first, events only collect. In the second, as long as the last
 write took, the next event ends the delay and is written together with the others: so it does not wait, as
-it would for a timer. If none comes, the timer at the end of that stage writes.
-"""
+it would for a timer. If none comes, the timer at the end of that stage writes."""
 
 import asyncio
 import math
@@ -34,8 +33,7 @@ _DELAY_SECONDS_MIN = 0.0005
 class WriteScheduler:
     """Decides when a fan-out writes to its readers; needs a running event loop.
 
-    `on_written` is called after each write, with the seconds since its oldest event was received.
-    """
+    `on_written` is called after each write, with the seconds since its oldest event was received."""
 
     def __init__(self, fanout: Fanout, settings: Settings, *, on_written: Callable[[float], object]) -> None:
         self._fanout = fanout
@@ -54,7 +52,6 @@ class WriteScheduler:
         fanout.on_held_back = self._schedule_flush
 
     def close(self) -> None:
-        """Stop writing."""
         for timer in (self._delay_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()

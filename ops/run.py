@@ -1,4 +1,4 @@
-"""Run the gateway and a publisher of this machine's metrics side by side, until Ctrl-C or SIGTERM."""
+"""Run the gateway, a publisher of this machine's metrics and one of made-up events, until Ctrl-C or SIGTERM."""
 
 import argparse
 import asyncio
@@ -17,6 +17,7 @@ from gateway.config import Config
 
 
 PUBLISHER = str(Path(sys.executable).with_name("neurograph-system-metrics"))
+SAMPLES = str(Path(__file__).with_name("samples.py"))
 DEMO = str(Path(__file__).with_name("demo.py"))
 READY_SECONDS_MAX = 20.0
 
@@ -47,7 +48,8 @@ async def run(port: int, *, demo: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, end)
     await first(ready(port), gateway.wait(), stop.wait())
     if gateway.returncode is None and not stop.is_set():
-        others.append(await start(PUBLISHER))
+        others.append(await start(PUBLISHER, "--interval", "1"))
+        others.append(await start(sys.executable, SAMPLES))
         welcome(port)
         if demo:
             others.append(await start(sys.executable, DEMO, f"http://127.0.0.1:{port}/ws"))
@@ -93,7 +95,7 @@ async def ready(port: int) -> None:
 def welcome(port: int) -> None:
     print(
         f"""
-  Overview         http://127.0.0.1:{port}/
+  Dashboard        http://127.0.0.1:{port}/
   WebSocket        ws://127.0.0.1:{port}/ws      send {{"type":"subscribe","channels":["metrics"]}}
   Publish to       tcp://127.0.0.1:5556
   Ctrl-C stops it.

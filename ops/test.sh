@@ -8,7 +8,7 @@ typescript=$!
 trap 'kill "$typescript" 2>/dev/null; rm -f "$log"' EXIT
 trap 'exit 130' INT TERM
 
-.venv/bin/pytest -rs --numprocesses 4 --dist worksteal
+.venv/bin/pytest -rs --numprocesses 6 --dist worksteal
 status=$?
 wait "$typescript" || status=1
 cat "$log"

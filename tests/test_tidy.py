@@ -27,7 +27,7 @@ FLOORS = [
     {"config", "logs", "metrics"},
     {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
-    {"edge"},
+    {"edge", "own_figures"},
     {"workers"},
     {"service"},
     {"cli"},
@@ -36,9 +36,9 @@ FLOORS = [
 """An import goes down, or sideways inside one folder."""
 
 FLOORS_OF = {
-    "core": [{"protocol"}, {"log"}, {"ingest"}, {"fanout"}, {"sessions"}],
+    "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        *({"problems"}, {"access", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *({"problems"}, {"access", "request_limit", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
         *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }
@@ -46,7 +46,21 @@ FLOORS_OF = {
 
 CORE_MAY_IMPORT = {
     *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
-    *("bisect", "datetime", "json", "operator", "re", "struct", "types", "typing", "zlib"),
+    *(
+        "base64",
+        "bisect",
+        "codecs",
+        "contextlib",
+        "datetime",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "struct",
+        "types",
+        "typing",
+        "zlib",
+    ),
 }
 
 HOMES = {
@@ -256,7 +270,7 @@ def identifiers(path: Path) -> set[str]:
 
 def sources() -> list[Path]:
     """All sources of the gateway, the clients and the publishers, as git would keep them."""
-    made = {"node_modules", "dist", "build", "target"}
+    made = {"node_modules", "dist", "build", "target", "static"}
     return [
         path
         for folder in ("gateway", "clients", "publishers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -26,6 +27,12 @@ class Replaying:
         assert enveloped
         self.sequences[channel] += 1
         self._publisher.publish(channel, data, event_type="test.event")
+
+    def send_payload(self, channel: str, payload: bytes, *, enveloped: bool) -> None:
+        """Publish JSON as it is."""
+        assert enveloped
+        self.sequences[channel] += 1
+        self._publisher.publish(channel, json.loads(payload))
 
     async def subscribed(self) -> Replaying:
         """Wait for a gateway."""

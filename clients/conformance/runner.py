@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
+from base64 import b64encode
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -174,12 +175,16 @@ class Stage:
 
     # -- what a case can do --------------------------------------------------------------------
 
-    async def _do_publish(self, channel: str, count: int, bytes: int = 0) -> None:
+    async def _do_publish(self, channel: str, count: int, bytes: int = 0, binary: bool = False) -> None:
         first = self.published[channel] + 1
         self.published[channel] += count
         for number in range(first, first + count):
-            data = {"n": number, "pad": "x" * bytes} if bytes else {"n": number}
-            self.publisher.send(channel, data, enveloped=True)
+            data: Message = {"n": number, "pad": "x" * bytes} if bytes else {"n": number}
+            if binary:
+                event = {"data_base64": b64encode(json.dumps(data).encode()).decode()}
+                self.publisher.send_payload(channel, json.dumps(event).encode(), enveloped=True)
+            else:
+                self.publisher.send(channel, data, enveloped=True)
         await self._held(channel)
 
     async def _do_wait(self, seconds: float) -> None:

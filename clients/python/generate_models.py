@@ -39,8 +39,7 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 
-GapReason = Literal[
-'''
+GapReason = Literal['''
 _NAMES = {
     kinds.IntType: "int",
     kinds.FloatType: "float",
@@ -60,8 +59,7 @@ def _codes() -> str:
     """Return the text of `codes.py`."""
     return "\n".join(
         [
-            _CODES_HEAD + "\n".join(f'    "{reason}",' for reason in get_args(GapReason)),
-            "]",
+            _CODES_HEAD + ", ".join(f'"{reason}"' for reason in get_args(GapReason)) + "]",
             '"""Why events are missing."""',
             "",
             "",

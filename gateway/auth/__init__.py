@@ -6,8 +6,7 @@
     jwks      keys from a URL
     minting   makes tokens for development
 
-The configuration and the key set the algorithm, never the token.
-"""
+The configuration and the key set the algorithm, never the token."""
 
 from gateway.auth.claims import TokenError
 from gateway.auth.verifier import Verifier, verifier

@@ -34,8 +34,7 @@ Reason = Literal[
 class TokenError(GatewayError):
     """A token is refused. The text is always the same, so that a sender cannot probe for the reason.
 
-    `reason` is for logs; it holds no part of the token.
-    """
+    `reason` is for logs; it holds no part of the token."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__("the token is not valid")
@@ -51,10 +50,7 @@ def read(payload: Mapping[str, object], *, leeway_seconds: float) -> Claims:
     """Return the claims of a payload whose signature and times are verified.
 
     They expire at `exp` plus the leeway, as the token does.
-
-    Raises:
-        TokenError: A claim that the gateway uses has a wrong type or value.
-    """
+    Raises TokenError: a claim that the gateway uses has a wrong type or value."""
     for name in ("exp", "nbf", "iat"):
         if name in payload:
             _time(payload[name])

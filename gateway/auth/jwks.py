@@ -2,8 +2,7 @@
 
 They are fetched again before `refresh_seconds` have passed, and when a token names an unknown key, but at
 most once in 10 s. The last answer counts: a key that it lacks is no longer valid. While the server does not
-answer, the known keys stay valid for a day.
-"""
+answer, the known keys stay valid for a day."""
 
 import asyncio
 import time
@@ -38,8 +37,6 @@ class _UnusableAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The server's last answer."""
-
     by_id: Mapping[str, Key]
     only: Key | None
     """The key for tokens without a key id, if there is just one."""

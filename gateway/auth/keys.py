@@ -1,7 +1,6 @@
 """The keys that verify signatures. The type of a key sets the algorithm, never the token.
 
-Secrets are for HS256, RSA keys (2048 to 8192 bits) for RS256, P-256 for ES256, Ed25519 for EdDSA.
-"""
+Secrets are for HS256, RSA keys (2048 to 8192 bits) for RS256, P-256 for ES256, Ed25519 for EdDSA."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +26,6 @@ _FILE_BYTES_MAX = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that verifies signatures, and its algorithm."""
-
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
 
@@ -46,18 +43,12 @@ class KeySource:
 
     async def find(self, kid: str | None) -> Key:
         """Return the key with this id; without an id, the only key.
-
-        Raises:
-            TokenError: There is no such key, or the keys cannot be fetched.
-        """
+        Raises TokenError: there is no such key, or the keys cannot be fetched."""
         raise NotImplementedError
 
     def reload(self) -> None:
         """Read the key's file, if there is one, again; on failure the previous key stays.
-
-        Raises:
-            ConfigError: The file cannot be used.
-        """
+        Raises ConfigError: the file cannot be used."""
 
     def start(self) -> None:
         """Refresh the keys in the background until `close`, if they are not in a file."""
@@ -81,20 +72,13 @@ class FixedKey(KeySource):
 
 
 def secret(value: str) -> bytes:
-    """Return a secret given in the configuration.
-
-    Raises:
-        ConfigError: It is too short, or a public or private key.
-    """
+    """Return a secret given in the configuration. Raises ConfigError: it is too short, or a public or private key."""
     return _checked("auth.secret", "the value", value.encode())
 
 
 def secret_file(path: str) -> bytes:
     """Read a secret from a file, without one newline at its end.
-
-    Raises:
-        ConfigError: The file cannot be read, or the secret is too short or a public or private key.
-    """
+    Raises ConfigError: the file cannot be read, or the secret is too short or a public or private key."""
     content = _content("auth.secret_file", path)
     end = b"\r\n" if content.endswith(b"\r\n") else b"\n"
     return _checked("auth.secret_file", path, content.removesuffix(end))
@@ -114,10 +98,7 @@ def _checked(setting: str, name: str, value: bytes) -> bytes:
 
 def public_key_file(path: str) -> Key:
     """Read a public key in PEM.
-
-    Raises:
-        ConfigError: The file cannot be read, holds no public key, or one of an unsupported type.
-    """
+    Raises ConfigError: the file cannot be read, holds no public key, or one of an unsupported type."""
     setting = "auth.public_key_file"
     content = _content(setting, path)
     if b"PRIVATE KEY-----" in content:
@@ -138,10 +119,7 @@ def public_key_file(path: str) -> Key:
 
 def private_key_file(path: str) -> SigningKey:
     """Read a private key in PEM without a password.
-
-    Raises:
-        ConfigError: The file cannot be read, holds no such key, or one of an unsupported type.
-    """
+    Raises ConfigError: the file cannot be read, holds no such key, or one of an unsupported type."""
     setting = "--private-key-file"
     try:
         found = load_pem_private_key(_content(setting, path), password=None)

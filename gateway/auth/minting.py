@@ -16,10 +16,7 @@ from gateway.core.sessions.permissions import Claims, Grants
 
 def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
     """Return the key to sign tokens with: the configured secret, or the private key in a file.
-
-    Raises:
-        ConfigError: There is no such key, or it cannot be used.
-    """
+    Raises ConfigError: there is no such key, or it cannot be used."""
     if not auth.required:
         raise ConfigError([Problem("auth", "is not configured, so no token is needed", "set auth.secret_file")])
     symmetric = bool(auth.secret or auth.secret_file)
@@ -46,10 +43,7 @@ def mint(auth: Auth, key: SigningKey, *, user: str | None, roles: Sequence[str],
 
 async def verify(auth: Auth, token: str) -> Claims | None:
     """Return the claims that the configured gateway reads from a token; None if its keys are at a URL.
-
-    Raises:
-        ConfigError: The gateway would refuse the token.
-    """
+    Raises ConfigError: the gateway would refuse the token."""
     checks = None if auth.jwks_url else verifier(auth)
     if checks is None:
         return None

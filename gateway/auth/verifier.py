@@ -50,18 +50,12 @@ class Verifier:
 
     def reload(self) -> None:
         """Read a secret or key from its file again; on failure the previous one stays.
-
-        Raises:
-            ConfigError: The file cannot be used.
-        """
+        Raises ConfigError: the file cannot be used."""
         self._keys.reload()
 
     async def verify(self, token: str) -> Claims:
         """Return the claims of a token. Waits only for keys from a URL, for some seconds at most.
-
-        Raises:
-            TokenError: The token is not valid, or the keys cannot be fetched.
-        """
+        Raises TokenError: the token is not valid, or the keys cannot be fetched."""
         header = self._header(token)
         kid = header.get("kid")
         if kid is not None and not isinstance(kid, str):
@@ -134,10 +128,7 @@ def _no_number(word: str) -> NoReturn:
 
 def verifier(auth: Auth) -> Verifier | None:
     """Return the configured verifier, or None if authentication is disabled.
-
-    Raises:
-        ConfigError: A secret or key cannot be used.
-    """
+    Raises ConfigError: a secret or key cannot be used."""
     if auth.secret:
         return Verifier(auth, FixedKey(lambda: Key("HS256", secret(auth.secret))))
     if auth.secret_file:

@@ -1,8 +1,7 @@
 """CURVE on the bus: encryption, and authentication of both ends by their keys.
 
 The end that binds is the CURVE server. libzmq asks a socket in the server's process whether a client's
-key is allowed (ZAP, ZeroMQ RFC 27).
-"""
+key is allowed (ZAP, ZeroMQ RFC 27)."""
 
 import asyncio
 import logging
@@ -34,10 +33,7 @@ class Curve:
     """Configures sockets for CURVE, and authorizes clients' keys; without keys it does nothing.
 
     Make it before any socket is bound. It needs a running event loop until `close`.
-
-    Raises:
-        ConfigError: A key cannot be used.
-    """
+    Raises ConfigError: a key cannot be used."""
 
     def __init__(self, context: zmq.Context[_Socket], config: Bus) -> None:
         self._keys = keys.read(config)
@@ -63,8 +59,7 @@ class Curve:
         """Give a socket that will connect the gateway's key and the server's key.
 
         `server` is the key that a publisher announced, by default the configured one. Returns False if
-        the gateway does not trust that key: the socket must not be connected.
-        """
+        the gateway does not trust that key: the socket must not be connected."""
         own = self._keys
         if own is None:
             return True
@@ -77,33 +72,39 @@ class Curve:
         socket.curve_secretkey = own.secret
         return True
 
-    def describe_failure(self, event: int, value: int, *, bound: bool) -> str:
-        """Return why a handshake failed, as far as libzmq reports it; `value` is that of its event."""
-        on = self._keys is not None
+    @property
+    def on(self) -> bool:
+        """Whether the gateway uses CURVE."""
+        return self._keys is not None
+
+    def describe_failure(self, event: int, value: int, *, bound: bool) -> tuple[str, bool]:
+        """Return why a handshake failed, as far as libzmq reports it, and whether that is the exact reason.
+
+        `value` is that of the monitor's event."""
         if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             if bound:
-                return "The peer's CURVE key is not in bus.curve_client_keys_dir."
-            return "The peer does not accept the gateway's CURVE key."
+                return "The peer's CURVE key is not in bus.curve_client_keys_dir.", True
+            return "The peer does not accept the gateway's CURVE key.", True
         if event == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+            if value == _MECHANISM_MISMATCH and self.on:
+                return "The peer does not use CURVE; the gateway does.", True
             if value == _MECHANISM_MISMATCH:
-                if on:
-                    return "The peer does not use CURVE; the gateway does."
-                return "The peer uses CURVE; set bus.curve_key_file to use it, too."
+                # Only CURVE is likely: the probe tells if it is another mechanism.
+                return "The peer uses CURVE; set bus.curve_key_file to use it, too.", False
             if value != _CRYPTOGRAPHIC:
-                return "The peer does not speak ZMTP, ZeroMQ's protocol."
+                return "The peer does not speak ZMTP, ZeroMQ's protocol.", False
             if bound:
-                return "The peer has another public key for the gateway than the gateway's."
-            return "The peer's CURVE key is not the one in bus.curve_server_key_file."
+                return "The peer has another public key for the gateway than the gateway's.", True
+            return "The peer's CURVE key is not the one in bus.curve_server_key_file.", True
         closed = "The peer closed the connection during the ZMTP handshake"
-        if on and not bound:
-            return (
-                f"{closed}: its CURVE key is not the one in bus.curve_server_key_file, it does not "
-                "accept the gateway's key, or it does not use CURVE."
-            )
-        return f"{closed}: not a PUB or XPUB socket, CURVE on one side only, or not ZeroMQ."
+        if self.on and bound:
+            return f"{closed}: it has another public key for the gateway, or it is not ZeroMQ.", False
+        if self.on:
+            key = "its CURVE key is not the one in bus.curve_server_key_file"
+            return f"{closed}: {key}, or it does not accept the gateway's key.", False
+        return f"{closed}: it uses CURVE and the gateway does not, or it is not ZeroMQ, as a health check.", False
 
     def poll(self) -> None:
-        """Answer all authorization requests that wait, also without a wake-up."""
         zap_socket = self._zap_socket
         if zap_socket is None:
             return

@@ -9,8 +9,7 @@ ends with an envelope again.
 So malformed messages do not cost events of others; nor do messages of one frame, such as a port scanner
 causes (libzmq takes unknown bytes for ZMTP 1.0). Two cases would need every frame to be checked: a
 malformed message that begins with an envelope is taken for the end of an event without one, and on a
-channel whose name is a number an event can be lost together with a message of one frame before it.
-"""
+channel whose name is a number an event can be lost together with a message of one frame before it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -19,7 +18,7 @@ import msgspec
 import zmq
 
 from gateway.core.ingest import publishers
-from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.channels import is_topic
 from gateway.core.protocol.envelope import MAGIC, is_envelope
 
 
@@ -31,9 +30,10 @@ _ENVELOPE_START = MAGIC[:-1]
 
 
 class MessageReader:
-    """Reads whole messages from one socket."""
+    """Reads whole messages from one socket; `envelopes` says whether they may end with one."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, socket: "zmq.Socket[bytes]", *, envelopes: bool = True) -> None:
+        self._envelopes = envelopes
         self._receive: Callable[[int], bytes] = socket.recv
         self._receive_frame: Callable[[int, Literal[False]], zmq.Frame] = socket.recv
         self._enveloped = False
@@ -48,7 +48,7 @@ class MessageReader:
             while len(batch) < messages_max:
                 if not self._enveloped:
                     batch.append(self._read_to_end([], receive_frame(_NOBLOCK, False)))
-                    self._enveloped = len(batch[-1]) == 3 and is_envelope(batch[-1][2])
+                    self._enveloped = self._envelopes and len(batch[-1]) == 3 and is_envelope(batch[-1][2])
                     continue
                 frames = [receive(_NOBLOCK)]
                 frames.append(receive(_NOBLOCK))
@@ -69,7 +69,6 @@ class MessageReader:
         return batch, True
 
     def _split(self, two: Frames, third: zmq.Frame) -> list[Frames]:
-        """Split two frames, a third and those that follow it into messages."""
         if third.bytes.startswith(_ENVELOPE_START) and not _is_topic(third.bytes):
             return [self._read_to_end(two, third)]
         if not _is_topic(two[1]):
@@ -81,7 +80,6 @@ class MessageReader:
         return [frames]
 
     def _read_to_end(self, frames: Frames, frame: zmq.Frame) -> Frames:
-        """Return the message that begins with `frames` and `frame`, read to its end."""
         frames.append(frame.bytes)
         while frame.more:
             frame = self._receive_frame(_NOBLOCK, False)
@@ -102,7 +100,7 @@ def _is_topic(frame: bytes) -> bool:
     """Tell whether a frame is a topic, and cannot be a payload."""
     if frame == publishers.TOPIC:
         return True
-    if not is_name(frame.decode("ascii", errors="replace")):
+    if not is_topic(frame.decode("ascii", errors="replace")):
         return False
     try:
         msgspec.json.decode(frame)  # a number, true, false, null

@@ -1,7 +1,6 @@
 """CURVE keys in files: the gateway's own, and those that it trusts.
 
-Keys are Z85 text in the format of pyzmq's `create_certificates`.
-"""
+Keys are Z85 text in the format of pyzmq's `create_certificates`."""
 
 import errno
 import os
@@ -35,11 +34,8 @@ _Pair = tuple[bytes, bytes | None]  # public, secret
 
 class AllowList:
     """The public keys in a folder's ``*.key`` files, read again when the folder changes.
-
-    Raises:
-        ConfigError: The folder does not exist, or a file in it holds no key. Later, such a file is
-            logged and ignored, and without the folder no key is allowed.
-    """
+    Raises ConfigError: the folder does not exist, or a file in it holds no key. Later, such a file is logged and
+    ignored, and without the folder no key is allowed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,8 +54,7 @@ class AllowList:
         """Return the name of the file that holds this key, None if none does. `now` is in seconds.
 
         For unknown keys the folder is read at most once in `RELOAD_SECONDS`; a known key is always checked
-        against the folder as it is now.
-        """
+        against the folder as it is now."""
         if key in self._names or now - self._read_at >= RELOAD_SECONDS:
             self._read_at = now
             if unusable := self._read():
@@ -94,11 +89,7 @@ class Keys:
 
 
 def read(config: Bus) -> Keys | None:
-    """Read the configured keys; None without CURVE.
-
-    Raises:
-        ConfigError: A file cannot be read, or holds no key.
-    """
+    """Read the configured keys; None without CURVE. Raises ConfigError: a file cannot be read, or holds no key."""
     own, server, clients = (config.curve_key_file, config.curve_server_key_file, config.curve_client_keys_dir)
     if not own:
         return None
@@ -124,10 +115,7 @@ def warnings(config: Bus) -> Iterator[str]:
 
 def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
     """Write NAME.key and NAME.key_secret, the latter readable by its owner only; return both paths.
-
-    Raises:
-        OSError: One of them exists, or the folder cannot be written.
-    """
+    Raises OSError: one of them exists, or the folder cannot be written."""
     public, secret = folder / f"{name}.key", folder / f"{name}.key_secret"
     if public.exists():
         raise FileExistsError(errno.EEXIST, "exists already", str(public))

@@ -1,8 +1,7 @@
 """The DEALER side of the bus: requests missing messages from publishers.
 
 A DEALER can have several requests in flight, and an unanswered one does not block the socket, as it
-would with a REQ (the ZeroMQ guide, chapter 4). See docs/protocol.md, part 1.
-"""
+would with a REQ (the ZeroMQ guide, chapter 4). See docs/protocol.md, part 1."""
 
 import asyncio
 from collections import OrderedDict
@@ -107,7 +106,6 @@ class ReplayClient:
         socket.close(linger=0)
 
     def _drain(self, address: _Address, socket: _Socket) -> None:
-        """Read all replies; there are as few as requests."""
         replies: list[Frames] = []
         while not socket.closed:
             try:

@@ -1,12 +1,11 @@
-"""The SUB side of the bus: one socket per endpoint; each wake-up reads all messages that are there.
+"""The receiving side of the bus: one socket per endpoint; each wake-up reads all messages that are there.
 
 The FD of a ZeroMQ socket is edge-triggered (zmq_getsockopt, ZMQ_FD): it signals a change once, so each
 wake-up reads until EAGAIN. If `bus.batch_messages_max` ends it earlier, the next read follows at once.
 `zmq.asyncio` is not used: it makes a future per message.
 
 There is one socket per endpoint, because libzmq never reconnects a SUB whose peer broke the protocol, for
-example with an oversize message. The socket's monitor shows that, and the socket is replaced.
-"""
+example with an oversize message. The socket's monitor shows that, and the socket is replaced."""
 
 import asyncio
 import errno
@@ -16,14 +15,25 @@ from typing import Literal
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from gateway.bus import zmtp_probe
+from gateway.bus.connections import Connections
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames, MessageReader
-from gateway.config.model import Bus
+from gateway.config.model import Bus, Source
+from gateway.runtime import Tasks
 
 
 Mode = Literal["connect", "bind"]
 
 REOPEN_AFTER_SECONDS = 1.0
+WAITING_SECONDS = 5.0
+"""An endpoint without a peer for this long after it was opened is reported."""
+_PROBE_SECONDS = 10.0
+"""A peer whose handshakes fail is probed once in this time."""
+_WRONG_KIND = (
+    "The peer is neither a PUB nor an XPUB socket, but for example a PUSH or another gateway's SUB; "
+    "`gateway doctor`, run while the gateway is stopped, says which."
+)
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
 _FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
@@ -34,6 +44,7 @@ _MONITORED = (
     | zmq.Event.CONNECT_RETRIED
     | zmq.Event.CONNECT_DELAYED
     | zmq.Event.CONNECTED
+    | zmq.Event.ACCEPTED
 )
 
 
@@ -58,10 +69,10 @@ class Subscriber:
 
     `on_messages` gets all messages of one wake-up. `on_change` gets this subscriber and a word: a peer
     connected (``up``) or disconnected (``down``), its handshake failed (``refused``), its heartbeats
-    stopped (``stalled``), the socket was replaced (``reopened``). `pause_seconds` gets the number of
-    messages read, and returns for how long to pause reading, so that more arrive. Needs a running event
-    loop from `open` to `close`.
-    """
+    stopped (``stalled``), the socket was replaced (``reopened``), no peer has come (``waiting``).
+    `pause_seconds` gets the number of messages read, and returns for how long to pause reading, so that more
+    arrive. With a `source`, its settings say what kind of socket it is, and which topics it subscribes to.
+    Needs a running event loop from `open` to `close`."""
 
     def __init__(
         self,
@@ -74,16 +85,16 @@ class Subscriber:
         on_messages: Callable[[list[Frames]], None],
         on_change: Callable[["Subscriber", str], None],
         pause_seconds: Callable[[int], float] = lambda _: 0.0,
+        source: Source | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
-        self.peers = 0
         self.received = 0
         self.reopened = 0
         self.refused = 0
         """Failed handshakes."""
         self.problem = ""
-        """Why the last handshake failed; empty if it succeeded."""
+        """Why the last handshake failed, or why nobody can be reached; empty after a success."""
         self.last_message: float | None = None
         """Loop time of the last message."""
         self.silence_seconds_max = 0.0
@@ -95,15 +106,29 @@ class Subscriber:
         self._on_change = on_change
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
-        self._prefixes: frozenset[str] = frozenset({""})
+        self._is_pull = source is not None and source.socket == "pull"
+        self._has_source = source is not None
+        self._prefixes = frozenset(source.subscribe if source is not None and source.subscribe else {""})
         self._socket: zmq.Socket[bytes] | None = None
         self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._refused_peers = 0
-        """Peers whose handshake failed and whose disconnection libzmq has not reported yet."""
+        self._connections = Connections()
+        self._unreachable = False
+        """Whether `problem` is that nobody can be reached."""
+        self._waiting_since: float | None = self._loop.time()
+        """Since when no peer has come; None if one has, or if it was reported."""
+        self._probes = Tasks()
+        self._probe_due = 0.0
+        """When the peer may be probed next."""
+        self._exact_problem = ""
+        """What the last probe found."""
         self._reopen_timer: asyncio.TimerHandle | None = None
         self._next_read: asyncio.Handle | None = None
         self._wake_up = False
+
+    @property
+    def peers(self) -> int:
+        return self._connections.peers
 
     @property
     def state(self) -> str:
@@ -112,19 +137,15 @@ class Subscriber:
             return "connected"
         if self.mode == "bind":
             return "listening"
-        return "refused" if self.problem else "connecting"
+        return "refused" if self.problem and not self._unreachable else "connecting"
 
     def open(self) -> None:
-        """Open the socket and start to read.
-
-        Raises:
-            BusError: The endpoint is not valid on this machine, or in use.
-        """
-        socket = self._context.socket(zmq.SUB)
+        """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
+        socket = self._context.socket(zmq.PULL if self._is_pull else zmq.SUB)
         try:
             _configure(socket, self._config)
             monitor = socket.get_monitor_socket(int(_MONITORED))
-            for prefix in self._prefixes:
+            for prefix in () if self._is_pull else self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 self._curve.configure_server(socket)
@@ -135,12 +156,48 @@ class Subscriber:
             socket.disable_monitor()
             socket.close(linger=0)
             raise BusError(self._error_text(error)) from error
-        self._socket, self._monitor, self._reader = socket, monitor, MessageReader(socket)
+        reader = MessageReader(socket, envelopes=not self._has_source)
+        self._socket, self._monitor, self._reader = socket, monitor, reader
         self._loop.add_reader(monitor.FD, self._read_monitor)
         self._read()
         self._read_monitor()
 
     def close(self) -> None:
+        self._probes.cancel()
+        self._close()
+
+    def subscribe(self, prefixes: frozenset[str]) -> None:
+        """Subscribe to topics with these prefixes, and to no others; a source says itself to which."""
+        if self._has_source:
+            return
+        socket = self._socket
+        if socket is not None:
+            for prefix in prefixes - self._prefixes:
+                socket.subscribe(prefix.encode())
+            for prefix in self._prefixes - prefixes:
+                socket.unsubscribe(prefix.encode())
+            self._loop.call_soon(self._read)  # sending may have consumed the edge of the FD
+        self._prefixes = prefixes
+
+    def poll(self) -> None:
+        """Read without a wake-up, and replace the socket if its heartbeats stopped.
+
+        After a reconnect, libzmq sends the subscriptions again only when the socket is used."""
+        self._read()
+        self._read_monitor()
+        if self.peers and self.silence_seconds_max and self.last_message is not None:
+            silent = self._loop.time() - self.last_message
+            if silent > self.silence_seconds_max:
+                self._on_change(self, "stalled")
+                self._reopen()
+        if self._waiting_since is not None and self._loop.time() - self._waiting_since > WAITING_SECONDS:
+            self._waiting_since = None
+            if self.mode == "connect" and not self.refused:
+                self._probes.start(self._find_nobody())
+            elif self.mode == "bind":
+                self._on_change(self, "waiting")
+
+    def _close(self) -> None:
         self.last_message = None
         for handle in (self._reopen_timer, self._next_read):
             if handle is not None:
@@ -154,31 +211,7 @@ class Subscriber:
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close(linger=0)
-        self.peers = self._refused_peers = 0
-
-    def subscribe(self, prefixes: frozenset[str]) -> None:
-        """Subscribe to topics with these prefixes, and to no others."""
-        socket = self._socket
-        if socket is not None:
-            for prefix in prefixes - self._prefixes:
-                socket.subscribe(prefix.encode())
-            for prefix in self._prefixes - prefixes:
-                socket.unsubscribe(prefix.encode())
-            self._loop.call_soon(self._read)  # sending may have consumed the edge of the FD
-        self._prefixes = prefixes
-
-    def poll(self) -> None:
-        """Read without a wake-up, and replace the socket if its heartbeats stopped.
-
-        After a reconnect, libzmq sends the subscriptions again only when the socket is used.
-        """
-        self._read()
-        self._read_monitor()
-        if self.peers and self.silence_seconds_max and self.last_message is not None:
-            silent = self._loop.time() - self.last_message
-            if silent > self.silence_seconds_max:
-                self._on_change(self, "stalled")
-                self._reopen()
+        self._connections = Connections()
 
     def _read(self) -> bool:
         """Read and pass on messages, at most a batch; True if there may be more."""
@@ -210,7 +243,6 @@ class Subscriber:
         self._set_wake_up(not pause)
 
     def _set_wake_up(self, on: bool) -> None:
-        """Be woken when there are messages, or not."""
         if self._socket is not None and on is not self._wake_up:
             self._wake_up = on
             if on:
@@ -231,35 +263,65 @@ class Subscriber:
 
     def _handle_event(self, event: int, value: int) -> None:
         if event == _UP:
-            self.peers += 1
-            self.problem = ""
+            self._connections.succeeded()
+            self.problem, self._unreachable, self._waiting_since = "", False, None
             self._on_change(self, "up")
         elif event & _FAILED:
-            # It never counted as a peer, so its disconnection must not subtract one.
-            self._refused_peers += 1
-            self.refused += 1
-            self.problem = self._curve.describe_failure(event, value, bound=self.mode == "bind")
-            self._on_change(self, "refused")
+            self._connections.failed()
+            self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind"))
             return
         elif event == zmq.Event.DISCONNECTED:
-            if self._refused_peers:
-                self._refused_peers -= 1
-            else:
-                self.peers = max(self.peers - 1, 0)
+            closed = self._connections.closed(value)
+            if closed == "down":
                 self._on_change(self, "down")
+            elif closed == "wrong_kind":
+                self._refuse(_WRONG_KIND, False)
             if self.mode == "connect" and self._reopen_timer is None:
                 self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
             return
+        elif event in {zmq.Event.CONNECTED, zmq.Event.ACCEPTED}:
+            self._connections.opened(value)
         if self._reopen_timer is not None:  # libzmq reconnects by itself
             self._reopen_timer.cancel()
             self._reopen_timer = None
+
+    def _refuse(self, problem: str, exact: bool) -> None:
+        """Count a failed handshake, and report why it failed, once that is known."""
+        self.refused += 1
+        now = self._loop.time()
+        if exact or self.mode == "bind" or now < self._probe_due:
+            self.problem = problem if exact or self.mode == "bind" else self._exact_problem or problem
+            self._unreachable = False
+            self._on_change(self, "refused")
+            return
+        self._probe_due, self._exact_problem = now + _PROBE_SECONDS, problem
+        self._probes.start(self._find_problem(problem))
+
+    async def _find_problem(self, problem: str) -> None:
+        """Ask the peer itself what it is."""
+        peer = await zmtp_probe.probe(self.endpoint)
+        if peer.state != "unreachable":
+            problem = zmtp_probe.problem(peer, curve=self._curve.on) or problem
+        if not self.peers:
+            self.problem = self._exact_problem = problem
+            self._unreachable = False
+            self._on_change(self, "refused")
+
+    async def _find_nobody(self) -> None:
+        """Say why there is no connection yet."""
+        peer = await zmtp_probe.probe(self.endpoint)
+        problem = zmtp_probe.problem(peer, curve=self._curve.on)
+        if problem and not self.peers and not self.problem:
+            self.problem = problem
+            self._unreachable = peer.state == "unreachable"
+            self._on_change(self, "waiting")
 
     def _reopen(self) -> None:
         """Replace a socket that libzmq does not reconnect, after reading the rest of its messages."""
         self._reopen_timer = None
         while self._read():
             pass
-        self.close()
+        self._close()
         self.reopened += 1
         self._on_change(self, "reopened")
         try:

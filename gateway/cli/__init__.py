@@ -1,18 +1,20 @@
 """The command `gateway`: its own subcommands, and those of other packages.
 
-Exit status 2 means that the configuration is wrong.
-"""
+Exit status 2 means that the configuration is wrong."""
 
 import json
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway import __version__, logs
+from gateway.cli import streams
 from gateway.cli.check import check
+from gateway.cli.doctor import doctor
 from gateway.cli.options import configured
 from gateway.cli.token import token
 from gateway.config import Config
@@ -21,16 +23,22 @@ from gateway.config import Config
 GROUP = "gateway.commands"
 """The entry points of packages that add subcommands; each names a click command."""
 
-PACKAGES = {"publish": "neurograph-publisher", "status": "neurograph-client", "tail": "neurograph-client"}
-"""Subcommands that this project's other packages add."""
+PACKAGES = {"publish": "publishers/python", "status": "clients/python", "tail": "clients/python"}
+"""Subcommands that this project's other packages add, and their folders in its source."""
 
 
 class Commands(click.Group):
     """The gateway's own subcommands, and those that installed packages add.
 
     An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
-    even if it is broken.
-    """
+    even if it is broken."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # as click has it
+        streams.open_closed()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            streams.exit_if_full(error)
 
     def list_commands(self, context: click.Context) -> list[str]:
         from importlib.metadata import entry_points  # here, as it slows down the start
@@ -55,8 +63,7 @@ def _added(name: str) -> click.Command | None:
             return command
         return _unavailable(name, f"{entry.value} is not a click command")
     if name in PACKAGES:
-        need = f"it needs the package {PACKAGES[name]}: pip install 'neurograph-gateway[terminal]'"
-        return _unavailable(name, need)
+        return _unavailable(name, f"it needs, from this project's source: pip install './{PACKAGES[name]}[terminal]'")
     return None
 
 
@@ -86,8 +93,7 @@ def serve(config: Config) -> None:
     """Receive events from the bus and serve them to clients, until SIGTERM or SIGINT.
 
     It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
-    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files.
-    """
+    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files."""
     from gateway import service  # here, so that other commands start faster
 
     logs.set_up(config.logging.level, config.logging.format)
@@ -100,8 +106,7 @@ def serve(config: Config) -> None:
 def keys(folder: Path, name: str) -> None:
     """Make a pair of CURVE keys for the bus: DIR/NAME.key is public, DIR/NAME.key_secret is secret.
 
-    Existing files are never overwritten. Each publisher and each gateway needs a pair of its own.
-    """
+    Existing files are never overwritten. Each publisher and each gateway needs a pair of its own."""
     from gateway.bus.keys import make_pair  # here, so that other commands start without zmq
 
     if not name or name.startswith(".") or not name.isprintable() or set(name) & {"/", "\\"}:
@@ -149,5 +154,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, check, token, keys, completion, version):
+for command in (serve, check, doctor, token, keys, completion, version):
     main.add_command(command)

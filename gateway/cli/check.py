@@ -1,7 +1,6 @@
 """`gateway check`: validates the configuration and says what the gateway would do."""
 
 import errno
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from gateway.cli.options import configured
 from gateway.config import Config, History, example
+from gateway.config.sources import endpoints
 
 
 FILES_RESERVED = 64 + 256
@@ -35,11 +35,15 @@ def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> 
 def check(config: Config) -> None:
     """Validate the configuration, and print what `gateway serve` would do with it.
 
-    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error.
-    """
+    The exit status is 2 if the configuration is not valid, else 0. Warnings go to standard error."""
     from gateway.auth import verifier  # here, so that other commands start without it
 
     verifier(config.auth)  # reads the key that verifies tokens
+    if any(source.decoder for source in config.bus.sources):
+        from gateway.wiring import load_decoder
+
+        for name in {source.decoder for source in config.bus.sources} - {""}:
+            load_decoder(name)
     more = [*_bus_key_warnings(config), *_certificate_warnings(config)]
     for line in described(config):
         click.echo(line)
@@ -55,10 +59,13 @@ def described(config: Config) -> Iterator[str]:
     s = "s" if config.tls.cert_file else ""
     yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
     yield f"allow       {_allowed(config)}"
-    for endpoint in config.connect:
-        yield f"connect to  {endpoint}, where a publisher binds"
-    if config.bind:
-        yield f"bind        {config.bind}, where publishers connect"
+    for address, mode, source in endpoints(config):
+        as_read = f", read as {source.preset or 'its source says'}" if source is not None else ""
+        yield (
+            f"connect to  {address}, where a publisher binds{as_read}"
+            if mode == "connect"
+            else f"bind        {address}, where publishers connect{as_read}"
+        )
     if config.bus.curve_key_file:
         yield f"CURVE       with the key in {config.bus.curve_key_file}"
     yield (f"keep        {_kept(config.history)} per channel, for at most {config.ingest.channels_max} channels")
@@ -93,19 +100,21 @@ def _kept(history: History) -> str:
 
 def warnings(config: Config) -> Iterator[str]:
     """Yield what would fail on this machine now, or is probably a mistake."""
+    from gateway.runtime import open_files_max
+
     if problem := _unavailable(config.host, config.port):
         yield f"port: {problem}"
-    if config.bind.startswith("tcp://"):
-        host, _, port = config.bind.removeprefix("tcp://").rpartition(":")
-        if port.isdigit() and (problem := _unavailable(host.strip("[]"), int(port))):
+    for endpoint, mode, _ in endpoints(config):
+        host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+        is_bound = mode == "bind" and endpoint.startswith("tcp://") and port.isdigit()
+        if is_bound and (problem := _unavailable(host.strip("[]"), int(port))):
             yield f"bind: {problem}"
-    for key, endpoint in [("bind", config.bind), *(("connect", one) for one in config.connect)]:
         folder = Path(endpoint.removeprefix("ipc://")).parent
         if endpoint.startswith("ipc:///") and not folder.is_dir():
-            yield f"{key}: there is no folder {folder} for {endpoint}"
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` raises its limit to this
+            yield f"{mode}: there is no folder {folder} for {endpoint}"
+    files = open_files_max(hard=True)  # `serve` raises its limit to this
     needed = config.clients.connections_max + FILES_RESERVED
-    if files != resource.RLIM_INFINITY and files < needed:
+    if files is not None and files < needed:
         yield (
             f"clients.connections_max: {config.clients.connections_max} clients need {needed} open files, "
             f"but the limit is {files}; raise the limit (ulimit -Hn) or lower the setting"
@@ -118,7 +127,6 @@ def warnings(config: Config) -> Iterator[str]:
 
 
 def _bus_key_warnings(config: Config) -> list[str]:
-    """Return what is probably a mistake with the bus's keys; ConfigError if one cannot be used."""
     if not config.bus.curve_key_file:
         return []
     from gateway.bus import keys  # here, so that it works without zmq where no keys are used
@@ -128,7 +136,6 @@ def _bus_key_warnings(config: Config) -> list[str]:
 
 
 def _certificate_warnings(config: Config) -> list[str]:
-    """Return why clients will refuse the certificate; ConfigError if it cannot be used."""
     if not config.tls.cert_file:
         return []
     from gateway.web.sockets import tls

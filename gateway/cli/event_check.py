@@ -20,10 +20,7 @@ class EventCheck:
 
     def check(self, channel: str, payload: bytes) -> None:
         """Check the payload of a message on a channel.
-
-        Raises:
-            ValueError: The gateway would reject it; the text says why.
-        """
+        Raises ValueError: the gateway would reject it; the text says why."""
         try:
             self._ingest.read_event(channel, payload, now_ns=0)
         except ValueError as error:

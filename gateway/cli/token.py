@@ -67,8 +67,7 @@ def token(
     """Print a token for development that the configured gateway accepts.
 
     Standard output has the token and nothing else. Everyone who has the token can use it until it
-    expires: it cannot be revoked.
-    """
+    expires: it cannot be revoked."""
     from gateway.auth import minting  # here, so that other commands start faster
 
     key = minting.signing_key(config.auth, private_key_file)

@@ -5,8 +5,7 @@
     load      a TOML file < the environment < flags -> `Config`, or a `ConfigError` that lists all problems
     checks    checks that need more than one setting
 
-A setting is named by its key path (``clients.heartbeat_seconds``) in messages, files and flags.
-"""
+A setting is named by its key path (``clients.heartbeat_seconds``) in messages, files and flags."""
 
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.load import load

@@ -12,11 +12,13 @@ from msgspec import structs
 from gateway.config.errors import Problem
 from gateway.config.model import Config
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
+from gateway.core.sources import spec
 
 
 _SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, less its final zero
 _REMOTE = "can be reached from other machines without authentication"
 _REMOTE_REMEDY = "{}, or set insecure_allow_remote = true (--insecure-allow-remote) to allow it"
+_CURVE_REMEDY = "set bus.curve_key_file and bus.curve_client_keys_dir"
 _SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2
 _DNS_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -29,6 +31,7 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
             *_workers(config),
             *_addresses(config),
             *_bus(config, origins),
+            *_sources(config, origins),
             *_curve(config),
             *_auth(config),
             *_roles(config),
@@ -38,8 +41,10 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
 
 
 def without_own_bind(config: Config) -> Config:
-    """Return the configuration without the default `bind` if `connect` has the same endpoint."""
-    taken = _same(config.bind) in map(_same, config.connect)
+    """Return the configuration without the default `bind` if `connect` or a source has the same endpoint."""
+    taken = same_endpoint(config.bind) in map(
+        same_endpoint, (*config.connect, *(source.endpoint for source in config.bus.sources))
+    )
     return structs.replace(config, bind="") if taken else config
 
 
@@ -60,27 +65,48 @@ def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
         return
     if problem := _endpoint_problem(config.bind, any_port=True):
         yield ("bind", f"{config.bind!r} {problem}", 'expected tcp://HOST:PORT, ipc:///PATH or "" for none')
-    elif config.bind.startswith("tcp://") and not config.insecure_allow_remote:
-        host = config.bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        if not (is_loopback(host) or config.bus.curve_client_keys_dir):
-            yield (
-                "bind",
-                f"{config.bind!r} {_REMOTE}",
-                _REMOTE_REMEDY.format("set bus.curve_key_file and bus.curve_client_keys_dir"),
-            )
+    elif _is_exposed(config.bind, config):
+        yield "bind", f"{config.bind!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
+
+
+def _is_exposed(endpoint: str, config: Config) -> bool:
+    """Return whether binding an endpoint lets anybody on other machines publish, although that is not allowed."""
+    if not endpoint.startswith("tcp://") or config.insecure_allow_remote or config.bus.curve_client_keys_dir:
+        return False
+    return not is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
+
+
+def _sources(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    seen: set[str] = set()
+    for number, source in enumerate(config.bus.sources):
+        key = f"bus.sources[{number}]"
+        endpoint, is_bound = source.endpoint, source.mode == "bind"
+        if problem := _endpoint_problem(endpoint, any_port=is_bound):
+            yield f"{key}.endpoint", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
+        elif is_bound and _is_exposed(endpoint, config):
+            yield f"{key}.endpoint", f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
+        if same_endpoint(endpoint) in seen:
+            yield f"{key}.endpoint", f"{endpoint!r} has a source already", "write one source per endpoint"
+        seen.add(same_endpoint(endpoint))
+        if is_bound and same_endpoint(endpoint) in map(same_endpoint, config.connect) and "connect" in origins:
+            yield f"{key}.mode", f"{endpoint!r} is also in connect", 'set mode = "connect", or remove it there'
+        if not is_bound and same_endpoint(endpoint) == same_endpoint(config.bind) and "bind" in origins:
+            yield f"{key}.mode", f"{endpoint!r} is also in bind", 'set mode = "bind", or remove it there'
+        for name, reason, remedy in spec.problems(source):
+            yield f"{key}.{name}", reason, remedy
 
 
 def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    if not config.connect and not config.bind:
+    if not (config.connect or config.bind or config.bus.sources):
         yield "connect", "there is no endpoint to receive events from", "set connect or bind"
-    for endpoint, times in Counter(map(_same, config.connect)).items():
+    for endpoint, times in Counter(map(same_endpoint, config.connect)).items():
         if times > 1:
             yield (
                 "connect",
                 f"{endpoint!r} is listed {times} times",
                 "list it once: each event would be received as often",
             )
-    if "bind" in origins and config.bind and _same(config.bind) in map(_same, config.connect):
+    if "bind" in origins and config.bind and same_endpoint(config.bind) in map(same_endpoint, config.connect):
         yield ("bind", f"{config.bind!r} is also in connect", "remove one: the gateway would connect to itself")
     if not config.history.on_demand:
         for name, own in config.channels.items():
@@ -106,13 +132,14 @@ def _curve(config: Config) -> Iterator[tuple[str, str, str]]:
     bus = config.bus
     key = "bus.curve_key_file"
     if bus.curve_key_file:
-        if config.connect and not bus.curve_server_key_file:
+        modes = {source.mode for source in bus.sources}
+        if (config.connect or "connect" in modes) and not bus.curve_server_key_file:
             yield (
                 "bus.curve_server_key_file",
                 "is required to connect with CURVE",
                 "name the file with the publishers' public key",
             )
-        if config.bind and not bus.curve_client_keys_dir:
+        if (config.bind or "bind" in modes) and not bus.curve_client_keys_dir:
             yield (
                 "bus.curve_client_keys_dir",
                 "is required to bind with CURVE",
@@ -215,5 +242,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _same(endpoint: str) -> str:
+def same_endpoint(endpoint: str) -> str:
+    """Return what endpoints that are the same address have in common."""
     return endpoint.replace("//localhost:", "//127.0.0.1:")

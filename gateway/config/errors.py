@@ -8,8 +8,6 @@ from gateway.core.protocol.errors import GatewayError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One setting that cannot be used."""
-
     key: str
     """Its key path, as in ``clients.heartbeat_seconds``."""
     reason: str

@@ -1,7 +1,6 @@
 """Builds a `Config` from its sources, or reports everything that is wrong with them.
 
-Each source is read into a flat table: key path -> value and origin.
-"""
+Each source is read into a flat table: key path -> value and origin."""
 
 import contextlib
 import math
@@ -16,15 +15,13 @@ from msgspec import inspect, structs
 
 from gateway.config.checks import check, without_own_bind
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.model import Config, Role
+from gateway.config.model import Config, Role, Source
 from gateway.config.settings import Setting, Value, sections, settings, tables
+from gateway.config.sources import KEY as SOURCES
+from gateway.config.sources import read_sources
 from gateway.core.protocol.channels import is_name
 
 
-_KUBERNETES = (
-    'Kubernetes sets this for a service named "gateway": set `enableServiceLinks: false` '
-    "in the pod's spec, rename the service, or use --port"
-)
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -33,8 +30,11 @@ _FILE_VARIABLE = "GATEWAY_CONFIG"
 _OF_COMMANDS = {"GATEWAY_URL", "GATEWAY_TOKEN", "GATEWAY_BUS"}
 """Variables of the commands that talk to a gateway."""
 
-# Kubernetes sets these in every pod if there is a service named "gateway": no settings, and no mistake.
-_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)")
+# Kubernetes sets these in every pod if there is a service "gateway" or "gateway-…": no settings, and no mistake.
+_SERVICE_LINK = re.compile(
+    r"GATEWAY_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+    r"|PORT=(tcp|udp|sctp)://.+:\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
     Without `path` the file is the one that ``GATEWAY_CONFIG`` names, if any. Values that a higher
     source replaces are not checked.
-
-    Raises:
-        ConfigError: With a problem for each setting that is unknown or has an invalid value.
-    """
+    Raises ConfigError: with a problem for each setting that is unknown or has an invalid value."""
     if path is None and environ.get(_FILE_VARIABLE):
         path = Path(environ[_FILE_VARIABLE])
     given = {**(_from_file(path) if path else {}), **_from_environment(environ), **_from_flags(flags)}
@@ -67,11 +64,6 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
 
 
 def _from_file(path: Path) -> dict[str, Given]:
-    """Return the values of a TOML file.
-
-    Raises:
-        ConfigError: The file cannot be read or is not TOML.
-    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -92,19 +84,17 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """Return the values of all ``GATEWAY_…`` variables, known settings or not."""
-    keys = {setting.variable: setting.key for setting in settings()}
+    keys = {setting.variable: setting.key for setting in settings()} | {"GATEWAY_BUS_SOURCES": SOURCES}
     return {
         keys.get(name, name): Given(value, f"environment variable {name}", text=True)
         for name, value in environ.items()
         if name.startswith("GATEWAY_")
         and name not in {_FILE_VARIABLE, *_OF_COMMANDS}
-        and not _SERVICE_LINK.fullmatch(name)
+        and not _SERVICE_LINK.fullmatch(f"{name}={value}")
     }
 
 
 def _from_flags(flags: Mapping[str, str | list[str]]) -> dict[str, Given]:
-    """Return the values of flags, which are named by key path."""
     return {key: Given(value, f"flag {_flag(key)}", text=True) for key, value in flags.items()}
 
 
@@ -117,8 +107,13 @@ def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
     known = {setting.key: setting for setting in settings()}
     values: dict[str, dict[str, Value]] = {}
     problems: list[Problem] = []
+    sources: tuple[Source, ...] = ()
     for key, one in given.items():
         setting, section, name = _locate(key, known)
+        if key == SOURCES:
+            sources, wrong = read_sources(one.value, origin=one.origin, text=one.text)
+            problems += wrong
+            continue
         if setting is None:
             problems.append(_unknown(key, one, known))
             continue
@@ -126,7 +121,7 @@ def _build(given: Mapping[str, Given]) -> tuple[Config, list[Problem]]:
             values.setdefault(section, {})[name] = _parse(setting.kind, one)
         except ValueError as exc:
             problems.append(_unusable(key, setting, one, str(exc)))
-    return _assemble(values), problems
+    return _assemble(values, sources), problems
 
 
 def _locate(key: str, known: Mapping[str, Setting]) -> tuple[Setting | None, str, str]:
@@ -143,9 +138,10 @@ def _is_entry(table: str, entry: str) -> bool:
     return is_name(entry) and (table == "channels" or "." not in entry)
 
 
-def _assemble(values: Mapping[str, dict[str, Value]]) -> Config:
+def _assemble(values: Mapping[str, dict[str, Value]], sources: tuple[Source, ...]) -> Config:
     default = Config()
     made = {name: structs.replace(getattr(default, name), **values.get(name, {})) for name in sections()}
+    made["bus"] = structs.replace(made["bus"], sources=sources)
     channels = {name: structs.replace(made["history"], **own) for name, own in _entries("channels", values)}
     roles = default.roles | {
         name: structs.replace(default.roles.get(name, Role()), **own) for name, own in _entries("roles", values)
@@ -207,13 +203,13 @@ def _unusable(key: str, setting: Setting, one: Given, reason: str) -> Problem:
     number = one.text and _NUMBER.fullmatch(str(one.value))
     value = "the value" if setting.secret else one.value if number else repr(one.value)
     shown = f"{value} {reason}"
-    if key == "port" and one.text and "://" in str(one.value):
-        return Problem(key, shown, _KUBERNETES, one.origin)
     remedy = f"leave it out for the default ({setting.default_toml})"
     return Problem(key, shown, remedy, one.origin)
 
 
 def _unknown(key: str, one: Given, known: Mapping[str, Setting]) -> Problem:
+    if key.startswith(f"{SOURCES}."):
+        return Problem(SOURCES, "is a table", f"write [[{SOURCES}]]: it is a list of tables", one.origin)
     if key in sections() or key in tables():
         return Problem(key, f"{one.value!r} is not a table", f"write [{key}]", one.origin)
     table, _, rest = key.partition(".")

@@ -1,11 +1,12 @@
 """The model: every setting with its limits, unit and default; below it, its documentation.
 
-`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs.
-"""
+`gateway.config.settings` reads the documentation, too: it is in the help, the example file and docs."""
 
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
+
+from gateway.core.sources.spec import Spec
 
 
 _INT_MAX = 2**31 - 1  # what ZeroMQ and the kernel's socket options can hold
@@ -22,6 +23,21 @@ def _seconds(*, least: float = 0.0, most: float = _SECONDS_MAX) -> Meta:
 
 Seconds = Annotated[float, _seconds()]
 Rate = Annotated[float, Meta(ge=0.01, le=_SECONDS_MAX, extra={"unit": "per second"})]
+
+
+class Source(Spec, frozen=True, kw_only=True):
+    """How one endpoint is read, if its publishers do not send what docs/protocol.md says (docs/decoders.md)."""
+
+    endpoint: str
+    """tcp:// or ipc:// endpoint; it need not be in `connect` or `bind`."""
+    mode: Literal["connect", "bind"] = "connect"
+    """Whether the gateway connects to the endpoint or binds it."""
+    socket: Literal["sub", "pull"] = "sub"
+    """The gateway's socket: sub for PUB and XPUB, pull for PUSH."""
+    subscribe: tuple[str, ...] = ()
+    """Prefixes of the topics to subscribe to; empty = all topics."""
+    preset: str = ""
+    """Settings for known publishers; those given here override them."""
 
 
 class Bus(Struct, frozen=True, kw_only=True):
@@ -52,6 +68,7 @@ class Bus(Struct, frozen=True, kw_only=True):
     """Public CURVE key of the publishers in `connect`."""
     curve_client_keys_dir: str = ""
     """Folder with the public CURVE keys of publishers that may connect to `bind`."""
+    sources: tuple[Source, ...] = ()
 
 
 class Ingest(Struct, frozen=True, kw_only=True):
@@ -116,6 +133,9 @@ class Clients(Struct, frozen=True, kw_only=True):
     """A client that does not answer a ping within this time is closed (4001)."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
+    keepalive_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 75.0
+    """An HTTP connection without a further request is closed after this time; a proxy in front must
+    close its own earlier."""
     write_buffer_bytes_max: Annotated[int, _number("bytes", least=1)] = 65_536
     """A client with more unsent bytes lags: it reads on from the channels' logs."""
     send_buffer_bytes: Annotated[int, _number("bytes")] = 262_144
@@ -138,6 +158,18 @@ class Clients(Struct, frozen=True, kw_only=True):
     """Sustained rate of pings."""
 
 
+class Http(Struct, frozen=True, kw_only=True):
+    """Requests other than those of clients, and their limits."""
+
+    requests_waiting_max: Annotated[int, _number("requests", least=1)] = 256
+    """Requests that wait for their turn. Further ones get 503, and so does one that waits for 5 s."""
+    bodies_bytes_max: Annotated[int, _number("bytes", least=1)] = 33_554_432
+    """No further body is read while the bodies of requests hold so much."""
+    answers_bytes_max: Annotated[int, _number("bytes", least=1)] = 8_388_608
+    """No further answer is begun while those that are being sent hold so much; if one waits, the answer
+    that has been sent for longest is broken off after 2 s."""
+
+
 class Fanout(Struct, frozen=True, kw_only=True):
     """How events are written to clients."""
 
@@ -146,7 +178,7 @@ class Fanout(Struct, frozen=True, kw_only=True):
     batch_delay_seconds_max: Annotated[float, _seconds(most=1)] = 0.01
     """Longest delay of a write, to batch events; 0 = no batching."""
     io_uring: bool = True
-    """Write to many clients with one system call, where Linux supports it."""
+    """Write to many clients with one system call, where Linux supports it. The event loop's own ring stays."""
 
 
 class Sessions(Struct, frozen=True, kw_only=True):
@@ -279,6 +311,8 @@ class Config(Struct, frozen=True, kw_only=True):
     others on a loopback address, any name elsewhere."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are used."""
+    figures_seconds: Seconds = 5.0
+    """Interval of the gateway's own figures, which are events on the channel `metrics.gateway`; 0 = none."""
     auth: Auth = Auth()
     roles: dict[str, Role] = field(default_factory=ROLES.copy)
     tls: Tls = Tls()
@@ -288,6 +322,7 @@ class Config(Struct, frozen=True, kw_only=True):
     channels: dict[str, History] = {}
     fanout: Fanout = Fanout()
     clients: Clients = Clients()
+    http: Http = Http()
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()

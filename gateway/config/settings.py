@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import cast
 
 import msgspec
 from msgspec import Struct
 
-from gateway.config.model import Config, History, Role
+from gateway.config.model import Config, History, Role, Source
+from gateway.core.sources.spec import Spec
 
 
 _HEAD = """\
@@ -29,7 +30,9 @@ _CHANNEL = """\
 # Roles, which tokens name in `role` or `roles`. Built-in ones can be changed, others added. The built-in ones:
 """
 
-Value = str | int | float | bool | tuple[str, ...]
+_EXAMPLE_ENDPOINT = '"tcp://127.0.0.1:28332"'
+
+Value = str | int | float | bool | tuple[str, ...] | dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ def sections() -> dict[str, str]:
     return {name: (type(default).__doc__ or "") for name, default in kinds.items() if isinstance(default, Struct)}
 
 
+@cache
+def source_settings() -> Mapping[str, Setting]:
+    """Return the settings of one source, its own first."""
+    found = {setting.key: setting for setting in _settings_of(Source, "")}
+    own = [key for key in found if key not in Spec.__struct_fields__]
+    return {key: found[key] for key in (*own, *Spec.__struct_fields__)}
+
+
 _TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
 
 
@@ -80,23 +91,25 @@ def settings() -> Iterator[Setting]:
 def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
     described = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(model))
     for field in described.fields:
-        doc = _docs().get((model.__name__, field.name))
+        doc = next((_docs()[key] for one in model.__mro__ if (key := (one.__name__, field.name)) in _docs()), None)
         if doc is not None:
             found = field.type
             if not isinstance(found, msgspec.inspect.Metadata):
                 found = msgspec.inspect.Metadata(found)
             unit, secret = ((found.extra or {}).get(name) for name in ("unit", "secret"))
-            yield Setting(prefix + field.name, found.type, field.default, unit or "", doc, bool(secret))
+            made = field.default_factory
+            default = field.default if made is msgspec.NODEFAULT else made()
+            yield Setting(prefix + field.name, found.type, default, unit or "", doc, bool(secret))
 
 
 @cache
 def _docs() -> Mapping[tuple[str, str], str]:
     """Return the text below each setting in the model's source, by section and name.
 
-    Python itself keeps no docstrings of attributes.
-    """
+    Python itself keeps no docstrings of attributes."""
     docs = {}
-    for section in ast.parse(inspect.getsource(sys.modules[Config.__module__])).body:
+    modules = (inspect.getsource(sys.modules[model.__module__]) for model in (Config, Spec))
+    for section in chain.from_iterable(ast.parse(source).body for source in modules):
         if isinstance(section, ast.ClassDef):
             for field, below in pairwise(section.body):
                 if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
@@ -120,6 +133,12 @@ def _example_lines() -> Iterator[str]:
             within = section
             yield from ("", f"# {described[section]}", f"[{section}]")
         yield from _entry(name, setting)
+    yield ""
+    yield f"# {Source.__doc__}"
+    yield "# [[bus.sources]]"
+    for setting in source_settings().values():
+        value = _EXAMPLE_ENDPOINT if setting.key == "endpoint" else setting.default_toml
+        yield f"# {setting.key} = {value}  # {setting.doc}"
     yield ""
     yield _CHANNEL
     for name, role in Config().roles.items():

@@ -5,5 +5,4 @@ Five packages, in the order in which they import each other: `protocol` (the wor
 (what each reader sees), `sessions` (who clients are and what they request).
 
 tests/test_tidy.py holds the rules: the core imports only itself, msgspec and pure standard library,
-a package imports only those before it, and nothing here is `async`.
-"""
+a package imports only those before it, and nothing here is `async`."""

@@ -1,7 +1,6 @@
 """Which requests are accepted: by host, origin, forwarded address, and framing.
 
-Decisions only; `gateway.web.app` makes them before any handler runs.
-"""
+Decisions only; `gateway.web.app` makes them before any handler runs."""
 
 import re
 from collections import Counter
@@ -32,8 +31,6 @@ _PROTO = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The client of a request."""
-
     address: str
     scheme: str
     """``http`` or ``https``, as the client sees it."""
@@ -51,8 +48,7 @@ class AccessPolicy:
     def caller(self, peer: str, scheme: str, forwarded_for: Sequence[str], forwarded_proto: Sequence[str]) -> Caller:
         """Return the client of a request: as a trusted proxy reports it, else the socket's peer.
 
-        `forwarded_for` and `forwarded_proto` are the values of the X-Forwarded headers, in order.
-        """
+        `forwarded_for` and `forwarded_proto` are the values of the X-Forwarded headers, in order."""
         if not (self._proxies and self._trusted(_address(peer))):
             return Caller(peer, scheme)
         last = ",".join(forwarded_proto).rpartition(",")[2].strip().lower()
@@ -62,10 +58,7 @@ class AccessPolicy:
         """Return the request's host, with its port if that is given, in lower case.
 
         `values` are the Host headers, `target` is the authority in the request line, if there is one.
-
-        Raises:
-            RequestError: The host is missing, ambiguous, invalid, or not one of this gateway.
-        """
+        Raises RequestError: the host is missing, ambiguous, invalid, or not one of this gateway."""
         if len(values) != 1:
             raise invalid_field(f"the request has {len(values)} Host headers; expected exactly one")
         [authority] = values
@@ -85,10 +78,7 @@ class AccessPolicy:
         """Return the origin of the web page that sends a request; None without an Origin header.
 
         `scheme` and `host` make up the request's own origin, see `check_host`.
-
-        Raises:
-            RequestError: Pages of this origin are not allowed.
-        """
+        Raises RequestError: pages of this origin are not allowed."""
         if not values:
             return None
         given = ", ".join(values)
@@ -121,8 +111,7 @@ class AddressLimit:
     """Limits how many clients each address has.
 
     Loopback addresses have no limit: all clients of this machine share one. For IPv6 a whole /64
-    counts as one address, as one customer is assigned that much.
-    """
+    counts as one address, as one customer is assigned that much."""
 
     def __init__(self, per_address_max: int) -> None:
         self._per_address_max = per_address_max
@@ -148,10 +137,7 @@ def check_framing(method: str, has_chunks: bool, header: Callable[[str], Sequenc
 
     `has_chunks` is whether the request's HTTP version has chunked coding: 1.1 and later do. `header`
     returns the values of a header.
-
-    Raises:
-        RequestError: It is ambiguous where the request ends.
-    """
+    Raises RequestError: it is ambiguous where the request ends."""
     codings = [one.lower() for one in header("Transfer-Encoding")]
     wrong = ""
     if method == "CONNECT":

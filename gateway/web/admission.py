@@ -36,8 +36,7 @@ _denials = Throttle(count=5, interval_seconds=1.0)
 def refusal_code(context: Context, address: str) -> CloseCode | None:
     """Return why no client from an address is admitted now, or None.
 
-    It is a close code, sent on the open connection: browsers hide the status of an upgrade.
-    """
+    It is a close code, sent on the open connection: browsers hide the status of an upgrade."""
     if context.draining:
         return CloseCode.RESTART
     if context.refilling():
@@ -112,8 +111,7 @@ LOCAL = LocalAdmission()
 def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
     """Attach an admitted client's session, and send what it subscribed to.
 
-    No other connection may have the session.
-    """
+    No other connection may have the session."""
     session = context.hub.connect(connect_request, connection.make_reader, now_ns=context.now_ns())
     connection.attach(session)
     context.connections[session.client_id] = connection
@@ -128,7 +126,6 @@ def open_session(context: Context, connection: Connection, connect_request: Conn
 
 
 def user_limit_reached(context: Context, identity: Identity) -> bool:
-    """Return whether a user has as many clients as one user may have."""
     if context.verifier is None or identity.user_id is None:
         return False
     limit = context.config.clients.connections_per_user_max
@@ -142,7 +139,7 @@ async def authenticate(context: Context, connection: Connection, message: messag
         if context.verifier is None:
             raise RequestError(ErrorCode.UNSUPPORTED, "this gateway has no authentication; connect without a token")
         identity = await identity_of_token(context, message.token, address=connection.address)
-        if session is None or session is not connection.session:
+        if session is None or not connection.can_write:
             return  # the connection ended meanwhile
         if not await context.admission.allows_identity(context, session, identity):
             raise RequestError(
@@ -150,8 +147,8 @@ async def authenticate(context: Context, connection: Connection, message: messag
                 f"the user has {context.config.clients.connections_per_user_max} clients already "
                 "(`clients.connections_per_user_max`); close one first",
             )
-        if session is not connection.session:
-            return
+        if session.reader is None:
+            return  # it ended meanwhile
         context.hub.authenticate(session, identity, message.id, now_ns=context.now_ns())
     except RequestError as error:
         if session is not None:
@@ -178,8 +175,7 @@ def _identity_fields(session: Session) -> dict[str, object]:
 def release(context: Context, connection: Connection, *, remember: bool = True) -> None:
     """Detach a connection's session, which may be resumed if it is to be remembered.
 
-    Further calls have no effect.
-    """
+    Further calls have no effect."""
     session = connection.session
     if session is None:
         return
@@ -197,10 +193,7 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
 
 def read_connect_request(query: Mapping[str, str], identity: Identity) -> ConnectRequest:
     """Read the query parameters of a connect; `user_id` counts only without authentication.
-
-    Raises:
-        RequestError: A parameter is invalid.
-    """
+    Raises RequestError: a parameter is invalid."""
     user_id = query.get("user_id") or None
     if user_id is not None and len(user_id) > _USER_ID_CHARS_MAX:
         raise invalid_field(f"user_id: has {len(user_id)} characters; at most {_USER_ID_CHARS_MAX} are accepted")

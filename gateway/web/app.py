@@ -1,5 +1,6 @@
 """The application: the routes, behind the checks that every request passes first."""
 
+import asyncio
 import re
 
 from aiohttp import HttpVersion11, web
@@ -41,14 +42,56 @@ def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
     app[_REFUSALS] = Throttle(count=1, interval_seconds=1.0)
     app.on_response_prepare.append(_add_headers)
     for route in ROUTES:
-        handler = restricted(route.access, route.handler)
-        if proxy is not None and route.is_proxied:
-            handler = proxy
+        handler = _handler(route, proxy if route.is_proxied else None)
         if route.method == "GET":
-            app.router.add_get(route.path, handler, allow_head=not route.is_stream)
+            app.router.add_get(route.path, handler, allow_head=not route.is_stream, expect_handler=_expect_nothing)
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, route.path, handler, expect_handler=_expect_nothing)
     return app
+
+
+def _handler(route: schemas.Route, proxy: Handler | None) -> Handler:
+    """Return what serves a route: its own handler, or `proxy`, behind the checks and limits of the route."""
+    handler = proxy or route.handler
+    if route.is_limited:
+        handler = _limited(handler)
+    if route.body is not None:
+        handler = _with_body(handler)
+    if proxy is None or route.body is not None:  # the parent checks the others
+        handler = restricted(route.access, handler)
+    return handler
+
+
+def _limited(handler: Handler) -> Handler:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        return await request.app[CONTEXT].request_limit.answer(request, handler)
+
+    return serve
+
+
+def _with_body(handler: Handler) -> Handler:
+    """Return a handler for which the body has been read, once its length is known and there is room for it."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        context, length, length_max = request.app[CONTEXT], request.content_length, request.client_max_size
+        if length is not None and length > length_max:
+            raise RequestError(ErrorCode.TOO_LARGE, f"the body has {length} bytes; at most {length_max} are accepted")
+        async with context.request_limit.body(length_max if length is None else length):
+            try:
+                async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
+                    asks = request.headers.get("Expect", "").lower() == "100-continue"
+                    if asks and request.version >= HttpVersion11:
+                        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    await request.read()
+            except TimeoutError as error:
+                raise RequestError(ErrorCode.TIMEOUT, "the body was not received in time; send it at once") from error
+            return await handler(request)
+
+    return serve
+
+
+async def _expect_nothing(_request: web.Request) -> None:
+    """Let the handler ask for the body; aiohttp would ask for it before anything is checked."""
 
 
 @web.middleware

@@ -2,8 +2,7 @@
 
 A token is in the `Authorization` header; browsers, which cannot set that header for a WebSocket, send
 it as the subprotocol ``bearer.<token>`` beside ``neurograph``. ``?token=`` works if `auth.query_token`
-is on.
-"""
+is on."""
 
 import time
 from enum import Enum
@@ -14,6 +13,7 @@ from gateway.auth import TokenError
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
+from gateway.core.sources.topics import escape
 from gateway.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import Handler
@@ -37,15 +37,14 @@ class Access(Enum):
     """Callers with a valid token or none; the handler checks what their permissions allow."""
     SUBSCRIBER = "subscriber"
     """Callers that may subscribe to the channel in the address."""
+    PUBLISHER = "publisher"
+    """Callers that may publish to the channel in the query, or to anything if there is none."""
     ADMIN = "admin"
 
 
 async def identity_of_request(request: web.Request) -> Identity:
     """Return the identity of the caller, from the `Authorization` header or ``?token=``.
-
-    Raises:
-        RequestError: The token is invalid, or the header is not one that carries a token.
-    """
+    Raises RequestError: the token is invalid, or the header is not one that carries a token."""
     context = request.app[CONTEXT]
     token = bearer_token(request)
     if token is None and context.config.auth.query_token:
@@ -55,10 +54,7 @@ async def identity_of_request(request: web.Request) -> Identity:
 
 def bearer_token(request: web.Request) -> str | None:
     """Return the token in the `Authorization` header, if there is one and tokens are used.
-
-    Raises:
-        RequestError: The header has another scheme.
-    """
+    Raises RequestError: the header has another scheme."""
     text = request.headers.get("Authorization")
     if text is None or request.app[CONTEXT].verifier is None:
         return None
@@ -72,7 +68,6 @@ def bearer_token(request: web.Request) -> str | None:
 
 
 def subprotocol_token(request: web.Request) -> str | None:
-    """Return the token among the WebSocket subprotocols that a client offers, if there is one."""
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     for one in map(str.strip, offered.split(",")):
         if one.startswith(_BEARER):
@@ -82,10 +77,7 @@ def subprotocol_token(request: web.Request) -> str | None:
 
 async def identity_of_token(context: Context, token: str | None, *, address: str) -> Identity:
     """Verify a token and return its identity; without a token, or a verifier, the anonymous one.
-
-    Raises:
-        RequestError: The token is invalid, or the keys to verify it cannot be fetched now.
-    """
+    Raises RequestError: the token is invalid, or the keys to verify it cannot be fetched now."""
     if context.verifier is None or token is None:
         return context.policy.anonymous
     try:
@@ -108,10 +100,26 @@ def restricted(access: Access, handler: Handler) -> Handler:
         if access is Access.ADMIN:
             identity.require_admin()
         elif access is Access.SUBSCRIBER:
-            name = request.match_info["channel"]
-            if not is_name(name):
-                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
-            identity.require(Action.SUBSCRIBE, name)
+            identity.require(Action.SUBSCRIBE, _checked(_channel(request)))
+        elif access is Access.PUBLISHER:
+            name = request.query.get("channel")
+            identity.require_publisher(None if name is None else _checked(name))
         return await handler(request)
 
     return serve
+
+
+def _checked(name: str) -> str:
+    """Return the name of a channel, if it is one."""
+    if not is_name(name):
+        raise RequestError(ErrorCode.INVALID_CHANNEL, f"{name[:128]!r} is not a valid channel name")
+    return name
+
+
+def _channel(request: web.Request) -> str:
+    """Return the channel in the path; a name's escapes may be escaped again or not, as in kv%40host."""
+    found: str = request.match_info["channel"]
+    escaped = escape(found)
+    if escaped != found and escaped in request.app[CONTEXT].hub.logs.by_name:
+        request.match_info["channel"] = found = escaped
+    return found

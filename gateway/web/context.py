@@ -17,6 +17,7 @@ from gateway.core.sessions.session import Session
 from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import ProcessUsage
 from gateway.web.access import AddressLimit
+from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.writers import SocketWriters
@@ -47,6 +48,10 @@ class Admission(Protocol):
 
     async def allows_identity(self, context: "Context", session: Session, identity: Identity) -> bool:
         """Return whether a client may take an identity on, which then counts as its user's."""
+
+
+_PROXIED_AT_ONCE = 8
+"""Requests that a worker passes on to its parent at once; the parent handles one after the other."""
 
 
 async def _nothing() -> None:
@@ -84,6 +89,7 @@ class Context:
     """Waits for current statistics from other processes."""
     heartbeat: ClientHeartbeat = field(init=False)
     address_limit: AddressLimit = field(init=False)
+    request_limit: RequestLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
     compressor: Compressor = field(init=False)
 
@@ -92,6 +98,11 @@ class Context:
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.heartbeat = ClientHeartbeat(self.hub, self.config.clients)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
+        self.request_limit = RequestLimit(
+            self.config.http,
+            at_once=1 if self.pipeline is not None else _PROXIED_AT_ONCE,
+            on_refused=lambda: self.metrics.refused("busy"),
+        )
         self.connected_clients = lambda: list(self.connections.values())
 
 

@@ -46,7 +46,6 @@ def invalid_field(message: str) -> RequestError:
 
 
 def problem(code: ErrorCode, detail: str, *, status: int | None = None) -> web.Response:
-    """Return the response for an error; `detail` says what is wrong and what to do."""
     status = status or code.status
     title = HTTPStatus(status).phrase  # as RFC 9457, section 4.2.1, requires for about:blank
     document = Problem("about:blank", title, status, detail, code.word)

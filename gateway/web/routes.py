@@ -1,8 +1,7 @@
 """Every address that the gateway serves, in one table.
 
 `gateway.web.app` serves it; the OpenAPI document, the links on the page ``/`` and the table in
-docs/protocol.md, part 3, come from it. A route's summary is the docstring of its handler.
-"""
+docs/protocol.md, part 3, come from it. A route's summary is the docstring of its handler."""
 
 from functools import partial
 from typing import Final
@@ -34,10 +33,13 @@ _BROADCAST_ERRORS: Final = (
 )
 _admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True)
 _subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True)
+_publisher: Final = partial(Route, access=Access.PUBLISHER, is_proxied=True)
 _identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True)
 
 ROUTES: Final = (
     Route("/", page.page, is_in_openapi=False),
+    Route("/icon.svg", page.page_file, is_in_openapi=False),
+    Route("/assets/{name}", page.page_file, is_in_openapi=False),
     # It reads the token itself: an invalid one from a browser is reported on the open socket.
     Route("/ws", websocket, query=CONNECT_QUERY, is_stream=True, is_in_openapi=False),
     Route(
@@ -66,7 +68,7 @@ ROUTES: Final = (
         answer=resources.Presence,
         errors=_INVALID_CHANNEL,
     ),
-    _identified(
+    _publisher(
         f"{_API}/broadcast",
         rest.broadcast,
         method="POST",
@@ -78,11 +80,12 @@ ROUTES: Final = (
     _admin(f"{_API}/publishers", rest.publishers, query=_PAGE, answer=resources.Publishers, errors=_INVALID),
     _admin(f"{_API}/rejections", rest.rejections, answer=resources.Rejections),
     _admin("/metrics", rest.metrics, media="text/plain"),
-    Route("/healthz", rest.health, is_proxied=True, answer=resources.Health),
+    Route("/healthz", rest.health, is_proxied=True, is_urgent=True, answer=resources.Health),
     Route(
         "/readyz",
         rest.readiness,
         is_proxied=True,
+        is_urgent=True,
         answer=resources.Readiness,
         also={503: "New clients cannot connect; `reasons` says why"},
     ),

@@ -13,5 +13,4 @@ A worker:
 
     worker      logs that follow the parent's, and the connections of its clients
     parent      asks the parent which clients may connect, and reports what they do
-    proxy       REST requests, which the parent answers for the whole gateway
-"""
+    proxy       REST requests, which the parent answers for the whole gateway"""

@@ -3,19 +3,17 @@
 import asyncio
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
 from gateway import logs
 from gateway.config.errors import ConfigError
 from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
-from gateway.workers.pipe import Pipe
+from gateway.workers.pipe import Pipe, Unreadable
 from gateway.workers.worker import Worker
 
 
@@ -46,11 +44,10 @@ def _end_with_parent(pipe: int) -> None:
 
 
 async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
-    parent = os.getppid()
     ended, started = asyncio.Event(), asyncio.Event()
-    waiting: list[messages.ToWorker] = []
+    waiting: list[messages.ToWorker | Unreadable] = []
 
-    def on_messages(received: list[messages.ToWorker]) -> None:
+    def on_messages(received: list[messages.ToWorker | Unreadable]) -> None:
         waiting.extend(received)
         started.set()
 
@@ -78,8 +75,6 @@ async def _serve(pair: socket.socket, sockets: socket.socket) -> int:
         await ended.wait()
     finally:
         await worker.stop()
-        if os.getppid() != parent:  # it was killed, and leaves its folder behind
-            shutil.rmtree(Path(start.rest).parent, ignore_errors=True)
     return 0
 
 

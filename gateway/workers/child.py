@@ -3,13 +3,30 @@
 import array
 import asyncio
 import contextlib
+import hashlib
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.workers.messages import Reported, ToParent, to_parent
-from gateway.workers.pipe import Pipe, Requests
+from gateway.workers.pipe import Pipe, Requests, Unreadable
+
+
+_SOCKETS_PER_WAKE_UP = 64
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def installed() -> bytes:
+    """Return a digest of the package as it is on disk, which a worker that starts now would run.
+
+    Processes understand each other's messages only if they run the same code.
+    Raises OSError: a file is just being replaced."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 class Child:
@@ -19,8 +36,9 @@ class Child:
         self,
         *,
         unread_bytes_max: int,
-        on_messages: Callable[["Child", list[ToParent]], object],
+        on_messages: Callable[["Child", list[ToParent | Unreadable]], object],
         on_lost: Callable[["Child"], object],
+        on_socket: Callable[[socket.socket], object],
     ) -> None:
         self.ready = False
         self.gone = False
@@ -31,6 +49,7 @@ class Child:
         """About how many sockets it has: those that it reported, and those handed over since."""
         self.report: Reported | None = None
         self._on_lost = on_lost
+        self._on_socket = on_socket
         self.pipe = Pipe(
             to_parent,
             unread_bytes_max=unread_bytes_max,
@@ -43,15 +62,9 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before it was started."""
         return self._started.pid if self._started else 0
 
     async def start(self) -> None:
-        """Start it.
-
-        Raises:
-            OSError: There is no room for another process, or for its sockets.
-        """
         ours, theirs = socket.socketpair()
         self._sockets, far_sockets = socket.socketpair()
         self._sockets.setblocking(False)
@@ -70,6 +83,17 @@ class Child:
             self.kill()
             self._started.wait()
             raise
+        asyncio.get_running_loop().add_reader(self._sockets, self._receive_sockets, self._sockets)
+
+    def _receive_sockets(self, sockets: socket.socket) -> None:
+        """Take the connections over which the worker passes REST requests on."""
+        found: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            data, found, _, _ = socket.recv_fds(sockets, _SOCKETS_PER_WAKE_UP, _SOCKETS_PER_WAKE_UP)
+            if not data:
+                asyncio.get_running_loop().remove_reader(sockets)
+        for one in found:
+            self._on_socket(socket.socket(fileno=one))
 
     def hand_over(self, accepted: socket.socket) -> bool:
         """Give it a connection; False if it cannot take one now."""
@@ -89,13 +113,12 @@ class Child:
         self._on_lost(self)
 
     def close(self) -> None:
-        """Close the pipe; the worker ends once it has read what was sent."""
         self.pipe.close()
         if self._sockets is not None:
+            asyncio.get_running_loop().remove_reader(self._sockets)
             self._sockets.close()
 
     def kill(self) -> None:
-        """End it at once."""
         if self._started is not None and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._started.kill()
@@ -116,8 +139,7 @@ def _spawn(inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start an interpreter that inherits these descriptors and no others.
 
     It is not forked, so no thread, lock or ZeroMQ context gets in. It has a process group of its
-    own, as a terminal's signals are for the parent.
-    """
+    own, as a terminal's signals are for the parent."""
     return subprocess.Popen(  # noqa: S603  # this interpreter
         [sys.executable, "-m", "gateway.workers", *map(str, inherited)],
         stdin=subprocess.DEVNULL,

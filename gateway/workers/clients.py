@@ -2,8 +2,7 @@
 
 The parent's hub has a session for each client, with a reader that counts for its subscriptions and to
 which nothing is written. So the hub knows all clients, and a session outlives the worker that held
-its connection.
-"""
+its connection."""
 
 import time
 from collections.abc import Callable
@@ -18,12 +17,15 @@ from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.core.sessions.store import state_of
+from gateway.logs import logger
 from gateway.runtime import Tasks
 from gateway.web import admission
 from gateway.web.context import Context
 from gateway.workers import messages
 from gateway.workers.child import Child
 
+
+log = logger("gateway.workers")
 
 _RELEASE_SECONDS = 2.0
 """How long a worker may take to release a client whose session another connection takes over."""
@@ -88,7 +90,6 @@ class Clients:
 
     @property
     def connected(self) -> list[WorkerClient]:
-        """All that are connected."""
         return list(self._clients.values())
 
     def admit(self, child: Child, who: messages.Admit) -> None:
@@ -107,11 +108,19 @@ class Clients:
             child.pipe.send(messages.Refused(who.number, refused, spread))
             return
         session, resumed = self._hub.admit(request, now_ns=now_ns)
-        session.reader = Reader(writer=_NoWriter(), on_lag=_nothing)
-        self._count(session)
-        self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
+        client = self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
         context.address_limit.acquire(who.address)
-        child.pipe.send(messages.Admitted(who.number, state_of(session) if resumed else None))
+        try:
+            session.reader = Reader(writer=_NoWriter(), on_lag=_nothing)
+            self._count(session)
+            child.pipe.send(messages.Admitted(who.number, state_of(session) if resumed else None))
+        except BaseException:
+            self._forget(client)
+            raise
+
+    def refuse(self, child: Child, number: int) -> None:
+        """Refuse a client that could not be admitted because of a failure here."""
+        child.pipe.send(messages.Refused(number, CloseCode.INTERNAL, 0.0))
 
     async def _take_over(self, client: WorkerClient, child: Child, who: messages.Admit) -> None:
         # The same worker gets all the time until it is replaced: what it reports of the old connection
@@ -120,11 +129,15 @@ class Clients:
         await client.child.requests.ask(lambda number: messages.Release(number, client.client_id), within=within)
         if self._clients.get(client.client_id) is client:
             self._lose(client)  # its worker does not answer, and will get the message when it does
-        if not child.gone:
+        if child.gone:
+            return
+        try:
             self.admit(child, who)
+        except Exception:
+            log.exception("process_message_failed", message_type="Admit")
+            self.refuse(child, who.number)
 
     def identify(self, child: Child, who: messages.Identify) -> None:
-        """Give a client the identity of its token, unless its user has too many clients already."""
         client = self._clients.get(who.client_id)
         allowed = client is not None and client.child is child
         if client is not None and allowed:
@@ -141,14 +154,25 @@ class Clients:
         self._hub.store.reassign(session, before)
         return True
 
+    def on_failed(self, child: Child, what: messages.Failed) -> None:
+        """Forget a client that its worker could not connect."""
+        session = self._hub.store.of_secret(what.secret, now_ns=time.time_ns())
+        client = self._clients.get(session.client_id) if session is not None else None
+        if client is not None and client.child is child:
+            self._forget(client)
+
     def on_changed(self, child: Child, what: messages.Changed) -> None:
         """Take over what a client did, and announce it."""
         client = self._clients.get(what.client_id)
         if client is None or client.child is not child:
             return  # its session was taken over while this worker did not answer
         session, change, now_ns = client.session, what.change, time.time_ns()
-        session.subscriptions = {one.pattern: one for one in what.subscriptions}
-        session.known = what.known
+        if change.event_type == "client.connected":
+            session.subscriptions = {}  # some may be denied to a client that resumed
+        for pattern in what.removed:
+            session.subscriptions.pop(pattern, None)
+        session.subscriptions |= {one.pattern: one for one in what.subscriptions}
+        session.known = {**session.known, **what.known}
         if change.event_type == "client.disconnected":
             self._disconnect(client, change)
             return
@@ -163,6 +187,7 @@ class Clients:
             client = self._clients.get(client_id)
             if client is not None and client.child is child:
                 client.session.known = what.known
+                self._hub.store.confirm_secret(client.session)
 
     def send_personal(self, session: Session, entry: Entry) -> None:
         """Send a personal message to the worker that holds a client, if it is connected."""
@@ -177,13 +202,17 @@ class Clients:
                 self._lose(client)
 
     def close(self) -> None:
-        """Stop waiting for releases."""
         self._takeovers.cancel()
 
     def _lose(self, client: WorkerClient) -> None:
         seconds = (time.time_ns() - client.connected_ns) / 1e9
         self._context.metrics.closed(_ABNORMAL, seconds)
         change = ClientChange("client.disconnected", code=_ABNORMAL, seconds=seconds)
+        self._disconnect(client, change)
+
+    def _forget(self, client: WorkerClient) -> None:
+        """Disconnect a client and forget its session: it must not keep a place, or fail again when resumed."""
+        change = ClientChange("client.disconnected", code=CloseCode.INTERNAL, remember=False)
         self._disconnect(client, change)
 
     def _disconnect(self, client: WorkerClient, change: ClientChange) -> None:

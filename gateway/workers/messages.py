@@ -32,11 +32,10 @@ class Answer(Message):
 
 
 class Start(Message):
-    """The first message to a worker; the parent answers REST at the Unix socket `rest`."""
+    """The first message to a worker."""
 
     config: Config
     epoch: str
-    rest: str
 
 
 class Log(Message):
@@ -63,8 +62,6 @@ class Evict(Message):
 
 
 class Bus(Message):
-    """The state of the bus changed."""
-
     state: BusState
 
 
@@ -75,15 +72,13 @@ class Admitted(Answer):
 
 
 class Refused(Answer):
-    """The answer to `Admit`: no; clients that may come back do so over `spread_seconds`."""
+    """The answer to `Admit`: no; clients that may reconnect do so over `spread_seconds`."""
 
     code: CloseCode
     spread_seconds: float
 
 
 class Personal(Message):
-    """A message to one client."""
-
     client_id: str
     entry: Entry
 
@@ -102,8 +97,6 @@ class Identified(Answer):
 
 
 class Report(Message):
-    """Answer with `Reported`."""
-
     number: int
 
 
@@ -150,6 +143,12 @@ class Admit(Message):
     address: str
 
 
+class Failed(Message):
+    """The client with this secret, if it was admitted, could not be connected."""
+
+    secret: str
+
+
 class Identify(Message):
     """May this client have the identity of the token that it sent?"""
 
@@ -159,17 +158,16 @@ class Identify(Message):
 
 
 class Changed(Message):
-    """What a client did, with its subscriptions and its known cursors as they are now."""
+    """What a client did, and what changed since the last report: subscriptions, and known cursors."""
 
     client_id: str
     change: ClientChange
     subscriptions: list[Subscription]
+    removed: list[str]
     known: dict[str, Cursor]
 
 
 class Confirmed(Message):
-    """The known cursors of these clients."""
-
     clients: list[str]
     known: dict[str, Cursor]
 
@@ -198,7 +196,7 @@ class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
 
-ToParent = Ready | Admit | Identify | Changed | Confirmed | Released | Reported | Drained
+ToParent = Ready | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:

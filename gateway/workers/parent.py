@@ -4,18 +4,22 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from gateway.core.fanout.cohorts import Cursors
+from gateway.core.fanout.views import View
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
-from gateway.core.sessions.store import known_cursors
 from gateway.web import admission
 from gateway.web.context import Context
 from gateway.web.sockets.connection import Connection
 from gateway.workers import messages
 from gateway.workers.pipe import Pipe, Requests
+
+
+_NOTHING: tuple[View, Cursors] = frozenset(), {}
 
 
 class ParentClient:
@@ -37,8 +41,10 @@ class ParentClient:
                 elif isinstance(answer, messages.Refused):
                     connection.spread_seconds = answer.spread_seconds
                     admission.refuse(context, connection, answer.code)
+                else:  # it cannot be read
+                    self._give_up(connection, request)
             except Exception:
-                connection.close(CloseCode.INTERNAL)
+                self._give_up(connection, request)
                 raise
             finally:
                 done.set()
@@ -50,6 +56,11 @@ class ParentClient:
             on_answer,
         )
         await done.wait()
+
+    def _give_up(self, connection: Connection, request: ConnectRequest) -> None:
+        """Close a connection whose client the parent may have admitted."""
+        connection.close(CloseCode.INTERNAL)
+        self._pipe.send(messages.Failed(request.secret))
 
     def _connect(
         self, context: Context, connection: Connection, request: ConnectRequest, answer: messages.Admitted
@@ -101,18 +112,24 @@ class WorkerObserver:
         self.deliver_personal = local.deliver_personal
         self._send = send
         self._confirmed: dict[Session, None] = {}
+        self._reported: dict[Session, tuple[View, Cursors]] = {}
+        """What the parent knows of each client."""
 
     def on_change(self, session: Session, change: ClientChange, *, connected: int, now_ns: int) -> None:
         """Report it, with what the parent must know of the session if this process ends."""
-        subscriptions = list(session.subscriptions.values())
-        known = known_cursors(session)
-        self._send(messages.Changed(session.client_id, change, subscriptions, known))
+        view_before, known_before = self._reported.pop(session, _NOTHING)
+        known = {name: at for name, at in session.known.items() if known_before.get(name) != at}
+        view = view_before
+        if session.reader is not None:
+            view = session.reader.view  # one object for all clients that subscribe to the same
+            self._reported[session] = view, session.known
+        removed = [one.pattern for one in view_before - view if one.pattern not in session.subscriptions]
+        self._send(messages.Changed(session.client_id, change, list(view - view_before), removed, known))
 
     def on_subscribed(self, patterns: Iterable[str]) -> None:
         """Do nothing: `on_change` reports it."""
 
     def on_confirmed(self, session: Session) -> None:
-        """Report it with the next `send_confirmed`."""
         self._confirmed[session] = None
 
     def send_confirmed(self) -> None:
@@ -120,6 +137,8 @@ class WorkerObserver:
         groups: dict[int, list[Session]] = {}
         for session in self._confirmed:
             if session.reader is not None:
+                view, _ = self._reported.get(session, _NOTHING)
+                self._reported[session] = view, session.known
                 groups.setdefault(id(session.known), []).append(session)
         self._confirmed.clear()
         for sessions in groups.values():

@@ -1,13 +1,13 @@
 """The pipe between parent and worker: length-prefixed messages over an inherited socket pair.
 
 No message is dropped, and no sender waits: what a peer has not read yet is kept, up to a limit. The
-pipe to a peer that is further behind is closed, so that it does not slow down the others.
-"""
+pipe to a peer that is further behind is closed, so that it does not slow down the others."""
 
 import asyncio
 import itertools
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -30,18 +30,33 @@ def framed(message: Message) -> bytes:
     return len(body).to_bytes(_HEAD) + body
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message that cannot be decoded, with what its beginning says, and the reason."""
+
+    kind: str
+    number: int
+    reason: str
+
+
+def kind_and_number(message: Message | Unreadable) -> tuple[str, int]:
+    """Return the name of a message's class, and its number, 0 if it has none."""
+    if isinstance(message, Unreadable):
+        return message.kind, message.number
+    return type(message).__name__, getattr(message, "number", 0)
+
+
 class Pipe(asyncio.Protocol, Generic[T]):
     """One end of it.
 
-    `on_messages` is called with all that one wake-up brought, `on_lost` once when the pipe is closed.
-    """
+    `on_messages` is called with all that one wake-up brought, `on_lost` once when the pipe is closed."""
 
     def __init__(
         self,
         decoder: msgspec.msgpack.Decoder[T],
         *,
         unread_bytes_max: int = UNREAD_BYTES_MAX,
-        on_messages: Callable[[list[T]], object],
+        on_messages: Callable[[list[T | Unreadable]], object],
         on_lost: Callable[[], object],
     ) -> None:
         self._decode = decoder.decode
@@ -59,7 +74,6 @@ class Pipe(asyncio.Protocol, Generic[T]):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: Message) -> None:
-        """Send a message, after all that was sent before."""
         self.write(framed(message))
 
     def write(self, frame: bytes) -> None:
@@ -77,12 +91,10 @@ class Pipe(asyncio.Protocol, Generic[T]):
         await self._flows.wait()
 
     def close(self) -> None:
-        """Close it; what was sent is still delivered."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close it at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -101,14 +113,14 @@ class Pipe(asyncio.Protocol, Generic[T]):
     def data_received(self, data: bytes) -> None:
         buffer, at = self._buffer, 0
         buffer += data
-        messages: list[T] = []
+        messages: list[T | Unreadable] = []
         try:
             with memoryview(buffer) as view:
                 while len(view) - at >= _HEAD:
                     end = at + _HEAD + int.from_bytes(view[at : at + _HEAD])
                     if end > len(view):
                         break
-                    messages.append(self._decode(view[at + _HEAD : end]))
+                    messages.append(self._read(view[at + _HEAD : end]))
                     at = end
             del buffer[:at]
             if messages:
@@ -117,6 +129,13 @@ class Pipe(asyncio.Protocol, Generic[T]):
             # A part of it may be applied: the two sides' logs could differ from now on.
             log.exception("process_message_failed")
             self.abort()
+
+    def _read(self, body: memoryview) -> T | Unreadable:
+        try:
+            return self._decode(body)
+        except Exception as error:
+            kind, *fields = msgspec.msgpack.decode(body)
+            return Unreadable(kind, fields[0] if fields and isinstance(fields[0], int) else 0, repr(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flows.set()
@@ -132,7 +151,6 @@ class Requests:
         self._waiting: dict[int, Callable[[Answer | None], object]] = {}
 
     def send(self, request: Callable[[int], Message], on_answer: Callable[[Answer | None], object]) -> int:
-        """Send the request with a number; `on_answer` gets its answer, None if the pipe is closed."""
         number = next(self._numbers)
         self._waiting[number] = on_answer
         self._send(request(number))
@@ -141,8 +159,7 @@ class Requests:
     async def ask(self, request: Callable[[int], Message], *, within: float | None) -> Answer | None:
         """Return the answer to a request; None if it does not come in time, or the pipe is closed.
 
-        `within` None waits until the pipe is closed.
-        """
+        `within` None waits until the pipe is closed."""
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
         def on_answer(answer: Answer | None) -> None:
@@ -160,12 +177,18 @@ class Requests:
 
     def on_answer(self, answer: Answer) -> None:
         """Pass an answer on; one that comes too late is ignored."""
-        waiting = self._waiting.pop(answer.number, None)
+        self._pass_on(answer.number, answer)
+
+    def on_failure(self, number: int) -> None:
+        """Answer a request with None: its answer cannot be used."""
+        self._pass_on(number, None)
+
+    def _pass_on(self, number: int, answer: Answer | None) -> None:
+        waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting(answer)
 
     def close(self) -> None:
-        """Answer all that waits with None: the pipe is closed."""
         waiting, self._waiting = list(self._waiting.values()), {}
         for on_answer in waiting:
             on_answer(None)

@@ -1,13 +1,15 @@
 """REST, asked of any worker and answered by the parent, which knows the whole gateway.
 
-A worker passes a request on as it came, over a socket that only this user can reach. What the door
-found out, who calls and how, goes along in headers of our own.
-"""
+A worker passes a request on as it came, over a socket pair that nobody else can reach. What the door
+found out, who calls and how, goes along in headers of our own."""
 
 import asyncio
+import socket
+from collections.abc import Callable
 
 import aiohttp
 from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
@@ -27,13 +29,35 @@ _DROPPED_HEADERS = frozenset(
 """What belongs to one connection, or is added on both."""
 
 
-class RestProxy:
-    """Passes requests on to the parent at a Unix socket, each within `body_seconds` and a while."""
+class _PairConnector(aiohttp.BaseConnector):
+    """Connects to who gets the other ends of its socket pairs: there is no address that could vanish."""
 
-    def __init__(self, path: str, *, body_seconds: float) -> None:
+    def __init__(self, hand_over: Callable[[socket.socket], object]) -> None:
+        super().__init__()
+        self._hand_over = hand_over
+
+    async def _create_connection(self, *_: object) -> ResponseHandler:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._hand_over(theirs)
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        _transport, protocol = await asyncio.get_running_loop().create_unix_connection(self._factory, sock=ours)
+        return protocol
+
+
+class RestProxy:
+    """Passes requests on to the parent, each within `body_seconds` and a while.
+
+    For each connection, `hand_over` gives the parent one end of a socket pair."""
+
+    def __init__(self, hand_over: Callable[[socket.socket], object], *, body_seconds: float) -> None:
         self._body_seconds = body_seconds
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path),
+            connector=_PairConnector(hand_over),
             timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -41,12 +65,13 @@ class RestProxy:
         )
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer a request with what the parent answers."""
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await request.read()
+                body = await request.read() if request.method == "POST" else b""
         except TimeoutError as error:
             raise RequestError(ErrorCode.TIMEOUT, "the body took too long to come") from error
+        if self._http.closed:
+            raise RequestError(ErrorCode.UNAVAILABLE, "the gateway is stopping")
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _DROPPED_HEADERS]
         headers += [(_ADDRESS, request.remote or ""), (_SCHEME, request.scheme)]
         url = URL(f"http://gateway{request.rel_url.raw_path_qs}", encoded=True)
@@ -63,7 +88,6 @@ class RestProxy:
             raise RequestError(ErrorCode.UNAVAILABLE, "the process that knows does not answer") from error
 
     async def close(self) -> None:
-        """Let go of the connections."""
         await self._http.close()
 
 

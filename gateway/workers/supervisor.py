@@ -13,23 +13,18 @@ A worker goes through these states:
 
 The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a ready worker that does not
 answer within `_SILENT_SECONDS_MAX`, and a launched one that does not within `_START_SECONDS`. While the
-gateway stops, it replaces no worker.
-"""
+gateway stops, it replaces no worker."""
 
 import asyncio
-import shutil
 import socket
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from pathlib import Path
 
 from aiohttp import web
 
 from gateway.config.model import Config
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
-from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
 from gateway.logs import logger
@@ -38,9 +33,9 @@ from gateway.runtime import Tasks
 from gateway.web.context import Context
 from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
-from gateway.workers.child import Child
+from gateway.workers.child import Child, installed
 from gateway.workers.clients import Clients, ParentObserver
-from gateway.workers.pipe import UNREAD_BYTES_MAX, framed
+from gateway.workers.pipe import UNREAD_BYTES_MAX, Unreadable, framed, kind_and_number
 from gateway.workers.proxy import forwarded
 
 
@@ -50,6 +45,8 @@ _START_SECONDS = 30.0
 _END_SECONDS = 3.0
 _RESTART_SECONDS = 1.0
 """After a worker that did not get ready, the next one is launched so much later."""
+_RETRY_SECONDS_MAX = 10.0
+"""A worker that the operating system does not start is tried again ever later, up to this."""
 _REPORT_SECONDS = 2.0
 _SILENT_SECONDS_MAX = 10.0
 """A worker that does not report for so long is stuck. One that starts may take `_START_SECONDS`."""
@@ -64,7 +61,9 @@ class Supervisor:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))  # only this user may enter
+        self._installed = installed()
+        self._problem = ""
+        """Why no worker can be launched."""
         self._children: list[Child] = []
         self._ending: set[Child] = set()
         """Those that are lost, and not reaped yet."""
@@ -99,13 +98,9 @@ class Supervisor:
         """Launch the workers, whose REST requests `runner` answers; return when all are ready.
 
         They share what the listener accepts.
-
-        Raises:
-            OSError: They do not start.
-        """
-        self._listener = listener
+        Raises OSError: they do not start."""
+        self._listener, self._runner = listener, runner
         listener.on_accepted = self._assign
-        await web.UnixSite(runner, str(self._folder / "rest")).start()
         for _ in range(self._config.workers):
             await self._launch()
         try:
@@ -116,18 +111,17 @@ class Supervisor:
         self._tasks.start(self._watch())
 
     def unready(self) -> list[str]:
-        """Return why no client should come."""
-        return [] if any(one.ready for one in self._children) else ["no worker is ready"]
+        if any(one.ready for one in self._children):
+            return []
+        return [f"no worker is ready: {self._problem}" if self._problem else "no worker is ready"]
 
     async def drain(self) -> None:
-        """Let every worker close its clients' connections."""
         self._stopping = True
         limit = self._config.shutdown.timeout_seconds
         holding = [one for one in self._children if one.ready]
         await asyncio.gather(*[one.requests.ask(messages.Drain, within=limit) for one in holding])
 
     async def stop(self) -> None:
-        """End all workers."""
         self._stopping = True
         self._clients.close()
         self._tasks.cancel()
@@ -140,10 +134,8 @@ class Supervisor:
         for accepted in self._unassigned:
             accepted.close()
         self._unassigned.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def reload(self) -> None:
-        """Let the workers read keys again."""
         self._send_all(messages.Reload())
 
     def tick(self, now_ns: int) -> None:
@@ -154,13 +146,19 @@ class Supervisor:
     # -- workers -------------------------------------------------------------------------------
 
     async def _launch(self) -> None:
-        child = Child(unread_bytes_max=self._unread_bytes_max, on_messages=self._on_messages, on_lost=self._on_lost)
+        if installed() != self._installed:
+            raise OSError("another version of the package was installed since the gateway started; restart the gateway")
+        child = Child(
+            unread_bytes_max=self._unread_bytes_max,
+            on_messages=self._on_messages,
+            on_lost=self._on_lost,
+            on_socket=lambda connection: self._tasks.start(self._serve_rest(connection)),
+        )
         await child.start()
         if child.gone:
             raise OSError("a worker ended at once")
         self._children.append(child)
-        rest = str(self._folder / "rest")
-        child.pipe.send(messages.Start(self._config, self._hub.logs.epoch, rest))
+        child.pipe.send(messages.Start(self._config, self._hub.logs.epoch))
         self._tasks.start(self._fill(child))
 
     async def _fill(self, child: Child) -> None:
@@ -200,8 +198,11 @@ class Supervisor:
         try:
             await self._launch()
         except OSError as error:
-            log.error("worker_spawn_failed", reason=str(error))
-            self._tasks.start(self._replace(_RESTART_SECONDS))
+            self._problem = str(error)
+            log.error("worker_spawn_failed", reason=self._problem)
+            self._tasks.start(self._replace(min(max(2 * seconds, _RESTART_SECONDS), _RETRY_SECONDS_MAX)))
+        else:
+            self._problem = ""
 
     async def _watch(self) -> None:
         while True:
@@ -279,25 +280,38 @@ class Supervisor:
         for child in self._children:
             child.pipe.write(frame)
 
+    async def _serve_rest(self, connection: socket.socket) -> None:
+        """Answer the REST requests that a worker passes on over a connection."""
+        assert self._runner.server is not None
+        connection.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(self._runner.server, connection)
+
     # -- from the workers ----------------------------------------------------------------------
 
-    def _on_messages(self, child: Child, received: list[messages.ToParent]) -> None:
+    def _on_messages(self, child: Child, received: list[messages.ToParent | Unreadable]) -> None:
         for message in received:
             try:
                 self._handle(child, message)
             except Exception:  # one client's failure must not cost the worker's others theirs
-                log.exception("process_message_failed", message_type=type(message).__name__)
-                if isinstance(message, messages.Admit):
-                    child.pipe.send(messages.Refused(message.number, CloseCode.INTERNAL, 0.0))
-                elif isinstance(message, messages.Identify):
-                    child.pipe.send(messages.Identified(message.number, allowed=False))
+                kind, number = kind_and_number(message)
+                log.exception("process_message_failed", message_type=kind)
+                if kind == "Admit":
+                    self._clients.refuse(child, number)
+                elif kind == "Identify":
+                    child.pipe.send(messages.Identified(number, allowed=False))
+                elif kind in {"Released", "Reported", "Drained"}:
+                    child.requests.on_failure(number)
 
-    def _handle(self, child: Child, message: messages.ToParent) -> None:
+    def _handle(self, child: Child, message: messages.ToParent | Unreadable) -> None:
         match message:
+            case Unreadable():
+                raise ValueError(message.reason)
             case messages.Ready():
                 self._on_ready(child)
             case messages.Admit():
                 self._clients.admit(child, message)
+            case messages.Failed():
+                self._clients.on_failed(child, message)
             case messages.Identify():
                 self._clients.identify(child, message)
             case messages.Changed():

@@ -19,7 +19,7 @@ from gateway.web import admission
 from gateway.wiring import build_hub, build_logs
 from gateway.workers import messages
 from gateway.workers.parent import ParentClient, WorkerObserver
-from gateway.workers.pipe import Pipe
+from gateway.workers.pipe import Pipe, Unreadable, kind_and_number
 from gateway.workers.proxy import RestProxy
 
 
@@ -27,18 +27,16 @@ log = logs.logger("gateway.workers")
 
 _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
-_REPLICATION = messages.Log | messages.Filled | messages.Evict
+_REPLICATION = frozenset({"Log", "Filled", "Entries", "Evict"})
 """Messages that a worker cannot go on without; the failure of another one is its client's alone."""
+_ANSWERS = frozenset({"Admitted", "Refused", "Identified"})
 
 
 class Worker:
     """What a process does once its parent has sent `Start`. Needs a running event loop.
 
-    `sockets` is where the parent hands over the connections that it accepts.
-
-    Raises:
-        ConfigError: A key or certificate cannot be used any more.
-    """
+    Over `sockets` the parent hands over the connections that it accepts, and gets those for REST requests.
+    Raises ConfigError: a key or certificate cannot be used any more."""
 
     def __init__(self, start: messages.Start, pipe: Pipe[messages.ToWorker], sockets: socket.socket) -> None:
         self.config = config = start.config
@@ -60,7 +58,7 @@ class Worker:
             self._observer,
             bus_state=lambda: self._bus_state,
         )
-        self._proxy = RestProxy(start.rest, body_seconds=config.clients.handshake_timeout_seconds)
+        self._proxy = RestProxy(self._send_socket, body_seconds=config.clients.handshake_timeout_seconds)
         self._parent = ParentClient(pipe)
         self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle, admission=self._parent)
         self._filled: set[str] | None = set()
@@ -75,14 +73,12 @@ class Worker:
         self._loop.add_reader(self._sockets, self._receive_sockets)
 
     async def stop(self) -> None:
-        """Release everything."""
         self._loop.remove_reader(self._sockets)
         self._tasks.cancel()
         await self._edge.close()
         await self._proxy.close()
 
     def _receive_sockets(self) -> None:
-        """Take the connections that the parent accepted."""
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_SOCKETS_PER_WAKE_UP):
@@ -95,9 +91,13 @@ class Worker:
                 if not found:  # the kernel closed it, as this process may open no more
                     self._edge.metrics.refused("files")
 
+    def _send_socket(self, one: socket.socket) -> None:
+        """Give the parent a connection for REST requests."""
+        socket.send_fds(self._sockets, [b"."], [one.fileno()])
+
     # -- from the parent -----------------------------------------------------------------------
 
-    def on_messages(self, received: list[messages.ToWorker]) -> None:
+    def on_messages(self, received: list[messages.ToWorker | Unreadable]) -> None:
         """Handle what one wake-up brought; what was appended is written as one batch."""
         entries: list[Entry] = []
         epochs: dict[str, EpochTable] = {}
@@ -111,10 +111,21 @@ class Worker:
             try:
                 self._handle(message)
             except Exception:
-                if isinstance(message, _REPLICATION):
+                kind, number = kind_and_number(message)
+                if kind in _REPLICATION:
                     raise  # the two processes' logs could differ from now on
-                log.exception("process_message_failed", message_type=type(message).__name__)
+                log.exception("process_message_failed", message_type=kind)
+                self._fail(kind, number)
         self._append(entries, epochs)
+
+    def _fail(self, kind: str, number: int) -> None:
+        """Let nobody wait for what a message that failed would have done."""
+        if kind in _ANSWERS:
+            self._parent.requests.on_failure(number)
+        elif kind == "Release":
+            self._pipe.send(messages.Released(number))
+        elif kind == "Report":  # without it the parent would replace this worker
+            self._pipe.send(messages.Reported(number, len(self._listener.slots), [], {}))
 
     def _append(self, entries: list[Entry], epochs: dict[str, EpochTable]) -> None:
         filled = self._filled
@@ -124,8 +135,10 @@ class Worker:
         if entries:
             self._logs.replicate(entries, epochs)
 
-    def _handle(self, message: messages.ToWorker) -> None:
+    def _handle(self, message: messages.ToWorker | Unreadable) -> None:
         match message:
+            case Unreadable():
+                raise ValueError(message.reason)
             case messages.Log():
                 assert self._filled is not None
                 self._logs.load_state(message.state)

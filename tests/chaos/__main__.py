@@ -7,16 +7,17 @@ import asyncio
 import random
 import sys
 
+from tests.chaos.hostile import Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
 from tests.support.gateway import allow_many_files
 
 
-async def chaos(seconds: float, seed: int, clients: int, rate: int) -> int:
+async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[Storm | Hostile], workers: int) -> int:
     """Run a storm; 0 if everything was accounted for."""
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
-    async with Stage(clients=clients, rate=rate, seed=seed) as stage:
-        storm = Storm(stage, seed, say=lambda text: print(text, flush=True))
+    async with Stage(clients=clients, rate=rate, seed=seed, settings={"workers": workers}) as stage:
+        storm = kind(stage, seed, say=lambda text: print(text, flush=True))
         await storm.rage(seconds)
         await stage.settle()
         figures = {
@@ -42,9 +43,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--rate", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--hostile", action="store_true", help="hostile publishers and clients, and nothing is killed")
     given = parser.parse_args()
     allow_many_files()
-    return asyncio.run(chaos(given.seconds, given.seed, given.clients, given.rate))
+    kind = Hostile if given.hostile else Storm
+    return asyncio.run(chaos(given.seconds, given.seed, given.clients, given.rate, kind, given.workers))
 
 
 if __name__ == "__main__":

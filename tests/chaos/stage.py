@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -34,6 +34,7 @@ class Stage:
         events_max: int = 100_000,
         pad: int = 0,
         seed: int = 0,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self.rate = rate
         self._options = (str(replay), str(mark), str(pad))
@@ -54,6 +55,7 @@ class Stage:
                 "bus.heartbeat_seconds": 1,
                 "bus.heartbeat_timeout_seconds": 3,
                 "sessions.ttl_seconds": 0,
+                **(settings or {}),
             },
         )
         self.gateway.expected_exit = None

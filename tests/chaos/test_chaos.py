@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.chaos.hostile import Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
 from tests.support.addresses import free_tcp
@@ -24,6 +25,8 @@ from tests.support.waiting import eventually
 from tests.support.ws import connect
 
 
+HOSTILE_SECONDS = full(30.0, 5.0)
+MEMORY_BYTES_MAX = 512 * 1024 * 1024
 STORM_SECONDS = full(60.0, 8.0)
 KILLS = full(20, 3)
 CLIENTS = full(500, 50)
@@ -54,6 +57,29 @@ async def test_a_storm_is_accounted_for() -> None:
         await account(stage, what=f"storm {seed}, {dict(storm.done)}")
         assert stage.delivered() > 1_000_000 or not FULL
         assert stage.lost() == 0, "the publisher holds everything that it published"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_hostile_publishers_and_clients_cost_the_others_nothing(workers: int) -> None:
+    """No event, no duplicate, no worker, no place, and no more memory than there may be."""
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
+    print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed} HOSTILE=1 WORKERS={workers}")
+    async with Stage(clients=20, rate=400, seed=seed, settings={"workers": workers}) as stage:
+        stage.gateway.expected_exit = 0
+        before = await stage.gateway.status()
+        hostile = Hostile(stage, seed)
+        await hostile.rage(HOSTILE_SECONDS)
+        await account(stage, what=f"hostile {seed}, {workers} workers, {dict(hostile.done)}")
+        gone = eventually(lambda: connections(stage.gateway, before["connections"]), saying="the strangers have gone")
+        assert await gone
+        assert stage.lost() == 0
+        assert [] == [record for record in stage.gateway.records if record["message"] == "worker_lost"]
+        assert hostile.bytes_max < workers * MEMORY_BYTES_MAX
+
+
+async def connections(gateway: Gateway, count: int) -> bool:
+    return bool((await gateway.status())["connections"] == count)
 
 
 @pytest.mark.timeout(600)

@@ -19,7 +19,7 @@ _KINDS = [reference["$ref"].rsplit("/", 1)[1] for reference in _DOCUMENT["operat
 _REFERENCE = "#/components/schemas/"
 
 _CHANNELS = ["metrics", "signals", "healthy", "connections", "status", "a.b.c", "*", ">", "a.*", "a.>"]
-_NO_CHANNELS = ["никто", "$everyone", "$personal", "a..b", ".", "", "a.", "a.>.b", "a*", "x" * 129]
+_NO_CHANNELS = ["никто", "$everyone", "$personal", "a..b", ".", "", "a.", "a.>.b", "a*", "x" * 256]
 _CONDITIONS = ["data.n > 3", "data.a == 'b'", "has(data.n) && data.n in [1, 2]", "!(true)", "data.n"]
 _NO_CONDITIONS = [
     *("(" * 500, "!" * 900, "1" * 900, "data" + ".a" * 400, "[" * 300 + "]" * 300, "'\\u12", "a ? b"),

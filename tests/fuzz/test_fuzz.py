@@ -12,7 +12,7 @@ from tests.support.gateway import allow_many_files
 from tests.support.sizes import full
 
 
-CONNECTIONS = full(2_000, 1_000)
+CONNECTIONS = full(2_000, 500)
 KEPT_BYTES_MAX = 32 * 1024 * 1024
 
 

@@ -44,7 +44,7 @@ BAD = [
     ("invalid_channel", '{"type": "subscribe", "channels": ["a.>.b"]}'),
     ("invalid_channel", '{"type": "subscribe", "channels": ["a*"]}'),
     ("invalid_channel", '{"type": "subscribe", "channels": ["$personal"]}'),
-    ("invalid_channel", json.dumps({"type": "subscribe", "channels": ["x" * 129]})),
+    ("invalid_channel", json.dumps({"type": "subscribe", "channels": ["x" * 256]})),
     ("invalid_filter", '{"type": "subscribe", "channels": ["metrics"], "filter": "level = 3"}'),
     ("invalid_field", json.dumps({"type": "subscribe", "channels": ["a"], "filter": "x" * (TEXT_CHARS_MAX + 1)})),
     ("invalid_field", '{"type": "subscribe", "channels": ["metrics"], "rate": 0}'),

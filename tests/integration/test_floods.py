@@ -327,7 +327,9 @@ async def test_a_huge_message_is_refused_and_not_kept(flooded: Gateway, raw: Ope
     size = 64 * MB // parts
     with suppress(ConnectionResetError, BrokenPipeError):
         for n in range(parts):
-            await peer.send_bytes(encode_frame(CONTINUATION if n else TEXT, fin=n == parts - 1, length=size))
+            await peer.send_bytes(
+                encode_frame(CONTINUATION if n else TEXT, fin=n == parts - 1, length=size, key=bytes(4))
+            )
             for _ in range(0, size, 32768):
                 await peer.send_bytes(bytes(32768))
             peak = max(peak, _memory(flooded))
@@ -346,8 +348,9 @@ async def test_a_length_beyond_measure_is_refused_at_once(flooded: Gateway, raw:
     assert ending.code == 1009
 
 
-async def test_endless_fragments_come_to_an_end(flooded: Gateway, raw: OpenRaw) -> None:
-    """A million pieces of one byte are one message, and too large."""
+async def test_endless_fragments_come_to_an_end(launch: Launch, raw: OpenRaw) -> None:
+    """A million pieces of one byte are one message, and too large; here so many may come at once."""
+    flooded = await launch(settings={"clients.messages_burst": 2000})
     before = _memory(flooded)
     peer = await raw(to=flooded)
     many = b"".join([encode_frame(CONTINUATION, b"x", fin=False) for _ in range(1000)])

@@ -19,6 +19,7 @@ def hasty() -> Iterator[Gateway]:
         yield gateway
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BEGINNINGS = {
     "nothing": b"",
     "half a line": b"GET /ws HT",
@@ -51,6 +52,38 @@ async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> N
 
     assert ended.done()
     await ended
+
+
+async def test_an_idle_connection_is_kept_for_longer_than_a_handshake(hasty: Gateway, raw: OpenRaw) -> None:
+    """A proxy that keeps connections for later requests meets no reset."""
+    peer = await raw(to=hasty, upgrade=False)
+    late = await raw(to=hasty, upgrade=False)
+    await peer.send_bytes(HEALTH)
+    await peer.read_answer()
+    await late.read_to_end()  # the handshake's deadline has passed for this one
+    await peer.send_bytes(HEALTH)
+
+    assert await peer.read_answer() == 200
+
+
+async def test_a_later_request_that_does_not_go_on_is_closed(hasty: Gateway, raw: OpenRaw) -> None:
+    """Each head has the time of a handshake."""
+    peer = await raw(to=hasty, upgrade=False)
+    await peer.send_bytes(HEALTH)
+    await peer.read_answer()
+    await peer.send_bytes(HEALTH[:20])
+
+    await peer.read_to_end()
+
+
+async def test_an_idle_connection_is_closed_in_the_end(launch: Launch, raw: OpenRaw) -> None:
+    """After its own time, whatever that of a handshake is."""
+    gateway = await launch(settings={"clients.keepalive_timeout_seconds": 0.5})
+    peer = await raw(to=gateway, upgrade=False)
+    await peer.send_bytes(HEALTH)
+    await peer.read_answer()
+
+    await peer.read_to_end(within=9)
 
 
 async def test_a_finished_handshake_is_not_closed(hasty: Gateway, connect: Connect, raw: OpenRaw) -> None:

@@ -52,7 +52,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 }
 """What no generator hits upon: the names of channels that there are."""
 KEPT_BYTES_MAX = 32 * 1024 * 1024
-EXAMPLES = full(200, 25)
+EXAMPLES = full(200, 12)
 
 
 @pytest.fixture(scope="module")

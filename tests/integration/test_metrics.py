@@ -193,3 +193,19 @@ async def test_what_strangers_send_makes_no_series(launch: Launch, raw: OpenRaw,
     await eventually(all_rejected)
     after = len((await gateway.request("GET", "/metrics")).text.splitlines())
     assert after - before < 20
+
+
+async def test_the_gateways_own_figures_are_events(launch: Launch, connect: Connect, publisher: NewPublisher) -> None:
+    """On a channel of their own, so that `metrics` keeps the numbers of its publisher."""
+    gateway = await launch(settings={"figures_seconds": 0.2})
+    bus = await publisher(gateway.bus_in)
+    client = await connect("metrics.gateway", to=gateway)
+    bus.send("own.x", {"n": 1})
+    while not (event := await client.until("event", channel="metrics.gateway"))["data"]["channels"]:
+        pass
+
+    assert event["event_type"] == "gateway_figures"
+    assert event["data"]["channels"].keys() == {"own.x"}
+    assert event["data"]["connections"] == 1
+    assert event["data"]["memory_mb"] > 1
+    assert event["data"]["gateway"].endswith(gateway.url.rpartition(":")[2])

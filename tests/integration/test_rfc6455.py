@@ -79,6 +79,59 @@ async def test_a_violation_is_closed_with_its_code(raw: OpenRaw, code: int, data
     assert ending.closing["reason"]
 
 
+def echoed(number: int) -> bytes:
+    """Return a message that the gateway answers with its number."""
+    return encode_frame(TEXT, b'{"type": "ping", "id": %d}' % number)
+
+
+FRAGMENTS = encode_frame(TEXT, b'{"type": "ping",', fin=False) + encode_frame(CONTINUATION, b' "id": 1}')
+BEHIND_A_MESSAGE = {
+    "3.2": (echoed(1) + encode_frame(TEXT, ASK, reserved=2) + encode_frame(PING), 1),
+    "3.3": (echoed(1) + encode_frame(TEXT, ASK, reserved=3) + encode_frame(PING), 1),
+    "3.4": (echoed(1) + encode_frame(TEXT, ASK, reserved=4) + encode_frame(PING), 1),
+    "4.1.3": (echoed(1) + encode_frame(5) + encode_frame(PING), 1),
+    "4.1.4": (echoed(1) + encode_frame(6, ASK) + encode_frame(PING), 1),
+    "4.1.5": (echoed(1) + encode_frame(7, ASK) + encode_frame(PING), 1),
+    "4.2.3": (echoed(1) + encode_frame(13) + encode_frame(PING), 1),
+    "4.2.4": (echoed(1) + encode_frame(14, ASK) + encode_frame(PING), 1),
+    "4.2.5": (echoed(1) + encode_frame(15, ASK) + encode_frame(PING), 1),
+    "5.15": (FRAGMENTS + encode_frame(CONTINUATION, b"fragment", fin=False) + echoed(2), 1),
+    "many": (b"".join(map(echoed, range(1, 100))) + encode_frame(3), 99),
+}
+
+
+@pytest.mark.parametrize("octets", [0, 1], ids=["in one segment", "octet by octet"])
+@pytest.mark.parametrize(("data", "answers"), BEHIND_A_MESSAGE.values(), ids=BEHIND_A_MESSAGE)
+async def test_messages_before_a_violation_are_answered(raw: OpenRaw, data: bytes, answers: int, octets: int) -> None:
+    """The names are those of the cases in the Autobahn test suite; what follows the violation is not answered."""
+    peer = await raw()
+    for at in range(0, len(data), octets or len(data)):
+        await peer.send_bytes(data[at : at + (octets or len(data))])
+    ending = await peer.read_ending()
+
+    assert ending.code == 1002
+    assert [message.get("id") for message in ending.messages[:-1]] == [*range(1, answers + 1)]
+    assert [frame.opcode for frame in ending.frames].count(PONG) == 0
+
+
+COSMOS, BEYOND_UNICODE, EDITED = "κόσμε".encode(), b"\xf4\x90\x80\x80", b"edited"
+NOT_UTF_8_SO_FAR = {
+    "6.4.1": encode_frame(TEXT, COSMOS, fin=False) + encode_frame(CONTINUATION, BEYOND_UNICODE, fin=False),
+    "6.4.2": encode_frame(TEXT, COSMOS + b"\xf4", fin=False) + encode_frame(CONTINUATION, b"\x90", fin=False),
+    "6.4.3": encode_frame(TEXT, COSMOS + BEYOND_UNICODE + EDITED)[: -len(EDITED)],
+    "6.4.4": encode_frame(TEXT, COSMOS + BEYOND_UNICODE + EDITED)[: -len(EDITED) - 2],
+}
+
+
+@pytest.mark.parametrize("data", NOT_UTF_8_SO_FAR.values(), ids=NOT_UTF_8_SO_FAR)
+async def test_text_that_cannot_become_utf_8_is_closed_before_its_message_ends(raw: OpenRaw, data: bytes) -> None:
+    """Autobahn's cases again: the rest of the message is never sent."""
+    peer = await raw()
+    await peer.send_bytes(data)
+
+    assert (await peer.read_ending()).code == 1007
+
+
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
 async def test_a_reserved_close_code_is_refused(raw: OpenRaw, code: int) -> None:
     """Codes that must not be on the wire are a protocol error."""

@@ -176,17 +176,37 @@ async def test_personal_messages_that_were_received_do_not_come_again(launch: La
 
 
 async def test_the_secret_is_rotated(connect: Connect) -> None:
-    """Each connection has a fresh secret; the one before opens nothing any more."""
+    """Each connection has a fresh secret; once that was used, the one before opens nothing any more."""
     first = await connect("metrics")
     await first.lose()
     second = await connect(session=first.session)
     await second.lose()
-    stale = await connect(session=first.session)
     third = await connect(session=second.session)
+    stale = await connect(session=first.session)
 
     assert first.session != second.session
     assert (stale.hello["resumed"], third.hello["resumed"]) == (False, True)
     assert stale.client_id != first.client_id == third.client_id
+
+
+@pytest.mark.parametrize("flags", [[], ["--workers", "2"]], ids=["one process", "two workers"])
+async def test_a_return_that_is_interrupted_can_be_repeated(
+    launch: Launch, connect: Connect, raw: OpenRaw, flags: list[str]
+) -> None:
+    """The client never got the new secret: the one that it has opens the session, with what waits in it."""
+    gateway = await launch(flags=flags)
+    first = await connect("metrics", to=gateway, user_id="ann")
+    await first.lose()
+    await gateway.broadcast({"user_id": "ann", "event": {"event_type": "t", "data": {"n": 1}}})
+    for _ in range(3):
+        peer = await raw(to=gateway, upgrade=False)
+        await peer.upgrade(f"/ws?session={first.session}")
+        peer.reset()
+    second = await connect(to=gateway, session=first.session)
+    await second.events("$personal", 1)
+
+    assert second.hello["resumed"] is True
+    assert second.client_id == first.client_id
 
 
 @pytest.mark.parametrize("secret", ["unknown", "x" * 4000, "ü%00"])

@@ -218,6 +218,30 @@ async def test_a_slow_client_that_reads_on_is_not_closed(
     assert list(range(1, 3001)) == record.offsets
 
 
+async def test_a_slow_client_whose_pong_waits_behind_events_is_not_closed(
+    launch: Launch, publisher: NewPublisher, raw: OpenRaw
+) -> None:
+    """All fits into the kernel's buffers, and takes longer to read than many heartbeats."""
+    often = {"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 0.5}
+    gateway = await launch(settings={**often, "clients.stall_timeout_seconds": 5.0})
+    bus = await publisher(gateway.bus_in)
+    peer = await raw("/ws?channels=slow", to=gateway, receive_buffer=8192)
+    await peer.expect("subscribed")
+    for n in range(1, 251):
+        bus.send("slow", {"n": n, "padding": PADDING})
+    record = Record()
+    loop = asyncio.get_running_loop()
+    while len(record.events) < 250:
+        record.add(await peer.expect("event"))
+        ready = loop.create_future()
+        loop.call_later(0.01, ready.set_result, None)
+        await ready
+
+    assert list(range(1, 251)) == record.offsets
+    await peer.send_json({"type": "ping"})
+    await peer.expect("pong")
+
+
 async def test_a_client_that_lags_too_far_is_closed(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:

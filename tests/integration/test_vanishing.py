@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 
 import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
-from tests.support.raw import PING, TEXT, RawPeer, encode_frame
+from tests.support.raw import PING, TEXT, encode_frame
 from tests.support.waiting import eventually
 
 
@@ -18,12 +16,6 @@ VISITS = 60
 
 SUBSCRIBE = encode_frame(TEXT, json.dumps({"type": "subscribe", "channels": ["load"]}).encode())
 SAID = {"subscribe": SUBSCRIBE, "subscribe often": SUBSCRIBE * 8, "ping": encode_frame(PING) * 3 + SUBSCRIBE}
-
-
-def reset(peer: RawPeer) -> None:
-    """End the connection with a TCP reset."""
-    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
 
 
 @pytest.fixture(params=[[], ["--workers", "2"]], ids=["one process", "two workers"])
@@ -42,7 +34,7 @@ async def test_clients_that_vanish_behind_a_message_leave_nothing_behind(
         peer = await raw(to=launched)
         await peer.send_bytes(said)
         if number % 2:
-            reset(peer)
+            peer.reset()
         else:
             peer.close()  # with what it was sent unread, which is a reset one round trip later
         bus.send("load", {"n": number})

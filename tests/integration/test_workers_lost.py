@@ -24,7 +24,7 @@ from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.record import Record
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
-from tests.support.workers import elsewhere, holder, lost, replaced, runtime_folder, started, workers
+from tests.support.workers import elsewhere, holder, lost, replaced, started, workers
 
 
 API = "/api/v1/websocket"
@@ -348,9 +348,9 @@ async def test_a_worker_that_only_starts_holds_up_no_drain(crew: Gateway, pair: 
 
 
 async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
-    """Killed with -9, the parent leaves no process, no port and no folder behind."""
+    """Killed with -9, the parent leaves no process and no port behind."""
     clients = await pair("metrics")
-    children, folder = workers(crew), runtime_folder(crew)
+    children = workers(crew)
     port = crew.port
     crew.kill(signal.SIGKILL)
     await crew.exited()
@@ -358,7 +358,6 @@ async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
         await client.closed()
 
     assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
-    assert not folder.exists()
     with socket.create_server(("127.0.0.1", port)):
         pass
 
@@ -404,17 +403,27 @@ def open_files(process: psutil.Process) -> set[str]:
 
 
 async def test_a_worker_has_only_what_it_needs(crew: Gateway, crew_bus: Publisher, pair: Pair) -> None:
-    """No listening socket, no socket of the bus, no thread of ZeroMQ; its folder is the user's alone."""
+    """No listening socket, no socket of the bus, no thread of ZeroMQ."""
     await pair("metrics")
     parent = psutil.Process(crew.process.pid)
     ours = open_files(parent)
 
     assert any(name.startswith("ZMQ") for name in threads(parent))
-    assert 0o700 == runtime_folder(crew).stat().st_mode & 0o777
     for worker in workers(crew):
         assert not [one for one in open_files(worker) & ours if one.startswith("socket:")]
         assert not any(name.startswith("ZMQ") for name in threads(worker))
         assert not [c for c in worker.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+
+
+async def test_processes_find_each_other_without_files(launch: Launch, tmp_path: Path) -> None:
+    """A folder for temporary files may be cleaned, have a long name, or be missing."""
+    missing = tmp_path / ("x" * 200)
+    gateway = await launch(flags=["--workers", "2"], environment={"TMPDIR": str(missing)})
+
+    assert (await gateway.get_json("/readyz"))["ready"]
+    assert 0 == await gateway.metric("neurograph_gateway_connections")
+    named = {str(one.laddr) for one in psutil.Process(gateway.process.pid).net_connections("unix")} - {""}
+    assert named <= {gateway.bus_in.removeprefix("ipc://")}
 
 
 async def test_with_one_worker_there_is_one_process(launch: Launch) -> None:

@@ -33,6 +33,9 @@ from gateway.core.sessions.store import SessionStore
 SECOND = 1_000_000_000
 
 
+_BINARY = 0x82
+
+
 class Core(Hub):
     """A hub, and the pipeline that fills its logs."""
 
@@ -89,7 +92,7 @@ def make_hub(
         limits=ClientLimits(
             subscriptions_max=8,
             wildcards_max=4,
-            rates=dict.fromkeys(("messages", "subscribes", "pings"), RateLimit(10**9, 1)),
+            rates=dict.fromkeys(("messages", "subscribes", "pings", "frames"), RateLimit(10**9, 1)),
         ),
         observer=LocalObserver(logs, fanout),
         bus_state=lambda: pipeline.bus_state,
@@ -205,7 +208,12 @@ class Peer(Socket):
                 size, at = int.from_bytes(data[2:4]), 4
             elif size == 127:
                 size, at = int.from_bytes(data[2:10]), 10
-            self.received.append(json.loads(data[at : at + size]))
+            payload = data[at : at + size]
+            if data[0] == _BINARY:
+                header = int.from_bytes(payload[:4])
+                self.received.append({**json.loads(payload[4 : 4 + header]), "bytes": payload[4 + header :]})
+            else:
+                self.received.append(json.loads(payload))
             data = data[at + size :]
 
 

@@ -96,7 +96,7 @@ class Gateway:
         for endpoint in endpoints:
             self.arguments += ["--connect", endpoint]
         self.arguments += ["--bind", self.bus_in]
-        for key, value in {"bus.discovery_seconds": 0, **(settings or {})}.items():
+        for key, value in {"bus.discovery_seconds": 0, "figures_seconds": 0, **(settings or {})}.items():
             self.arguments += ["--set", f"{key}={value}"]
         if WORKERS:
             self.arguments += ["--workers", WORKERS]

@@ -125,6 +125,15 @@ class RawPeer:
         fields = {**usual, **{k.replace("_", "-"): v for k, v in headers.items()}}
         lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
         await self.send_bytes("\r\n".join(lines).encode())
+        return await self._read_head()
+
+    async def read_answer(self) -> int:
+        """Read an HTTP answer with a `Content-Length`; return its status."""
+        status, headers = await self._read_head()
+        await self._take(int(headers["content-length"]), DEADLINE_SECONDS)
+        return status
+
+    async def _read_head(self) -> tuple[int, dict[str, str]]:
         while b"\r\n\r\n" not in self.buffer:
             self.buffer += await self._receive()
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
@@ -193,6 +202,10 @@ class RawPeer:
         except (Ended, ConnectionResetError):
             return ending
 
+    async def read_some(self) -> bytes:
+        """The next bytes that come."""
+        return await self._receive()
+
     async def read_to_end(self, *, within: float = DEADLINE_SECONDS) -> bytes:
         """All bytes up to the end of the TCP connection, which must come in time."""
         found = self.buffer
@@ -212,6 +225,12 @@ class RawPeer:
     def close(self) -> None:
         """Cut the connection without a close frame."""
         self.socket.close()
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset; harmless if it is closed."""
+        if self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.socket.close()
 
     # -- inside -----------------------------------------------------------------------------------
 

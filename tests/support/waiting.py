@@ -19,6 +19,9 @@ FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
 DEADLINE_SECONDS = 60.0
 """How long a test waits for what must come: longer than any machine needs, however busy it is."""
 
+PAUSE_SECONDS_MAX = 0.1
+"""Up to this grow the pauses between two looks at a condition: looking may cost a gateway some CPU."""
+
 
 def scaled(seconds: float) -> float:
     """A deadline in seconds, scaled for this machine."""
@@ -30,7 +33,7 @@ async def eventually(
     condition: Callable[[], Awaitable[T]],
     *,
     within: float = ...,
-    every: float = ...,
+    every: float | None = ...,
     saying: str | Callable[[], str] = ...,
 ) -> T: ...
 
@@ -45,14 +48,15 @@ async def eventually(
     condition: Callable[[], Any],  # Any: a value or an awaitable of one, see above
     *,
     within: float = DEADLINE_SECONDS,
-    every: float = 0.01,
+    every: float | None = None,
     saying: str | Callable[[], str] = "",
 ) -> Any:
     """Return the first true value of `condition`, which may be async, or fail after `within` seconds.
 
-    `saying` is what the failure tells the reader; a callable is asked when it fails.
+    `saying` is what the failure tells the reader; a callable is asked when it fails. `every` is how many
+    seconds to pause between two looks; without it the pauses grow.
     """
-    ends = time.monotonic() + scaled(within)
+    ends, pause = time.monotonic() + scaled(within), 0.01
     while True:
         found = condition()
         if inspect.isawaitable(found):
@@ -62,4 +66,5 @@ async def eventually(
         if time.monotonic() > ends:
             told = saying() if callable(saying) else saying
             raise AssertionError(f"not so within {scaled(within):.1f} s: {told or condition}")
-        await asyncio.sleep(every)
+        await asyncio.sleep(every or pause)
+        pause = min(pause * 1.3, PAUSE_SECONDS_MAX)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -73,12 +72,3 @@ async def replaced(gateway: Gateway, victim: psutil.Process) -> None:
         return victim.pid not in pids and len(pids) == 2 and started(gateway, 3)
 
     await eventually(whole)
-
-
-def runtime_folder(gateway: Gateway) -> Path:
-    paths = [
-        Path(str(one.laddr)).parent
-        for one in psutil.Process(gateway.process.pid).net_connections("unix")
-        if str(one.laddr).endswith("/rest")
-    ]
-    return paths[0]

@@ -1,8 +1,9 @@
 """The log: what reaches the stream, and what must never."""
 
-import io
+import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +16,28 @@ from hypothesis import strategies as st
 from gateway import logs
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+class Stream:
+    """What a log is written to: a pipe, or a terminal."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        self._reading, self.descriptor = os.openpty() if terminal else os.pipe()
+        os.set_blocking(self._reading, False)
+        self._text = b""
+        _open.append(self)
+
+    def getvalue(self, *, flush: bool = True) -> str:
+        for handler in logging.getLogger().handlers if flush else ():
+            handler.flush()
+        with contextlib.suppress(BlockingIOError):
+            self._text += os.read(self._reading, 1_000_000)
+        return self._text.decode()
+
+    def close(self) -> None:
+        for descriptor in {self._reading, self.descriptor}:
+            os.close(descriptor)
+
+
+_open: list[Stream] = []
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +45,12 @@ def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
     root.handlers[:] = handlers
+    while _open:
+        _open.pop().close()
     root.setLevel(level)
     logging.captureWarnings(False)
     structlog.reset_defaults()
@@ -33,8 +58,8 @@ def _restored() -> Iterator[None]:
 
 def written(event: str, *, format: str = "json", **values: Any) -> str:
     """What the log writes for one event."""
-    stream = io.StringIO()
-    logs.set_up("info", format, stream)  # type: ignore[arg-type]  # the tests name both formats
+    stream = Stream()
+    logs.set_up("info", format, stream.descriptor)  # type: ignore[arg-type]  # the tests name both formats
     logs.logger("test").info(event, **values)
     return stream.getvalue()
 
@@ -54,9 +79,9 @@ def test_a_line_for_machines_is_one_json_object() -> None:
 
 
 def test_a_terminal_gets_readable_lines_and_anything_else_gets_json() -> None:
-    terminal, pipe = Terminal(), io.StringIO()
+    terminal, pipe = Stream(terminal=True), Stream()
     for stream in (terminal, pipe):
-        logs.set_up("info", "auto", stream)
+        logs.set_up("info", "auto", stream.descriptor)
         logs.logger("test").info("listening")
 
     assert "listening" in terminal.getvalue()
@@ -65,8 +90,8 @@ def test_a_terminal_gets_readable_lines_and_anything_else_gets_json() -> None:
 
 
 def test_what_is_less_severe_than_the_level_is_left_out() -> None:
-    stream = io.StringIO()
-    logs.set_up("warning", "json", stream)
+    stream = Stream()
+    logs.set_up("warning", "json", stream.descriptor)
 
     logs.logger("test").info("left out")
     logs.logger("test").warning("kept")
@@ -75,8 +100,8 @@ def test_what_is_less_severe_than_the_level_is_left_out() -> None:
 
 
 def test_what_libraries_log_takes_the_same_way() -> None:
-    stream = io.StringIO()
-    logs.set_up("info", "json", stream)
+    stream = Stream()
+    logs.set_up("info", "json", stream.descriptor)
 
     logging.getLogger("aiohttp.server").error("Error from %s", "10.0.0.1")
 
@@ -85,10 +110,10 @@ def test_what_libraries_log_takes_the_same_way() -> None:
 
 
 def test_python_warnings_take_the_same_way() -> None:
-    stream = io.StringIO()
+    stream = Stream()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logs.set_up("info", "json", stream)
+        logs.set_up("info", "json", stream.descriptor)
         warnings.warn("old", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
 
@@ -96,9 +121,9 @@ def test_python_warnings_take_the_same_way() -> None:
 
 
 def test_a_second_set_up_replaces_the_first() -> None:
-    first, second = io.StringIO(), io.StringIO()
-    logs.set_up("info", "json", first)
-    logs.set_up("info", "json", second)
+    first, second = Stream(), Stream()
+    logs.set_up("info", "json", first.descriptor)
+    logs.set_up("info", "json", second.descriptor)
 
     logs.logger("test").info("once")
 
@@ -112,8 +137,8 @@ def test_nothing_from_outside_can_forge_a_line_or_drive_a_terminal(
     format: str, event: str, key: str, value: str | bytes
 ) -> None:
     """Whatever a topic, a name or an address holds, a record stays one line without control characters."""
-    stream = io.StringIO()
-    logs.set_up("info", format, stream)  # type: ignore[arg-type]  # the tests name both formats
+    stream = Stream()
+    logs.set_up("info", format, stream.descriptor)  # type: ignore[arg-type]  # the tests name both formats
     logging.getLogger("test").info("%s", event)
     logs.logger("test").info("event", values={key: value})
 
@@ -123,8 +148,8 @@ def test_nothing_from_outside_can_forge_a_line_or_drive_a_terminal(
 
 
 def test_the_lines_of_a_traceback_cannot_pass_for_records() -> None:
-    stream = io.StringIO()
-    logs.set_up("info", "console", stream)
+    stream = Stream()
+    logs.set_up("info", "console", stream.descriptor)
 
     try:
         raise ValueError("bad\n2026-11-23T12:00:00Z [info] forged \x1b[31m")
@@ -212,3 +237,45 @@ def test_keys_make_room_for_others() -> None:
 
     assert 0 == limit.allow("a", now=1.0)  # forgotten, so it begins anew
     assert limit.allow("c", now=1.0) is None
+
+
+def test_a_pipe_that_nobody_reads_delays_no_record_and_gets_the_number_of_those_dropped() -> None:
+    stream = Stream()
+    logs.set_up("info", "json", stream.descriptor)
+    for number in range(3000):
+        logs.logger("test").info("a" * 1000, number=number)
+    while "log_records_dropped" not in stream.getvalue(flush=False):
+        logs.logger("test").info("more")
+    records = [json.loads(line) for line in stream.getvalue().splitlines()]
+    numbers = [one["number"] for one in records if "number" in one]
+    dropped = [one["count"] for one in records if one["message"] == "log_records_dropped"]
+
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 500
+    assert dropped[0] >= 3000 - len(numbers)
+
+
+def test_a_full_disk_costs_nothing_but_the_records() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    logs.set_up("info", "json", descriptor)
+    for _ in range(10):
+        logs.logger("test").info("lost")
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    os.close(descriptor)
+
+
+def test_a_failure_that_many_clients_cause_is_not_logged_for_each() -> None:
+    stream = Stream()
+    logs.set_up("info", "json", stream.descriptor)
+    for _ in range(50):
+        try:
+            raise ValueError("again")
+        except ValueError:
+            logs.logger("test").exception("connection_failed")
+            logging.getLogger("asyncio").exception("Exception in callback")
+    logs.logger("test").error("connection_failed")
+    records = [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert [one["message"] for one in records].count("Exception in callback") == 5
+    assert [one["message"] for one in records].count("connection_failed") == 6

@@ -21,7 +21,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Every sample by its name and its one label, if it has one."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(b"".join(metrics.render()).decode())
         for sample in family.samples
         if len(sample.labels) < 2
     }

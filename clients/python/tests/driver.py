@@ -77,7 +77,8 @@ class Driver:
                 await self.flows[name].wait()
                 where = {"name": name, "channel": item.channel, "epoch": item.epoch}
                 if isinstance(item, Event):
-                    number = item.data.get("n") if isinstance(item.data, dict) else None
+                    data = json.loads(item.data) if isinstance(item.data, bytes) else item.data
+                    number = data.get("n") if isinstance(data, dict) else None
                     say("event", **where, offset=item.offset, number=number)
                 else:
                     rest = {"from": item.from_, "to": item.to, "count": item.count}

@@ -28,7 +28,7 @@ class Follower {
       await this.going;
       const { type, channel, epoch } = item;
       const { offset, from, to, count, reason } = item;
-      const fields = type === "gap" ? { from, to, count, reason } : { offset, number: item.data.n };
+      const fields = type === "gap" ? { from, to, count, reason } : { offset, number: (item.data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(item.data)) : item.data).n };
       tell(type, { name: this.name, channel, epoch, ...fields });
     }
   }

@@ -71,7 +71,7 @@ def models() -> str:
     """Return the whole of `src/models.ts`."""
     channels = {name: standard.data for name, standard in events.STANDARD.items()}
     sent, received = get_args(messages.ClientMessage), get_args(messages.ServerMessage)
-    _, schemas = msgspec.json.schema_components([*received, *sent, *channels.values(), events.BusStatus])
+    _, schemas = msgspec.json.schema_components([*received, *sent, *channels.values(), events.BusStatus, events.GatewayFigures])
     unions = {
         "ClientMessage": " | ".join(model.__name__ for model in sent),
         "ServerMessage": " | ".join(model.__name__ for model in received),

@@ -1,5 +1,7 @@
 import { addressOf, resuming } from "./address.js";
+import { type Batch, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
+import { decode } from "./decode.js";
 import { deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { Closed, NotConnected, RequestRefused } from "./errors.js";
@@ -7,6 +9,7 @@ import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
+import { Questions } from "./questions.js";
 import { delayAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
@@ -14,6 +17,8 @@ import { type SubscribeOptions, Subscription } from "./subscription.js";
 import { onWake } from "./wake.js";
 
 const PROTOCOL = "neurograph";
+/** As many as one message may name. */
+const CHANNELS_MAX = 1_000;
 const BUFFER = 10_000;
 const BACKOFF_MS = [500, 20_000] as const;
 /** A connection that is not greeted for so long is given up. */
@@ -42,6 +47,7 @@ export class Client {
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
+  #retryAt: number | null = null;
   /** Which try this is: what belongs to an earlier one is ignored. */
   #generation = 0;
   #connectedAt = 0;
@@ -50,9 +56,15 @@ export class Client {
   #closing: models.ClosingMessage | null = null;
 
   readonly #routes = new Routes();
-  /** Questions under way, by their id. */
-  readonly #asked = new Map<unknown, Question>();
-  #id = 0;
+  readonly #questions = new Questions((message) => this.#send(message));
+  /** What the gateway sends to this connection. */
+  readonly #followed = new Set<string>();
+  /** What is to be asked for with the next message. */
+  readonly #unasked = new Set<Subscription>();
+  #flushing = false;
+  /** Until when the gateway takes no more requests to subscribe or unsubscribe. */
+  #pausedUntil = 0;
+  #pauseTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(url: string | URL, options: ClientOptions = {}) {
     this.#url = addressOf(url);
@@ -68,6 +80,11 @@ export class Client {
   /** What the gateway said when it greeted this client; null before that and once closed. */
   get info(): models.Connected | null {
     return this.#welcome;
+  }
+
+  /** When the next attempt to connect begins, in ms since 1970; null unless the state is `reconnecting`. */
+  get retryAt(): number | null {
+    return this.#state === "reconnecting" ? this.#retryAt : null;
   }
 
   /** Call `listener` from now on; returns what ends that. */
@@ -182,9 +199,8 @@ export class Client {
 
   #attach(socket: Socket): void {
     this.#socket = socket;
-    socket.onmessage = ({ data }: { data: unknown }) => {
-      if (typeof data === "string") this.#receive(data);
-    };
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }: { data: unknown }) => this.#receive(data);
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#lost(code, reason);
     socket.onerror = () => {
       if (socket !== this.#socket) return;
@@ -205,8 +221,11 @@ export class Client {
       socket.onmessage = socket.onclose = null;
     }
     this.#routes.pause();
-    for (const one of this.#asked.values()) one.fail?.(new NotConnected("the connection was lost"));
-    this.#asked.clear();
+    this.#followed.clear();
+    this.#unasked.clear();
+    this.#pausedUntil = 0;
+    clearTimeout(this.#pauseTimer);
+    this.#questions.end();
     return socket;
   }
 
@@ -223,6 +242,7 @@ export class Client {
     // Who is woken up meanwhile comes back at once, unless the gateway wants clients spread.
     this.#waitsUntil = Date.now() + asked;
     this.#timer = setTimeout(() => void this.#open(), retryMs);
+    this.#retryAt = Date.now() + retryMs;
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
   }
@@ -260,11 +280,11 @@ export class Client {
     this.#socket?.send(JSON.stringify(message));
   }
 
-  #receive(text: string): void {
+  #receive(data: unknown): void {
     this.#heartbeat.heard();
     let message: models.ServerMessage;
     try {
-      message = JSON.parse(text) as models.ServerMessage;
+      message = decode(data);
     } catch (error) {
       return this.#failed(error);
     }
@@ -278,18 +298,23 @@ export class Client {
       case "connected":
         return this.#greeted(message);
       case "subscribed":
-        return this.#subscribed(message, this.#question(message.id)?.subscription);
+        return this.#questions.reply(message) ? undefined : this.#subscribed(message, undefined);
       case "pong":
         this.#routes.pong(message.positions);
-        return this.#question(message.id)?.answer?.(message);
+        return void this.#questions.reply(message);
       case "subscriptions":
-        return this.#question(message.id)?.answer?.(message);
+      case "authenticated":
+        return void this.#questions.reply(message);
       case "token_expiring":
         return void this.#refresh();
       case "unsubscribed":
+        this.#questions.reply(message);
+        for (const name of message.denied ? message.channels : []) this.#followed.delete(name);
         return this.#denied(message.denied ?? []);
       case "error":
-        return this.#refused(message, this.#question(message.id));
+        // A heartbeat's ping waits for no answer, and any answer is a sign of life.
+        if (this.#questions.reply(message) || message.retry_after !== undefined) return;
+        return this.#failed(new RequestRefused(message));
       case "closing":
         this.#closing = message;
     }
@@ -309,15 +334,17 @@ export class Client {
     }
     this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
     this.#turn("connected");
+    this.#soon();
     this.#opening.resolve(message);
     this.#emit("connected", message);
   }
 
-  #subscribed(message: models.Subscribed, asked: Subscription | undefined): void {
+  /** Take where subscriptions begin: those asked for, else all that the session held. */
+  #subscribed(message: models.Subscribed, asked: readonly Subscription[] | undefined): void {
+    for (const name of message.channels) this.#followed.add(name);
     this.#denied(message.denied);
-    if (asked && !this.#routes.has(asked)) return;
-    this.#routes.subscribed(message, asked);
-    if (!asked) this.#drop(message.channels); // what was left while there was no connection
+    this.#routes.subscribed(message, asked?.filter((one) => this.#routes.has(one)));
+    this.#soon(); // some may have been left meanwhile
   }
 
   /** End what follows channels that are not served to this client, or not any more. */
@@ -326,7 +353,7 @@ export class Client {
       for (const subscription of this.#routes) {
         if (!subscription.channels.includes(one.channel)) continue;
         const status = one.code === "unauthorized" ? 401 : 403;
-        this.#refuse(subscription, { ...one, status, temporary: false });
+        this.#refuse(subscription, new RequestRefused({ ...one, status, temporary: false }));
       }
     }
   }
@@ -335,22 +362,18 @@ export class Client {
   async #refresh(): Promise<void> {
     try {
       const token = await this.#options.token?.();
-      if (token !== undefined) this.#send({ type: "auth", token });
+      if (token === undefined || this.#state !== "connected") return;
+      this.#questions.ask({ type: "auth", token }, { answer() {}, fail: (error) => this.#unlessLost(error) });
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  #refused(message: models.Error, question: Question | undefined): void {
-    const { subscription } = question ?? {};
-    if (subscription && message.retry_after !== undefined) this.#askLater(subscription, message.retry_after);
-    else if (subscription) this.#refuse(subscription, message);
-    else if (question?.fail) question.fail(new RequestRefused(message));
-    else this.#failed(new RequestRefused(message));
+  #unlessLost(error: Error): void {
+    if (!(error instanceof NotConnected)) this.#failed(error);
   }
 
-  #refuse(subscription: Subscription, refusal: ConstructorParameters<typeof RequestRefused>[0]): void {
-    const error = new RequestRefused(refusal);
+  #refuse(subscription: Subscription, error: Error): void {
     subscription.end(error);
     this.#leave(subscription);
     this.#failed(error);
@@ -360,44 +383,81 @@ export class Client {
 
   #ask(subscription: Subscription): void {
     if (subscription.channels.every(isOwn)) return subscription.begin({});
-    const id = ++this.#id;
-    this.#asked.set(id, { subscription });
+    this.#unasked.add(subscription);
+    this.#soon();
+  }
+
+  /** Have all that one turn of the loop asks for travel together. */
+  #soon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  /** Bring what the gateway sends to what is wanted. */
+  #flush(): void {
+    if (this.#state !== "connected" || Date.now() < this.#pausedUntil) return;
+    const left = this.#routes.unwanted([...this.#followed]);
+    for (let at = 0; at < left.length; at += CHANNELS_MAX) this.#drop(left.slice(at, at + CHANNELS_MAX));
+    const wanted = [...this.#unasked].filter((one) => this.#routes.has(one));
+    this.#unasked.clear();
     const room = (this.#welcome?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
-    this.#send({ type: "subscribe", channels: subscription.request(room), id });
+    for (const batch of batches(wanted, room)) this.#askFor(batch);
   }
 
-  /** Ask again once the gateway lets this client ask for more. */
-  #askLater(subscription: Subscription, seconds: number): void {
-    const generation = this.#generation;
-    setTimeout(() => {
-      if (generation === this.#generation && this.#routes.has(subscription)) this.#ask(subscription);
-    }, seconds * 1000);
+  #drop(channels: string[]): void {
+    for (const name of channels) this.#followed.delete(name);
+    this.#questions.ask({ type: "unsubscribe", channels }, {
+      answer() {},
+      fail: (error) => this.#unlessLost(error),
+      later: (seconds) => {
+        for (const name of channels) this.#followed.add(name);
+        this.#pause(seconds);
+      },
+    });
   }
 
-  /** Who waits for an answer with this id. */
-  #question(id: models.Pong["id"]): Question | undefined {
-    const found = this.#asked.get(id);
-    this.#asked.delete(id);
-    return found;
+  #askFor({ subscriptions, requests }: Batch): void {
+    this.#questions.ask({ type: "subscribe", channels: [...requests.values()] }, {
+      answer: (message) => this.#subscribed(message as models.Subscribed, subscriptions),
+      fail: (error) => this.#notServed(subscriptions, error),
+      later: (seconds) => {
+        for (const one of subscriptions) this.#unasked.add(one);
+        this.#pause(seconds);
+      },
+    });
+  }
+
+  /** A message is served whole or not at all: ask for halves, to find the subscription that is refused. */
+  #notServed(subscriptions: Subscription[], error: Error): void {
+    if (error instanceof NotConnected) return;
+    const [only, ...others] = subscriptions.filter((one) => this.#routes.has(one)) as [Subscription?];
+    if (!only) return;
+    if (others.length === 0) return this.#refuse(only, error);
+    const half = Math.ceil(subscriptions.length / 2);
+    const room = (this.#welcome?.limits.message_bytes_max ?? 0) - REQUEST_BYTES_MAX;
+    for (const part of [subscriptions.slice(0, half), subscriptions.slice(half)]) {
+      for (const batch of batches(part.filter((one) => this.#routes.has(one)), room)) this.#askFor(batch);
+    }
+  }
+
+  #pause(seconds: number): void {
+    this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + Math.ceil(seconds * 1000));
+    clearTimeout(this.#pauseTimer);
+    this.#pauseTimer = setTimeout(() => this.#flush(), this.#pausedUntil - Date.now() + 1);
   }
 
   #request(message: models.Ping | models.GetSubscriptions): Promise<models.ServerMessage> {
     if (this.#state !== "connected") return Promise.reject(new NotConnected(`the client is ${this.#state}`));
-    const id = ++this.#id;
-    return new Promise((answer, fail) => {
-      this.#asked.set(id, { answer, fail });
-      this.#send({ ...message, id });
-    });
+    this.#flush(); // the answer counts what was asked for before
+    return new Promise((answer, fail) => this.#questions.ask(message, { answer, fail }));
   }
 
   #leave(subscription: Subscription): void {
-    if (this.#routes.remove(subscription) && this.#state === "connected") this.#drop(subscription.channels);
-  }
-
-  /** Let the gateway send no longer what nobody follows. */
-  #drop(channels: readonly string[]): void {
-    const left = this.#routes.unwanted(channels);
-    if (left.length > 0) this.#send({ type: "unsubscribe", channels: left });
+    if (this.#routes.remove(subscription)) this.#soon();
   }
 
   #rewind(subscription: Subscription): void {
@@ -415,11 +475,4 @@ export class Client {
     const handled = this.#emitter.emit("error", error, (again) => console.error(again));
     if (!handled) console.error(error);
   }
-}
-
-/** Who waits for the reply to a message. */
-interface Question {
-  subscription?: Subscription;
-  answer?(message: models.ServerMessage): void;
-  fail?(error: Error): void;
 }

@@ -1,4 +1,4 @@
-import type { BusStatus, EventMessage, Gap, StandardChannels, Status } from "./models.js";
+import type { BusStatus, EventMessage, Gap, GatewayFigures, StandardChannels, Status } from "./models.js";
 
 /**
  * What `data` is, by channel. Add your own channels by declaration merging:
@@ -9,6 +9,8 @@ import type { BusStatus, EventMessage, Gap, StandardChannels, Status } from "./m
  */
 export interface Channels extends Omit<StandardChannels, "status"> {
   status: Status & Partial<BusStatus>;
+  /** The gateway's own figures. */
+  "metrics.gateway": GatewayFigures;
 }
 
 /** An event as handlers get it: `channel`, `epoch` and `offset` are its position. */

@@ -9,6 +9,7 @@ export type {
   ErrorCode,
   Gap,
   GapReason,
+  GatewayFigures,
   LogRecord,
   Position,
   Signal,

@@ -103,6 +103,7 @@ export interface Subscriptions {
 export interface ViewOptions {
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean;
 }
 
 /** The reply to a ping; all events up to `positions` were sent before it. */
@@ -159,7 +160,8 @@ export interface EventMessage {
   channel: string;
   offset: number;
   timestamp: string;
-  data: unknown;
+  data?: unknown;
+  data_base64?: string;
   event_type?: string;
   epoch?: string;
 }
@@ -171,6 +173,7 @@ export interface Subscribe {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channels: (string | ChannelRequest)[];
   id?: string | number;
 }
@@ -181,6 +184,7 @@ export interface ChannelRequest {
   last?: number | null;
   filter?: string | null;
   rate?: number | null;
+  binary?: boolean | null;
   channel: string;
 }
 
@@ -273,6 +277,38 @@ export interface Connection {
 export interface BusStatus {
   status: string;
   service: string;
+}
+
+/**
+ * What a gateway does and uses; the gateway's own event on ``metrics.gateway``.
+ *
+ * Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
+ * since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
+ * how many events the slowest client is behind. `channels` has the rates of the channels that had
+ * events, in events per second.
+ */
+export interface GatewayFigures {
+  gateway: string;
+  version: string;
+  uptime_seconds: number;
+  cpu_percent: number;
+  memory_mb: number;
+  connections: number;
+  subscriptions: number;
+  lagging: number;
+  lag: number;
+  received_per_second: number;
+  received_bytes_per_second: number;
+  delivered_per_second: number;
+  delivered_bytes_per_second: number;
+  lost: number;
+  repaired: number;
+  rejected: number;
+  evicted: number;
+  publishers: number;
+  publishers_stale: number;
+  bus: "live" | "stale" | "waiting";
+  channels: Record<string, number>;
 }
 
 /** What `data` is on the standard channels. */

@@ -63,13 +63,13 @@ export class Routes implements Iterable<Subscription> {
     return reported;
   }
 
-  /** Channels go on from somewhere: for the one that `asked`, or for all that a session held. */
-  subscribed({ positions, recovered }: Subscribed, asked: Subscription | undefined): void {
+  /** Channels go on from somewhere: for those that `asked`, or for all that a session held. */
+  subscribed({ positions, recovered }: Subscribed, asked: readonly Subscription[] | undefined): void {
     for (const [name, { epoch }] of Object.entries(positions)) {
       this.#epochs.set(name, epoch);
       for (const one of this.#route(name)) one.rewound(name, epoch, recovered);
     }
-    for (const one of asked ? [asked] : this) if (asked || one.held) one.begin(positions);
+    for (const one of asked ?? this) if (asked || one.held) one.begin(positions);
   }
 
   /** Learn epochs that nothing has named yet. */

@@ -1,5 +1,6 @@
 /** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
 export interface Socket {
+  binaryType?: string;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;

@@ -140,7 +140,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     const size = (one: Record<string, Position>): number => JSON.stringify(one).length;
     const positions = this.positions;
     return this.channels.filter((name) => !isOwn(name)).map((channel) => {
-      const request: ChannelRequest = { channel };
+      const request: ChannelRequest = { channel, binary: true };
       if (filter !== undefined) request.filter = filter;
       if (rate !== undefined) request.rate = rate;
       if (!this.#resumes && last !== undefined) request.last = last;

@@ -6,8 +6,7 @@ and epochs.
 
 The first event of an epoch has the epoch's id. If a filter or a rate drops that event, a gap has the
 id instead, so a reader knows the epoch of each event that it gets. The place `ORIGIN` belongs to a
-reader that knows no epoch of the channel yet.
-"""
+reader that knows no epoch of the channel yet."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -52,7 +51,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
             if passes or entry.begins
         ]
         part.filter_errors = matches.errors
-    part.frames += [entry.frame for entry in entries]
+    part.frames = view.encode(part.frames + [entry.frame for entry in entries])
     part.events = sum([entry.is_event for entry in entries])
     return part
 
@@ -60,8 +59,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
 def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63) -> Part:
     """Return the newest event of each key between two places, about `bytes_max`; then a gap.
 
-    The gap is for the conflated events. Its count is None if the log no longer holds all of them.
-    """
+    The gap is for the conflated events. Its count is None if the log no longer holds all of them."""
     current = [entry for entry in log.current(after) if entry.at <= until]
     held = log.held(after, until)
     matches = Matches([*current, *held])
@@ -84,6 +82,7 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
     count = None if log.missing(after) is not None else part.conflated
     if count != 0:
         part.frames.append(_conflated(log, after, part.reached, count))
+    part.frames = view.encode(part.frames)
     return part
 
 
@@ -102,6 +101,5 @@ def _with_epochs(log: ChannelLog, after: Cursor, entries: Collection[Entry], rea
 
 
 def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
-    """Return the gap for the conflated events between two places."""
     first = after.offset + 1 if after.epoch_number == last.epoch_number else None
     return encode_gap(log.gap("conflated", last, first=first, count=count))

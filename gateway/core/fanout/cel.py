@@ -10,8 +10,7 @@ bool, int, float, str, list, dict. CEL's rules, where they differ from Python's:
   ``false && error`` is false in either order.
 
 An error is an exception of `ERRORS`; nothing else is raised. Each operator looks at no more than
-`VALUES_MAX` values, or passes once over a string.
-"""
+`VALUES_MAX` values, or passes once over a string."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +73,6 @@ def index(operand: Run, key: Run) -> Run:
 
 
 def array(items: Sequence[Run]) -> Run:
-    """``[item, ...]``"""
     return lambda event: [item(event) for item in items]
 
 
@@ -90,13 +88,11 @@ def method(name: str, target: Run, argument: Run) -> Run:
 
 
 def negate(operand: Run) -> Run:
-    """``-operand``"""
     number = _checked(operand, int, float)
     return lambda event: -number(event)
 
 
 def invert(operand: Run) -> Run:
-    """``!operand``"""
     value = _checked(operand, bool)
     return lambda event: not value(event)
 

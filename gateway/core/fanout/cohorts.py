@@ -25,8 +25,7 @@ class CohortWriter(Protocol):
     """Writes the same bytes to the sockets of all members of a cohort.
 
     `add` adds a socket; its next bytes follow what its own writer has written. `write_all` returns
-    the writers that failed.
-    """
+    the writers that failed."""
 
     def add(self, writer: Writer) -> None: ...
 
@@ -72,9 +71,9 @@ class Reader:
     Unless the reader is live, `cursors` has the place reached in each channel; a channel that is not
     in it has opened since, and is read from its beginning. `latest_only` has the channels of which the
     reader first gets the current values, with the place up to which. The reader is `full` while its
-    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_failure`
-    when it is removed because of an error in reading its events; its client may resume.
-    """
+    socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_part` behind
+    each part of what it has missed, `on_failure` when it is removed because of an error in reading its
+    events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings."""
 
     __slots__ = (
         "cursors",
@@ -82,7 +81,9 @@ class Reader:
         "latest_only",
         "on_failure",
         "on_lag",
+        "on_part",
         "personal",
+        "ping",
         "served",
         "state",
         "view",
@@ -96,10 +97,13 @@ class Reader:
         on_lag: Callable[[], object],
         on_failure: Callable[[], object] = lambda: None,
         personal: ChannelLog | None = None,
+        ping: Callable[[bytes], object] | None = None,
     ) -> None:
         self.writer = writer
         self.on_lag = on_lag
         self.on_failure = on_failure
+        self.on_part: Callable[[], object] | None = None
+        self.ping = ping
         self.personal = personal
         self.full = False
         self.state = ReaderState.DETACHED
@@ -118,8 +122,7 @@ class Reader:
 class HeldBack:
     """What a view's rate holds back of one channel: the entries behind `before`, until `due_ns`.
 
-    `before` is None if nothing is held back; `due_ns` is then when the next event may be written.
-    """
+    `before` is None if nothing is held back; `due_ns` is then when the next event may be written."""
 
     log: ChannelLog
     view: ChannelView

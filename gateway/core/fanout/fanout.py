@@ -29,16 +29,15 @@ A reader is in one of these states (`ReaderState`):
     any       DETACHED        `remove`, or an error in reading its events
 
 Invariants: everything that the logs hold for a live reader was written to it, except what is pending
-and what its cohort holds back. `lagging` and `waiting` are the readers in these states.
-"""
+and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.core.fanout.catch_up import Part, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
-from gateway.core.fanout.selection import Filters, Selection
-from gateway.core.fanout.views import UNFILTERED, SeenChannel, Subscription, View, channel_view
+from gateway.core.fanout.selection import Selection
+from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannel, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
@@ -58,8 +57,8 @@ class Tally:
     failed: int = 0
 
 
-Parts = dict[tuple[str, Filters, Cursor], Part]
-"""What one write or flush read from the logs, by channel, filters and place; cohorts share it."""
+Parts = dict[tuple[str, ChannelView, Cursor], Part]
+"""What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
 
 
 class Fanout:
@@ -68,8 +67,7 @@ class Fanout:
     `make_writer` makes a cohort's writer. `on_pending` is called when entries are pending: `write`
     then or later. `on_held_back` is called when entries are held back: `flush` at `due_ns`.
     If reading the events of one view or one reader fails, its readers are removed, the others get their
-    events, and `on_failure` is called with the error.
-    """
+    events, and `on_failure` is called with the error."""
 
     def __init__(self, logs: Mapping[str, ChannelLog], *, epoch: str) -> None:
         self.epoch = epoch
@@ -120,8 +118,7 @@ class Fanout:
     def write(self, *, now_ns: int = 0) -> None:
         """Write what is pending to all live readers.
 
-        `now_ns` is the time for rates; it defaults to when the newest entry was received.
-        """
+        `now_ns` is the time for rates; it defaults to when the newest entry was received."""
         entries, self.pending = self.pending, []
         if not entries:
             return
@@ -175,7 +172,7 @@ class Fanout:
         events = conflated = 0
         for held in due:
             log, after = held.log, before[held.log.name]
-            key = log.name, held.view.filters, after
+            key = log.name, held.view._replace(rate=None), after
             part = parts.get(key)
             if part is None:
                 until = unwritten.get(log.name, log.newest)
@@ -243,8 +240,7 @@ class Fanout:
         """Change a reader's view; `starts` are the places where channels begin.
 
         The reader keeps its place in all other channels. Of the channels in `latest_only` it first
-        gets the current values. Write a reply before: events are written at once.
-        """
+        gets the current values. Write a reply before: events are written at once."""
         cursors = self.heads(reader) if reader.is_live else dict(reader.cursors)
         cursors.update(starts)
         self._leave_cohort(reader)
@@ -295,8 +291,7 @@ class Fanout:
     def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
         """Write what the logs hold for a reader, until its socket is full.
 
-        Returns whether everything was written; if not, call again when the socket has drained.
-        """
+        Returns whether everything was written; if not, call again when the socket has drained."""
         try:
             return self._catch_up(reader, bytes_max)
         except Exception as error:  # one failing reader must not affect the others that wait
@@ -316,14 +311,15 @@ class Fanout:
             self.tally.events += count
             self.tally.writes += 1
             self.tally.bytes += len(data)
+            if reader.on_part is not None:
+                reader.on_part()
         return False
 
     def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int]:
         """Advance a reader's cursors; return the frames up to there, and the count of events.
 
         About `bytes_max` bytes, shared fairly between the channels with something to read. Empty if
-        there is nothing to read, except what the reader's cohort holds back.
-        """
+        there is nothing to read, except what the reader's cohort holds back."""
         while True:
             frames, count, more = self._read_some(reader, bytes_max=bytes_max)
             if frames or not more:
@@ -390,7 +386,6 @@ class Fanout:
         return reader.is_live and self._cohorts[reader.view].is_plain
 
     def _held_back(self, reader: Reader) -> dict[str, Cursor]:
-        """Return the places of a reader's cohort in the channels of which it holds something back."""
         cohort = self._cohorts.get(reader.view)
         return {} if cohort is None or cohort.is_plain else cohort.held_back
 
@@ -411,6 +406,9 @@ class Fanout:
     def everyone(self) -> ChannelLog:
         return self._logs[EVERYONE]
 
+    def is_open(self, channel: str) -> bool:
+        return channel in self._logs
+
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
@@ -421,8 +419,7 @@ class Fanout:
         """Return the open logs that a view selects, and an empty log for each channel not open yet.
 
         So a channel that is not open yet has a position, too: before its first event. `named` are
-        further channels, which count if the view selects them.
-        """
+        further channels, which count if the view selects them."""
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
         unopened = [
@@ -433,7 +430,6 @@ class Fanout:
         return self._selected(view) + unopened
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
-        """Return the open logs that a reader sees, with its personal log."""
         personal = [] if reader.personal is None else [reader.personal]
         return [self.everyone, *self._selected(reader.view), *personal]
 

@@ -16,8 +16,7 @@ There is no arithmetic, regular expression or loop, so a filter's cost is bounde
 at a bounded number of values or passes once over a string (see `cel`).
 
 A missing field or a value of the wrong type is an error; `&&` and `||` ignore an error on one side if
-the other decides alone. If the result is an error, or not a boolean, the event does not match.
-"""
+the other decides alone. If the result is an error, or not a boolean, the event does not match."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -81,11 +80,7 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
-    """Parse a filter.
-
-    Raises:
-        FilterError: It is not valid, or too large.
-    """
+    """Parse a filter. Raises FilterError: it is not valid, or too large."""
     if len(text) > TEXT_CHARS_MAX:
         raise FilterError(f"more than {TEXT_CHARS_MAX} characters", TEXT_CHARS_MAX, text)
     return Filter(text, _Parser(text).parse())
@@ -165,7 +160,6 @@ class _Parser:
             raise self._error(f"more than {NODES_MAX} operators and operands")
 
     def _next(self) -> _Token:
-        """Return the current token and scan the next."""
         token = self._token
         self._scan(token.position + len(token.text))
         return token

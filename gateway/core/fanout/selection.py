@@ -1,8 +1,7 @@
 """Which entries of a batch each view gets.
 
 Each event is decoded once and evaluated once by each filter, and frames are joined once for each
-distinct set of channels and filters, however many views and readers there are.
-"""
+distinct set of channels and filters, however many views and readers there are."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,6 +13,7 @@ from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannel
 from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog, Entry, filtered_gap
+from gateway.core.protocol.binary import MARK, with_bytes
 
 
 Filters = tuple[Filter, ...]
@@ -39,8 +39,7 @@ class Matches:
     def any_of(self, filters: Filters) -> list[bool]:
         """Return for each entry whether any of the filters matches it.
 
-        Gaps match every filter; without filters every entry matches.
-        """
+        Gaps match every filter; without filters every entry matches."""
         if not filters:
             return [True] * len(self._entries)
         found = [self._evaluate(one) for one in filters]
@@ -74,6 +73,7 @@ class Selection:
         self._logs = logs
         self._matches: dict[str, Matches] = {}
         self._passing: dict[tuple[str, Filters], list[NumberedEntry]] = {}
+        self._binary: dict[int, bytes] = {}
         self._joined: dict[tuple[SeenChannel, ...], tuple[bytes, int]] = {}
         self._events_only = all(e.is_event and not e.begins for e in entries)
         channels = self.channels
@@ -86,7 +86,6 @@ class Selection:
 
     @property
     def errors(self) -> int:
-        """How often evaluating a filter failed."""
         return sum([matches.errors for matches in self._matches.values()])
 
     def starts(self) -> dict[str, Cursor]:
@@ -103,11 +102,23 @@ class Selection:
             parts = [self._passed(channel, view.filters) for channel, view in seen]
             numbered = parts[0] if len(parts) == 1 else sorted(chain(*parts), key=_number)
             frames = b"".join([entry.frame for _, entry in numbered])
+            if MARK in frames and any(view.binary for _, view in seen):
+                binary = {channel for channel, view in seen if view.binary}
+                frames = b"".join([self._frame(one, entry, binary) for one, entry in numbered])
             count = len(numbered)
             if not self._events_only:  # gaps do not count
                 count = sum([entry.is_event for _, entry in numbered])
             joined = self._joined[seen] = frames, count
         return joined
+
+    def _frame(self, number: int, entry: Entry, binary: set[str]) -> bytes:
+        """Return an entry's frame; with bytes, it is encoded once for all views that ask for them."""
+        if entry.channel not in binary:
+            return entry.frame
+        frame = self._binary.get(number)
+        if frame is None:
+            frame = self._binary[number] = with_bytes(entry.frame)
+        return frame
 
     def _passed(self, channel: str, filters: Filters) -> list[NumberedEntry]:
         numbered = self.channels[channel]

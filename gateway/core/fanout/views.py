@@ -3,25 +3,26 @@
 Everything that decides which bytes a reader gets is in its view, so readers with equal views share
 their bytes. If a view names a channel itself, only that subscription counts for the channel; else all
 patterns that select it do: an event passes if any of their filters matches it, and the highest of
-their rates applies.
-"""
+their rates applies."""
 
 from typing import NamedTuple
 
 from gateway.core.fanout.filters import Filter
+from gateway.core.protocol.binary import with_bytes
 from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches
 
 
 class Subscription(NamedTuple):
     """One subscription; `rate` is in events per second and key, None = all events.
 
-    `within` are the granted patterns that overlap `pattern`, if no grant covers all of it; else None.
-    """
+    `binary` asks for events that carry bytes as binary messages.
+    `within` are the granted patterns that overlap `pattern`, if no grant covers all of it; else None."""
 
     pattern: str
     filter: Filter | None = None
     rate: float | None = None
     within: frozenset[str] | None = None
+    binary: bool = False
 
     def selects(self, channel: str) -> bool:
         return matches(self.pattern, channel) and (
@@ -37,6 +38,11 @@ class ChannelView(NamedTuple):
 
     filters: tuple[Filter, ...] = ()
     rate: float | None = None
+    binary: bool = False
+
+    def encode(self, frames: list[bytes]) -> list[bytes]:
+        """Return frames of a log as the view gets them."""
+        return [with_bytes(frame) for frame in frames] if self.binary else frames
 
 
 UNFILTERED = ChannelView()
@@ -59,4 +65,5 @@ def channel_view(view: View, channel: str) -> ChannelView | None:
     return ChannelView(
         () if None in filters else tuple(sorted((f for f in filters if f), key=lambda f: f.text)),
         None if None in rates else max(rate for rate in rates if rate is not None),
+        any(one.binary for one in chosen),
     )

@@ -1,11 +1,11 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
 Each message is decoded and validated once. An event's bytes are forwarded, so they must be JSON in valid
-UTF-8: anything else would break every client's parser. Only its time gets one form (`members`).
-"""
+UTF-8: anything else would break every client's parser. Only its time gets one form (`members`)."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +17,11 @@ from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nest
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
+from gateway.core.protocol.binary import bytes_fields
 from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, unpack
 from gateway.core.protocol.events import (
     STANDARD,
+    BytesEventObject,
     DatedEventObject,
     Event,
     EventFields,
@@ -28,24 +30,21 @@ from gateway.core.protocol.events import (
     NumberedEventObject,
     timestamp,
 )
+from gateway.core.sources.errors import SourceReason, Unreadable
+from gateway.core.sources.hints import hint
 
 
 Reason = Literal[
-    "frame_count",
-    "bad_topic",
+    SourceReason,
     "bad_envelope",
     "bad_heartbeat",
-    "oversized",
-    "invalid_utf8",
-    "invalid_json",
     "invalid_event",
-    "nested_too_deeply",
-    "number_out_of_range",
     "reserved_field",
     "too_many_channels",
     "too_many_streams",
 ]
 
+_BYTES = b'"data_base64"'
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
@@ -56,6 +55,7 @@ REPLAY = b"NGR1"
 _decode_dated = msgspec.json.Decoder(DatedEventObject).decode
 _decode_patterned = msgspec.json.Decoder(EventObject).decode
 _decode_numbered = msgspec.json.Decoder(NumberedEventObject).decode
+_decode_bytes = msgspec.json.Decoder(BytesEventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
     name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
@@ -100,8 +100,7 @@ class Ingest:
 
     `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
     gets the number of each envelope, also of messages that are rejected. On the channels in `untyped`,
-    a payload can be any JSON although they are standard channels.
-    """
+    a payload can be any JSON although they are standard channels."""
 
     def __init__(
         self,
@@ -125,17 +124,17 @@ class Ingest:
         self._stamp_ns = -1
         self._stamp = b""
 
-    def accept(self, frames: Sequence[bytes], *, now_ns: int, again: bool = False) -> Event | Rejection | None:
+    def accept(
+        self, frames: Sequence[bytes], *, now_ns: int, by_source: bool = False, again: bool = False
+    ) -> Event | Rejection | None:
         """Validate a bus message: topic, payload and, optionally, an envelope.
 
-        Returns None if it is a repetition, if it is held (see `released`), or a heartbeat.
-
-        Raises:
-            NoRoom: There are too many streams now. Append what was released, and try `again`.
-        """
+        The topic of a message that was made `by_source` is any channel's name. Returns None if it is a
+        repetition, if it is held (see `released`), or a heartbeat.
+        Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
             try:
-                return self._accept(frames, now_ns)
+                return self._accept(frames, now_ns, by_source)
             except NoRoom as error:
                 if not again:
                     raise
@@ -144,13 +143,26 @@ class Ingest:
                 ) from error
         except _Reject as error:
             topic, payload = (*frames, b"", b"")[:2]
+            error.detail += hint(error.reason, frames)
             return self._reject(error, topic, payload, now_ns)
+
+    def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
+        """Reject a message that its source could not read; its number is used nevertheless."""
+        topic, payload = (*frames, b"")[:2] if len(frames) > 1 else (b"", *frames, b"")[:2]
+        if error.numbered is not None:
+            name, envelope = error.numbered
+            with suppress(_Reject, NoRoom):  # then nothing is expected of its stream
+                if name not in self._admitted:
+                    self._open(name)
+                stream = self.recovery.receive(envelope, name, b"", now_ns=now_ns)
+                if stream is not None:
+                    stream.add_missing(MissingRange(envelope.sequence, envelope.sequence, "rejected"))
+        return self._reject(_Reject(error.reason, error.detail), topic, payload, now_ns)
 
     def receive_reply(self, reply: Sequence[bytes], *, now_ns: int) -> None:
         """Take a publisher's reply: ``NGR1``, number, incarnation, payload, envelope, …
 
-        A reply that is not valid is ignored: the request will time out.
-        """
+        A reply that is not valid is ignored: the request will time out."""
         if len(reply) < 3 or not len(reply) % 2 or reply[0] != REPLAY or len(reply[1]) != 8:
             return
         try:
@@ -168,17 +180,13 @@ class Ingest:
                 yield self._reject(error, stream.topic.encode(), payload, now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
-        """Validate a payload that did not come over the bus.
-
-        Raises:
-            ValueError: It is not valid; the text says why.
-        """
+        """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
         try:
             return Event(channel, self._fields(channel, payload, now_ns), now_ns)
         except _Reject as error:
             raise ValueError(error.detail) from error
 
-    def _accept(self, frames: Sequence[bytes], now_ns: int) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
                 "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
@@ -189,7 +197,7 @@ class Ingest:
             if topic == publishers.TOPIC:
                 self._on_heartbeat(payload, now_ns)
                 return None
-            name = self._name(topic)
+            name = self._name(topic, by_source)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
             if name not in self._admitted:
@@ -237,13 +245,13 @@ class Ingest:
         self.recent.append(rejection)
         return rejection
 
-    def _name(self, topic: bytes) -> str:
+    def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")
-        if not channels.is_name(name):
+        if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.NAME_BYTES_MAX]!r} is not a valid topic; expected segments of "
-                f"[A-Za-z0-9_-] joined by dots, at most {channels.NAME_BYTES_MAX} bytes",
+                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic; expected segments of "
+                f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )
         return name
 
@@ -276,7 +284,8 @@ class Ingest:
         try:
             decode_data = self._data_decoders.get(channel)
             if decode_data is None:
-                fields = self._untyped(channel, payload, now_ns)
+                fields = self._bytes(channel, payload, now_ns) if _BYTES in payload else None
+                fields = fields or self._untyped(channel, payload, now_ns)
             else:
                 event = _decode(payload)
                 decode_data(event.data)
@@ -292,6 +301,21 @@ class Ingest:
                 raise _Reject("number_out_of_range", str(error)) from error
         return fields
 
+    def _bytes(self, channel: str, payload: bytes, now_ns: int) -> bytes | None:
+        """Return the fields of an event that carries bytes; None if it is none."""
+        try:
+            event = _decode_bytes(payload)
+        except msgspec.ValidationError:
+            return None
+        payload = self._normal(channel, event, payload, now_ns)
+        try:
+            fields = bytes_fields(payload)
+        except ValueError as error:
+            raise _Reject("invalid_event", str(error)) from error
+        if event.timestamp is not msgspec.UNSET:
+            return fields
+        return b'%b,"timestamp":"%b"' % (fields, self._now(now_ns))
+
     def _untyped(self, channel: str, payload: bytes, now_ns: int) -> bytes:
         if b'"event_type"' in payload:
             try:
@@ -304,6 +328,15 @@ class Ingest:
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
     def _event_fields(self, channel: str, event: EventFields, payload: bytes, now_ns: int) -> bytes:
+        payload = self._normal(channel, event, payload, now_ns)
+        if event.timestamp is not msgspec.UNSET:
+            return payload[1:-1]
+        return b'"timestamp":"%b",%b' % (self._now(now_ns), payload[1:-1])
+
+    def _normal(self, channel: str, event: EventFields | BytesEventObject, payload: bytes, now_ns: int) -> bytes:
+        """Return an event object without the members that the gateway sets, with its time in one form."""
+        if event.data is not msgspec.UNSET and event.data_base64 is not msgspec.UNSET:
+            raise _Reject("reserved_field", "the event must not have both `data` and `data_base64`")
         if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
             try:
                 payload = without_reserved(payload, channel)
@@ -313,10 +346,10 @@ class Ingest:
             payload = payload.strip(_SPACE)
         if event.timestamp is not msgspec.UNSET:
             try:
-                return with_normal_time(payload, now_ns=now_ns)[1:-1]
+                return with_normal_time(payload, now_ns=now_ns)
             except ValueError as error:
                 raise _Reject("invalid_event", str(error)) from error
-        return b'"timestamp":"%b",%b' % (self._now(now_ns), payload[1:-1])
+        return payload
 
     def _now(self, now_ns: int) -> bytes:
         if now_ns != self._stamp_ns:

@@ -1,8 +1,7 @@
 """Which topics are subscribed to on the bus: all, or on demand only those that clients subscribe to.
 
 Publishers see which topics are subscribed to, and need not compute the others. ZeroMQ subscribes by
-prefix, so a pattern is fetched by what stands before its first wildcard.
-"""
+prefix, so a pattern is fetched by what stands before its first wildcard."""
 
 from collections.abc import Iterable
 
@@ -11,8 +10,7 @@ class Interest:
     """The topics to subscribe to on the bus.
 
     With `everything` these are all topics; else those in `always`, and each pattern for `idle_ns` after
-    it was last watched.
-    """
+    it was last watched."""
 
     def __init__(self, *, everything: bool, always: Iterable[str], idle_ns: int) -> None:
         self.everything = everything

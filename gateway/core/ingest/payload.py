@@ -1,8 +1,7 @@
 """Checks of valid JSON that not every reader can decode: numbers out of range, deep nesting.
 
 An event's bytes are forwarded unchanged, so such an event would fail only later: in a filter, a key, a
-worker or a client. Ingest rejects it.
-"""
+worker or a client. Ingest rejects it."""
 
 import json
 import re
@@ -23,10 +22,7 @@ _LEVEL = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 def check_nesting(payload: bytes, levels_max: int) -> None:
     """Check how deep the values of a payload are nested; it need not be valid JSON.
-
-    Raises:
-        ValueError: There are more than `levels_max` levels.
-    """
+    Raises ValueError: there are more than `levels_max` levels."""
     brackets = _STRING.sub(b"", payload).translate(None, _NOT_BRACKETS)
     levels = max(accumulate(map(_LEVEL.__getitem__, brackets)), default=0)
     if levels > levels_max:
@@ -35,10 +31,7 @@ def check_nesting(payload: bytes, levels_max: int) -> None:
 
 def check_numbers(payload: bytes) -> None:
     """Check the numbers of valid JSON; necessary if its shape has `MANY_DIGITS` or an `EXPONENT`.
-
-    Raises:
-        ValueError: A number does not fit a double or a 64-bit integer.
-    """
+    Raises ValueError: a number does not fit a double or a 64-bit integer."""
     json.loads(payload, parse_int=_check_integer, parse_float=_check_float)
 
 

@@ -2,8 +2,7 @@
 
 Each call validates the messages, puts each publisher's messages in order, appends the events, and
 appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
-appending it.
-"""
+appending it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from gateway.core.ingest.streams import NoRoom
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event
 from gateway.core.protocol.messages import BusState
+from gateway.core.sources.errors import Unreadable
+from gateway.core.sources.source import Source
 
 
 @dataclass(slots=True)
 class Tick:
-    """The results of one batch, for the metrics."""
-
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
@@ -35,8 +34,6 @@ class Tick:
 
 
 class Pipeline:
-    """Takes bus messages to the logs."""
-
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
@@ -51,22 +48,43 @@ class Pipeline:
         return "live" if self._received else "waiting"
 
     def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
-        """Take a batch of bus messages, which arrived at the endpoint number `link`."""
         tick = Tick()
         self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
             try:
                 outcome = accept(frames, now_ns=now_ns)
-            except NoRoom:  # a stream can be forgotten once its messages are in the log
-                self._append(tick, now_ns)
-                outcome = accept(frames, now_ns=now_ns, again=True)
+            except NoRoom:
+                outcome = self._accept_again(frames, tick, now_ns)
             if isinstance(outcome, Event):
                 events.append(outcome)
             elif outcome is None:
                 self._release(tick, now_ns)
             else:
                 tick.add_outcome(outcome)
+        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._received = True
+        self._append(tick, now_ns)
+        return tick
+
+    def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int) -> Tick:
+        """Take a batch of messages that a source has to read first."""
+        tick = Tick()
+        for frames in batch:
+            try:
+                messages = source.read(frames)
+            except Unreadable as error:
+                tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
+                continue
+            for message in messages:
+                try:
+                    outcome = self.ingest.accept(message, now_ns=now_ns, by_source=True)
+                except NoRoom:
+                    outcome = self._accept_again(message, tick, now_ns, by_source=True)
+                if outcome is None:
+                    self._release(tick, now_ns)
+                else:
+                    tick.add_outcome(outcome)
         tick.bytes = sum(map(len, chain.from_iterable(batch)))
         self._received = True
         self._append(tick, now_ns)
@@ -88,6 +106,13 @@ class Pipeline:
         tick = Tick()
         self._append(tick, now_ns)
         return tick
+
+    def _accept_again(
+        self, frames: Sequence[bytes], tick: Tick, now_ns: int, *, by_source: bool = False
+    ) -> Event | Rejection | None:
+        """Append what there is: a stream can be forgotten once its messages are in the log."""
+        self._append(tick, now_ns)
+        return self.ingest.accept(frames, now_ns=now_ns, by_source=by_source, again=True)
 
     def _release(self, tick: Tick, now_ns: int) -> None:
         for outcome in self.ingest.released(now_ns=now_ns):

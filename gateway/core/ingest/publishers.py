@@ -3,8 +3,7 @@
 A publisher's heartbeat comes over the same connection as its events, in order with them, and has the
 newest number of each topic: so the loss of a topic's last messages shows, too. A publisher without a
 heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale. It is forgotten when a later incarnation
-of the same name lives, or after `STALE_NS_MAX`.
-"""
+of the same name lives, or after `STALE_NS_MAX`."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.ingest.streams import Stream
-from gateway.core.protocol.channels import NAME_BYTES_MAX, is_name
+from gateway.core.protocol.channels import TOPIC_BYTES_MAX, is_topic
 from gateway.core.protocol.envelope import SEQUENCE_MAX
 
 
@@ -45,8 +44,6 @@ class Heartbeat(Struct):
 
 @dataclass(slots=True, eq=False)
 class Publisher:
-    """One incarnation of a publisher."""
-
     incarnation: int
     name: str = ""
     interval_ns: int = 0
@@ -67,8 +64,6 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of a publisher's state."""
-
     publisher: Publisher
     state: Literal["connected", "stale", "live", "disconnected"]
 
@@ -77,11 +72,7 @@ _decode = msgspec.json.Decoder(Heartbeat).decode
 
 
 def parse(payload: bytes) -> Heartbeat:
-    """Decode a heartbeat.
-
-    Raises:
-        ValueError: It is not valid; the text says why.
-    """
+    """Decode a heartbeat. Raises ValueError: it is not valid; the text says why."""
     try:
         heartbeat = _decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -89,8 +80,8 @@ def parse(payload: bytes) -> Heartbeat:
     if 0 < heartbeat.interval < _INTERVAL_SECONDS_MIN:
         raise ValueError(f"interval: {heartbeat.interval} is below {_INTERVAL_SECONDS_MIN} s; 0 is a farewell")
     for topic in heartbeat.sequences:
-        if not is_name(topic):
-            raise ValueError(f"sequences: {topic[:NAME_BYTES_MAX]!r} is not a valid topic")
+        if not is_topic(topic):
+            raise ValueError(f"sequences: {topic[:TOPIC_BYTES_MAX]!r} is not a valid topic")
     return heartbeat
 
 
@@ -121,7 +112,6 @@ class Publishers:
         return "stale" if all(one.stale for one in self._known.values()) else "live"
 
     def take_changes(self) -> list[Change]:
-        """Return the changes since the last call."""
         changes, self._changes = self._changes, []
         return changes
 
@@ -153,8 +143,7 @@ class Publishers:
     def silence_ns(self, link: int) -> int:
         """Return how long an endpoint may be silent before its connection is dead; 0 = no limit.
 
-        Each publisher there may be silent for its own intervals, so the longest of them decides.
-        """
+        Each publisher there may be silent for its own intervals, so the longest of them decides."""
         intervals = [publisher.interval_ns for publisher in self._known.values() if publisher.link == link]
         return max(MISSED_HEARTBEATS_MAX * max(intervals), SILENCE_NS_MIN) if intervals else 0
 

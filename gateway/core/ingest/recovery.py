@@ -39,8 +39,7 @@ than this gateway's start. A stream is blocked, and releases nothing, while an e
 its topic has a repair or an unreported loss.
 
 The least recently used stream is forgotten if there are `streams_max`; see `gateway.core.ingest.starts`
-for what happens if it continues later.
-"""
+for what happens if it continues later."""
 
 import itertools
 from collections import deque
@@ -71,8 +70,7 @@ _SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
 class ReplayRequest:
     """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
 
-    `key` is the endpoint's public CURVE key, if it has one.
-    """
+    `key` is the endpoint's public CURVE key, if it has one."""
 
     number: int
     incarnation: int
@@ -89,8 +87,7 @@ class Recovery:
     `history` returns how many of a topic's messages to request when this gateway starts, `interest`
     says which topics are subscribed to, `started_ns` is when the gateway started. `admit` opens a
     topic's channel, or returns False. `reached` returns how far a topic's messages of an incarnation
-    have come in the channel's log; 0 if there are none, None if that is not known.
-    """
+    have come in the channel's log; 0 if there are none, None if that is not known."""
 
     def __init__(
         self,
@@ -130,7 +127,6 @@ class Recovery:
 
     @property
     def recovering(self) -> int:
-        """How many streams have a repair."""
         return len(self._repairing)
 
     # -- in ------------------------------------------------------------------------------------
@@ -139,10 +135,7 @@ class Recovery:
         """Take a live message; return its stream if it is released at once.
 
         Returns None if the message is held or dropped; call `released` then.
-
-        Raises:
-            NoRoom: The stream is new, and there is no room for it now.
-        """
+        Raises NoRoom: the stream is new, and there is no room for it now."""
         sequence = envelope.sequence
         stream = self.streams.get(envelope.incarnation, topic)
         if stream is None:
@@ -314,8 +307,7 @@ class Recovery:
     def _make_room(self, now_ns: int) -> None:
         """Forget a stream if there is no room for another one.
 
-        Not one whose messages or losses are not in the log yet: nothing else knows how far it had come.
-        """
+        Not one whose messages or losses are not in the log yet: nothing else knows how far it had come."""
         passed = None
         for passed in self.streams.oldest():
             if passed.repair is None and not passed.unreported and passed.tick != self.tick:
@@ -391,8 +383,7 @@ class Recovery:
     def _start_repair(self, stream: Stream, last: int, *, is_lost: bool, now_ns: int, flags: int = 0) -> Repair | None:
         """Request what is missing up to `last`; return None if the publisher offers no replay now.
 
-        Wait for its first heartbeat if the `flags` of an envelope say that it will send one.
-        """
+        Wait for its first heartbeat if the `flags` of an envelope say that it will send one."""
         publisher = self.publishers.get(stream.incarnation)
         if publisher is None and flags & _SENDS_HEARTBEATS and not stream.has_awaited and stream.final is None:
             stream.has_awaited = True

@@ -5,8 +5,7 @@ channel keeps, and nothing counts as lost. Otherwise its first messages are lost
 
 A stream that was forgotten and continues is a third case. The channel's log says how far it had come. Where
 the gateway numbers the channel, the log does not know: then a gap of reason ``epoch`` says that messages
-may be missing, and nothing is requested.
-"""
+may be missing, and nothing is requested."""
 
 from collections.abc import Callable
 

@@ -2,8 +2,7 @@
 
 Each publisher numbers its messages per topic (see `envelope`), so a hole in the numbers is a loss
 between publisher and gateway of a known range. One ZeroMQ connection keeps messages in order; a
-message that arrives after a later one came over another connection, or a second time.
-"""
+message that arrives after a later one came over another connection, or a second time."""
 
 import itertools
 from collections import OrderedDict, deque
@@ -110,8 +109,7 @@ class Stream:
         """Return whether the publisher counts from the start again, with the same incarnation.
 
         To be asked about a number up to `newest` that was sent later than everything before. If it was
-        released already, this is no duplicate. If it is not 1, a second one in a row has to prove it.
-        """
+        released already, this is no duplicate. If it is not 1, a second one in a row has to prove it."""
         if self.is_lost(sequence):
             return False
         before, self.again = self.again, sequence
@@ -121,7 +119,6 @@ class Stream:
         return any(first <= sequence <= last for first, last in self.lost_ranges)
 
     def take_unreported(self) -> tuple[MissingRange, ...]:
-        """Return the ranges since the last call."""
         unreported, self.unreported = tuple(self.unreported), []
         return unreported
 

@@ -19,8 +19,7 @@ of the numbers so far decides which epoch an event belongs to (`Transition`):
 
 A number above `OFFSET_MAX` counts as "anything else", and so does one that is not higher.
 
-Invariants: offsets ascend within an epoch; a position never stands for two events.
-"""
+Invariants: offsets ascend within an epoch; a position never stands for two events."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -110,8 +109,7 @@ class Epochs:
     def advance(self, incarnation: int | None, first: int, last: int) -> Transition:
         """Begin the epoch that an event belongs to, unless it is the current one.
 
-        `last` is the event's number, `first` that of the first message missing before it.
-        """
+        `last` is the event's number, `first` that of the first message missing before it."""
         source = self.source
         too_high = last > OFFSET_MAX
         if source == OWN or (incarnation == source is not None and first > self.newest.offset and not too_high):
@@ -147,8 +145,7 @@ class Epochs:
     def cursor(self, position: Position, *, ahead_max: int) -> Cursor | None:
         """Return a position's cursor; None if the position is not one of this channel.
 
-        A position from another gateway may be ahead of this one by at most `ahead_max`.
-        """
+        A position from another gateway may be ahead of this one by at most `ahead_max`."""
         for number, epoch in self._epochs.items():
             if epoch.id == position.epoch and self._has(epoch, position.offset, ahead_max):
                 return Cursor(number, position.offset)
@@ -166,8 +163,7 @@ class Epochs:
     def is_beyond_end(self, cursor: Cursor) -> bool:
         """Return whether a place is beyond the end of its epoch here, and the gateway numbers now.
 
-        Another gateway received more of that epoch; here the same events have other numbers.
-        """
+        Another gateway received more of that epoch; here the same events have other numbers."""
         epoch = self._epochs.get(cursor.epoch_number)
         beyond = epoch is not None and epoch.last is not None and cursor.offset > epoch.last
         return beyond and self.source == OWN

@@ -5,8 +5,7 @@ reader: `append` evicts the oldest entries, and a reader whose place is evicted 
 
 Invariants: each entry begins (`before`) where the one before it ends (`at`); all entries behind
 ``floor`` are held; the newest entry is never evicted. The first event of each epoch has the epoch's
-id in its frame, and so has every gap. The newest event of each key outlives its eviction.
-"""
+id in its frame, and so has every gap. The newest event of each key outlives its eviction."""
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -33,8 +32,7 @@ class Retention:
     """How much a log holds; `age_ns_max` of 0 sets no limit.
 
     `key` is the path of the member by which events replace each other, such as ``("data", "host")``:
-    the log also keeps the newest event of each key, for the `keys_max` keys that changed last.
-    """
+    the log also keeps the newest event of each key, for the `keys_max` keys that changed last."""
 
     events_max: int = 1000
     bytes_max: int = 16 * 1024 * 1024
@@ -76,8 +74,7 @@ class LogState(Struct, frozen=True, array_like=True):
 class ChannelLog:
     """The entries of one channel.
 
-    ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one.
-    """
+    ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one."""
 
     def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
         self.name = name
@@ -104,12 +101,10 @@ class ChannelLog:
 
     @property
     def position(self) -> Position:
-        """The position of the newest place."""
         return self.epochs.position(self.epochs.newest)
 
     @property
     def start(self) -> Cursor:
-        """The place before the oldest entry held."""
         oldest = self._entries[self._head] if len(self) else None
         return self.newest if oldest is None else oldest.before
 
@@ -139,8 +134,7 @@ class ChannelLog:
     def append(self, event: Event) -> list[Entry]:
         """Number and encode an event; evict what exceeds the retention.
 
-        Returns the new entries: gaps for what is missing before the event, then the event.
-        """
+        Returns the new entries: gaps for what is missing before the event, then the event."""
         epochs = self.epochs
         before = newest = epochs.newest
         source = epochs.source
@@ -227,7 +221,6 @@ class ChannelLog:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
-        """Return an event's key as JSON; "" if it has none."""
         try:
             value = _decode(b"{%b}" % event.fields)
         except msgspec.DecodeError:  # ingest rejects such events; one must not affect other events
@@ -263,8 +256,7 @@ class ChannelLog:
     def read(self, after: Cursor, *, bytes_max: int) -> list[Entry]:
         """Return the oldest entries held behind a place: about `bytes_max`, at least one.
 
-        For the evicted ones see `missing`.
-        """
+        For the evicted ones see `missing`."""
         at = self._index(after)
         batch: list[Entry] = []
         size = 0

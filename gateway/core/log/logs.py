@@ -1,7 +1,6 @@
 """All channels' logs, and the callbacks that get each new entry.
 
-In a worker the logs are replicas of the parent's: entries are not appended there but `replicate`d.
-"""
+In a worker the logs are replicas of the parent's: entries are not appended there but `replicate`d."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -19,8 +18,7 @@ class Logs:
     """Every channel's log. A channel opens with its first event, if fewer than `channels_max` are open.
 
     Channels are never closed: if one opened again with the numbers from 1, a position could stand for
-    two events.
-    """
+    two events."""
 
     def __init__(
         self,
@@ -48,8 +46,7 @@ class Logs:
     def admit(self, name: str) -> bool:
         """Open a channel unless it is open; return False if `channels_max` are open.
 
-        ``$everyone`` is always open and does not count.
-        """
+        ``$everyone`` is always open and does not count."""
         if name not in self._logs:
             if len(self._logs) > self._channels_max:
                 return False
@@ -58,10 +55,7 @@ class Logs:
 
     def append(self, events: list[Event]) -> list[Entry]:
         """Append events to the logs of their channels, in order; return the new entries.
-
-        Raises:
-            KeyError: An event's channel is not open: `admit` it first.
-        """
+        Raises KeyError: an event's channel is not open: `admit` it first."""
         logs = self._logs
         entries: list[Entry] = []
         for event in events:
@@ -80,7 +74,6 @@ class Logs:
         return 0 if log is None else log.epochs.reached(incarnation)
 
     def finish(self, channel: str, incarnation: int, last: int) -> None:
-        """Note a publisher's last number on a channel."""
         log = self._logs.get(channel)
         if log is not None:
             log.finish(incarnation, last)
@@ -94,8 +87,7 @@ class Logs:
     def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> None:
         """Hold the entries that the parent appended, in order.
 
-        `epochs` are those of the channels in which an epoch began with these entries.
-        """
+        `epochs` are those of the channels in which an epoch began with these entries."""
         logs = self._logs
         for name in dict.fromkeys(entry.channel for entry in entries):
             if name not in logs:
@@ -107,12 +99,10 @@ class Logs:
         self._notify(entries)
 
     def evict(self, *, now_ns: int) -> None:
-        """Drop the entries that are too old."""
         for log in self._logs.values():
             log.evict(now_ns=now_ns)
 
     def history(self, channel: str) -> int:
-        """Return how many events a channel keeps at most."""
         return self._retentions.get(channel, self._retention).events_max
 
     def _notify(self, entries: list[Entry]) -> None:

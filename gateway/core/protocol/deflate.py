@@ -1,14 +1,13 @@
 """Compressed messages (permessage-deflate, RFC 7692), each compressed once for all clients.
 
 The gateway always negotiates that no message refers to earlier ones, in either direction. So a
-compressed event is the same for all clients, and no connection has its own compressor.
-"""
+compressed event is the same for all clients, and no connection has its own compressor."""
 
 import re
 import zlib
 from collections.abc import Callable
 
-from gateway.core.protocol.frames import Violation, compressed_frame, text_frame, text_payloads
+from gateway.core.protocol.frames import Violation, compressed_frame, each_frame, is_binary, text_frame, text_payload
 
 
 _NAME = "permessage-deflate"
@@ -30,8 +29,7 @@ def negotiate(offered: str) -> tuple[int, str] | None:
     """Choose among the offers of a ``Sec-WebSocket-Extensions`` header (RFC 7692, section 7.1).
 
     Returns the base-2 logarithm of the client's window, and the header of the response; None if no
-    offer is acceptable.
-    """
+    offer is acceptable."""
     for offer in offered.split(","):
         name, *parameters = offer.split(";")
         if name.strip() != _NAME:
@@ -61,11 +59,8 @@ def _parameters(texts: list[str]) -> dict[str, str | None] | None:
 
 def inflate(data: bytes, bytes_max: int) -> bytes:
     """Return a client's message decompressed (section 7.2.2).
-
-    Raises:
-        Violation: The data is not valid, or has more than `bytes_max` bytes when decompressed; it is
-            not decompressed further than that.
-    """
+    Raises Violation: the data is not valid, or has more than `bytes_max` bytes when decompressed; it is not
+    decompressed further than that."""
     try:
         inflated = zlib.decompressobj(-_BITS_MAX).decompress(data + _TAIL, bytes_max + 1)
     except zlib.error:
@@ -78,8 +73,7 @@ def inflate(data: bytes, bytes_max: int) -> bytes:
 class Compressor:
     """Compresses messages of at least `bytes_min` bytes, and caches the newest.
 
-    `on_compressed` is called for each message, with the number of bytes saved.
-    """
+    `on_compressed` is called for each message, with the number of bytes saved."""
 
     def __init__(self, bytes_min: int, *, on_compressed: Callable[[int], object]) -> None:
         self._on_compressed = on_compressed
@@ -119,8 +113,6 @@ class Compressor:
 
 
 class Encoder:
-    """Compresses the messages of text frames."""
-
     def __init__(self, compressor: Compressor, bits: int) -> None:
         self._compressor = compressor
         self._bits = bits
@@ -129,6 +121,10 @@ class Encoder:
     def __call__(self, frames: bytes) -> bytes:
         """Return the frames of the same messages; if called with one object twice, the same object."""
         if frames is not self._last:
-            parts = [self._compressor.frame(one, self._bits) for one in text_payloads(frames)]
+            # Bytes in binary frames are images and the like, which are compressed already.
+            parts = [one if is_binary(one) else self._compressed(one) for one in each_frame(frames)]
             self._last, self._encoded = frames, b"".join(parts)
         return self._encoded
+
+    def _compressed(self, frame: bytes) -> bytes:
+        return self._compressor.frame(text_payload(frame), self._bits)

@@ -1,8 +1,7 @@
 """The optional third frame of a bus message: its publisher, its number, and when it was sent.
 
 32 bytes, big-endian (docs/protocol.md, part 1):
-magic ``NGE1`` | flags u32 | publisher incarnation u64 | sequence u64 | unix time ns u64.
-"""
+magic ``NGE1`` | flags u32 | publisher incarnation u64 | sequence u64 | unix time ns u64."""
 
 import struct
 
@@ -20,8 +19,7 @@ class Envelope(Struct, frozen=True, gc=False):
     """One message's place in its publisher's stream.
 
     `incarnation` is a random number for each start of the publisher; `sequence` counts from 1 per
-    incarnation and topic; `sent_ns` is unix time in nanoseconds.
-    """
+    incarnation and topic; `sent_ns` is unix time in nanoseconds."""
 
     incarnation: int
     sequence: int
@@ -39,10 +37,7 @@ def is_envelope(frame: bytes) -> bool:
 
 def unpack(frame: bytes) -> Envelope:
     """Decode an envelope.
-
-    Raises:
-        ValueError: The frame does not have 32 bytes, or has another magic or a sequence of 0.
-    """
+    Raises ValueError: the frame does not have 32 bytes, or has another magic or a sequence of 0."""
     if len(frame) != SIZE:
         raise ValueError(f"an envelope has {SIZE} bytes, this frame has {len(frame)}")
     magic, flags, incarnation, sequence, sent_ns = _LAYOUT.unpack(frame)

@@ -5,8 +5,7 @@
 
 The range of a close code says what a client should do, so that old clients understand new codes:
 4000-4499 reconnect; 4500-4999 do not reconnect with the same token, session and address. The other
-codes are those of RFC 6455, section 7.4, and of the IANA registry.
-"""
+codes are those of RFC 6455, section 7.4, and of the IANA registry."""
 
 from enum import Enum, IntEnum
 

@@ -1,8 +1,7 @@
 """The models of events: one declaration for validation, JSON Schema and documentation.
 
 Few fields are required, and null stands for "not known". Fields beyond the declared ones are kept:
-the gateway forwards an event's own bytes and does not rebuild them from the model.
-"""
+the gateway forwards an event's own bytes and does not rebuild them from the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,8 +83,7 @@ class BusStatus(Struct):
 class Connection(Struct):
     """A client that connected, disconnected or changed its subscriptions; the gateway's own event.
 
-    For a publisher on the bus, `client_id` is its incarnation.
-    """
+    For a publisher on the bus, `client_id` is its incarnation."""
 
     client_id: str
     user_id: str | None = None
@@ -94,6 +92,37 @@ class Connection(Struct):
     code: int | None = None
     seconds: Annotated[float, Meta(ge=0)] | None = None
     name: str | None = None
+
+
+class GatewayFigures(Struct, kw_only=True):
+    """What a gateway does and uses; the gateway's own event on ``metrics.gateway``.
+
+    Rates are those since the event before. `lost`, `repaired`, `rejected` and `evicted` count events
+    since the gateway's start: on the bus, and (`evicted`) of clients that lagged too far. `lag` is
+    how many events the slowest client is behind. `channels` has the rates of the channels that had
+    events, in events per second."""
+
+    gateway: str
+    version: str
+    uptime_seconds: float
+    cpu_percent: float
+    memory_mb: float
+    connections: int
+    subscriptions: int
+    lagging: int
+    lag: int
+    received_per_second: float
+    received_bytes_per_second: float
+    delivered_per_second: float
+    delivered_bytes_per_second: float
+    lost: int
+    repaired: int
+    rejected: int
+    evicted: int
+    publishers: int
+    publishers_stale: int
+    bus: Literal["live", "stale", "waiting"]
+    channels: dict[str, float]
 
 
 class ClientChange(Struct, frozen=True):
@@ -136,6 +165,8 @@ class EventFields(Struct):
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
+    # Only in place of `data`.
+    data_base64: Raw | UnsetType = UNSET
     timestamp: Any = UNSET
 
 
@@ -157,12 +188,24 @@ class NumberedEventObject(EventFields):
     timestamp: float | UnsetType | None = UNSET
 
 
+class BytesEventObject(Struct):
+    """An event that carries bytes; only `data_base64` is required."""
+
+    data_base64: str
+    event_type: EventType | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType | None = UNSET
+    data: Raw | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    channel: Raw | UnsetType = UNSET
+    offset: Raw | UnsetType = UNSET
+    epoch: Raw | UnsetType = UNSET
+
+
 class MissingRange(NamedTuple):
     """A publisher's messages from number `first` to `last`, which will not be delivered.
 
     With the reason ``epoch`` it is not known which, nor whether any: a publisher ended without a
-    farewell, or its numbers were forgotten.
-    """
+    farewell, or its numbers were forgotten."""
 
     first: int
     last: int
@@ -174,8 +217,7 @@ class Event(Struct, frozen=True):
 
     `fields` are the members of the event's JSON object, without the surrounding braces, as clients
     get them: ``"event_type":...,"timestamp":...,"data":...``. `incarnation` and `sequence` are those
-    of its envelope, if it has one; `missing` are the publisher's messages missing right before it.
-    """
+    of its envelope, if it has one; `missing` are the publisher's messages missing right before it."""
 
     channel: str
     fields: bytes

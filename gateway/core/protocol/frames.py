@@ -5,12 +5,21 @@ from collections.abc import Iterator
 
 
 _LENGTH_16, _LENGTH_64 = struct.Struct("!BBH"), struct.Struct("!BBQ")
-_TEXT, _COMPRESSED_TEXT, _CLOSE, _PING, _PONG = 0x81, 0xC1, 0x88, 0x89, 0x8A
+_TEXT, _BINARY, _COMPRESSED_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x82, 0xC1, 0x88, 0x89, 0x8A
 
 
 def text_frame(payload: bytes) -> bytes:
     """Return an unfragmented, unmasked text frame; `payload` must be valid UTF-8."""
     return _data_frame(_TEXT, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """Return an unfragmented, unmasked binary frame."""
+    return _data_frame(_BINARY, payload)
+
+
+def is_binary(frame: bytes) -> bool:
+    return frame[0] == _BINARY
 
 
 def compressed_frame(payload: bytes) -> bytes:
@@ -33,18 +42,21 @@ def text_payload(frame: bytes) -> bytes:
     return frame[2 if size < 126 else 4 if size == 126 else 10 :]
 
 
-def text_payloads(frames: bytes) -> Iterator[bytes]:
-    """Yield the payloads of several such frames in a row."""
+def each_frame(frames: bytes) -> Iterator[bytes]:
+    """Yield each of several unmasked frames in a row."""
     at = 0
     while at < len(frames):
-        size = frames[at + 1]
-        at += 2
+        size, head = frames[at + 1], 2
         if size >= 126:
             width = 2 if size == 126 else 8
-            size = int.from_bytes(frames[at : at + width])
-            at += width
-        yield frames[at : at + size]
-        at += size
+            size, head = int.from_bytes(frames[at + 2 : at + 2 + width]), 2 + width
+        yield frames[at : at + head + size]
+        at += head + size
+
+
+def text_payloads(frames: bytes) -> Iterator[bytes]:
+    """Yield the payloads of several text frames in a row."""
+    return map(text_payload, each_frame(frames))
 
 
 def ping_frame(payload: bytes) -> bytes:

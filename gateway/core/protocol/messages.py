@@ -1,7 +1,6 @@
 """The messages between clients and the gateway: type, validation and JSON Schema in one.
 
-Unknown fields of client messages are ignored, so that newer clients work with older gateways.
-"""
+Unknown fields of client messages are ignored, so that newer clients work with older gateways."""
 
 from typing import Annotated, Any, Literal
 
@@ -45,6 +44,7 @@ class Options(Struct, kw_only=True, omit_defaults=True):
     last: Annotated[int, Meta(ge=0)] | None = None
     filter: FilterText | None = None
     rate: Rate | None = None
+    binary: bool | None = None
 
 
 class ChannelRequest(Options, kw_only=True):
@@ -107,8 +107,7 @@ class Connected(Struct, tag="connected", kw_only=True):
     """The first message on a connection.
 
     `session` is a secret: a client that connects with it within `session_ttl_seconds` after a
-    disconnect gets back its identity, subscriptions, positions and waiting personal messages.
-    """
+    disconnect gets back its identity, subscriptions, positions and waiting personal messages."""
 
     client_id: str
     user_id: str | None
@@ -138,8 +137,7 @@ class Subscribed(Struct, tag="subscribed", kw_only=True):
     """Every event behind `positions` will be delivered, or reported as a gap.
 
     `recovered` says for each `since` whether nothing is missing. `bus` is ``waiting`` until a first
-    message arrives from a publisher, and ``stale`` while the heartbeats of all publishers are overdue.
-    """
+    message arrives from a publisher, and ``stale`` while the heartbeats of all publishers are overdue."""
 
     channels: list[str]
     timestamp: str
@@ -182,6 +180,7 @@ class ViewOptions(Struct, omit_defaults=True):
 
     filter: str | None = None
     rate: float | None = None
+    binary: bool = False
 
 
 class Subscriptions(Struct, tag="subscriptions", kw_only=True):
@@ -223,8 +222,7 @@ class Gap(Struct, tag="gap", rename={"from_": "from"}, kw_only=True):
     `unwatched`: not fetched from the bus, as no client subscribed to the channel. `conflated`: replaced
     by newer events, because of the subscription's rate. `filtered`: the filter does not match the
     first event of an epoch, so this gap names the epoch. The next events are numbered in `epoch`;
-    `from` is null if the missing ones begin in an earlier epoch.
-    """
+    `from` is null if the missing ones begin in an earlier epoch."""
 
     channel: str
     epoch: str
@@ -249,7 +247,9 @@ class EventMessage(Struct, tag="event", kw_only=True):
     channel: str
     offset: int
     timestamp: str
-    data: Any
+    data: Any | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+    """The payload in place of `data`, if it is bytes; also in `data` where a binary message brings them."""
     event_type: str | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
     """Only in the first event of each epoch."""

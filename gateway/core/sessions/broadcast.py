@@ -11,11 +11,8 @@ from gateway.core.sessions.permissions import Action, Identity
 
 def broadcast(hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
     """Send an event to exactly one target.
-
-    Raises:
-        RequestError: The client is unknown, there is not exactly one target, `by` lacks the
-            permission, or the event is not valid.
-    """
+    Raises RequestError: the client is unknown, there is not exactly one target, `by` lacks the permission, or the event
+    is not valid."""
     targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
     count = sum(target is not None for target in targets)
     if count != 1:

@@ -4,8 +4,7 @@
 connected. The hub reports each change to its `Observer`, which publishes or forwards it.
 
 Invariant: `sessions` are the sessions with a connection; the store has these and the disconnected
-ones. Everything is synchronous, so no event can be written between two steps of one change.
-"""
+ones. Everything is synchronous, so no event can be written between two steps of one change."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -64,8 +63,7 @@ class Hub:
     def connect(self, request: ConnectRequest, make_reader: Callable[[], Reader], *, now_ns: int) -> Session:
         """Send ``connected`` and start the subscriptions in the client's address; return its session.
 
-        If the session is `attached` to another connection, disconnect that first.
-        """
+        If the session is `attached` to another connection, disconnect that first."""
         session, resumed = self.admit(request, now_ns=now_ns)
         try:
             reader = make_reader()
@@ -92,7 +90,7 @@ class Hub:
             session = self.new_session(request.client_id, request.identity)
         elif request.identity.expires_ns is not None:
             session.identity = request.identity  # the same user, perhaps with other permissions
-        self.store.add_attached(session, request.secret)
+        self.store.add_attached(session, request.secret, brought=request.session if resumed else None)
         self.sessions[session.client_id] = session
         return session, resumed
 
@@ -118,10 +116,7 @@ class Hub:
 
     def authenticate(self, session: Session, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> None:
         """Give a connected client the identity of its new token.
-
-        Raises:
-            RequestError: The token belongs to another user.
-        """
+        Raises RequestError: the token belongs to another user."""
         before = session.user_id
         changed = session.authenticate(identity, id_, now_ns=now_ns)
         self.store.reassign(session, before)
@@ -142,6 +137,7 @@ class Hub:
         before = session.known
         session.on_pong(payload)
         if session.known is not before:
+            self.store.confirm_secret(session)
             self.observer.on_confirmed(session)
 
     def receive(self, session: Session, text: str, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
@@ -190,7 +186,6 @@ class Hub:
         return {name for session in self.store.sessions for name in session.subscriptions}
 
     def clients_of(self, user_id: str) -> int:
-        """Return how many clients of a user are connected."""
         return sum(one.client_id in self.sessions for one in self.store.of_user(user_id))
 
     def presence(self, channel: str) -> list[Session]:
@@ -220,7 +215,6 @@ class Hub:
         return counts
 
     def subscribers(self, channel: str) -> int:
-        """Return how many connected clients are subscribed to one channel."""
         cohorts, others = self.fanout.cohorts, self.fanout.outside_cohorts
         live = sum(len(c.members) for c in cohorts if c.channel_view(channel) is not None)
         return live + sum(channel_view(one.view, channel) is not None for one in others)

@@ -32,8 +32,7 @@ class Observer(Protocol):
 class LocalObserver:
     """Publishes changes on ``connections``, and delivers messages to readers in this process.
 
-    `on_subscribed` and `on_denied` are called like the methods of the same names.
-    """
+    `on_subscribed` and `on_denied` are called like the methods of the same names."""
 
     def __init__(
         self,

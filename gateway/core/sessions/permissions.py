@@ -1,8 +1,7 @@
 """Permissions of clients: roles from the configuration, and grants from a token.
 
 Grants are patterns of channels. A subscription to a wildcard gets only the channels that a grant
-selects, also of those that open later.
-"""
+selects, also of those that open later."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -86,8 +85,7 @@ class Identity:
     def is_same_as(self, other: "Identity") -> bool:
         """Return whether `other` may resume a session of this identity: it needs the same user.
 
-        Without authentication, the session's secret is enough.
-        """
+        Without authentication, the session's secret is enough."""
         if self.is_open:
             return True
         return self.user_id == other.user_id and self.is_anonymous == other.is_anonymous
@@ -97,20 +95,19 @@ class Identity:
         return self.is_anonymous or other.user_id == self.user_id
 
     def require(self, action: Action, channel: str) -> None:
-        """Check a permission.
-
-        Raises:
-            RequestError: The client does not have it.
-        """
         if not self.permissions.may(action, channel):
             self._refuse(f"{_VERBS[action]} {channel}")
 
-    def require_admin(self) -> None:
-        """Check the permission to see the gateway's own state.
+    def require_publisher(self, channel: str | None) -> None:
+        """Check that the client may publish to a channel, or to anything at all if none is given.
+        Raises RequestError: it may not."""
+        if channel is not None:
+            self.require(Action.PUBLISH, channel)
+        elif not self.permissions.patterns[Action.PUBLISH]:
+            self._refuse("publish")
 
-        Raises:
-            RequestError: The client does not have it.
-        """
+    def require_admin(self) -> None:
+        """Check the permission to see the gateway's own state. Raises RequestError: the client does not have it."""
         if not self.permissions.admin:
             self._refuse("see the gateway's state")
 

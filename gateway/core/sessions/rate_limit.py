@@ -7,7 +7,7 @@ from typing import Literal
 from gateway.core.protocol.errors import ErrorCode, RequestError
 
 
-Kind = Literal["messages", "subscribes", "pings"]
+Kind = Literal["messages", "subscribes", "pings", "frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,20 @@ class RateLimiter:
     """One client's buckets; they are full at first.
 
     Each bucket is one number, the time when it will be full again (the generic cell rate algorithm of
-    ATM): there is a limiter for each client, so it is small.
-    """
+    ATM): there is a limiter for each client, so it is small."""
 
-    __slots__ = ("_rates", "messages", "pings", "subscribes")
+    __slots__ = ("_rates", "frames", "messages", "pings", "subscribes")
 
     def __init__(self, rates: Mapping[Kind, RateLimit]) -> None:
         self._rates = rates
-        self.messages = self.pings = self.subscribes = 0
+        self.messages = self.pings = self.subscribes = self.frames = 0
 
-    def charge(self, kind: Kind, *, now_ns: int) -> None:
-        """Take one token.
-
-        Raises:
-            RequestError: The bucket is empty; the error has the time until the next token.
-        """
+    def charge(self, kind: Kind, count: int = 1, *, now_ns: int) -> None:
+        """Take tokens.
+        Raises RequestError: there are not as many, and none is taken; the error has the time until there are."""
         limit = self._rates[kind]
         one_ns = round(1e9 / limit.per_second)
-        full_ns = max(getattr(self, kind), now_ns) + one_ns
+        full_ns = max(getattr(self, kind), now_ns) + count * one_ns
         wait_ns = full_ns - now_ns - limit.burst * one_ns
         if wait_ns > 0:
             raise RequestError(

@@ -46,10 +46,7 @@ def error_message(error: RequestError, id_: messages.OptionalId = msgspec.UNSET)
 
 def parse(text: str | bytes) -> messages.ClientMessage:
     """Decode a client's message.
-
-    Raises:
-        RequestError: It is not JSON, its type is not known, or a field is not valid.
-    """
+    Raises RequestError: it is not JSON, its type is not known, or a field is not valid."""
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
@@ -85,10 +82,7 @@ class SubscribeRequest:
 
 def split(message: messages.Subscribe) -> list[SubscribeRequest]:
     """Return a request for each channel of a message; if one is named twice, for the last of the two.
-
-    Raises:
-        RequestError: A channel, a position or a filter is not valid.
-    """
+    Raises RequestError: a channel, a position or a filter is not valid."""
     common = read_since(message.since)
     if len(message.channels) > 1 and isinstance(common, Position):
         raise RequestError(
@@ -112,17 +106,14 @@ def split(message: messages.Subscribe) -> list[SubscribeRequest]:
         last = message.last if own.last is None else own.last
         text = message.filter if own.filter is None else own.filter
         rate = message.rate if own.rate is None else own.rate
-        view = Subscription(own.channel, None if text is None else read_filter(text), rate)
+        binary = bool(message.binary if own.binary is None else own.binary)
+        view = Subscription(own.channel, None if text is None else read_filter(text), rate, binary=binary)
         found[own.channel] = SubscribeRequest(own.channel, since, last, view)
     return list(found.values())
 
 
 def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] | None:
-    """Return one position, or a position for each channel.
-
-    Raises:
-        RequestError: It is neither.
-    """
+    """Return one position, or a position for each channel. Raises RequestError: it is neither."""
     if since is None:
         return None
     try:
@@ -134,11 +125,7 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
 
 
 def read_filter(text: str) -> Filter:
-    """Parse a filter.
-
-    Raises:
-        RequestError: It is not valid; the message shows the position.
-    """
+    """Parse a filter. Raises RequestError: it is not valid; the message shows the position."""
     try:
         return parse_filter(text)
     except FilterError as error:
@@ -160,7 +147,6 @@ class SubscriptionStarts:
         self.latest_only: set[str] = set()
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
-        """Start behind a place."""
         self.logs[log.name] = log
         self.cursors[log.name] = after
 

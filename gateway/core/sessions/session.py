@@ -9,11 +9,12 @@ A session has two states:
 `known` are the places that the client has confirmed, by channel. Bytes written to a socket can be lost
 with the connection, so a place is confirmed only when the client answers a ping: a WebSocket is
 ordered, so the client has received everything that was written before the ping. When a session is
-attached again, its channels continue at `known`, unless the client has positions of its own.
+attached again, its channels continue at `known`, unless the client has positions of its own. What it missed
+is sent in parts, with a ping behind a part while none is under way: so a client that is slow, and loses each
+of its connections, still comes further with each.
 
 Invariants: the client has received everything before its places in `known`. If a channel starts at
-another place, because of `since` or `last`, then also in `known` and in the ping under way.
-"""
+another place, because of `since` or `last`, then also in `known` and in the pings under way."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ from gateway.core.sessions.requests import SubscriptionStarts, denial, error_mes
 
 
 _encode = msgspec.json.Encoder().encode
+_PINGS_MAX = 3
+_PART = b"part"
+"""The payload of a ping behind a part; that of the heartbeat's pings is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Session:
         self.client_id = client_id
         self.identity = identity
         self.secret = ""
+        self.earlier_secret = ""
+        """The secret that the client resumed the session with, until it is known to have the new one."""
         self.subscriptions: dict[str, Subscription] = {}
         """By pattern."""
         self.known: Cursors = {}
@@ -73,7 +79,8 @@ class Session:
         self._fanout = fanout
         self._limits = limits
         self._rate_limiter = RateLimiter(limits.rates)
-        self._pinged: tuple[bytes, Cursors] | None = None
+        self._pings: tuple[tuple[bytes, Cursors], ...] = ()
+        """The pings under way, in order, each with the places before it."""
 
     @property
     def user_id(self) -> str | None:
@@ -85,6 +92,7 @@ class Session:
         """Attach the session to a new connection; its channels continue at `since`, else at `known`."""
         since = since or {}
         reader.personal = self.personal
+        reader.on_part = self._on_part
         self.reader = reader
         self._rate_limiter = RateLimiter(self._limits.rates)
         starts = SubscriptionStarts()
@@ -108,35 +116,31 @@ class Session:
         self._fanout.subscribe(reader, self._view, starts.cursors)
 
     def _note_starts(self, starts: Cursors, *, subscribed: Collection[str] = ()) -> None:
-        """Note where channels start in `known`, and in the ping under way.
+        """Note where channels start in `known`, and in the pings under way.
 
-        In the channels of `subscribed`, what is not confirmed stays so.
-        """
+        In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
+        at its beginning also if nothing is noted; a client may name any number of them."""
+        starts = {name: at for name, at in starts.items() if name == PERSONAL or self._fanout.is_open(name)}
 
         def started(known: Cursors) -> Cursors:
-            kept = {name: min(known.get(name, at), at) for name, at in starts.items()}
+            kept = {name: min(known.get(name, ORIGIN), at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
 
         self.known = started(self.known)
-        if self._pinged is not None:
-            payload, places = self._pinged
-            self._pinged = (payload, started(places))
+        self._pings = tuple([(payload, started(places)) for payload, places in self._pings])
 
     def detach(self) -> None:
         """Detach the session from its connection; what is not confirmed will be sent again."""
         if self.reader is not None:
             self._fanout.remove(self.reader)
             self.reader = None
-        self._pinged = None
+        self._pings = ()
 
     # -- identity ------------------------------------------------------------------------------
 
     def authenticate(self, identity: Identity, id_: messages.OptionalId, *, now_ns: int) -> SubscriptionChange | None:
         """Change the identity, and remove the subscriptions that its permissions deny.
-
-        Raises:
-            RequestError: The identity is that of another user.
-        """
+        Raises RequestError: the identity is that of another user."""
         if not self.identity.may_become(identity):
             raise RequestError(
                 ErrorCode.FORBIDDEN,
@@ -199,21 +203,30 @@ class Session:
             places = heads if at_head else self._fanout.cursors_of(reader)
             if self.personal is not None and at_head:
                 places = {**heads, PERSONAL: self.personal.newest}
-            self._pinged = (payload, places)
+            # If there are too many, the newest counts: a client may answer only that one (RFC 6455, section 5.5.3).
+            self._pings = (*self._pings[: _PINGS_MAX - 1], (payload, places))
+
+    def _on_part(self) -> None:
+        """Have the client confirm a part of what it missed."""
+        reader = self.reader
+        if reader is not None and reader.ping is not None and not self._pings:
+            self.on_ping(_PART, {})
+            reader.ping(_PART)
 
     def on_pong(self, payload: bytes) -> None:
-        """Confirm the places before the ping that this pong answers."""
-        if self._pinged is not None and self._pinged[0] == payload:
-            self.known = self._pinged[1]
-            self._pinged = None
+        """Confirm the places before the ping that this pong answers; earlier pings need no answer of their own."""
+        for number, (sent, places) in enumerate(self._pings, 1):
+            if sent == payload:
+                self.known = places
+                self._pings = self._pings[number:]
+                return
 
     # -- messages ------------------------------------------------------------------------------
 
     def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`.
 
-        For an invalid message it does not raise: it replies with an ``error`` message.
-        """
+        For an invalid message it does not raise: it replies with an ``error`` message."""
         try:
             message = requests.parse(text)
         except RequestError as error:
@@ -238,11 +251,6 @@ class Session:
         return None
 
     def _charge(self, message: messages.ClientMessage, now_ns: int) -> None:
-        """Charge a message to its rate limit.
-
-        Raises:
-            RequestError: The limit is exceeded.
-        """
         kind: Kind = "messages"
         if isinstance(message, messages.Subscribe | messages.Unsubscribe):
             kind = "subscribes"
@@ -259,11 +267,18 @@ class Session:
 
     def may_ping(self, *, now_ns: int) -> bool:
         """Charge a ping of the WebSocket protocol; return whether to answer it."""
+        self._charge_or_pause("pings", 1, now_ns)
+        return not self.excessive
+
+    def charge_frames(self, count: int, *, now_ns: int) -> None:
+        """Charge frames of the WebSocket protocol: each takes time, also if it is no message."""
+        self._charge_or_pause("frames", count, now_ns)
+
+    def _charge_or_pause(self, kind: Kind, count: int, now_ns: int) -> None:
         try:
-            self._rate_limiter.charge("pings", now_ns=now_ns)
+            self._rate_limiter.charge(kind, count, now_ns=now_ns)
         except RequestError:
             self.excessive = True
-        return not self.excessive
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
@@ -278,7 +293,6 @@ class Session:
             return None
 
     def send(self, message: messages.ServerMessage) -> None:
-        """Write a message to the client, if the session is attached."""
         if self.reader is not None:
             self.reader.writer.write(text_frame(_encode(message)))
 
@@ -355,9 +369,9 @@ class Session:
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {
-            one.pattern: messages.ViewOptions(one.filter.text if one.filter else None, one.rate)
+            one.pattern: messages.ViewOptions(one.filter.text if one.filter else None, one.rate, one.binary)
             for one in self.subscriptions.values()
-            if one.filter is not None or one.rate is not None
+            if one.filter is not None or one.rate is not None or one.binary
         }
         reply = messages.Subscriptions(
             id=id_, channels=list(self.subscriptions), timestamp=timestamp(now_ns), options=options or msgspec.UNSET

@@ -4,9 +4,11 @@ A session is either attached to a connection, or disconnected. A disconnected se
 for `ttl_ns`, unless `disconnected_max` sessions disconnect after it. Personal messages are in a log
 of the session's own: after a disconnect a client resumes them by position, like any channel.
 
-Invariants: a session has one secret, which changes with each connection; `_disconnected` has the
-sessions that can expire, the oldest first.
-"""
+Each connection gives a session a new secret. The one that the client brought stays valid until the client
+is known to have the new one: a connection may be lost before its first message arrives.
+
+Invariants: a session has at most these two secrets; `_disconnected` has the sessions that can expire, the
+oldest first."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -46,14 +48,20 @@ class SessionStore:
         """How many sessions are disconnected and can be resumed."""
         return len(self._disconnected)
 
-    def add_attached(self, session: Session, secret: str) -> None:
-        """Add a session, new or resumed, with a new secret; its earlier secret is then invalid."""
-        self._by_secret.pop(session.secret, None)
-        session.secret = secret
-        self._by_secret[secret] = session
+    def add_attached(self, session: Session, secret: str, *, brought: str | None = None) -> None:
+        """Add a session, new or resumed, with a new secret; also the secret that its client `brought` is valid."""
+        self._drop_secrets(session)
+        session.secret, session.earlier_secret = secret, brought or ""
+        for one in filter(None, (secret, brought)):
+            self._by_secret[one] = session
         self._by_client[session.client_id] = session
         self._add_user(session)
         self._disconnected.pop(session, None)
+
+    def confirm_secret(self, session: Session) -> None:
+        """Note that a session's client has the new secret; the earlier one is then invalid."""
+        self._drop_secret(session, session.earlier_secret)
+        session.earlier_secret = ""
 
     def reassign(self, session: Session, before: str | None) -> None:
         """Note that a session may belong to another user than `before`."""
@@ -89,7 +97,7 @@ class SessionStore:
 
     def forget(self, session: Session) -> None:
         """Remove a session that is not disconnected, so that nobody can resume it."""
-        del self._by_secret[session.secret]
+        self._drop_secrets(session)
         del self._by_client[session.client_id]
         self._drop_user(session, session.user_id)
 
@@ -103,6 +111,14 @@ class SessionStore:
         if session.personal is None:
             session.personal = ChannelLog(PERSONAL, epoch=self._epoch, retention=self._retention)
         return session.personal
+
+    def _drop_secrets(self, session: Session) -> None:
+        self._drop_secret(session, session.secret)
+        self._drop_secret(session, session.earlier_secret)
+
+    def _drop_secret(self, session: Session, secret: str) -> None:
+        if self._by_secret.get(secret) is session:
+            del self._by_secret[secret]
 
     def _add_user(self, session: Session) -> None:
         if session.user_id is not None:

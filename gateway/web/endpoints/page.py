@@ -1,57 +1,76 @@
-"""The page at ``/``: it names the gateway and links to every address that a browser can open."""
+"""The dashboard: the page at ``/`` and its files, as clients/dashboard was built into ``gateway/web/static``."""
 
-import base64
+import gzip
 import hashlib
-import html
+from functools import cache
+from importlib.resources import files
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway import __version__
+from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.web.endpoints.rest import answer
 from gateway.web.endpoints.schemas import ROUTES
 
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 4rem auto; padding: 0 1rem;
-       color-scheme: light dark }
-td { padding: .2rem 1.2rem .2rem 0; vertical-align: top }
-pre { padding: 1rem; border: 1px solid #8886; border-radius: .5rem; overflow-x: auto }
-"""
-
-_TRY = """ws = new WebSocket(location.origin.replace("http", "ws") + "/ws")
-ws.onmessage = message => console.log(message.data)
-ws.onopen = () => ws.send('{"type": "subscribe", "channels": ["metrics"], "last": 1}')"""
-
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-    "Vary": "Accept",
+_PAGE = "index.html"
+_TYPES = {
+    _PAGE: "text/html",
+    "icon.svg": "image/svg+xml",
+    "assets/dashboard.js": "text/javascript",
+    "assets/dashboard.css": "text/css",
 }
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class _File(Struct, frozen=True):
+    body: bytes
+    compressed: bytes
+    tag: str
+
+
+@cache
+def _read(name: str) -> _File:
+    """Read a file once; it is part of the package and does not change."""
+    body = files("gateway.web").joinpath("static", name).read_bytes()
+    return _File(body, gzip.compress(body, mtime=0), f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 async def page(request: web.Request) -> web.Response:
-    """A page that links to these addresses; JSON if `Accept` asks for it."""
-    links = {route.example: route.summary for route in request.app[ROUTES] if route.example}
+    """The dashboard; JSON with links to these addresses if `Accept` asks for it."""
     accept = request.headers.get("Accept", "")
     if "application/json" in accept and "text/html" not in accept:
+        links = {route.example: route.summary for route in request.app[ROUTES] if route.example}
         about = answer({"name": "neurograph-gateway", "version": __version__, "links": links})
         about.headers["Vary"] = "Accept"
         return about
-    rows = "".join(
-        f'<tr><td><a href="{html.escape(link)}">{html.escape(link)}</a><td>{html.escape(summary)}'
-        for link, summary in links.items()
-    )
-    text = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>neurograph-gateway</title><style>{_STYLE}</style>"
-        f"<h1>neurograph-gateway {__version__}</h1>"
-        "<p>Events from a ZeroMQ bus, for WebSocket clients at <code>/ws</code>. "
-        f"In this page's console:<pre>{html.escape(_TRY)}</pre><table>{rows}</table>"
-    )
-    return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+    response = _file(request, _PAGE)
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Vary"] = "Accept, Accept-Encoding"
+    return response
+
+
+async def page_file(request: web.Request) -> web.Response:
+    """A file of the dashboard."""
+    name = request.path.removeprefix("/")
+    if name not in _TYPES or name == _PAGE:
+        raise RequestError(ErrorCode.NOT_FOUND, f"there is no {request.path[:128]!r}; the dashboard is at /")
+    return _file(request, name)
+
+
+def _file(request: web.Request, name: str) -> web.Response:
+    file = _read(name)
+    # A newer gateway has newer files at the same addresses, so each use asks whether they are current.
+    headers = {"Cache-Control": "no-cache", "ETag": file.tag, "Vary": "Accept-Encoding"}
+    if file.tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    body = file.body
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        body = file.compressed
+    return web.Response(body=body, content_type=_TYPES[name], charset="utf-8", headers=headers)

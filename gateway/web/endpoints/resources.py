@@ -179,8 +179,7 @@ class Publishers(Struct, kw_only=True):
     """Messages lost, duplicated and late, in total and by topic, the most recently heard first.
 
     `repaired` counts messages that were missed and then replayed, `recovering` the topics that wait
-    for a replay.
-    """
+    for a replay."""
 
     lost: int
     duplicates: int

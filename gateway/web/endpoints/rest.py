@@ -1,10 +1,9 @@
 """REST: the state of the gateway and its channels, and broadcasts over HTTP.
 
-The docstring of each handler is its summary in the documents.
-"""
+The docstring of each handler is its summary in the documents."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -35,6 +34,11 @@ _HISTORY_BYTES_MAX = 4 * 1024 * 1024
 _RATE_NS = 60 * 1_000_000_000
 """The period over which a channel's rate is measured."""
 
+_ENTRIES_PER_PIECE = 20
+"""Entries of a list that are written before events may pass."""
+
+Entry = TypeVar("Entry")
+
 _SCHEMAS = {name: msgspec.json.schema(standard.data) for name, standard in STANDARD.items()}
 
 
@@ -55,6 +59,7 @@ async def status(request: web.Request) -> web.Response:
     hub, now_ns = context.hub, context.now_ns()
     clients = context.connected_clients()
     part, page = _page(request.query, len(clients))
+    shown = [_client(one, now_ns) async for one in _unhurried(context, clients[part])]
     return answer(
         resources.GatewayStatus(
             version=__version__,
@@ -70,7 +75,7 @@ async def status(request: web.Request) -> web.Response:
             bus_state=hub.bus_state(),
             bus=context.bus(),
             rejected=dict(_pipeline(context).ingest.rejected),
-            clients=[_client(one, now_ns) for one in clients[part]],
+            clients=shown,
             page=page,
         )
     )
@@ -93,12 +98,13 @@ def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
 
 async def channels(request: web.Request) -> web.Response:
     """The open channels that the caller may subscribe to."""
-    hub, permissions = request.app[CONTEXT].hub, request[IDENTITY].permissions
+    context, permissions = request.app[CONTEXT], request[IDENTITY].permissions
+    hub = context.hub
     # Once for all channels: one by one it would delay events.
     subscribers = hub.subscriber_counts()
     found = [
         _channel(log, subscribers=subscribers[name])
-        for name, log in sorted(hub.logs.by_name.items())
+        async for name, log in _unhurried(context, sorted(hub.logs.by_name.items()))
         if is_name(name) and permissions.may(Action.SUBSCRIBE, name)
     ]
     return answer(resources.Channels(found))
@@ -196,6 +202,8 @@ async def publishers(request: web.Request) -> web.Response:
     streams, known = recovery.streams, recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
     newest_first = list(streams)[::-1]
     part, page = _page(request.query, len(newest_first))
+    publishers = [_publisher(one, now_ns) async for one in _unhurried(context, known)]
+    topics = [_topic(one, now_ns) async for one in _unhurried(context, newest_first[part])]
     return answer(
         resources.Publishers(
             lost=streams.lost,
@@ -203,8 +211,8 @@ async def publishers(request: web.Request) -> web.Response:
             late=streams.late,
             repaired=recovery.repaired,
             recovering=recovery.recovering,
-            publishers=[_publisher(one, now_ns) for one in known],
-            topics=[_topic(one, now_ns) for one in newest_first[part]],
+            publishers=publishers,
+            topics=topics,
             page=page,
         )
     )
@@ -237,12 +245,7 @@ def _topic(stream: Stream, now_ns: int) -> resources.PublishedTopic:
 async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone; with `?channel=` the body is the event."""
     context = request.app[CONTEXT]
-    try:
-        async with asyncio.timeout(context.config.clients.handshake_timeout_seconds):
-            body = await request.read()
-    except TimeoutError as error:
-        raise RequestError(ErrorCode.TIMEOUT, "the body was not received in time; send it at once") from error
-    message = _broadcast(body, request.query.get("channel"))
+    message = _broadcast(await request.read(), request.query.get("channel"))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(
@@ -295,8 +298,19 @@ async def metrics(request: web.Request) -> web.Response:
     """Metrics for Prometheus."""
     context = request.app[CONTEXT]
     await context.refresh_statistics()
-    body = context.metrics.render()
-    return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+    parts = []
+    for part in context.metrics.render():
+        parts.append(part)
+        await context.request_limit.pause()
+    return web.Response(body=b"".join(parts), headers={"Content-Type": METRICS_TYPE})
+
+
+async def _unhurried(context: Context, entries: Iterable[Entry]) -> AsyncIterator[Entry]:
+    """Return entries one by one, with pauses for events."""
+    for number_, entry in enumerate(entries):
+        if number_ % _ENTRIES_PER_PIECE == 0:
+            await context.request_limit.pause()
+        yield entry
 
 
 def _page(query: Mapping[str, str], total: int) -> tuple[slice, resources.Page]:
@@ -339,11 +353,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
 
 
 def number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    """Return a whole number from a query.
-
-    Raises:
-        RequestError: It is not a number, or out of range.
-    """
+    """Return a whole number from a query. Raises RequestError: it is not a number, or out of range."""
     text = query.get(name)
     if text is None:
         return default

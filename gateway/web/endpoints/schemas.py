@@ -70,6 +70,13 @@ class Route:
     is_stream: bool = False
     """Whether the answer goes on until a client leaves."""
     is_in_openapi: bool = True
+    is_urgent: bool = False
+    """Whether it is answered at once, however many requests wait."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its requests wait for their turn."""
+        return not (self.is_stream or self.is_urgent)
 
     @property
     def summary(self) -> str:

@@ -1,14 +1,13 @@
 """Server-Sent Events (HTML standard, section 9.2), at ``/events``: the same stream over plain HTTP.
 
 For `curl` and the browser's EventSource. The id of each event holds the positions of all channels that
-the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing.
-"""
+the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing."""
 
 from dataclasses import replace
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode
@@ -41,13 +40,16 @@ class _Message(Struct):
     type: str
     channel: str = ""
     offset: int = 0
-    to: int | None = None
     epoch: str | UnsetType = UNSET
-    positions: dict[str, Position] | UnsetType = UNSET
+    # In an event these are its publisher's, and may be anything.
+    to: Raw = Raw(b"null")
+    positions: Raw | UnsetType = UNSET
 
 
 _NOWHERE = Position("", 0)
 _decode = msgspec.json.Decoder(_Message).decode
+_decode_to = msgspec.json.Decoder(int | None).decode
+_decode_positions = msgspec.json.Decoder(dict[str, Position]).decode
 _encode = msgspec.json.encode
 
 
@@ -65,7 +67,7 @@ class EventStream:
         """Return a comment, which clients ignore."""
         return _chunk(b":\n\n")
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last event, with the time after which to reconnect."""
         data = b"event: closing\ndata: %b\n\n" % _encode(message)
         return _chunk(b"retry: %d\n%b" % (message.after_ms, data))
@@ -80,14 +82,14 @@ class EventStream:
         return b"%bdata: %b\n\n" % (fields, payload.replace(b"\r", b" ").replace(b"\n", b" "))
 
     def _advance(self, message: _Message) -> None:
-        if message.positions is not UNSET:
-            self._positions |= message.positions
-        elif message.type in {"event", "gap"}:
+        if message.type in {"event", "gap"}:
             before = self._positions.get(message.channel, _NOWHERE)
             if message.epoch is not UNSET and message.epoch != before.epoch:
                 before = Position(message.epoch, 0)
-            reached = message.offset if message.type == "event" else message.to
+            reached = message.offset if message.type == "event" else _decode_to(message.to)
             self._positions[message.channel] = before if reached is None else Position(before.epoch, reached)
+        elif message.positions is not UNSET:
+            self._positions |= _decode_positions(message.positions)
 
     def _id(self) -> bytes:
         text = ",".join([f"{n}={at.epoch}:{at.offset}" for n, at in self._positions.items()])
@@ -95,11 +97,7 @@ class EventStream:
 
 
 def read_event_id(text: str) -> dict[str, Position]:
-    """Return the positions in the id of an event.
-
-    Raises:
-        RequestError: The id is invalid.
-    """
+    """Return the positions in the id of an event. Raises RequestError: the id is invalid."""
     positions = {}
     for part in text.split(","):
         name, equals, position = part.partition("=")

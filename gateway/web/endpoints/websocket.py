@@ -35,7 +35,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     encode = None if window_bits is None else context.compressor.encoder(window_bits)
     connection = admission.connect(context, request, WebSocket(receive_queue, encode))
     try:
-        if connection.can_write:  # not refused, and no violation in one segment with the handshake
+        if connection.can_write and not receive_queue.begins_with_violation():
             await _admit(context, connection, request, identity)
         await connection.serve(context.now_ns, functools.partial(admission.authenticate, context, connection))
     except Exception:
@@ -51,8 +51,7 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     """Admit a client as its subprotocol's token says, or as the identity already `verified`.
 
     The open connection reports an invalid token, as browsers hide the status of an upgrade. If the
-    query parameters are invalid, the client is admitted without them, and gets the error.
-    """
+    query parameters are invalid, the client is admitted without them, and gets the error."""
     try:
         token = authentication.subprotocol_token(request)
         if token is not None:

@@ -25,10 +25,10 @@ What each event does:
                                                                                          reader to answer with
     violation          `close` with its code       nothing                     nothing   as `close`
     socket lost        -> LOST                     -> CLOSED                   -         -
-    CLOSE_SECONDS      -                           socket aborted              -         -
+    CLOSE_SECONDS      -                           socket aborted              socket    -
+                                                                               aborted
     buffer full        the reader lags; messages are not handled until the socket is writable again
-    reader failed      `close` with 1011                                                 nothing
-"""
+    reader failed      `close` with 1011                                                 nothing"""
 
 import asyncio
 import random
@@ -43,13 +43,15 @@ from aiohttp import web
 from gateway.core.fanout.cohorts import Cursors, Reader, Writer
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, RequestError
-from gateway.core.protocol.frames import close_frame, pong_frame, text_frame
+from gateway.core.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
 from gateway.core.sessions.session import Session
+from gateway.web.sockets import kernel
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
+from gateway.web.sockets.kernel import Sending
 from gateway.web.sockets.token_deadline import TokenDeadline
 from gateway.web.sockets.websocket import ReceiveQueue
 from gateway.web.sockets.writers import SocketWriters
@@ -85,7 +87,7 @@ class Format(Protocol):
     def ping(self) -> bytes:
         """Return the bytes that keep an idle connection alive; the client does not answer them."""
 
-    def farewell(self, message: messages.ClosingMessage) -> bytes:
+    def last_bytes(self, message: messages.ClosingMessage) -> bytes:
         """Return the last bytes."""
 
 
@@ -112,7 +114,6 @@ class Connection:
     connected_ns: int
     address: str = field(init=False)
     code: int = _ABNORMAL
-    heard: bool = True
     session: Session | None = None
     token_deadline: TokenDeadline | None = None
     _state: State = State.OPENING
@@ -142,13 +143,10 @@ class Connection:
         protocol.on_buffer_full = self._on_buffer_full
         protocol.on_writable = self._on_writable
         protocol.on_lost = self._on_lost
-        if not isinstance(stream, WebSocket):
+        if isinstance(stream, WebSocket):
+            self._receive_queue = stream.receive_queue
+        else:
             self._format = stream
-            return
-        queue = self._receive_queue = stream.receive_queue
-        queue.on_violation = self._on_violation
-        if queue.violation is not None:  # in the same segment as the handshake
-            self._on_violation(queue.violation)
 
     @property
     def can_write(self) -> bool:
@@ -156,18 +154,31 @@ class Connection:
         return self._state in _ACTIVE and not self._transport.is_closing()
 
     @property
+    def heard(self) -> bool:
+        """Whether the client has sent anything since the last ping; an event stream, whether it is open."""
+        return not self._transport.is_closing() if self._receive_queue is None else self._receive_queue.heard
+
+    @property
     def client_id(self) -> str:
-        """The client's public id, empty without a session."""
         return self.session.client_id if self.session else ""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the socket in this process."""
         return self._transport.get_write_buffer_size()
 
     @property
+    def sending(self) -> Sending:
+        """How far the socket has come; what waits for it in this process is unsent, too."""
+        known = kernel.sending(self._transport.get_extra_info("socket"))
+        return known._replace(unsent=known.unsent + self.buffered)
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether this side does not read from the socket, as the client exceeds its limits."""
+        return self._receive_queue is not None and self._receive_queue.paused
+
+    @property
     def lag(self) -> int:
-        """How many events the client is behind."""
         return 0 if self._reader is None else self.hub.fanout.lag(self._reader)
 
     @property
@@ -182,7 +193,8 @@ class Connection:
     def make_reader(self) -> Reader:
         """Return the reader whose events are written to this socket."""
         writer = self._writer if self._encode is None else self
-        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure)
+        ping = None if self._format is not None else self._write_ping
+        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure, ping=ping)
         if self._protocol.writing_paused:
             self._on_buffer_full()
         return self._reader
@@ -193,14 +205,19 @@ class Connection:
         if not self._transport.is_closing():
             self._writer.write(self._encode(frames))
 
+    def _write_ping(self, payload: bytes) -> None:
+        if not self._transport.is_closing():
+            self._writer.write(ping_frame(payload))
+
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None:
         """Send a ping; its answer confirms all that was sent up to `heads`."""
+        if self._receive_queue is not None:
+            self._receive_queue.heard = False
         if self._transport.is_closing():
             return
         if self._format is not None:
             self._writer.write(self._format.ping())
             return
-        self.heard = False
         if self.session is not None:
             self.session.on_ping(payload, heads)
         self._writer.write(frame)
@@ -215,8 +232,7 @@ class Connection:
 
         Only this side of the socket is shut down: if a socket is closed with unread bytes, the kernel
         resets it, and the peer may never see the reason. The peer has `CLOSE_SECONDS` to shut down
-        its side.
-        """
+        its side."""
         if self._state not in _UNCLOSED:
             return
         self.code = code
@@ -225,13 +241,13 @@ class Connection:
             self._state = State.CLOSED
             return
         self._state = State.CLOSING if self._format is None else State.CLOSED
-        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        self._abort_soon()
         self._wake()
         if self._reader is not None:
             self.hub.fanout.flush_reader(self._reader)  # pending events come before the reason
         self._detach()  # no frame may follow a close frame (RFC 6455, section 5.5.1)
         if not self._transport.is_closing():
-            self._writer.write(self._farewell(code))
+            self._writer.write(self._closing_bytes(code))
             if self._format is None and self._transport.can_write_eof():
                 self._transport.write_eof()
 
@@ -244,13 +260,13 @@ class Connection:
     async def serve(self, now_ns: Callable[[], int], authenticate: Callable[[messages.Auth], Awaitable[None]]) -> None:
         """Handle the client's messages until either side has closed; the request is freed.
 
-        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns.
-        """
+        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns."""
         assert self._receive_queue is not None
         self._protocol.head.release()
-        while received := await self._receive_queue.get_messages():
-            for message in received:
-                self.heard = True
+        while (received := await self._receive_queue.receive()) is not None:
+            if self.session is not None:
+                self.session.charge_frames(received.frames, now_ns=now_ns())
+            for message in received.messages:
                 if message.opcode is Opcode.CLOSE:
                     self._answer_close(message.close_code)
                     return
@@ -265,9 +281,16 @@ class Connection:
                     self._on_lag()
                     self._writable = asyncio.Event()
                     await self._writable.wait()
-                if self.session is not None and self.session.excessive:
-                    self.session.excessive = False
-                    await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
+                await self._pause_if_excessive()
+            if received.violation is not None:
+                self.close(CloseCode(received.violation))
+            await self._pause_if_excessive()
+
+    async def _pause_if_excessive(self) -> None:
+        """Wait before more is read from a client that exceeds a rate limit."""
+        if self.session is not None and self.session.excessive and self._state in _ACTIVE:
+            self.session.excessive = False
+            await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
 
     def _handle(self, message: Message, now_ns: int) -> messages.Auth | None:
         """Handle a message; an ``auth`` message, which takes a while to verify, is returned."""
@@ -291,9 +314,13 @@ class Connection:
             return  # it answers ours
         self._state = State.CLOSED
         self.code = code or 1005
+        self._abort_soon()  # it may not read the answer
         self._detach()
         if not self._transport.is_closing():
             self._writer.write(close_frame(code or 1000))
+
+    def _abort_soon(self) -> None:
+        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _wake(self) -> None:
         if self._writable is not None:
@@ -314,9 +341,6 @@ class Connection:
             self._abort_timer.cancel()
         self._detach()
         self._wake()
-
-    def _on_violation(self, code: int) -> None:
-        self.close(CloseCode(code))
 
     def _on_lag(self) -> None:
         self.heartbeat.mark_stalled(self, now=asyncio.get_running_loop().time())
@@ -342,11 +366,11 @@ class Connection:
                 return
         self.heartbeat.clear_stalled(self)
 
-    def _farewell(self, code: CloseCode) -> bytes:
+    def _closing_bytes(self, code: CloseCode) -> bytes:
         """Return the last bytes: why this side closes, and when to reconnect."""
         spread_ms = self.spread_seconds * 1000
         after_ms = round(random.uniform(0, spread_ms)) if code.reconnect else 0  # noqa: S311  # a delay, no secret
         message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
-            return self._format.farewell(message)
+            return self._format.last_bytes(message)
         return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)

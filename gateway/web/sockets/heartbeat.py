@@ -1,9 +1,9 @@
 """Finds connections that are dead or too slow: one timer for all, none per client.
 
 Every connection is pinged in turn; each pong also confirms what the client has received. A client that
-sends nothing after a ping is closed, unless bytes still wait for its socket: then the ping waits behind
-them, and the limit on stalled sockets decides.
-"""
+sends nothing after a ping is closed, unless the ping may still wait behind other bytes, here or in the kernel's
+buffers: while the client reads them, it stays; if it does not, the limit on stalled sockets decides. If the
+gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too."""
 
 from typing import Protocol
 
@@ -12,15 +12,18 @@ from gateway.core.fanout.cohorts import Cursors
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.frames import ping_frame
 from gateway.core.sessions.hub import Hub
+from gateway.web.sockets.kernel import Sending
 
 
 class MonitoredConnection(Protocol):
     """What the heartbeat needs of a connection; `heard` says if it sent anything since the last ping."""
 
-    heard: bool
-
     @property
-    def buffered(self) -> int: ...
+    def heard(self) -> bool: ...
+    @property
+    def sending(self) -> Sending: ...
+    @property
+    def reading_paused(self) -> bool: ...
     @property
     def lag(self) -> int: ...
     def ping(self, frame: bytes, payload: bytes, heads: Cursors) -> None: ...
@@ -36,12 +39,13 @@ class ClientHeartbeat:
         self._round = 0
         self._ping_times: dict[MonitoredConnection, float] = {}
         self._pong_deadlines: dict[MonitoredConnection, float] = {}
-        self._stalled: dict[MonitoredConnection, tuple[float, int]] = {}
-        """Until when a socket may accept nothing, and how many bytes wait for it."""
+        self._accepted: dict[MonitoredConnection, int] = {}
+        """How far the peer had read when it was pinged, or looked at since."""
+        self._stalled: dict[MonitoredConnection, tuple[float, Sending]] = {}
+        """Until when a socket may accept nothing, and how far it has come."""
 
     @property
     def interval(self) -> float:
-        """The time between two calls of `check`, in seconds."""
         return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_timeout_seconds / 4)
 
     def monitor(self, connection: MonitoredConnection, *, now: float) -> None:
@@ -49,13 +53,12 @@ class ClientHeartbeat:
         self._ping_times[connection] = now + self._limits.heartbeat_seconds
 
     def stop_monitoring(self, connection: MonitoredConnection) -> None:
-        """Forget a connection that is closed."""
-        for table in (self._ping_times, self._pong_deadlines, self._stalled):
+        for table in (self._ping_times, self._pong_deadlines, self._accepted, self._stalled):
             table.pop(connection, None)
 
     def mark_stalled(self, connection: MonitoredConnection, *, now: float) -> None:
         """Start a stall's deadline anew: the socket accepts nothing, or only a part so far."""
-        self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.buffered)
+        self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.sending)
 
     def clear_stalled(self, connection: MonitoredConnection) -> None:
         self._stalled.pop(connection, None)
@@ -74,26 +77,40 @@ class ClientHeartbeat:
             self._ping_times[connection] = now + self._limits.heartbeat_seconds
             if connection in self._pong_deadlines and not connection.heard:
                 continue  # pinged already; the grace is longer than the interval
-            self._pong_deadlines.pop(connection, None)  # to the end: deadlines stay in order
-            self._pong_deadlines[connection] = now + self._limits.heartbeat_timeout_seconds
+            self._expect_pong(connection, connection.sending.accepted, now)
             connection.ping(frame, payload, heads)
+
+    def _expect_pong(self, connection: MonitoredConnection, accepted: int, now: float) -> None:
+        self._pong_deadlines.pop(connection, None)  # to the end: deadlines stay in order
+        self._pong_deadlines[connection] = now + self._limits.heartbeat_timeout_seconds
+        self._accepted[connection] = accepted
 
     def _check_pongs(self, now: float) -> None:
         for connection in _take_due(self._pong_deadlines, now):
+            accepted = self._accepted.pop(connection)
             if connection.heard:
                 continue
-            if not connection.buffered:
+            sending = connection.sending
+            if sending.reset:  # not noticed, as the socket is not read from
                 self._close(connection, CloseCode.HEARTBEAT_TIMEOUT)
-            elif connection not in self._stalled:
-                self.mark_stalled(connection, now=now)
+            elif sending.accepted > accepted:
+                self._expect_pong(connection, sending.accepted, now)  # it reads: the pong comes behind that
+            elif sending.unsent:
+                if connection not in self._stalled:
+                    self.mark_stalled(connection, now=now)
+            elif connection.reading_paused:
+                self._expect_pong(connection, accepted, now)
+            else:
+                self._close(connection, CloseCode.HEARTBEAT_TIMEOUT)
 
     def _check_stalls(self, now: float) -> None:
         lag_max = self._limits.lag_events_max
-        for connection, (deadline, buffered) in list(self._stalled.items()):
-            if not connection.buffered:
+        for connection, (deadline, before) in list(self._stalled.items()):
+            sending = connection.sending
+            if not sending.unsent:
                 del self._stalled[connection]  # all that waited has been sent
                 continue
-            if connection.buffered < buffered:
+            if sending.unsent < before.unsent or sending.accepted > before.accepted:
                 self.mark_stalled(connection, now=now)  # slow, but it progresses
             elif deadline <= now:
                 self._close(connection, CloseCode.SLOW_CONSUMER)

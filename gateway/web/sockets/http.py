@@ -19,8 +19,7 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
 `writing_paused`, `_loop`
     Whether the write buffer is full, and the event loop.
 `LineTooLong`, "Too many headers"
-    The exception and the text of the exception that stand for 431 instead of 400.
-"""
+    The exception and the text of the exception that stand for 431 instead of 400."""
 
 import asyncio
 from collections.abc import Callable
@@ -51,6 +50,7 @@ CLOSE_SECONDS = 3.0
 class Slot(Protocol):
     """What is notified of a socket's progress; see `gateway.web.sockets.listener`."""
 
+    def request_begun(self) -> None: ...
     def request_received(self) -> None: ...
     def request_answered(self) -> None: ...
     def writing_stalled(self, unread_bytes: int) -> None: ...
@@ -88,7 +88,7 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             max_headers=HEADERS_MAX,
         )
         self._slot = slot
-        self.head = _HeadLimit(self._parser, slot.request_received)
+        self.head = _HeadLimit(self._parser, on_begun=slot.request_begun, on_head=slot.request_received)
         self._parser = self.head  # type: ignore[assignment]  # same methods
         self.on_buffer_full: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
@@ -124,6 +124,11 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
         response.force_close()
         return response
 
+    def log_exception(self, *args: Any, **how: Any) -> None:
+        """Log it, unless it is that of aiohttp: a request that outlasts the shutdown sets a waiter that was cancelled."""
+        if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
+            super().log_exception(*args, **how)
+
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
         finished = await super().finish_response(*args)
         if self.transport is not None:
@@ -139,7 +144,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             self._slot.writing_stalled(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Report that the socket accepts data again."""
         super().resume_writing()
         self._slot.writing_resumed()
         if self.on_writable is not None:
@@ -150,10 +154,13 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
 class _HeadLimit:
     """A request parser that limits the size of heads, and can free the head of an upgrade."""
 
-    __slots__ = ("_body", "_bytes_left", "_headers", "_on_head", "_parser")
+    __slots__ = ("_body", "_bytes_left", "_headers", "_on_begun", "_on_head", "_parser")
 
-    def __init__(self, parser: Any, on_head: Callable[[], None]) -> None:  # Any: aiohttp's parser
+    def __init__(
+        self, parser: Any, *, on_begun: Callable[[], None], on_head: Callable[[], None]
+    ) -> None:  # Any: aiohttp's parser
         self._parser = parser
+        self._on_begun = on_begun
         self._on_head = on_head
         self._body: Any = None  # Any: aiohttp's StreamReader
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -180,7 +187,8 @@ class _HeadLimit:
                 found[0][-1] = message, self._body
             self._bytes_left = HEAD_BYTES_MAX
             self._on_head()
-        elif between_bodies:
+        elif between_bodies and data:
+            self._on_begun()
             self._bytes_left -= len(data)
             if self._bytes_left < 0:
                 raise LineTooLong(b"", HEAD_BYTES_MAX)

@@ -3,8 +3,7 @@
 It uses a submission queue and a completion queue, both shared with the kernel, and the send operation.
 Sends do not block, so all completions are there when the call returns, and the kernel keeps no
 reference to our memory. The layouts are those of linux/io_uring.h. Caller and kernel run in one thread
-here, so that neither needs memory barriers.
-"""
+here, so that neither needs memory barriers."""
 
 import ctypes
 import errno
@@ -37,10 +36,7 @@ _COMPLETION = struct.Struct("@QiI")
 
 class IoUring:
     """Sends the same bytes to many sockets.
-
-    Raises:
-        OSError: The kernel has no io_uring, or this process may not use it.
-    """
+    Raises OSError: the kernel has no io_uring, or this process may not use it."""
 
     _descriptor = -1
 
@@ -82,8 +78,7 @@ class IoUring:
         """Send data to each of some sockets, given by their descriptors.
 
         Returns those that did not accept all of it: the index of each, and how many bytes were sent, or
-        the negated errno.
-        """
+        the negated errno."""
         size, start, incomplete = len(data), 0, []
         address = ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
         while start < len(sockets):

@@ -1,13 +1,11 @@
 """Accepts connections and limits them: how many there are, and how long each may stay idle.
 
 asyncio's own server is not used: uvloop's stops for good, without an error, when the process runs out of
-open files, and its certificate cannot be replaced.
-"""
+open files, and its certificate cannot be replaced."""
 
 import asyncio
 import contextlib
 import functools
-import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from aiohttp import web
 from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
 from gateway.metrics import Refused
-from gateway.runtime import Tasks
+from gateway.runtime import Tasks, open_files_max
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 
@@ -40,18 +38,21 @@ _LOGGED_SECONDS = 1.0
 class Slot:
     """One of a listener's sockets; its protocol reports what happens on it.
 
-    A slot has a deadline while it waits for the head of a request, and while its peer does not
-    read an answer. A socket that misses its deadline is disconnected.
-    """
+    A slot has a deadline while it waits for the head of its first request, or for the rest of a later one, and
+    while its peer does not read an answer. A socket that misses its deadline is disconnected."""
 
     __slots__ = ("_deadline", "_listener", "_socket")
 
-    def __init__(self, listener: "Listener", accepted: socket.socket, deadline_seconds: float):
+    def __init__(self, listener: "Listener", accepted: socket.socket):
         self._listener = listener
         self._socket = accepted
-        self._deadline: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            deadline_seconds, self._time_out_handshake
-        )
+        self._deadline: asyncio.TimerHandle | None = None
+        self._await_head()
+
+    def request_begun(self) -> None:
+        """Note that a part of a request's head has been received."""
+        if self in self._listener.idle and self._deadline is None:
+            self._await_head()
 
     def request_received(self) -> None:
         """Note that the whole head of a request has been received."""
@@ -76,7 +77,6 @@ class Slot:
             self._cancel_deadline()
 
     def release(self) -> None:
-        """Free the slot of a socket that is closed."""
         self.request_received()
         self.writing_resumed()
         self._cancel_deadline()
@@ -88,6 +88,11 @@ class Slot:
         self.writing_resumed()
         with contextlib.suppress(OSError):  # the peer has closed it already
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _await_head(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(
+            self._listener.handshake_seconds, self._time_out_handshake
+        )
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
@@ -103,8 +108,7 @@ class Listener:
     """Accepts connections for a runner that has been set up; the caller closes it, then the runner.
 
     At the limit of sockets, an idle one makes room for a new one. `tls` is called for every
-    connection; None means no TLS.
-    """
+    connection; None means no TLS."""
 
     def __init__(
         self,
@@ -124,11 +128,12 @@ class Listener:
         """Bytes that a peer does not read, the longest stalled first."""
         self.stall_seconds = clients.stall_timeout_seconds
         self._server = runner.server
-        self._handshake_seconds = clients.handshake_timeout_seconds
+        self.handshake_seconds = clients.handshake_timeout_seconds
+        self._keepalive_seconds = clients.keepalive_timeout_seconds
         self._send_buffer_bytes = clients.send_buffer_bytes
         self._sockets_max = clients.connections_max + SOCKETS_RESERVED
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
+        files = open_files_max()
+        if files is not None:
             self._sockets_max = min(self._sockets_max, max(files - FILES_RESERVED, 1))
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -142,11 +147,7 @@ class Listener:
         return host, port
 
     async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has.
-
-        Raises:
-            OSError: One cannot be bound.
-        """
+        """Listen on every address that a host has. Raises OSError: one cannot be bound."""
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             one = socket.create_server(address, family=family, backlog=BACKLOG)
@@ -155,7 +156,6 @@ class Listener:
         self.resume_accepting()
 
     def pause_accepting(self) -> None:
-        """Leave new connections in the kernel's queue."""
         for one in self._listening:
             self._loop.remove_reader(one)
 
@@ -185,7 +185,7 @@ class Listener:
         accepted.setblocking(False)
         if self._send_buffer_bytes:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
-        slot = Slot(self, accepted, self._handshake_seconds)
+        slot = Slot(self, accepted)
         self.slots.add(slot)
         self.idle[slot] = None
         self._handshakes.start(self._connect(accepted, slot))
@@ -211,9 +211,9 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     async def _connect(self, accepted: socket.socket, slot: Slot) -> None:
-        tls, seconds = self._tls(), self._handshake_seconds
+        tls, seconds = self._tls(), self.handshake_seconds
         make_protocol = functools.partial(
-            HttpProtocol, self._server, slot=slot, loop=self._loop, keepalive_seconds=seconds
+            HttpProtocol, self._server, slot=slot, loop=self._loop, keepalive_seconds=self._keepalive_seconds
         )
         try:
             await self._loop.connect_accepted_socket(

@@ -19,11 +19,6 @@ class Certificate:
     """The configured certificate; its `context` is None if none is configured."""
 
     def __init__(self, settings: Tls) -> None:
-        """Read the files.
-
-        Raises:
-            ConfigError: They cannot be used.
-        """
         self._settings = settings
         self._stamps = [_stamp(settings.cert_file), _stamp(settings.key_file)]
         self.context = _read_all(settings) if settings.cert_file else None
@@ -47,10 +42,7 @@ class Certificate:
 
 def context(settings: Tls) -> ssl.SSLContext:
     """Return an SSL context with the configured certificate, for TLS 1.2 and later.
-
-    Raises:
-        ConfigError: The files cannot be used.
-    """
+    Raises ConfigError: the files cannot be used."""
     cert, key = settings.cert_file, settings.key_file
     if "-----BEGIN CERTIFICATE-----" not in _read("cert_file", cert):
         raise _wrong("cert_file", f"{cert} has no certificate in PEM", "name a file that has one")

@@ -4,8 +4,8 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -16,56 +16,85 @@ from gateway.web.sockets.http import HttpProtocol
 
 
 QUEUED_BYTES_MAX = 65_536
-"""When queued messages exceed this size, reading from the socket pauses."""
-_MESSAGE_BYTES = 100
-"""What a queued message takes in memory beside its data."""
+"""When more bytes than this are queued, reading from the socket pauses."""
+FRAMES_AT_ONCE_MAX = 64
+"""Frames that are read between two turns of the event loop: tiny ones cost as much as others."""
+
+
+class Received(NamedTuple):
+    """The messages in some frames; `violation` is the close code if the next frame violates the protocol."""
+
+    frames: int
+    messages: list[Message]
+    violation: int | None
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class ReceiveQueue:
-    """A client's messages, parsed and queued until they are handled; a full queue pauses reading."""
+    """What a client has sent, queued until it is read; a full queue pauses reading from the socket."""
 
     _protocol: HttpProtocol
     _parser: Parser
-    on_violation: Callable[[int], object] | None = None
-    violation: int | None = None
-    """The close code for a violation of the protocol; all data after it is ignored."""
-    _bytes: int = 0
+    heard: bool = True
+    """Set when the client sends anything."""
+    paused: bool = False
+    """Whether reading from the socket is paused."""
+    _ahead: Received | None = None
+    """What was read already, and is received next."""
     _ended: bool = False
-    _messages: list[Message] = field(default_factory=list)
-    _paused: bool = False
+    _violated: bool = False
     _waiter: asyncio.Future[None] | None = None
 
-    async def get_messages(self) -> list[Message]:
-        """Wait for messages and return all that are queued; an empty list means the end."""
-        if self._paused and not self._messages:
-            self._set_paused(False)
-        while not self._messages and not self._ended:
+    def begins_with_violation(self) -> bool:
+        """Return whether what was received so far violates the protocol, and holds no message before."""
+        if self._ahead is None:
+            self._ahead = self._read()
+        return self._ahead is not None and self._ahead.violation is not None and not self._ahead.messages
+
+    async def receive(self) -> Received | None:
+        """Wait for frames, and return the messages in the next ones; None at the end.
+
+        Data behind a violation is ignored."""
+        while True:
+            if (received := self._ahead or self._read()) is not None:
+                self._ahead = None
+                if received.frames == FRAMES_AT_ONCE_MAX:
+                    await asyncio.sleep(0)
+                return received
+            if self._ended:
+                return None
+            if self.paused:
+                self._set_paused(False)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        messages, self._messages, self._bytes = self._messages, [], 0
-        return messages
+
+    def _read(self) -> Received | None:
+        """Return what is in the next frames; None if none is complete."""
+        if self._violated:
+            return None
+        before, messages, violation = self._parser.frames, [], None
+        try:
+            for message in self._parser.read(FRAMES_AT_ONCE_MAX):
+                messages.append(message)  # noqa: PERF402  # those before a violation count
+        except Violation as error:
+            violation = error.code  # only the code: its traceback holds the data
+            self._violated = True
+        frames = self._parser.frames - before
+        return Received(frames, messages, violation) if frames or violation else None
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Parse what the socket received (called by aiohttp)."""
-        if self.violation is None:
-            try:
-                for message in self._parser.feed(data):
-                    self._messages.append(message)
-                    self._bytes += len(message.data) + _MESSAGE_BYTES
-            except Violation as violation:
-                self.violation = violation.code  # only the code: its traceback holds the data
-                if self.on_violation is not None:
-                    self.on_violation(violation.code)
-            if self._bytes > QUEUED_BYTES_MAX and not self._paused:
-                self._set_paused(True)
+        """Queue what the socket received (called by aiohttp)."""
+        self.heard = True
+        if not self._violated:
+            self._parser.feed(data)
+            if self._parser.unread_bytes > QUEUED_BYTES_MAX:
+                self._set_paused(True)  # again, if aiohttp has resumed it behind an upgrade
             self._wake()
         return False, b""
 
     def feed_eof(self) -> None:
         """Note that no more data will be received (called by aiohttp)."""
         self._ended = True
-        self.on_violation = None  # it refers to the connection, which refers to this
         self._wake()
 
     def _wake(self) -> None:
@@ -73,7 +102,7 @@ class ReceiveQueue:
             self._waiter.set_result(None)
 
     def _set_paused(self, paused: bool) -> None:
-        self._paused = paused
+        self.paused = paused
         transport = self._protocol.transport
         if transport is not None and not transport.is_closing():
             (transport.pause_reading if paused else transport.resume_reading)()
@@ -93,10 +122,7 @@ async def upgrade(
     Returns the response, the queue of the client's messages, and the base-2 logarithm of the window
     for compressed messages, or None if they are not compressed. `protocol` is chosen as subprotocol
     if the client offers it.
-
-    Raises:
-        web.HTTPUpgradeRequired: The request is not an opening handshake.
-    """
+    Raises web.HTTPUpgradeRequired: the request is not an opening handshake."""
     response = web.StreamResponse(status=101, headers=_response_headers(request, protocol))
     agreed = None
     if compression:

@@ -4,8 +4,7 @@ That bypasses asyncio's transports, and is done only while a transport has no da
 socket does not accept goes to its transport, which also handles every error.
 
 A file descriptor is used until its client has left its cohort, at the latest when the connection is lost;
-transports close theirs only after that.
-"""
+transports close theirs only after that."""
 
 from array import array
 from asyncio import Transport
@@ -77,8 +76,7 @@ class SocketWriter:
     def write_rest(self, rest: memoryview, *, partly_sent: bool) -> bool:
         """Pass what the socket did not accept to the transport; return False if that fails.
 
-        If a part has been sent, the client gets the rest or nothing more: the connection is aborted.
-        """
+        If a part has been sent, the client gets the rest or nothing more: the connection is aborted."""
         try:
             self.transport.write(rest)
         except Exception:
@@ -102,7 +100,6 @@ class RingWriter:
         """Those of the others that may use the ring once their transports are idle."""
 
     def add(self, writer: Writer) -> None:
-        """Write to this client too, from the next write on."""
         self._sequential.add(writer)
         if isinstance(writer, SocketWriter):
             writer.ring_writer = self

@@ -71,10 +71,10 @@ sys.exit(f"imported: {{loaded}}" if loaded else 0)
     assert 0 == ended.returncode, ended.stderr
 
 
-@pytest.mark.parametrize(("name", "package"), PACKAGES.items())
-def test_a_command_without_its_package_says_how_to_get_it(site: Path, name: str, package: str) -> None:
+@pytest.mark.parametrize(("name", "folder"), PACKAGES.items())
+def test_a_command_without_its_package_says_how_to_get_it(site: Path, name: str, folder: str) -> None:
     ended = gateway(site, name, "metrics", "--last", "5")
-    remedy = f"it needs the package {package}: pip install 'neurograph-gateway[terminal]'"
+    remedy = f"it needs, from this project's source: pip install './{folder}[terminal]'"
 
     assert 1 == ended.returncode
     assert f"Error: `gateway {name}` is not available: {remedy}\n" == ended.stderr
@@ -85,8 +85,8 @@ def test_help_lists_commands_whose_packages_are_missing(site: Path) -> None:
     text = " ".join(ended.stdout.split())
 
     assert 0 == ended.returncode, ended.stderr
-    for name, package in PACKAGES.items():
-        assert f"{name} (Not available: it needs the package {package}" in text
+    for name, folder in PACKAGES.items():
+        assert f"{name} (Not available: it needs, from this project's source: pip install './{folder}" in text
 
 
 def test_an_installed_package_can_add_a_command(add: Add) -> None:

@@ -190,28 +190,25 @@ def test_settings_of_what_cannot_be_a_channel_are_refused(name: str) -> None:
     assert f"{name!r} is not a valid name of a channel" in problem
 
 
-def test_the_port_that_kubernetes_injects_is_explained() -> None:
-    """Beside a service named "gateway" every pod gets GATEWAY_PORT=tcp://…: nobody wrote that."""
-    [problem] = problems(None, {"GATEWAY_PORT": "tcp://10.0.0.1:8000"})
-
-    assert "Kubernetes" in problem
-    assert "enableServiceLinks" in problem
-
-
-def test_the_other_variables_that_kubernetes_injects_are_no_settings_of_ours() -> None:
-    injected = {
-        "GATEWAY_SERVICE_HOST": "10.0.0.1",
-        "GATEWAY_SERVICE_PORT": "8000",
-        "GATEWAY_SERVICE_PORT_HTTP": "8000",
-        "GATEWAY_PORT_8000_TCP": "tcp://10.0.0.1:8000",
-        "GATEWAY_PORT_8000_TCP_ADDR": "10.0.0.1",
+@pytest.mark.parametrize("service", ["GATEWAY", "GATEWAY_X", "GATEWAY_BUS"])
+def test_the_variables_that_kubernetes_injects_are_no_settings_of_ours(service: str) -> None:
+    """It does for each service, also for those whose names begin with "gateway"."""
+    environ = {
+        f"{service}_SERVICE_HOST": "10.0.0.1",
+        f"{service}_SERVICE_PORT": "8000",
+        f"{service}_SERVICE_PORT_HTTP": "8000",
+        f"{service}_PORT": "tcp://10.0.0.1:8000",
+        f"{service}_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        f"{service}_PORT_8000_TCP_PROTO": "tcp",
+        f"{service}_PORT_8000_TCP_PORT": "8000",
+        f"{service}_PORT_8000_TCP_ADDR": "10.0.0.1",
     }
 
-    assert Config() == load(None, injected, {})
+    assert Config() == load(None, environ, {})
 
 
-def test_a_flag_overrides_the_port_that_kubernetes_injects() -> None:
-    assert 8000 == load(None, {"GATEWAY_PORT": "tcp://10.0.0.1:1"}, {"port": "8000"}).port
+def test_a_port_in_the_environment_that_is_none_is_refused() -> None:
+    assert "'http' is not a whole number" in problems(None, {"GATEWAY_PORT": "http"})[0]
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:

@@ -57,6 +57,7 @@ class Site:
 
     hub: Core
     client: TestClient[web.Request, web.Application] = field(init=False)
+    context: Context = field(init=False)
     now_ns: int = 1000 * SECOND
     unready: list[str] = field(default_factory=list)
     links: Callable[[], list[EndpointStatus]] = list
@@ -157,6 +158,7 @@ def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
         context = make_context(
             config, site.hub, now_ns=lambda: site.now_ns, bus=lambda: site.links(), unready=lambda: site.unready
         )
+        site.context = context
         site.client = await aiohttp_client(app.build(context))
         return site
 

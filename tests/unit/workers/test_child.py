@@ -16,7 +16,9 @@ from gateway.workers.child import Child
 
 async def test_a_start_that_is_cancelled_leaves_no_process_and_no_socket() -> None:
     """The gateway may end just then."""
-    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None)
+    child = Child(
+        unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close
+    )
     starts = asyncio.create_task(child.start())
     await asyncio.sleep(0)
     starts.cancel()
@@ -33,7 +35,9 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_no_socket() -> No
 async def test_a_worker_that_has_ended_takes_no_connection() -> None:
     """It is offered to another one then, and must still be open."""
     lost = asyncio.Event()
-    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: lost.set())
+    child = Child(
+        unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: lost.set(), on_socket=socket.socket.close
+    )
     await child.start()
     child.kill()
     await lost.wait()
@@ -47,7 +51,9 @@ async def test_a_worker_that_has_ended_takes_no_connection() -> None:
 
 
 async def test_a_worker_that_does_not_end_is_killed() -> None:
-    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None)
+    child = Child(
+        unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close
+    )
     await child.start()
     psutil.Process(child.pid).suspend()
     child.close()
@@ -57,7 +63,9 @@ async def test_a_worker_that_does_not_end_is_killed() -> None:
 
 async def test_no_room_for_a_process_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    child = Child(unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None)
+    child = Child(
+        unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close
+    )
     with pytest.raises(OSError, match="No such file"):
         await child.start()
     del child

@@ -6,7 +6,7 @@ from gateway.config.model import Config, History, Role
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.store import state_of
 from gateway.workers import messages
-from tests.support.core import Peer, make_hub
+from tests.support.core import Peer, make_hub, publish
 
 
 def through(message: messages.ToWorker) -> messages.ToWorker:
@@ -22,7 +22,7 @@ def identity() -> Identity:
 def test_a_configuration_stays_as_it_is() -> None:
     config = Config(workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))})
 
-    assert messages.Start(config, "e1", "/r") == through(messages.Start(config, "e1", "/r"))
+    assert messages.Start(config, "e1") == through(messages.Start(config, "e1"))
 
 
 def test_an_identity_stays_as_it_is() -> None:
@@ -34,6 +34,7 @@ def test_an_identity_stays_as_it_is() -> None:
 def test_a_session_stays_as_it_is() -> None:
     """What it follows, under which conditions and rights, how far it came, what waits for it."""
     hub = make_hub()
+    publish(hub, "robots")
     peer = Peer(hub, "p")
     peer.connect("robots")
     session = peer.session

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Metrics
@@ -17,7 +19,7 @@ def metrics(buffers: list[int]) -> Metrics:
 
 
 def child(of: Metrics) -> Child:
-    made = Child(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
+    made = Child(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close)
     made.report = messages.Reported(1, 0, of.samples(), {})
     return made
 
@@ -25,7 +27,7 @@ def child(of: Metrics) -> Child:
 def value(of: Metrics, name: str, **labels: str) -> float:
     return sum(
         sample.value
-        for family in text_string_to_metric_families(of.render().decode())
+        for family in text_string_to_metric_families(b"".join(of.render()).decode())
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
@@ -66,7 +68,9 @@ async def test_what_a_worker_counted_stays_when_it_is_gone() -> None:
 
 async def test_a_worker_that_never_reported_counts_nothing() -> None:
     totals = MetricsSum()
-    silent = Child(unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None)
+    silent = Child(
+        unread_bytes_max=1, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close
+    )
     totals.retire(silent)
 
     assert {} == totals.of([silent])

@@ -8,7 +8,7 @@ import socket
 import msgspec
 
 from gateway.workers import messages
-from gateway.workers.pipe import Pipe, framed
+from gateway.workers.pipe import Pipe, Unreadable, framed
 from tests.support.waiting import eventually
 
 
@@ -16,13 +16,13 @@ class End:
     """One end of a link, and what came to it."""
 
     def __init__(self, **how: int) -> None:
-        self.heard: list[messages.ToParent] = []
+        self.heard: list[messages.ToParent | Unreadable] = []
         self.wake_ups = 0
         self.lost = 0
         decoder = msgspec.msgpack.Decoder(messages.ToParent)
         self.pipe: Pipe[messages.ToParent] = Pipe(decoder, on_messages=self._take, on_lost=self._end, **how)
 
-    def _take(self, received: list[messages.ToParent]) -> None:
+    def _take(self, received: list[messages.ToParent | Unreadable]) -> None:
         self.heard += received
         self.wake_ups += 1
         if any(isinstance(one, messages.Ready) for one in received):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+import socket
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from gateway.core.protocol.errors import RequestError
 from gateway.workers.proxy import RestProxy
@@ -17,10 +17,24 @@ from gateway.workers.proxy import RestProxy
 Client = TestClient[web.Request, web.Application]
 
 
+def refuse(_: socket.socket) -> None:
+    raise ConnectionRefusedError
+
+
+def close(_: socket.socket) -> None:
+    """Keep no end, so that both are closed."""
+
+
+@pytest.fixture(params=[refuse, close])
+def hand_over(request: pytest.FixtureRequest) -> Callable[[socket.socket], None]:
+    found: Callable[[socket.socket], None] = request.param
+    return found
+
+
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
+async def client(hand_over: Callable[[socket.socket], None]) -> AsyncIterator[Client]:
     """A client of a worker whose parent has ended; it is answered with the code of the refusal."""
-    proxy = RestProxy(str(tmp_path / "rest"), body_seconds=0.1)
+    proxy = RestProxy(hand_over, body_seconds=0.1)
 
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -45,3 +59,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: Client) -> No
         await asyncio.Event().wait()
 
     assert "TIMEOUT" == await (await client.post("/broadcast", data=body())).text()
+
+
+async def test_a_request_that_waited_for_its_turn_while_the_worker_closed_is_refused() -> None:
+    proxy = RestProxy(close, body_seconds=60)
+    await proxy.close()
+
+    with pytest.raises(RequestError, match="the gateway is stopping"):
+        await proxy.handle(make_mocked_request("GET", "/status"))

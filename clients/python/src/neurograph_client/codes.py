@@ -7,15 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Literal
 
 
-GapReason = Literal[
-    "evicted",
-    "epoch",
-    "bus_loss",
-    "rejected",
-    "conflated",
-    "filtered",
-    "unwatched",
-]
+GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"]
 """Why events are missing."""
 
 

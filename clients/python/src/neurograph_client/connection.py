@@ -31,7 +31,7 @@ _WORTH_ANOTHER_TRY = {408, 425, 429}
 _NO_ERRNO = (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError)
 """Errors whose number is not one of the operating system's."""
 
-_TEXT = aiohttp.WSMsgType.TEXT
+_TEXT, _BINARY = aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY
 _loads = orjson.loads
 
 
@@ -153,11 +153,14 @@ class Connection:
         while True:
             frame = await receive()
             self._heard = True
-            if frame.type is not _TEXT:
-                if await self._control(frame):
-                    continue
+            if frame.type is _TEXT:
+                message = _loads(frame.data)
+            elif frame.type is _BINARY:
+                message = _with_bytes(frame.data)
+            elif await self._control(frame):
+                continue
+            else:
                 return
-            message = _loads(frame.data)
             if message["type"] == "event":
                 full = event(message)
             else:
@@ -250,6 +253,14 @@ class Connection:
         finally:
             await self._http.close()
             await self._ws.close()  # says nothing any more; it lets go of what it holds
+
+
+def _with_bytes(data: bytes) -> Message:
+    """Return an event from a binary message: the length of a header in 4 bytes, the header, and the bytes."""
+    end = 4 + int.from_bytes(data[:4])
+    event: Message = _loads(data[4:end])
+    event["data"] = data[end:]
+    return event
 
 
 def reason_of(error: Exception) -> str:

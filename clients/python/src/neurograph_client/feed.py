@@ -26,7 +26,7 @@ class Options:
     @property
     def conditions(self) -> dict[str, Any]:
         """What holds for as long as the subscription does, as the protocol has it."""
-        given = {"filter": self.filter, "rate": self.rate}
+        given = {"filter": self.filter, "rate": self.rate, "binary": True}
         return {name: value for name, value in given.items() if value is not None}
 
     @property

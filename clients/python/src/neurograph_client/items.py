@@ -22,7 +22,7 @@ class Position:
 class Event(Generic[Data]):
     """An event of a channel.
 
-    `data` is what its publisher sent; on the six standard channels a dictionary of the type that
+    `data` is what its publisher sent: `bytes` if the event carries bytes, else JSON; on the six standard channels a dictionary of the type that
     `neurograph_client.models` declares. `event_type` is None where the publisher sent bare data.
     `timestamp` is RFC 3339. `message` has all members of the event, also those without a name here.
     """

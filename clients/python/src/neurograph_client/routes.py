@@ -1,5 +1,6 @@
 """How far the connection has come in each channel, and whose each event is."""
 
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -79,6 +80,8 @@ class Routes:
         feeds = route.feeds
         if not feeds:
             return False
+        if "data" not in message:
+            message["data"] = b64decode(message.pop("data_base64"))
         event = Event(channel, epoch, offset, message.get("event_type"), message["timestamp"], message["data"], message)
         full = False
         for feed in feeds:

@@ -82,7 +82,7 @@ export class Gateway {
   constructor(settings) {
     this.folder = mkdtempSync(join(tmpdir(), "ng-"));
     this.bus = `ipc://${this.folder}/bus`;
-    this.settings = { "bus.discovery_seconds": 0, allowed_origins: "*", "shutdown.reconnect_spread_seconds": 0.2, ...settings };
+    this.settings = { "bus.discovery_seconds": 0, figures_seconds: 0, allowed_origins: "*", "shutdown.reconnect_spread_seconds": 0.2, ...settings };
     this.log = join(this.folder, "log");
   }
 

@@ -1,11 +1,15 @@
 """Event objects, and one method for each of the gateway's six standard channels."""
 
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
 
 Event = dict[str, Any]  # an event's data is the caller's: any JSON
+
+
+STANDARD = frozenset({"metrics", "signals", "actions", "logs", "status", "connections"})
 
 
 def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None) -> Event:
@@ -21,6 +25,27 @@ def event(event_type: str, data: Any, *, timestamp: datetime | str | None = None
     moment = timestamp if timestamp is not None else datetime.now(UTC)
     text = moment if isinstance(moment, str) else moment.isoformat()
     return {"event_type": event_type, "timestamp": text, "data": data}
+
+
+def bytes_event(
+    payload: bytes | bytearray | memoryview,
+    *,
+    content_type: str | None,
+    event_type: str | None,
+    timestamp: datetime | str | None,
+) -> Event:
+    """Return an event object that carries bytes.
+
+    Raises:
+        ValueError: The timestamp is no text, nor a datetime with an offset.
+    """
+    found = event(event_type or "", None, timestamp=timestamp)
+    del found["data"]
+    if not event_type:
+        del found["event_type"]
+    if content_type:
+        found["content_type"] = content_type
+    return {**found, "data_base64": b64encode(payload).decode()}
 
 
 class StandardChannels(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -326,3 +327,41 @@ def test_events_that_are_held_back_and_evicted_are_reported_as_conflated() -> No
 
     assert numbers(messages) == [0, 8]
     assert [(m["from"], m["to"]) for m in messages if m["type"] == "gap"] == [(2, 9)]
+
+
+JPEG = b'{"event_type":"frame","data_base64":"/9j/"}'
+
+
+def test_bytes_come_as_a_binary_message_to_who_asked_and_as_base64_to_others() -> None:
+    hub = make_hub()
+    asked, other = subscribed_peer(hub, "asked", binary=True), subscribed_peer(hub, "other")
+    hub.tick([[b"robots", b'{"n":1}'], [b"robots", JPEG]], now_ns=SECOND)
+
+    plain, frame = asked.take()
+    assert (plain["data"], frame["bytes"], frame["offset"]) == ({"n": 1}, b"\xff\xd8\xff", 2)
+    assert frame.keys() == {"type", "channel", "offset", "event_type", "timestamp", "bytes"}
+    assert [one.get("data_base64") for one in other.take()] == [None, "/9j/"]
+
+
+@pytest.mark.parametrize("options", [{"last": 1}, {"last": 2}, {"last": 2, "rate": 1}])
+def test_bytes_of_the_history_come_as_a_binary_message(options: dict[str, Any]) -> None:
+    hub = make_hub()
+    hub.tick([[b"robots", b'{"n":1}'], [b"robots", JPEG]], now_ns=SECOND)
+    peer = Peer(hub, "p")
+    peer.connect()
+
+    messages = peer.send(type="subscribe", channels=["robots"], binary=True, **options)
+
+    assert [one["bytes"] for one in messages if "bytes" in one] == [b"\xff\xd8\xff"]
+
+
+def test_one_channel_of_a_message_may_ask_for_bytes_and_get_them_at_its_rate() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect()
+    peer.send(type="subscribe", channels=["a", {"channel": "robots", "binary": True, "rate": 1}])
+    hub.tick([[b"robots", JPEG], [b"a", JPEG]], now_ns=SECOND)
+
+    found = peer.take()
+    assert {one["channel"] for one in found if "bytes" in one} == {"robots"}
+    assert {one["channel"] for one in found if "data_base64" in one} == {"a"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.ingest.ingest import Ingest, Rejection
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.starts import STARTUP_NS
-from gateway.core.ingest.streams import Streams
+from gateway.core.ingest.streams import NoRoom, Streams
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event, timestamp
 
@@ -255,11 +255,19 @@ def test_a_loss_is_reported_with_the_next_valid_event_of_its_channel() -> None:
 def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
     """Any topics, envelopes, heartbeats and replies are accepted or rejected."""
     ingest = make()
+
+    def accept(frames: list[bytes]) -> None:
+        try:
+            ingest.accept(frames, now_ns=NOW)
+        except NoRoom:
+            ingest.accept(frames, now_ns=NOW, again=True)
+
     for frames in batch:
-        ingest.accept(frames, now_ns=NOW, again=True)
-        ingest.accept([b"robots", b"1", *frames[:1]], now_ns=NOW, again=True)
-        ingest.accept([b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")], now_ns=NOW, again=True)
-        ingest.accept([b"$heartbeat", *frames[:1]], now_ns=NOW, again=True)
+        ingest.recovery.tick += 1
+        accept(frames)
+        accept([b"robots", b"1", *frames[:1]])
+        accept([b"robots", b"1", b"NGE1" + b"".join(frames)[:28].ljust(28, b"\1")])
+        accept([b"$heartbeat", *frames[:1]])
         ingest.receive_reply(frames, now_ns=NOW)
         ingest.receive_reply([b"NGR1", bytes(8), *frames], now_ns=NOW)
         list(ingest.released(now_ns=NOW))
@@ -281,3 +289,26 @@ def test_no_bytes_from_the_bus_can_raise(batch: list[list[bytes]]) -> None:
 )
 def test_an_invalid_heartbeat_is_rejected(heartbeat: bytes) -> None:
     assert reason(make().accept([b"$heartbeat", heartbeat], now_ns=NOW)) == "bad_heartbeat"
+
+
+def test_an_event_may_carry_bytes() -> None:
+    payload = b'{"content_type":"image/jpeg","timestamp":null,"data_base64":"/9j/"}'
+
+    taken = make().accept([b"camera", payload], now_ns=NOW)
+
+    assert fields(taken) == {"data_base64": "/9j/", "content_type": "image/jpeg", "timestamp": timestamp(NOW)}
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "expected"),
+    [
+        (b"camera", b'{"data_base64":"?"}', "invalid_event"),
+        (b"camera", b'{"data_base64":"/9j/","data":1}', "reserved_field"),
+        (b"camera", b'{"data_base64":"/9j/","data":1,"event_type":"x"}', "reserved_field"),
+        (b"camera", b'{"data_base64":"/9j/","channel":"x"}', "reserved_field"),
+        (b"metrics", b'{"data_base64":"/9j/","event_type":"x"}', "invalid_event"),
+        (b"metrics", METRICS.replace(b'"data"', b'"data_base64":"","data"'), "reserved_field"),
+    ],
+)
+def test_bytes_that_are_not_valid_are_rejected(channel: bytes, payload: bytes, expected: str) -> None:
+    assert reason(make().accept([channel, payload], now_ns=NOW)) == expected

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.protocol.deflate import Compressor, inflate, negotiate
-from gateway.core.protocol.frames import Violation, text_frame, text_payloads
+from gateway.core.protocol.frames import Violation, binary_frame, each_frame, text_frame, text_payloads
 
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -140,3 +140,10 @@ def test_any_bytes_are_decompressed_or_a_violation(data: bytes) -> None:
 
     assert len(unpacked) <= 1000
     assert code in {1007, 1009}
+
+
+def test_binary_messages_stay_uncompressed() -> None:
+    encode = Compressor(1, on_compressed=int).encoder(15)
+    text, binary = text_frame(b"a" * 1000), binary_frame(b"b" * 1000)
+
+    assert list(each_frame(encode(text + binary)))[1] == binary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ from tests.support.raw import encode_frame
 
 
 MAX = 100_000
+FRAMES_MAX = 10**6
 
 
 def masked(first: int, payload: bytes = b"", *, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
@@ -24,8 +26,13 @@ def masked(first: int, payload: bytes = b"", *, mask: bytes = b"\x01\x02\x03\x04
     return encode_frame(first & 0xF, payload, fin=fin, reserved=reserved, key=mask)
 
 
+def feed(parser: Parser, data: bytes) -> list[Message]:
+    parser.feed(data)
+    return list(parser.read(FRAMES_MAX))
+
+
 def feed_all(parser: Parser, pieces: Iterable[bytes]) -> list[Message]:
-    return [message for piece in pieces for message in parser.feed(piece)]
+    return [message for piece in pieces for message in feed(parser, piece)]
 
 
 def parsed(pieces: Iterable[bytes], *, packed: bool = False) -> list[Message]:
@@ -121,7 +128,7 @@ FORBIDDEN = {
 def test_what_rfc_6455_forbids_is_a_violation(code: int, data: bytes, step: int) -> None:
     """Earlier messages are parsed; too large a message is found before all of it is received."""
     parser = Parser(message_bytes_max=MAX)
-    assert len(list(parser.feed(masked(0x81, b"fine before")))) == 1
+    assert len(feed(parser, masked(0x81, b"fine before"))) == 1
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
 
     with pytest.raises(Violation) as caught:
@@ -132,7 +139,7 @@ def test_what_rfc_6455_forbids_is_a_violation(code: int, data: bytes, step: int)
 
 def test_empty_fragments_are_limited() -> None:
     parser = Parser(message_bytes_max=1000)
-    list(parser.feed(masked(0x01)))
+    feed(parser, masked(0x01))
 
     with pytest.raises(Violation) as caught:
         feed_all(parser, [masked(0x00)] * 1001)
@@ -170,3 +177,57 @@ def test_what_rfc_7692_forbids_is_a_violation(code: int, data: bytes) -> None:
         parsed([data], packed=True)
 
     assert caught.value.code == code
+
+
+def test_messages_before_a_violation_are_read_first() -> None:
+    parser = Parser(message_bytes_max=MAX)
+    parser.feed(masked(0x81, b"one") + masked(0x89, b"two") + masked(0x83) + masked(0x81, b"never"))
+    reading = parser.read(FRAMES_MAX)
+
+    assert [next(reading).data, next(reading).data] == [b"one", b"two"]
+    with pytest.raises(Violation):
+        next(reading)
+
+
+def test_no_more_frames_are_read_at_once_than_are_asked_for() -> None:
+    """A fragment is a frame like any other; what is not read stays."""
+    parser = Parser(message_bytes_max=MAX)
+    parser.feed(masked(0x01, b"a") + masked(0x00, b"b") * 5 + masked(0x80, b"c") + masked(0x8A))
+
+    assert ([*parser.read(3)], parser.frames) == ([], 3)
+    assert [message.text for message in parser.read(4)] == ["abbbbbc"]
+    assert (parser.frames, parser.unread_bytes) == (7, 6)
+    assert [message.opcode for message in parser.read(4)] == [Opcode.PONG]
+
+
+EURO = "\u20ac".encode()
+BEYOND_UNICODE = b"\xf4\x90"
+INVALID_SO_FAR = {
+    "in a later fragment": [masked(0x01, b"text" + EURO), masked(0x00, BEYOND_UNICODE)],
+    "over two fragments": [masked(0x01, b"text" + EURO[:2]), masked(0x00, b"x")],
+    "at the boundary of a fragment": [masked(0x01, b"text\xf4"), masked(0x00, b"\x90")],
+    "in a frame of which the rest has not come": [masked(0x81, b"text" + BEYOND_UNICODE + b"rest")[:-4]],
+    "in a frame that comes byte by byte": [bytes([one]) for one in masked(0x81, b"t" + BEYOND_UNICODE + b"rest")[:-4]],
+}
+
+
+@pytest.mark.parametrize("pieces", INVALID_SO_FAR.values(), ids=INVALID_SO_FAR)
+def test_text_that_is_not_utf_8_is_a_violation_before_its_message_is_complete(pieces: list[bytes]) -> None:
+    with pytest.raises(Violation) as caught:
+        parsed(pieces)
+
+    assert caught.value.code == 1007
+
+
+def test_an_unfinished_message_takes_about_its_size_however_small_its_fragments_are() -> None:
+    count = 65_000
+    parser = Parser(message_bytes_max=65_536)
+    data = masked(0x01, b"x") + masked(0x00, b"x") * (count - 1)
+    tracemalloc.start()
+    for at in range(0, len(data), 70_000):
+        feed(parser, data[at : at + 70_000])
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert parser.frames == count
+    assert size < 2 * count

@@ -15,7 +15,7 @@ from tests.support.core import SECOND
 
 def make(burst: int = 3, per_second: float = 2) -> RateLimiter:
     limit = RateLimit(burst, per_second)
-    return RateLimiter({"messages": limit, "subscribes": limit, "pings": limit})
+    return RateLimiter({"messages": limit, "subscribes": limit, "pings": limit, "frames": limit})
 
 
 def is_served(limiter: RateLimiter, now_ns: int, kind: Kind = "messages") -> bool:

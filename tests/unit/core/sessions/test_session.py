@@ -1,13 +1,16 @@
 """Clients' messages and the replies; sessions that are resumed after a disconnect."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
+from gateway.core.fanout.cohorts import Reader
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.messages import Broadcast, Position
-from tests.support.core import SECOND, Peer, make_hub, open_identity, publish
+from gateway.core.sessions.requests import ConnectRequest
+from tests.support.core import SECOND, Peer, Writer, make_hub, open_identity, publish
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:
@@ -391,3 +394,93 @@ def test_a_channel_that_is_named_many_times_is_one_subscription() -> None:
 
     assert subscribed["channels"] == ["robots"]
     assert [*session.subscriptions] == ["robots"]
+
+
+def test_the_secret_that_a_client_brings_stays_valid_until_it_has_the_new_one() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    peer.connect(session=first)
+    peer.disconnect()
+    session = peer.connect(session=first)
+    assert session.client_id == "p-1"
+    session.on_ping(b"1", hub.heads())
+    hub.on_pong(session, b"1")
+    peer.disconnect()
+
+    assert peer.connect(session=first).client_id != "p-1"
+
+
+def test_a_new_secret_that_is_used_ends_the_earlier_one() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    second = peer.connect(session=first).secret
+    peer.disconnect()
+    assert peer.connect(session=second).client_id == "p-1"
+    peer.disconnect()
+
+    assert peer.connect(session=first).client_id != "p-1"
+
+
+def test_a_session_that_expires_leaves_no_secret_behind() -> None:
+    hub = make_hub(ttl_seconds=10)
+    peer = Peer(hub, "p")
+    first = peer.connect("robots").secret
+    peer.disconnect()
+    peer.connect(session=first)
+    peer.disconnect()
+    hub.store.forget_expired(now_ns=11 * SECOND)
+
+    assert hub.store._by_secret == {}
+
+
+def test_a_slow_client_that_loses_each_connection_comes_further_with_each() -> None:
+    """It reads 100 KB of what was written to it, answers the pings in that, and is lost."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    peer.disconnect()
+    hub.tick([[b"robots", b'{"data":"%b"}' % (b"x" * 9000)]] * 40, now_ns=0)
+    lengths = []
+    for number in range(10):
+        sent: list[tuple[bytes, bool]] = []
+        request = ConnectRequest(f"c{number}", f"s{number}", open_identity(), session=session.secret)
+        hub.connect(request, partial(slow_reader, sent), now_ns=0)
+        lengths.append(sum(len(data) for data, _ in sent))
+        read = 0
+        for data, is_ping in sent:
+            read += len(data)
+            if read > 100_000:
+                break
+            if is_ping:
+                hub.on_pong(session, data)
+        hub.disconnect(session, code=1006, seconds=1, now_ns=0)
+
+    assert lengths[0] > 360_000
+    assert lengths[-1] < 100_000
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def slow_reader(sent: list[tuple[bytes, bool]]) -> Reader:
+    """Return a reader that notes what is written, and whether it is a ping."""
+    writer = Writer(lambda data: sent.append((data, False)))
+    return Reader(writer=writer, on_lag=lambda: None, ping=lambda payload: sent.append((payload, True)))
+
+
+def test_a_pong_confirms_the_places_of_its_ping_and_of_those_before() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect("robots")
+    for payload in (b"1", b"2", b"3", b"4", b"5"):
+        publish(hub, "robots")
+        session.on_ping(payload, hub.heads())
+    session.on_pong(b"2")
+    assert session.positions()["robots"].offset == 5
+    assert session.known["robots"].offset == 2
+    session.on_pong(b"5")
+    session.on_pong(b"1")
+
+    assert session.known["robots"].offset == 5

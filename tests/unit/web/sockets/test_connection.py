@@ -9,10 +9,12 @@ import struct
 
 from gateway.config.model import Clients, Config
 from gateway.core.protocol.errors import CloseCode
-from gateway.web.sockets.connection import State
-from tests.support.raw import TEXT, RawPeer, encode_frame, open_raw
+from gateway.core.protocol.parser import Parser
+from gateway.web.sockets.connection import Connection, State
+from gateway.web.sockets.websocket import FRAMES_AT_ONCE_MAX, ReceiveQueue
+from tests.support.raw import CONTINUATION, PONG, TEXT, RawPeer, encode_frame, open_raw
 from tests.support.waiting import eventually
-from tests.unit.web.conftest import MakeEdge
+from tests.unit.web.conftest import Edge, MakeEdge
 
 
 async def flood(peer: RawPeer) -> None:
@@ -79,3 +81,90 @@ async def test_a_close_frame_of_the_peer_is_answered_with_its_code(make_edge: Ma
     peer.close()
 
     assert (4321, State.CLOSED, 4321) == (connection.code, connection._state, ending.code)
+
+
+FRAGMENT = encode_frame(CONTINUATION, b" ", fin=False)
+
+
+async def test_fragments_above_the_rate_limit_pause_reading(make_edge: MakeEdge) -> None:
+    """Each is a frame that takes time, and no message is complete; the client is there all the time."""
+    edge = await make_edge(Config(clients=Clients(messages_burst=1)))
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    queue = connection._receive_queue
+    assert queue is not None
+    await peer.send_bytes(encode_frame(TEXT, b'{"type":"ping"}', fin=False) + FRAGMENT * 20_000)
+    await eventually(lambda: queue.paused)
+    edge.context.heartbeat.check(now=asyncio.get_running_loop().time() + 31)
+    edge.context.heartbeat.check(now=asyncio.get_running_loop().time() + 42)
+
+    assert queue._parser.frames < 20_000
+    assert State.OPEN is connection._state
+    peer.close()
+
+
+async def test_frames_are_read_a_few_at_a_time(make_edge: MakeEdge) -> None:
+    """Between them, others have their turn."""
+    edge = await make_edge()
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    parser = Parser(message_bytes_max=1000)
+    queue = ReceiveQueue(connection._protocol, parser)
+    queue.feed_data(encode_frame(PONG) * 1000)
+    received = await queue.receive()
+    peer.close()
+
+    assert received is not None
+    assert (received.frames, parser.frames) == (FRAMES_AT_ONCE_MAX, FRAMES_AT_ONCE_MAX)
+
+
+async def test_a_client_that_floods_and_is_reset_while_it_is_not_read_from_is_released(make_edge: MakeEdge) -> None:
+    """Its socket reports nothing, as nobody reads it; the kernel is asked."""
+    edge = await make_edge(Config(clients=Clients(messages_burst=1, messages_per_second=0.01)))
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    queue = connection._receive_queue
+    assert queue is not None
+    await peer.send_bytes(encode_frame(TEXT, b'{"type":"ping"}', fin=False) + FRAGMENT * 30_000)
+    await eventually(lambda: queue.paused)
+    peer.reset()
+    edge.context.heartbeat.check(now=asyncio.get_running_loop().time() + 31)
+    edge.context.heartbeat.check(now=asyncio.get_running_loop().time() + 42)
+
+    assert CloseCode.HEARTBEAT_TIMEOUT == connection.code
+    await eventually(lambda: not edge.context.connections)
+
+
+async def fill(edge: Edge) -> tuple[RawPeer, Connection]:
+    """Return a client that does not read, and its connection, whose buffers are full."""
+    pipeline = edge.context.pipeline
+    assert pipeline is not None
+    pipeline.receive([[b"fat", b'{"data":"%b"}' % (b"x" * 9000)]] * 20, now_ns=1)
+    peer = await open_raw(edge.port, "/ws?channels=fat&last=20", receive_buffer=2048)
+    [connection] = edge.context.connections.values()
+    assert connection.buffered
+    return peer, connection
+
+
+async def test_a_peer_that_closes_and_reads_no_answer_is_disconnected(make_edge: MakeEdge) -> None:
+    edge = await make_edge(Config(clients=Clients(send_buffer_bytes=4096)))
+    peer, connection = await fill(edge)
+    await peer.send_close(1000)
+
+    await eventually(lambda: not edge.context.connections)
+    await eventually(lambda: connection._protocol.transport is None)
+    peer.close()
+
+
+async def test_a_peer_that_ends_its_side_and_reads_nothing_is_closed_as_stalled(make_edge: MakeEdge) -> None:
+    """The socket closes only when all is sent, and no ping can be written to it."""
+    edge = await make_edge(Config(clients=Clients(send_buffer_bytes=4096)))
+    peer, connection = await fill(edge)
+    peer.socket.shutdown(socket.SHUT_WR)
+    await eventually(lambda: not connection.can_write)
+    now = asyncio.get_running_loop().time()
+    for second in range(200):
+        edge.context.heartbeat.check(now=now + second)
+    peer.close()
+
+    assert (CloseCode.SLOW_CONSUMER, State.CLOSING) == (connection.code, connection._state)

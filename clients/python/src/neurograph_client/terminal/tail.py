@@ -163,6 +163,8 @@ def _log_as_notices() -> None:
 
 def _close_without_reader(client: BlockingClient) -> None:
     """Close the client when the reader closes the pipe, even if there is no event to write."""
+    if not hasattr(select, "poll"):  # Windows
+        return
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
     watch.poll()

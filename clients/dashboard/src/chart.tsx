@@ -1,0 +1,102 @@
+import type { JSX } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+import { clock, figure } from "./format.js";
+import { language, t } from "./texts.js";
+
+export interface Series {
+  name: string;
+  /** Time in ms and value, in order. */
+  points: [number, number][];
+}
+
+export const COLORS = 8;
+const HEIGHT = 320;
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
+/** Lines over time; drag to zoom. Colours are those of the page's theme. */
+export function Chart({ series, label, theme }: { series: Series[]; label: string; theme: string }): JSX.Element {
+  const holder = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  /** Who has zoomed keeps looking at the same time. */
+  const isZoomed = useRef(false);
+  const names = series.map(({ name }) => name).join("\n");
+  useEffect(() => {
+    const element = holder.current;
+    if (!element) return;
+    const style = getComputedStyle(document.documentElement);
+    const color = (name: string): string => style.getPropertyValue(name).trim();
+    const axis = {
+      stroke: color("--quiet"),
+      grid: { stroke: color("--line"), width: 1 },
+      ticks: { stroke: color("--line"), width: 1 },
+      font: "12px system-ui, sans-serif",
+    };
+    const options: uPlot.Options = {
+      width: element.clientWidth,
+      height: HEIGHT,
+      ms: 1,
+      legend: { show: false },
+      cursor: { points: { size: 6 } },
+      hooks: { setSelect: [({ select }) => void (isZoomed.current = select.width > 0)] },
+      scales: { x: { time: true } },
+      axes: [{ ...axis, space: 80, values: (_, times) => times.map(timeLabel(times)) }, { ...axis, size: 64, values: (_, values) => values.map((value) => figure(value)) }],
+      series: [
+        {},
+        ...series.map(({ name }, n) => ({
+          label: name,
+          stroke: color(`--series-${n % COLORS}`),
+          width: 2,
+          spanGaps: true,
+          points: { show: false },
+        })),
+      ],
+    };
+    const made = new uPlot(options, aligned(series), element);
+    plot.current = made;
+    isZoomed.current = false;
+    made.over.addEventListener("dblclick", () => void (isZoomed.current = false));
+    const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [names, theme]);
+  useEffect(() => {
+    const made = plot.current;
+    if (!made) return;
+    made.setData(aligned(series), !isZoomed.current);
+    if (isZoomed.current) made.redraw();
+  });
+  return (
+    <figure class="chart">
+      <div ref={holder} role="img" aria-label={label} />
+      <figcaption class="quiet">{t("chart.zoom")}</figcaption>
+    </figure>
+  );
+}
+
+/** Labels of times on the axis: as exact as their distance asks for. */
+function timeLabel(times: readonly number[]): (time: number) => string {
+  const step = (times[1] ?? 0) - (times[0] ?? 0);
+  if (step >= DAY_MS) return (time) => new Date(time).toLocaleDateString(language(), { day: "numeric", month: "short" });
+  return (time) => clock(time).slice(0, step >= MINUTE_MS ? 5 : step >= SECOND_MS ? 8 : 12);
+}
+
+/** All series over the times of any of them. */
+function aligned(series: Series[]): uPlot.AlignedData {
+  const times = [...new Set(series.flatMap(({ points }) => points.map(([time]) => time)))].sort((a, b) => a - b);
+  const place = new Map(times.map((time, n) => [time, n]));
+  const columns = series.map(({ points }) => {
+    const column: (number | null)[] = new Array<null>(times.length).fill(null);
+    for (const [time, value] of points) column[place.get(time) as number] = value;
+    return column;
+  });
+  return [times, ...columns];
+}

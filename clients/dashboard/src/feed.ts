@@ -1,0 +1,140 @@
+import { type Client, type Event, type Gap, RequestRefused, type SubscribeOptions } from "neurograph-client";
+
+import { useEffect, useMemo } from "preact/hooks";
+
+import type { Following, Gateway } from "./gateway.js";
+import { Live, useLive } from "./live.js";
+
+export type Item = Event | Gap;
+
+const RATE_MS = 5_000;
+/** What comes so soon and is older than the beginning is history, and no rate. */
+const HISTORY_MS = 2_000;
+
+/** The newest events of some channels, and the gaps between them; the oldest make room. */
+export class Feed extends Live {
+  items: Item[] = [];
+  /** How many events came, and how many gaps reported as missing. */
+  count = 0;
+  missing = 0;
+  isPaused = false;
+  /** Why the gateway refused it. */
+  error: RequestRefused | null = null;
+  #following: Following | null = null;
+  #positions: Following["positions"] = {};
+  #times: { at: number; count: number }[] = [];
+  #live = 0;
+  #began = Date.now();
+
+  constructor(
+    readonly gateway: Gateway,
+    readonly channels: string[],
+    readonly options: SubscribeOptions = {},
+    readonly most = 1_000,
+    /** A connection of its own, or none for the page's. */
+    readonly client: Client | null = null,
+  ) {
+    super();
+  }
+
+  open(): void {
+    this.#began = Date.now();
+    this.#follow(this.options);
+  }
+
+  /** Events per second, over the last few seconds. */
+  get rate(): number {
+    const now = Date.now();
+    const first = this.#times.find(({ at }) => at > now - RATE_MS);
+    return first ? ((this.#live - first.count) / Math.max(now - first.at, 1_000)) * 1000 : 0;
+  }
+
+  /** Let go of the channels, and remember where they stand. */
+  pause(): void {
+    if (this.isPaused) return;
+    this.#positions = this.#following?.positions ?? {};
+    this.#following?.close();
+    this.isPaused = true;
+    this.changed();
+  }
+
+  /** Go on exactly there; what the gateway no longer holds is a gap. */
+  resume(): void {
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    this.#began = Date.now();
+    this.#follow({ ...this.options, since: this.#positions });
+    this.changed();
+  }
+
+  close(): void {
+    this.#following?.close();
+  }
+
+  #follow(options: SubscribeOptions): void {
+    const take = (item: Item): void => this.#take(item);
+    const client = this.client ?? this.gateway.client;
+    const following = this.gateway.followOn(client, this.channels, take, options);
+    this.#following = following;
+    following.confirmed.catch((error: unknown) => {
+      if (!(error instanceof RequestRefused)) return; // it was closed
+      this.error = error;
+      this.changed();
+    });
+  }
+
+  #take(item: Item): void {
+    this.items.push(item);
+    if (this.items.length > this.most * 1.2) this.items.splice(0, this.items.length - this.most);
+    if (item.type === "gap") this.missing += item.count ?? 0;
+    else this.#counted(item);
+    this.changed();
+  }
+
+  #counted(event: Event): void {
+    this.count += 1;
+    const now = Date.now();
+    if (now - this.#began < HISTORY_MS && timeOf(event) < this.#began) return;
+    this.#live += 1;
+    const last = this.#times.at(-1);
+    if (last && now - last.at < 500) return;
+    this.#times.push({ at: now, count: this.#live });
+    if (this.#times.length > 24) this.#times.shift();
+  }
+}
+
+/** A feed for as long as the component is shown; with other inputs another one, once the last is closed. */
+export function useFeed<Found extends Feed | null>(make: () => Found, inputs: unknown[]): Found {
+  const feed = useMemo(make, inputs);
+  useEffect(() => {
+    feed?.open();
+    return () => feed?.close();
+  }, [feed]);
+  useLive(feed);
+  return feed;
+}
+
+/** Where a value stands in an event's data, as in `load.1m`. */
+export function at(data: unknown, path: string): unknown {
+  if (data !== null && typeof data === "object" && path in data) return (data as Record<string, unknown>)[path];
+  return path.split(".").reduce<unknown>((value, name) => {
+    return value !== null && typeof value === "object" ? (value as Record<string, unknown>)[name] : undefined;
+  }, data);
+}
+
+/** The paths of all values of a kind in an event's data, two levels deep; "" is the data itself. */
+export function pathsOf(data: unknown, kind: "number" | "string"): string[] {
+  if (typeof data === kind) return [""];
+  const found: string[] = [];
+  const visit = (value: unknown, prefix: string, depth: number): void => {
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return;
+    for (const [name, one] of Object.entries(value).slice(0, 64)) {
+      if (typeof one === kind) found.push(prefix + name);
+      else if (depth < 2) visit(one, `${prefix}${name}.`, depth + 1);
+    }
+  };
+  visit(data, "", 1);
+  return found;
+}
+
+export const timeOf = (item: Event): number => Date.parse(item.timestamp) || Date.now();

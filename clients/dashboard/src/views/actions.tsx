@@ -1,0 +1,88 @@
+import type { Action, Event } from "neurograph-client";
+import type { JSX } from "preact";
+
+import type { ViewProps } from "../app.js";
+import { Feed, timeOf, useFeed } from "../feed.js";
+import { clock, duration, figure, inline } from "../format.js";
+import { GapRow, Row } from "../parts.js";
+import { known, t } from "../texts.js";
+
+const ROWS_MAX = 200;
+const GAPS_MAX = 20;
+
+/** An action, from its start to its end: the newest of its events says how it stands. */
+interface Course {
+  first: Event;
+  last: Event;
+}
+
+export function Actions({ gateway }: ViewProps): JSX.Element {
+  const feed = useFeed(() => new Feed(gateway, ["actions", "actions.>"], { last: 400 }, 1_000), [gateway]);
+  const courses = new Map<string, Course>();
+  for (const item of feed.items) {
+    if (item.type !== "event") continue;
+    const id = (item.data as Action | null)?.action_id ?? `${item.epoch} ${item.offset}`;
+    const course = courses.get(`${item.channel} ${id}`);
+    if (course) course.last = item;
+    else courses.set(`${item.channel} ${id}`, { first: item, last: item });
+  }
+  return (
+    <>
+      <h1>{t("nav.actions")}</h1>
+      <p class="quiet">{t("shown", figure(courses.size), figure(feed.rate))}</p>
+      <div class="rows" role="log" aria-live="off" aria-label={t("nav.actions")}>
+        {feed.items.length === 0 && <p class="quiet">{feed.error?.message ?? t("nodata")}</p>}
+        {feed.items
+          .filter((item) => item.type === "gap")
+          .slice(-GAPS_MAX)
+          .map((gap) => (
+            <GapRow key={`gap ${gap.channel} ${gap.epoch} ${gap.from} ${gap.to}`} gap={gap} />
+          ))}
+        {[...courses]
+          .slice(-ROWS_MAX)
+          .reverse()
+          .map(([id, course]) => (
+            <ActionRow key={id} {...course} />
+          ))}
+      </div>
+    </>
+  );
+}
+
+const TONES: Record<string, string> = { completed: "good", failed: "bad" };
+
+function ActionRow({ first, last }: Course): JSX.Element {
+  const action = (last.data ?? {}) as Action;
+  const state = stateOf(last.event_type ?? "", action);
+  const measured = action.execution_time_ms;
+  const seconds = measured === null || measured === undefined ? (timeOf(last) - timeOf(first)) / 1000 : measured / 1000;
+  return (
+    <Row
+      event={last}
+      head={
+        <>
+          <time>{clock(first.timestamp)}</time>
+          <span class={`state ${TONES[state] ?? ""}`}>{known("actions", state)}</span>
+          <span class="type">{action.action_type ?? last.event_type}</span>
+          {(measured || first !== last) && (
+            <span class="pair">
+              <b>{seconds < 1 ? `${figure(seconds * 1000)} ms` : duration(seconds)}</b>
+            </span>
+          )}
+          {action.error && <span class="message bad">{action.error}</span>}
+          {action.result !== undefined && action.result !== null && <code class="data">{inline(action.result, 120)}</code>}
+          <span class="quiet">{String(action.action_id ?? "")}</span>
+        </>
+      }
+    />
+  );
+}
+
+/** What the event says, in one of three words where it means one of them. */
+function stateOf(eventType: string, { status, error }: Action): string {
+  const said = (status ?? eventType.split(".").at(-1) ?? "").toLowerCase();
+  if (error || /^(fail|error|cancel|timeout)/.test(said)) return "failed";
+  if (/^(complet|success|succeed|done|finish|ok)/.test(said)) return "completed";
+  if (/^(start|run|pend|begin|queue)/.test(said)) return "started";
+  return said;
+}

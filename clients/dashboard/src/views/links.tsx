@@ -1,0 +1,43 @@
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+
+import type { ViewProps } from "../app.js";
+import { t } from "../texts.js";
+
+interface About {
+  name: string;
+  version: string;
+  links: Record<string, string>;
+}
+
+const TRY = `ws = new WebSocket(new URL("ws", location.href.replace(/^http/, "ws").replace(/#.*/, "")))
+ws.onmessage = message => console.log(message.data)
+ws.onopen = () => ws.send('{"type": "subscribe", "channels": ["metrics"], "last": 1}')`;
+
+/** Every address that a browser can open, and how to begin. */
+export function Links({ gateway }: ViewProps): JSX.Element {
+  const [about, setAbout] = useState<About | null>(null);
+  useEffect(() => void gateway.rest<About>("").then(setAbout, console.error), [gateway]);
+  return (
+    <>
+      <h1>{t("nav.about")}</h1>
+      <p>
+        neurograph-gateway{about && `, ${t("links.version", about.version)}`}. {t("links.intro")}
+      </p>
+      <dl class="facts">
+        {Object.entries(about?.links ?? {}).map(([link, summary]) => (
+          <div key={link}>
+            <dt>
+              <a href={`.${link}`}>{link}</a>
+            </dt>
+            <dd>{summary.replaceAll("`", "")}</dd>
+          </div>
+        ))}
+      </dl>
+      <h2>{t("links.try")}</h2>
+      <pre class="panel" tabIndex={0}>
+        {TRY}
+      </pre>
+    </>
+  );
+}

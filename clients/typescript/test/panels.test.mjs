@@ -1,0 +1,112 @@
+// A dashboard of 100 panels, each with a subscription of its own, against the gateway's limits.
+import assert from "node:assert/strict";
+import { setImmediate } from "node:timers/promises";
+import { test } from "node:test";
+
+import { Client, RequestRefused } from "../dist/index.js";
+import { eventually, Gateway } from "./support/gateway.mjs";
+
+const NAMES = Array.from({ length: 100 }, (_, at) => `panel.n${at}`);
+
+/** A client that ends with its test, and the messages that it sends. */
+function dashboard(t, gateway, options = {}) {
+  const sent = [];
+  class Recorded extends WebSocket {
+    send(text) {
+      sent.push(JSON.parse(text));
+      super.send(text);
+    }
+  }
+  const client = new Client(gateway.url, { WebSocket: Recorded, ...options });
+  const errors = [];
+  client.on("error", (error) => errors.push(error));
+  t.after(() => client.disconnect());
+  const mount = (names = NAMES) => names.map((name) => client.subscribe(name, () => {}, { last: 1 }));
+  const count = (type) => sent.filter((one) => one.type === type).length;
+  return { client, errors, mount, count };
+}
+
+const confirmed = (panels) => Promise.all(panels.map((one) => one.confirmed));
+
+/** Wait until the gateway sends these channels to a client, and nothing else. */
+async function following(client, names) {
+  const wanted = JSON.stringify([...names].sort());
+  await eventually(async () => JSON.stringify((await client.subscriptions().catch(() => [])).sort()) === wanted);
+}
+
+test("100 panels mount, unmount and live through a restart, with one message each time", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, errors, mount, count } = dashboard(t, gateway, { backoffMs: [10, 50] });
+  const panels = mount();
+  await client.connect();
+  await confirmed(panels);
+  assert.equal(count("subscribe"), 1);
+  for (const one of panels.slice(0, 50)) one.close();
+  await following(client, NAMES.slice(50));
+  assert.equal(count("unsubscribe"), 1);
+
+  await gateway.end();
+  await gateway.start();
+  await following(client, NAMES.slice(50));
+  assert.equal(count("subscribe"), 2);
+  assert.deepEqual(errors, []);
+});
+
+test("panels that mount and unmount faster than the gateway permits are followed in the end, and only they", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.subscribes_burst": 2, "clients.subscribes_per_second": 50 });
+  const { client, errors, mount } = dashboard(t, gateway);
+  await client.connect();
+  const last = [];
+  for (const name of NAMES) {
+    const [first, second] = mount([name, `${name}.other`]);
+    await setImmediate();
+    first.close();
+    last.push(second);
+  }
+  await confirmed(last);
+  await following(client, last.flatMap((one) => one.channels));
+  assert.deepEqual(errors, []);
+});
+
+test("questions that the gateway refuses for a while are asked again", async (t) => {
+  const gateway = await Gateway.start(t, {
+    "clients.pings_burst": 1, "clients.pings_per_second": 20,
+    "clients.messages_burst": 1, "clients.messages_per_second": 20,
+  });
+  const { client, errors } = dashboard(t, gateway);
+  await client.connect();
+  const answers = await Promise.all([client.ping(), client.ping(), client.subscriptions(), client.subscriptions()]);
+
+  assert.deepEqual(answers.slice(2), [[], []]);
+  assert.deepEqual(errors, []);
+});
+
+test("one panel that is refused costs the others nothing", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client, errors, mount } = dashboard(t, gateway);
+  await client.connect();
+  const before = mount(NAMES.slice(0, 40));
+  const wrong = client.subscribe("wrong", () => {}, { filter: "1 +" });
+  const after = mount(NAMES.slice(40));
+
+  await assert.rejects(wrong.confirmed, RequestRefused);
+  await confirmed([...before, ...after]);
+  await following(client, NAMES);
+  assert.deepEqual(errors.map((error) => error.code), ["invalid_filter"]);
+});
+
+test("panels of one channel that begin at different places each get what they asked for", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = dashboard(t, gateway);
+  await client.connect();
+  await gateway.hold("a", 1, 10);
+  const counts = [0, 3, 10, 3].map((last) => {
+    const found = [];
+    client.subscribe(last === 10 ? "*" : "a", (event) => event.channel === "a" && found.push(event.data.n), { last });
+    return { last, found };
+  });
+  await eventually(() => counts.every(({ last, found }) => found.length >= last));
+  await client.ping();
+
+  assert.deepEqual(counts.map(({ found }) => found.length), [0, 3, 10, 3]);
+});

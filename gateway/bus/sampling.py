@@ -1,0 +1,138 @@
+"""Receives from one endpoint for some seconds, and tries a publisher's replay, for `gateway doctor`."""
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.bus import zmtp_probe
+from gateway.bus.context import make_context
+from gateway.bus.curve import Curve
+from gateway.bus.framing import Frames
+from gateway.bus.replay import ReplayClient
+from gateway.bus.subscriber import Mode, Subscriber
+from gateway.config.model import Bus
+from gateway.core.ingest.recovery import ReplayRequest
+
+
+MESSAGES_MAX = 20_000
+BYTES_MAX = 64 * 1024 * 1024
+_ROUND_SECONDS = 0.02
+_REPLAY_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Sample:
+    """What an endpoint sent, and how the connection went."""
+
+    messages: list[tuple[int, Frames]] = field(default_factory=list)
+    """The time of receipt in unix nanoseconds, and the frames; the first `MESSAGES_MAX`."""
+    received: int = 0
+    """All messages, also those beyond the limits of `messages`."""
+    connected: bool = False
+    problem: str = ""
+    """Why the handshake failed."""
+    first_seconds: float | None = None
+    """When the first message came, after the start."""
+    seconds: float = 0.0
+    """How long was received after the first message."""
+
+
+async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float) -> Sample:
+    """Wait up to `seconds` for a first message, then receive for `seconds`.
+    Raises BusError: the endpoint cannot be opened.
+    Raises ConfigError: a CURVE key cannot be used."""
+    loop, found = asyncio.get_running_loop(), Sample()
+    kept_bytes = 0
+
+    def on_messages(batch: Sequence[Frames]) -> None:
+        nonlocal kept_bytes
+        now_ns = time.time_ns()
+        if found.first_seconds is None:
+            found.first_seconds = loop.time() - began
+        found.received += len(batch)
+        for frames in batch:
+            kept_bytes += sum(map(len, frames))
+            if len(found.messages) < MESSAGES_MAX and (kept_bytes < BYTES_MAX or not found.messages):
+                found.messages.append((now_ns, frames))
+
+    def on_change(subscriber: Subscriber, change: str) -> None:
+        found.connected |= change == "up"
+        if change == "refused":
+            found.problem = subscriber.problem
+
+    context = make_context()
+    curve = Curve(context, config)
+    began = loop.time()
+    subscriber = Subscriber(context, endpoint, mode, config, curve, on_messages=on_messages, on_change=on_change)
+    try:
+        subscriber.open()
+        ends = began + seconds
+        while loop.time() < ends and not (found.problem and not found.connected):
+            await asyncio.sleep(_ROUND_SECONDS)
+            subscriber.poll()
+            curve.poll()
+            if found.first_seconds is not None and not found.seconds:
+                found.seconds, ends = seconds, loop.time() + seconds
+    finally:
+        subscriber.close()
+        curve.close()
+        context.destroy(linger=0)
+    return found
+
+
+async def ask_for_replay(config: Bus, request: ReplayRequest) -> list[Frames]:
+    """Return a publisher's reply to a replay request; empty if none comes."""
+    replies: list[Frames] = []
+    answered = asyncio.Event()
+
+    def on_replies(batch: Sequence[Frames]) -> None:
+        replies.extend(batch)
+        answered.set()
+
+    context = make_context()
+    curve = Curve(context, config)
+    client = ReplayClient(context, config, curve, on_replies=on_replies)
+    try:
+        client.send_request(request)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REPLAY_SECONDS):
+                await answered.wait()
+    finally:
+        client.close()
+        curve.close()
+        context.destroy(linger=0)
+    return replies
+
+
+async def identify_visitors(endpoint: str, *, seconds: float) -> list[zmtp_probe.Peer]:
+    """Listen at an endpoint that publishers connect to, and return what connects; nothing is received from it.
+
+    Their connections are closed, after which ZeroMQ connects again. It ends soon after the first one.
+    Raises OSError: the endpoint cannot be bound."""
+    peers: list[zmtp_probe.Peer] = []
+    came = asyncio.Event()
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            peers.append(await zmtp_probe.identify(reader, writer, seconds=min(seconds, zmtp_probe.SECONDS)))
+        finally:
+            writer.close()
+            came.set()
+
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc":
+        serve = functools.partial(asyncio.start_unix_server, visit, "\0" + rest[1:] if rest[:1] == "@" else rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        number = 0 if port == "*" else int(port)
+        serve = functools.partial(asyncio.start_server, visit, None if host == "*" else host.strip("[]"), number)
+    server = await serve()
+    async with server:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await came.wait()
+                await asyncio.sleep(min(seconds, 0.3))
+    return peers

@@ -1,0 +1,223 @@
+"""What a sample of bus messages says about its publishers; without any I/O, for `gateway doctor`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.config.model import Config
+from gateway.core.ingest import publishers
+from gateway.core.ingest.inspection import describe_frame, describe_frames, format_of
+from gateway.core.ingest.publishers import Heartbeat
+from gateway.core.protocol.envelope import Envelope, is_envelope, unpack
+from gateway.core.protocol.events import STANDARD
+from gateway.wiring import build_logs, build_pipeline
+
+
+State = Literal["ok", "note", "warning", "problem"]
+Message = tuple[int, Sequence[bytes]]
+"""The time of receipt in unix nanoseconds, and the frames."""
+
+_SHAPES_MAX = 5
+_TOPICS_MAX = 5
+_CLOCK_SECONDS_MAX = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    state: State
+    text: str
+    remedy: str = ""
+    """What to do about it, or to write in the configuration."""
+
+
+def examine(messages: Sequence[Message], *, config: Config, received: int, seconds: float) -> Iterator[Finding]:
+    """Yield what these messages of one endpoint say; `received` counts also those that were not kept."""
+    events = [(at, frames) for at, frames in messages if frames[0] != publishers.TOPIC]
+    yield from _frames(frames for _, frames in events)
+    yield from _validity([frames for _, frames in events], config)
+    enveloped = [
+        (at, str(frames[0], "utf-8", "replace"), unpack(frames[2])) for at, frames in events if _numbered(frames)
+    ]
+    yield from _envelopes(len(events), enveloped)
+    yield from _heartbeats([frames for _, frames in messages if frames[0] == publishers.TOPIC])
+    yield from _clock(enveloped)
+    yield _rates(events, received=received, seconds=seconds)
+
+
+def advice(frames: Sequence[bytes]) -> str:
+    """Return what a message that the gateway rejects seems to be, and what to change."""
+    if len(frames) == 1:
+        [frame] = frames
+        if name := format_of(frame):
+            return f"one frame of {name}, without a topic: send the topic as the first frame, and JSON as the second"
+        if separator := re.match(rb"[!-9;-Z^-z|~]{1,255}([ \t:{\[])", frame):  # a topic, and what ends it
+            between = {b" ": "a space", b"\t": "a tab", b":": "a colon"}.get(separator[1], "the begin of the JSON")
+            return f"topic and payload in one frame, separated by {between}: send them as two frames (send_multipart)"
+        return "one frame without a topic: send the topic as the first frame, and JSON as the second (send_multipart)"
+    topic, payload = frames[0], frames[1]
+    if not topic:
+        return "the topic is empty: give each kind of event a topic, such as `sensors.temperature`"
+    if wrong := sorted(set(re.sub(r"[A-Za-z0-9._-]", "", topic.decode(errors="replace")))):
+        return f"the topic has {', '.join(map(repr, wrong))}: use letters, digits, `_`, `-`, and dots between segments"
+    if len(frames) > 3:
+        return "more frames than a topic, a payload and an envelope: put the data into one frame of JSON"
+    if len(frames) == 3 and not is_envelope(frames[2]):
+        return f"the third frame is no envelope but {describe_frame(frames[2])}: leave it out, or send an envelope"
+    if name := format_of(payload):
+        return f"the payload is {name}: send JSON"
+    if payload[:1] and (payload[0] >= 0x80 or 0 < payload[0] < 9):
+        return "the payload is binary, perhaps MessagePack or protobuf: send JSON"
+    return "the payload is text that is not JSON: send it as a JSON string, in quotation marks"
+
+
+def heartbeats(messages: Iterable[Message]) -> list[Heartbeat]:
+    """Return the newest valid heartbeat of each publisher."""
+    newest: dict[str, Heartbeat] = {}
+    for _, frames in messages:
+        if frames[0] == publishers.TOPIC and len(frames) == 2:
+            try:
+                one = publishers.parse(frames[1])
+            except ValueError:
+                continue
+            newest[one.incarnation] = one
+    return list(newest.values())
+
+
+def _numbered(frames: Sequence[bytes]) -> bool:
+    if len(frames) != 3 or not is_envelope(frames[2]):
+        return False
+    try:
+        unpack(frames[2])
+    except ValueError:
+        return False
+    return True
+
+
+def _frames(messages: Iterable[Sequence[bytes]]) -> Iterator[Finding]:
+    """Show a message of each shape."""
+    shapes: dict[tuple[int, bytes], Sequence[bytes]] = {}
+    for frames in messages:
+        if len(shapes) < _SHAPES_MAX:
+            shapes.setdefault((len(frames), frames[0][:64]), frames)
+    for frames in shapes.values():
+        yield Finding("frames", "note", describe_frames(frames))
+
+
+def _validity(messages: Sequence[Sequence[bytes]], config: Config) -> Iterator[Finding]:
+    """Validate the messages as the gateway does; the first of each reason is shown."""
+    pipeline = build_pipeline(config, build_logs(config))
+    rejected: Counter[str] = Counter()
+    shown: dict[str, tuple[str, Sequence[bytes]]] = {}
+    channels: set[str] = set()
+    for frames in messages:
+        # Without the envelope, as replay and order are not what is examined here.
+        tick = pipeline.receive([frames[:2] if _numbered(frames) else frames], now_ns=0)
+        channels |= {event.channel for event in tick.events}
+        for rejection in tick.rejections:
+            rejected[rejection.reason] += 1
+            shown.setdefault(rejection.reason, (rejection.detail, frames))
+    for reason, count in rejected.most_common():
+        detail, frames = shown[reason]
+        text = f"{count} of {len(messages)} messages are rejected ({reason}): {detail}"
+        yield Finding("valid", "problem", text, _remedy(reason, frames))
+    if messages and not rejected:
+        typed = sorted(channels & STANDARD.keys())
+        models = f"; {', '.join(typed)} fit their models" if typed else ""
+        yield Finding(
+            "valid", "ok", f"all {len(messages)} messages are valid events of {len(channels)} channels{models}"
+        )
+
+
+def _remedy(reason: str, frames: Sequence[bytes]) -> str:
+    topic = str(frames[0], "utf-8", "replace")
+    match reason:
+        case "invalid_event" if topic in STANDARD:
+            return f"{topic} is a typed channel (docs/protocol.md, Events): send such events, or use another topic"
+        case "oversized":
+            return "raise ingest.payload_bytes_max, or publish less at once"
+        case "nested_too_deeply":
+            return "raise ingest.nesting_max, or send flatter values"
+        case "too_many_channels":
+            return "raise ingest.channels_max, or use fewer topics"
+        case "number_out_of_range":
+            return "send such numbers as strings"
+        case "reserved_field":
+            return "rename these members, or put them into data"
+        case "invalid_event":
+            return "send an event as docs/protocol.md describes it"
+    return advice(frames)
+
+
+def _envelopes(events: int, enveloped: Sequence[tuple[int, str, Envelope]]) -> Iterator[Finding]:
+    if not events:
+        return
+    if not enveloped:
+        text = "no message has an envelope, so losses, repetitions and restarts are not noticed"
+        yield Finding("envelope", "note", text, "publish with one of the packages in publishers/, or add the 32 bytes")
+        return
+    if len(enveloped) < events:
+        yield Finding("envelope", "warning", f"{len(enveloped)} of {events} messages have an envelope", "add it to all")
+    streams: dict[tuple[int, str], list[int]] = {}
+    for _, topic, envelope in enveloped:
+        streams.setdefault((envelope.incarnation, topic), []).append(envelope.sequence)
+    incarnations = {incarnation for incarnation, _ in streams}
+    yield Finding("envelope", "ok", f"{len(streams)} numbered topics of {len(incarnations)} publishers")
+    missing = sum(max(numbers) - min(numbers) + 1 - len(set(numbers)) for numbers in streams.values())
+    repeated = sum(len(numbers) - len(set(numbers)) for numbers in streams.values())
+    if missing:
+        remedy = "raise the publisher's high-water mark (ZMQ_SNDHWM), or let it keep messages for replay"
+        yield Finding("gaps", "warning", f"{missing} messages were lost between publisher and doctor", remedy)
+    elif repeated:
+        remedy = "the publisher must count each topic from 1 without repetition, with a new incarnation at each start"
+        yield Finding("gaps", "problem", f"{repeated} sequence numbers came twice", remedy)
+    else:
+        yield Finding("gaps", "ok", "no sequence number is missing or came twice")
+
+
+def _heartbeats(messages: Sequence[Sequence[bytes]]) -> Iterator[Finding]:
+    for frames in messages:
+        try:
+            if len(frames) != 2:
+                raise ValueError(f"it has {len(frames)} frames instead of 2")
+            publishers.parse(frames[1])
+        except ValueError as error:
+            text = f"a heartbeat is not valid: {error}"
+            yield Finding("heartbeats", "problem", text, "see docs/protocol.md, Heartbeats")
+            return
+    found = heartbeats((0, frames) for frames in messages)
+    if not found:
+        text = "none came, so a silent publisher and a lost last message are not noticed"
+        yield Finding("heartbeats", "note", text, "publish with one of the packages in publishers/")
+        return
+    named = ", ".join(f"{one.name or one.incarnation} every {one.interval:g} s" for one in found[:_TOPICS_MAX])
+    yield Finding("heartbeats", "ok", named)
+
+
+def _clock(enveloped: Sequence[tuple[int, str, Envelope]]) -> Iterator[Finding]:
+    """Compare the clocks: the message that was fastest shows the difference best."""
+    if not enveloped:
+        return
+    delay = min((at - envelope.sent_ns for at, _, envelope in enveloped), key=abs) / 1e9
+    if abs(delay) <= _CLOCK_SECONDS_MAX:
+        yield Finding("clock", "ok", f"the publisher's clock differs by at most {abs(delay) * 1000:.0f} ms")
+        return
+    side = "behind" if delay > 0 else "ahead"
+    text = f"the publisher's clock is {abs(delay):.1f} s {side} (or its messages are that old)"
+    yield Finding("clock", "warning", text, "synchronize the clocks with NTP")
+
+
+def _rates(events: Sequence[Message], *, received: int, seconds: float) -> Finding:
+    if not events:
+        return Finding("rates", "note", "only heartbeats came, no events", "publish something, or wait: --seconds 60")
+    per_second = received / max(seconds, 0.001)
+    topics = Counter(describe_frame(frames[0]).rpartition(" (")[0] for _, frames in events)
+    size = sum(len(frame) for _, frames in events for frame in frames) // len(events)
+    most = ", ".join(f"{name} {count}" for name, count in topics.most_common(_TOPICS_MAX))
+    more = f" and {len(topics) - _TOPICS_MAX} more" if len(topics) > _TOPICS_MAX else ""
+    text = f"{per_second:.1f} messages per second of {size} bytes on average; by topic: {most}{more}"
+    return Finding("rates", "ok", text)

@@ -1,0 +1,320 @@
+"""One case per publisher: bytes as it sends them, the settings of its source, and the events that clients get.
+
+`seen` means that the bytes were captured from the running software; the others are made from its source or
+documentation.
+"""
+
+import gzip
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+
+Frames = Sequence[bytes]
+
+_pack = msgspec.msgpack.encode
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one publisher sends, and what becomes of it."""
+
+    publisher: str
+    looks: str
+    """What is on the wire, for people."""
+    messages: Sequence[Frames]
+    events: Sequence[tuple[str, object]]
+    """Channel and data of each event."""
+    settings: Mapping[str, object] | None = None
+    """The table of its source; None if it needs none."""
+    seen: bool = False
+    lost: int = 0
+    """Messages that are missing by the publisher's own numbers."""
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _base64(text: str) -> dict[str, str]:
+    return {"base64": text}
+
+
+_KERNEL = (
+    b"stream.stdout",
+    b"<IDS|MSG>",
+    b"a5a8f5812c3a14af6147bc3ab134cf958ecb1bb27f932a9bf643c3b06d8b1769",
+    b'{"msg_id": "c81e939e_24036_12", "msg_type": "stream", "version": "5.4"}',
+    b'{"msg_id": "c88b3585_24035_1", "msg_type": "execute_request"}',
+    b"{}",
+    b'{"name": "stdout", "text": "hello\\n"}',
+)
+_KERNEL_DATA = {
+    "header": {"msg_id": "c81e939e_24036_12", "msg_type": "stream", "version": "5.4"},
+    "parent_header": {"msg_id": "c88b3585_24035_1", "msg_type": "execute_request"},
+    "metadata": {},
+    "content": {"name": "stdout", "text": "hello\n"},
+}
+_KV = [1_795_901_871.5, [["BlockRemoved", [b"\x01\x02"], "GPU"]], 0]
+_KV_DATA = [1_795_901_871.5, [["BlockRemoved", [_base64("AQI=")], "GPU"]], 0]
+_HASH = bytes(range(32))
+
+CASES = (
+    Case(
+        "circus, events and stats",
+        "topic, JSON",
+        [[b"watcher.w.reap", b'{"process_pid": 24414, "time": 1795901876.4551353, "exit_code": 0}']],
+        [("watcher.w.reap", {"process_pid": 24414, "time": 1795901876.4551353, "exit_code": 0})],
+        seen=True,
+    ),
+    Case(
+        "rsyslog omczmq, topicframe on, JSON template",
+        "topic, JSON",
+        [[b"syslog.app", b'{"message":"started"}']],
+        [("syslog.app", {"message": "started"})],
+    ),
+    Case(
+        "rsyslog omczmq, topicframe off",
+        "`syslog.app{…}` in one frame",
+        [[b'syslog.app{"message":"started"}']],
+        [("syslog.app", {"message": "started"})],
+        {"preset": "rsyslog"},
+    ),
+    Case(
+        "rsyslog, default template",
+        "one line of text",
+        [[b"Nov 28 21:37:28 host sshd[12]: started\n"]],
+        [("syslog", "Nov 28 21:37:28 host sshd[12]: started\n")],
+        {"preset": "rsyslog"},
+    ),
+    Case(
+        "pyzmq's PUBHandler",
+        "`root.LEVEL`, text",
+        [[b"app.WARNING", b"WARNING zl.py:6 - disk 93%\n"], [b"INFO", b"plain\n"], [b"app.ERROR.db", b"lost\n"]],
+        [
+            ("logs", {"level": "warning", "message": "WARNING zl.py:6 - disk 93%", "service": "app"}),
+            ("logs", {"level": "info", "message": "plain"}),
+            ("logs", {"level": "error", "message": "lost", "service": "app.db"}),
+        ],
+        {"preset": "pyzmq-log"},
+        seen=True,
+    ),
+    Case(
+        "ipykernel's IOPub",
+        "7 frames with `<IDS\\|MSG>`, then buffers",
+        [_KERNEL, [*_KERNEL, b"\x00\x01"]],
+        [
+            ("jupyter.stream.stdout", _KERNEL_DATA),
+            ("jupyter.stream.stdout", {**_KERNEL_DATA, "frames": [_base64("AAE=")]}),
+        ],
+        {"preset": "jupyter-iopub"},
+        seen=True,
+    ),
+    Case(
+        "monerod --zmq-pub",
+        "`json-full-chain_main:[…]` in one frame",
+        [[b'json-minimal-chain_main:{"first_height":3}'], [b'json-full-txpool_add:[{"version":2}]']],
+        [("monero.json-minimal-chain_main", {"first_height": 3}), ("monero.json-full-txpool_add", [{"version": 2}])],
+        {"preset": "monero"},
+    ),
+    Case(
+        "GNU Radio's pub_sink and pub_msg_sink",
+        "float32 samples or a PMT, with or without a key",
+        [[struct.pack("<2f", 0.5, -1)], [b"rx1", struct.pack("<f", 1)]],
+        [("gnuradio", _base64("AAAAPwAAgL8=")), ("rx1", _base64("AACAPw=="))],
+        {"preset": "gnuradio"},
+    ),
+    Case(
+        "bluesky's Publisher with JSON",
+        "`prefix name {…}` in one frame",
+        [[b'raw start {"uid":"a"}']],
+        [("raw.start", {"uid": "a"})],
+        {"framing": "single", "split": "json", "separator": " "},
+    ),
+    Case(
+        "bluesky's Publisher with pickle, its default",
+        "`name pickle` in one frame",
+        [[b"start \x80\x04N."]],
+        [("start", _base64("gAROLg=="))],
+        {"framing": "single", "split": " ", "payload": "raw"},
+    ),
+    Case(
+        "imagezmq",
+        "JSON about the picture, pixels or JPEG",
+        [
+            [b'{"msg": "cam1", "dtype": "uint8", "shape": [2, 2, 3]}', bytes(range(12))],
+            [b'{"msg": "cam1"}', b"\xff\xd8\xff\xd9"],
+        ],
+        [
+            (
+                "camera",
+                {
+                    "payload": _base64("AAECAwQFBgcICQoL"),
+                    "about": {"msg": "cam1", "dtype": "uint8", "shape": [2, 2, 3]},
+                },
+            ),
+            ("camera", {"payload": _base64("/9j/2Q=="), "about": {"msg": "cam1"}}),
+        ],
+        {"frames": ["about", "payload"], "topic": "camera", "payload": "raw"},
+        seen=True,
+    ),
+    Case(
+        "datastreamservicelib",
+        "topic, 16 bytes of id, MessagePack",
+        [[b"sensor", bytes(16), _pack({"data": {"value": 3}})]],
+        [("sensor", {"data": {"value": 3}})],
+        {"frames": ["topic", "-", "payload"], "payload": "msgpack"},
+    ),
+    Case(
+        "vLLM's KV cache events",
+        "empty topic, u64 from 0, MessagePack",
+        [[b"", struct.pack(">Q", n), _pack(_KV)] for n in (0, 1, 3)],
+        [("vllm.kv", _KV_DATA)] * 3,
+        {"preset": "vllm-kv"},
+        lost=1,
+    ),
+    Case(
+        "llm-d, Dynamo",
+        "`kv@host:8000@org/model`, then as vLLM",
+        [[b"kv@10.0.0.1:8000@org/model", struct.pack(">Q", 0), _pack(_KV)]],
+        [("vllm.kv%4010%2E0%2E0%2E1%3A8000%40org.model", _KV_DATA)],
+        {"preset": "vllm-kv"},
+    ),
+    Case(
+        "Bitcoin Core",
+        "topic, bytes, u32 little-endian per topic",
+        [[b"hashblock", _HASH, struct.pack("<I", n)] for n in (7, 8, 10)],
+        [("bitcoin.hashblock", _HASH.hex())] * 3,
+        {"preset": "bitcoin"},
+        lost=1,
+    ),
+    Case(
+        "Pupil Labs",
+        "`gaze.3d.0.`, MessagePack, at times a picture",
+        [
+            [b"gaze.3d.0.", _pack({"confidence": 1.0, "norm_pos": [0.5, float("nan")]})],
+            [b"frame.world", _pack({"format": "jpeg"}), b"\xff\xd8"],
+        ],
+        [
+            ("pupil.gaze.3d.0", {"confidence": 1.0, "norm_pos": [0.5, None]}),
+            ("pupil.frame.world", {"payload": {"format": "jpeg"}, "frames": [_base64("/9g=")]}),
+        ],
+        {"preset": "pupil"},
+    ),
+    Case(
+        "Frigate",
+        "`topic/sub {…}` in one frame",
+        [[b'event/update {"camera":"front"}']],
+        [("frigate.event.update", {"camera": "front"})],
+        {"preset": "frigate"},
+    ),
+    Case(
+        "the weather server of the ZeroMQ guide",
+        "`10001 72 40` in one frame",
+        [[b"10001 72 40"]],
+        [("10001", "72 40")],
+        {"framing": "single", "split": " ", "payload": "text"},
+    ),
+    Case(
+        "MISP",
+        "`misp_json_event {…}` in one frame",
+        [[b'misp_json_event {"Event":{"id":"1"}}']],
+        [("misp_json_event", {"Event": {"id": "1"}})],
+        {"framing": "single", "split": " "},
+    ),
+    Case(
+        "EDDN",
+        "one frame of JSON with zlib",
+        [[zlib.compress(b'{"$schemaRef":"x","message":{}}')]],
+        [("eddn", {"$schemaRef": "x", "message": {}})],
+        {"preset": "eddn"},
+    ),
+    Case(
+        "NDOV",
+        "`/RIG/KV6posinfo`, XML with gzip",
+        [[b"/RIG/KV6posinfo", gzip.compress(b"<VV_TM_PUSH/>")]],
+        [("RIG.KV6posinfo", "<VV_TM_PUSH/>")],
+        {"separator": "/", "compression": "gzip", "payload": "text"},
+    ),
+    Case(
+        "Open Ephys",
+        "envelope, JSON header, samples",
+        [[b"DATA", b'{"message_no":1}', struct.pack("<5f", 1, 1, 1, 1, 1)]],
+        [("DATA", {"payload": _base64("AACAPwAAgD8AAIA/AACAPwAAgD8="), "header": {"message_no": 1}})],
+        {"frames": ["topic", "header", "payload"], "payload": "raw"},
+    ),
+    Case(
+        "gz-transport",
+        "`@/partition@/topic`, sender, protobuf, type",
+        [[b"@/host@/clock", b"tcp://10.0.0.1:4000", b"\x08\x01", b"gz.msgs.Clock"]],
+        [("%40.host%40.clock", {"payload": _base64("CAE="), "sender": "tcp://10.0.0.1:4000", "kind": "gz.msgs.Clock"})],
+        {"frames": ["topic", "sender", "payload", "kind"], "separator": "/", "payload": "raw"},
+    ),
+    Case(
+        "Zeek's cluster",
+        "`zeek/…`, sender, format, payload",
+        [[b"zeek/cluster/logger", b"worker-1", b"json", b'{"name":"ping"}']],
+        [("zeek.cluster.logger", {"payload": {"name": "ping"}, "sender": "worker-1"})],
+        {"frames": ["topic", "sender", "-", "payload"], "separator": "/"},
+    ),
+    Case(
+        "FreeSWITCH, `send_json`",
+        "one frame of JSON",
+        [[b'{"Event-Name":"HEARTBEAT"}']],
+        [("freeswitch", {"Event-Name": "HEARTBEAT"})],
+        {"framing": "single", "topic": "freeswitch"},
+    ),
+    Case(
+        "OpenBCI, fedmsg; any XPUB",
+        "topic, JSON",
+        [[b"org.fedoraproject.prod", b'{"msg_id":"1"}']],
+        [("org.fedoraproject.prod", {"msg_id": "1"})],
+    ),
+    Case("topic and a number", "topic, `21.5`", [[b"t", b"21.5"], [b"t", b"true"]], [("t", 21.5), ("t", True)]),
+    Case(
+        "topic and text",
+        "topic, text, empty, Python's `False`",
+        [[b"t", b"hello"], [b"t", b""], [b"t", b"False"]],
+        [("t", "hello"), ("t", None), ("t", "False")],
+        {"payload": "auto"},
+    ),
+    Case(
+        "MQTT and ROS habits",
+        "`robot/1/pose`, JSON",
+        [[b"robot/1/pose", b'{"x":1}'], ["küche/licht".encode(), b"1"]],
+        [("robot.1.pose", {"x": 1}), ("k%C3%BCche.licht", 1)],
+        {"separator": "/"},
+    ),
+    Case(
+        "Python's `json` with NaN",
+        'topic, `{"x": NaN}`',
+        [[b"t", _dumps({"x": float("nan"), "y": [float("-inf")]})]],
+        [("t", {"x": None, "y": [None]})],
+        {"nan": "null"},
+    ),
+    Case(
+        "NDJSON",
+        "topic, one JSON text per line",
+        [[b"t", b'{"a":1}\n{"a":2}\n']],
+        [("t", {"a": 1}), ("t", {"a": 2})],
+        {"documents": "several"},
+    ),
+    Case(
+        "topic and MessagePack",
+        "topic, MessagePack",
+        [[b"t", _pack({"a": 1, 2: b"x"})]],
+        [("t", {"a": 1, "2": _base64("eA==")})],
+        {"payload": "msgpack"},
+    ),
+    Case(
+        "protobuf, pickle, other bytes",
+        "topic, bytes",
+        [[b"t", b"\x08\x96\x01"]],
+        [("t", _base64("CJYB"))],
+        {"payload": "raw"},
+    ),
+)

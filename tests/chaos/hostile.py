@@ -1,0 +1,231 @@
+"""Strangers on both sides of a gateway who send what nobody should, among clients that are accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from urllib.parse import quote
+
+import psutil
+import zmq
+
+from tests.chaos.publisher import TOPICS
+from tests.chaos.stage import Stage
+from tests.support.publisher import envelope
+from tests.support.raw import CONTINUATION, PING, PONG, TEXT, Ended, RawPeer, encode_frame
+from tests.support.waiting import eventually
+
+
+Message = tuple[bytes, ...]
+
+AGAIN_SECONDS = 0.05
+NUMBERS = [b"1e999", b"-1e999", b"1" * 5_000, b"9" * 400, b"1e-9999", b"18446744073709551616", b"NaN", b"Infinity"]
+RUBBISH = [b"", b"\xff\xfe", b"{", b"]", b'"', b'{"a":1,"a":2', b"\x00" * 40, b'"\\ud800"', b"nul", b"[" * 200_000]
+INTERVALS = [1e-9, 0, -1, 3600, 1e300, True, "1", None]
+SEQUENCES = [2**70, 2**63, -1, 1.5, "7", None, [], 2**53]
+NAMES = ["$everyone", "$personal", "*", ">", "a..b", "", "\x07", "ü", "x" * 5_000, "strange.1", "strange.2"]
+WORST_FILTER = " || ".join(f"data.x.contains('{n:x}{n:x}y')" for n in range(24))
+
+
+class Hostile:
+    """Does harm of every kind on a stage for a while; `done` counts what."""
+
+    def __init__(self, stage: Stage, seed: int, *, say: Callable[[str], object] = print) -> None:
+        self.stage = stage
+        self.random = random.Random(seed)
+        self.done: Counter[str] = Counter()
+        self.bytes_max = 0
+        """The most memory that the gateway's processes had together."""
+        self._say = say
+        self._context = zmq.Context[zmq.Socket[bytes]]()
+
+    async def rage(self, seconds: float) -> None:
+        """Let all of them do what they do at the same time, again and again."""
+        ends = time.monotonic() + seconds
+        acts = (
+            *(self.bad_events, self.deep_events, self.lying_heartbeats, self.many_topics, self.wrong_kinds),
+            *(self.idle_connections, self.vanish_full, self.vanish_subscribing, self.fragments, self.pongs),
+            *(self.invented_names, self.worst_filters, self.history_floods, self.bodies),
+        )
+        watching = asyncio.create_task(self._watch(ends))
+        await asyncio.gather(*(self._repeat(act, ends) for act in acts))
+        await watching
+        self._context.destroy(linger=0)
+
+    async def _repeat(self, act: Callable[[], Awaitable[None]], ends: float) -> None:
+        while time.monotonic() < ends:
+            with contextlib.suppress(OSError, Ended, TimeoutError):  # they are refused or cut off: that is welcome
+                await act()
+            self.done[act.__name__] += 1
+            await asyncio.sleep(self.random.uniform(0, 2 * AGAIN_SECONDS))
+
+    async def _watch(self, ends: float) -> None:
+        told = time.monotonic()
+        while time.monotonic() < ends:
+            self.bytes_max = max(self.bytes_max, self.memory())
+            if time.monotonic() > told + 5:
+                told = time.monotonic()
+                self._say(f"{ends - told:4.0f} s left, {self.stage.delivered():,} delivered, {self.stage.faults()[:1]}")
+            await asyncio.sleep(0.25)
+
+    def memory(self) -> int:
+        """The bytes that the gateway's processes have in memory now."""
+        found = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.stage.gateway.process.pid)
+            for process in (parent, *parent.children()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found += process.memory_info().rss
+        return found
+
+    # -- on the bus ----------------------------------------------------------------------------
+
+    async def bad_events(self) -> None:
+        await self._publish((topic, b'{"data":%b}' % number) for topic in self._topics() for number in NUMBERS)
+        await self._publish((topic, rubbish) for topic in self._topics() for rubbish in RUBBISH)
+        odd = [
+            (b"x",),
+            (b"",),
+            (b"a", b"1", b"short"),
+            (b"a", b"1", envelope(7, 0)),
+            (b"a",) * 9,
+            (b"big", b"9" * 2_000_000),
+        ]
+        await self._publish(iter(odd))
+
+    async def deep_events(self) -> None:
+        depth = self.random.choice([100, 128, 129, 900, 975, 5_000])
+        await self._publish((b"deep.%d" % nth, b'{"data":' + b"[" * depth + b"]" * depth + b"}") for nth in range(10))
+
+    async def lying_heartbeats(self) -> None:
+        def lies() -> Iterator[Message]:
+            for _ in range(100):
+                beat = {
+                    "incarnation": self.random.choice([f"{self.random.getrandbits(64):016x}", "0" * 16, "zz", 7]),
+                    "interval": self.random.choice(INTERVALS),
+                    "sequences": {self.random.choice(NAMES): self.random.choice(SEQUENCES) for _ in range(5)},
+                    "replay": self.random.choice(["tcp://127.0.0.1:9", "nonsense", "", None, "ipc:///x" * 100]),
+                }
+                yield b"$heartbeat", json.dumps(beat).encode()
+
+        await self._publish(lies())
+
+    async def many_topics(self) -> None:
+        """Numbered, and each new: as many as there may be, and more."""
+        incarnation, first = self.random.getrandbits(63), self.random.randrange(20_000)
+        await self._publish(
+            (b"many.%d" % nth, b"1", envelope(incarnation, self.random.randrange(1, 5)))
+            for nth in range(first, first + 1_000)
+        )
+
+    async def wrong_kinds(self) -> None:
+        endpoint = f"tcp://127.0.0.1:{self.stage.bus_port}"
+        kind = self.random.choice([zmq.PUSH, zmq.ROUTER, zmq.REQ, zmq.DEALER, zmq.SUB, zmq.PAIR])
+        with self._context.socket(kind) as wrong:
+            wrong.linger = 0
+            wrong.connect(endpoint)
+            await asyncio.sleep(AGAIN_SECONDS)
+        with socket.create_connection(("127.0.0.1", self.stage.bus_port)) as web:
+            web.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def idle_connections(self) -> None:
+        """They say nothing to the bus and nothing to the web."""
+        with contextlib.ExitStack() as stack:
+            for port in [self.stage.bus_port, self.stage.http_port] * 20:
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            await asyncio.sleep(0.5)
+
+    def _topics(self) -> list[bytes]:
+        return [b"strange.%d" % self.random.randrange(10), b"metrics"]
+
+    async def _publish(self, messages: Iterator[Message]) -> None:
+        with self._context.socket(zmq.XPUB) as publisher:
+            publisher.linger, publisher.sndhwm = 0, 10_000
+            publisher.connect(f"tcp://127.0.0.1:{self.stage.bus_port}")
+            await eventually(lambda: publisher.poll(0), saying="the gateway subscribes")
+            for nth, message in enumerate(messages):
+                publisher.send_multipart(message, zmq.NOBLOCK)
+                if nth % 100 == 99:
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    # -- as clients ----------------------------------------------------------------------------
+
+    async def vanish_full(self) -> None:
+        """Fill the socket, send three pings in one segment, and be gone."""
+        async with self._peer(f"/ws?channels={','.join(TOPICS)}&last=1000", receive_buffer=2_048) as peer:
+            await asyncio.sleep(AGAIN_SECONDS)
+            await peer.send_bytes(b"".join(encode_frame(PING, b"%d" % nth) for nth in range(3)))
+            await peer.send_json({"type": "ping"})
+
+    async def vanish_subscribing(self) -> None:
+        async with self._peer("/ws") as peer:
+            await peer.send_json({"type": "subscribe", "channels": [*TOPICS, "robots.*", ">"]})
+
+    async def fragments(self) -> None:
+        async with self._peer("/ws") as peer:
+            await peer.send_bytes(encode_frame(TEXT, b" ", fin=False))
+            for _ in range(40):
+                await peer.send_bytes(encode_frame(CONTINUATION, b" ", fin=False) * 500)
+
+    async def pongs(self) -> None:
+        async with self._peer("/ws") as peer:
+            for _ in range(40):
+                await peer.send_bytes(encode_frame(PONG) * 500)
+
+    async def invented_names(self) -> None:
+        """Positions in channels that nobody has heard of."""
+        async with self._peer("/ws") as peer:
+            for _ in range(5):
+                names = [f"invented.{self.random.getrandbits(60):x}" for _ in range(100)]
+                since = {name: {"epoch": "0" * 16, "offset": self.random.getrandbits(52)} for name in names}
+                await peer.send_json({"type": "subscribe", "channels": names, "since": since})
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def worst_filters(self) -> None:
+        query = quote(f"{WORST_FILTER} || data.n == {self.random.randrange(10_000)}")
+        async with self._peer(f"/ws?channels={TOPICS[0]}&last=200&filter={query}"):
+            await asyncio.sleep(0.3)
+
+    async def history_floods(self) -> None:
+        head = f"GET /api/v1/websocket/channels/{TOPICS[0]}/events?limit=10000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        await self._requests([head.encode()] * 30 + [b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"] * 5)
+
+    async def bodies(self) -> None:
+        head = b"POST /api/v1/websocket/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
+        await self._requests([head + b"x" * 900_000] * 10)
+
+    async def _requests(self, requests: list[bytes]) -> None:
+        """Send each on a connection of its own, and read little of the answers."""
+        peers: list[RawPeer] = []
+        try:
+            for request in requests:
+                peers.append(RawPeer(self.stage.http_port, receive_buffer=4_096))
+                await peers[-1].send_bytes(request)
+            await asyncio.sleep(0.3)
+        finally:
+            for peer in peers:
+                _reset(peer)
+
+    @contextlib.asynccontextmanager
+    async def _peer(self, path: str, *, receive_buffer: int = 0) -> AsyncIterator[RawPeer]:
+        """A client that ends with a reset, whatever it has sent."""
+        peer = RawPeer(self.stage.http_port, receive_buffer=receive_buffer)
+        try:
+            await peer.upgrade(path)
+            yield peer
+        finally:
+            _reset(peer)
+
+
+def _reset(peer: RawPeer) -> None:
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()

@@ -1,0 +1,124 @@
+"""`gateway doctor` names what is wrong between a publisher's socket and the clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import zmq
+
+from tests.conftest import Launch
+from tests.support.addresses import free_port, free_tcp
+from tests.support.command import Command, run
+
+
+Findings = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+async def context() -> AsyncIterator[zmq.Context[zmq.Socket[bytes]]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+@asynccontextmanager
+async def publishing(socket: zmq.Socket[bytes], *frames: bytes) -> AsyncIterator[None]:
+    """Send a message again and again."""
+
+    async def send() -> None:
+        while True:
+            with suppress(zmq.Again):
+                socket.send_multipart(frames, zmq.NOBLOCK)
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(send())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def examined(*arguments: str) -> tuple[int, Findings]:
+    """Run the doctor; its exit status, and its findings by their checks."""
+    status, command = await run("doctor", *arguments, "--json")
+    assert command.errors == "", command.errors
+    return status, {one["check"]: one for one in command.messages}
+
+
+def problems(findings: Findings) -> set[str]:
+    return {check for check, one in findings.items() if one["state"] == "problem"}
+
+
+async def test_a_publisher_that_works_gets_exit_status_0(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    with context.socket(zmq.PUB) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        async with publishing(socket, b"robots", b'{"x": 1}'):
+            status, findings = await examined(endpoint, "--seconds", "1")
+
+    assert (status, problems(findings)) == (0, set())
+    assert findings["socket"]["text"] == "PUB"
+    assert '`robots` (6 bytes), `{"x": 1}` (8 bytes)' in findings["frames"]["text"]
+    assert {"reachable", "zeromq", "handshake", "message", "valid", "envelope", "rates"} <= findings.keys()
+
+
+async def test_a_socket_of_a_wrong_kind_gets_exit_status_1_and_its_name(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    with context.socket(zmq.PUSH) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        status, findings = await examined(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    assert (status, problems(findings)) == (1, {"socket"})
+    assert "is a PUSH socket" in findings["socket"]["text"]
+
+
+async def test_a_publisher_that_connects_is_examined_in_the_gateways_place(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    endpoint = free_tcp()
+    with context.socket(zmq.PUB) as socket:
+        socket.connect(endpoint)
+        async with publishing(socket, b"robot/1", b"{}"):
+            how = ("--bind", endpoint, "--port", str(free_port()), "--seconds", "2")
+            status, findings = await examined(endpoint, *how)
+
+    assert (status, problems(findings)) == (1, {"valid"})
+    assert "PUB" in findings["socket"]["text"]
+    assert findings["http"]["state"] == "note"
+
+
+async def test_one_that_connects_with_a_wrong_kind_of_socket_is_named(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    endpoint = free_tcp()
+    with context.socket(zmq.PUSH) as socket:
+        socket.connect(endpoint)
+        status, findings = await examined(endpoint, "--bind", endpoint, "--port", str(free_port()))
+
+    assert status == 1
+    assert "is a PUSH socket" in findings["socket"]["text"]
+
+
+async def test_a_running_gateway_says_how_it_is(launch: Launch) -> None:
+    gateway = await launch(connect=[])
+    how = ("--bind", gateway.bus_in, "--url", gateway.url, "--origin", "https://other.example")
+    status, findings = await examined(gateway.bus_in, *how)
+
+    assert (status, problems(findings)) == (1, {"origin"})
+    assert "no publisher has connected" in findings["bus"]["text"]
+    assert findings["ready"]["state"] == "ok"
+
+
+async def test_nobody_there_is_said_in_words() -> None:
+    endpoint = free_tcp()
+    status, command = await run("doctor", endpoint)
+
+    assert status == 1
+    assert_lines(command, endpoint, "reachable", "Connection refused", "→ start the publisher", "1 problems")
+
+
+def assert_lines(command: Command, *texts: str) -> None:
+    assert [text for text in texts if text not in command.output] == [], command.output
