@@ -6,10 +6,9 @@ import functools
 import logging
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from gateway import __version__, own_figures
+from gateway import __version__, clock, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
@@ -201,23 +200,23 @@ class Service:
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
-        now_ns = time.time_ns()
-        self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number), now_ns)
+        now_ns = clock.now_ns()
+        self._after(self.pipeline.receive(batch, now_ns=now_ns, link=number))
 
     def _on_foreign(self, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
         self._edge.write_scheduler.begin_batch()
-        now_ns = time.time_ns()
-        self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns), now_ns)
+        now_ns = clock.now_ns()
+        self._after(self.pipeline.receive_from(source, batch, now_ns=now_ns))
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        now_ns = time.time_ns()
-        self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
+        now_ns = clock.now_ns()
+        self._after(self.pipeline.receive_replies(replies, now_ns=now_ns))
 
-    def _after(self, tick: Tick, now_ns: int) -> None:
+    def _after(self, tick: Tick) -> None:
         """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
-            self.metrics.tick(tick, now_ns=now_ns)
+            self.metrics.tick(tick, now_ns=clock.unix_ns())
         for rejection in tick.rejections:
             suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
             if suppressed is not None:
@@ -234,7 +233,7 @@ class Service:
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
         interest = self._interest
-        if not interest.everything and interest.watch(patterns, now_ns=time.time_ns()):
+        if not interest.everything and interest.watch(patterns, now_ns=clock.now_ns()):
             self._subscribe()
 
     def _unsubscribe_idle(self, now_ns: int) -> None:
@@ -269,7 +268,7 @@ class Service:
             )
 
     def _publish_figures(self) -> None:
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         before, self._counts = self._counts, own_figures.count(self.metrics, self.pipeline, now_ns=now_ns)
         context = self._edge.context
         event = own_figures.figures(
@@ -293,12 +292,12 @@ class Service:
             subscriber.poll()
         self._replay_client.poll()
         self._curve.poll()
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
             self._supervisor.tick(now_ns)
         self.hub.store.forget_expired(now_ns=now_ns)
-        self._after(self.pipeline.expire(now_ns=now_ns), now_ns)
+        self._after(self.pipeline.expire(now_ns=now_ns))
 
 
 @contextlib.asynccontextmanager

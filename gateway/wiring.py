@@ -1,11 +1,10 @@
 """Builds the core from the configuration."""
 
 import secrets
-import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from gateway import __version__
+from gateway import __version__, clock
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Clients, Config, History
 from gateway.config.model import Source as SourceSettings
@@ -75,7 +74,7 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
-        started_ns=time.time_ns(),
+        started_ns=clock.now_ns(),
         history=logs.history,
         admit=logs.admit,
         reached=logs.reached,

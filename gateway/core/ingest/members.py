@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from gateway.core.protocol.events import timestamp
+from gateway.core.protocol.events import timestamp, unix_timestamp
 
 
 _RESERVED = ("type", "channel", "offset", "epoch")
@@ -85,4 +85,4 @@ def _of_number(number: float) -> str:
     seconds = next((number / unit for unit in _UNITS if number / unit <= _UNIT_MAX), _SECONDS_MAX)
     if not 0 <= seconds < _SECONDS_MAX:
         raise ValueError(f"timestamp: {number} is not a unix time")
-    return timestamp(round(seconds * 1_000_000) * 1000)
+    return unix_timestamp(round(seconds * 1_000_000) * 1000)

@@ -230,10 +230,28 @@ class Event(Struct, frozen=True):
     """Whether it was replayed, or held until earlier ones were."""
 
 
-def timestamp(ns: int) -> str:
+def unix_timestamp(ns: int) -> str:
     """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
     seconds, fraction = divmod(ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:06d}Z"
+
+
+_clock_offset_ns = 0
+
+
+def set_clock_offset(ns: int) -> None:
+    """Say how far unix time is ahead of the clock that all `now_ns` are of."""
+    global _clock_offset_ns
+    _clock_offset_ns = ns
+
+
+def unix_ns(now_ns: int) -> int:
+    return now_ns + _clock_offset_ns
+
+
+def timestamp(now_ns: int) -> str:
+    """Return the time of the clock that all `now_ns` are of, as `unix_timestamp` does."""
+    return unix_timestamp(now_ns + _clock_offset_ns)
 
 
 def own_event(channel: str, event_type: str, data: Struct, *, now_ns: int) -> Event:
