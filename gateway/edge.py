@@ -1,11 +1,11 @@
 """What every process that serves clients needs, be it the whole gateway, a parent or a worker."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from aiohttp import web
 
+from gateway import clock
 from gateway.auth import verifier
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
@@ -26,6 +26,8 @@ from gateway.write_scheduler import WriteScheduler
 
 log = logger("gateway")
 
+_CLOCK_SECONDS = 1.0
+"""Within this time, timestamps follow a wall clock that was set."""
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
@@ -60,6 +62,7 @@ class Edge:
         refilling: Callable[[], bool] = lambda: False,
         admission: Admission = LOCAL,
     ) -> None:
+        clock.follow_wall_clock()
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
         self.verifier = verifier(config.auth)
         self.write_scheduler = WriteScheduler(hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
@@ -70,8 +73,8 @@ class Edge:
             hub=hub,
             pipeline=pipeline,
             metrics=self.metrics,
-            now_ns=time.time_ns,
-            started_ns=time.time_ns(),
+            now_ns=clock.now_ns,
+            started_ns=clock.now_ns(),
             bus=bus,
             unready=unready,
             policy=build_policy(config),
@@ -104,6 +107,7 @@ class Edge:
             self.runner, self._config.clients, tls=lambda: self._certificate.context, on_refused=self.metrics.refused
         )
         heartbeat = self.context.heartbeat
+        self.every(_CLOCK_SECONDS, clock.follow_wall_clock)
         self.every(heartbeat.interval, lambda: heartbeat.check(now=self._loop.time()))
         return self._listener
 

@@ -48,6 +48,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotati
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 CHANNEL_LABELS_MAX: Final = 100
 OTHER: Final = "other"
+CLOCK_ERROR_NS: Final = 3600 * 1_000_000_000
+"""A latency of this size, or as far below zero, means that a clock is wrong."""
 
 _CODES = {*CloseCode, 1005, 1006, *filter(is_close_code, range(1000, 3000))}
 
@@ -236,9 +238,10 @@ class Metrics:
         for rejection in tick.rejections:
             self._counters["events_rejected_total"].labels(rejection.reason).inc()
         histograms["batch_events"].observe(len(events))
-        sent = [event.sent_ns for event in events if event.sent_ns]
-        if sent:
-            histograms["bus_latency_seconds"].observe(max(now_ns - min(sent), 0) / 1e9)
+        took = [now_ns - event.sent_ns for event in events if event.sent_ns and not event.late]
+        possible = [ns for ns in took if -CLOCK_ERROR_NS < ns < CLOCK_ERROR_NS]
+        if possible:
+            histograms["bus_latency_seconds"].observe(max(*possible, 0) / 1e9)
 
     def fanned_out(self, seconds: float) -> None:
         """Count a batch written to all clients, `seconds` after its oldest event was received."""

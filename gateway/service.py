@@ -7,11 +7,10 @@ import functools
 import logging
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway import __version__, own_figures
+from gateway import __version__, clock, own_figures
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
@@ -253,11 +252,11 @@ class Service:
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats
         tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
-        self._after(tick, now_ns, self._subscribers[number].endpoint)
+        self._after(tick, self._subscribers[number].endpoint)
         heartbeats = publishers.heartbeats - heartbeats
         rejected = len(tick.rejections)
         events = max(len(batch) - heartbeats - rejected, 0)
@@ -266,9 +265,9 @@ class Service:
     def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
         self._edge.write_scheduler.begin_batch()
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
-        self._after(tick, now_ns, self._subscribers[number].endpoint)
+        self._after(tick, self._subscribers[number].endpoint)
         self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
 
     def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
@@ -283,13 +282,13 @@ class Service:
         )
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
-        now_ns = time.time_ns()
-        self._after(self.pipeline.receive_replies(replies, now_ns=now_ns), now_ns)
+        now_ns = clock.now_ns()
+        self._after(self.pipeline.receive_replies(replies, now_ns=now_ns))
 
-    def _after(self, tick: Tick, now_ns: int, endpoint: str = "") -> None:
+    def _after(self, tick: Tick, endpoint: str = "") -> None:
         """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
-            self.metrics.tick(tick, now_ns=now_ns)
+            self.metrics.tick(tick, now_ns=clock.unix_ns())
         for rejection in tick.rejections:
             suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
             if suppressed is not None:
@@ -310,7 +309,7 @@ class Service:
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
         interest = self._interest
-        if not interest.everything and interest.watch(patterns, now_ns=time.time_ns()):
+        if not interest.everything and interest.watch(patterns, now_ns=clock.now_ns()):
             self._subscribe()
 
     def _unsubscribe_idle(self, now_ns: int) -> None:
@@ -345,7 +344,7 @@ class Service:
             )
 
     def _publish_figures(self) -> None:
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         before, self._counts = self._counts, own_figures.count(self.metrics, self.pipeline, now_ns=now_ns)
         context = self._edge.context
         event = own_figures.figures(
@@ -371,12 +370,12 @@ class Service:
         for client in self._sequence_replays.values():
             client.poll()
         self._curve.poll()
-        now_ns = time.time_ns()
+        now_ns = clock.now_ns()
         self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
             self._supervisor.tick(now_ns)
         self.hub.store.forget_expired(now_ns=now_ns)
-        self._after(self.pipeline.expire(now_ns=now_ns), now_ns)
+        self._after(self.pipeline.expire(now_ns=now_ns))
 
 
 @contextlib.asynccontextmanager

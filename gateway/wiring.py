@@ -1,11 +1,10 @@
 """Builds the core from the configuration."""
 
 import secrets
-import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from gateway import __version__
+from gateway import __version__, clock
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Clients, Config, History
 from gateway.config.model import Source as SourceSettings
@@ -18,6 +17,7 @@ from gateway.core.ingest.streams import Streams
 from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
+from gateway.core.protocol.events import STANDARD
 from gateway.core.sessions.hub import Hub, Welcome
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Grants, Policy
@@ -75,7 +75,7 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
-        started_ns=time.time_ns(),
+        started_ns=clock.now_ns(),
         history=logs.history,
         admit=logs.admit,
         reached=logs.reached,
@@ -91,6 +91,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         rejections_max=config.ingest.rejections_max,
         admit=logs.admit,
         recovery=recovery,
+        untyped=[name for name in STANDARD if not config.channels.get(name, config.history).typed],
     )
     return Pipeline(ingest=ingest, logs=logs)
 

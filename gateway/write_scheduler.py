@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable
 
+from gateway import clock
 from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.fanout import Fanout
 
@@ -95,8 +96,8 @@ class WriteScheduler:
         began = time.thread_time()
         if not self._in_batch:
             self._cpu_seconds = began
-        self._fanout.write(now_ns=time.time_ns())
-        self._on_written(max(time.time_ns() - pending[0].received_ns, 0) / 1e9)
+        self._fanout.write(now_ns=clock.now_ns())
+        self._on_written(max(clock.now_ns() - pending[0].received_ns, 0) / 1e9)
         if self._settings.batching == "adaptive":
             took = time.thread_time() - began
             self._start_delay(self._pause_after(len(pending)), took)
@@ -122,7 +123,7 @@ class WriteScheduler:
         due_ns = self._fanout.due_ns
         if due_ns is None:
             return
-        at = self._loop.time() + max(due_ns - time.time_ns(), 0) / 1e9
+        at = self._loop.time() + max(due_ns - clock.now_ns(), 0) / 1e9
         if self._flush_timer is not None:
             if self._flush_at <= at:
                 return
@@ -132,5 +133,5 @@ class WriteScheduler:
 
     def _flush(self) -> None:
         self._flush_timer = None
-        self._fanout.flush(now_ns=time.time_ns())
+        self._fanout.flush(now_ns=clock.now_ns())
         self._schedule_flush()

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "gateway"
 
 FLOORS = [
     {"core"},
-    {"config", "logs", "metrics"},
+    {"clock", "config", "logs", "metrics"},
     {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
     {"edge", "own_figures"},

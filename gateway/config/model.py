@@ -103,6 +103,8 @@ class History(Struct, frozen=True, kw_only=True):
     and rates then apply per subject; "" = each channel has one subject."""
     keys_max: Annotated[int, _number("keys", least=1)] = 1_000
     """Subjects with a current value per channel; the least recently changed are dropped first."""
+    typed: bool = True
+    """Check the data of events on the six standard channels; false = any JSON, as on other channels."""
     on_demand: bool = False
     """Subscribe on the bus only while a client is subscribed; the channel then has no history from
     before."""

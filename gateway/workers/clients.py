@@ -4,10 +4,10 @@ The parent's hub has a session for each client, with a reader that counts for it
 which nothing is written. So the hub knows all clients, and a session outlives the worker that held
 its connection."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway import clock
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.log.log import ChannelLog, Entry
 from gateway.core.protocol.errors import CloseCode
@@ -94,7 +94,7 @@ class Clients:
 
     def admit(self, child: Child, who: messages.Admit) -> None:
         """Admit a client or refuse it; a session that another connection holds is released first."""
-        context, now_ns = self._context, time.time_ns()
+        context, now_ns = self._context, clock.now_ns()
         request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
         refused = admission.refusal_code(context, who.address)
         held = self._hub.attached(request, now_ns=now_ns)
@@ -156,7 +156,7 @@ class Clients:
 
     def on_failed(self, child: Child, what: messages.Failed) -> None:
         """Forget a client that its worker could not connect."""
-        session = self._hub.store.of_secret(what.secret, now_ns=time.time_ns())
+        session = self._hub.store.of_secret(what.secret, now_ns=clock.now_ns())
         client = self._clients.get(session.client_id) if session is not None else None
         if client is not None and client.child is child:
             self._forget(client)
@@ -166,7 +166,7 @@ class Clients:
         client = self._clients.get(what.client_id)
         if client is None or client.child is not child:
             return  # its session was taken over while this worker did not answer
-        session, change, now_ns = client.session, what.change, time.time_ns()
+        session, change, now_ns = client.session, what.change, clock.now_ns()
         if change.event_type == "client.connected":
             session.subscriptions = {}  # some may be denied to a client that resumed
         for pattern in what.removed:
@@ -205,7 +205,7 @@ class Clients:
         self._takeovers.cancel()
 
     def _lose(self, client: WorkerClient) -> None:
-        seconds = (time.time_ns() - client.connected_ns) / 1e9
+        seconds = (clock.now_ns() - client.connected_ns) / 1e9
         self._context.metrics.closed(_ABNORMAL, seconds)
         change = ClientChange("client.disconnected", code=_ABNORMAL, seconds=seconds)
         self._disconnect(client, change)
@@ -223,7 +223,7 @@ class Clients:
             code=change.code or _ABNORMAL,
             seconds=change.seconds or 0.0,
             remember=change.remember,
-            now_ns=time.time_ns(),
+            now_ns=clock.now_ns(),
         )
 
     def _count(self, session: Session) -> None:

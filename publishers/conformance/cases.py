@@ -41,7 +41,7 @@ KINDS: list[tuple[str, dict[str, Any], str, str, dict[str, Any]]] = [
         "action",
         {"kind": "speak", "action_id": "a1", "status": "done", "execution_time_ms": 1.5},
         "actions",
-        "action.speak",
+        "action.executed",
         {"action_id": "a1", "action_type": "speak", "status": "done", "execution_time_ms": 1.5},
     ),
     (

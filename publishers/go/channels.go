@@ -73,7 +73,7 @@ func (p *Publisher) Signal(kind string, data Signal) (bool, error) {
 // Action publishes on the channel actions.
 func (p *Publisher) Action(kind string, data Action) (bool, error) {
 	data.ActionType = kind
-	return p.PublishEvent("actions", "action."+kind, data, time.Time{})
+	return p.PublishEvent("actions", "action.executed", data, time.Time{})
 }
 
 // Log publishes on the channel logs.

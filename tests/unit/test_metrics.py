@@ -162,3 +162,31 @@ async def test_the_state_and_the_limits_of_the_gateway_are_gauges() -> None:
     assert seen["neurograph_gateway_client_lag_max_events", ""] == 7
     assert seen["neurograph_gateway_limit", "clients.connections_max"] == 10
     assert seen["neurograph_gateway_info", __version__] == 1
+
+
+async def test_latency_leaves_out_replayed_events_and_impossible_clocks() -> None:
+    hub = make_hub()
+    metrics = make(hub)
+    second = 1_000_000_000
+
+    def enveloped(sequence: int, sent_ns: int) -> list[bytes]:
+        return [b"robots", b"1", struct.pack(">4sIQQQ", b"NGE1", 0, 7, sequence, sent_ns)]
+
+    def beat(newest: int) -> list[bytes]:
+        text = b'{"incarnation":"%016x","interval":1,"replay":"r","sequences":{"robots":%d}}' % (7, newest)
+        return [b"$heartbeat", text]
+
+    now_ns = 10_000 * second
+    for sequence, sent_ns in ((1, 1), (2, 20_000 * second), (3, now_ns - second)):
+        metrics.tick(hub.tick([enveloped(sequence, sent_ns)], now_ns=now_ns), now_ns=now_ns)
+    hub.tick([beat(5)], now_ns=now_ns)
+    [request] = hub.pipeline.ingest.recovery.take_requests()
+    frames = [frame for number in (4, 5) for frame in enveloped(number, now_ns - 100 * second)[1:]]
+    reply = [b"NGR1", request.number.to_bytes(8, "big"), bytes(8), *frames]
+    replayed = hub.pipeline.receive_replies([reply], now_ns=now_ns)
+    metrics.tick(replayed, now_ns=now_ns)
+    seen = samples(metrics)
+
+    assert len(replayed.events) == 2
+    assert seen["neurograph_gateway_bus_latency_seconds_count", ""] == 1
+    assert seen["neurograph_gateway_bus_latency_seconds_sum", ""] == 1

@@ -1,18 +1,19 @@
 """From a bus message to a valid event, or to a rejection that is counted and kept.
 
-Each message is decoded and validated once. An event's bytes are forwarded unchanged, so they must be
-JSON in valid UTF-8: anything else would break every client's parser."""
+Each message is decoded and validated once. An event's bytes are forwarded, so they must be JSON in valid
+UTF-8: anything else would break every client's parser. Only its time gets one form (`members`)."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from gateway.core.ingest import publishers
 from gateway.core.ingest.inspection import describe_frames, json_problem, topic_problem
+from gateway.core.ingest.members import with_normal_time, without_reserved
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import NoRoom, Stream
@@ -24,8 +25,10 @@ from gateway.core.protocol.events import (
     BytesEventObject,
     DatedEventObject,
     Event,
+    EventFields,
     EventObject,
     MissingRange,
+    NumberedEventObject,
     timestamp,
 )
 from gateway.core.sources.errors import SourceReason, Unreadable
@@ -46,14 +49,13 @@ _BYTES = b'"data_base64"'
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 _KEPT_BYTES_MAX = 1024
-_RESERVED = ("type", "channel", "offset", "epoch", "data_base64")
-_BYTES_RESERVED = ("type", "channel", "offset", "epoch", "data")
 
 REPLAY = b"NGR1"
 """The first frame of replay requests and replies."""
 
 _decode_dated = msgspec.json.Decoder(DatedEventObject).decode
 _decode_patterned = msgspec.json.Decoder(EventObject).decode
+_decode_numbered = msgspec.json.Decoder(NumberedEventObject).decode
 _decode_bytes = msgspec.json.Decoder(BytesEventObject).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
@@ -83,27 +85,27 @@ class _Reject(Exception):
         self.detail = detail
 
 
-def _decode(payload: bytes) -> EventObject | DatedEventObject:
+def _decode(payload: bytes) -> EventObject | DatedEventObject | NumberedEventObject:
     """Validate an event; decoding its time as a date takes a third as long as matching the pattern."""
     try:
         return _decode_dated(payload)
     except msgspec.ValidationError:
-        return _decode_patterned(payload)  # has the better error message, and allows leap seconds
-
-
-def _check_reserved(event: object, reserved: Iterable[str]) -> None:
-    present = [name for name in reserved if getattr(event, name) is not msgspec.UNSET]
-    if {"data", "data_base64"} & set(present):
-        raise _Reject("reserved_field", "the event must not have both `data` and `data_base64`")
-    if present:
-        raise _Reject("reserved_field", f"the event must not have `{'`, `'.join(present)}`: set by the gateway")
+        pass
+    try:
+        return _decode_patterned(payload)  # allows leap seconds
+    except msgspec.ValidationError as error:
+        try:
+            return _decode_numbered(payload)
+        except msgspec.ValidationError:
+            raise error from None  # has the best error message
 
 
 class Ingest:
     """Validates messages; counts rejections by reason and keeps the newest.
 
     `admit` is called once for each new channel, and returns whether the channel may open. `recovery`
-    gets the number of each envelope, also of messages that are rejected."""
+    gets the number of each envelope, also of messages that are rejected. On the channels in `untyped`,
+    a payload can be any JSON although they are standard channels."""
 
     def __init__(
         self,
@@ -113,8 +115,10 @@ class Ingest:
         rejections_max: int,
         admit: Callable[[str], bool],
         recovery: Recovery,
+        untyped: Collection[str] = (),
     ) -> None:
         self.recovery = recovery
+        self._data_decoders = {name: decode for name, decode in _DATA_DECODERS.items() if name not in untyped}
         self.rejected: Counter[str] = Counter()
         self.recent: deque[Rejection] = deque(maxlen=rejections_max)
         self._payload_bytes_max = payload_bytes_max
@@ -174,7 +178,7 @@ class Ingest:
         """Validate the messages that were held and need not be any longer."""
         for stream, envelope, payload in self.recovery.released(now_ns=now_ns):
             try:
-                yield self._numbered(stream, envelope, payload, now_ns)
+                yield self._numbered(stream, envelope, payload, now_ns, late=True)
             except _Reject as error:
                 yield self._reject(error, [stream.topic.encode(), payload, envelope.pack()], now_ns)
 
@@ -213,7 +217,9 @@ class Ingest:
         stream = self.recovery.receive(envelope, name, payload, now_ns=now_ns)
         return None if stream is None else self._numbered(stream, envelope, payload, now_ns)
 
-    def _numbered(self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int) -> Event:
+    def _numbered(
+        self, stream: Stream, envelope: Envelope, payload: bytes, now_ns: int, *, late: bool = False
+    ) -> Event:
         name = stream.topic
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
@@ -222,7 +228,7 @@ class Ingest:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise
         missing = stream.take_unreported() if stream.unreported else ()
-        return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing)
+        return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing, late)
 
     def _on_heartbeat(self, payload: bytes, now_ns: int) -> None:
         try:
@@ -291,14 +297,14 @@ class Ingest:
             except ValueError as error:
                 raise _Reject("nested_too_deeply", f"{error} (`ingest.nesting_max`)") from error
         try:
-            decode_data = _DATA_DECODERS.get(channel)
+            decode_data = self._data_decoders.get(channel)
             if decode_data is None:
-                fields = self._bytes(payload, now_ns) if _BYTES in payload else None
-                fields = fields or self._untyped(payload, now_ns)
+                fields = self._bytes(channel, payload, now_ns) if _BYTES in payload else None
+                fields = fields or self._untyped(channel, payload, now_ns)
             else:
                 event = _decode(payload)
                 decode_data(event.data)
-                fields = self._event_fields(event, payload, now_ns)
+                fields = self._event_fields(channel, event, payload, now_ns)
         except msgspec.ValidationError as error:
             raise _Reject("invalid_event", str(error)) from error
         except msgspec.DecodeError as error:
@@ -310,42 +316,55 @@ class Ingest:
                 raise _Reject("number_out_of_range", str(error)) from error
         return fields
 
-    def _bytes(self, payload: bytes, now_ns: int) -> bytes | None:
+    def _bytes(self, channel: str, payload: bytes, now_ns: int) -> bytes | None:
         """Return the fields of an event that carries bytes; None if it is none."""
         try:
             event = _decode_bytes(payload)
         except msgspec.ValidationError:
             return None
-        _check_reserved(event, _BYTES_RESERVED)
+        payload = self._normal(channel, event, payload, now_ns)
         try:
             fields = bytes_fields(payload)
         except ValueError as error:
             raise _Reject("invalid_event", str(error)) from error
-        return fields if event.timestamp else b'%b,"timestamp":"%b"' % (fields, self._now(now_ns))
+        if event.timestamp is not msgspec.UNSET:
+            return fields
+        return b'%b,"timestamp":"%b"' % (fields, self._now(now_ns))
 
-    def _untyped(self, payload: bytes, now_ns: int) -> bytes:
+    def _untyped(self, channel: str, payload: bytes, now_ns: int) -> bytes:
         if b'"event_type"' in payload:
             try:
                 event = _decode(payload)
             except msgspec.ValidationError:
                 pass  # JSON that is not an event becomes an event's data
             else:
-                return self._event_fields(event, payload, now_ns)
+                return self._event_fields(channel, event, payload, now_ns)
         _decode_any(payload)
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
-    def _event_fields(self, event: EventObject | DatedEventObject, payload: bytes, now_ns: int) -> bytes:
-        if not (event.type is event.channel is event.offset is event.epoch is event.data_base64 is msgspec.UNSET):
-            _check_reserved(event, _RESERVED)
-        if event.timestamp is None:
-            members: dict[str, Any] = msgspec.json.decode(payload)
-            del members["timestamp"]
-            payload = msgspec.json.encode(members)
-        elif payload[0] != _OPEN or payload[-1] != _CLOSE:
-            payload = payload.strip(_SPACE)
-        if event.timestamp:
+    def _event_fields(self, channel: str, event: EventFields, payload: bytes, now_ns: int) -> bytes:
+        payload = self._normal(channel, event, payload, now_ns)
+        if event.timestamp is not msgspec.UNSET:
             return payload[1:-1]
         return b'"timestamp":"%b",%b' % (self._now(now_ns), payload[1:-1])
+
+    def _normal(self, channel: str, event: EventFields | BytesEventObject, payload: bytes, now_ns: int) -> bytes:
+        """Return an event object without the members that the gateway sets, with its time in one form."""
+        if event.data is not msgspec.UNSET and event.data_base64 is not msgspec.UNSET:
+            raise _Reject("reserved_field", "the event must not have both `data` and `data_base64`")
+        if not (event.type is event.channel is event.offset is event.epoch is msgspec.UNSET):
+            try:
+                payload = without_reserved(payload, channel)
+            except ValueError as error:
+                raise _Reject("reserved_field", str(error)) from error
+        elif payload[0] != _OPEN or payload[-1] != _CLOSE:
+            payload = payload.strip(_SPACE)
+        if event.timestamp is not msgspec.UNSET:
+            try:
+                return with_normal_time(payload, now_ns=now_ns)
+            except ValueError as error:
+                raise _Reject("invalid_event", str(error)) from error
+        return payload
 
     def _now(self, now_ns: int) -> bytes:
         if now_ns != self._stamp_ns:

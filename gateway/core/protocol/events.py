@@ -156,17 +156,18 @@ STANDARD: Mapping[str, StandardChannel] = {
 
 
 class EventFields(Struct):
-    """The members of an event without its time; `data` stays undecoded."""
+    """The members of an event; `data` stays undecoded. Each subclass has another form of its time."""
 
     event_type: EventType
     data: Raw
-    # The gateway adds members of these names, so a publisher's event must not have them.
+    # The gateway adds members of these names.
     type: Raw | UnsetType = UNSET
     channel: Raw | UnsetType = UNSET
     offset: Raw | UnsetType = UNSET
     epoch: Raw | UnsetType = UNSET
     # Only in place of `data`.
     data_base64: Raw | UnsetType = UNSET
+    timestamp: Any = UNSET
 
 
 class EventObject(EventFields):
@@ -179,6 +180,12 @@ class DatedEventObject(EventFields):
     """The same with a valid date: msgspec reads dates faster than it checks patterns."""
 
     timestamp: datetime | UnsetType | None = UNSET
+
+
+class NumberedEventObject(EventFields):
+    """The same with unix time: seconds, or thousandths, millionths or billionths of one."""
+
+    timestamp: float | UnsetType | None = UNSET
 
 
 class BytesEventObject(Struct):
@@ -219,12 +226,32 @@ class Event(Struct, frozen=True):
     incarnation: int | None = None
     sequence: int = 0
     missing: tuple[MissingRange, ...] = ()
+    late: bool = False
+    """Whether it was replayed, or held until earlier ones were."""
 
 
-def timestamp(ns: int) -> str:
+def unix_timestamp(ns: int) -> str:
     """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond."""
     seconds, fraction = divmod(ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:06d}Z"
+
+
+_clock_offset_ns = 0
+
+
+def set_clock_offset(ns: int) -> None:
+    """Say how far unix time is ahead of the clock that all `now_ns` are of."""
+    global _clock_offset_ns
+    _clock_offset_ns = ns
+
+
+def unix_ns(now_ns: int) -> int:
+    return now_ns + _clock_offset_ns
+
+
+def timestamp(now_ns: int) -> str:
+    """Return the time of the clock that all `now_ns` are of, as `unix_timestamp` does."""
+    return unix_timestamp(now_ns + _clock_offset_ns)
 
 
 def own_event(channel: str, event_type: str, data: Struct, *, now_ns: int) -> Event:

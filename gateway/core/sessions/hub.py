@@ -18,7 +18,7 @@ from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode
-from gateway.core.protocol.events import ClientChange, timestamp
+from gateway.core.protocol.events import ClientChange, timestamp, unix_timestamp
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.rate_limit import ClientLimits
@@ -176,7 +176,7 @@ class Hub:
             heartbeat_seconds=welcome.heartbeat_seconds,
             limits=messages.Limits(welcome.message_bytes_max, self._limits.subscriptions_max),
             roles=list(identity.roles),
-            token_expires=None if expires_ns is None else timestamp(expires_ns),
+            token_expires=None if expires_ns is None else unix_timestamp(expires_ns),
         )
 
     # -- questions -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from gateway.core.log.log import ChannelLog, encode_gap
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.events import timestamp
+from gateway.core.protocol.events import timestamp, unix_timestamp
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
@@ -155,7 +155,7 @@ class Session:
                 id=id_,
                 user_id=identity.user_id,
                 roles=list(identity.roles),
-                token_expires=timestamp(identity.expires_ns),
+                token_expires=unix_timestamp(identity.expires_ns),
                 timestamp=timestamp(now_ns),
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gateway.config.model import Auth
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode
-from gateway.core.protocol.events import timestamp
+from gateway.core.protocol.events import timestamp, unix_ns, unix_timestamp
 from gateway.core.sessions.session import Session
 
 
@@ -52,7 +52,7 @@ class TokenDeadline:
 
     def _check_token(self, expires_ns: int) -> None:
         now_ns = self._now_ns()
-        left = (expires_ns - now_ns) / 1e9
+        left = (expires_ns - unix_ns(now_ns)) / 1e9
         if left <= 0:
             self._close(CloseCode.TOKEN_EXPIRED)
             return
@@ -62,7 +62,7 @@ class TokenDeadline:
             self._warned = True
             self._session.send(
                 messages.TokenExpiring(
-                    token_expires=timestamp(expires_ns), seconds=round(left, 3), timestamp=timestamp(now_ns)
+                    token_expires=unix_timestamp(expires_ns), seconds=round(left, 3), timestamp=timestamp(now_ns)
                 )
             )
         self._check_after(left)

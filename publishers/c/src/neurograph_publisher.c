@@ -313,7 +313,7 @@ ng_result ng_signal(ng_publisher *publisher, const char *kind, ng_fields *fields
 ng_result ng_action(ng_publisher *publisher, const char *kind, ng_fields *fields) {
     ng_fields own = {0};
     ng_add_string(&own, "action_type", kind);
-    return publish_fields(publisher, "actions", "action.", kind, &own, fields);
+    return publish_fields(publisher, "actions", "action.", "executed", &own, fields);
 }
 
 ng_result ng_log(ng_publisher *publisher, const char *level, const char *message, ng_fields *fields) {

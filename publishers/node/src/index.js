@@ -136,7 +136,7 @@ export class Publisher {
   }
 
   action(kind, fields = {}) {
-    return this.publish("actions", { action_type: kind, ...fields }, { eventType: `action.${kind}` })
+    return this.publish("actions", { action_type: kind, ...fields }, { eventType: "action.executed" })
   }
 
   log(level, message, fields = {}) {

@@ -22,7 +22,7 @@ def test_every_kind_of_event_has_its_channel_and_type(bus: Bus, publisher: Publi
 
     assert [(topic, event["event_type"]) for topic, event, _ in read] == [
         ("signals", "signal.input.text"),
-        ("actions", "action.reply"),
+        ("actions", "action.executed"),
         ("metrics", "system_metrics"),
         ("logs", "log.error"),
         ("status", "status.running"),

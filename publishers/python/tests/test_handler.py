@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 from neurograph_publisher import GatewayLogHandler, Publisher
@@ -52,3 +53,43 @@ def test_what_the_publisher_logs_about_itself_goes_no_further(bus: Bus, publishe
         logger.removeHandler(handler)
 
     assert bus.read()[1]["data"]["message"] == "from core"
+
+
+def test_lone_surrogates_are_escaped(bus: Bus, publisher: Publisher) -> None:
+    logger = logging.getLogger("core.files")
+    handler = GatewayLogHandler(publisher)
+    logger.addHandler(handler)
+    try:
+        logger.error("cannot read %s", b"caf\xe9".decode(errors="surrogateescape"), extra={"correlation_id": "\ud800"})
+    finally:
+        logger.removeHandler(handler)
+    data = bus.read()[1]["data"]
+
+    assert (data["message"], data["correlation_id"]) == (r"cannot read caf\udce9", r"\ud800")
+
+
+def test_a_forked_process_logs_through_a_publisher_of_its_own(bus: Bus, publisher: Publisher) -> None:
+    logger = logging.getLogger("core.forked")
+    handler = GatewayLogHandler(publisher)
+    logger.addHandler(handler)
+    try:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                own = publisher.for_this_process()
+                handler._publisher = own
+                if own is not publisher and own.wait_for_subscriber(60):
+                    logger.error("from the child")
+                    own.close()
+                    status = 0
+            finally:
+                os._exit(status)
+        said = bus.read()[1]["data"]["message"]  # ZeroMQ subscribes at the child while this reads
+        _, status = os.waitpid(child, 0)
+        logger.error("from the parent")
+    finally:
+        logger.removeHandler(handler)
+
+    assert (said, status) == ("from the child", 0)
+    assert bus.read()[1]["data"]["message"] == "from the parent"

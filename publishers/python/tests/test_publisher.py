@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -254,3 +256,12 @@ def test_an_ipv6_endpoint_works_whoever_binds(binds: str) -> None:
     with publisher:
         bus.await_publisher(publisher)
     bus.close()
+
+
+def test_a_process_patched_by_gevent_is_refused(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkey = ModuleType("gevent.monkey")
+    monkey.is_module_patched = lambda name: name == "threading"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gevent.monkey", monkey)
+
+    with pytest.raises(PublisherError, match="gevent has patched this process"):
+        Publisher(connect=bus.endpoint)

@@ -271,7 +271,7 @@ impl Publisher {
     /// Publish something that the core did on `actions`.
     pub fn action(&self, kind: &str, data: &Action) -> Result<bool, Error> {
         let data = With { name: "action_type", value: kind, more: None, data };
-        self.publish_event("actions", &format!("action.{kind}"), &data)
+        self.publish_event("actions", "action.executed", &data)
     }
 
     /// Publish a line of a log on `logs`.

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from socket import gethostname
 
 
@@ -13,6 +14,16 @@ _EVENT_TYPE_MAX = 128
 
 class PublisherError(Exception):
     """Something that a publisher cannot take; the text says what to do about it."""
+
+
+def check_process() -> None:
+    """Raise PublisherError if gevent has replaced what threads wait on: ZeroMQ would wait for ever."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise PublisherError(
+            "gevent has patched this process (monkey.patch_all), and a publisher needs real threads and "
+            "sockets; publish from a process without it, or patch with thread=False, socket=False, select=False"
+        )
 
 
 def check_topic(topic: object) -> None:

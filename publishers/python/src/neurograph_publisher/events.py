@@ -95,7 +95,7 @@ class StandardChannels(ABC):
         error: str | None = None,
         **fields: Any,
     ) -> bool:
-        """Publish something that the core did, or tried to: ``action.<kind>``."""
+        """Publish something that the core did, or tried to: ``action.executed``, with `kind` as its action_type."""
         data = _known(
             action_id=action_id,
             action_type=kind,
@@ -104,7 +104,7 @@ class StandardChannels(ABC):
             execution_time_ms=execution_time_ms,
             error=error,
         )
-        return self.publish("actions", data | fields, f"action.{kind}")
+        return self.publish("actions", data | fields, "action.executed")
 
     def metrics(
         self,

@@ -18,7 +18,14 @@ import orjson
 import zmq
 
 from neurograph_publisher import envelope, events, heartbeat
-from neurograph_publisher.checks import PublisherError, check_event_type, check_name, check_topic, check_within
+from neurograph_publisher.checks import (
+    PublisherError,
+    check_event_type,
+    check_name,
+    check_process,
+    check_topic,
+    check_within,
+)
 from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint
 from neurograph_publisher.replay import Store
@@ -87,6 +94,7 @@ class Publisher(events.StandardChannels):
         replay_address: str | None = None,
         curve: Curve | None = None,
     ) -> None:
+        check_process()
         if bool(connect) == bool(bind):
             raise PublisherError("give either connect=… or bind=…")
         check_within("high_water_mark", high_water_mark, 0, 2**31 - 1)
@@ -96,6 +104,19 @@ class Publisher(events.StandardChannels):
         check_within("replay", replay, 0, 1_000_000)
         if replay and not heartbeat_seconds:
             raise PublisherError("replay: heartbeats say where; heartbeat_seconds is 0")
+        self._arguments: dict[str, Any] = {
+            "connect": connect,
+            "bind": bind,
+            "high_water_mark": high_water_mark,
+            "payload_bytes_max": payload_bytes_max,
+            "linger_seconds": linger_seconds,
+            "heartbeat_seconds": heartbeat_seconds,
+            "name": name,
+            "replay": replay,
+            "replay_endpoint": replay_endpoint,
+            "replay_address": replay_address,
+            "curve": curve,
+        }
         self.incarnation = secrets.randbits(64)
         self.published = 0
         """Messages handed to ZeroMQ for every endpoint."""
@@ -184,6 +205,14 @@ class Publisher(events.StandardChannels):
         """
         refused = sum(endpoint.refused for endpoint in self._endpoints)
         return refused + (self._zap.refused if self._zap else 0)
+
+    def for_this_process(self) -> "Publisher":
+        """Return this publisher; in a process forked since, a new one with the same arguments.
+
+        Raises:
+            PublisherError: It cannot be made, as the endpoint is bound by the process it was forked from.
+        """
+        return self if self._pid == os.getpid() else Publisher(**self._arguments)
 
     def publish(
         self, topic: str, data: Any, event_type: str | None = None, timestamp: datetime | str | None = None

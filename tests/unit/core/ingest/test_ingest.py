@@ -19,12 +19,13 @@ NOW = 1_795_435_200_123_456_789
 METRICS = b'{"event_type":"system_metrics","data":{"cpu_percent":12.5,"gpu":[1,2]}}'
 
 
-def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True) -> Ingest:
+def make(*, payload_bytes_max: int = 10_000, kept: int = 3, room: bool = True, untyped: tuple[str, ...] = ()) -> Ingest:
     return Ingest(
         payload_bytes_max=payload_bytes_max,
         rejections_max=kept,
         admit=lambda _name: room,
         recovery=Recovery(streams=Streams(streams_max=10), started_ns=-STARTUP_NS, history=lambda _topic: 100),
+        untyped=untyped,
     )
 
 
@@ -133,10 +134,11 @@ def test_on_other_channels_an_event_object_is_taken_as_one() -> None:
         ("invalid_event", [b"signals", b'{"event_type":"s","data":{"priority":256}}']),
         ("invalid_event", [b"logs", b'{"event_type":"log.info","data":{"level":"info"}}']),
         ("invalid_event", [b"status", b'{"event_type":"s","timestamp":"now","data":{"status":"x"}}']),
-        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"offset":1,"data"')]),
-        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"epoch":"x","data"')]),
-        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"type":"x","data"')]),
         ("reserved_field", [b"robots", METRICS.replace(b'"data"', b'"channel":"x","data"')]),
+        ("reserved_field", [b"metrics", METRICS.replace(b'"data"', b'"channel":["metrics"],"data"')]),
+        ("invalid_event", [b"metrics", METRICS.replace(b'"data"', b'"timestamp":-1,"data"')]),
+        ("invalid_event", [b"metrics", METRICS.replace(b'"data"', b'"timestamp":1e300,"data"')]),
+        ("invalid_event", [b"metrics", METRICS.replace(b'"data"', b'"timestamp":true,"data"')]),
     ],
 )
 def test_an_invalid_message_is_rejected_with_its_reason_and_the_next_is_accepted(
@@ -147,6 +149,69 @@ def test_an_invalid_message_is_rejected_with_its_reason_and_the_next_is_accepted
     assert expected == reason(ingest.accept(frames, now_ns=NOW))
     assert ingest.rejected == {expected: 1}
     assert isinstance(ingest.accept([b"metrics", METRICS], now_ns=NOW), Event)
+
+
+@pytest.mark.parametrize("channel", [b"robots", b"metrics"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ('"2026-11-28T12:00:00"', "2026-11-28T12:00:00Z"),
+        ('"2026-11-28 12:00:00.5"', "2026-11-28T12:00:00.5Z"),
+        ('"2026-11-28t12:00:00z"', "2026-11-28T12:00:00Z"),
+        ('"2026-11-28T12:00:00.123456789+00:00"', "2026-11-28T12:00:00.123456789Z"),
+        ('"2026-11-28T00:30:00.25+0200"', "2026-11-27T22:30:00.25Z"),
+        ('"2016-12-31T23:59:60Z"', "2016-12-31T23:59:60Z"),
+        ("1795435200", "2026-11-23T12:00:00.000000Z"),
+        ("1795435200.25", "2026-11-23T12:00:00.250000Z"),
+        ("1795435200250", "2026-11-23T12:00:00.250000Z"),
+        ("1795435200250000", "2026-11-23T12:00:00.250000Z"),
+        ("0", "1970-01-01T00:00:00.000000Z"),
+    ],
+)
+def test_every_timestamp_gets_the_same_form(channel: bytes, given: str, expected: str) -> None:
+    nested = b'"data":{"timestamp":"2026-11-28 12:00:00"}'
+    for data in (b'"data":{}', nested):
+        payload = b'{"event_type":"x", "timestamp" : %b, %b}' % (given.encode(), data)
+        taken = fields(make().accept([channel, payload], now_ns=NOW))
+
+        assert taken["timestamp"] == expected
+        assert taken["data"] == json.loads(b"{" + data + b"}")["data"], "only the event's own"
+
+
+@pytest.mark.parametrize("channel", [b"robots", b"metrics"])
+def test_an_event_that_was_received_from_the_gateway_can_be_published_again(channel: bytes) -> None:
+    event = {"event_type": "x", "timestamp": "2026-11-28T12:00:00Z", "data": {"cpu_percent": 1}, "mine": 2}
+    sent = {"type": "event", "channel": channel.decode(), "offset": 12, "epoch": "ab12cd34", **event}
+
+    assert event == fields(make().accept([channel, json.dumps(sent).encode()], now_ns=NOW))
+
+
+def test_an_event_of_the_first_neurograph_server_is_accepted() -> None:
+    event = {"channel": "metrics", "event_type": "system_metrics", "data": {"cpu_percent": 1}}
+    taken = fields(make().accept([b"metrics", json.dumps(event).encode()], now_ns=NOW))
+
+    assert taken == {"event_type": "system_metrics", "data": {"cpu_percent": 1}, "timestamp": timestamp(NOW)}
+
+
+def test_members_with_names_that_the_gateway_sets_move_aside() -> None:
+    event = {"event_type": "x", "data": 1, "type": "car", "offset": 0.5, "epoch": None}
+    taken = fields(make().accept([b"robots", json.dumps(event).encode()], now_ns=NOW))
+
+    assert taken == {
+        "event_type": "x",
+        "data": 1,
+        "_type": "car",
+        "_offset": 0.5,
+        "_epoch": None,
+        "timestamp": timestamp(NOW),
+    }
+
+
+def test_a_standard_channel_can_be_untyped() -> None:
+    ingest = make(untyped=("status",))
+
+    assert fields(ingest.accept([b"status", b'{"ok":true}'], now_ns=NOW))["data"] == {"ok": True}
+    assert reason(ingest.accept([b"metrics", b'{"ok":true}'], now_ns=NOW)) == "invalid_event"
 
 
 def test_a_channel_beyond_the_limit_is_rejected() -> None:
@@ -240,7 +305,7 @@ def test_an_event_may_carry_bytes() -> None:
         (b"camera", b'{"data_base64":"?"}', "invalid_event"),
         (b"camera", b'{"data_base64":"/9j/","data":1}', "reserved_field"),
         (b"camera", b'{"data_base64":"/9j/","data":1,"event_type":"x"}', "reserved_field"),
-        (b"camera", b'{"data_base64":"/9j/","offset":1}', "reserved_field"),
+        (b"camera", b'{"data_base64":"/9j/","channel":"x"}', "reserved_field"),
         (b"metrics", b'{"data_base64":"/9j/","event_type":"x"}', "invalid_event"),
         (b"metrics", METRICS.replace(b'"data"', b'"data_base64":"","data"'), "reserved_field"),
     ],

@@ -149,7 +149,7 @@ public final class Publisher implements AutoCloseable {
     }
 
     public boolean action(String kind, Map<String, ?> fields) {
-        return publishEvent("actions", "action." + kind, with(fields, "action_type", kind));
+        return publishEvent("actions", "action.executed", with(fields, "action_type", kind));
     }
 
     public boolean log(String level, String message, Map<String, ?> fields) {
