@@ -24,6 +24,20 @@ _place = attrgetter("at")
 
 
 @dataclass(slots=True)
+class Tally:
+    """What was delivered, for the metrics."""
+
+    events: int = 0
+    writes: int = 0
+    bytes: int = 0
+    evicted: int = 0
+    lagged: int = 0
+    conflated: int = 0
+    filter_errors: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
 class Part:
     """Frames to be written, the place that they reach, and figures for the metrics."""
 

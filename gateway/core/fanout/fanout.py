@@ -32,30 +32,15 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
-from gateway.core.fanout.catch_up import Part, read_all, read_newest
+from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
 from gateway.core.fanout.selection import Selection
 from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was delivered, for the metrics."""
-
-    events: int = 0
-    writes: int = 0
-    bytes: int = 0
-    evicted: int = 0
-    lagged: int = 0
-    conflated: int = 0
-    filter_errors: int = 0
-    failed: int = 0
 
 
 Parts = dict[tuple[str, ChannelView, Cursor], Part]

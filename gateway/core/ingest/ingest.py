@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.ingest import publishers
 from gateway.core.ingest.inspection import describe_frames, json_problem, topic_problem
-from gateway.core.ingest.members import with_normal_time, without_reserved
+from gateway.core.ingest.members import HAS_NORMAL_TIME, with_normal_time, without_reserved
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import NoRoom, Stream
@@ -343,7 +343,14 @@ class Ingest:
         return b'"timestamp":"%b","data":%b' % (self._now(now_ns), payload)
 
     def _event_fields(self, channel: str, event: EventFields, payload: bytes, now_ns: int) -> bytes:
-        payload = self._normal(channel, event, payload, now_ns)
+        if not (  # what most events are
+            event.__class__ is DatedEventObject
+            and event.type is event.channel is event.offset is event.epoch is event.data_base64 is msgspec.UNSET
+            and payload[0] == _OPEN
+            and payload[-1] == _CLOSE
+            and HAS_NORMAL_TIME(payload)
+        ):
+            payload = self._normal(channel, event, payload, now_ns)
         if event.timestamp is not msgspec.UNSET:
             return payload[1:-1]
         return b'"timestamp":"%b",%b' % (self._now(now_ns), payload[1:-1])

@@ -14,6 +14,10 @@ from gateway.core.protocol.events import timestamp, unix_timestamp
 
 _RESERVED = ("type", "channel", "offset", "epoch")
 _TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*(null|"[^"\\]*"|[0-9.eE+-]+)')
+HAS_NORMAL_TIME = re.compile(
+    rb'\s*\{[^{\[]*"timestamp"\s*:\s*"[^"]{10}T[^"]*Z"|.*"timestamp"\s*:\s*"[^"]{10}T[^"]*Z"\s*\}\s*\Z', re.DOTALL
+).match
+"""Finds the time of an event object that needs no change: before all values with brackets, or at the end."""
 _PARTS = re.compile(r"(\d{4}-\d\d-\d\d).(\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:?\d\d)?")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _TEXT = msgspec.json.Decoder(str).decode

@@ -8,14 +8,20 @@ _LENGTH_16, _LENGTH_64 = struct.Struct("!BBH"), struct.Struct("!BBQ")
 _TEXT, _BINARY, _COMPRESSED_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x82, 0xC1, 0x88, 0x89, 0x8A
 
 
-def text_frame(payload: bytes) -> bytes:
-    """Return an unfragmented, unmasked text frame; `payload` must be valid UTF-8."""
-    return _data_frame(_TEXT, payload)
+def text_frame(payload: bytes, *, first: int = _TEXT) -> bytes:
+    """Return an unfragmented, unmasked text frame; `payload` must be valid UTF-8. Other kinds of data have another
+    `first` byte: one function, as each event needs a call of it."""
+    length = len(payload)
+    if length < 126:
+        return bytes((first, length)) + payload
+    if length < 65536:
+        return _LENGTH_16.pack(first, 126, length) + payload
+    return _LENGTH_64.pack(first, 127, length) + payload
 
 
 def binary_frame(payload: bytes) -> bytes:
     """Return an unfragmented, unmasked binary frame."""
-    return _data_frame(_BINARY, payload)
+    return text_frame(payload, first=_BINARY)
 
 
 def is_binary(frame: bytes) -> bool:
@@ -24,16 +30,7 @@ def is_binary(frame: bytes) -> bool:
 
 def compressed_frame(payload: bytes) -> bytes:
     """Return a text frame whose payload is compressed already (RFC 7692, section 7.2.1)."""
-    return _data_frame(_COMPRESSED_TEXT, payload)
-
-
-def _data_frame(first: int, payload: bytes) -> bytes:
-    length = len(payload)
-    if length < 126:
-        return bytes((first, length)) + payload
-    if length < 65536:
-        return _LENGTH_16.pack(first, 126, length) + payload
-    return _LENGTH_64.pack(first, 127, length) + payload
+    return text_frame(payload, first=_COMPRESSED_TEXT)
 
 
 def text_payload(frame: bytes) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config.model import Auth
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.events import unix_ns
 from gateway.core.sessions.permissions import Identity
 from gateway.web.sockets.token_deadline import TokenDeadline
 from tests.support.core import SECOND, Peer, make_hub, open_identity
@@ -18,7 +19,7 @@ ANONYMOUS = replace(open_identity(), is_anonymous=True)
 
 
 def expiring(seconds: float) -> Identity:
-    return replace(open_identity("ann"), expires_ns=round(seconds * SECOND))
+    return replace(open_identity("ann"), expires_ns=unix_ns(round(seconds * SECOND)))
 
 
 class Client:
