@@ -148,7 +148,7 @@ export class Client {
   ): Subscription<any> {
     const names = typeof channels === "string" ? [channels] : [...channels];
     if (names.length === 0) throw new TypeError("name a channel");
-    if (typeof handler !== "function") [handler, options] = [undefined, handler ?? {}];
+    if (typeof handler === "object") [handler, options] = [undefined, handler];
     if (this.#routes.conflict(names, options)) {
       return this.#beside(names, options).subscribe(names, handler as (item: Event) => unknown, options);
     }
