@@ -424,7 +424,7 @@ async def _serve(config: Config) -> int:
                     await service.drain()
             except TimeoutError:
                 log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, ConfigError, OSError) as error:
+    except (BusError, OSError) as error:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")

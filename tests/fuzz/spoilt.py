@@ -179,6 +179,8 @@ def _instance(rng: random.Random, schema: Json, name: str) -> Json:
     match schema.get("type"):
         case "null":
             return None
+        case "boolean":
+            return rng.random() < 0.5
         case "array":
             return [_instance(rng, schema["items"], name) for _ in range(rng.randint(1, 3))]
         case "integer":

@@ -134,7 +134,7 @@ async def test_a_broadcast_without_subscribers_is_kept_in_the_log(
     [
         ({"channel": "metrics", "event": {"event_type": "m", "data": {"cpu_percent": "x"}}}, "", 422),
         ({"channel": "metrics", "event": {"data": {}}}, "", 422),
-        ({"channel": "own", "event": {"event_type": "m", "data": 1, "type": "closing"}}, "", 422),
+        ({"channel": "own", "event": {"event_type": "m", "data": 1, "channel": "other"}}, "", 422),
         ({"data": {}}, "?channel=metrics", 422),
         ({"channel": "bad name", "event": EVENT}, "", 400),
         ({"channel": "a.*", "event": EVENT}, "", 400),

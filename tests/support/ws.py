@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,12 @@ class Client:
         await self._http.close()
 
     async def _read(self) -> None:
+        with contextlib.suppress(aiohttp.ClientConnectionResetError):  # by a pong while the connection closes
+            await self._read_all()
+        self.close_code = self._ws.close_code
+        self._arrived.set()
+
+    async def _read_all(self) -> None:
         async for frame in self._ws:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 raise AssertionError(f"the gateway sends text alone, not {frame}")
@@ -152,8 +159,6 @@ class Client:
             self.everything.append(message)
             self._receive_queue.append(message)
             self._arrived.set()
-        self.close_code = self._ws.close_code
-        self._arrived.set()
 
 
 async def eventually_set(client: Client, within: float) -> None:

@@ -57,7 +57,7 @@ async def test_addresses_of_all_forms(gateway: Gateway, form: str) -> None:
         assert (await client.status())["ready"] is True
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://"])
+@pytest.mark.parametrize("url", ["", "ftp://127.0.0.1", "http://"])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ValueError, match="no address"):
         Client(url)
@@ -103,7 +103,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(gateway: 
     between = await proxy(gateway)
     async with Client(between.url, timeout=0.5) as client:
         between.stall()
-        with pytest.raises(TimeoutError):
+        with pytest.raises((NotConnectedError, TimeoutError)):
             await client.ping()
         between.cut()
         with pytest.raises((NotConnectedError, TimeoutError)):

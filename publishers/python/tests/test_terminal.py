@@ -80,7 +80,7 @@ async def test_invalid_lines_are_reported_by_number_and_the_others_published(
     gateway: Gateway, connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)
-    lines = [b"1", b"{", b"2", b"\xff", b'{"event_type": "x", "data": 1, "offset": 2}', b"3"]
+    lines = [b"1", b"{", b"2", b"\xff", b'{"event_type": "x", "data": 1, "channel": "other"}', b"3"]
     status, publish = await run(*to(gateway, channel), given=b"\r\n".join(lines))
 
     assert [1, 2, 3] == await data_of(client, channel, 3)

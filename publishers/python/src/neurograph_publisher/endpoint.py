@@ -1,5 +1,6 @@
 """One endpoint of a publisher: the queue towards it, and who subscribes there to what."""
 
+import re
 import time
 from collections import deque
 from contextlib import suppress
@@ -24,6 +25,12 @@ _MONITORED = _FAILED | _UP | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED 
 # As plain numbers, and frame by frame below: publishing spends most of its time in these calls.
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def bound_address(socket: zmq.Socket[bytes]) -> str:
+    """Return a socket's address. A socket for both families shows IPv4 as ``[::ffff:127.0.0.1]``, which others cannot use."""
+    address: str = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return re.sub(r"\[::ffff:([\d.]+)\]", r"\1", address)
 
 
 class Endpoint:
@@ -70,7 +77,7 @@ class Endpoint:
             (self._socket.bind if bind else self._socket.connect)(address)
         except zmq.ZMQError as error:
             raise PublisherError(f"{address}: {error}") from error
-        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.address: str = bound_address(self._socket)
         """As asked for, with the real port where that was ``*``."""
         self.descriptor = int(self._socket.getsockopt(zmq.FD))
         """What becomes readable when subscriptions may have come."""

@@ -8,7 +8,7 @@ import zmq
 
 from neurograph_publisher.checks import PublisherError
 from neurograph_publisher.curve import Keys
-from neurograph_publisher.endpoint import Context
+from neurograph_publisher.endpoint import Context, bound_address
 from neurograph_publisher.replay import Request, parse, reply
 
 
@@ -62,7 +62,7 @@ class Replier:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:
             raise PublisherError(f"{endpoint}: {error}") from error
-        self.address: str = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.address: str = bound_address(self.socket)
 
     def serve(self) -> bool:
         """Answer requests, up to 100 new ones; return whether any wait for their asker to read."""
