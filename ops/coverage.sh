@@ -1,11 +1,11 @@
 #!/bin/sh
-# Measure which lines and branches of gateway/ the Python tests reach, in every process that they start;
+# Measure which lines and branches of gateway/ its unit and integration tests reach, in every process that they start;
 # fail if that is less than 90 % of a file.
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf build/coverage
 mkdir -p build/coverage
-.venv/bin/coverage run -m pytest -rs --numprocesses 4 --dist worksteal
+.venv/bin/coverage run -m pytest -rs --numprocesses 6 --dist worksteal tests/unit tests/integration
 .venv/bin/coverage combine --quiet
 .venv/bin/coverage report --precision=1 >build/coverage/report
 awk '{ print }
