@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import sys
@@ -282,12 +283,14 @@ def sources() -> list[Path]:
 
 def gone(names: set[str]) -> dict[str, str]:
     """Those of some names that use a word that was replaced, each with the word instead."""
-    return {
-        name: instead
-        for name in sorted(names - OTHERS.keys())
-        for instead, old in GONE.items()
-        if any(f"_{word}_" in words(name) for word in old.split())
-    }
+    return {name: instead for name in sorted(names - OTHERS.keys()) if (instead := replaced(name)) is not None}
+
+
+@functools.cache
+def replaced(name: str) -> str | None:
+    """The word instead of one in a name that was replaced."""
+    used = words(name)
+    return next((instead for instead, old in GONE.items() if any(f"_{word}_" in used for word in old.split())), None)
 
 
 def test_names_that_were_replaced_are_gone() -> None:

@@ -12,7 +12,7 @@ from tests.support.gateway import allow_many_files
 from tests.support.sizes import full
 
 
-CONNECTIONS = full(2_000, 500)
+CONNECTIONS = full(2_000, 250)
 KEPT_BYTES_MAX = 32 * 1024 * 1024
 
 
