@@ -13,7 +13,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
 from gateway.bus.subscriber import Mode, Subscriber
-from gateway.config.model import Bus
+from gateway.config.model import Bus, Source
 from gateway.core.ingest.recovery import ReplayRequest
 
 
@@ -40,7 +40,7 @@ class Sample:
     """How long was received after the first message."""
 
 
-async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float) -> Sample:
+async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float, source: Source | None = None) -> Sample:
     """Wait up to `seconds` for a first message, then receive for `seconds`.
     Raises BusError: the endpoint cannot be opened.
     Raises ConfigError: a CURVE key cannot be used."""
@@ -66,7 +66,9 @@ async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float) -> S
     context = make_context()
     curve = Curve(context, config)
     began = loop.time()
-    subscriber = Subscriber(context, endpoint, mode, config, curve, on_messages=on_messages, on_change=on_change)
+    subscriber = Subscriber(
+        context, endpoint, mode, config, curve, on_messages=on_messages, on_change=on_change, source=source
+    )
     try:
         subscriber.open()
         ends = began + seconds

@@ -16,6 +16,8 @@ from gateway.cli.findings import Finding, State
 from gateway.cli.http_findings import Site, endpoint_finding
 from gateway.cli.options import configured
 from gateway.config import Config
+from gateway.config.model import Source
+from gateway.config.sources import Endpoint, endpoints
 
 
 _COLOURS: dict[State, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
@@ -49,13 +51,15 @@ async def _run(config: Config, endpoint: str | None, seconds: float, as_json: bo
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(f"{url!r} is not a URL; expected http://HOST:PORT", param_hint="--url")
     site = Site(url, token=os.environ.get("GATEWAY_TOKEN", ""), origin=origin)
-    wanted = [endpoint] if endpoint else [*config.connect, *([config.bind] if config.bind else [])]
-    for one in wanted:
-        bound = one == config.bind
+    known = endpoints(config)
+    wanted = [one for one in known if endpoint in {None, one.address}] or [Endpoint(endpoint or "", "connect")]
+    for address, mode, source in wanted:
+        one, bound = address, mode == "bind"
         report.begin(one, "publishers connect" if bound else "a publisher binds")
-        async for finding in _bound(config, one, site, seconds) if bound else _connected(config, one, seconds):
+        examined = _bound(config, one, site, seconds, source) if bound else _connected(config, one, seconds, source)
+        async for finding in examined:
             report.add(finding)
-    if not endpoint or endpoint == config.bind:
+    if not endpoint or any(mode == "bind" for _, mode, _ in wanted):
         report.begin(url, "clients connect")
         try:
             report.add_all(await asyncio.to_thread(lambda: list(site.findings())))
@@ -64,7 +68,7 @@ async def _run(config: Config, endpoint: str | None, seconds: float, as_json: bo
     return report.end()
 
 
-async def _connected(config: Config, endpoint: str, seconds: float) -> AsyncIterator[Finding]:
+async def _connected(config: Config, endpoint: str, seconds: float, source: Source | None) -> AsyncIterator[Finding]:
     """Examine an endpoint that the gateway connects to."""
     from gateway.bus import zmtp_probe  # here, so that other commands start without zmq
 
@@ -87,11 +91,13 @@ async def _connected(config: Config, endpoint: str, seconds: float) -> AsyncIter
         return
     if peer.kind:
         yield Finding("socket", "ok", peer.kind)
-    async for finding in _received(config, endpoint, "connect", seconds):
+    async for finding in _received(config, endpoint, "connect", seconds, source):
         yield finding
 
 
-async def _bound(config: Config, endpoint: str, site: Site, seconds: float) -> AsyncIterator[Finding]:
+async def _bound(
+    config: Config, endpoint: str, site: Site, seconds: float, source: Source | None
+) -> AsyncIterator[Finding]:
     """Examine the endpoint that publishers connect to: as the gateway, unless one runs already."""
     from gateway.bus import sampling, zmtp_probe
 
@@ -119,7 +125,7 @@ async def _bound(config: Config, endpoint: str, site: Site, seconds: float) -> A
     if good := [peer for peer in peers if not zmtp_probe.problem(peer, curve=curve)]:
         kinds = ", ".join(sorted({peer.kind or peer.mechanism for peer in good}))
         yield Finding("socket", "ok", f"{kinds} connected")
-        async for finding in _received(config, endpoint, "bind", seconds):
+        async for finding in _received(config, endpoint, "bind", seconds, source):
             yield finding
 
 
@@ -132,14 +138,14 @@ def _bus_of(site: Site) -> list[dict[str, Any]]:
 
 
 async def _received(
-    config: Config, endpoint: str, mode: Literal["connect", "bind"], seconds: float
+    config: Config, endpoint: str, mode: Literal["connect", "bind"], seconds: float, source: Source | None
 ) -> AsyncIterator[Finding]:
     """Receive, and say what came."""
     from gateway.bus import sampling
     from gateway.bus.subscriber import BusError
 
     try:
-        sample = await sampling.sample(config.bus, endpoint, mode, seconds=seconds)
+        sample = await sampling.sample(config.bus, endpoint, mode, seconds=seconds, source=source)
     except BusError as error:
         yield Finding("handshake", "problem", str(error))
         return
@@ -155,7 +161,14 @@ async def _received(
         yield Finding("message", "warning", text, "publish something, or wait longer: --seconds 60")
         return
     yield Finding("message", "ok", f"the first one after {sample.first_seconds:.1f} s")
-    for finding in findings.examine(sample.messages, config=config, received=sample.received, seconds=sample.seconds):
+    for finding in findings.examine(
+        sample.messages,
+        config=config,
+        received=sample.received,
+        seconds=sample.seconds,
+        endpoint=endpoint,
+        source=source,
+    ):
         yield finding
     async for finding in _replay(config, sample.messages):
         yield finding
@@ -209,6 +222,11 @@ class _Report:
         click.echo(f"  {state} {finding.check:<11} {_printable(finding.text)}")
         if finding.remedy:
             click.echo(f"  {'':<8} {'':<11} → {_printable(finding.remedy)}")
+        if finding.settings:
+            click.echo(f"  {'':<8} {'':<11} → or let a source read it as it is; write in the configuration:\n")
+            for line in finding.settings.splitlines():
+                click.echo(f"      {_printable(line)}")
+            click.echo()
 
     def add_all(self, found: Iterable[Finding]) -> None:
         for finding in found:

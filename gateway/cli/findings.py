@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.config.model import Config
+from gateway.config.model import Config, Source
 from gateway.core.ingest import publishers
 from gateway.core.ingest.inspection import describe_frame, describe_frames, format_of
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.protocol.envelope import Envelope, is_envelope, unpack
 from gateway.core.protocol.events import STANDARD
-from gateway.wiring import build_logs, build_pipeline
+from gateway.core.sources.suggest import suggest
+from gateway.wiring import build_logs, build_pipeline, build_source
 
 
 State = Literal["ok", "note", "warning", "problem"]
 Message = tuple[int, Sequence[bytes]]
 """The time of receipt in unix nanoseconds, and the frames."""
 
+_OF_OTHER_FORMS = {"frame_count", "bad_topic", "bad_envelope", "invalid_utf8", "invalid_json"}
+"""Reasons of rejections that a source may help with."""
 _SHAPES_MAX = 5
 _TOPICS_MAX = 5
 _CLOCK_SECONDS_MAX = 1.0
@@ -32,14 +35,31 @@ class Finding:
     state: State
     text: str
     remedy: str = ""
-    """What to do about it, or to write in the configuration."""
+    """What to do about it."""
+    settings: str = ""
+    """What to write in the configuration instead, as TOML: a source that reads such messages."""
 
 
-def examine(messages: Sequence[Message], *, config: Config, received: int, seconds: float) -> Iterator[Finding]:
-    """Yield what these messages of one endpoint say; `received` counts also those that were not kept."""
+def examine(
+    messages: Sequence[Message],
+    *,
+    config: Config,
+    received: int,
+    seconds: float,
+    endpoint: str = "",
+    source: Source | None = None,
+) -> Iterator[Finding]:
+    """Yield what these messages of one endpoint say; `received` counts also those that were not kept.
+
+    With a `source`, they are read as its settings say."""
+    if source is not None:
+        yield from _frames(frames for _, frames in messages)
+        yield from _validity([frames for _, frames in messages], config, endpoint, source)
+        yield _rates(messages, received=received, seconds=seconds)
+        return
     events = [(at, frames) for at, frames in messages if frames[0] != publishers.TOPIC]
     yield from _frames(frames for _, frames in events)
-    yield from _validity([frames for _, frames in events], config)
+    yield from _validity([frames for _, frames in events], config, endpoint)
     enveloped = [
         (at, str(frames[0], "utf-8", "replace"), unpack(frames[2])) for at, frames in events if _numbered(frames)
     ]
@@ -108,15 +128,20 @@ def _frames(messages: Iterable[Sequence[bytes]]) -> Iterator[Finding]:
         yield Finding("frames", "note", describe_frames(frames))
 
 
-def _validity(messages: Sequence[Sequence[bytes]], config: Config) -> Iterator[Finding]:
+def _validity(
+    messages: Sequence[Sequence[bytes]], config: Config, endpoint: str, source: Source | None = None
+) -> Iterator[Finding]:
     """Validate the messages as the gateway does; the first of each reason is shown."""
     pipeline = build_pipeline(config, build_logs(config))
+    reader = None if source is None else build_source(config, source)
     rejected: Counter[str] = Counter()
     shown: dict[str, tuple[str, Sequence[bytes]]] = {}
     channels: set[str] = set()
     for frames in messages:
-        # Without the envelope, as replay and order are not what is examined here.
-        tick = pipeline.receive([frames[:2] if _numbered(frames) else frames], now_ns=0)
+        if reader is not None:
+            tick = pipeline.receive_from(reader, [frames], now_ns=0)
+        else:  # without the envelope, as replay and order are not what is examined here
+            tick = pipeline.receive([frames[:2] if _numbered(frames) else frames], now_ns=0)
         channels |= {event.channel for event in tick.events}
         for rejection in tick.rejections:
             rejected[rejection.reason] += 1
@@ -124,7 +149,9 @@ def _validity(messages: Sequence[Sequence[bytes]], config: Config) -> Iterator[F
     for reason, count in rejected.most_common():
         detail, frames = shown[reason]
         text = f"{count} of {len(messages)} messages are rejected ({reason}): {detail}"
-        yield Finding("valid", "problem", text, _remedy(reason, frames))
+        readers = [one for one in suggest(frames) if one.settings] if reason in _OF_OTHER_FORMS else []
+        settings = readers[0].toml(endpoint) if readers else ""
+        yield Finding("valid", "problem", text, _remedy(reason, frames), settings)
     if messages and not rejected:
         typed = sorted(channels & STANDARD.keys())
         models = f"; {', '.join(typed)} fit their models" if typed else ""

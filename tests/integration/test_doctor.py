@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
+from gateway.core.protocol.events import STANDARD
 from tests.conftest import Launch
 from tests.support.addresses import free_port, free_tcp
 from tests.support.command import Command, run
+from tests.support.waiting import eventually
 
 
 Findings = dict[str, dict[str, Any]]
@@ -123,3 +127,38 @@ async def test_nobody_there_is_said_in_words() -> None:
 
 def assert_lines(command: Command, *texts: str) -> None:
     assert [text for text in texts if text not in command.output] == [], command.output
+
+
+@pytest.mark.parametrize(
+    ("frames", "channel"),
+    [
+        ([b"weather 10001 23"], "weather"),
+        ([b"robot/1/pose", b'{"x": 1}'], "robot.1.pose"),
+        ([b"rawblock", b"\0\1\2\xff", b"\1\0\0\0"], "bitcoin.rawblock"),
+        ([b"gaze", b"\x81\xa1x\x01"], "gaze"),
+        ([zlib.compress(b'{"$schemaRef": "x"}')], "eddn"),
+    ],
+    ids=["one frame", "slashes", "bytes", "MessagePack", "zlib"],
+)
+async def test_the_settings_that_it_prints_let_the_gateway_read_the_publisher(
+    frames: list[bytes], channel: str, context: zmq.Context[zmq.Socket[bytes]], launch: Launch, tmp_path: Path
+) -> None:
+    with context.socket(zmq.PUB) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        async with publishing(socket, *frames):
+            status, findings = await examined(endpoint, "--seconds", "1")
+            file = tmp_path / "gateway.toml"
+            file.write_text(findings["valid"]["settings"])
+            gateway = await launch(connect=[], flags=["--config", str(file)])
+
+            async def channels() -> set[str]:
+                found = (await gateway.get_json("/api/v1/websocket/channels"))["channels"]
+                return {one["name"] for one in found} - {*STANDARD, "metrics.gateway"}
+
+            opened = await eventually(channels, saying=gateway.log_tail)
+            repeated, examination = await examined(endpoint, "--config", str(file), "--seconds", "1")
+
+    assert (status, problems(findings)) == (1, {"valid"})
+    assert {channel} == opened
+    assert (repeated, problems(examination)) == (0, set())
