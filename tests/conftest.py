@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gateway.core.protocol.events import set_clock_offset
 from tests.support import ws
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
@@ -34,6 +35,13 @@ settings.register_profile(
     "any machine", deadline=None, max_examples=full(100, 40), suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _unix_time() -> Iterator[None]:
+    """A gateway in this process lets timestamps follow the wall clock; for the next test they begin in 1970 again."""
+    yield
+    set_clock_offset(0)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,11 @@ async def test_a_gateway_whose_log_nobody_reads_serves_and_ends(tmp_path: Path) 
         os.close(writing)
 
 
-_SERVE = "import gateway.__main__ as command; print(flush=True); command.main()"
+# A shell starts what runs in the background with SIGINT ignored, and perhaps these tests, too.
+_SERVE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "import gateway.__main__ as command; print(flush=True); command.main()"
+)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.15, 0.3, 0.5])
