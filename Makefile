@@ -24,7 +24,7 @@ run: .venv/run ## start the gateway, with this machine's metrics and made-up eve
 demo: .venv/run ## the same, and print what a WebSocket client receives
 	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --demo
 
-test: .venv/dev ## run all tests
+test: .venv/dev ## run the tests; TEST_FULL=1 for all of them, in their full size
 	@ops/test.sh
 
 coverage: .venv/dev ## run the Python tests, and say how much of each file of gateway/ they reach

@@ -11,9 +11,25 @@ from pathlib import Path
 import pytest
 
 
-def pytest_configure() -> None:
-    # In the environment, as all workers of pytest-xdist must have the same order.
+LONG = {"chaos", "fuzz"} | {
+    f"test_{name}.py"
+    for name in ("benchmark", "forged", "http_fuzz", "panels", "scale", "slow_clients", "workers_lost")
+}
+"""Folders and files of tests that take long: left out of a run of everything, unless TEST_FULL=1."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # In the environment, as all workers of pytest-xdist must have the same order, and the same tests.
     os.environ.setdefault("TEST_ORDER", str(random.randrange(1_000_000)))
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    brief = everything and os.environ.get("TEST_FULL") != "1"
+    os.environ.setdefault("TEST_BRIEF", str(int(brief)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ["TEST_BRIEF"] == "1":
+        terminalreporter.write_line(f"left out: tests that take long ({', '.join(sorted(LONG))}).")
+        terminalreporter.write_line("    TEST_FULL=1 make test runs all, in about 12 minutes.")
 
 
 def pytest_report_header() -> str:
@@ -25,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Shuffle the modules, and the tests of each: what a module shares is still made once."""
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
+        if os.environ["TEST_BRIEF"] == "1" and LONG & {*item.path.parts}:
+            continue
         modules.setdefault(item.path, []).append(item)
     shuffled = list(modules.values())
     order = random.Random(os.environ["TEST_ORDER"])
