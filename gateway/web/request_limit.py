@@ -119,8 +119,8 @@ class RequestLimit:
 
     def _break_off(self) -> None:
         """Disconnect the peer that has not read its answer for longest, if that is long."""
-        transport, since = next(iter(self._sending.items()))
-        if asyncio.get_running_loop().time() - since >= SENDING_SECONDS_MAX:
+        transport, since = next(iter(self._sending.items()), (None, 0.0))
+        if transport is not None and asyncio.get_running_loop().time() - since >= SENDING_SECONDS_MAX:
             transport.abort()
 
     async def _wait(self, condition: Callable[[], Awaitable[None]]) -> None:
