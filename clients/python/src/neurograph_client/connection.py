@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Self
@@ -175,7 +176,8 @@ class Connection:
     async def _control(self, frame: Frame) -> bool:
         """Answer a ping; returns whether more is to come."""
         if frame.type is aiohttp.WSMsgType.PING:
-            await self._ws.pong(frame.data)
+            with suppress(ConnectionError):  # it is lost meanwhile: what arrived before is read, then its end
+                await self._ws.pong(frame.data)
         return frame.type in {aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG}
 
     def _note_closing(self, message: Message) -> None:
