@@ -6,8 +6,11 @@ import asyncio
 import gc
 import os
 
+import aiohttp
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from neurograph_client import Backoff, Client, ClosedError, Disconnect, Event, Gap
 
 from tests.conftest import Launch, NewPublisher
@@ -183,3 +186,29 @@ async def test_it_can_run_before_there_is_a_gateway(launch: Launch, proxy: NewPr
         await running
 
     assert client.state == "closed"
+
+
+async def test_a_ping_right_before_the_connection_ends_ends_only_the_connection(gateway: Gateway) -> None:
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"{gateway.url}/ws") as real:
+        hello = await real.receive_str()
+    connections = []
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=["neurograph"])
+        await socket.prepare(request)
+        connections.append(socket)
+        await socket.send_str(hello)
+        if len(connections) == 1:
+            await socket.ping(b"part")
+            assert request.transport is not None
+            request.transport.close()
+        async for _ in socket:
+            pass
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/ws", serve)
+    async with TestServer(application) as server:
+        client = Client(f"http://127.0.0.1:{server.port}", backoff=SOON)
+        async with client:
+            await eventually(lambda: client.connection_count == 2)
