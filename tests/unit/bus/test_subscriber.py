@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -164,14 +164,12 @@ async def test_without_heartbeats_no_ping_is_sent_and_a_peer_that_dies_of_them_g
         writer.write(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
         writer.write(bytes([4, len(ready)]) + ready)
         received = b""
-        while chunk := await reader.read(1000):
-            received += chunk
-            if b"\x04PING" in received:
-                pinged += 1
-                break
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        with closing(writer), suppress(OSError):  # whatever ends it, also a reset or the end of the test
+            while chunk := await reader.read(1000):
+                received += chunk
+                if b"\x04PING" in received:
+                    pinged += 1
+                    break
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
