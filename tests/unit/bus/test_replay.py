@@ -130,7 +130,7 @@ async def test_after_a_request_without_an_answer_the_next_one_has_a_new_connecti
     client.send_request(to(publisher.endpoint, "second"))
 
     await eventually(publisher.is_left)
-    assert b"second" in await eventually(publisher.requests)
+    await eventually(lambda: b"second" in publisher.requests())
 
 
 @pytest.mark.parametrize("endpoint", ["robots", "tcp://127.0.0.1", "tcp://no such host:5", "smoke://signals"])
