@@ -74,24 +74,8 @@ class ReplayClient:
             self._close(address)
 
     def _open(self, address: _Address) -> _Socket | None:
-        config, (endpoint, key) = self._config, address
-        try:
-            socket = self._context.socket(zmq.DEALER)
-        except zmq.ZMQError:  # for example, no free file descriptors
-            return None
-        socket.linger = 0
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
-        socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
-        try:
-            trusted = self._curve.configure_client(socket, key)
-            if trusted:
-                socket.connect(endpoint)
-        except zmq.ZMQError:  # the publisher announced an address that is no endpoint
-            trusted = False
-        if not trusted:
-            socket.close(linger=0)
+        socket = open_dealer(self._context, self._config, self._curve, *address)
+        if socket is None:
             return None
         if len(self._sockets) >= ENDPOINTS_MAX:
             self._close(next(iter(self._sockets)))
@@ -116,3 +100,29 @@ class ReplayClient:
         if replies:
             self._unanswered.pop(address, None)
             self._on_replies(replies)
+
+
+def open_dealer(
+    context: zmq.Context[_Socket], config: Bus, curve: Curve, endpoint: str, key: str | None = None
+) -> _Socket | None:
+    """Return a DEALER that connects to a replay endpoint; None if that is none, not trusted, or no socket is free."""
+    try:
+        socket = context.socket(zmq.DEALER)
+    except zmq.ZMQError:  # for example, no free file descriptors
+        return None
+    socket.linger = 0
+    socket.rcvhwm = config.receive_hwm
+    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, config.message_bytes_max)
+    socket.setsockopt(zmq.RECONNECT_IVL, round(config.reconnect_seconds * 1000))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(config.reconnect_seconds_max * 1000))
+    try:
+        trusted = curve.configure_client(socket, key)
+        if trusted:
+            socket.connect(endpoint)
+    except zmq.ZMQError:  # the publisher announced an address that is no endpoint
+        trusted = False
+    if not trusted:
+        socket.close(linger=0)
+        return None
+    return socket

@@ -12,6 +12,7 @@ import zmq
 
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
+from gateway.bus.replay import open_dealer
 from gateway.config.model import Bus
 from gateway.core.ingest.recovery import ReplayRequest
 from gateway.core.ingest.sequence_replay import Answer
@@ -101,22 +102,8 @@ class SequenceReplayClient:
             self._unanswered[0][1].add(frames[1], frames[-1])
 
     def _connect(self) -> _Socket | None:
-        try:
-            socket = self._context.socket(zmq.DEALER)
-        except zmq.ZMQError:  # for example, no free file descriptors
-            return None
-        socket.linger = 0
-        socket.rcvhwm = self._config.receive_hwm
-        socket.setsockopt(zmq.MAXMSGSIZE, self._config.message_bytes_max)
-        try:
-            trusted = self._curve.configure_client(socket)
-            if trusted:
-                socket.connect(self._endpoint)
-        except zmq.ZMQError:
-            trusted = False
-        if not trusted:
-            socket.close(linger=0)
-            return None
-        self._socket = socket
-        self._loop.add_reader(socket.FD, self.poll)
+        socket = open_dealer(self._context, self._config, self._curve, self._endpoint)
+        if socket is not None:
+            self._socket = socket
+            self._loop.add_reader(socket.FD, self.poll)
         return socket
