@@ -98,6 +98,8 @@ async def test_nothing_follows_a_close_frame(
     try:
         await peers[-1].expect("subscribed")
         await peers[-1].expect("event")
+        # All read meanwhile: one that does not would be cut off without a close frame once its socket is full.
+        reading = [asyncio.create_task(peer.read_ending()) for peer in peers]
         if why == "drain":
             gateway.kill(signal.SIGTERM)
         for peer, secret in zip(peers, secrets, strict=True):
@@ -105,7 +107,7 @@ async def test_nothing_follows_a_close_frame(
                 await peer.send_frame(BINARY, b"x")
             elif why == "takeover":
                 await connect(to=gateway, session=secret)
-        endings = await asyncio.gather(*(peer.read_ending() for peer in peers))
+        endings = await asyncio.gather(*reading)
     finally:
         enough.set()
         await pouring
