@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock build clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -83,6 +83,9 @@ types: .venv/dev ## check the types
 models: .venv/dev ## write the clients' models and codes from the gateway's
 	@PYTHONPATH=. $(BIN)/python clients/python/generate_models.py
 	@$(BIN)/python clients/typescript/scripts/models.py
+
+settings: .venv/dev ## write ops/gateway.example.toml and the tables of docs/configuration.md from the model of the settings
+	@$(BIN)/python -m ops.settings
 
 audit: .venv/dev ## check the licences and known vulnerabilities of the dependencies
 	@$(BIN)/python ops/audit.py

@@ -1,6 +1,6 @@
 """The gateway's log on standard error: readable on a terminal, otherwise JSON lines.
 
-A record has a ``message``, which names what happened in snake_case, and fields. docs/operations.md lists
+A record has a ``message``, which names what happened in snake_case, and fields. docs/monitor.md lists
 all messages. Fields may hold what anyone sent: so control characters are escaped, which keeps a record
 on one line and off the terminal, secrets are redacted, and records that others can cause are throttled."""
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.config.settings import settings
 from gateway.metrics import names
 from ops import graph, trace
+from ops import settings as reference
 
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,11 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 def test_the_drawing_of_the_imports_is_up_to_date() -> None:
     """If this fails, draw it again: make graph."""
     assert graph.picture() == graph.TARGET.read_text()
+
+
+def test_the_tables_of_all_settings_are_up_to_date() -> None:
+    """If this fails: make settings."""
+    assert reference.document() == reference.DOCUMENT.read_text()
 
 
 def test_every_package_is_in_the_architecture() -> None:

@@ -350,7 +350,7 @@ def test_the_checks_find_what_they_look_for() -> None:
 
 
 def test_every_metric_is_in_the_documentation() -> None:
-    text = (ROOT / "docs/operations.md").read_text()
+    text = (ROOT / "docs/monitor.md").read_text()
 
     assert [] == [name for name in names() if f"`{name}`" not in text]
 
@@ -382,8 +382,8 @@ def log_messages(source: str) -> Iterator[str]:
 def test_every_log_message_is_in_the_documentation() -> None:
     """One table says what each means and what to do about it."""
     found = {message for path in modules() for message in log_messages(path.read_text())}
-    text = (ROOT / "docs/operations.md").read_text()
-    section = text[text.index("### Log messages") :]
+    text = (ROOT / "docs/monitor.md").read_text()
+    section = text[text.index("## Log messages") :]
     table = re.findall(r"^\| `(\w+)` \|", section.split("\n#", 1)[0], re.MULTILINE)
 
     assert [] == [message for message in found if not re.fullmatch(r"[a-z]+(_[a-z]+)*", message)]

@@ -52,7 +52,7 @@ class Site:
             yield Finding("ready", "ok", "new clients can connect")
         else:
             reasons = "; ".join(json.loads(body).get("reasons", [])) or f"/readyz answers {status}"
-            yield Finding("ready", "problem", reasons, "see docs/operations.md, Health")
+            yield Finding("ready", "problem", reasons, "see docs/monitor.md, Health")
 
     def _bus(self) -> Iterator[Finding]:
         status, body = self._get(f"{_API}/status?limit=1")

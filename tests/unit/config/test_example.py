@@ -9,7 +9,7 @@ IN_OPS = Path(__file__).parents[3] / "ops" / "gateway.example.toml"
 
 
 def test_the_example_in_ops_is_the_generated_one() -> None:
-    """If this fails: ``gateway check --example > ops/gateway.example.toml``."""
+    """If this fails: make settings."""
     assert example() == IN_OPS.read_text(encoding="utf-8")
 
 
