@@ -3,9 +3,9 @@ PYTHON ?= python3
 PORT ?= 8000
 BUS ?= tcp://127.0.0.1:5556
 BIN := .venv/bin
-SOURCES := conftest.py gateway ops tests publishers clients
+SOURCES := conftest.py hatch_build.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
-PACKAGES := pyproject.toml publishers/python/pyproject.toml clients/python/pyproject.toml
+PACKAGES := pyproject.toml hatch_build.py publishers/python/pyproject.toml clients/python/pyproject.toml
 
 # What is imported is compiled once, not by each of the hundreds of processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE

@@ -9,7 +9,7 @@ trap 'rm -rf "$venv"' EXIT
 .venv/bin/python -m venv "$venv"
 allowed="$(.venv/bin/python -c '
 import re, tomllib
-for one in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]:
+for one in tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["run"]:
     if re.match("aiohttp[^a-z]", one):
         print(one)')"
 "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --upgrade "$allowed"
