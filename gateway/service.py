@@ -131,7 +131,7 @@ class Service:
             curve = self._curve
             on_messages = functools.partial(self._on_messages, len(self._subscribers))
             if endpoint.source is not None:
-                if not endpoint.source.curve:
+                if not endpoint.may_use_curve:
                     curve = Curve(self._zmq, Bus())
                 source = build_source(config, endpoint.source)
                 on_messages = functools.partial(self._on_foreign, len(self._subscribers), source)

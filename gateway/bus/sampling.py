@@ -12,8 +12,9 @@ from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import Mode, Subscriber
-from gateway.config.model import Bus, Source
+from gateway.bus.subscriber import Subscriber
+from gateway.config.model import Bus
+from gateway.config.sources import Endpoint
 from gateway.core.ingest.recovery import ReplayRequest
 
 
@@ -40,7 +41,7 @@ class Sample:
     """How long was received after the first message."""
 
 
-async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float, source: Source | None = None) -> Sample:
+async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
     """Wait up to `seconds` for a first message, then receive for `seconds`.
     Raises BusError: the endpoint cannot be opened.
     Raises ConfigError: a CURVE key cannot be used."""
@@ -64,10 +65,17 @@ async def sample(config: Bus, endpoint: str, mode: Mode, *, seconds: float, sour
             found.problem = subscriber.problem
 
     context = make_context()
-    curve = Curve(context, config)
+    curve = Curve(context, config if endpoint.may_use_curve else Bus())
     began = loop.time()
     subscriber = Subscriber(
-        context, endpoint, mode, config, curve, on_messages=on_messages, on_change=on_change, source=source
+        context,
+        endpoint.address,
+        endpoint.mode,
+        config,
+        curve,
+        on_messages=on_messages,
+        on_change=on_change,
+        source=endpoint.source,
     )
     try:
         subscriber.open()

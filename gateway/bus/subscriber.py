@@ -44,10 +44,6 @@ _LOST_BY_PINGS_MAX = 2
 """Connections in a row that ended right after the first ping, after which the endpoint gets no pings."""
 _PROBE_SECONDS = 10.0
 """A peer whose handshakes fail is probed once in this time."""
-_WRONG_KIND = (
-    "The peer is neither a PUB nor an XPUB socket, but for example a PUSH or another gateway's SUB; "
-    "`gateway doctor`, run while the gateway is stopped, says which."
-)
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
 _FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
@@ -125,7 +121,7 @@ class Subscriber:
         self._on_change = on_change
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
-        self._is_pull = source is not None and source.socket == "pull"
+        self._receiver: zmtp_probe.Receiver = "sub" if source is None else source.socket
         self._has_source = source is not None
         self._prefixes = frozenset(source.subscribe if source is not None and source.subscribe else {""})
         path = endpoint.removeprefix("ipc://")
@@ -169,11 +165,11 @@ class Subscriber:
 
     def open(self) -> None:
         """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
-        socket = self._context.socket(zmq.PULL if self._is_pull else zmq.SUB)
+        socket = self._context.socket(zmq.PULL if self._receiver == "pull" else zmq.SUB)
         try:
             configure(socket, self._config, pings=self.pings)
             monitor = socket.get_monitor_socket(int(_MONITORED))
-            for prefix in () if self._is_pull else self._prefixes:
+            for prefix in () if self._receiver == "pull" else self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":
                 self._curve.configure_server(socket)
@@ -344,7 +340,7 @@ class Subscriber:
                     self._reopen()
                     return
             elif closed == "wrong_kind":
-                self._refuse(_WRONG_KIND, False)
+                self._refuse(self._wrong_kind(), False)
             if self.mode == "connect" and self._reopen_timer is None:
                 self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
             return
@@ -378,7 +374,7 @@ class Subscriber:
         """Ask the peer itself what it is."""
         peer = await zmtp_probe.probe(self.endpoint)
         if peer.state != "unreachable":
-            problem = zmtp_probe.problem(peer, curve=self._curve.on) or problem
+            problem = self._problem(peer) or problem
         if not self.peers:
             self.problem = self._exact_problem = problem
             self._unreachable = False
@@ -387,11 +383,20 @@ class Subscriber:
     async def _find_nobody(self) -> None:
         """Say why there is no connection yet."""
         peer = await zmtp_probe.probe(self.endpoint)
-        problem = zmtp_probe.problem(peer, curve=self._curve.on)
+        problem = self._problem(peer)
         if problem and not self.peers and not self.problem:
             self.problem = problem
             self._unreachable = peer.state == "unreachable"
             self._on_change(self, "waiting")
+
+    def _problem(self, peer: zmtp_probe.Peer) -> str:
+        return zmtp_probe.problem(peer, curve=self._curve.on, receiver=self._receiver)
+
+    def _wrong_kind(self) -> str:
+        return (
+            f"The peer's socket is of another kind than {zmtp_probe.senders(self._receiver)}, which this endpoint "
+            "receives from; `gateway doctor`, run while the gateway is stopped, says which."
+        )
 
     def _reopen(self) -> None:
         """Replace a socket that libzmq does not reconnect, after reading the rest of its messages."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +16,10 @@ from typing import Literal
 SECONDS = 3.0
 """The probe ends after about this time, whatever the other side does."""
 
-PUBLISHERS = frozenset({"PUB", "XPUB"})
-"""The kinds of sockets that a SUB can receive from."""
+Receiver = Literal["sub", "pull"]
+"""The kind of the gateway's own socket."""
+SENDERS: Mapping[Receiver, Sequence[str]] = {"sub": ("PUB", "XPUB"), "pull": ("PUSH",)}
+"""The kinds of sockets that each can receive from."""
 
 State = Literal["unreachable", "silent", "closed", "foreign", "zmtp"]
 
@@ -97,10 +100,10 @@ async def identify(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *
     return Peer("zmtp", version=version, mechanism=mechanism, kind=kind)
 
 
-def problem(peer: Peer, *, curve: bool) -> str:
+def problem(peer: Peer, *, curve: bool, receiver: Receiver = "sub") -> str:
     """Return why a gateway that connects cannot receive from this peer, and what to do; "" if it can.
 
-    `curve` says whether the gateway uses CURVE."""
+    `curve` says whether the gateway uses CURVE at this endpoint."""
     match peer.state:
         case "unreachable":
             return f"Nobody can be reached there: {peer.detail}."
@@ -116,21 +119,31 @@ def problem(peer: Peer, *, curve: bool) -> str:
         return f"The peer uses the mechanism {peer.mechanism}; the gateway has only NULL (none) and CURVE."
     if curve:
         return "The peer does not use CURVE; the gateway does."
-    return kind_problem(peer.kind) if peer.kind else ""
+    return kind_problem(peer.kind, receiver) if peer.kind else ""
 
 
-def kind_problem(kind: str) -> str:
-    """Return what is wrong with a peer's kind of socket; "" if a SUB can receive from it."""
-    if kind in PUBLISHERS:
+def kind_problem(kind: str, receiver: Receiver = "sub") -> str:
+    """Return what is wrong with a peer's kind of socket; "" if the receiver can receive from it."""
+    if kind in SENDERS[receiver]:
         return ""
-    said = f"The peer is a {kind} socket; a gateway receives from PUB and XPUB sockets only"
-    if kind in {"SUB", "XSUB"}:
-        return f"{said}. It is a subscriber itself, perhaps another gateway: connect to the publisher instead."
+    said = f"The peer is a {kind} socket; the gateway's {receiver.upper()} receives from {senders(receiver)} only"
+    if kind in {"SUB", "XSUB", "PULL"}:
+        return f"{said}. It is a receiver itself, perhaps another gateway: connect to the publisher instead."
     if kind == "PUSH":
-        return f"{said}. Make it a PUB: with PUSH each event would reach one of several gateways only."
+        return (
+            f'{said}. Make it a PUB, or read it by a source with socket = "pull"; '
+            "with PUSH each event reaches one of several gateways only."
+        )
+    if kind in SENDERS["sub"]:
+        return f'{said}. Remove socket = "pull" from the source.'
     if kind == "ROUTER":
         return f"{said}. Perhaps it is the port for replay: give the port of the events instead."
     return f"{said}."
+
+
+def senders(receiver: Receiver) -> str:
+    """Return the kinds of sockets that it can receive from, in words."""
+    return " and ".join(SENDERS[receiver])
 
 
 async def _connect(endpoint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -2,17 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.config.model import Config, Source
+from gateway.config.model import Config
+from gateway.config.sources import Endpoint
 from gateway.core.ingest import publishers
 from gateway.core.ingest.inspection import describe_frame, describe_frames, format_of
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.protocol.envelope import Envelope, is_envelope, unpack
 from gateway.core.protocol.events import STANDARD
-from gateway.core.sources.suggest import suggest
+from gateway.core.sources.suggest import as_toml, suggest
 from gateway.wiring import build_logs, build_pipeline, build_source
 
 
@@ -41,20 +42,14 @@ class Finding:
 
 
 def examine(
-    messages: Sequence[Message],
-    *,
-    config: Config,
-    received: int,
-    seconds: float,
-    endpoint: str = "",
-    source: Source | None = None,
+    messages: Sequence[Message], *, config: Config, received: int, seconds: float, endpoint: Endpoint
 ) -> Iterator[Finding]:
     """Yield what these messages of one endpoint say; `received` counts also those that were not kept.
 
-    With a `source`, they are read as its settings say."""
-    if source is not None:
+    If it has a source, they are read as its settings say."""
+    if endpoint.source is not None:
         yield from _frames(frames for _, frames in messages)
-        yield from _validity([frames for _, frames in messages], config, endpoint, source)
+        yield from _validity([frames for _, frames in messages], config, endpoint)
         yield _rates(messages, received=received, seconds=seconds)
         return
     events = [(at, frames) for at, frames in messages if frames[0] != publishers.TOPIC]
@@ -67,6 +62,19 @@ def examine(
     yield from _heartbeats([frames for _, frames in messages if frames[0] == publishers.TOPIC])
     yield from _clock(enveloped)
     yield _rates(events, received=received, seconds=seconds)
+
+
+def missing_source(endpoint: Endpoint, settings: Mapping[str, object]) -> str:
+    """Return the table that reads an endpoint with these settings, as TOML."""
+    source = endpoint.source
+    kept: dict[str, object] = {"endpoint": endpoint.address}
+    if endpoint.mode == "bind":
+        kept["mode"] = "bind"
+    if source is not None and source.socket == "pull":
+        kept["socket"] = "pull"
+    if not endpoint.may_use_curve:
+        kept["curve"] = False
+    return as_toml({**kept, **settings})
 
 
 def advice(frames: Sequence[bytes]) -> str:
@@ -128,12 +136,10 @@ def _frames(messages: Iterable[Sequence[bytes]]) -> Iterator[Finding]:
         yield Finding("frames", "note", describe_frames(frames))
 
 
-def _validity(
-    messages: Sequence[Sequence[bytes]], config: Config, endpoint: str, source: Source | None = None
-) -> Iterator[Finding]:
+def _validity(messages: Sequence[Sequence[bytes]], config: Config, endpoint: Endpoint) -> Iterator[Finding]:
     """Validate the messages as the gateway does; the first of each reason is shown."""
     pipeline = build_pipeline(config, build_logs(config))
-    reader = None if source is None else build_source(config, source)
+    reader = None if endpoint.source is None else build_source(config, endpoint.source)
     rejected: Counter[str] = Counter()
     shown: dict[str, tuple[str, Sequence[bytes]]] = {}
     channels: set[str] = set()
@@ -150,7 +156,7 @@ def _validity(
         detail, frames = shown[reason]
         text = f"{count} of {len(messages)} messages are rejected ({reason}): {detail}"
         readers = [one for one in suggest(frames) if one.settings] if reason in _OF_OTHER_FORMS else []
-        settings = readers[0].toml(endpoint) if readers else ""
+        settings = missing_source(endpoint, readers[0].settings) if readers else ""
         yield Finding("valid", "problem", text, _remedy(reason, frames), settings)
     if messages and not rejected:
         typed = sorted(channels & STANDARD.keys())

@@ -25,6 +25,11 @@ class Endpoint(NamedTuple):
     mode: Literal["connect", "bind"]
     source: Source | None = None
 
+    @property
+    def may_use_curve(self) -> bool:
+        """Whether the keys of `bus` are used here, if there are any."""
+        return self.source is None or self.source.curve
+
 
 def endpoints(config: Config) -> list[Endpoint]:
     """Return the endpoints of the bus; one that has a source is opened once, as the source says."""

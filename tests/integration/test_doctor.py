@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.core.protocol.events import STANDARD
 from tests.conftest import Launch
 from tests.support.addresses import free_port, free_tcp
 from tests.support.command import Command, run
+from tests.support.curve import Ring
 from tests.support.waiting import eventually
 
 
@@ -31,18 +33,20 @@ async def context() -> AsyncIterator[zmq.Context[zmq.Socket[bytes]]]:
 
 
 @asynccontextmanager
-async def publishing(socket: zmq.Socket[bytes], *frames: bytes) -> AsyncIterator[None]:
-    """Send a message again and again."""
+async def publishing(socket: zmq.Socket[bytes], *frames: bytes) -> AsyncIterator[list[bytes]]:
+    """Send a message again and again, as far as somebody takes it; the payloads that were sent."""
+    sent: list[bytes] = []
 
     async def send() -> None:
         while True:
             with suppress(zmq.Again):
                 socket.send_multipart(frames, zmq.NOBLOCK)
+                sent.append(frames[-1])
             await asyncio.sleep(0.01)
 
     task = asyncio.create_task(send())
     try:
-        yield
+        yield sent
     finally:
         task.cancel()
 
@@ -52,6 +56,11 @@ async def examined(*arguments: str) -> tuple[int, Findings]:
     status, command = await run("doctor", *arguments, "--json")
     assert command.errors == "", command.errors
     return status, {one["check"]: one for one in command.messages}
+
+
+def sources(table: Mapping[str, object]) -> tuple[str, ...]:
+    """The arguments that configure this source, and a gateway that does not run."""
+    return ("--bind", "", "--port", str(free_port()), "--set", f"bus.sources={json.dumps([table])}")
 
 
 def problems(findings: Findings) -> set[str]:
@@ -105,6 +114,78 @@ async def test_one_that_connects_with_a_wrong_kind_of_socket_is_named(context: z
 
     assert status == 1
     assert "is a PUSH socket" in findings["socket"]["text"]
+
+
+@pytest.mark.parametrize("mode", ["connect", "bind"])
+@pytest.mark.parametrize(
+    ("peer", "receiver", "wrong"),
+    [
+        (zmq.XPUB, "sub", ""),
+        (zmq.PUSH, "pull", ""),
+        (zmq.PUB, "pull", 'Remove socket = "pull" from the source'),
+        (zmq.PUSH, "sub", 'a source with socket = "pull"'),
+    ],
+)
+async def test_a_socket_that_fits_its_source_is_no_problem_and_another_is(
+    peer: int, receiver: str, wrong: str, mode: str, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    endpoint = free_tcp()
+    how = sources({"endpoint": endpoint, "mode": mode, "socket": receiver})
+    with context.socket(peer) as socket:
+        (socket.connect if mode == "bind" else socket.bind)(endpoint)
+        async with publishing(socket, b"robots", b"{}"):
+            status, findings = await examined(endpoint, *how, "--seconds", "0.5")
+
+    assert (status, problems(findings)) == ((1, {"socket"}) if wrong else (0, set()))
+    assert wrong in findings["socket"]["text"]
+
+
+async def test_nobody_at_a_pull_endpoint_is_a_problem_with_a_remedy_for_its_source() -> None:
+    endpoint = free_tcp()
+    status, findings = await examined(endpoint, *sources({"endpoint": endpoint, "socket": "pull"}))
+
+    assert (status, problems(findings)) == (1, {"reachable"})
+    assert 'mode = "bind"' in findings["reachable"]["remedy"]
+
+
+async def test_nobody_who_connects_to_a_pull_endpoint_is_a_warning_and_exit_status_0() -> None:
+    endpoint = free_tcp()
+    table = {"endpoint": endpoint, "mode": "bind", "socket": "pull"}
+    status, findings = await examined(endpoint, *sources(table), "--seconds", "0.2")
+
+    assert (status, problems(findings), findings["reachable"]["state"]) == (0, set(), "warning")
+
+
+async def test_what_a_push_sends_is_left_to_the_gateway_unless_it_is_asked_for(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    with context.socket(zmq.PUSH) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        how = (endpoint, *sources({"endpoint": endpoint, "socket": "pull"}), "--seconds", "0.5")
+        async with publishing(socket, b"robot/1", b"x=5") as sent:
+            status, untouched = await examined(*how)
+            lost = list(sent)
+            _, taken = await examined(*how, "--take")
+
+    assert (status, untouched["message"]["state"], lost) == (0, "note", [])
+    assert "--take" in untouched["message"]["remedy"]
+    assert 'socket = "pull"\nseparator = "/"' in taken["valid"]["settings"]
+
+
+async def test_an_endpoint_without_curve_is_examined_without_it(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
+) -> None:
+    ring = Ring(tmp_path)
+    keys = (f"bus.curve_key_file={ring.secret('gateway')}", f"bus.curve_server_key_file={ring.public('publisher')}")
+    with context.socket(zmq.PUB) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        how = ("--set", keys[0], "--set", keys[1], *sources({"endpoint": endpoint, "curve": False}))
+        async with publishing(socket, b"robots", b"{}"):
+            status, findings = await examined(endpoint, *how, "--seconds", "0.5")
+
+    assert (status, findings["message"]["state"]) == (0, "ok")
 
 
 async def test_a_running_gateway_says_how_it_is(launch: Launch) -> None:

@@ -60,10 +60,10 @@ class Suggestion:
     data: bytes
     """The first event's payload, in JSON."""
 
-    def toml(self, endpoint: str) -> str:
-        """Return the table for the configuration file."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in {"endpoint": endpoint, **self.settings}.items()]
-        return "\n".join(["[[bus.sources]]", *lines]) + "\n"
+
+def as_toml(source: Mapping[str, object]) -> str:
+    """Return the table of a source for the configuration file."""
+    return "\n".join(["[[bus.sources]]", *(f"{name} = {json.dumps(value)}" for name, value in source.items())]) + "\n"
 
 
 def suggest(frames: Frames) -> list[Suggestion]:

@@ -15,7 +15,7 @@ from gateway.bus import subscriber as module
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.subscriber import Mode, Subscriber
-from gateway.config.model import Bus
+from gateway.config.model import Bus, Source
 from tests.support.addresses import free_tcp, ipc
 from tests.support.waiting import eventually
 
@@ -26,7 +26,7 @@ Context = zmq.Context["zmq.Socket[bytes]"]
 class Watched:
     """A subscriber, and what it reported."""
 
-    def __init__(self, context: Context, endpoint: str, mode: Mode, config: Bus) -> None:
+    def __init__(self, context: Context, endpoint: str, mode: Mode, config: Bus, source: Source | None = None) -> None:
         self.changes: list[tuple[str, str]] = []
         self.messages: list[Frames] = []
         self.subscriber = Subscriber(
@@ -37,6 +37,7 @@ class Watched:
             Curve(context, config),
             on_messages=self.messages.extend,
             on_change=lambda one, change: self.changes.append((change, one.problem)),
+            source=source,
         )
 
     def changed_since(self, seen: int) -> bool:
@@ -103,8 +104,20 @@ async def test_a_wrong_kind_of_socket_takes_no_publisher_away_where_the_gateway_
                 await eventually(functools.partial(link.changed_since, len(link.changes)))
 
         assert {change for change, _ in link.changes[1:]} == {"refused"}
-        assert "neither a PUB nor an XPUB" in link.subscriber.problem
+        assert "another kind than PUB and XPUB" in link.subscriber.problem
         assert (link.subscriber.state, link.subscriber.peers) == ("connected", 1)
+
+
+async def test_a_publisher_at_a_pull_endpoint_is_refused_with_the_remedy(context: Context) -> None:
+    with context.socket(zmq.PUB) as peer:
+        peer.bind("tcp://127.0.0.1:*")
+        endpoint = peer.getsockopt_string(zmq.LAST_ENDPOINT)
+        link = Watched(context, endpoint, "connect", Bus(), Source(endpoint=endpoint, socket="pull"))
+        link.subscriber.open()
+        try:
+            await link.reported("refused", 'Remove socket = "pull"')
+        finally:
+            link.subscriber.close()
 
 
 async def test_nobody_at_an_endpoint_is_reported_with_the_reason(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

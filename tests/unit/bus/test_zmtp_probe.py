@@ -118,6 +118,12 @@ def test_each_wrong_kind_is_told_with_its_remedy() -> None:
     assert kind_problem("XPUB") == ""
 
 
+def test_a_pull_socket_receives_from_a_push_and_from_no_publisher() -> None:
+    assert kind_problem("PUSH", "pull") == ""
+    assert 'Remove socket = "pull"' in kind_problem("PUB", "pull")
+    assert "receives from PUSH only" in kind_problem("PULL", "pull")
+
+
 @given(st.binary(max_size=60))
 def test_no_ready_command_breaks_the_probe(rest: bytes) -> None:
     properties(b"\x05READY" + rest)

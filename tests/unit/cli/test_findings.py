@@ -9,6 +9,7 @@ import pytest
 from gateway.cli.findings import Finding, Message, advice, examine
 from gateway.cli.http_findings import endpoint_finding
 from gateway.config import Config
+from gateway.config.sources import Endpoint
 from gateway.core.protocol.envelope import Envelope
 
 
@@ -21,7 +22,8 @@ def numbered(sequence: int, *, sent_ns: int = SECOND) -> Message:
 
 
 def found(*messages: Message) -> dict[str, Finding]:
-    findings = examine(messages, config=Config(), received=len(messages), seconds=1.0)
+    endpoint = Endpoint("", "connect")
+    findings = examine(messages, config=Config(), received=len(messages), seconds=1.0, endpoint=endpoint)
     return {finding.check: finding for finding in findings}
 
 

@@ -13,7 +13,7 @@ from gateway.config.sources import read_sources
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.sources.payload import is_json
 from gateway.core.sources.presets import PRESETS
-from gateway.core.sources.suggest import Frames, suggest
+from gateway.core.sources.suggest import Frames, as_toml, suggest
 from ops.sources.cases import CASES, Case
 
 
@@ -63,7 +63,7 @@ def test_the_first_suggestion_fits(frames: Frames, expected: dict[str, object]) 
 def test_a_suggestion_is_a_valid_table_whose_data_is_json(frames: list[bytes]) -> None:
     for found in suggest(frames):
         assert is_json(found.data)
-        table = tomllib.loads(found.toml("tcp://127.0.0.1:5555"))["bus"]["sources"]
+        table = tomllib.loads(as_toml({"endpoint": "tcp://127.0.0.1:5555", **found.settings}))["bus"]["sources"]
         [source], problems = read_sources(table, origin="", text=False)
         assert [] == problems
         assert {"endpoint": "tcp://127.0.0.1:5555"}.items() <= msgspec.to_builtins(source).items()

@@ -1,0 +1,180 @@
+"""What an endpoint of the bus is like, from its socket to the messages, for `gateway doctor`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.bus import zmtp_probe
+from gateway.cli import findings
+from gateway.cli.findings import Finding
+from gateway.cli.http_findings import Site, endpoint_finding
+from gateway.config import Config
+from gateway.config.sources import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Examines endpoints of the bus."""
+
+    config: Config
+    site: Site
+    seconds: float
+    take: bool
+    """Whether messages that only one receiver gets are received, too."""
+
+    def findings(self, endpoint: Endpoint) -> AsyncIterator[Finding]:
+        return self._bound(endpoint) if endpoint.mode == "bind" else self._connected(endpoint)
+
+    async def _connected(self, endpoint: Endpoint) -> AsyncIterator[Finding]:
+        """Examine an endpoint that the gateway connects to."""
+        began = time.monotonic()
+        peer = await zmtp_probe.probe(endpoint.address)
+        if peer.state == "unreachable":
+            wrong, other = (
+                ("correct `connect`", "`bind`") if endpoint.source is None else ("correct its source", 'mode = "bind"')
+            )
+            remedy = f"start the publisher, or {wrong}; if the publisher connects, set {other} instead"
+            yield Finding("reachable", "problem", peer.detail, remedy)
+            return
+        yield Finding("reachable", "ok", f"connected in {(time.monotonic() - began) * 1000:.0f} ms")
+        wrong = self._problem(endpoint, peer)
+        if peer.state != "zmtp":
+            yield Finding("zeromq", "problem", wrong)
+            return
+        secured = "CURVE" if peer.mechanism == "CURVE" else f"mechanism {peer.mechanism}"
+        yield Finding("zeromq", "ok", f"ZMTP {peer.version}, {secured}")
+        if wrong:
+            is_kind = peer.mechanism == "NULL" and not self._uses_curve(endpoint)
+            yield Finding("socket" if is_kind else "curve", "problem", wrong, settings=_source_for(endpoint, peer.kind))
+            return
+        if peer.kind:
+            yield Finding("socket", "ok", peer.kind)
+        async for finding in self._received(endpoint):
+            yield finding
+
+    async def _bound(self, endpoint: Endpoint) -> AsyncIterator[Finding]:
+        """Examine the endpoint that publishers connect to: as the gateway, unless one runs already."""
+        from gateway.bus import sampling  # here, so that other commands start without zmq
+
+        address, seconds = endpoint.address, self.seconds
+        known = [one for one in await asyncio.to_thread(_bus_of, self.site) if one["endpoint"] == address]
+        for state in known:
+            yield endpoint_finding(state)
+        if known:
+            return
+        if "*" not in address and (await zmtp_probe.probe(address, seconds=1.0)).state != "unreachable":
+            text = "it is in use, and the gateway that uses it, if it is one, does not say how it is"
+            yield Finding(
+                "bind", "note", text, "stop it to examine the publishers, or give its --url and GATEWAY_TOKEN"
+            )
+            return
+        try:
+            peers = await sampling.identify_visitors(address, seconds=seconds)
+        except OSError as error:
+            yield Finding("bind", "problem", f"it cannot be bound: {error.strerror or error}", "choose another `bind`")
+            return
+        if not peers:
+            text = f"no publisher connected within {seconds:g} s"
+            yield Finding("reachable", "warning", text, "let publishers connect here, or wait longer: --seconds 60")
+            return
+        wrong = {text: peer.kind for peer in peers if (text := self._problem(endpoint, peer))}
+        for text in sorted(wrong):
+            yield Finding("socket", "problem", text, settings=_source_for(endpoint, wrong[text]))
+        if good := [peer for peer in peers if not self._problem(endpoint, peer)]:
+            kinds = ", ".join(sorted({peer.kind or peer.mechanism for peer in good}))
+            yield Finding("socket", "ok", f"{kinds} connected")
+            async for finding in self._received(endpoint):
+                yield finding
+
+    async def _received(self, endpoint: Endpoint) -> AsyncIterator[Finding]:
+        """Receive, and say what came."""
+        from gateway.bus import sampling
+        from gateway.bus.subscriber import BusError
+
+        source, seconds = endpoint.source, self.seconds
+        pulls = source is not None and source.socket == "pull"
+        if pulls and not self.take:
+            text = "none was received: a PUSH sends each message to one receiver, so the gateway would lack it"
+            yield Finding("message", "note", text, "to examine messages all the same, give --take")
+            return
+        try:
+            sample = await sampling.sample(self.config.bus, endpoint, seconds=seconds)
+        except BusError as error:
+            yield Finding("handshake", "problem", str(error))
+            return
+        if not sample.connected:
+            text = sample.problem or f"the ZMTP handshake did not end within {seconds:g} s"
+            yield Finding("handshake", "problem", text)
+            return
+        yield Finding("handshake", "ok", _subscribed(endpoint))
+        if sample.problem:
+            yield Finding("handshake", "warning", f"another peer was refused: {sample.problem}")
+        if sample.first_seconds is None:
+            text = f"no message within {seconds:g} s: the publisher is connected and sends nothing"
+            yield Finding("message", "warning", text, "publish something, or wait longer: --seconds 60")
+            return
+        yield Finding("message", "ok", f"the first one after {sample.first_seconds:.1f} s")
+        for finding in findings.examine(
+            sample.messages, config=self.config, received=sample.received, seconds=sample.seconds, endpoint=endpoint
+        ):
+            yield finding
+        async for finding in _replay(self.config, sample.messages):
+            yield finding
+
+    def _uses_curve(self, endpoint: Endpoint) -> bool:
+        return bool(self.config.bus.curve_key_file) and endpoint.may_use_curve
+
+    def _problem(self, endpoint: Endpoint, peer: zmtp_probe.Peer) -> str:
+        receiver = "sub" if endpoint.source is None else endpoint.source.socket
+        return zmtp_probe.problem(peer, curve=self._uses_curve(endpoint), receiver=receiver)
+
+
+def _source_for(endpoint: Endpoint, kind: str) -> str:
+    """Return the table that lets the gateway receive from this kind of socket; "" if none is missing."""
+    if kind != "PUSH" or endpoint.source is not None:
+        return ""
+    return findings.missing_source(endpoint, {"socket": "pull"})
+
+
+def _subscribed(endpoint: Endpoint) -> str:
+    if endpoint.source is None or not (endpoint.source.subscribe or endpoint.source.socket == "pull"):
+        return "subscribed to all topics"
+    if endpoint.source.socket == "pull":
+        return "connected; a PULL has no subscriptions"
+    return f"subscribed to topics that begin with {' or '.join(map(repr, endpoint.source.subscribe))}"
+
+
+def _bus_of(site: Site) -> list[dict[str, Any]]:
+    """Return the endpoints of the gateway that runs there, if one does and says it."""
+    try:
+        return site.bus()
+    except OSError:
+        return []
+
+
+async def _replay(config: Config, messages: Iterable[findings.Message]) -> AsyncIterator[Finding]:
+    """Ask each publisher that offers replay for its newest message."""
+    from gateway.bus.sampling import ask_for_replay
+    from gateway.core.ingest.recovery import ReplayRequest
+
+    for beat in findings.heartbeats(messages):
+        topics = [(topic, number) for topic, number in beat.sequences.items() if number]
+        if not beat.replay or not topics:
+            text = f"{beat.name or beat.incarnation} offers none" if not beat.replay else "nothing was published yet"
+            yield Finding(
+                "replay", "note", text, "" if beat.replay else "what is lost stays lost: Publisher(replay=1000)"
+            )
+            continue
+        topic, newest = topics[0]
+        incarnation = int(beat.incarnation, 16)
+        wanted = ReplayRequest(1, incarnation, beat.replay, beat.replay_key, topic, newest, newest)
+        replies = await ask_for_replay(config.bus, wanted)
+        if not replies:
+            remedy = "open that port to the gateway; a publisher on another machine needs Publisher(replay_address=…)"
+            yield Finding("replay", "problem", f"{beat.replay} does not answer within 2 s", remedy)
+        elif len(replies[0]) < 5:
+            yield Finding("replay", "warning", f"{beat.replay} answers that it holds no message {newest} of {topic}")
+        else:
+            yield Finding("replay", "ok", f"{beat.replay} replays")
