@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock build clean
+.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock dist clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -102,8 +102,8 @@ trace: .venv/dev ## print which files of gateway/ an event, a subscribe and a re
 lock: ## write the lock files (UPGRADE=1 for the newest versions)
 	@PYTHON=$(PYTHON) ops/lock.sh $(if $(UPGRADE),--upgrade)
 
-build: .venv/dev ## build the wheel and the source archive in dist/
-	@$(BIN)/hatchling build
+dist: .venv/dev ## build all that a release has in dist/: packages, checksums, and an SBOM (needs npm)
+	@$(BIN)/python -m ops.dist
 
 clean: ## remove everything that was built
 	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules clients/dashboard/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,7 +10,6 @@ from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.deflate import Compressor
-from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
@@ -86,8 +85,6 @@ class Context:
     """Connections with a session, by client id."""
     connected_clients: Callable[[], Sequence[ConnectedClient]] = field(init=False)
     """All clients of the gateway, those of other processes too."""
-    disconnect: Callable[[str], bool] = field(init=False)
-    """Closes the connection of the client with this id, in whatever process; returns whether there is one."""
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""
     heartbeat: ClientHeartbeat = field(init=False)
@@ -107,13 +104,6 @@ class Context:
             on_refused=lambda: self.metrics.refused("busy"),
         )
         self.connected_clients = lambda: list(self.connections.values())
-        self.disconnect = self._disconnect
-
-    def _disconnect(self, client_id: str) -> bool:
-        connection = self.connections.get(client_id)
-        if connection is not None:
-            connection.close(CloseCode.DISCONNECTED)
-        return connection is not None
 
 
 PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)

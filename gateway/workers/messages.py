@@ -83,12 +83,6 @@ class Personal(Message):
     entry: Entry
 
 
-class Disconnect(Message):
-    """Close the connection of a client."""
-
-    client_id: str
-
-
 class Release(Message):
     """Another connection takes a client's session over: detach it, answer with `Released`."""
 
@@ -127,7 +121,6 @@ ToWorker = (
     | Evict
     | Bus
     | Personal
-    | Disconnect
     | Release
     | Report
     | Reload

@@ -91,7 +91,6 @@ class Supervisor:
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
         context.connected_clients = lambda: self._clients.connected
-        context.disconnect = self._clients.disconnect
         context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
 

@@ -154,8 +154,6 @@ class Worker:
                 self._parent.requests.on_answer(message)
             case messages.Personal():
                 self._deliver_personal(message)
-            case messages.Disconnect():
-                self._edge.context.disconnect(message.client_id)
             case messages.Release():
                 self._parent.release(self._edge.context, message)
             case messages.Report():

@@ -244,17 +244,6 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     await eventually(lambda: not watched())
 
 
-async def test_a_client_is_disconnected_at_whichever_worker_has_it(crew: Gateway, connect: Connect) -> None:
-    clients = [await connect("metrics", to=crew) for _ in range(4)]
-    for client in clients[:3]:
-        answer = await crew.request("DELETE", f"{API}/clients/{client.client_id}")
-        assert (200, 4504) == (answer.status, await client.closed())
-    again = await crew.request("DELETE", f"{API}/clients/{clients[0].client_id}")
-
-    assert (404, "unknown_client") == (again.status, again.json["code"])
-    assert [clients[3].client_id] == [one["client_id"] for one in (await crew.status())["clients"]]
-
-
 # -- limits --------------------------------------------------------------------------------------
 
 

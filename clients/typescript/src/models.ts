@@ -344,5 +344,4 @@ export const CloseCode = {
   UNAUTHORIZED: 4501,
   AUTH_TIMEOUT: 4502,
   USER_LIMIT: 4503,
-  DISCONNECTED: 4504,
 } as const;

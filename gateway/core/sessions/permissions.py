@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 from msgspec import Meta, Struct
 
-from gateway.core.protocol.channels import PERSONAL, is_wildcard, matches
+from gateway.core.protocol.channels import is_wildcard, matches
 from gateway.core.protocol.errors import ErrorCode, RequestError
 
 
@@ -110,12 +110,6 @@ class Identity:
         """Check the permission to see the gateway's own state. Raises RequestError: the client does not have it."""
         if not self.permissions.admin:
             self._refuse("see the gateway's state")
-
-    def require_operator(self) -> None:
-        """Check that the client may act on other clients: not each reader of the gateway's state may.
-        Raises RequestError: it may not."""
-        if not (self.permissions.admin and self.permissions.may(Action.PUBLISH, PERSONAL)):
-            self._refuse("disconnect clients")
 
     def _refuse(self, what: str) -> NoReturn:
         if self.is_anonymous:

@@ -1,6 +1,5 @@
 """OpenAPI 3.1 and AsyncAPI 3.0, generated from the routes and the models of messages and answers."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,7 +21,6 @@ from gateway.web.problems import Handler, Problem
 JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
 
 _REF: Final = "#/components/schemas/{name}"
-_PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 _TAGS: Final = {
     "events": "Receive events, read their history, send them",
     "channels": "Channels and their subscribers",
@@ -44,7 +42,6 @@ _SECURITY: Final[Mapping[Access, list[JsonObject]]] = {
     Access.SUBSCRIBER: _PERMITTED,
     Access.PUBLISHER: _PERMITTED,
     Access.ADMIN: [{"bearer": []}],
-    Access.OPERATOR: [{"bearer": []}],
 }
 
 
@@ -246,8 +243,8 @@ def _errors(route: Route) -> Iterable[ErrorCode]:
 
 
 def _parameters(route: Route) -> Iterable[JsonObject]:
-    for name in _PATH_PARAMETER.findall(route.path):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    if "{channel}" in route.path:
+        yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
     for place, parameters in (("query", route.query), ("header", route.headers)):
         for one in parameters:
             yield {"name": one.name, "in": place, "description": one.description, "schema": dict(one.schema)}

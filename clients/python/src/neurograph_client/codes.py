@@ -56,4 +56,3 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4501
     AUTH_TIMEOUT = 4502
     USER_LIMIT = 4503
-    DISCONNECTED = 4504
