@@ -16,9 +16,11 @@ from tests.support.publisher import Publisher
 
 
 async def test_status_shows_bus_channels_and_clients_in_tables(
-    gateway: Gateway, bus: Publisher, connect: Connect, channel: str
+    launch: Launch, publisher: NewPublisher, connect: Connect, channel: str
 ) -> None:
-    client = await connect(channel, user_id="ada\x1b[2J")
+    gateway = await launch()  # of its own: the table has the busiest channels, and no others
+    bus = await publisher(gateway.bus_in)
+    client = await connect(channel, to=gateway, user_id="ada\x1b[2J")
     bus.send_numbered(channel, range(1234))
     await client.events(channel, 1234)
     code, shown = await run("status", "--url", gateway.url)

@@ -28,6 +28,8 @@ def policy() -> int:
     context = make_context()
     try:
         return int(context.get(zmq.THREAD_SCHED_POLICY))
+    except zmq.ZMQError:  # -1 is the policy here; pyzmq takes it for an error if an earlier call left an errno
+        return UNSET
     finally:
         context.destroy()
 
