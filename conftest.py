@@ -36,13 +36,16 @@ def pytest_report_header() -> str:
     return f"the same order of tests again: TEST_ORDER={os.environ['TEST_ORDER']}"
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Do not even import the long tests: each worker would."""
+    return True if os.environ["TEST_BRIEF"] == "1" and LONG & {*collection_path.parts} else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Shuffle the modules, and the tests of each: what a module shares is still made once."""
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        if os.environ["TEST_BRIEF"] == "1" and LONG & {*item.path.parts}:
-            continue
         modules.setdefault(item.path, []).append(item)
     shuffled = list(modules.values())
     order = random.Random(os.environ["TEST_ORDER"])

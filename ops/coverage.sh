@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 rm -rf build/coverage
 mkdir -p build/coverage
-.venv/bin/coverage run -m pytest -rs --numprocesses 6 --dist worksteal tests/unit tests/integration
+.venv/bin/coverage run -m pytest -rs --numprocesses 3 --dist worksteal tests/unit tests/integration
 .venv/bin/coverage combine --quiet
 .venv/bin/coverage report --precision=1 >build/coverage/report
 awk '{ print }

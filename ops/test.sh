@@ -8,7 +8,7 @@ typescript=$!
 trap 'kill "$typescript" 2>/dev/null; rm -f "$log"' EXIT
 trap 'exit 130' INT TERM
 
-.venv/bin/pytest -rs --numprocesses 6 --dist worksteal
+.venv/bin/pytest -rs --numprocesses 4 --dist worksteal
 status=$?
 # In CI, up to three failed tests run once more, alone: the list says which ones a busy machine made fail.
 failed=.pytest_cache/v/cache/lastfailed

@@ -12,7 +12,6 @@ from tests.support import tokens
 from tests.support.addresses import free_port
 from tests.support.command import command, run
 from tests.support.gateway import Gateway
-from tests.support.publisher import Publisher
 
 
 async def test_status_shows_bus_channels_and_clients_in_tables(
@@ -93,8 +92,10 @@ async def test_a_token_file_that_is_removed_ends_it_with_1(gateway: Gateway, tmp
 
 
 async def test_a_watched_status_is_refreshed_with_rates_until_ctrl_c(
-    gateway: Gateway, bus: Publisher, channel: str
+    launch: Launch, publisher: NewPublisher, channel: str
 ) -> None:
+    gateway = await launch()
+    bus = await publisher(gateway.bus_in)
     bus.send(channel)
     arguments = ["status", "--url", gateway.url, "--watch", "--every", "0.1"]
     async with command(*arguments, terminal=True) as shown:
