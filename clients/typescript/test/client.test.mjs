@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, Closed, RequestRefused } from "../dist/index.js";
-import { eventually, Gateway, PACKAGE, PYTHON, Relay } from "./support/gateway.mjs";
+import { eventually, freeEndpoint, Gateway, PACKAGE, PYTHON, Relay, sendFrames } from "./support/gateway.mjs";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
@@ -74,6 +74,28 @@ test("a wildcard sees channels that open later, and each event reaches all that 
 
   assert.deepEqual(wild.found, [1, 2, 3, 4]);
   assert.deepEqual(one.found, [1, 2, 3]);
+});
+
+test("bytes of a raw source are Uint8Array, those within MessagePack base64", async (t) => {
+  const [raw, packed] = [await freeEndpoint(), await freeEndpoint()];
+  const sources = [
+    { endpoint: raw, mode: "bind", payload: "raw" },
+    { endpoint: packed, mode: "bind", payload: "msgpack" },
+  ];
+  const gateway = await Gateway.start(t, { "bus.sources": JSON.stringify(sources) });
+  const { client, seen } = follow(t, gateway.url);
+  const found = { camera: [], packed: [] };
+  const subscriptions = Object.entries(found).map(([name, all]) => client.subscribe(name, ({ data }) => all.push(data)));
+  await client.connect();
+  await Promise.all(subscriptions.map(({ confirmed }) => confirmed));
+  const picture = Uint8Array.from({ length: 100_000 }, (_, at) => at % 256);
+  await sendFrames(raw, "camera", picture);
+  await sendFrames(raw, "camera", "");
+  await sendFrames(packed, "packed", [0x81, 0xa1, 0x78, 0xc4, 3, 0xff, 0xd8, 0xff]);
+  await eventually(() => found.camera.length === 2 && found.packed.length === 1);
+
+  assert.deepEqual(found, { camera: [picture, new Uint8Array()], packed: [{ x: { base64: "/9j/" } }] });
+  assert.deepEqual([seen.errors, seen.gaps], [[], []]);
 });
 
 test("several channels are one subscription, for as long as it lasts", async (t) => {

@@ -61,6 +61,16 @@ class Helper {
 let helper;
 const ask = (order) => (helper ??= new Helper()).ask(order);
 
+/** An endpoint that nobody uses. */
+export async function freeEndpoint() {
+  return `tcp://127.0.0.1:${await freePort()}`;
+}
+
+/** Send frames to the gateway's endpoint, as a publisher that knows nothing of it. */
+export function sendFrames(endpoint, ...frames) {
+  return ask({ send: frames.map((frame) => Buffer.from(frame).toString("base64")), to: endpoint });
+}
+
 async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");

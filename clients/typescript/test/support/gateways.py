@@ -3,6 +3,7 @@
     {"start": ["--port", "8000", …], "log": "file"}                       gateway serve …; its process id
     {"ended": pid}                                                        its exit status, null while it runs
     {"publish": "channel", "bus": "ipc://…", "from": 1, "to": 9, "data": {…}}    events with data {"n": number, …}
+    {"send": ["base64", …], "to": "tcp://…"}                              these frames, by a socket of no package
     {"restart": "ipc://…"}                                                a new incarnation of the publisher there
     {"leave": "ipc://…"}                                                  none any more
 
@@ -13,8 +14,10 @@ for gateways that missed them as the first `publish` says with `replay`.
 import json
 import os
 import sys
+from base64 import b64decode
 from typing import Any
 
+import zmq
 from neurograph_publisher import Publisher
 
 from tests.support import forkserver
@@ -22,6 +25,8 @@ from tests.support import forkserver
 
 gateways: dict[int, forkserver.Process] = {}
 publishers: dict[str, Publisher] = {}
+foreign: dict[str, zmq.Socket[bytes]] = {}
+"""Sockets of publishers that know nothing of the gateway, by the endpoint that they connect to."""
 
 
 def start(arguments: list[str], log: str) -> int:
@@ -44,6 +49,15 @@ def publisher(bus: str, *, replay: int = 0) -> Publisher:
     return publishers[bus]
 
 
+def send(frames: list[bytes], to: str) -> None:
+    if to not in foreign:
+        foreign[to] = zmq.Context.instance().socket(zmq.XPUB)
+        foreign[to].setsockopt(zmq.LINGER, 0)
+        foreign[to].connect(to)
+        foreign[to].recv()  # the gateway's subscription
+    foreign[to].send_multipart(frames)
+
+
 def obey(order: dict[str, Any]) -> Any:
     match order:
         case {"start": arguments, "log": log}:
@@ -60,6 +74,8 @@ def obey(order: dict[str, Any]) -> Any:
             for number in range(first, last + 1):
                 data = {"n": number, **order.get("data", {})}
                 publisher(bus, replay=order.get("replay", 0)).publish(channel, data, event_type=kind)
+        case {"send": frames, "to": endpoint}:
+            send([b64decode(frame) for frame in frames], endpoint)
     return None
 
 
