@@ -1,12 +1,15 @@
 """What every process that serves clients needs, be it the whole gateway, a parent or a worker."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from typing import get_args
 
 from aiohttp import web
 
 from gateway import clock
 from gateway.auth import verifier
+from gateway.auth.claims import Reason
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
@@ -35,6 +38,7 @@ _CLEANUP_SECONDS = 1.0
 def _limits(config: Config) -> dict[str, float]:
     """Return the settings to compare metrics with."""
     return {
+        "workers": config.workers if config.workers > 1 else 0,
         "clients.connections_max": config.clients.connections_max,
         "ingest.channels_max": config.ingest.channels_max,
         "ingest.streams_max": config.ingest.streams_max,
@@ -64,7 +68,7 @@ class Edge:
     ) -> None:
         clock.follow_wall_clock()
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
-        self.verifier = verifier(config.auth)
+        self.verifier = verifier(config.auth, on_fetch=self.metrics.jwks_fetched)
         self.write_scheduler = WriteScheduler(hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
         self._config = config
         self._certificate = Certificate(config.tls)
@@ -84,6 +88,7 @@ class Edge:
         )
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)
+        self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))
         self.application = app.build(self.context, proxy=proxy)
         self.runner = web.AppRunner(
             self.application,
@@ -148,8 +153,15 @@ class Edge:
 
     def _state(self) -> GatewayState:
         context = self.context
-        lag = max((one.lag for one in context.connected_clients()), default=0)
-        return GatewayState(ready=not context.unready(), draining=context.draining, lag_events=lag)
+        clients = context.connected_clients()
+        lag = max((one.lag for one in clients), default=0)
+        return GatewayState(
+            ready=not context.unready(),
+            draining=context.draining,
+            lag_events=lag,
+            connections=Counter(one.kind for one in clients),
+            certificate_expires=self._certificate.expires,
+        )
 
     def _buffers(self) -> list[int]:
         return [connection.buffered for connection in self.context.connections.values()]

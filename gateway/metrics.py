@@ -1,4 +1,4 @@
-"""Every metric, in one table; the only home of prometheus_client.
+"""Counts what happens, and reads at the scrape what need not be counted.
 
 Prometheus' own counters would cost more than the rest of a batch. So what happens with every batch is
 counted in plain integers, which are added to the counters when Prometheus scrapes. Gauges, and what is
@@ -10,42 +10,36 @@ import math
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, Literal, get_args
+from typing import Final
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from gateway import __version__
-from gateway.core.ingest.ingest import Reason
 from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import STANDARD
 from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
+from gateway.exposition import PROCESS_SUMS, Extra, exposition, kind
+from gateway.metric_table import COUNTED, FROM_THE_START, PREFIX, SAMPLED, Refused
 
-
-Refused = Literal["address", "busy", "clients", "files", "handshake", "host", "origin", "sockets", "tls"]
-"""Why a connection or a request was refused."""
 
 # `_created` series would double the number of series, for no use.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 CHANNEL_LABELS_MAX: Final = 100
 OTHER: Final = "other"
 CLOCK_ERROR_NS: Final = 3600 * 1_000_000_000
@@ -53,90 +47,8 @@ CLOCK_ERROR_NS: Final = 3600 * 1_000_000_000
 
 _CODES = {*CloseCode, 1005, 1006, *filter(is_close_code, range(1000, 3000))}
 
-_STATUSES = (200, 500, 503)
+_STATUSES = (200, 401, 403, 500, 503)
 """Statuses whose series exist from the start for each route."""
-_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-_DURATIONS = (1, 10, 60, 300, 1800, 3600, 6 * 3600, 86400)
-
-PREFIX: Final = "neurograph_gateway_"
-
-# name: help, labels, buckets of a histogram (None for a counter)
-_COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]]] = {
-    "connections_opened_total": ("Connections opened.", (), None),
-    "connections_closed_total": ("Connections closed, by close code.", ("code",), None),
-    "connections_refused_total": ("Connections and requests refused, by reason.", ("reason",), None),
-    "http_responses_total": ("Answers to HTTP requests, by route and status.", ("route", "status"), None),
-    "connection_duration_seconds": ("Duration of closed connections.", (), _DURATIONS),
-    "events_received_total": ("Valid events received from the bus.", ("channel",), None),
-    "events_rejected_total": ("Bus messages rejected, by reason.", ("reason",), None),
-    "bus_received_bytes_total": ("Bytes received from the bus, of all frames.", (), None),
-    "events_delivered_total": ("Events written to clients, once per client.", (), None),
-    "delivered_bytes_total": ("Bytes written to clients.", (), None),
-    "messages_compressed_total": ("Messages compressed, each once for all clients.", (), None),
-    "compression_saved_bytes_total": ("Bytes saved by compressing them.", (), None),
-    "writes_total": ("Writes to clients; one write may hold many events.", (), None),
-    "events_conflated_total": ("Events replaced by newer ones, by a client's rate.", (), None),
-    "filter_errors_total": ("Events that a client's filter could not be evaluated on.", (), None),
-    "readers_failed_total": ("Clients closed with 1011 as their events failed.", (), None),
-    "events_lost_total": ("Events that a gap reported to a client as missed.", ("reason",), None),
-    "clients_lagged_total": ("How often a client fell behind.", (), None),
-    "batch_events": ("Events in one batch read from the bus.", (), _SIZES),
-    "bus_latency_seconds": (
-        "Time from the publisher's clock to the gateway's, of the oldest event of a batch.",
-        (),
-        _LATENCY,
-    ),
-    "fanout_latency_seconds": ("Time from receiving an event to writing it.", (), _LATENCY),
-    "event_loop_lag_seconds": ("Delay of the event loop's timers.", (), _LATENCY),
-}
-
-# name: help, labels
-_SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "connections": ("Open connections.", ()),
-    "sessions_disconnected": ("Sessions of disconnected clients that can be resumed.", ()),
-    "subscriptions": ("Subscribed clients, by channel.", ("channel",)),
-    "clients_lagging": ("Clients that lag.", ()),
-    "history_events": ("Events kept, by channel.", ("channel",)),
-    "history_bytes": ("Bytes kept, by channel.", ("channel",)),
-    "channels": ("Open channels.", ()),
-    "write_buffer_bytes": ("Unsent bytes of all clients.", ()),
-    "write_buffer_max_bytes": ("Unsent bytes of the client with the most.", ()),
-    "info": ("The gateway that runs; always 1.", ("version",)),
-    "ready": ("1 if new clients can connect, else 0.", ()),
-    "draining": ("1 while all clients are being closed, else 0.", ()),
-    "limit": ("Settings that bound what is counted, by name.", ("setting",)),
-    "client_lag_max_events": ("Events that the client is behind that lags most.", ()),
-    "bus_live": ("1 if a publisher is connected and not silent, else 0.", ()),
-    "bus_events_total": ("Messages with events, by endpoint.", ("endpoint",)),
-    "bus_heartbeats_total": ("Heartbeats of publishers, by endpoint.", ("endpoint",)),
-    "bus_rejected_total": ("Messages rejected, by endpoint.", ("endpoint",)),
-    "bus_last_event_seconds": ("Seconds since the last event, by endpoint; +Inf before the first.", ("endpoint",)),
-    "bus_peers": ("Connected publishers, by endpoint.", ("endpoint",)),
-    "bus_handshakes_failed_total": ("Failed handshakes on the bus, by endpoint.", ("endpoint",)),
-    "bus_sockets_reopened_total": ("Bus sockets replaced because they were dead.", ("endpoint",)),
-    "bus_messages_lost_total": ("Messages lost on the bus, by their sequence numbers.", ()),
-    "bus_messages_duplicated_total": ("Messages received twice; the second was dropped.", ()),
-    "bus_messages_late_total": ("Messages received after they were reported as lost.", ()),
-    "bus_messages_recovered_total": ("Missing messages that their publisher replayed.", ()),
-    "bus_replay_requests_failed_total": ("Replay requests without an answer in time.", ()),
-    "bus_streams_recovering": ("Streams waiting for the replay of missing messages.", ()),
-    "bus_messages_held": ("Messages held back until the missing ones before them come.", ()),
-    "bus_publishers": ("Publishers that send heartbeats: live, or stale.", ("state",)),
-    "bus_streams_started_total": ("Streams seen for the first time, or after a restart.", ()),
-    "event_loop_tasks": ("Tasks of the event loop.", ()),
-}
-
-
-Key = tuple[str, str, tuple[tuple[str, str], ...]]
-"""A metric's type and name, a sample's name, its labels in order."""
-Extra = Mapping[str, Mapping[Key, float]]
-"""Samples of other processes, by metric."""
-
-_SUMS = {"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_open_fds"}
-"""Gauges of a process that are summed over several processes."""
-MOSTS = frozenset({f"gauge {PREFIX}write_buffer_max_bytes"})
-"""Metrics of which the maximum over all processes counts; of the others, the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +85,18 @@ class GatewayState:
     draining: bool = False
     lag_events: int = 0
     """How far behind the client is that is furthest behind."""
+    connections: Mapping[str, int] = field(default_factory=dict)
+    """By kind."""
+    certificate_expires: float | None = None
+    """Unix time; None without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounts:
+    """How many workers are ready, and how many ended unexpectedly."""
+
+    ready: int = 0
+    lost: int = 0
 
 
 class Metrics:
@@ -189,6 +113,7 @@ class Metrics:
         self.others: Callable[[], Extra] = dict
         """Returns the samples of the gateway's other processes."""
         self.state: Callable[[], GatewayState] = GatewayState
+        self.workers: Callable[[], WorkerCounts] = WorkerCounts
         self.limits: Mapping[str, float] = {}
         """The settings that bound what is counted, by name."""
         self._hub = hub
@@ -200,23 +125,15 @@ class Metrics:
         self._received_bytes = 0
         # The standard channels have labels, however many others open first.
         self._channels = set(STANDARD)
-        for name, (text, labels, buckets) in _COUNTED.items():
+        for name, (text, labels, buckets) in COUNTED.items():
             full = PREFIX + name
             if buckets is None:
                 self._counters[name] = Counter(full, text, labels, registry=self._registry)
             else:
                 self._histograms[name] = _Histogram(full, text, buckets)
                 self._registry.register(self._histograms[name])
-        # Series start at 0: Prometheus would not see the first value as an increase.
-        for reason in get_args(Reason):
-            self._counters["events_rejected_total"].labels(reason)
-        for reason in get_args(Refused):
-            self._counters["connections_refused_total"].labels(reason)
-        for code in (*CloseCode, 1000, 1001, 1005, 1006):
-            self._counters["connections_closed_total"].labels(str(int(code)))
-        for channel in STANDARD:
-            self._counters["events_received_total"].labels(channel)
-        self._counters["events_lost_total"].labels("evicted")
+        for name, values in FROM_THE_START.items():
+            self.start_at_zero(name, values)
         if pipeline is not None:  # else this process only adds to what its parent shows
             self._registry.register(_Sampled(self, hub, pipeline, endpoints, buffers))
         self._process = [ProcessCollector(registry=self._registry), GCCollector(registry=self._registry)]
@@ -271,6 +188,23 @@ class Metrics:
     def refused(self, reason: Refused) -> None:
         self._counters["connections_refused_total"].labels(reason).inc()
 
+    def start_at_zero(self, name: str, labels: Iterable[str]) -> None:
+        for label in labels:
+            self._counters[name].labels(label)
+
+    def token_refused(self, reason: str) -> None:
+        self._counters["tokens_refused_total"].labels(reason).inc()
+
+    def jwks_fetched(self, succeeded: bool) -> None:  # the only argument of a callback
+        self._counters["jwks_fetches_total"].labels("succeeded" if succeeded else "failed").inc()
+
+    def session_resumed(self, *, found: bool) -> None:
+        """Count a client that came with the secret of a session."""
+        self._counters["sessions_resumed_total"].labels(_word(found)).inc()
+
+    def round_trip(self, seconds: float) -> None:
+        self._histograms["client_round_trip_seconds"].observe(seconds)
+
     def loop_lag(self, seconds: float) -> None:
         """Count how late a timer of the event loop was."""
         self._histograms["event_loop_lag_seconds"].observe(seconds)
@@ -281,16 +215,15 @@ class Metrics:
         [metric] = self._counters[name].collect()
         found: Tally[str] = Tally()
         samples = [(sample.labels.items(), sample.value) for sample in metric.samples]
-        others = [(labels, value) for (_, _, labels), value in self.others().get(_kind(metric), {}).items()]
+        others = [(labels, value) for (_, _, labels), value in self.others().get(kind(metric), {}).items()]
         for labels, value in (*samples, *others):
             found["".join(label for _, label in labels)] += value  # type: ignore[assignment]  # a Counter may hold floats
         return found
 
-    def render(self) -> Iterator[bytes]:
-        """Return all metrics of one moment, this and other processes', in the format of `CONTENT_TYPE`, in parts."""
+    def render(self, accept: str = "") -> tuple[str, Iterator[bytes]]:
+        """Return a content type that the `Accept` header allows, and all metrics of one moment in it, in parts."""
         self._update_counters()
-        for metric in list(_Whole(self._registry, self.others()).collect()):
-            yield generate_latest(_One(metric))
+        return exposition(self._registry, self.others(), accept)
 
     def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
         self._update_counters()
@@ -303,10 +236,10 @@ class Metrics:
         ]
         collectors = [*self._counters.values(), *self._histograms.values(), *self._process]
         return [(f"gauge {PREFIX}{name}", PREFIX + name, {}, float(value)) for name, value in found] + [
-            (_kind(metric), sample.name, dict(sample.labels), sample.value)
+            (kind(metric), sample.name, dict(sample.labels), sample.value)
             for collector in collectors
             for metric in collector.collect()
-            if metric.type in {"counter", "histogram"} or metric.name in _SUMS
+            if metric.type in {"counter", "histogram"} or metric.name in PROCESS_SUMS
             for sample in metric.samples
         ]
 
@@ -325,8 +258,18 @@ class Metrics:
         counters["events_conflated_total"].inc(tally.conflated)
         counters["filter_errors_total"].inc(tally.filter_errors)
         counters["readers_failed_total"].inc(tally.failed)
-        if tally.evicted:
-            counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+        counters["events_lost_total"].labels("evicted").inc(tally.evicted)
+        clients = self._hub.counts.take()
+        counters["subscriptions_denied_total"].inc(clients.denied)
+        labelled: dict[str, Iterable[tuple[str, int]]] = {
+            "client_messages_total": clients.messages.items(),
+            "client_errors_total": [(code.word, count) for code, count in clients.errors.items()],
+            "client_rate_limited_total": clients.rate_limited.items(),
+            "channels_resumed_total": [(_word(one), count) for one, count in clients.channels_resumed.items()],
+        }
+        for name, counts in labelled.items():
+            for label, count in counts:
+                counters[name].labels(label).inc(count)
 
 
 class _Histogram(Collector):
@@ -348,46 +291,6 @@ class _Histogram(Collector):
         names = [floatToGoString(one) for one in bounds]  # type: ignore[no-untyped-call]  # no annotations
         buckets = list(zip(names, accumulate(self._counts), strict=True))
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
-
-
-class _One(Collector):
-    """A single metric."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._metric
-
-
-class _Whole(Collector):
-    """This process's metrics, with the samples of other processes added."""
-
-    def __init__(self, registry: CollectorRegistry, extra: Extra) -> None:
-        self._registry = registry
-        self._extra = extra
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            extra = dict(self._extra.get(_kind(metric), {}))
-            for at, sample in enumerate(metric.samples):
-                more = extra.pop(_key(metric, sample), None)
-                if more is not None:
-                    most = _kind(metric) in MOSTS
-                    value = max(sample.value, more) if most else sample.value + more
-                    metric.samples[at] = sample._replace(value=value)
-            for (_, name, labels), value in extra.items():
-                metric.add_sample(name, dict(labels), value)
-            yield metric
-
-
-def _key(metric: Metric, sample: Sample) -> Key:
-    return _kind(metric), sample.name, tuple(sorted(sample.labels.items()))
-
-
-def _kind(metric: Metric) -> str:
-    # A counter's name lacks its `_total`, so a gauge may have the same name.
-    return f"{metric.type} {metric.name}"
 
 
 class _Sampled(Collector):
@@ -414,7 +317,7 @@ class _Sampled(Collector):
 
     def collect(self) -> Iterator[Metric]:
         values = self._values()
-        for name, (text, labels) in _SAMPLED.items():
+        for name, (text, labels) in SAMPLED.items():
             full = PREFIX + name
             family: GaugeMetricFamily | CounterMetricFamily
             if name.endswith("_total"):
@@ -432,7 +335,8 @@ class _Sampled(Collector):
         size: Tally[str] = Tally()
         counts, recovery = hub.subscriber_counts(), self._pipeline.ingest.recovery
         streams, publishers = recovery.streams, recovery.publishers.known
-        state = self._metrics.state()
+        state, workers = self._metrics.state(), self._metrics.workers()
+        expires = state.certificate_expires
         stale = sum(publisher.stale for publisher in publishers)
         for name, log in hub.logs.by_name.items():
             label = self._label(name)
@@ -440,7 +344,7 @@ class _Sampled(Collector):
             events[label] += len(log)
             size[label] += log.bytes
         return {
-            "connections": {"": len(hub.sessions)},
+            "connections": {kind: state.connections.get(kind, 0) for kind in ("websocket", "sse")},
             "sessions_disconnected": {"": hub.store.remembered},
             "subscriptions": subscriptions,
             "clients_lagging": {"": len(hub.fanout.lagging)},
@@ -449,6 +353,9 @@ class _Sampled(Collector):
             "channels": {"": sum(map(is_name, hub.logs.by_name))},
             "write_buffer_bytes": {"": sum(buffers)},
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
+            "workers": {"": workers.ready},
+            "workers_lost_total": {"": workers.lost},
+            "certificate_expiry_timestamp_seconds": {"": expires} if expires is not None else {},
             "info": {__version__: 1},
             "ready": {"": state.ready},
             "draining": {"": state.draining},
@@ -470,6 +377,7 @@ class _Sampled(Collector):
             "bus_messages_late_total": {"": streams.late},
             "bus_messages_recovered_total": {"": recovery.repaired},
             "bus_replay_requests_failed_total": {"": recovery.failed},
+            "bus_streams": {"": len(streams)},
             "bus_streams_recovering": {"": recovery.recovering},
             "bus_messages_held": {"": recovery.held},
             "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
@@ -478,5 +386,5 @@ class _Sampled(Collector):
         }
 
 
-def names() -> list[str]:
-    return [PREFIX + name for name in (*_COUNTED, *_SAMPLED)]
+def _word(value: bool) -> str:  # it says itself what it is
+    return str(value).lower()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.settings import settings
-from gateway.metrics import names
+from gateway.metric_table import names
 from ops import graph, trace
 from ops import settings as reference
 

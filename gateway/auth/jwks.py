@@ -47,8 +47,16 @@ class _Keys:
 class Jwks(KeySource):
     """The keys at a URL. Needs a running event loop; `clock` counts seconds, as `time.monotonic`."""
 
-    def __init__(self, url: str, *, refresh_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        refresh_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        on_fetch: Callable[[bool], object] = lambda succeeded: None,
+    ) -> None:
         self._url = url
+        self._on_fetch = on_fetch
         self._refresh_seconds = max(refresh_seconds * _REFRESH_AT, FETCH_INTERVAL_SECONDS_MIN)
         self._clock = clock
         self._keys: _Keys | None = None
@@ -129,6 +137,7 @@ class Jwks(KeySource):
             problem = _no_answer(error)
         finally:
             self._fetching = None
+        self._on_fetch(not problem)
         if problem != self._problem:
             self._problem = problem
             if problem:

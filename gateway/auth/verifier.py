@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from collections.abc import Callable
 from typing import NoReturn
 
 import jwt
@@ -126,8 +127,10 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
-def verifier(auth: Auth) -> Verifier | None:
+def verifier(auth: Auth, *, on_fetch: Callable[[bool], object] = lambda succeeded: None) -> Verifier | None:
     """Return the configured verifier, or None if authentication is disabled.
+
+    `on_fetch` is called after each fetch of keys from a URL, with whether it succeeded.
     Raises ConfigError: a secret or key cannot be used."""
     if auth.secret:
         return Verifier(auth, FixedKey(lambda: Key("HS256", secret(auth.secret))))
@@ -136,5 +139,5 @@ def verifier(auth: Auth) -> Verifier | None:
     if auth.public_key_file:
         return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
     if auth.jwks_url:
-        return Verifier(auth, Jwks(auth.jwks_url, refresh_seconds=auth.jwks_refresh_seconds))
+        return Verifier(auth, Jwks(auth.jwks_url, refresh_seconds=auth.jwks_refresh_seconds, on_fetch=on_fetch))
     return None

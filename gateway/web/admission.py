@@ -105,7 +105,9 @@ class LocalAdmission:
             if code is not None:
                 refuse(context, connection, code)
                 return
-        open_session(context, connection, request)
+        session = open_session(context, connection, request)
+        if request.session:
+            context.metrics.session_resumed(found=session.client_id != request.client_id)
 
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
         return session.user_id == identity.user_id or not user_limit_reached(context, identity)
@@ -114,21 +116,23 @@ class LocalAdmission:
 LOCAL = LocalAdmission()
 
 
-def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> None:
-    """Attach an admitted client's session, and send what it subscribed to.
+def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> Session:
+    """Attach an admitted client's session, send what it subscribed to, and return it.
 
     No other connection may have the session."""
     session = context.hub.connect(connect_request, connection.make_reader, now_ns=context.now_ns())
     connection.attach(session)
     context.connections[session.client_id] = connection
     context.address_limit.acquire(connection.address)
-    context.metrics.opened()
+    if not context.in_worker:
+        context.metrics.opened()
     context.heartbeat.monitor(connection, now=asyncio.get_running_loop().time())
     if context.verifier is not None:
         connection.token_deadline = TokenDeadline(session, connection.close, context.config.auth, context.now_ns)
     # Without authentication anyone can connect, and could fill the log.
     level = logging.DEBUG if context.verifier is None else logging.INFO
     audit.log(level, "client_connected", address=connection.address, **_identity_fields(session))
+    return session
 
 
 def user_limit_reached(context: Context, identity: Identity) -> bool:
@@ -194,7 +198,8 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
     del context.connections[session.client_id]
     context.address_limit.release(connection.address)
     context.hub.disconnect(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
-    context.metrics.closed(code, seconds)
+    if not context.in_worker:
+        context.metrics.closed(code, seconds)
 
 
 def read_connect_request(query: Mapping[str, str], identity: Identity) -> ConnectRequest:

@@ -7,7 +7,8 @@ from aiohttp import HttpVersion11, web
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
-from gateway.metrics import OTHER, Refused
+from gateway.metric_table import Refused
+from gateway.metrics import OTHER
 from gateway.web.access import AccessPolicy, Caller, check_framing
 from gateway.web.authentication import Access, restricted
 from gateway.web.context import CONTEXT, PREFIX, Context

@@ -86,6 +86,7 @@ async def identity_of_token(context: Context, token: str | None, *, address: str
     try:
         return context.policy.identity(await context.verifier.verify(token))
     except TokenError as error:
+        context.metrics.token_refused(error.reason)
         suppressed = _refusals.allow(address, now=time.monotonic())
         if suppressed is not None:
             audit.warning("token_refused", address=address, reason=error.reason, suppressed=suppressed)

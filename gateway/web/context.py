@@ -18,7 +18,7 @@ from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import ProcessUsage
 from gateway.web.access import AddressLimit
 from gateway.web.request_limit import RequestLimit
-from gateway.web.sockets.connection import Connection
+from gateway.web.sockets.connection import Connection, ConnectionKind
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.writers import SocketWriters
 
@@ -30,6 +30,8 @@ class ConnectedClient(Protocol):
     def session(self) -> Session | None: ...
     @property
     def address(self) -> str: ...
+    @property
+    def kind(self) -> ConnectionKind: ...
     @property
     def connected_ns(self) -> int: ...
     @property
@@ -93,10 +95,15 @@ class Context:
     socket_writers: SocketWriters = field(init=False)
     compressor: Compressor = field(init=False)
 
+    @property
+    def in_worker(self) -> bool:
+        """Whether another process reads the bus, knows all clients, and counts their connections."""
+        return self.pipeline is None
+
     def __post_init__(self) -> None:
         self.compressor = Compressor(self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed)
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
-        self.heartbeat = ClientHeartbeat(self.hub, self.config.clients)
+        self.heartbeat = ClientHeartbeat(self.hub, self.config.clients, on_round_trip=self.metrics.round_trip)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
         self.request_limit = RequestLimit(
             self.config.http,

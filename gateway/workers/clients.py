@@ -21,6 +21,7 @@ from gateway.logs import logger
 from gateway.runtime import Tasks
 from gateway.web import admission
 from gateway.web.context import Context
+from gateway.web.sockets.connection import ConnectionKind
 from gateway.workers import messages
 from gateway.workers.child import Child
 
@@ -39,6 +40,7 @@ class WorkerClient:
     session: Session
     child: Child
     address: str
+    kind: ConnectionKind
     connected_ns: int
 
     @property
@@ -108,8 +110,11 @@ class Clients:
             child.pipe.send(messages.Refused(who.number, refused, spread))
             return
         session, resumed = self._hub.admit(request, now_ns=now_ns)
-        client = self._clients[session.client_id] = WorkerClient(session, child, who.address, now_ns)
+        client = self._clients[session.client_id] = WorkerClient(session, child, who.address, who.kind, now_ns)
         context.address_limit.acquire(who.address)
+        context.metrics.opened()
+        if who.session:
+            context.metrics.session_resumed(found=resumed)
         try:
             session.reader = Reader(writer=_NoWriter(), on_lag=_nothing)
             self._count(session)
@@ -206,7 +211,6 @@ class Clients:
 
     def _lose(self, client: WorkerClient) -> None:
         seconds = (clock.now_ns() - client.connected_ns) / 1e9
-        self._context.metrics.closed(_ABNORMAL, seconds)
         change = ClientChange("client.disconnected", code=_ABNORMAL, seconds=seconds)
         self._disconnect(client, change)
 
@@ -217,13 +221,11 @@ class Clients:
 
     def _disconnect(self, client: WorkerClient, change: ClientChange) -> None:
         del self._clients[client.client_id]
+        code, seconds = change.code or _ABNORMAL, change.seconds or 0.0
         self._context.address_limit.release(client.address)
+        self._context.metrics.closed(code, seconds)
         self._hub.disconnect(
-            client.session,
-            code=change.code or _ABNORMAL,
-            seconds=change.seconds or 0.0,
-            remember=change.remember,
-            now_ns=clock.now_ns(),
+            client.session, code=code, seconds=seconds, remember=change.remember, now_ns=clock.now_ns()
         )
 
     def _count(self, session: Session) -> None:

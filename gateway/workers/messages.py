@@ -1,6 +1,6 @@
 """What parent and workers send each other; each direction is one ordered stream of messages."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -141,6 +141,7 @@ class Admit(Message):
     identity: Identity
     session: str | None
     address: str
+    kind: Literal["websocket", "sse"]
 
 
 class Failed(Message):

@@ -51,7 +51,13 @@ class ParentClient:
 
         self.requests.send(
             lambda number: messages.Admit(
-                number, request.client_id, request.secret, request.identity, request.session, connection.address
+                number,
+                request.client_id,
+                request.secret,
+                request.identity,
+                request.session,
+                connection.address,
+                connection.kind,
             ),
             on_answer,
         )

@@ -27,8 +27,9 @@ from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
+from gateway.exposition import MOSTS, Extra, Key
 from gateway.logs import logger
-from gateway.metrics import MOSTS, Extra, Key
+from gateway.metrics import WorkerCounts
 from gateway.runtime import Tasks
 from gateway.web.context import Context
 from gateway.web.sockets.listener import Listener
@@ -68,6 +69,7 @@ class Supervisor:
         self._ending: set[Child] = set()
         """Those that are lost, and not reaped yet."""
         self._metrics_sum = MetricsSum()
+        self._lost = 0
         self._unassigned: deque[socket.socket] = deque()
         """Connections that no worker could take yet."""
         self._tasks = Tasks()
@@ -93,6 +95,7 @@ class Supervisor:
         context.connected_clients = lambda: self._clients.connected
         context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
+        context.metrics.workers = self._counts
 
     async def start(self, runner: web.AppRunner, listener: Listener) -> None:
         """Launch the workers, whose REST requests `runner` answers; return when all are ready.
@@ -114,6 +117,9 @@ class Supervisor:
         if any(one.ready for one in self._children):
             return []
         return [f"no worker is ready: {self._problem}" if self._problem else "no worker is ready"]
+
+    def _counts(self) -> WorkerCounts:
+        return WorkerCounts(ready=sum(one.ready for one in self._children), lost=self._lost)
 
     async def drain(self) -> None:
         self._stopping = True
@@ -184,6 +190,7 @@ class Supervisor:
         if child not in self._children:
             return
         log.error("worker_lost", pid=child.pid, ready=child.ready)
+        self._lost += 1
         self._children.remove(child)
         self._metrics_sum.retire(child)
         self._clients.on_worker_lost(child)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
+from tests.support.workers import holder, replaced
 
 
 NAMED = {
@@ -246,3 +249,68 @@ async def test_the_gateways_own_figures_are_events(launch: Launch, connect: Conn
     assert event["data"]["connections"] == 1
     assert event["data"]["memory_mb"] > 1
     assert event["data"]["gateway"].endswith(gateway.url.rpartition(":")[2])
+
+
+async def _now_and_ever(gateway: Gateway) -> tuple[float, float]:
+    """Open connections, and those that were opened and not closed."""
+    now = await gateway.metric("neurograph_gateway_connections")
+    opened = await gateway.metric("neurograph_gateway_connections_opened_total")
+    closed = await gateway.metric("neurograph_gateway_connections_closed_total")
+    return now, opened - closed
+
+
+async def test_what_was_opened_and_not_closed_is_what_is_open_also_after_a_worker_was_lost(
+    launch: Launch, connect: Connect
+) -> None:
+    """A worker takes what it has not reported with it."""
+    gateway = await launch(flags=["--workers", "2"])
+    clients = [await connect("metrics", to=gateway) for _ in range(6)]
+    await clients[0].close()
+    with_all = await gateway.metric("neurograph_gateway_workers")
+    victim = holder(gateway, clients[1])
+    victim.send_signal(signal.SIGKILL)
+    await replaced(gateway, victim)
+    await connect("metrics", to=gateway)
+
+    async def the_same() -> bool:
+        now, ever = await _now_and_ever(gateway)
+        return now == ever < 6
+
+    await eventually(the_same)
+    assert with_all == 2
+    assert await gateway.metric("neurograph_gateway_workers_lost_total") == 1
+    assert await gateway.metric("neurograph_gateway_limit", setting="workers") == 2
+    assert await gateway.metric("neurograph_gateway_connections_closed_total", code="1006") >= 1
+
+
+async def test_kinds_of_connections_errors_and_resumes_are_counted(launch: Launch, connect: Connect) -> None:
+    gateway = await launch(settings={"clients.heartbeat_seconds": 1})
+    client = await connect("metrics", to=gateway)
+    await client.refused({"type": "subscribe", "channels": ["a b"]})
+    await client.lose()
+    again = await connect(to=gateway, session=client.session)
+    await connect(to=gateway, session="unknown")
+
+    async def measured() -> bool:
+        return await gateway.metric("neurograph_gateway_client_round_trip_seconds_count") >= 1
+
+    await eventually(measured)
+    metric = gateway.metric
+    assert again.client_id
+    assert await metric("neurograph_gateway_connections", kind="websocket") == 2
+    assert await metric("neurograph_gateway_client_errors_total", code="invalid_channel") == 1
+    assert await metric("neurograph_gateway_client_messages_total", type="subscribe") == 1
+    assert await metric("neurograph_gateway_sessions_resumed_total", found="true") == 1
+    assert await metric("neurograph_gateway_sessions_resumed_total", found="false") == 1
+    assert await metric("neurograph_gateway_channels_resumed_total", recovered="true") >= 1
+    assert await metric("neurograph_gateway_channels_resumed_total", recovered="false") == 0
+
+
+async def test_prometheus_gets_openmetrics_if_it_asks_for_it(gateway: Gateway) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    answer = await gateway.request("GET", "/metrics", headers={"Accept": accept})
+    families = list(parse_openmetrics(answer.text))  # type: ignore[no-untyped-call]  # no annotations
+
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert {name.removesuffix("_total") for name in NAMED} <= {family.name for family in families}
+    assert answer.text.count("# EOF") == 1

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import __version__
 from gateway.core.ingest.ingest import Reason
 from gateway.core.protocol.events import STANDARD
-from gateway.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics
+from gateway.metric_table import COUNTED, SAMPLED
+from gateway.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics, WorkerCounts
 from tests.support.core import Core, Peer, make_hub, publish
 
 
@@ -22,7 +23,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Every sample by its name and its one label, if it has one."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
-        for family in text_string_to_metric_families(b"".join(metrics.render()).decode())
+        for family in text_string_to_metric_families(b"".join(metrics.render()[1]).decode())
         for sample in family.samples
         if len(sample.labels) < 2
     }
@@ -49,7 +50,6 @@ async def test_what_came_in_and_went_out_is_counted_once_each() -> None:
     assert seen["neurograph_gateway_events_delivered_total", ""] == 12
     assert seen["neurograph_gateway_writes_total", ""] == 3
     assert seen["neurograph_gateway_connections_opened_total", ""] == 3
-    assert seen["neurograph_gateway_connections", ""] == 3
     assert seen["neurograph_gateway_subscriptions", "robots"] == 3
     assert seen["neurograph_gateway_connections_closed_total", "1006"] == 1
     assert seen["neurograph_gateway_connections_closed_total", "other"] == 1
@@ -190,3 +190,60 @@ async def test_latency_leaves_out_replayed_events_and_impossible_clocks() -> Non
     assert len(replayed.events) == 2
     assert seen["neurograph_gateway_bus_latency_seconds_count", ""] == 1
     assert seen["neurograph_gateway_bus_latency_seconds_sum", ""] == 1
+
+
+async def test_every_counter_with_known_labels_starts_at_zero() -> None:
+    """The labels of channels, endpoints and routes are known when these are."""
+    found = {name for name, _ in samples(make(make_hub()))}
+    later = {"http_responses_total"} | {name for name, (_, labels) in SAMPLED.items() if labels == ("endpoint",)}
+    counters = {name for name in (*COUNTED, *SAMPLED) if name.endswith("_total")} - later - {"tokens_refused_total"}
+
+    assert set() == {f"neurograph_gateway_{name}" for name in counters} - found
+
+
+async def test_what_clients_send_and_are_refused_is_counted() -> None:
+    hub = make_hub()
+    metrics = make(hub)
+    session = Peer(hub, "p").connect()
+    hub.receive(session, '{"type":"subscribe","channels":["robots"]}', now_ns=0)
+    hub.receive(session, '{"type":"subscribe","channels":["not a name"]}', now_ns=0)
+    hub.receive(session, "{", now_ns=0)
+    session.charge_frames(10**9 + 1, now_ns=0)
+    seen = samples(metrics)
+
+    assert seen["neurograph_gateway_client_messages_total", "subscribe"] == 2
+    assert seen["neurograph_gateway_client_messages_total", "invalid"] == 1
+    assert seen["neurograph_gateway_client_errors_total", "invalid_json"] == 1
+    assert seen["neurograph_gateway_client_errors_total", "invalid_channel"] == 1
+    assert seen["neurograph_gateway_client_rate_limited_total", "frames"] == 1
+    assert samples(metrics)["neurograph_gateway_client_messages_total", "subscribe"] == 2
+
+
+async def test_resumed_channels_are_counted_by_whether_anything_is_missing() -> None:
+    hub = make_hub(events_max=4)
+    metrics = make(hub)
+    publish(hub, "robots", 10)
+    epoch = hub.logs.by_name["robots"].position.epoch
+    session = Peer(hub, "p").connect()
+    for offset in (8, 1):
+        since = f'{{"epoch":"{epoch}","offset":{offset}}}'
+        hub.receive(session, f'{{"type":"subscribe","channels":["robots"],"since":{since}}}', now_ns=0)
+    seen = samples(metrics)
+
+    assert seen["neurograph_gateway_channels_resumed_total", "true"] == 1
+    assert seen["neurograph_gateway_channels_resumed_total", "false"] == 1
+
+
+async def test_without_a_certificate_there_is_no_time_at_which_it_expires() -> None:
+    metrics = make(make_hub())
+    before = samples(metrics)
+    metrics.state = lambda: GatewayState(certificate_expires=2e9, connections={"sse": 2})
+    metrics.workers = lambda: WorkerCounts(ready=3, lost=1)
+    after = samples(metrics)
+
+    name = "neurograph_gateway_certificate_expiry_timestamp_seconds", ""
+    assert (None, 2e9) == (before.get(name), after[name])
+    assert after["neurograph_gateway_connections", "websocket"] == 0
+    assert after["neurograph_gateway_connections", "sse"] == 2
+    assert after["neurograph_gateway_workers", ""] == 3
+    assert after["neurograph_gateway_workers_lost_total", ""] == 1

@@ -89,3 +89,24 @@ def test_what_a_token_may_not_see_is_left_out() -> None:
     found = {**document(time=0, offset=7), "channels": None, "publishers": None}
 
     assert "CHANNEL" not in page(found, None, colour=False)
+
+
+def test_nothing_is_cut_where_no_terminal_shows_it() -> None:
+    link = {"endpoint": "tcp://" + "x" * 80, "mode": "bind", "state": "listening", "peers": 0}
+    link |= {"events": 0, "heartbeats": 0, "rejected": 0, "last_event_seconds": None}
+    text = page(document(time=0, offset=7, bus=[link] * 100, connections=0), None, colour=False, whole=True)
+
+    assert text.count(f"{link['endpoint']}  bind  listening") == 100
+    assert "…" not in text
+
+
+def test_why_the_gateway_is_not_ready_is_said() -> None:
+    text = page(document(time=0, offset=7, ready=False, reasons=["draining"]), None, colour=False)
+
+    assert "not ready (draining)" in text
+
+
+def test_clients_that_the_gateway_does_not_list_are_counted() -> None:
+    text = page(document(time=0, offset=7, connections=150), None, colour=False, whole=True)
+
+    assert "… and 150 clients that the gateway does not list here" in text

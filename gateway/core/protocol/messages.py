@@ -2,7 +2,7 @@
 
 Unknown fields of client messages are ignored, so that newer clients work with older gateways."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -87,6 +87,9 @@ class Auth(Struct, tag="auth"):
 
 
 ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth
+
+
+CLIENT_TYPES = [str(kind.__struct_config__.tag) for kind in get_args(ClientMessage)]
 
 
 class Server(Struct):

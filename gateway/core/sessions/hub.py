@@ -19,6 +19,7 @@ from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange, timestamp, unix_timestamp
+from gateway.core.sessions.counts import ClientCounts
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.rate_limit import ClientLimits
@@ -55,6 +56,7 @@ class Hub:
         self.observer = observer
         self.bus_state = bus_state
         self.sessions: dict[str, Session] = {}
+        self.counts = ClientCounts()
         self._welcome = welcome
         self._limits = limits
 
@@ -97,7 +99,12 @@ class Hub:
     def new_session(self, client_id: str, identity: Identity) -> Session:
         """Return a session that is not in the store yet."""
         return Session(
-            client_id=client_id, identity=identity, fanout=self.fanout, limits=self._limits, bus_state=self.bus_state
+            client_id=client_id,
+            identity=identity,
+            fanout=self.fanout,
+            limits=self._limits,
+            bus_state=self.bus_state,
+            counts=self.counts,
         )
 
     def attached(self, request: ConnectRequest, *, now_ns: int) -> Session | None:

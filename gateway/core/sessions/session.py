@@ -33,6 +33,7 @@ from gateway.core.protocol.events import timestamp, unix_timestamp
 from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions import requests
+from gateway.core.sessions.counts import ClientCounts
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.rate_limit import ClientLimits, Kind, RateLimiter
 from gateway.core.sessions.requests import SubscriptionStarts, denial, error_message
@@ -62,6 +63,7 @@ class Session:
         fanout: Fanout,
         limits: ClientLimits,
         bus_state: Callable[[], messages.BusState],
+        counts: ClientCounts,
     ) -> None:
         self.client_id = client_id
         self.identity = identity
@@ -78,6 +80,7 @@ class Session:
         self._bus_state = bus_state
         self._fanout = fanout
         self._limits = limits
+        self._counts = counts
         self._rate_limiter = RateLimiter(limits.rates)
         self._pings: tuple[tuple[bytes, Cursors], ...] = ()
         """The pings under way, in order, each with the places before it."""
@@ -177,6 +180,7 @@ class Session:
             else:
                 del self.subscriptions[name]
                 denied.append(denial(name, self.identity))
+        self._counts.denied += len(denied)
         return denied
 
     def _update_view(self, before: Mapping[str, Subscription], now_ns: int) -> None:
@@ -230,8 +234,10 @@ class Session:
         try:
             message = requests.parse(text)
         except RequestError as error:
+            self._counts.messages["invalid"] += 1
             self._reject_invalid(error, text, now_ns)
             return None
+        self._counts.messages[str(message.__struct_config__.tag)] += 1
         try:
             self._charge(message, now_ns)
             match message:
@@ -256,11 +262,19 @@ class Session:
             kind = "subscribes"
         elif isinstance(message, messages.Ping):
             kind = "pings"
-        self._rate_limiter.charge(kind, now_ns=now_ns)
+        self._take_tokens(kind, 1, now_ns)
+
+    def _take_tokens(self, kind: Kind, count: int, now_ns: int) -> None:
+        """Charge the rate limiter. Raises RequestError: the client exceeds its limit, which is counted."""
+        try:
+            self._rate_limiter.charge(kind, count, now_ns=now_ns)
+        except RequestError:
+            self._counts.rate_limited[kind] += 1
+            raise
 
     def _reject_invalid(self, error: RequestError, text: str | bytes, now_ns: int) -> None:
         try:
-            self._rate_limiter.charge("messages", now_ns=now_ns)
+            self._take_tokens("messages", 1, now_ns)
         except RequestError as excess:
             self.refuse(excess, requests.id_of(text))
         else:
@@ -277,11 +291,12 @@ class Session:
 
     def _charge_or_pause(self, kind: Kind, count: int, now_ns: int) -> None:
         try:
-            self._rate_limiter.charge(kind, count, now_ns=now_ns)
+            self._take_tokens(kind, count, now_ns)
         except RequestError:
             self.excessive = True
 
     def refuse(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET) -> None:
+        self._counts.errors[error.code] += 1
         self.excessive = self.excessive or error.code is ErrorCode.RATE_LIMITED
         self.send(error_message(error, id_))
 
@@ -333,6 +348,7 @@ class Session:
         latest_only, history = starts.latest_only, starts.history
         self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=latest_only, history=history)
         denied = tuple(one.channel for one in starts.denied)
+        self._counts.denied += len(denied)
         return SubscriptionChange(subscribed=tuple(names), denied=denied)
 
     def _check_number(self, names: Collection[str]) -> None:
@@ -371,6 +387,7 @@ class Session:
             warnings=list(warnings) or msgspec.UNSET,
         )
         self.send(reply)
+        self._counts.channels_resumed.update(starts.recovered.values())
         for log in starts.lost.values():
             if self.reader is not None:
                 self.reader.writer.write(encode_gap(log.gap("epoch", log.start)))

@@ -38,14 +38,15 @@ class ProcessFigures(Struct, frozen=True):
 
 
 class GatewayStatus(Struct, kw_only=True):
-    """The state of the gateway. `subscriptions` counts those of all clients; `bus_state` says whether
-    publishers have been heard, or are silent."""
+    """The state of the gateway. `reasons` say why it is not ready; `subscriptions` counts those of all clients;
+    `bus_state` says whether publishers have been heard, or are silent."""
 
     version: str
     authentication: Literal["none", "token"]
     uptime_seconds: float
     process: ProcessFigures
     ready: bool
+    reasons: list[str]
     connections: int
     sessions_remembered: int
     subscriptions: int

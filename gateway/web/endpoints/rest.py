@@ -22,7 +22,6 @@ from gateway.core.protocol.events import STANDARD, timestamp
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
-from gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from gateway.web.authentication import IDENTITY, audit
 from gateway.web.context import CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
@@ -57,7 +56,7 @@ async def status(request: web.Request) -> web.Response:
     """Counts, state of the bus, and a page of the clients."""
     context = request.app[CONTEXT]
     await context.refresh_statistics()
-    hub, now_ns = context.hub, context.now_ns()
+    hub, now_ns, reasons = context.hub, context.now_ns(), context.unready()
     clients = context.connected_clients()
     part, page = _page(request.query, len(clients))
     shown = [_client(one, now_ns) async for one in _unhurried(context, clients[part])]
@@ -66,7 +65,8 @@ async def status(request: web.Request) -> web.Response:
             version=__version__,
             authentication="none" if context.verifier is None else "token",
             uptime_seconds=(now_ns - context.started_ns) / 1e9,
-            ready=not context.unready(),
+            ready=not reasons,
+            reasons=reasons,
             connections=len(clients),
             sessions_remembered=hub.store.remembered,
             subscriptions=sum(len(s.subscriptions) for s in hub.sessions.values()),
@@ -302,11 +302,12 @@ async def metrics(request: web.Request) -> web.Response:
     """Metrics for Prometheus."""
     context = request.app[CONTEXT]
     await context.refresh_statistics()
-    parts = []
-    for part in context.metrics.render():
-        parts.append(part)
+    written = []
+    content_type, parts = context.metrics.render(request.headers.get("Accept", ""))
+    for part in parts:
+        written.append(part)
         await context.request_limit.pause()
-    return web.Response(body=b"".join(parts), headers={"Content-Type": METRICS_TYPE})
+    return web.Response(body=b"".join(written), headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 async def _unhurried(context: Context, entries: Iterable[Entry]) -> AsyncIterator[Entry]:

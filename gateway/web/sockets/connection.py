@@ -35,7 +35,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import InitVar, dataclass, field
 from enum import Enum, auto
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -60,6 +60,9 @@ from gateway.web.sockets.writers import SocketWriters
 _ABNORMAL = 1006
 _RATE_LIMIT_PAUSE_SECONDS = 0.1
 """How long a client that exceeds its rate limits is not read from."""
+
+
+ConnectionKind = Literal["websocket", "sse"]
 
 
 class State(Enum):
@@ -149,6 +152,10 @@ class Connection:
             self._format = stream
 
     @property
+    def kind(self) -> ConnectionKind:
+        return "sse" if self._receive_queue is None else "websocket"
+
+    @property
     def can_write(self) -> bool:
         """Whether the connection is opening or open, and the socket is not closing."""
         return self._state in _ACTIVE and not self._transport.is_closing()
@@ -224,6 +231,7 @@ class Connection:
 
     def refuse(self, error: RequestError, code: CloseCode) -> None:
         if self._state in _ACTIVE and self._format is None:
+            self.hub.counts.errors[error.code] += 1
             self._writer.write(text_frame(msgspec.json.encode(error_message(error))))
         self.close(code)
 
@@ -300,6 +308,7 @@ class Connection:
                 outcome = self.hub.receive(session, message.text, now_ns=now_ns)
                 return outcome if isinstance(outcome, messages.Auth) else None
             case Opcode.PONG if session is not None:
+                self.heartbeat.on_pong(self, message.data, now=asyncio.get_running_loop().time())
                 self.hub.on_pong(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):

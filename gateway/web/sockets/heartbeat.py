@@ -5,6 +5,7 @@ sends nothing after a ping is closed, unless the ping may still wait behind othe
 buffers: while the client reads them, it stays; if it does not, the limit on stalled sockets decides. If the
 gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.config.model import Clients
@@ -33,10 +34,15 @@ class MonitoredConnection(Protocol):
 class ClientHeartbeat:
     """Pings connections and closes those that do not answer or stall; times are loop seconds."""
 
-    def __init__(self, hub: Hub, limits: Clients) -> None:
+    def __init__(
+        self, hub: Hub, limits: Clients, *, on_round_trip: Callable[[float], object] = lambda seconds: None
+    ) -> None:
         self._hub = hub
         self._limits = limits
+        self._on_round_trip = on_round_trip
         self._round = 0
+        self._pings: dict[MonitoredConnection, tuple[bytes, float]] = {}
+        """The payload of the newest ping that is not answered, and when it was sent."""
         self._ping_times: dict[MonitoredConnection, float] = {}
         self._pong_deadlines: dict[MonitoredConnection, float] = {}
         self._accepted: dict[MonitoredConnection, int] = {}
@@ -53,7 +59,7 @@ class ClientHeartbeat:
         self._ping_times[connection] = now + self._limits.heartbeat_seconds
 
     def stop_monitoring(self, connection: MonitoredConnection) -> None:
-        for table in (self._ping_times, self._pong_deadlines, self._accepted, self._stalled):
+        for table in (self._ping_times, self._pong_deadlines, self._accepted, self._stalled, self._pings):
             table.pop(connection, None)
 
     def mark_stalled(self, connection: MonitoredConnection, *, now: float) -> None:
@@ -62,6 +68,13 @@ class ClientHeartbeat:
 
     def clear_stalled(self, connection: MonitoredConnection) -> None:
         self._stalled.pop(connection, None)
+
+    def on_pong(self, connection: MonitoredConnection, payload: bytes, *, now: float) -> None:
+        """Measure the round trip, once for each ping."""
+        sent = self._pings.get(connection)
+        if sent is not None and sent[0] == payload:
+            del self._pings[connection]
+            self._on_round_trip(now - sent[1])
 
     def check(self, *, now: float) -> None:
         """Close the connections whose deadlines have passed, and ping those that are due."""
@@ -73,11 +86,13 @@ class ClientHeartbeat:
         self._round += 1
         payload = self._round.to_bytes(4)
         frame, heads = ping_frame(payload), self._hub.heads()
+        sent = payload, now
         for connection in due:
             self._ping_times[connection] = now + self._limits.heartbeat_seconds
             if connection in self._pong_deadlines and not connection.heard:
                 continue  # pinged already; the grace is longer than the interval
             self._expect_pong(connection, connection.sending.accepted, now)
+            self._pings[connection] = sent
             connection.ping(frame, payload, heads)
 
     def _expect_pong(self, connection: MonitoredConnection, accepted: int, now: float) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.config.model import Clients
 from gateway.logs import Throttle, logger
-from gateway.metrics import Refused
+from gateway.metric_table import Refused
 from gateway.runtime import Tasks, open_files_max
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 

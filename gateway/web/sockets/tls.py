@@ -22,6 +22,8 @@ class Certificate:
         self._settings = settings
         self._stamps = [_stamp(settings.cert_file), _stamp(settings.key_file)]
         self.context = _read_all(settings) if settings.cert_file else None
+        self.expires = _expires(settings) if settings.cert_file else None
+        """Unix time."""
 
     def refresh(self) -> None:
         """Reload the files if they have changed; if the new ones cannot be used, the old ones stay."""
@@ -37,6 +39,7 @@ class Certificate:
         except ConfigError as error:
             log.warning("certificate_not_reloaded", reason=str(error))
         else:
+            self.expires = _expires(settings)
             log.info("certificate_reloaded", file=settings.cert_file)
 
 
@@ -71,15 +74,26 @@ def context(settings: Tls) -> ssl.SSLContext:
 
 def warnings(settings: Tls) -> Iterator[str]:
     """Yield why clients will refuse a certificate that can be used."""
-    try:
-        leaf = x509.load_pem_x509_certificate(Path(settings.cert_file).read_bytes())
-    except (OSError, ValueError):
+    leaf = _leaf(settings)
+    if leaf is None:
         return  # `context` reports what cannot be read
     now, key = datetime.now(UTC), f"tls.cert_file: {settings.cert_file}"
     if now >= leaf.not_valid_after_utc:
         yield f"{key} expired at {leaf.not_valid_after_utc}"
     if now < leaf.not_valid_before_utc:
         yield f"{key} is not valid before {leaf.not_valid_before_utc}"
+
+
+def _leaf(settings: Tls) -> x509.Certificate | None:
+    try:
+        return x509.load_pem_x509_certificate(Path(settings.cert_file).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _expires(settings: Tls) -> float | None:
+    leaf = _leaf(settings)
+    return None if leaf is None else leaf.not_valid_after_utc.timestamp()
 
 
 def _read_all(settings: Tls) -> ssl.SSLContext:

@@ -205,7 +205,7 @@ async def test_a_connection_that_is_refused_was_opened_and_is_closed(guarded: Ed
     await head_of(guarded, f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}{KEY}{lines}\r\n")
 
     def counts() -> dict[str, float]:
-        text = b"".join(guarded.context.metrics.render()).decode()
+        text = b"".join(guarded.context.metrics.render()[1]).decode()
         families = {family.name: family.samples for family in text_string_to_metric_families(text)}
         names = ("connections_opened", "connections_closed")
         return {name: sum(one.value for one in families[f"neurograph_gateway_{name}"]) for name in names}

@@ -65,7 +65,9 @@ class Parent:
         return self.answers.pop(0)
 
     async def admit(self, name: str, session: str | None = None) -> messages.ToWorker | Unreadable:
-        return await self.ask(messages.Admit(7, name, f"secret of {name}", open_identity(), session, "10.0.0.1"))
+        return await self.ask(
+            messages.Admit(7, name, f"secret of {name}", open_identity(), session, "10.0.0.1", "websocket")
+        )
 
     @property
     def places(self) -> int:

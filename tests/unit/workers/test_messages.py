@@ -26,7 +26,7 @@ def test_a_configuration_stays_as_it_is() -> None:
 
 
 def test_an_identity_stays_as_it_is() -> None:
-    message = messages.Admit(1, "client", "secret", identity(), None, "203.0.113.7")
+    message = messages.Admit(1, "client", "secret", identity(), None, "203.0.113.7", "sse")
 
     assert message == messages.to_parent.decode(messages.encode(message))
 

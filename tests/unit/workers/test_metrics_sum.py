@@ -27,7 +27,7 @@ def child(of: Metrics) -> Child:
 def value(of: Metrics, name: str, **labels: str) -> float:
     return sum(
         sample.value
-        for family in text_string_to_metric_families(b"".join(of.render()).decode())
+        for family in text_string_to_metric_families(b"".join(of.render()[1]).decode())
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )

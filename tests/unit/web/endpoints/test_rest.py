@@ -310,7 +310,7 @@ async def test_metrics_are_in_the_format_they_claim(site: Site) -> None:
     answer = await site.get("/metrics")
 
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
-    assert b"\nneurograph_gateway_connections 0.0\n" in answer.body
+    assert b'\nneurograph_gateway_connections{kind="sse"} 0.0\n' in answer.body
     assert answer.json is None
 
 

@@ -124,3 +124,16 @@ def test_a_reset_is_noticed_on_a_socket_that_is_not_read_from() -> None:
     beat(heartbeat, until=45)
 
     assert peer.ended == [CloseCode.HEARTBEAT_TIMEOUT]
+
+
+def test_a_round_trip_is_measured_once_for_each_ping() -> None:
+    """A pong that answers no ping, or one that was answered already, measures nothing."""
+    trips: list[float] = []
+    heartbeat, peer = ClientHeartbeat(make_hub(), Clients(), on_round_trip=trips.append), Peer()
+    heartbeat.monitor(peer, now=0)
+    heartbeat.check(now=30.0)
+    heartbeat.on_pong(peer, b"other", now=30.25)
+    heartbeat.on_pong(peer, (1).to_bytes(4), now=30.5)
+    heartbeat.on_pong(peer, (1).to_bytes(4), now=31.0)
+
+    assert [0.5] == trips

@@ -58,7 +58,7 @@ def _rendered(found: dict[str, Any], before: dict[str, Any] | None, as_json: boo
     if as_json:
         return output.json_line(found)
     try:
-        return status_page.page(found, before, colour=output.has_colours())
+        return status_page.page(found, before, colour=output.has_colours(), whole=not output.is_terminal())
     except (KeyError, TypeError, AttributeError) as error:
         raise output.CommandError(f"the gateway's status documents have another form ({error!r}); try --json") from None
 

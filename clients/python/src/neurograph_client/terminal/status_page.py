@@ -17,16 +17,21 @@ _ROWS_MAX = 30
 _CELL_CHARS_MAX = 48
 
 
-def page(found: Document, before: Document | None, *, colour: bool) -> str:
-    """Return what `gateway status` shows; rates are since the documents `before`."""
+def page(found: Document, before: Document | None, *, colour: bool, whole: bool = False) -> str:
+    """Return what `gateway status` shows; rates are since the documents `before`.
+
+    Unless `whole`, long cells and tables are cut, as a terminal has no room for them.
+    """
     status = found["status"]
-    blocks = [
-        _summary(status, colour=colour),
-        _table(("BUS", "", "STATE", "PEERS", "EVENTS", "HEARTBEATS", "REJECTED", "LAST EVENT"), _links(status)),
-        _table(("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"), _channels(found, before)),
-        _table(("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"), _publishers(found["publishers"])),
-        _table(("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
+    tables = [
+        (("BUS", "", "STATE", "PEERS", "EVENTS", "HEARTBEATS", "REJECTED", "LAST EVENT"), _links(status)),
+        (("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"), _channels(found, before)),
+        (("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"), _publishers(found["publishers"])),
+        (("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
     ]
+    blocks = [_summary(status, colour=colour), *[_table(names, rows, whole=whole) for names, rows in tables]]
+    if (further := status["connections"] - len(status["clients"])) > 0:
+        blocks[-1] += f"… and {_count(further, 'client')} that the gateway does not list here\n"
     return "\n".join(block for block in blocks if block)
 
 
@@ -34,6 +39,8 @@ def _summary(status: Document, *, colour: bool) -> str:
     ready = "ready" if status["ready"] else "not ready"
     if colour:
         ready = click.style(ready, fg="green" if status["ready"] else "red", bold=True)
+    if status.get("reasons"):
+        ready += f" ({printable('; '.join(status['reasons']))})"
     rejected = status["rejected"]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejected.items()))
     lines = [
@@ -88,28 +95,29 @@ def _clients(status: Document) -> Rows:
         yield one["client_id"], one["user_id"], one["address"], connected, one["lag"], channels
 
 
-def _table(names: Sequence[str], rows: Rows) -> str:
+def _table(names: Sequence[str], rows: Rows, *, whole: bool) -> str:
     """Lay out rows under column names; numbers are aligned to the right.
 
     Without rows there is no table, and a column without values is left out.
     """
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_cell(value, whole=whole) for value in row] for row in rows]
     if not cells:
         return ""
-    columns = [column for column in zip(names, *cells[:_ROWS_MAX], strict=True) if any(column[1:])]
+    rows_max = len(cells) if whole else _ROWS_MAX
+    columns = [column for column in zip(names, *cells[:rows_max], strict=True) if any(column[1:])]
     for at, column in enumerate(columns):
         width = max(map(len, column))
         numeric = all(cell[:1].isdigit() or not cell for cell in column[1:])
         columns[at] = tuple(cell.rjust(width) if numeric else cell.ljust(width) for cell in column)
     lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
-    if len(cells) > _ROWS_MAX:
-        lines.append(f"… and {len(cells) - _ROWS_MAX:,} more")
+    if len(cells) > rows_max:
+        lines.append(f"… and {len(cells) - rows_max:,} more")
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: str | int | None) -> str:
+def _cell(value: str | int | None, *, whole: bool) -> str:
     text = f"{value:,}" if isinstance(value, int) else printable(value or "")
-    return text if len(text) <= _CELL_CHARS_MAX else text[: _CELL_CHARS_MAX - 1] + "…"
+    return text if whole or len(text) <= _CELL_CHARS_MAX else text[: _CELL_CHARS_MAX - 1] + "…"
 
 
 def _count(count: int, noun: str) -> str:
