@@ -183,7 +183,7 @@ class Subscriber:
             if isinstance(error, BusError):
                 raise
             raise BusError(self._error_text(error)) from error
-        reader = MessageReader(socket, envelopes=not self._has_source)
+        reader = MessageReader(socket)
         self._socket, self._monitor, self._reader = socket, monitor, reader
         self._loop.add_reader(monitor.FD, self._read_monitor)
         self._read()
