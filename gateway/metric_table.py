@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, get_args
 
-from gateway.core.ingest.ingest import Reason
+from gateway.core.ingest.rejections import Reason
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
 from gateway.core.protocol.messages import CLIENT_TYPES

@@ -1,6 +1,5 @@
 """What a sample of bus messages says about its publishers; without any I/O, for `gateway doctor`."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Literal
 from gateway.config.model import Config
 from gateway.config.sources import Endpoint
 from gateway.core.ingest import publishers
-from gateway.core.ingest.inspection import describe_frame, describe_frames, format_of
+from gateway.core.ingest.advice import remedy
+from gateway.core.ingest.inspection import describe_frame, describe_frames
 from gateway.core.ingest.publishers import Heartbeat
 from gateway.core.protocol.envelope import Envelope, is_envelope, unpack
 from gateway.core.protocol.events import STANDARD
@@ -77,32 +77,6 @@ def missing_source(endpoint: Endpoint, settings: Mapping[str, object]) -> str:
     return as_toml({**kept, **settings})
 
 
-def advice(frames: Sequence[bytes]) -> str:
-    """Return what a message that the gateway rejects seems to be, and what to change."""
-    if len(frames) == 1:
-        [frame] = frames
-        if name := format_of(frame):
-            return f"one frame of {name}, without a topic: send the topic as the first frame, and JSON as the second"
-        if separator := re.match(rb"[!-9;-Z^-z|~]{1,255}([ \t:{\[])", frame):  # a topic, and what ends it
-            between = {b" ": "a space", b"\t": "a tab", b":": "a colon"}.get(separator[1], "the begin of the JSON")
-            return f"topic and payload in one frame, separated by {between}: send them as two frames (send_multipart)"
-        return "one frame without a topic: send the topic as the first frame, and JSON as the second (send_multipart)"
-    topic, payload = frames[0], frames[1]
-    if not topic:
-        return "the topic is empty: give each kind of event a topic, such as `sensors.temperature`"
-    if wrong := sorted(set(re.sub(r"[A-Za-z0-9._-]", "", topic.decode(errors="replace")))):
-        return f"the topic has {', '.join(map(repr, wrong))}: use letters, digits, `_`, `-`, and dots between segments"
-    if len(frames) > 3:
-        return "more frames than a topic, a payload and an envelope: put the data into one frame of JSON"
-    if len(frames) == 3 and not is_envelope(frames[2]):
-        return f"the third frame is no envelope but {describe_frame(frames[2])}: leave it out, or send an envelope"
-    if name := format_of(payload):
-        return f"the payload is {name}: send JSON"
-    if payload[:1] and (payload[0] >= 0x80 or 0 < payload[0] < 9):
-        return "the payload is binary, perhaps MessagePack or protobuf: send JSON"
-    return "the payload is text that is not JSON: send it as a JSON string, in quotation marks"
-
-
 def heartbeats(messages: Iterable[Message]) -> list[Heartbeat]:
     """Return the newest valid heartbeat of each publisher."""
     newest: dict[str, Heartbeat] = {}
@@ -157,33 +131,13 @@ def _validity(messages: Sequence[Sequence[bytes]], config: Config, endpoint: End
         text = f"{count} of {len(messages)} messages are rejected ({reason}): {detail}"
         readers = [one for one in suggest(frames) if one.settings] if reason in _OF_OTHER_FORMS else []
         settings = missing_source(endpoint, readers[0].settings) if readers else ""
-        yield Finding("valid", "problem", text, _remedy(reason, frames), settings)
+        yield Finding("valid", "problem", text, remedy(reason, frames), settings)
     if messages and not rejected:
         typed = sorted(channels & STANDARD.keys())
         models = f"; {', '.join(typed)} fit their models" if typed else ""
         yield Finding(
             "valid", "ok", f"all {len(messages)} messages are valid events of {len(channels)} channels{models}"
         )
-
-
-def _remedy(reason: str, frames: Sequence[bytes]) -> str:
-    topic = str(frames[0], "utf-8", "replace")
-    match reason:
-        case "invalid_event" if topic in STANDARD:
-            return f"{topic} is a typed channel (docs/protocol.md, Events): send such events, or use another topic"
-        case "oversized":
-            return "raise ingest.payload_bytes_max, or publish less at once"
-        case "nested_too_deeply":
-            return "raise ingest.nesting_max, or send flatter values"
-        case "too_many_channels":
-            return "raise ingest.channels_max, or use fewer topics"
-        case "number_out_of_range":
-            return "send such numbers as strings"
-        case "reserved_field":
-            return "rename these members, or put them into data"
-        case "invalid_event":
-            return "send an event as docs/protocol.md describes it"
-    return advice(frames)
 
 
 def _envelopes(events: int, enveloped: Sequence[tuple[int, str, Envelope]]) -> Iterator[Finding]:

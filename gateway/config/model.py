@@ -86,7 +86,7 @@ class Ingest(Struct, frozen=True, kw_only=True):
     """Streams (one topic of one publisher) whose sequence numbers are tracked; the longest silent
     are forgotten first."""
     rejections_max: Annotated[int, _number("rejections")] = 100
-    """The newest rejections, kept for inspection over HTTP."""
+    """The newest rejections of each endpoint, kept for inspection over HTTP."""
 
 
 class History(Struct, frozen=True, kw_only=True):

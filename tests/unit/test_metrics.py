@@ -8,7 +8,7 @@ from typing import get_args
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
-from gateway.core.ingest.ingest import Reason
+from gateway.core.ingest.rejections import Reason
 from gateway.core.protocol.events import STANDARD
 from gateway.metric_table import COUNTED, SAMPLED
 from gateway.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics, WorkerCounts

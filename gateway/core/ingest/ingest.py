@@ -3,19 +3,17 @@
 Each message is decoded and validated once. An event's bytes are forwarded, so they must be JSON in valid
 UTF-8: anything else would break every client's parser. Only its time gets one form (`members`)."""
 
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from gateway.core.ingest import publishers
-from gateway.core.ingest.inspection import describe_frames, json_problem, topic_problem
+from gateway.core.ingest.inspection import json_problem, topic_problem
 from gateway.core.ingest.members import HAS_NORMAL_TIME, with_normal_time, without_reserved
 from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
 from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.rejections import Reason, Rejection, Rejections
 from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.binary import bytes_fields
@@ -31,24 +29,13 @@ from gateway.core.protocol.events import (
     NumberedEventObject,
     timestamp,
 )
-from gateway.core.sources.errors import SourceReason, Unreadable
+from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.hints import hint
 
-
-Reason = Literal[
-    SourceReason,
-    "bad_envelope",
-    "bad_heartbeat",
-    "invalid_event",
-    "reserved_field",
-    "too_many_channels",
-    "too_many_streams",
-]
 
 _BYTES = b'"data_base64"'
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
-_KEPT_BYTES_MAX = 1024
 
 REPLAY = b"NGR1"
 """The first frame of replay requests and replies."""
@@ -61,21 +48,6 @@ _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
     name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A message that is not valid; `payload` is its first KiB."""
-
-    reason: Reason
-    detail: str
-    topic: str
-    payload: bytes
-    received_ns: int
-    frames: str
-    """All frames with their sizes, as text."""
-    publisher: str
-    """The name or incarnation of its publisher; empty without an envelope."""
 
 
 class _Reject(Exception):
@@ -119,8 +91,7 @@ class Ingest:
     ) -> None:
         self.recovery = recovery
         self._data_decoders = {name: decode for name, decode in _DATA_DECODERS.items() if name not in untyped}
-        self.rejected: Counter[str] = Counter()
-        self.recent: deque[Rejection] = deque(maxlen=rejections_max)
+        self.rejections = Rejections(kept_max=rejections_max)
         self._payload_bytes_max = payload_bytes_max
         self._nesting_max = nesting_max
         self._admit = admit
@@ -237,27 +208,17 @@ class Ingest:
             raise _Reject("bad_heartbeat", str(error)) from error
 
     def _reject(self, error: _Reject, frames: Sequence[bytes], now_ns: int, *, by_source: bool = False) -> Rejection:
+        publishers_ = self.recovery.publishers
+        link, name = publishers_.link, ""
+        if len(frames) == 3 and is_envelope(frames[2]):
+            incarnation = int.from_bytes(frames[2][8:16])
+            known = publishers_.get(incarnation)
+            name = (known is not None and known.name) or f"{incarnation:016x}"
+            link = link if known is None else known.link  # it may have been held until another endpoint's message came
         has_topic = len(frames) > 1 or not by_source
-        topic, payload = (*frames, b"", b"")[:2] if has_topic else (b"", *frames)[:2]
-        rejection = Rejection(
-            reason=error.reason,
-            detail=error.detail,
-            topic=topic[: channels.NAME_BYTES_MAX].decode(errors="replace"),
-            payload=payload[:_KEPT_BYTES_MAX],
-            received_ns=now_ns,
-            frames=describe_frames(frames),
-            publisher=self._publisher_of(frames),
+        return self.rejections.add(
+            error.reason, error.detail, frames, link=link, publisher=name, has_topic=has_topic, now_ns=now_ns
         )
-        self.rejected[error.reason] += 1
-        self.recent.append(rejection)
-        return rejection
-
-    def _publisher_of(self, frames: Sequence[bytes]) -> str:
-        if len(frames) != 3 or not is_envelope(frames[2]):
-            return ""
-        incarnation = int.from_bytes(frames[2][8:16])
-        known = self.recovery.publishers.get(incarnation)
-        return (known is not None and known.name) or f"{incarnation:016x}"
 
     def _name(self, topic: bytes, by_source: bool) -> str:
         name = topic.decode("ascii", errors="replace")

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from gateway.core.ingest.ingest import Ingest, Rejection
+from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.publishers import Change
+from gateway.core.ingest.rejections import Rejection
 from gateway.core.ingest.streams import NoRoom
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import BusStatus, Connection, Event, own_event

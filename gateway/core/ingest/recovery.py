@@ -144,6 +144,7 @@ class Recovery:
         elif sequence <= stream.newest and envelope.sent_ns > stream.sent_ns and stream.has_restarted(sequence):
             stream = self._restart(stream, envelope, now_ns)
         stream.last_ns = now_ns
+        stream.transit_ns = now_ns - envelope.sent_ns
         if envelope.sent_ns > stream.sent_ns:
             stream.sent_ns = envelope.sent_ns
         if stream.repair is None:

@@ -78,6 +78,8 @@ class Stream:
     """The last number, once the publisher has ended."""
     sent_ns: int = 0
     """The newest time of sending."""
+    transit_ns: int | None = None
+    """From sending by the publisher's clock to receipt, of the message that came last."""
     sends_heartbeats: bool = False
     """Whether its publisher says that it sends heartbeats."""
     tick: int = 0

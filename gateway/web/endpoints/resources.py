@@ -118,27 +118,35 @@ class History(Struct, kw_only=True):
 
 
 class RejectedMessage(Struct, kw_only=True):
-    """A bus message that was rejected; `payload` is its first KiB, `frames` shows all frames with their sizes,
-    binary ones in hexadecimal; `publisher` is empty without an envelope."""
+    """A bus message that was rejected, the `number`-th since the start; `advice` is what to change. `payload` is its
+    first KiB, `frames` shows all frames with their sizes, `hex` has the first 256 bytes of the first eight;
+    `publisher` is empty without an envelope."""
 
+    number: int
     time: str
     reason: str
     detail: str
+    advice: str
     topic: str
     frames: str
+    hex: list[str]
+    endpoint: str
     publisher: str
     payload: str
 
 
 class Rejections(Struct, kw_only=True):
-    """Counts by reason since the start, and the newest messages, newest first."""
+    """Counts by reason since the start, and the newest messages of each endpoint, newest first."""
 
     counts: dict[str, int]
     rejections: list[RejectedMessage]
 
 
 class PublishedTopic(Struct, kw_only=True):
-    """A topic of one incarnation (in hexadecimal) of a publisher, with the publisher's sequence numbers."""
+    """A topic of one incarnation (in hexadecimal) of a publisher, with the publisher's sequence numbers.
+
+    `transit_seconds` is the time from sending to receipt of its last message; negative if the publisher's
+    clock is ahead of this machine's."""
 
     incarnation: str
     topic: str
@@ -148,6 +156,7 @@ class PublishedTopic(Struct, kw_only=True):
     duplicates: int
     late: int
     last_seconds: float
+    transit_seconds: float | None
 
 
 class PresentClient(Struct):
@@ -169,13 +178,16 @@ class Presence(Struct, kw_only=True):
 
 
 class KnownPublisher(Struct, kw_only=True):
-    """A publisher that sends heartbeats; `replay` is the endpoint of its replay service."""
+    """A publisher that sends heartbeats; `replay` is the endpoint of its replay service.
+
+    `transit_seconds` is that of its topic where it is shortest: the difference of the two clocks shows there."""
 
     incarnation: str
     name: str
     stale: bool
     interval_seconds: float
     silent_seconds: float
+    transit_seconds: float | None
     replay: str | None
 
 

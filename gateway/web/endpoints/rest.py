@@ -18,7 +18,7 @@ from gateway.core.log.log import ChannelLog
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.events import STANDARD, timestamp
+from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
@@ -75,7 +75,7 @@ async def status(request: web.Request) -> web.Response:
             process=resources.ProcessFigures(*context.process.read()),
             bus_state=hub.bus_state(),
             bus=context.bus(),
-            rejected=dict(_pipeline(context).ingest.rejected),
+            rejected=dict(_pipeline(context).ingest.rejections.counts),
             clients=shown,
             page=page,
         )
@@ -181,21 +181,27 @@ def _start(log: ChannelLog, since: str | None, limit: int) -> tuple[Cursor, mess
 
 
 async def rejections(request: web.Request) -> web.Response:
-    """The newest bus messages that were rejected, and why."""
-    ingest = _pipeline(request.app[CONTEXT]).ingest
-    recent = [
+    """The newest bus messages of each endpoint that were rejected, why, and what to change."""
+    context = request.app[CONTEXT]
+    found = _pipeline(context).ingest.rejections
+    endpoints = dict(enumerate(one.endpoint for one in context.bus()))
+    newest = [
         resources.RejectedMessage(
+            number=one.number,
             time=timestamp(one.received_ns),
             reason=one.reason,
             detail=one.detail,
+            advice=one.advice,
             topic=one.topic,
             frames=one.frames,
+            hex=[begin.hex() for begin in one.begins],
+            endpoint=endpoints.get(one.link, ""),
             publisher=one.publisher,
             payload=one.payload.decode(errors="replace"),
         )
-        for one in reversed(ingest.recent)
+        async for one in _unhurried(context, found.newest)
     ]
-    return answer(resources.Rejections(counts=dict(ingest.rejected), rejections=recent))
+    return answer(resources.Rejections(counts=dict(found.counts), rejections=newest))
 
 
 async def publishers(request: web.Request) -> web.Response:
@@ -205,7 +211,12 @@ async def publishers(request: web.Request) -> web.Response:
     streams, known = recovery.streams, recovery.publishers.known[::-1][:PAGE_LIMIT_MAX]
     newest_first = list(streams)[::-1]
     part, page = _page(request.query, len(newest_first))
-    publishers = [_publisher(one, now_ns) async for one in _unhurried(context, known)]
+    transits: dict[int, float] = {}
+    for stream in newest_first[:PAGE_LIMIT_MAX]:
+        transit = _transit(stream)
+        if transit is not None:
+            transits[stream.incarnation] = min(transit, transits.get(stream.incarnation, transit), key=abs)
+    publishers = [_publisher(one, transits, now_ns) async for one in _unhurried(context, known)]
     topics = [_topic(one, now_ns) async for one in _unhurried(context, newest_first[part])]
     return answer(
         resources.Publishers(
@@ -221,13 +232,14 @@ async def publishers(request: web.Request) -> web.Response:
     )
 
 
-def _publisher(publisher: Publisher, now_ns: int) -> resources.KnownPublisher:
+def _publisher(publisher: Publisher, transits: Mapping[int, float], now_ns: int) -> resources.KnownPublisher:
     return resources.KnownPublisher(
         incarnation=f"{publisher.incarnation:016x}",
         name=publisher.name,
         stale=publisher.stale,
         interval_seconds=publisher.interval_ns / 1e9,
         silent_seconds=(now_ns - publisher.last_ns) / 1e9,
+        transit_seconds=transits.get(publisher.incarnation),
         replay=publisher.replay,
     )
 
@@ -242,7 +254,15 @@ def _topic(stream: Stream, now_ns: int) -> resources.PublishedTopic:
         duplicates=stream.duplicates,
         late=stream.late,
         last_seconds=(now_ns - stream.last_ns) / 1e9,
+        transit_seconds=_transit(stream),
     )
+
+
+def _transit(stream: Stream) -> float | None:
+    """Return the seconds from sending to receipt of a stream's last message, if its publisher gives the time."""
+    if stream.transit_ns is None or stream.transit_ns == stream.last_ns:  # without a time of sending
+        return None
+    return unix_ns(stream.transit_ns) / 1e9
 
 
 async def broadcast(request: web.Request) -> web.Response:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from gateway.cli.findings import Finding, Message, advice, examine
+from gateway.cli.findings import Finding, Message, examine
 from gateway.cli.http_findings import endpoint_finding
 from gateway.config import Config
 from gateway.config.sources import Endpoint
@@ -68,28 +66,6 @@ def test_a_heartbeat_that_is_not_valid_is_named() -> None:
 
     assert heartbeats.state == "problem"
     assert "incarnation" in heartbeats.text
-
-
-@pytest.mark.parametrize(
-    ("frames", "said"),
-    [
-        ([b"weather 10 {}"], "separated by a space"),
-        ([b'frigate/x{"a":1}'], "separated by the begin of the JSON"),
-        ([b"\x78\x9c\x00"], "one frame of zlib"),
-        ([b'{"a": 1}'], "one frame without a topic"),
-        ([b"json-full:[1]"], "separated by a colon"),
-        ([b"nothing"], "one frame without a topic"),
-        ([b"", b"{}"], "the topic is empty"),
-        ([b"a/b", b"{}"], "'/'"),
-        ([b"a", b"\x82\xa1a\x01"], "MessagePack"),
-        ([b"a", b"\xff\xd8\xff\xe0"], "JPEG"),
-        ([b"a", b"True"], "text that is not JSON"),
-        ([b"a", b"{}", b"\0\0\0\1"], "third frame is no envelope but hex 00 00 00 01 (4 bytes)"),
-        ([b"a", b"{}", b"", b""], "more frames"),
-    ],
-)
-def test_advice_names_what_a_message_seems_to_be(frames: list[bytes], said: str) -> None:
-    assert said in advice(frames)
 
 
 def test_the_state_of_a_running_gateways_endpoint_is_judged() -> None:

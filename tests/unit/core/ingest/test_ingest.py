@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.ingest.ingest import Ingest, Rejection
+from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.recovery import Recovery
+from gateway.core.ingest.rejections import Rejection
 from gateway.core.ingest.starts import STARTUP_NS
 from gateway.core.ingest.streams import NoRoom, Streams
 from gateway.core.protocol.envelope import Envelope
@@ -147,7 +148,7 @@ def test_an_invalid_message_is_rejected_with_its_reason_and_the_next_is_accepted
     ingest = make()
 
     assert expected == reason(ingest.accept(frames, now_ns=NOW))
-    assert ingest.rejected == {expected: 1}
+    assert ingest.rejections.counts == {expected: 1}
     assert isinstance(ingest.accept([b"metrics", METRICS], now_ns=NOW), Event)
 
 
@@ -223,8 +224,8 @@ def test_the_newest_rejections_are_kept_and_all_are_counted() -> None:
     for number in range(5):
         ingest.accept([b"robots", b"x%d" % number], now_ns=NOW)
 
-    assert ingest.rejected == {"invalid_json": 5}
-    assert [rejection.payload for rejection in ingest.recent] == [b"x2", b"x3", b"x4"]
+    assert ingest.rejections.counts == {"invalid_json": 5}
+    assert [rejection.payload for rejection in ingest.rejections.newest] == [b"x4", b"x3", b"x2"]
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))

@@ -85,7 +85,7 @@ def test_the_rejection_shows_the_number_that_is_out_of_range() -> None:
     ingest = make()
     ingest.accept([b"robots", b'{"x":1e999}'], now_ns=0)
     ingest.accept([b"robots", b"[" + b"7" * 5000 + b"]"], now_ns=0)
-    first, second = ingest.recent
+    second, first = ingest.rejections.newest
 
     assert first.detail == "the number 1e999 does not fit a double"
     assert second.detail == f"the number {'7' * 40}… (5000 characters) does not fit a 64-bit integer"

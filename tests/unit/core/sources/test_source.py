@@ -129,7 +129,7 @@ def test_an_unreadable_message_is_counted_and_the_others_arrive() -> None:
 
     assert ["a", "b"] == [event["data"] for event in bus.received()]
     assert ["invalid_utf8", "frame_count"] == [rejection.reason for rejection in tick.rejections]
-    assert {"invalid_utf8": 1, "frame_count": 1} == bus.hub.pipeline.ingest.rejected
+    assert {"invalid_utf8": 1, "frame_count": 1} == bus.hub.pipeline.ingest.rejections.counts
     assert ("t", b"\xff") == (tick.rejections[0].topic, tick.rejections[0].payload)
     assert 7 == tick.bytes
 

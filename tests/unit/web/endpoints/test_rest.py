@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gateway.config.model import Config, Ingest
-from tests.support.core import Peer, publish
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.events import set_clock_offset
+from gateway.metrics import EndpointStatus
+from tests.support.core import SECOND, Peer, publish
 from tests.unit.web.conftest import API, Answer, MakeSite, Site
 
 
 def refused(answer: Answer) -> tuple[int, str]:
     assert answer.headers["Content-Type"] == "application/problem+json"
     return answer.status, answer.json["code"]
+
+
+def endpoint(address: str) -> EndpointStatus:
+    return EndpointStatus(
+        endpoint=address, mode="bind", state="listening", peers=0, received=0, reopened=0, last_event_seconds=None
+    )
 
 
 def offsets(answer: Answer) -> list[int]:
@@ -210,6 +221,32 @@ async def test_rejections_come_newest_first_and_readable(site: Site) -> None:
     assert [one["reason"] for one in found["rejections"]] == ["bad_topic", "invalid_json"]
     assert found["rejections"][0]["payload"] == "\ufffd" * 1024
     assert found["rejections"][1]["time"].startswith("1970-01-01T00:00:00")
+
+
+async def test_a_rejection_has_its_frames_in_hex_its_endpoint_and_advice(site: Site) -> None:
+    site.links = lambda: [endpoint("tcp://a:1"), endpoint("tcp://b:2")]
+    site.hub.pipeline.receive([[b"a/b", b"\x00\x01"]], now_ns=0, link=1)
+    [found] = (await site.get(f"{API}/rejections")).json["rejections"]
+
+    assert (1, "tcp://b:2", ["612f62", "0001"]) == (found["number"], found["endpoint"], found["hex"])
+    assert "the topic has '/'" in found["advice"]
+
+
+async def test_a_publishers_clock_shows_in_the_fastest_of_its_topics(site: Site) -> None:
+    """Its messages seem to come before they are sent: it is ahead."""
+    heartbeat = b'{"incarnation":"0000000000000007","interval":1,"name":"core"}'
+    unix = time.time_ns() - time.monotonic_ns()
+    set_clock_offset(unix)
+    sent = [unix + site.now_ns + seconds * SECOND for seconds in (30, 29)]
+    messages = [[name, b"1", Envelope(7, 1, at).pack()] for name, at in zip((b"a", b"b"), sent, strict=True)]
+    messages += [[b"timeless", b"1", Envelope(7, 1, 0).pack()], [b"$heartbeat", heartbeat]]
+    site.hub.pipeline.receive(messages, now_ns=site.now_ns)
+    found = (await site.get(f"{API}/publishers")).json
+    set_clock_offset(0)
+
+    assert [pytest.approx(-29)] == [one["transit_seconds"] for one in found["publishers"]]
+    transits = {one["topic"]: one["transit_seconds"] for one in found["topics"]}
+    assert {"a": pytest.approx(-30), "b": pytest.approx(-29), "timeless": None} == transits
 
 
 async def test_an_event_reaches_its_recipients(site: Site) -> None:
