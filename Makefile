@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 BUS ?= tcp://127.0.0.1:5556
+CAMERA ?= 8100
 BIN := .venv/bin
 SOURCES := conftest.py hatch_build.py gateway ops tests publishers clients
 LOCKS := requirements.lock requirements-build.lock
@@ -12,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock dist clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock dist clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -23,6 +24,9 @@ run: .venv/run ## start the gateway, with this machine's metrics and made-up eve
 
 demo: .venv/run ## the same, and print what a WebSocket client receives
 	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --demo
+
+camera: .venv/run ## the same, and show a camera on a page (CAMERA=8100; INPUT= what ffmpeg reads)
+	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --camera $(CAMERA) --input="$(INPUT)"
 
 test: .venv/dev ## run the tests; TEST_FULL=1 for all of them, in their full size
 	@ops/test.sh

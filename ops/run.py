@@ -5,7 +5,7 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.config import Config
 PUBLISHER = str(Path(sys.executable).with_name("neurograph-system-metrics"))
 SAMPLES = str(Path(__file__).with_name("samples.py"))
 DEMO = str(Path(__file__).with_name("demo.py"))
+CAMERA = str(Path(__file__).with_name("camera.py"))
 READY_SECONDS_MAX = 20.0
 
 
@@ -27,17 +28,28 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--bus", default=Config().bind, help="where publishers connect")
     parser.add_argument("--demo", action="store_true", help="print what a WebSocket client receives")
+    parser.add_argument("--camera", type=int, metavar="PORT", help="also show a camera on a page, at this port")
+    parser.add_argument("--input", default="", help="ffmpeg's input for the camera, as in -f v4l2 -i /dev/video0")
     arguments = parser.parse_args()
     if busy := [line for line in warnings(Config(port=arguments.port, bind=arguments.bus)) if "in use" in line]:
         choose = "make run PORT=8001 BUS=tcp://127.0.0.1:5557"
         print(*busy, f"Stop the gateway that runs there, or choose other ports: {choose}", sep="\n")
         return 1
-    return asyncio.run(run(arguments.port, arguments.bus, demo=arguments.demo))
+    url = f"http://127.0.0.1:{arguments.port}/ws"
+    flags, more = [], []
+    if arguments.demo:
+        more.append([DEMO, url])
+    if arguments.camera:
+        hosts = [f"http://{host}:{arguments.camera}" for host in ("127.0.0.1", "localhost")]
+        flags = ["--set", f"allowed_origins={','.join(hosts)}"]
+        camera = [CAMERA, "--port", str(arguments.camera), "--gateway", f"ws{url[4:]}", "--bus", arguments.bus]
+        more.append([*camera, f"--input={arguments.input}"] if arguments.input else camera)
+    return asyncio.run(run(arguments.port, arguments.bus, flags, more))
 
 
-async def run(port: int, bus: str, *, demo: bool) -> int:
-    """Run all processes until one ends or a signal comes; return the gateway's exit status."""
-    gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port), "--bind", bus)
+async def run(port: int, bus: str, flags: Sequence[str], scripts: Sequence[Sequence[str]]) -> int:
+    """Run the gateway, and these scripts beside it, until one ends or a signal comes; return its exit status."""
+    gateway = await start(sys.executable, "-m", "gateway", "serve", "--port", str(port), "--bind", bus, *flags)
     others: list[Process] = []
     stop = asyncio.Event()
 
@@ -53,8 +65,7 @@ async def run(port: int, bus: str, *, demo: bool) -> int:
         others.append(await start(PUBLISHER, "--interval", "1", "--connect", bus))
         others.append(await start(sys.executable, SAMPLES, bus))
         welcome(port, bus)
-        if demo:
-            others.append(await start(sys.executable, DEMO, f"http://127.0.0.1:{port}/ws"))
+        others += [await start(sys.executable, *script) for script in scripts]
         await first(gateway.wait(), stop.wait(), *(one.wait() for one in others))
     for one in (*others, gateway):
         terminate(one)
