@@ -40,7 +40,13 @@ FLOORS = [
 FLOORS_OF = {
     "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}],
     "web": [
-        *({"problems"}, {"access", "request_limit", "sockets"}, {"context"}, {"authentication"}, {"admission"}),
+        *(
+            {"problems"},
+            {"access", "request_limit", "sockets"},
+            {"context"},
+            {"authentication", "query"},
+            {"admission"},
+        ),
         *({"endpoints"}, {"routes"}, {"app"}),
     ],
 }

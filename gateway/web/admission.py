@@ -212,12 +212,18 @@ def read_connect_request(query: Mapping[str, str], identity: Identity) -> Connec
         identity = replace(identity, user_id=user_id)
     elif user_id not in {None, identity.user_id}:
         raise invalid_field("user_id: is not the token's user; leave it out")
+    names = [name for name in query.get("channels", "").split(",") if name]
+    for name in () if names else ("last", "filter", "rate"):
+        if query.get(name):
+            raise invalid_field(
+                f"{name}: has no effect without `channels`; name them, as in ?channels=metrics&{name}=…"
+            )
     return ConnectRequest(
         client_id=str(uuid.uuid4()),
         secret=secrets.token_urlsafe(_SECRET_BYTES),
         identity=identity,
         session=query.get("session") or None,
-        channels=[name for name in query.get("channels", "").split(",") if name],
+        channels=names,
         last=_last(query.get("last")),
         since=_since(query.get("since")),
         options=messages.ViewOptions(query.get("filter") or None, _rate(query.get("rate"))),

@@ -14,6 +14,7 @@ from gateway.web.authentication import Access, restricted
 from gateway.web.context import CONTEXT, PREFIX, Context
 from gateway.web.endpoints import schemas
 from gateway.web.problems import SERVER, Handler, problem, problems
+from gateway.web.query import strict
 from gateway.web.routes import ROUTES
 from gateway.web.sockets.http import HEAD_BYTES_MAX, HEADERS_ADVICE
 
@@ -65,7 +66,7 @@ def _handler(route: schemas.Route, proxy: Handler | None) -> Handler:
         handler = _with_body(handler)
     if proxy is None or route.body is not None:  # the parent checks the others
         handler = restricted(route.access, handler)
-    return handler
+    return strict(route.parameters, handler) if route.is_strict else handler
 
 
 def _limited(handler: Handler) -> Handler:

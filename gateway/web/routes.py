@@ -31,10 +31,10 @@ _BROADCAST_ERRORS: Final = (
     *(ErrorCode.INVALID_JSON, ErrorCode.INVALID_FIELD, ErrorCode.UNKNOWN_CLIENT),
     *(ErrorCode.TOO_LARGE, ErrorCode.INVALID_EVENT, ErrorCode.UNAVAILABLE),
 )
-_admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True, tag="gateway")
-_subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True, tag="channels")
-_publisher: Final = partial(Route, access=Access.PUBLISHER, is_proxied=True, tag="events")
-_identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True, tag="channels")
+_admin: Final = partial(Route, access=Access.ADMIN, is_proxied=True, tag="gateway", is_strict=True)
+_subscriber: Final = partial(Route, access=Access.SUBSCRIBER, is_proxied=True, tag="channels", is_strict=True)
+_publisher: Final = partial(Route, access=Access.PUBLISHER, is_proxied=True, tag="events", is_strict=True)
+_identified: Final = partial(Route, access=Access.IDENTIFIED, is_proxied=True, tag="channels", is_strict=True)
 
 ROUTES: Final = (
     Route("/", page.page, is_in_openapi=False),
@@ -53,9 +53,10 @@ ROUTES: Final = (
         errors=(*_INVALID_CHANNEL, ErrorCode.INVALID_FILTER),
         media="text/event-stream",
         is_stream=True,
+        is_strict=True,
     ),
     _admin(f"{_API}/status", rest.status, query=_PAGE, answer=resources.GatewayStatus, errors=_INVALID),
-    _identified(f"{_API}/channels", rest.channels, answer=resources.Channels),
+    _identified(f"{_API}/channels", rest.channels, answer=resources.Channels, errors=_INVALID),
     _subscriber(f"{_API}/channels/{{channel}}", rest.channel, answer=resources.ChannelDetail, errors=_UNKNOWN_CHANNEL),
     _subscriber(
         f"{_API}/channels/{{channel}}/events",
@@ -82,8 +83,8 @@ ROUTES: Final = (
         errors=_BROADCAST_ERRORS,
     ),
     _admin(f"{_API}/publishers", rest.publishers, query=_PAGE, answer=resources.Publishers, errors=_INVALID),
-    _admin(f"{_API}/rejections", rest.rejections, answer=resources.Rejections),
-    _admin("/metrics", rest.metrics, media="text/plain"),
+    _admin(f"{_API}/rejections", rest.rejections, answer=resources.Rejections, errors=_INVALID),
+    _admin("/metrics", rest.metrics, media="text/plain", is_strict=False),
     Route("/healthz", rest.health, is_proxied=True, is_urgent=True, tag="gateway", answer=resources.Health),
     Route(
         "/readyz",

@@ -97,6 +97,15 @@ async def test_the_number_of_subscriptions_is_limited(connect: Connect) -> None:
     assert len(listed["channels"]) == 128
 
 
+async def test_an_unknown_parameter_is_reported_and_the_others_count(connect: Connect) -> None:
+    client = await connect("robots", lst=1)
+    subscribed = await client.expect("subscribed")
+    error = await client.expect("error")
+
+    assert ["robots"] == subscribed["channels"]
+    assert "lst: no such parameter; did you mean `last`?" == error["message"]
+
+
 async def test_unknown_fields_are_ignored(connect: Connect) -> None:
     """Newer clients can talk to older gateways."""
     client = await connect()

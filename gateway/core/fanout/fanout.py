@@ -427,6 +427,11 @@ class Fanout:
     def everyone(self) -> ChannelLog:
         return self._logs[EVERYONE]
 
+    @property
+    def channels(self) -> Collection[str]:
+        """The names of the open channels."""
+        return self._logs.keys()
+
     def is_open(self, channel: str) -> bool:
         return channel in self._logs
 

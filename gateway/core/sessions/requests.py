@@ -1,8 +1,7 @@
 """Clients' requests: parsing and validation, and where subscriptions start."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -17,7 +16,8 @@ from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import is_wildcard
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.messages import ChannelRequest, Position
-from gateway.core.sessions.permissions import Identity
+from gateway.core.protocol.suggestions import did_you_mean, similar_channels
+from gateway.core.sessions.permissions import Action, Identity
 
 
 _decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(messages.ClientMessage)
@@ -29,7 +29,7 @@ class _OnlyId(msgspec.Struct):
 
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
-_WARNINGS_MAX = 10
+WARNINGS_MAX = 10
 _SHOWN_CHARS = 40
 
 # A text with an unpaired surrogate cannot be encoded as UTF-8, which msgspec does first.
@@ -75,18 +75,31 @@ def warnings_of(text: str | bytes) -> list[str]:
     known = {"type", *messages.Subscribe.__struct_fields__}
     found = _unknown("the message", message, known)
     for one in message["channels"]:
-        if isinstance(one, dict) and len(found) < _WARNINGS_MAX:
+        if isinstance(one, dict) and len(found) < WARNINGS_MAX:
             found += _unknown(f"channel {one['channel']!r}", one, messages.ChannelRequest.__struct_fields__)
-    return found[:_WARNINGS_MAX]
+    return found[:WARNINGS_MAX]
 
 
 def _unknown(where: str, members: Iterable[str], known: Iterable[str]) -> list[str]:
     known = list(known)
+    names = [one[:_SHOWN_CHARS] for one in members if one not in known][:WARNINGS_MAX]
+    return [f"{where}: `{name}` is not known{did_you_mean(name, known)}" for name in names]
+
+
+def misspelt_channels(names: Iterable[str], open_: Collection[str], identity: Identity) -> list[str]:
+    """Return warnings for channels that are not open, but named like an open one that the client may see."""
+    unopened = [name for name in names if name not in open_ and not is_wildcard(name)][:WARNINGS_MAX]
     warnings = []
-    for name in [one[:_SHOWN_CHARS] for one in members if one not in known][:_WARNINGS_MAX]:
-        near = get_close_matches(name, known, n=1)
-        warnings.append(f"{where}: {name!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
+    for name in unopened:
+        similar = (one for one in similar_channels(name, open_) if _is_visible(one, identity))
+        near = next(similar, None)
+        if near is not None:
+            warnings.append(f"no such channel yet: `{name}`; did you mean `{near}`?")
     return warnings
+
+
+def _is_visible(channel: str, identity: Identity) -> bool:
+    return channels.is_name(channel) and identity.permissions.may(Action.SUBSCRIBE, channel)
 
 
 def id_of(text: str | bytes) -> messages.OptionalId:

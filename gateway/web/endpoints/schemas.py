@@ -97,8 +97,14 @@ class Route:
     is_in_openapi: bool = True
     is_urgent: bool = False
     """Whether it is answered at once, however many requests wait, and under any host name."""
+    is_strict: bool = False
+    """Whether an address with a parameter that is not in `query` is refused."""
     aliases: tuple[str, ...] = ()
     """Other paths at which it is served, too."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.query)
 
     @property
     def is_limited(self) -> bool:

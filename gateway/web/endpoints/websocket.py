@@ -7,14 +7,17 @@ from aiohttp import HttpVersion11, web
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.sessions.permissions import Identity
 from gateway.logs import logger
-from gateway.web import admission, authentication
+from gateway.web import admission, authentication, query
 from gateway.web.context import CONTEXT, Context
+from gateway.web.endpoints.schemas import CONNECT_QUERY
 from gateway.web.problems import invalid_field
 from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.websocket import upgrade
 
 
 log = logger("gateway.websocket")
+
+_PARAMETERS = tuple(one.name for one in CONNECT_QUERY)
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
@@ -75,7 +78,8 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     """Admit a client as its subprotocol's token says, or as the identity already `verified`.
 
     The open connection reports an invalid token, as browsers hide the status of an upgrade. If the
-    query parameters are invalid, the client is admitted without them, and gets the error."""
+    query parameters are invalid, the client is admitted without them, and gets the error; if one is
+    unknown, the others count."""
     try:
         token = authentication.subprotocol_token(request)
         if verified is not None:
@@ -92,6 +96,7 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     invalid = None
     try:
         connect_request = admission.read_connect_request(request.query, identity)
+        invalid = query.problem_of(request, _PARAMETERS)
     except RequestError as error:
         connect_request, invalid = admission.read_connect_request({}, identity), error
     try:

@@ -445,11 +445,26 @@ def test_misspelt_members_of_a_subscription_are_told() -> None:
     right = peer.send(type="subscribe", channels=[{"channel": "a", "last": 1}], filter="true", id=1)[0]
 
     assert wrong["warnings"] == [
-        "the message: 'fliter' is not known; did you mean 'filter'?",
-        "the message: 'x' is not known",
-        "channel 'b': 'lst' is not known; did you mean 'last'?",
+        "the message: `fliter` is not known; did you mean `filter`?",
+        "the message: `x` is not known",
+        "channel 'b': `lst` is not known; did you mean `last`?",
     ]
     assert "warnings" not in right
+
+
+def test_a_misspelt_channel_is_told_with_the_open_channel_that_it_resembles() -> None:
+    hub = make_hub()
+    publish(hub, "robots")
+    publish(hub, "hosts.h1")
+    peer = Peer(hub, "p")
+    peer.connect("robot")
+    [_, in_address] = peer.take()
+    wrong = peer.send(type="subscribe", channels=["Robots", "hosts.h2"])[0]
+    known = peer.send(type="subscribe", channels=[{"channel": "robos", "since": {"epoch": "e", "offset": 0}}])[0]
+
+    assert in_address["warnings"] == ["no such channel yet: `robot`; did you mean `robots`?"]
+    assert wrong["warnings"] == ["no such channel yet: `Robots`; did you mean `robots`?"]
+    assert "warnings" not in known
 
 
 def test_a_slow_client_that_loses_each_connection_comes_further_with_each() -> None:

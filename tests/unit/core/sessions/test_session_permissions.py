@@ -32,6 +32,19 @@ def channels(received: list[dict[str, Any]]) -> list[str]:
     return [message["channel"] for message in received if message["type"] == "event"]
 
 
+def test_only_channels_that_a_client_may_see_are_suggested_to_it() -> None:
+    hub = make_hub()
+    publish(hub, "secrets")
+    publish(hub, "robots")
+    peer = Peer(hub, "a")
+    peer.connect(identity=user("secret", "robot", "robots"))
+    [secret] = peer.send(type="subscribe", channels=["secret"])
+    [robot] = peer.send(type="subscribe", channels=["robot"])
+
+    assert "warnings" not in secret
+    assert ["no such channel yet: `robot`; did you mean `robots`?"] == robot["warnings"]
+
+
 def authenticate(hub: Core, session: Session, identity: Identity) -> None:
     hub.authenticate(session, identity, UNSET, now_ns=0)
 
