@@ -13,7 +13,17 @@ import pytest
 
 LONG = {"chaos", "fuzz"} | {
     f"test_{name}.py"
-    for name in ("benchmark", "dist", "forged", "http_fuzz", "panels", "scale", "slow_clients", "workers_lost")
+    for name in (
+        "benchmark",
+        "code_blocks",
+        "dist",
+        "forged",
+        "http_fuzz",
+        "panels",
+        "scale",
+        "slow_clients",
+        "workers_lost",
+    )
 }
 """Folders and files of tests that take long: left out of a run of everything, unless TEST_FULL=1."""
 
