@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources lint format types models settings audit picture graph trace lock dist clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources proxies lint format types models settings audit picture graph trace lock dist clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -72,6 +72,9 @@ publishers: .venv/dev ## run the publishers of six languages against a gateway, 
 
 sources: .venv/dev ## read what known publishers send, and write the tables of docs/decoders.md
 	@$(BIN)/python -m ops.sources
+
+proxies: .venv/dev ## run nginx, HAProxy, Caddy and Apache in front of a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
+	@$(BIN)/python -m tests.proxies $(ONLY)
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)

@@ -32,7 +32,7 @@ class EventSource:
         self._headers = dict(headers or {})
         self.retry_ms: int | None = None
         self.comments = 0
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20)
 
     async def __aenter__(self) -> EventSource:
         headers = self._headers | ({"Last-Event-ID": self.last_id} if self.last_id else {})
@@ -46,6 +46,10 @@ class EventSource:
         await self._events.aclose()
         self.response.close()
         await self._session.close()
+
+    def __aiter__(self) -> AsyncGenerator[Sent, None]:
+        """All events, until the stream ends."""
+        return self._events
 
     async def next(self, name: str = "message") -> Sent:
         """The next event of this name."""

@@ -1,0 +1,91 @@
+"""Checks all proxies that are installed, and prints a table of proxies and checks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from neurograph_publisher import Publisher
+
+from tests.proxies import document
+from tests.proxies.checks import CHECKS, Stage
+from tests.proxies.servers import PROXIES, Place, ReverseProxy
+from tests.support.addresses import free_port
+from tests.support.gateway import Gateway
+from tests.support.tls import Files
+
+
+Results = dict[str, str]
+"""What each check has found."""
+
+_SETTINGS = {
+    "trusted_proxies": "127.0.0.1",
+    "shutdown.reconnect_spread_seconds": 0.3,
+    "history.events_max": 100_000,
+    "bus.discovery_seconds": 1,  # a restarted gateway hears from the publisher before anyone resumes
+}
+
+
+async def check(kind: type[ReverseProxy], folder: Path, certificate: Files) -> Results:
+    """Run all checks with one proxy."""
+    (folder / kind.__name__).mkdir()
+    port = free_port()
+    place = Place(folder=folder / kind.__name__, certificate=certificate, gateway_port=port, port=free_port())
+    results = {}
+    async with Gateway(port=port, settings=_SETTINGS) as gateway:
+        publisher = Publisher(connect=gateway.bus_in, replay=100_000, heartbeat_seconds=0.2)
+        try:
+            await asyncio.to_thread(publisher.wait_for_subscriber, 60)
+            async with kind(place) as proxy:
+                stage = Stage(gateway, proxy, publisher)
+                for name, run in CHECKS.items():
+                    try:
+                        results[name] = await run(stage)
+                    except Exception as error:  # whatever it is, the others run
+                        results[name] = "FAILS"
+                        print(f"{kind.name}, {name}: {_reasons(error)}", file=sys.stderr)
+        finally:
+            publisher.close()
+    return results
+
+
+def _reasons(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_reasons(one) for one in error.exceptions)
+    return f"{type(error).__name__}: {error}"
+
+
+def table(found: dict[str, Results]) -> list[str]:
+    """Return the rows of the table of proxies and checks."""
+    rows = [["", *found], ["---"] * (len(found) + 1)]
+    rows += [[name, *(results[name] for results in found.values())] for name in CHECKS]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+async def check_all(kinds: list[type[ReverseProxy]], folder: Path, certificate: Files) -> dict[str, Results]:
+    """Run all checks with each proxy, all at once: most of the time they wait."""
+    found = await asyncio.gather(*[check(kind, folder, certificate) for kind in kinds])
+    return {kind.name: results for kind, results in zip(kinds, found, strict=True)}
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    certificate = Files(folder / "served.pem", folder / "served.key")
+    wanted = [kind for kind in PROXIES if kind.program in (sys.argv[2:] or kind.program)]
+    installed = [kind for kind in wanted if kind.is_installed()]
+    found = asyncio.run(check_all(installed, folder, certificate))
+    rows = table(found)
+    print("\n".join(rows))
+    if installed == list(PROXIES):
+        document.write("proxies", rows)
+    missing = sorted({kind.package for kind in wanted if kind not in installed})
+    if missing:
+        print(f"left out: {', '.join(missing)} (Debian: apt-get install {' '.join(missing)})")
+    has_failed = any("FAILS" in results.values() for results in found.values())
+    return int(has_failed or (bool(missing) and "CI" in os.environ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
