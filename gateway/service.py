@@ -375,6 +375,7 @@ class Service:
         if self._supervisor is not None:
             self._supervisor.tick(now_ns)
         self.hub.store.forget_expired(now_ns=now_ns)
+        self.hub.warn_of_failed_filters(now_ns=now_ns)
         self._after(self.pipeline.expire(now_ns=now_ns))
 
 

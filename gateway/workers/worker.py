@@ -189,4 +189,5 @@ class Worker:
 
     def _tick(self) -> None:
         self._edge.refresh_certificate()
+        self._hub.warn_of_failed_filters(now_ns=self._edge.context.now_ns())
         self._observer.send_confirmed()

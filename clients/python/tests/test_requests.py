@@ -9,6 +9,7 @@ from neurograph_client import Client, ClosedError, Event, NotConnectedError, Req
 
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
+from tests.support.waiting import eventually
 
 from .conftest import NewProxy
 
@@ -49,6 +50,30 @@ async def test_the_status_and_the_welcome(gateway: Gateway) -> None:
         assert client.info.user_id == "ada"
         assert client.info.server == "neurograph-gateway"
         assert (client.connection_count, client.last_disconnect) == (1, None)
+
+
+async def test_what_the_gateway_takes_for_a_mistake_is_handed_out(gateway: Gateway, channel: str) -> None:
+    """A channel that resembles another, and a filter that fails on events."""
+    warnings: list[str] = []
+    async with Client(gateway.url, on_warning=warnings.append) as client:
+        await client.publish(channel + ".robots", {"n": 1})
+        async with client.subscribe(channel, filter="data.missing > 1"), client.subscribe(channel + ".robot"):
+            await client.publish(channel, {"n": 1})
+            await eventually(lambda: len(warnings) == 2)
+
+    assert sorted(warnings)[0] == f"no such channel yet: `{channel}.robot`; did you mean `{channel}.robots`?"
+    assert sorted(warnings)[1].startswith(f"the filter of `{channel}` failed on 1 event")
+
+
+async def test_a_warning_that_nobody_listens_to_is_logged(
+    gateway: Gateway, channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Client(gateway.url) as client:
+        await client.publish(channel + ".robots", {"n": 1})
+        async with client.subscribe(channel + ".robot"):
+            pass
+
+    assert [f"no such channel yet: `{channel}.robot`; did you mean `{channel}.robots`?"] == caplog.messages
 
 
 @pytest.mark.parametrize("form", ["http://{}", "ws://{}/", "http://{}/ws"])

@@ -171,6 +171,7 @@ export class Client {
     if (free) return free;
     const made = new Client(this.#url, this.#options);
     made.on("gap", (gap) => this.#emit("gap", gap));
+    made.on("warning", (text) => this.#warn(text));
     made.on("error", (error) => this.#failed(error));
     this.#others.push(made);
     if (this.#state !== "closed") made.connect().catch(() => {}); // `error` tells
@@ -345,6 +346,8 @@ export class Client {
         // A heartbeat's ping waits for no answer, and any answer is a sign of life.
         if (this.#questions.reply(message) || message.retry_after !== undefined) return;
         return this.#failed(new RequestRefused(message));
+      case "warning":
+        return this.#warn(message.message);
       case "closing":
         this.#closing = message;
     }
@@ -374,6 +377,7 @@ export class Client {
   /** Take where subscriptions begin: those asked for, else all that the session held. */
   #subscribed(message: models.Subscribed, asked: readonly Subscription[] | undefined): void {
     for (const name of message.channels) this.#followed.add(name);
+    for (const text of message.warnings ?? []) this.#warn(text);
     this.#denied(message.denied);
     this.#routes.subscribed(message, asked?.filter((one) => this.#routes.has(one)));
     this.#soon(); // some may have been left meanwhile
@@ -493,6 +497,11 @@ export class Client {
     if (!subscription.channels.some(isOwn)) return this.#ask(subscription);
     subscription.end(new Error(`${subscription.channels}: messages were not taken fast enough`));
     this.#leave(subscription);
+  }
+
+  #warn(text: string): void {
+    const handled = this.#emitter.emit("warning", text, (error) => this.#failed(error));
+    if (!handled) console.warn(text);
   }
 
   #emit<Name extends keyof ClientEvents>(name: Name, value: ClientEvents[Name]): void {

@@ -127,6 +127,21 @@ export interface Error {
 }
 
 /**
+ * Something that is probably a mistake of the client's.
+ *
+ * `code` is ``filter_failed``: the filter of the subscription `channel` failed on `count` events, counted since
+ * the last such warning. One comes at once, further ones once a minute while there are more.
+ */
+export interface WarningMessage {
+  type: "warning";
+  code: string;
+  channel: string;
+  count: number;
+  message: string;
+  timestamp: string;
+}
+
+/**
  * Events that will not be delivered, and how many, if that is known.
  *
  * `evicted`: the log no longer holds them. `epoch`: a new epoch began or a publisher ended, and
@@ -323,7 +338,7 @@ export interface StandardChannels {
 }
 
 export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth;
-export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Error | Gap | ClosingMessage | EventMessage;
+export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Error | WarningMessage | Gap | ClosingMessage | EventMessage;
 export type GapReason = Gap["reason"];
 export type BusState = Subscribed["bus"];
 export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_field" | "invalid_filter" | "invalid_channel" | "unauthorized" | "forbidden" | "forbidden_origin" | "not_found" | "unknown_channel" | "unknown_client" | "method_not_allowed" | "timeout" | "too_large" | "unknown_host" | "invalid_event" | "upgrade_required" | "too_many_subscriptions" | "rate_limited" | "headers_too_large" | "internal" | "unsupported" | "unavailable";

@@ -39,6 +39,8 @@ export interface ClientEvents {
   connectFailed: ConnectFailed;
   /** Some events that are followed will not come, though they were asked for. */
   gap: Gap;
+  /** What the gateway takes for a mistake, such as a filter that fails on events; on the console if nobody listens. */
+  warning: string;
   /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */
   error: unknown;
   state: State;

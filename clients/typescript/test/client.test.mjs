@@ -564,3 +564,20 @@ test("the models are those of the gateway", () => {
 
   assert.equal(checked.status, 0, checked.stderr);
 });
+
+test("what the gateway takes for a mistake is a warning", async (t) => {
+  const gateway = await Gateway.start(t);
+  const { client } = follow(t, gateway.url);
+  const warnings = [];
+  client.on("warning", (text) => warnings.push(text));
+  await gateway.hold("robots", 1);
+  await client.connect();
+  const failing = client.subscribe("robots", () => {}, { filter: "data.missing > 1" });
+  const misspelt = client.subscribe(["robot", "robots"], () => {});
+  await Promise.all([failing.confirmed, misspelt.confirmed]);
+  await gateway.publish("robots", 2);
+  await eventually(() => warnings.length >= 2);
+
+  assert.equal(warnings[0], "no such channel yet: `robot`; did you mean `robots`?");
+  assert.match(warnings[1], /^the filter of `robots` failed on 1 event/);
+});

@@ -14,6 +14,7 @@ from itertools import compress
 from operator import attrgetter
 
 from gateway.core.fanout.budget import affordable
+from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.epochs import ORIGIN, Cursor
@@ -46,7 +47,7 @@ class Part:
     events: int = 0
     evicted: int = 0
     conflated: int = 0
-    filter_errors: int = 0
+    failed: Failed = field(default_factory=dict)
     steps: int = 0
     """What the filters took at most; see `gateway.core.fanout.budget`."""
     unpaid: int = 0
@@ -74,7 +75,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
             for entry, passes in zip(entries, matches.any_of(view.filters), strict=True)
             if passes or entry.begins
         ]
-        part.filter_errors = matches.errors
+        part.failed = matches.failed
     part.frames = view.encode(part.frames + [entry.frame for entry in entries])
     part.events = sum([entry.is_event for entry in entries])
     return part
@@ -107,7 +108,7 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
     part.conflated = sum(e.is_event and e.at <= part.reached for e in passing)
     part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
     part.events = sum([entry.is_event for entry in entries])
-    part.filter_errors = matches.errors
+    part.failed = matches.failed
     part.steps = part.unpaid = steps
     part.frames += _with_epochs(log, after, entries, part.reached)
     count = None if log.missing(after) is not None or not judged else part.conflated

@@ -36,6 +36,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
 from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
+from gateway.core.fanout.failed_filters import FailedFilters
 from gateway.core.fanout.selection import Selection
 from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
 from gateway.core.log.epochs import ORIGIN, Cursor
@@ -74,6 +75,7 @@ class Fanout:
         self._leaving: set[Reader] = set()
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
         self._budget = Budget()
+        self.failed_filters = FailedFilters()
         self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None
         """What `flush` has read, for all readers at the same place."""
 
@@ -133,7 +135,8 @@ class Fanout:
                     self._write(cohort, *selection.joined(seen), before=selection.starts)
             except Exception as error:  # one failing view must not cost the others their events
                 self._fail(cohort.members, error)
-        self.tally.filter_errors += selection.errors
+        for channel, failed in selection.failed():
+            self.tally.filter_errors += self.failed_filters.add(channel, failed)
         for reader in list(self.waiting):
             self._read_on(reader)
         if self._holding or self._budget.waiting:
@@ -179,7 +182,7 @@ class Fanout:
             if part is None:
                 until = unwritten.get(log.name, log.newest)
                 part = parts[key] = read_newest(log, after, held.view, until=until)
-                self.tally.filter_errors += part.filter_errors
+                self.tally.filter_errors += self.failed_filters.add(log.name, part.failed)
                 self._budget.left -= part.steps
             held.before = None
             if part.frames:
@@ -363,7 +366,7 @@ class Fanout:
             self._budget.left, part.unpaid = self._budget.left - part.unpaid, 0
             self.tally.evicted += part.evicted
             self.tally.conflated += part.conflated
-            self.tally.filter_errors += part.filter_errors
+            self.tally.filter_errors += self.failed_filters.add(log.name, part.failed)
         return b"".join(frames), count, bool(behind)
 
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:

@@ -3,7 +3,7 @@
 Each event is decoded once and evaluated once by each filter, and frames are joined once for each
 distinct set of channels and filters, however many views and readers there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 
@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.core.fanout import budget
 from gateway.core.fanout.budget import Filters
+from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannels
 from gateway.core.log.epochs import Cursor
@@ -28,11 +29,10 @@ _number = itemgetter(0)
 class Matches:
     """Which of some entries each filter matches; evaluated when first asked for."""
 
-    __slots__ = ("_entries", "_evaluated", "_events", "errors")
+    __slots__ = ("_entries", "_evaluated", "_events", "failed")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self.errors = 0
-        """How often evaluating a filter failed."""
+        self.failed: dict[Filter, int] = {}
         self._entries = entries
         self._events: list[dict[str, object] | None] | None = None
         self._evaluated: dict[Filter, list[bool]] = {}
@@ -54,7 +54,8 @@ class Matches:
             matches, before = filter_.matches, filter_.errors
             found = [event is None or matches(event) for event in self._events]
             self._evaluated[filter_] = found
-            self.errors += filter_.errors - before
+            if filter_.errors > before:
+                self.failed[filter_] = filter_.errors - before
         return found
 
 
@@ -86,9 +87,11 @@ class Selection:
             else:
                 channels[channel] = [numbered]
 
-    @property
-    def errors(self) -> int:
-        return sum([matches.errors for matches in self._matches.values()])
+    def failed(self) -> Iterator[tuple[str, Failed]]:
+        """Yield the filters that failed, by channel."""
+        for channel, matches in self._matches.items():
+            if matches.failed:
+                yield channel, matches.failed
 
     def starts(self) -> dict[str, Cursor]:
         """Return the place before the first entry, by channel."""

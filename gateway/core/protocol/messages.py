@@ -216,6 +216,19 @@ class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     id: OptionalId = UNSET
 
 
+class WarningMessage(Struct, tag="warning", kw_only=True):
+    """Something that is probably a mistake of the client's.
+
+    `code` is ``filter_failed``: the filter of the subscription `channel` failed on `count` events, counted since
+    the last such warning. One comes at once, further ones once a minute while there are more."""
+
+    code: str
+    channel: str
+    count: int
+    message: str
+    timestamp: str
+
+
 GapReason = Literal["evicted", "epoch", "bus_loss", "rejected", "conflated", "filtered", "unwatched"]
 
 
@@ -269,6 +282,7 @@ ServerMessage = (
     | Subscriptions
     | Pong
     | Error
+    | WarningMessage
     | Gap
     | ClosingMessage
     | EventMessage

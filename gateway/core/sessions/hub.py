@@ -20,6 +20,7 @@ from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange, timestamp, unix_timestamp
 from gateway.core.sessions.counts import ClientCounts
+from gateway.core.sessions.filter_warnings import FilterWarnings
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.rate_limit import ClientLimits
@@ -57,6 +58,7 @@ class Hub:
         self.bus_state = bus_state
         self.sessions: dict[str, Session] = {}
         self.counts = ClientCounts()
+        self._filter_warnings = FilterWarnings()
         self._welcome = welcome
         self._limits = limits
 
@@ -153,6 +155,10 @@ class Hub:
         if not isinstance(outcome, messages.Auth):
             self.report_subscriptions(session, outcome, now_ns=now_ns)
         return outcome
+
+    def warn_of_failed_filters(self, *, now_ns: int) -> None:
+        """Send the warnings that are due; to be called every second or so."""
+        self._filter_warnings.send(self.fanout.failed_filters.take(), self.sessions, now_ns=now_ns)
 
     def report(self, session: Session, change: ClientChange, *, now_ns: int) -> None:
         self.observer.on_change(session, change, connected=len(self.sessions), now_ns=now_ns)

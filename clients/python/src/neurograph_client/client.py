@@ -17,12 +17,16 @@ from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard
-from neurograph_client.link import Link, State, Token
+from neurograph_client.link import Link, State, Token, log
 from neurograph_client.subscription import Subscription
 
 
 Since = Position | Mapping[str, Position]
 Handler = Callable[[Event[Any] | Gap], object]
+
+
+def _log_warning(text: str) -> None:
+    log.warning("%s", text)
 
 
 class Client:
@@ -37,7 +41,9 @@ class Client:
     answer, in seconds. `buffer` is how many items may wait for each subscription. When the
     application is slower than that, nothing more is read from the socket until half of them are
     taken: nothing is lost, as the gateway goes on from its log, but all subscriptions of this client
-    wait. `on_state` is called with each change of `state`.
+    wait. `on_state` is called with each change of `state`, `on_warning` with what the gateway takes for a
+    mistake: a channel that does not exist yet and resembles one that does, a filter that fails on events.
+    Without `on_warning`, warnings are logged.
 
     Raises:
         ValueError: `url` is no address of a gateway, or `buffer` is not positive.
@@ -53,6 +59,7 @@ class Client:
         buffer: int = 1000,
         backoff: Backoff | None = None,
         on_state: Callable[[State], object] | None = None,
+        on_warning: Callable[[str], object] = _log_warning,
     ) -> None:
         if buffer < 1:
             raise ValueError("buffer: at least one item has to fit")
@@ -60,7 +67,13 @@ class Client:
         self._timeout = timeout
         self._buffer = buffer
         self._new_link = partial(
-            Link, self._address, token=token, user_id=user_id, backoff=backoff or Backoff(), timeout=timeout
+            Link,
+            self._address,
+            token=token,
+            user_id=user_id,
+            backoff=backoff or Backoff(),
+            timeout=timeout,
+            on_warning=on_warning,
         )
         self._link = self._new_link(on_state=on_state)
         self._others: list[Link] = []

@@ -45,6 +45,7 @@ class Link:
         user_id: str | None,
         backoff: Backoff,
         timeout: float,
+        on_warning: Callable[[str], object],
         on_state: Callable[[State], object] | None = None,
     ) -> None:
         self.state: State = "new"
@@ -61,6 +62,7 @@ class Link:
         self._backoff = backoff
         self._timeout = timeout
         self._on_state = on_state
+        self._on_warning = on_warning
         self._routes = Routes()
         self._new: list[Feed] = []
         self._asked: set[Feed] = set()
@@ -190,6 +192,10 @@ class Link:
                 self._deny(message["denied"])
                 self._routes.subscribed(message)
                 connection.followed.update(message["channels"])
+                for warning in message.get("warnings", []):
+                    self._on_warning(warning)
+            case "warning":
+                self._on_warning(message["message"])
             case "unsubscribed":
                 connection.followed.difference_update(message["channels"])
                 self._deny(message.get("denied", []))
