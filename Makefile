@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources proxies lint format types models settings audit picture graph trace lock dist clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -75,6 +75,9 @@ sources: .venv/dev ## read what known publishers send, and write the tables of d
 
 proxies: .venv/dev ## run nginx, HAProxy, Caddy and Apache in front of a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
+
+alerts: .venv/dev ## let each alert fire and resolve with real gateways, and compare the dashboard with what was done (needs Prometheus)
+	@$(BIN)/python -m tests.alerts
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
