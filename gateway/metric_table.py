@@ -47,6 +47,7 @@ COUNTED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[float, ...] | None
     "events_conflated_total": ("Events replaced by newer ones, by a client's rate.", (), None),
     "filter_errors_total": ("Events that a client's filter could not be evaluated on.", (), None),
     "readers_failed_total": ("Clients closed with 1011 as their events failed.", (), None),
+    "replication_failures_total": ("Messages between processes that a worker's logs could not follow.", (), None),
     "events_lost_total": ("Events that a gap reported to a client as missed.", ("reason",), None),
     "clients_lagged_total": ("How often a client fell behind.", (), None),
     "batch_events": ("Events in one batch read from the bus.", (), _SIZES),

@@ -192,6 +192,9 @@ class Metrics:
         for label in labels:
             self._counters[name].labels(label)
 
+    def replication_failed(self) -> None:
+        self._counters["replication_failures_total"].inc()
+
     def token_refused(self, reason: str) -> None:
         self._counters["tokens_refused_total"].labels(reason).inc()
 

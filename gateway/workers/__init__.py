@@ -11,6 +11,7 @@ The parent:
 
 A worker:
 
-    worker      logs that follow the parent's, and the connections of its clients
+    worker      the connections of its clients
+    replica     its logs, which it asks for again if it cannot follow them
     parent      asks the parent which clients may connect, and reports what they do
     proxy       REST requests, which the parent answers for the whole gateway"""

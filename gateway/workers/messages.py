@@ -132,6 +132,13 @@ class Ready(Message):
     """The logs are filled; connections may come."""
 
 
+class Resend(Message):
+    """Send these logs again, None for all; `empty` if their entries are to be left out."""
+
+    names: list[str] | None
+    empty: bool
+
+
 class Admit(Message):
     """May this client connect? `session` is the secret that it brings, `secret` its next one."""
 
@@ -197,7 +204,7 @@ class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
 
-ToParent = Ready | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
+ToParent = Ready | Resend | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:

@@ -4,11 +4,12 @@ No message is dropped, and no sender waits: what a peer has not read yet is kept
 pipe to a peer that is further behind is closed, so that it does not slow down the others."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -37,6 +38,8 @@ class Unreadable:
     kind: str
     number: int
     reason: str
+    fields: list[Any] = field(default_factory=list)
+    """What it is made of, as far as it is MessagePack."""
 
 
 def kind_and_number(message: Message | Unreadable) -> tuple[str, int]:
@@ -134,8 +137,11 @@ class Pipe(asyncio.Protocol, Generic[T]):
         try:
             return self._decode(body)
         except Exception as error:
-            kind, *fields = msgspec.msgpack.decode(body)
-            return Unreadable(kind, fields[0] if fields and isinstance(fields[0], int) else 0, repr(error))
+            kind, number, fields = "", 0, []
+            with contextlib.suppress(Exception):
+                kind, *fields = msgspec.msgpack.decode(body)
+                number = fields[0] if isinstance(fields[0], int) else 0
+            return Unreadable(kind, number, repr(error), fields)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flows.set()

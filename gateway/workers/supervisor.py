@@ -174,10 +174,29 @@ class Supervisor:
         logs = self._hub.logs.by_name
         while missing := [name for name in logs if name not in sent]:
             for name in missing:
-                child.pipe.send(messages.Log(logs[name].state))
+                self._send_log(child, name)
                 sent.add(name)
                 await child.pipe.flows()
         child.pipe.send(messages.Filled())
+
+    def _send_log(self, child: Child, name: str, *, empty: bool = False) -> None:
+        """Send a worker a log; `empty` leaves out what it holds, as if it was evicted."""
+        found = self._hub.logs.by_name.get(name)
+        if found is None:
+            return
+        if not empty:
+            try:
+                child.pipe.send(messages.Log(found.state))
+                return
+            except Exception:
+                log.exception("process_message_failed", message_type="Log")
+        child.pipe.send(messages.Log(found.empty_state))
+
+    async def _resend(self, child: Child, message: messages.Resend) -> None:
+        names = list(self._hub.logs.by_name) if message.names is None else message.names
+        for name in names:
+            self._send_log(child, name, empty=message.empty)
+            await child.pipe.flows()
 
     def _on_lost(self, child: Child) -> None:
         """Do without a worker that has ended, and launch another."""
@@ -263,7 +282,13 @@ class Supervisor:
 
     def _send_entries(self, entries: list[Entry]) -> None:
         self._send_bus()
-        self._send_all(messages.Entries(entries, self._new_epochs(entries)))
+        try:
+            self._send_all(messages.Entries(entries, self._new_epochs(entries)))
+        except Exception:
+            log.exception("process_message_failed", message_type="Entries")
+            names = list(dict.fromkeys(entry.channel for entry in entries))
+            for child in self._children:
+                self._tasks.start(self._resend(child, messages.Resend(names, empty=False)))
 
     def _new_epochs(self, entries: list[Entry]) -> dict[str, EpochTable]:
         """Return the epochs of the channels where they are not what was sent last."""
@@ -315,6 +340,8 @@ class Supervisor:
                 raise ValueError(message.reason)
             case messages.Ready():
                 self._on_ready(child)
+            case messages.Resend():
+                self._tasks.start(self._resend(child, message))
             case messages.Admit():
                 self._clients.admit(child, message)
             case messages.Failed():

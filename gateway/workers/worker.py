@@ -21,14 +21,15 @@ from gateway.workers import messages
 from gateway.workers.parent import ParentClient, WorkerObserver
 from gateway.workers.pipe import Pipe, Unreadable, kind_and_number
 from gateway.workers.proxy import RestProxy
+from gateway.workers.replica import Replica
 
 
 log = logs.logger("gateway.workers")
 
 _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
-_REPLICATION = frozenset({"Log", "Filled", "Entries", "Evict"})
-"""Messages that a worker cannot go on without; the failure of another one is its client's alone."""
+_REPLICATION = frozenset({"", "Log", "Entries", "Evict"})
+"""Messages with which logs follow those of the parent; "" may be one of them."""
 _ANSWERS = frozenset({"Admitted", "Refused", "Identified"})
 
 
@@ -61,8 +62,10 @@ class Worker:
         self._proxy = RestProxy(self._send_socket, body_seconds=config.clients.handshake_timeout_seconds)
         self._parent = ParentClient(pipe)
         self._edge = Edge(config, self._hub, pipeline=None, proxy=self._proxy.handle, admission=self._parent)
-        self._filled: set[str] | None = set()
-        """The logs that are filled already; None once all are."""
+        self._replica = Replica(
+            self._logs, fanout, ask=lambda *what: pipe.send(messages.Resend(*what)), on_failure=self._on_replica_failure
+        )
+        self._failures_throttle = logs.Throttle(count=5, interval_seconds=10.0)
         self._tasks = Tasks()
 
     async def start(self) -> None:
@@ -106,17 +109,21 @@ class Worker:
                 entries += message.entries
                 epochs |= message.epochs
                 continue
-            self._append(entries, epochs)
+            self._replica.append(entries, epochs)
             entries, epochs = [], {}
             try:
                 self._handle(message)
             except Exception:
                 kind, number = kind_and_number(message)
-                if kind in _REPLICATION:
-                    raise  # the two processes' logs could differ from now on
                 log.exception("process_message_failed", message_type=kind)
                 self._fail(kind, number)
-        self._append(entries, epochs)
+        self._replica.append(entries, epochs)
+
+    def _on_replica_failure(self, kind: str, error: Exception) -> None:
+        self._edge.metrics.replication_failed()
+        suppressed = self._failures_throttle.allow(kind, now=self._loop.time())
+        if suppressed is not None:
+            log.error("process_message_failed", message_type=kind, suppressed=suppressed, exc_info=error)
 
     def _fail(self, kind: str, number: int) -> None:
         """Let nobody wait for what a message that failed would have done."""
@@ -127,27 +134,19 @@ class Worker:
         elif kind == "Report":  # without it the parent would replace this worker
             self._pipe.send(messages.Reported(number, len(self._listener.slots), [], {}))
 
-    def _append(self, entries: list[Entry], epochs: dict[str, EpochTable]) -> None:
-        filled = self._filled
-        if filled is not None:  # a log that is not filled yet comes with all that it holds
-            entries = [entry for entry in entries if entry.channel in filled]
-            epochs = {name: table for name, table in epochs.items() if name in filled}
-        if entries:
-            self._logs.replicate(entries, epochs)
-
     def _handle(self, message: messages.ToWorker | Unreadable) -> None:
         match message:
+            case Unreadable(kind) if kind in _REPLICATION:
+                self._replica.on_unreadable(message)
             case Unreadable():
                 raise ValueError(message.reason)
             case messages.Log():
-                assert self._filled is not None
-                self._logs.load_state(message.state)
-                self._filled.add(message.state.name)
+                self._replica.load(message.state)
             case messages.Filled():
-                self._filled = None
+                self._replica.finish_filling()
                 self._pipe.send(messages.Ready())
             case messages.Evict():
-                self._logs.evict(now_ns=message.now_ns)
+                self._replica.evict(message.now_ns)
             case messages.Bus():
                 self._bus_state = message.state
             case messages.Admitted() | messages.Refused() | messages.Identified():
@@ -191,3 +190,4 @@ class Worker:
         self._edge.refresh_certificate()
         self._hub.warn_of_failed_filters(now_ns=self._edge.context.now_ns())
         self._observer.send_confirmed()
+        self._replica.tick()

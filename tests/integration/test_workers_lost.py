@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import psutil
 import pytest
 
 from gateway.config import Config
+from gateway.core.protocol.events import Event
 from gateway.service import running
+from gateway.workers import messages
 from gateway.workers import supervisor as crew_module
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
@@ -267,6 +270,33 @@ async def test_a_worker_that_does_not_keep_up_is_replaced(
     assert 66_000_000 < sent * 200_000 < 100_000_000
     assert list(range(1, sent + 1)) == other.channel("load").numbers
     assert gateway.rss() < 300_000_000
+
+
+async def test_entries_that_no_worker_can_read_cost_no_worker_and_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The channel's log is sent again."""
+    async with running(Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)) as service:
+        supervisor, logs = service._supervisor, service.hub.logs
+        assert supervisor is not None
+        client = await ws.connect(service.url, "load")
+        send = supervisor._send_all
+
+        def spoil(message: messages.Message) -> None:
+            body = msgspec.msgpack.decode(messages.encode(message))
+            if body[0] == "Entries":
+                body[1][-1][3] = "no bytes"
+            send(body)
+
+        logs.admit("load")
+        monkeypatch.setattr(supervisor, "_send_all", spoil)
+        logs.append([Event("load", b'"data":{"n":1}', 1)])
+        monkeypatch.undo()
+        logs.append([Event("load", b'"data":{"n":2}', 2)])
+        await client.events("load", 2)
+        await eventually(lambda: service.metrics.count("replication_failures_total")[""] == 2)
+
+        assert [1, 2] == client.channel("load").numbers
+        assert 0 == service.metrics.workers().lost
+        await client.close()
 
 
 async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

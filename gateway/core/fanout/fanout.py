@@ -283,6 +283,21 @@ class Fanout:
             self._set_state(reader, ReaderState.LAGGING)
             reader.on_lag()
 
+    def read_again(self, channel: str, after: Cursor) -> None:
+        """Let live readers read a channel from its log, behind a place: not all there was delivered."""
+        left: list[Reader] = []
+        for cohort in list(self._cohorts.values()):
+            for reader in list(cohort.members):
+                cursors = self.heads(reader)
+                if channel not in cursors:
+                    break
+                cursors[channel] = min(after, cursors[channel])
+                self._leave_cohort(reader)
+                reader.cursors = cursors
+                left.append(reader)
+        for reader in left:
+            self._read_on(reader)
+
     def flush_reader(self, reader: Reader) -> None:
         """Write what is pending to one reader, before the others get it; not if it lags."""
         if self.pending and reader.state is not ReaderState.LAGGING:

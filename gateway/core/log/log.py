@@ -115,19 +115,26 @@ class ChannelLog:
         held, current = self.held(ORIGIN), list(self._current.values())
         return LogState(self.name, self.epochs.table, self.newest, self.floor, held, current)
 
+    @property
+    def empty_state(self) -> LogState:
+        """The same log as if all that it holds had been evicted."""
+        return LogState(self.name, self.epochs.table, self.newest, self.newest, [], [])
+
     def load_state(self, state: LogState) -> None:
         """Hold the same entries as another log with the same retention."""
+        entries, current = list(state.entries), OrderedDict((entry.key, entry) for entry in state.current)
+        size = sum(len(entry.frame) for entry in entries)
         self.epochs.load_table(state.table)
         self.epochs.newest = state.newest
         self.floor = state.floor
-        self._entries, self._head = list(state.entries), 0
-        self.bytes = sum(len(entry.frame) for entry in state.entries)
-        self._current = OrderedDict((entry.key, entry) for entry in state.current)
+        self._entries, self._head = entries, 0
+        self.bytes = size
+        self._current = current
 
     def replicate(self, entry: Entry) -> None:
         """Hold the next entry of the log that this one is a replica of."""
-        self.epochs.newest = entry.at
         self._hold(entry)
+        self.epochs.newest = entry.at
 
     # -- append --------------------------------------------------------------------------------
 

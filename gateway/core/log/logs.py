@@ -84,19 +84,32 @@ class Logs:
             self._open(state.name)
         self._logs[state.name].load_state(state)
 
-    def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> None:
-        """Hold the entries that the parent appended, in order.
+    def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> dict[str, Exception]:
+        """Hold the entries that the parent appended, in order; return the errors, by channel.
 
-        `epochs` are those of the channels in which an epoch began with these entries."""
+        `epochs` are those of the channels in which an epoch began with these entries. The log of a channel with
+        an error ends where it occurred; replace it (`load_state`)."""
         logs = self._logs
         for name in dict.fromkeys(entry.channel for entry in entries):
             if name not in logs:
                 self._open(name)
         for name, table in epochs.items():
             logs[name].epochs.load_table(table)
+        failed: dict[str, Exception] = {}
+        held: list[Entry] = []
         for entry in entries:
-            logs[entry.channel].replicate(entry)
-        self._notify(entries)
+            if entry.channel in failed:
+                continue
+            try:
+                log = logs[entry.channel]
+                if entry.before != log.newest:
+                    raise ValueError(f"{log.name}: {entry.before} does not follow {log.newest}")
+                log.replicate(entry)
+                held.append(entry)
+            except Exception as error:  # one log must not cost the others their entries
+                failed[entry.channel] = error
+        self._notify(held)
+        return failed
 
     def evict(self, *, now_ns: int) -> None:
         for log in self._logs.values():

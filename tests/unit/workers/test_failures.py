@@ -167,3 +167,14 @@ async def test_no_worker_is_started_from_a_package_that_was_upgraded(
     assert supervisor.unready() == []
     supervisor._children.clear()
     supervisor._tasks.cancel()
+
+
+@pytest.mark.parametrize(
+    "request_", [messages.Resend(["metrics", "no channel"], empty=False), messages.Resend(None, empty=True)]
+)
+async def test_a_worker_gets_logs_again_that_it_asks_for(parent: Parent, request_: messages.Resend) -> None:
+    names = ["metrics"] if request_.names else list(parent.hub.logs.by_name)
+    parent.worker.send(request_)
+    await eventually(lambda: len(parent.answers) == len(names))
+
+    assert names == [one.state.name for one in parent.answers if isinstance(one, messages.Log)]
