@@ -77,8 +77,8 @@ class Replica:
         except Exception as error:  # the logs have them, but they could not be written
             self._on_failure("Entries", error)
             return
-        for name, error in failed.items():
-            self._on_failure("Entries", error)
+        for name, reason in failed.items():
+            self._on_failure("Entries", reason)
             self._request(name)
 
     def evict(self, now_ns: int) -> None:

@@ -122,12 +122,12 @@ class ChannelLog:
 
     def load_state(self, state: LogState) -> None:
         """Hold the same entries as another log with the same retention."""
-        entries, current = list(state.entries), OrderedDict((entry.key, entry) for entry in state.current)
-        size = sum(len(entry.frame) for entry in entries)
+        size = sum(len(entry.frame) for entry in state.entries)
+        current = OrderedDict((entry.key, entry) for entry in state.current)
         self.epochs.load_table(state.table)
         self.epochs.newest = state.newest
         self.floor = state.floor
-        self._entries, self._head = entries, 0
+        self._entries, self._head = list(state.entries), 0
         self.bytes = size
         self._current = current
 
