@@ -285,17 +285,9 @@ class Fanout:
 
     def read_again(self, channel: str, after: Cursor) -> None:
         """Let live readers read a channel from its log, behind a place: not all there was delivered."""
-        left: list[Reader] = []
-        for cohort in list(self._cohorts.values()):
-            for reader in list(cohort.members):
-                cursors = self.heads(reader)
-                if channel not in cursors:
-                    break
-                cursors[channel] = min(after, cursors[channel])
-                self._leave_cohort(reader)
-                reader.cursors = cursors
-                left.append(reader)
-        for reader in left:
+        late = [one for cohort in self._cohorts.values() if cohort.seen([channel]) for one in cohort.members]
+        self._lag(late, before={channel: after})
+        for reader in late:
             self._read_on(reader)
 
     def flush_reader(self, reader: Reader) -> None:
@@ -450,9 +442,6 @@ class Fanout:
         """The names of the open channels."""
         return self._logs.keys()
 
-    def is_open(self, channel: str) -> bool:
-        return channel in self._logs
-
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
@@ -466,12 +455,8 @@ class Fanout:
         further channels, which count if the view selects them."""
         names = [one.pattern for one in view if not is_wildcard(one.pattern)]
         names += [name for name in named if any(one.selects(name) for one in view)]
-        unopened = [
-            ChannelLog(name, epoch=self.epoch, retention=Retention())
-            for name in dict.fromkeys(names)
-            if name not in self._logs
-        ]
-        return self._selected(view) + unopened
+        unopened = [name for name in dict.fromkeys(names) if name not in self._logs]
+        return self._selected(view) + [ChannelLog(one, epoch=self.epoch, retention=Retention()) for one in unopened]
 
     def logs_of(self, reader: Reader) -> list[ChannelLog]:
         personal = [] if reader.personal is None else [reader.personal]

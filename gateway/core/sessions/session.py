@@ -123,7 +123,7 @@ class Session:
 
         In the channels of `subscribed`, what is not confirmed stays so. A channel that is not open starts
         at its beginning also if nothing is noted; a client may name any number of them."""
-        starts = {name: at for name, at in starts.items() if name == PERSONAL or self._fanout.is_open(name)}
+        starts = {name: at for name, at in starts.items() if name == PERSONAL or name in self._fanout.channels}
 
         def started(known: Cursors) -> Cursors:
             kept = {name: min(known.get(name, ORIGIN), at) for name, at in starts.items()}
