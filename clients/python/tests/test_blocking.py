@@ -8,9 +8,10 @@ import gc
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
-from neurograph_client import BlockingClient, Event, NotConnectedError, RequestRefusedError, connect
+from neurograph_client import CAUGHT_UP, BlockingClient, Event, NotConnectedError, RequestRefusedError, connect
 
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
@@ -39,6 +40,37 @@ async def test_events_in_a_plain_loop(gateway: Gateway, bus: Publisher, channel:
     assert threads() == []
 
 
+async def test_iterations_end_after_a_count_or_a_silence(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    bus.send_numbered(channel, range(1, 11))
+    await gateway.holds(channel, 10)
+
+    def follow() -> tuple[list[int], list[int]]:
+        with connect(gateway.url) as client:
+            some = [one.data["n"] for one in client.events(channel, last=10, count=3) if isinstance(one, Event)]
+            rest = [one.data["n"] for one in client.events(channel, last=4, timeout=0.5) if isinstance(one, Event)]
+            return some, rest
+
+    assert ([1, 2, 3], [7, 8, 9, 10]) == await asyncio.to_thread(follow)
+
+
+async def test_a_mark_stands_behind_what_the_gateway_held(gateway: Gateway, bus: Publisher, channel: str) -> None:
+    """Also for a filter that accepts nothing, and with no event at all."""
+    bus.send_numbered(channel, range(1, 3001))
+    await gateway.holds(channel, 1000)
+
+    def follow(*channels: str, **options: Any) -> int:
+        with connect(gateway.url, buffer=100) as client:
+            for number, one in enumerate(client.events(*channels, caught_up=True, **options)):
+                if one is CAUGHT_UP:
+                    return number
+        raise AssertionError("ended")
+
+    held = (await gateway.get_json(f"/api/v1/websocket/channels/{channel}"))["events"]
+    assert held == await asyncio.to_thread(follow, channel, last=100_000)
+    assert 0 == await asyncio.to_thread(follow, channel, last=5, filter="data.n < 0")
+    assert 0 == await asyncio.to_thread(follow, f"{channel}.none", "no.*")
+
+
 def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
     with connect(gateway.url) as client:
         assert client.ping().seconds > 0
@@ -46,6 +78,9 @@ def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
         assert client.broadcast("t", 1) >= 1
         assert client.subscriptions() == []
         assert client.status()["ready"] is True
+        assert client.history(channel).next.offset == 1
+        assert channel in [one["name"] for one in client.channels()]
+        assert client.presence(channel)["subscribers"] == 0
         with pytest.raises(RequestRefusedError):
             next(iter(client.events("no channel")))
     client.close()

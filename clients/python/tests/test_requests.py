@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from neurograph_client import Client, ClosedError, Event, NotConnectedError, RequestRefusedError
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from neurograph_client import Client, ClosedError, Event, NotConnectedError, Position, RequestRefusedError
 
+from tests.conftest import Launch
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
@@ -29,6 +32,78 @@ async def test_publishing_over_http(gateway: Gateway, channel: str) -> None:
         found = [await anext(events), await anext(events)]
 
     assert [(e.event_type, e.data) for e in found if isinstance(e, Event)] == [("t", {"n": 1}), (None, {"n": 2})]
+
+
+async def test_history_goes_on_behind_a_position(gateway: Gateway, channel: str) -> None:
+    async with Client(gateway.url) as client:
+        for n in range(1, 6):
+            await client.publish(channel, {"n": n}, "t")
+        newest = await client.history(channel, limit=2)
+        first = await client.history(channel, since=Position(newest.next.epoch, 0), limit=3)
+        rest = await client.history(channel, since=first.next)
+        channels = {one["name"]: one for one in await client.channels()}
+        async with client.subscribe(channel):
+            presence = await client.presence(channel)
+
+    assert [[4, 5], [1, 2, 3], [4, 5]] == [[one.data["n"] for one in part.items] for part in (newest, first, rest)]  # type: ignore[union-attr]  # no gaps here
+    assert rest.next == rest.items[-1].position  # type: ignore[union-attr]
+    assert 5 == channels[channel]["events"]
+    assert 1 == presence["subscribers"]
+
+
+async def test_headers_go_with_every_request(gateway: Gateway) -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append(f"{request.path} {request.headers.get('X-Team')} {request.headers.get('Sec-WebSocket-Extensions')}")
+        raise web.HTTPForbidden
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    server = TestServer(app)
+    await server.start_server()
+    with pytest.raises(ClosedError):
+        await Client(str(server.make_url("")), headers={"X-Team": "blue"}).__aenter__()
+    await server.close()
+
+    assert ["/ws blue permessage-deflate; client_max_window_bits"] == seen
+
+
+async def test_a_client_reaches_the_gateway_through_a_proxy(gateway: Gateway) -> None:
+    """An HTTP proxy gets the whole address in the first line of a request."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(NotConnectedError):
+        await Client(gateway.url, proxy=proxy, timeout=0.5).__aenter__()
+    server.close()
+
+    assert asked[0].startswith(f"GET {gateway.url}/ws ".encode())
+
+
+async def test_compressed_messages_are_read(launch: Launch) -> None:
+    gateway = await launch(settings={"clients.compression_bytes_min": 100})
+    async with Client(gateway.url) as client, client.subscribe("robots") as events:
+        await client.publish("robots", "x" * 10_000, "t")
+        event = await anext(events)
+
+    assert isinstance(event, Event)
+    assert 10_000 == len(event.data)
+
+
+async def test_an_event_prints_its_data_once_and_has_its_time(gateway: Gateway, channel: str) -> None:
+    async with Client(gateway.url) as client, client.subscribe(channel) as events:
+        await client.publish(channel, {"word": "banana"}, "t")
+        event = await anext(events)
+
+    assert isinstance(event, Event)
+    assert 1 == repr(event).count("banana")
+    assert event.time.isoformat() == event.timestamp.replace("Z", "+00:00")
 
 
 async def test_what_the_gateway_refuses_over_http_is_told(gateway: Gateway) -> None:

@@ -175,7 +175,7 @@ async def test_what_a_handler_raises_ends_run_forever(gateway: Gateway, bus: Pub
 
     bus.send(channel, {"n": 1})
     client = Client(gateway.url)
-    client.on(channel, handler, last=1)
+    client.on(channel, last=1)(handler)
     with pytest.raises(LookupError, match="mine"):
         await client.run_forever()
 

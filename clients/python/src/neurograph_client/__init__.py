@@ -5,9 +5,9 @@ async with Client("http://127.0.0.1:8000") as client:
         print(event)
 """
 
-from neurograph_client.answers import Info, Pong
+from neurograph_client.answers import History, Info, Pong
 from neurograph_client.backoff import Backoff
-from neurograph_client.blocking import BlockingClient, connect
+from neurograph_client.blocking import CAUGHT_UP, BlockingClient, CaughtUp, connect
 from neurograph_client.client import Client
 from neurograph_client.codes import CloseCode, ErrorCode, GapReason
 from neurograph_client.connection import Disconnect
@@ -20,6 +20,7 @@ from neurograph_client.subscription import Subscription
 
 __all__ = [
     "ACTIONS",
+    "CAUGHT_UP",
     "CONNECTIONS",
     "LOGS",
     "METRICS",
@@ -27,6 +28,7 @@ __all__ = [
     "STATUS",
     "Backoff",
     "BlockingClient",
+    "CaughtUp",
     "Channel",
     "Client",
     "ClientError",
@@ -37,6 +39,7 @@ __all__ = [
     "Event",
     "Gap",
     "GapReason",
+    "History",
     "Info",
     "NotConnectedError",
     "Pong",

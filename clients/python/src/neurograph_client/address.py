@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 
-_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +27,22 @@ class Address:
             raise ValueError(f"{self.url!r} is no address like http://127.0.0.1:8000")
 
     def websocket(self, query: Mapping[str, object]) -> str:
-        """Return the address to connect to; what is None is left out, mappings become JSON."""
+        """Return the address to connect to; what is None is left out, mappings become JSON.
+
+        Its scheme is that of HTTP: a proxy does not know ws.
+        """
         given = {
             name: json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
             for name, value in query.items()
             if value is not None
         }
-        text = f"{self._base(_SCHEMES[urlsplit(self.url).scheme])}/ws"
+        text = f"{self._base()}/ws"
         return f"{text}?{urlencode(given)}" if given else text
 
     def http(self, path: str) -> str:
         """Return the address of something in the HTTP interface."""
-        scheme = _SCHEMES[urlsplit(self.url).scheme].replace("ws", "http", 1)
-        return f"{self._base(scheme)}/api/v1/websocket/{path}"
+        return f"{self._base()}/api/v1/websocket/{path}"
 
-    def _base(self, scheme: str) -> str:
+    def _base(self) -> str:
         parts = urlsplit(self.url)
-        return f"{scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/ws')}"
+        return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/ws')}"

@@ -2,22 +2,34 @@
 
 import asyncio
 import concurrent.futures
+import math
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from enum import Enum
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
-from neurograph_client.answers import Pong
+from neurograph_client.answers import History, Pong
 from neurograph_client.client import Client, Since
-from neurograph_client.items import Channel, Data, Event, Gap
-from neurograph_client.link import Token
+from neurograph_client.items import Channel, Data, Event, Gap, Position
+from neurograph_client.subscription import Subscription
 
 
 Result = TypeVar("Result")
 
 
-def connect(url: str, *, token: Token | None = None, timeout: float = 10.0, buffer: int = 1000) -> "BlockingClient":
+class CaughtUp(Enum):
+    """The type of `CAUGHT_UP`."""
+
+    CAUGHT_UP = "caught up"
+
+
+CAUGHT_UP: Final = CaughtUp.CAUGHT_UP
+"""Stands in `BlockingClient.events` behind all that the gateway held when the iteration began."""
+
+
+def connect(url: str, **options: Any) -> "BlockingClient":
     """Connect to a gateway, for use without asyncio; the options are those of `Client`.
 
     Raises:
@@ -25,7 +37,7 @@ def connect(url: str, *, token: Token | None = None, timeout: float = 10.0, buff
         NotConnectedError: There was no connection in time.
         ClosedError: The gateway does not want this client.
     """
-    return BlockingClient(Client(url, token=token, timeout=timeout, buffer=buffer))
+    return BlockingClient(Client(url, **options))
 
 
 class BlockingClient:
@@ -50,6 +62,9 @@ class BlockingClient:
         since: Since | None = None,
         filter: str | None = None,
         rate: float | None = None,
+        timeout: float | None = None,
+        count: int | None = None,
+        caught_up: Literal[False] = False,
     ) -> Iterator[Event[Data] | Gap]: ...
     @overload
     def events(
@@ -59,7 +74,11 @@ class BlockingClient:
         since: Since | None = None,
         filter: str | None = None,
         rate: float | None = None,
+        timeout: float | None = None,
+        count: int | None = None,
+        caught_up: Literal[False] = False,
     ) -> Iterator[Event[Any] | Gap]: ...
+    @overload
     def events(
         self,
         *channels: str,
@@ -67,20 +86,47 @@ class BlockingClient:
         since: Since | None = None,
         filter: str | None = None,
         rate: float | None = None,
-    ) -> Iterator[Event[Any] | Gap]:
-        """Iterate over events and gaps, for as long as the client lives; see `Client.subscribe`."""
+        timeout: float | None = None,
+        count: int | None = None,
+        caught_up: Literal[True],
+    ) -> Iterator[Event[Any] | Gap | CaughtUp]: ...
+    def events(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+        count: int | None = None,
+        caught_up: bool = False,
+    ) -> Iterator[Event[Any] | Gap | CaughtUp]:
+        """Iterate over events and gaps, for as long as the client lives; see `Client.subscribe`.
 
-        async def subscribe() -> Any:
+        It ends after `count` of them, or when none came for `timeout` seconds. With `caught_up`, `CAUGHT_UP` comes
+        once, behind all that the gateway held when the iteration began and that is asked for.
+        """
+
+        async def subscribe() -> Subscription[Any]:
             return self._client.subscribe(*channels, last=last, since=since, filter=filter, rate=rate)
 
         subscription = self._call(subscribe())
+        catching_up = self._call(_task(subscription.caught_up())) if caught_up else None
+        left = math.inf if count is None else count
         try:
-            while True:
+            while left > 0:
                 try:
-                    items = self._call(subscription.take_all())
-                except (StopAsyncIteration, _ClosedError):
+                    items = self._call(_next(subscription, catching_up, timeout))
+                except (StopAsyncIteration, TimeoutError, _ClosedError):
                     return
-                yield from items
+                for item in items:
+                    if item is CAUGHT_UP:
+                        catching_up = None
+                    elif left > 0:
+                        left -= 1
+                    else:
+                        return
+                    yield item
         finally:
             self._thread.soon(subscription.close)
 
@@ -91,6 +137,18 @@ class BlockingClient:
     def broadcast(self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None) -> int:
         """Send an event to a client, a user's, or everyone; see `Client.broadcast`."""
         return self._call(self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id))
+
+    def channels(self) -> list[dict[str, Any]]:
+        """Return the open channels; see `Client.channels`."""
+        return self._call(self._client.channels())
+
+    def history(self, channel: str, *, since: Position | None = None, limit: int = 100) -> History:
+        """Return a part of a channel's history; see `Client.history`."""
+        return self._call(self._client.history(channel, since=since, limit=limit))
+
+    def presence(self, channel: str) -> dict[str, Any]:
+        """Return who is subscribed to a channel; see `Client.presence`."""
+        return self._call(self._client.presence(channel))
 
     def ping(self) -> Pong:
         """Ask the gateway for a sign of life; see `Client.ping`."""
@@ -118,6 +176,33 @@ class BlockingClient:
 
     def _call(self, doing: Coroutine[Any, Any, Result]) -> Result:
         return self._thread.call(doing)
+
+
+async def _task(doing: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    return asyncio.create_task(doing)
+
+
+async def _next(
+    subscription: Subscription[Any], catching_up: asyncio.Task[None] | None, seconds: float | None
+) -> list[Event[Any] | Gap | CaughtUp]:
+    """Return what has come, with `CAUGHT_UP` at its end if that is reached.
+
+    Raises:
+        TimeoutError: Nothing came in time.
+        StopAsyncIteration: The subscription was closed.
+    """
+    taking = asyncio.create_task(subscription.take_all())
+    waiting: set[asyncio.Task[Any]] = {taking} if catching_up is None else {taking, catching_up}
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if catching_up is not None and catching_up.done():
+            catching_up.result()
+            return [*(taking.result() if taking.done() else []), *subscription.take_waiting(), CAUGHT_UP]
+        if not taking.done():
+            raise TimeoutError
+        return [*taking.result()]
+    finally:
+        taking.cancel()
 
 
 class _ClosedError(RuntimeError):

@@ -4,25 +4,42 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar, overload
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
 from neurograph_client import rest
 from neurograph_client.address import Address
-from neurograph_client.answers import Info, Pong
+from neurograph_client.answers import History, Info, Pong
 from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
-from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard
+from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
 from neurograph_client.link import Link, State, Token, log
 from neurograph_client.subscription import Subscription
+from neurograph_client.transport import Transport
 
 
 Since = Position | Mapping[str, Position]
 Handler = Callable[[Event[Any] | Gap], object]
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
+_CATCH_UP_SECONDS = (0.02, 0.5)
+"""The first and the longest pause between two looks at how far a subscription has come."""
+
+
+def has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
+    """Return whether each of `newest` is at or before the channel's position, if it has one."""
+    return all(
+        positions[name].epoch == at.epoch and positions[name].offset >= at.offset
+        for name, at in newest.items()
+        if name in positions
+    )
 
 
 def _log_warning(text: str) -> None:
@@ -43,7 +60,9 @@ class Client:
     taken: nothing is lost, as the gateway goes on from its log, but all subscriptions of this client
     wait. `on_state` is called with each change of `state`, `on_warning` with what the gateway takes for a
     mistake: a channel that does not exist yet and resembles one that does, a filter that fails on events.
-    Without `on_warning`, warnings are logged.
+    Without `on_warning`, warnings are logged. `ssl` has the certificates to trust, or a client's own; `headers` are sent
+    with every request; `proxy` is the URL of an HTTP proxy. `compression` offers permessage-deflate, which the
+    gateway takes if `clients.compression_bytes_min` is set.
 
     Raises:
         ValueError: `url` is no address of a gateway, or `buffer` is not positive.
@@ -60,12 +79,17 @@ class Client:
         backoff: Backoff | None = None,
         on_state: Callable[[State], object] | None = None,
         on_warning: Callable[[str], object] = _log_warning,
+        ssl: SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        compression: bool = True,
     ) -> None:
         if buffer < 1:
             raise ValueError("buffer: at least one item has to fit")
         self._address = Address(url)
         self._timeout = timeout
         self._buffer = buffer
+        self._transport = Transport(ssl, headers or {}, proxy, compression)
         self._new_link = partial(
             Link,
             self._address,
@@ -73,6 +97,7 @@ class Client:
             user_id=user_id,
             backoff=backoff or Backoff(),
             timeout=timeout,
+            transport=self._transport,
             on_warning=on_warning,
         )
         self._link = self._new_link(on_state=on_state)
@@ -153,7 +178,7 @@ class Client:
             return self._over
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
-        self._http = aiohttp.ClientSession()
+        self._http = self._transport.session()
         self._running = loop.create_task(self._run(self._over))
         for link in self._others:
             self._keep(link)
@@ -215,6 +240,7 @@ class Client:
         """
         return self._subscribe(channels, Options(last, since, filter, rate))
 
+    @overload
     def on(
         self,
         channel: str,
@@ -224,13 +250,44 @@ class Client:
         since: Since | None = None,
         filter: str | None = None,
         rate: float | None = None,
-    ) -> None:
+    ) -> None: ...
+    @overload
+    def on(
+        self,
+        channel: str,
+        *,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Callable[[AnyHandler], AnyHandler]: ...
+    def on(
+        self,
+        channel: str,
+        handler: Handler | None = None,
+        *,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+    ) -> Callable[[AnyHandler], AnyHandler] | None:
         """Call a function, async or not, with each event and gap of a channel, one after the other.
 
         It may be given before the client has started; the options are as in `subscribe`. What it
-        raises ends `run_forever`.
+        raises ends `run_forever`. Without `handler` it decorates one: ``@client.on("metrics", last=1)``.
         """
         options = Options(last, since, filter, rate)
+        if handler is None:
+
+            def decorate(function: AnyHandler) -> AnyHandler:
+                self._add_handler(channel, function, options)
+                return function
+
+            return decorate
+        self._add_handler(channel, handler, options)
+        return None
+
+    def _add_handler(self, channel: str, handler: Handler, options: Options) -> None:
         if self._over is None:
             self._handlers.append(((channel,), handler, options))
         else:
@@ -246,7 +303,22 @@ class Client:
         link = self._link_for(channels, options)
         feed = Feed(tuple(channels), options, limit=self._buffer, on_room=link.go_on)
         link.follow(feed)
-        return Subscription(feed, timeout=self._timeout, let_go=link.leave)
+        catch_up = partial(self._catch_up, link, channels)
+        return Subscription(feed, timeout=self._timeout, let_go=link.leave, catch_up=catch_up)
+
+    async def _catch_up(self, link: Link, names: tuple[str, ...]) -> None:
+        """Wait until a connection has brought what the gateway holds now of some channels."""
+        newest = await self._positions(names)
+        pause = _CATCH_UP_SECONDS[0]
+        while not has_reached(Pong.read(await link.ask({"type": "ping"}), 0.0).positions, newest):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _CATCH_UP_SECONDS[1])
+            now = await self._positions(names)  # a channel may have begun a new epoch
+            newest = {name: at if now.get(name, at).epoch == at.epoch else now[name] for name, at in newest.items()}
+
+    async def _positions(self, names: tuple[str, ...]) -> dict[str, Position]:
+        found = {one["name"]: Position(**one["position"]) for one in await self.channels()}
+        return {name: at for name, at in found.items() if any(matches(pattern, name) for pattern in names)}
 
     def _link_for(self, channels: tuple[str, ...], options: Options) -> Link:
         """Return the first connection that follows none of the channels with another filter or rate."""
@@ -377,6 +449,27 @@ class Client:
     async def status(self) -> dict[str, Any]:
         """Return the gateway's status document; raises what `publish` does."""
         found: dict[str, Any] = await self._request("GET", "status")
+        return found
+
+    async def channels(self) -> list[dict[str, Any]]:
+        """Return the open channels that this client may see, as the gateway describes them; raises what `publish` does."""
+        found: list[dict[str, Any]] = (await self._request("GET", "channels"))["channels"]
+        return found
+
+    async def history(self, channel: str, *, since: Position | None = None, limit: int = 100) -> History:
+        """Return the newest events of a channel, or those behind a position; `limit` is at most 1,000.
+
+        Raises what `publish` does.
+        """
+        query: dict[str, object] = {"limit": limit}
+        if since is not None:
+            query["since"] = f"{since.epoch}:{since.offset}"
+        answer = await self._request("GET", f"channels/{quote(channel)}/events?{urlencode(query)}")
+        return History.read(answer, since)
+
+    async def presence(self, channel: str) -> dict[str, Any]:
+        """Return who is subscribed to a channel; raises what `publish` does."""
+        found: dict[str, Any] = await self._request("GET", f"channels/{quote(channel)}/presence")
         return found
 
     async def _broadcast(self, body: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ import orjson
 
 from neurograph_client.codes import CloseCode
 from neurograph_client.errors import NotConnectedError, RequestRefusedError
+from neurograph_client.transport import Transport
 
 
 Message = dict[str, Any]
@@ -72,9 +73,11 @@ class Connection:
         self._numbers = itertools.count(1)
 
     @classmethod
-    async def open(cls, address: str, *, headers: Mapping[str, str], within: float) -> "Self | Disconnect":
+    async def open(
+        cls, address: str, *, transport: Transport, headers: Mapping[str, str], within: float
+    ) -> "Self | Disconnect":
         """Connect, and wait for `connected`; returns how it ended if that does not come."""
-        http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(connect=within))
+        http = transport.session(aiohttp.ClientTimeout(connect=within))
         try:
             async with asyncio.timeout(within):
                 ws = await http.ws_connect(
@@ -82,6 +85,7 @@ class Connection:
                     headers=headers,
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
                     autoping=False,
+                    compress=transport.compression_bits,
                     max_msg_size=MESSAGE_BYTES_MAX,
                     decode_text=False,
                 )

@@ -193,7 +193,11 @@ class Feed:
 
     async def take_all(self) -> list[Item]:
         """Wait until there is something, and take all of it; see `take`."""
-        found = [await self.take(), *self._items]
+        return [await self.take(), *self.take_waiting()]
+
+    def take_waiting(self) -> list[Item]:
+        """Take all that waits."""
+        found = [*self._items]
         self._items.clear()
         self._make_room()
         return found

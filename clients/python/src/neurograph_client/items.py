@@ -1,6 +1,7 @@
 """What a subscription gives the application: events, and gaps where events are missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from neurograph_client.codes import GapReason
@@ -33,7 +34,12 @@ class Event(Generic[Data]):
     event_type: str | None
     timestamp: str
     data: Data
-    message: dict[str, Any]
+    message: dict[str, Any] = field(repr=False)
+
+    @property
+    def time(self) -> datetime:
+        """The timestamp; microseconds are the finest that it has."""
+        return datetime.fromisoformat(self.timestamp)
 
     @property
     def position(self) -> Position:

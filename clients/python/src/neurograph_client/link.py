@@ -16,6 +16,7 @@ from neurograph_client.connection import ABNORMAL, Connection, Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.routes import OWN, Message, Routes, patterns
+from neurograph_client.transport import Transport
 
 
 State = Literal["new", "connecting", "connected", "reconnecting", "closed"]
@@ -45,6 +46,7 @@ class Link:
         user_id: str | None,
         backoff: Backoff,
         timeout: float,
+        transport: Transport,
         on_warning: Callable[[str], object],
         on_state: Callable[[State], object] | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class Link:
         self._user_id = user_id
         self._backoff = backoff
         self._timeout = timeout
+        self._transport = transport
         self._on_state = on_state
         self._on_warning = on_warning
         self._routes = Routes()
@@ -142,7 +145,8 @@ class Link:
         except Exception as error:  # the application's own; it may succeed the next time
             log.exception("no token")
             return Disconnect(ABNORMAL, f"no token: {error!r}")
-        connection = await Connection.open(self._address.websocket(query), headers=headers, within=self._timeout)
+        url, transport = self._address.websocket(query), self._transport
+        connection = await Connection.open(url, transport=transport, headers=headers, within=self._timeout)
         if isinstance(connection, Disconnect):
             return connection
         try:

@@ -1,7 +1,7 @@
 """A subscription as the application holds it: something to iterate over, and to let go of."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Self
 
@@ -18,10 +18,13 @@ class Subscription(Generic[Data]):
     on is owed to it.
     """
 
-    def __init__(self, feed: Feed, *, timeout: float, let_go: Callable[[Feed], object]) -> None:
+    def __init__(
+        self, feed: Feed, *, timeout: float, let_go: Callable[[Feed], object], catch_up: Callable[[], Awaitable[None]]
+    ) -> None:
         self._feed = feed
         self._timeout = timeout
         self._let_go = let_go
+        self._catch_up = catch_up
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -61,6 +64,14 @@ class Subscription(Generic[Data]):
         if self._feed.over is not None and not isinstance(self._feed.over, StopAsyncIteration):
             raise self._feed.over
 
+    async def caught_up(self) -> None:
+        """Wait until all that the gateway holds now, and that is asked for, waits here or was taken.
+
+        Raises what `confirmed` and `Client.channels` do.
+        """
+        await self.confirmed()
+        await self._catch_up()
+
     def close(self) -> None:
         """Follow no longer; what waits can still be taken."""
         if self._feed.over is None:
@@ -81,6 +92,10 @@ class Subscription(Generic[Data]):
             ClientError: The gateway refused it, or the client has ended for good.
         """
         return list(await self._feed.take_all())
+
+    def take_waiting(self) -> list[Event[Data] | Gap]:
+        """Return all that waits, without waiting for more."""
+        return list(self._feed.take_waiting())
 
     async def __aenter__(self) -> Self:
         try:
