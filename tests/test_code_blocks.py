@@ -244,12 +244,12 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("for await", "clients/typescript/test/package.test.mjs compiles it with the package"),
         ("client.on", "clients/typescript/test/package.test.mjs compiles it with the package"),
         ("declare module", "clients/typescript/test/package.test.mjs compiles it with the package"),
+        ("import { EventStream }", "clients/typescript/test/package.test.mjs compiles it with the package"),
     ],
     "docs/architecture.md": [("bus -> parent", "a drawing")],
     "docs/decoders.md": [("[[bus.sources]]", toml), ("# my_decoder.py", "tests/test_decoders.py installs and runs it")],
     "docs/deploy.md": [
-        ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),
-        ("location /", "a part of nginx's configuration"),
+        ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit")
     ],
     "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],
     "docs/operate.md": [
@@ -262,7 +262,9 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ('{"type": "subscribe"', messages),
         ("data.level", filters),
         ('{"type": "subscribed"', parsed),
+        ("const { EventStream }", console),
     ],
+    "docs/proxies.md": [("trusted_proxies", toml)],
     "docs/security.md": [
         ("gateway check", shell("allow ", r"^eyJ")),
         ("[roles.viewer]", toml),

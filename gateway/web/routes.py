@@ -40,6 +40,7 @@ ROUTES: Final = (
     Route("/", page.page, is_in_openapi=False),
     Route("/icon.svg", page.page_file, is_in_openapi=False),
     Route("/embed.js", page.embed, is_in_openapi=False),
+    Route("/event-stream.js", page.event_stream, is_in_openapi=False),
     Route("/assets/{name}", page.page_file, is_in_openapi=False),
     # It reads the token itself: an invalid one from a browser is reported on the open socket.
     Route("/ws", websocket, query=CONNECT_QUERY, is_stream=True, is_in_openapi=False, aliases=("/ws/",)),

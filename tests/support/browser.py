@@ -75,11 +75,11 @@ class Page:
 
 
 @asynccontextmanager
-async def page(address: str) -> AsyncIterator[Page]:
-    """Open a page in a browser of its own."""
+async def page(address: str, *flags: str) -> AsyncIterator[Page]:
+    """Open a page in a browser of its own, which is started with further flags."""
     folder = Path(tempfile.mkdtemp(prefix="ng-chromium-"))
     browser = await asyncio.create_subprocess_exec(
-        *(CHROMIUM, *_FLAGS, f"--user-data-dir={folder}"),
+        *(CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

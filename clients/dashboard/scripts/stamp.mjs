@@ -10,7 +10,7 @@ const files = ["src", "public"].flatMap((folder) =>
     .map((entry) => `${entry.parentPath}/${entry.name}`.slice(HERE.length)),
 );
 const hash = createHash("sha256");
-for (const file of [...files, "index.html", "package-lock.json", "vite.config.ts", "vite.embed.config.ts"].sort()) {
+for (const file of [...files, "index.html", "package-lock.json", "vite.config.ts", "vite.embed.config.ts", "vite.stream.config.ts"].sort()) {
   hash.update(`${file}\0`).update(readFileSync(HERE + file)).update("\0");
 }
 writeFileSync(`${HERE}../../gateway/web/static/sources.sha256`, `${hash.digest("hex")}\n`);

@@ -1,5 +1,7 @@
 export { Client } from "./client.js";
 export { Closed, NotConnected, RequestRefused } from "./errors.js";
+export { EventStream } from "./event-stream.js";
+export type { EventStreamOptions, StreamMessage } from "./event-stream.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";
 export { CloseCode } from "./models.js";
 export type {

@@ -3,6 +3,7 @@ import { mock, test } from "node:test";
 
 import { addressOf, resuming } from "../dist/address.js";
 import { matches } from "../dist/channels.js";
+import { EventStream } from "../dist/event-stream.js";
 import { Heartbeat } from "../dist/heartbeat.js";
 import { delayAfter, mayReturn } from "../dist/return.js";
 import { Track } from "../dist/track.js";
@@ -130,3 +131,85 @@ test("a timer that comes late asks once more before it believes the silence", (t
   assert.deepEqual(calls, ["asked", "asked", "dead"]);
 });
 
+
+/** Stands for a browser's EventSource; `opened` has all that were made. */
+class Source extends EventTarget {
+  CLOSED = 2;
+  readyState = 1;
+  static opened = [];
+  constructor(address) {
+    super();
+    this.address = new URL(address);
+    Source.opened.push(this);
+  }
+  close() {
+    this.readyState = 2;
+  }
+  /** The browser gives up, or reconnects by itself. */
+  fail(readyState) {
+    this.readyState = readyState;
+    this.onerror(new Event("error"));
+  }
+  send(message, lastEventId, name = message.type) {
+    const event = new MessageEvent(name, { data: JSON.stringify(message), lastEventId });
+    if (name === "event") this.onmessage(event);
+    else this.dispatchEvent(event);
+  }
+}
+
+const subscribed = (offset, recovered = {}) => ({ type: "subscribed", positions: { a: { epoch: "x", offset } }, recovered });
+const event = (offset, more = {}) => ({ type: "event", channel: "a", offset, data: offset, ...more });
+
+/** A stream, what it hands out, and `source()` for its newest EventSource. */
+function stream(t) {
+  t.mock.timers.reset();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  Source.opened = [];
+  const taken = [];
+  const one = new EventStream("http://gateway.test/events?channels=a", (message) => taken.push(message), { EventSource: Source });
+  return { one, taken, source: () => Source.opened.at(-1) };
+}
+
+test("a stream that the browser has given up goes on behind its last event", (t) => {
+  const { taken, source } = stream(t);
+  source().send(subscribed(0), "a=x:0");
+  source().send(event(1), "a=x:1");
+  source().fail(2);
+  t.mock.timers.tick(500);
+  source().fail(2);
+  t.mock.timers.tick(1000);
+  source().send(subscribed(1, { a: true }), "a=x:1");
+  source().send(event(2), "a=x:2");
+
+  assert.equal(Source.opened.length, 3);
+  assert.equal(source().address.searchParams.get("lastEventId"), "a=x:1");
+  assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data, epoch }) => [data, epoch]), [[1, "x"], [2, "x"]]);
+});
+
+test("a stream that the browser opens again by itself is left alone, and gives nothing twice", (t) => {
+  const { taken, source } = stream(t);
+  source().send(subscribed(0), "a=x:0");
+  source().send(event(1), "a=x:0");
+  source().send(event(2), "a=x:0"); // the write's last event, which has the id, was cut off
+  source().fail(0);
+  t.mock.timers.tick(60_000);
+  source().send(subscribed(0, { a: true }), "a=x:0");
+  for (const offset of [1, 2, 3]) source().send(event(offset), "a=x:3");
+
+  assert.equal(Source.opened.length, 1);
+  assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data }) => data), [1, 2, 3]);
+});
+
+test("a stream ends when the gateway says so, or when it is closed", (t) => {
+  const { one, taken, source } = stream(t);
+  source().send({ type: "closing", code: 4501, reconnect: false, after_ms: 0 }, "");
+  assert.equal(source().readyState, 2);
+  assert.equal(taken.length, 1);
+
+  const other = stream(t);
+  other.source().fail(2);
+  other.one.close();
+  one.close();
+  t.mock.timers.tick(60_000);
+  assert.equal(Source.opened.length, 1);
+});

@@ -19,6 +19,7 @@ _TYPES = {
     _PAGE: "text/html",
     "icon.svg": "image/svg+xml",
     "embed.js": "text/javascript",
+    "event-stream.js": "text/javascript",
     "assets/dashboard.js": "text/javascript",
     "assets/dashboard.css": "text/css",
 }
@@ -67,6 +68,11 @@ async def page_file(request: web.Request) -> web.Response:
 async def embed(request: web.Request) -> web.Response:
     """A script for pages of one's own: the elements `neurograph-chart` and `neurograph-tail`."""
     return _file(request, "embed.js")
+
+
+async def event_stream(request: web.Request) -> web.Response:
+    """A module for pages of one's own: the class `EventStream`, an EventSource that does not give up"""
+    return _file(request, "event-stream.js")
 
 
 def _file(request: web.Request, name: str) -> web.Response:

@@ -40,7 +40,7 @@ def test_each_route_is_in_the_openapi_document_but_the_page_and_the_websocket() 
     documented = {(method.upper(), path) for path, item in openapi_document(ROUTES)["paths"].items() for method in item}
 
     assert {(route.method, route.path) for route in ROUTES} - documented == {
-        ("GET", path) for path in ("/", "/icon.svg", "/embed.js", "/assets/{name}", "/ws")
+        ("GET", path) for path in ("/", "/icon.svg", "/embed.js", "/event-stream.js", "/assets/{name}", "/ws")
     }
 
 

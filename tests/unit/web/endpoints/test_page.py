@@ -15,6 +15,7 @@ from tests.unit.web.conftest import Site
 
 ROOT = Path(__file__).parents[4]
 SOURCES = ROOT / "clients/dashboard"
+CONFIGURATIONS = ("vite.config.ts", "vite.embed.config.ts", "vite.stream.config.ts")
 BUILT = ROOT / "gateway/web/static"
 BYTES_MAX = 150 * 1024
 """What a browser may have to load in all, compressed."""
@@ -79,6 +80,15 @@ async def test_the_script_for_other_pages_is_small_and_alone(site: Site) -> None
     assert not re.search(rb"import[ (]", answer.body)
 
 
+async def test_the_module_of_event_streams_is_small_and_alone(site: Site) -> None:
+    answer = await site.get("/event-stream.js")
+
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert len(gzip.compress(answer.body)) < 2 * 1024
+    assert not re.search(rb"import[ (]", answer.body)
+    assert re.search(rb"export {.*EventStream }", answer.body)
+
+
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2Findex.html", "%2E%2E%2Fpage.py", "sources.sha256"])
 async def test_no_other_file_is_served(site: Site, name: str) -> None:
     assert (await site.get(f"/assets/{name}")).status == 404
@@ -87,7 +97,7 @@ async def test_no_other_file_is_served(site: Site, name: str) -> None:
 def test_the_built_page_is_that_of_the_sources() -> None:
     """`make dashboard` builds it, and compares all of it; without Node.js this says whether that was forgotten."""
     files = [path for folder in ("src", "public") for path in (SOURCES / folder).rglob("*") if path.is_file()]
-    files += [SOURCES / name for name in ("index.html", "package-lock.json", "vite.config.ts", "vite.embed.config.ts")]
+    files += [SOURCES / name for name in ("index.html", "package-lock.json", *CONFIGURATIONS)]
     digest = hashlib.sha256()
     for name, path in sorted((str(path.relative_to(SOURCES)), path) for path in files):
         digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
