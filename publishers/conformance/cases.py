@@ -98,6 +98,14 @@ TEXTS = [
 """JSON that is passed on as the text that it is."""
 
 
+FOREIGN_ANSWERS = [
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+    b"hello there, this is not zeromq at all\r\n" * 3,
+    b"",
+]
+"""What programs that do not speak ZeroMQ say before they close a connection."""
+
+
 def _vectors(name: str) -> Any:
     return json.loads((VECTORS / f"{name}.json").read_text())
 
@@ -541,6 +549,18 @@ def shutdown(setting: Setting) -> None:
     assert stalled.end() == 0
 
 
+def foreign_port(setting: Setting) -> None:
+    """At a port of another program a publisher drops, counts and closes in time; its process lives on."""
+    for answer in FOREIGN_ANSWERS * 2:
+        port = setting.foreign_port(answer)
+        driver = setting.driver(connect=port.endpoint, heartbeat_seconds=0.05)
+        port.await_visits(2)
+        driver.ask("burst", topic="a", count=20, bytes=100)
+        port.await_visits(1)
+        driver.ask("close")
+        assert driver.end() == 0, f"the process ended with {driver.process.returncode} behind {answer[:20]!r}"
+
+
 CASES: list[Callable[[Setting], None]] = [
     connect,
     bind,
@@ -561,4 +581,5 @@ CASES: list[Callable[[Setting], None]] = [
     curve_bind,
     curve_mismatch,
     shutdown,
+    foreign_port,
 ]

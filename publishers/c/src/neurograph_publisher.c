@@ -23,6 +23,7 @@ struct ng_publisher {
     pthread_mutex_t lock; /* for all below: ZeroMQ's sockets are not thread-safe */
     pthread_t thread;
     bool has_thread, closed;
+    bool speaks_zmtp; /* whether the newest connection completed its handshake */
     void *context, *socket; /* an XPUB */
     int subscriptions_fd, wake[2];
     char **subscribed;
@@ -469,8 +470,7 @@ static void serve_guard(ng_publisher *publisher) {
     }
 }
 
-/* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
-static void mend(ng_publisher *publisher) {
+static void read_monitor(ng_publisher *publisher) {
     zmq_msg_t parts[2];
     size_t count;
     while ((count = receive(publisher->monitor, parts, 2))) {
@@ -479,7 +479,13 @@ static void mend(ng_publisher *publisher) {
         close_parts(parts, count < 2 ? count : 2);
         if (event & FAILED_EVENTS) publisher->counts.refused++;
         publisher->given_up = event == ZMQ_EVENT_DISCONNECTED ? seconds_now() : 0;
+        if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) publisher->speaks_zmtp = event != ZMQ_EVENT_CONNECTED;
     }
+}
+
+/* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
+static void mend(ng_publisher *publisher) {
+    read_monitor(publisher);
     if (publisher->given_up && seconds_now() - publisher->given_up >= 1) {
         publisher->given_up = 0;
         zmq_disconnect(publisher->socket, publisher->asked);
@@ -576,7 +582,7 @@ static bool open_socket(ng_publisher *publisher, const ng_options *options, int 
     set(publisher->socket, ZMQ_XPUB_VERBOSE, 1);
     if (options->curve && !(options->bind ? serve_curve : approach_curve)(publisher->socket, options->curve)) return false;
     if (options->connect) {
-        int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED;
+        int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
         publisher->monitor = zmq_socket(publisher->context, ZMQ_PAIR);
         if (!publisher->monitor || zmq_socket_monitor(publisher->socket, "inproc://monitor", events)) return false;
         if (zmq_connect(publisher->monitor, "inproc://monitor")) return false;
@@ -651,6 +657,10 @@ void ng_close(ng_publisher *publisher) {
         pthread_join(publisher->thread, NULL);
     }
     if (publisher->monitor) {
+        /* Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an answer
+         * in no known protocol it takes a subscription, for which a closing socket has no room, and then it aborts the process. */
+        read_monitor(publisher);
+        if (!publisher->speaks_zmtp) set(publisher->socket, ZMQ_LINGER, 0);
         zmq_socket_monitor(publisher->socket, NULL, 0);
         set(publisher->monitor, ZMQ_LINGER, 0);
     }

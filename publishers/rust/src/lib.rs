@@ -130,6 +130,8 @@ pub struct Counts {
 struct Shared {
     /// None once it is closed.
     socket: Option<zmq::Socket>,
+    /// The socket, for the thread to close.
+    closing: Option<zmq::Socket>,
     waker: zmq::Socket,
     subscribed: HashSet<Vec<u8>>,
     greeted_ns: u64,
@@ -196,6 +198,7 @@ impl Publisher {
         };
         let shared = Arc::new(Mutex::new(Shared {
             socket: Some(socket),
+            closing: None,
             waker,
             subscribed: HashSet::new(),
             greeted_ns: 0,
@@ -316,10 +319,9 @@ impl Publisher {
         let mut shared = self.lock();
         shared.welcome_subscribers();
         shared.beat(Duration::ZERO);
-        let socket = shared.socket.take();
+        shared.closing = shared.socket.take();
         let _ = shared.waker.send("closed", 0);
         drop(shared);
-        drop(socket);
         let _ = worker.join();
     }
 
