@@ -254,26 +254,54 @@ static size_t characters(const char *text) {
     return count;
 }
 
+static void append_now(ng_fields *to) {
+    char now[40];
+    struct timespec moment;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &moment);
+    size_t length = strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S", gmtime_r(&moment.tv_sec, &parts));
+    snprintf(now + length, sizeof now - length, ".%06ldZ", moment.tv_nsec / 1000);
+    ng_add_string(to, "timestamp", now);
+}
+
 ng_result ng_publish_event(ng_publisher *publisher, const char *topic, const char *event_type, const char *data,
                            const char *timestamp) {
     if (!*event_type || characters(event_type) > 128) {
         return refuse("event_type: \"%.200s\" is not text of 1 to 128 characters", event_type);
     }
     if (!ng_is_json(data)) return refuse("%.200s: this is no JSON: %.100s", topic, data);
-    char now[40];
-    if (!timestamp) {
-        struct timespec moment;
-        struct tm parts;
-        clock_gettime(CLOCK_REALTIME, &moment);
-        size_t length = strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S", gmtime_r(&moment.tv_sec, &parts));
-        snprintf(now + length, sizeof now - length, ".%06ldZ", moment.tv_nsec / 1000);
-    }
     ng_fields event = {0};
     ng_add_string(&event, "event_type", event_type);
-    ng_add_string(&event, "timestamp", timestamp ? timestamp : now);
+    if (timestamp) ng_add_string(&event, "timestamp", timestamp);
+    else append_now(&event);
     ng_add_json(&event, "data", data);
     append_text(&event, "}");
     ng_result result = event.failed ? refuse("%s: no memory", topic) : ng_publish(publisher, topic, event.text);
+    free(event.text);
+    return result;
+}
+
+static void append_base64(ng_fields *to, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t at = 0; at < size; at += 3) {
+        size_t left = size - at;
+        uint32_t number = (uint32_t)bytes[at] << 16 | (left > 1 ? (uint32_t)bytes[at + 1] << 8 : 0) | (left > 2 ? bytes[at + 2] : 0);
+        char four[] = {digits[number >> 18], digits[number >> 12 & 63], left > 1 ? digits[number >> 6 & 63] : '=',
+                       left > 2 ? digits[number & 63] : '='};
+        append(to, four, sizeof four);
+    }
+}
+
+ng_result ng_publish_bytes(ng_publisher *publisher, const char *topic, const void *bytes, size_t size, const char *content_type) {
+    if (ng_is_standard(topic)) return refuse("%s: a standard channel has typed JSON; publish bytes on another topic", topic);
+    ng_fields event = {0};
+    append_now(&event);
+    if (content_type) ng_add_string(&event, "content_type", content_type);
+    append_name(&event, "data_base64");
+    append_text(&event, "\"");
+    append_base64(&event, bytes, size);
+    append_text(&event, "\"}");
+    ng_result result = event.failed ? refuse("%.200s: no memory", topic) : ng_publish(publisher, topic, event.text);
     free(event.text);
     return result;
 }

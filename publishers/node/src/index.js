@@ -4,7 +4,7 @@ import { Context, Router, XPublisher } from "zeromq"
 
 import { clientOptions, guard, serverOptions } from "./curve.js"
 import { Store } from "./store.js"
-import { checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
+import { bytesEvent, checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
 
 export { readKeys } from "./curve.js"
 export { PublisherError }
@@ -125,6 +125,11 @@ export class Publisher {
       throw new PublisherError(`${topic}: ${error.message}`)
     }
     return this.#send(topic, Buffer.from(text))
+  }
+
+  async publishBytes(topic, data, contentType) {
+    checkTopic(topic)
+    return this.#send(topic, encode(topic, bytesEvent(topic, data, contentType)))
   }
 
   metrics(fields) {
