@@ -27,12 +27,11 @@ FLOORS = [
     {"core"},
     {"clock", "config", "exposition", "logs", "metric_table"},
     {"metrics"},
-    {"auth", "control", "wiring", "write_scheduler", "runtime"},
+    {"auth", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
     {"edge", "own_figures"},
     {"workers"},
     {"service"},
-    {"process"},
     {"cli"},
     {"__main__"},
 ]

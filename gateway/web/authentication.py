@@ -40,6 +40,8 @@ class Access(Enum):
     PUBLISHER = "publisher"
     """Callers that may publish to the channel in the query, or to anything if there is none."""
     ADMIN = "admin"
+    OPERATOR = "operator"
+    """Callers that may see the gateway's state, and send to any client."""
 
 
 async def identity_of_request(request: web.Request) -> Identity:
@@ -103,6 +105,8 @@ def restricted(access: Access, handler: Handler) -> Handler:
         identity = request[IDENTITY] = await identity_of_request(request)
         if access is Access.ADMIN:
             identity.require_admin()
+        elif access is Access.OPERATOR:
+            identity.require_operator()
         elif access is Access.SUBSCRIBER:
             identity.require(Action.SUBSCRIBE, _checked(_channel(request)))
         elif access is Access.PUBLISHER:

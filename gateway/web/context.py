@@ -10,13 +10,14 @@ from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.deflate import Compressor
+from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import ProcessUsage
-from gateway.web.access import AccessPolicy, AddressLimit
+from gateway.web.access import AddressLimit
 from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection, ConnectionKind
 from gateway.web.sockets.heartbeat import ClientHeartbeat
@@ -87,10 +88,11 @@ class Context:
     """Connections with a session, by client id."""
     connected_clients: Callable[[], Sequence[ConnectedClient]] = field(init=False)
     """All clients of the gateway, those of other processes too."""
+    disconnect: Callable[[str], bool] = field(init=False)
+    """Closes the connection of the client with this id, in whatever process; returns whether there is one."""
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""
     heartbeat: ClientHeartbeat = field(init=False)
-    access_policy: AccessPolicy = field(init=False)
     address_limit: AddressLimit = field(init=False)
     request_limit: RequestLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
@@ -105,7 +107,6 @@ class Context:
         self.compressor = Compressor(self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed)
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.heartbeat = ClientHeartbeat(self.hub, self.config.clients, on_round_trip=self.metrics.round_trip)
-        self.access_policy = AccessPolicy(self.config)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
         self.request_limit = RequestLimit(
             self.config.http,
@@ -113,13 +114,13 @@ class Context:
             on_refused=lambda: self.metrics.refused("busy"),
         )
         self.connected_clients = lambda: list(self.connections.values())
+        self.disconnect = self._disconnect
 
-    def reload(self, config: Config, policy: Policy, verifier: Verifier | None) -> None:
-        """Use another configuration for the requests that come from now on."""
-        self.config, self.policy, self.verifier = config, policy, verifier
-        self.access_policy = AccessPolicy(config)
-        self.address_limit.per_address_max = config.clients.connections_per_address_max
-        self.heartbeat.limits = config.clients
+    def _disconnect(self, client_id: str) -> bool:
+        connection = self.connections.get(client_id)
+        if connection is not None:
+            connection.close(CloseCode.DISCONNECTED)
+        return connection is not None
 
 
 PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)

@@ -57,6 +57,16 @@ ROUTES: Final = (
         is_strict=True,
     ),
     _admin(f"{_API}/status", rest.status, query=_PAGE, answer=resources.GatewayStatus, errors=_INVALID),
+    Route(
+        f"{_API}/clients/{{client}}",
+        rest.disconnect,
+        method="DELETE",
+        access=Access.OPERATOR,
+        is_proxied=True,
+        tag="gateway",
+        answer=resources.Disconnected,
+        errors=(ErrorCode.UNKNOWN_CLIENT,),
+    ),
     _identified(f"{_API}/channels", rest.channels, answer=resources.Channels, errors=_INVALID),
     _subscriber(f"{_API}/channels/{{channel}}", rest.channel, answer=resources.ChannelDetail, errors=_UNKNOWN_CHANNEL),
     _subscriber(

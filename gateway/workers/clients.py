@@ -200,6 +200,13 @@ class Clients:
         if client is not None:
             client.child.pipe.send(messages.Personal(session.client_id, entry))
 
+    def disconnect(self, client_id: str) -> bool:
+        """Let the worker that holds a client close its connection; return whether there is such a client."""
+        client = self._clients.get(client_id)
+        if client is not None:
+            client.child.pipe.send(messages.Disconnect(client_id))
+        return client is not None
+
     def on_worker_lost(self, child: Child) -> None:
         """Disconnect the clients of a worker that has ended; their sessions may be resumed."""
         for client in self.connected:

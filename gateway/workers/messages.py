@@ -83,6 +83,12 @@ class Personal(Message):
     entry: Entry
 
 
+class Disconnect(Message):
+    """Close the connection of a client."""
+
+    client_id: str
+
+
 class Release(Message):
     """Another connection takes a client's session over: detach it, answer with `Released`."""
 
@@ -101,9 +107,7 @@ class Report(Message):
 
 
 class Reload(Message):
-    """Use this configuration, and read keys again from their files."""
-
-    config: Config
+    """Read keys again from their files."""
 
 
 class Drain(Message):
@@ -123,6 +127,7 @@ ToWorker = (
     | Evict
     | Bus
     | Personal
+    | Disconnect
     | Release
     | Report
     | Reload

@@ -93,6 +93,7 @@ class Supervisor:
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
         context.connected_clients = lambda: self._clients.connected
+        context.disconnect = self._clients.disconnect
         context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)
         context.metrics.workers = self._counts
@@ -141,10 +142,8 @@ class Supervisor:
             accepted.close()
         self._unassigned.clear()
 
-    def reload(self, config: Config) -> None:
-        """Use another configuration, in the workers too; it reaches them in order with the entries."""
-        self._config = config
-        self._send_all(messages.Reload(config))
+    def reload(self) -> None:
+        self._send_all(messages.Reload())
 
     def tick(self, now_ns: int) -> None:
         """Let the workers evict what is too old, right before it is evicted here."""

@@ -473,6 +473,31 @@ async def test_the_audit_log_says_who_and_what_and_no_log_says_a_secret(launch: 
     assert "\x1b" not in written
 
 
+async def test_only_an_operator_disconnects_a_client_and_the_audit_log_says_who_did(
+    guarded: Gateway, connect: Connect
+) -> None:
+    """Whoever may read the gateway's state, as Prometheus, may not act on its clients."""
+    client = await connect("metrics", to=guarded, headers=bearer(token("developer", user="bob")))
+    other = await connect("metrics", to=guarded)
+    path = f"{API}/clients/{client.client_id}"
+    refused = [
+        (await guarded.request("DELETE", path, headers=bearer(token(role)))).status for role in ("developer", "monitor")
+    ]
+    answer = await guarded.request("DELETE", path, headers=bearer(token("admin")))
+    closing = await client.expect("closing")
+    code = await client.closed()
+    again = await guarded.request("DELETE", path, headers=bearer(token("admin")))
+    await said(guarded, "client_disconnected")
+    records = [r for r in guarded.records if r["message"] == "client_disconnected"]
+
+    assert [403, 403] == refused
+    assert (200, {"client_id": client.client_id}) == (answer.status, answer.json)
+    assert (4504, 4504, "disconnected", False) == (code, closing["code"], closing["reason"], closing["reconnect"])
+    assert (404, "unknown_client") == (again.status, again.json["code"])
+    assert [("alice", client.client_id)] == [(r["user_id"], r["client_id"]) for r in records]
+    assert await other.ping()
+
+
 async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> None:
     gateway = await launch(flags=["--host", "0.0.0.0", "--insecure-allow-remote"])
     status = await gateway.status()
@@ -491,7 +516,7 @@ async def test_a_new_secret_in_the_file_counts_after_a_hangup_signal(
     gateway = await launch(settings={"auth.secret_file": file})
     gateway.errors_expected = True
     stranger = await connect("metrics", to=gateway)
-    for content, event in (("short", "reload_refused"), (SECRET, "reloaded")):
+    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
         file.write_text(content)
         gateway.process.send_signal(signal.SIGHUP)
         await said(gateway, event)

@@ -42,6 +42,7 @@ ADDRESSES = [
     ("GET", f"{API}/rejections"),
     ("GET", "/metrics"),
     ("POST", f"{API}/broadcast?channel=metrics"),
+    ("DELETE", f"{API}/clients/somebody"),
 ]
 HEADER_CHARS_MAX = 8_000
 STEP = full(1, 4)
@@ -119,7 +120,8 @@ async def at_an_address(gateway: Gateway, method: str, path: str, good: str, tok
 
         assert 1 == len(heard), f"{path}: not the same answer to all: {heard}"
         assert next(iter(heard)).startswith("(401,"), heard
-        assert (await ask(good))[0] in {101, 200}, "a good token is taken there"
+        taken = {404} if method == "DELETE" else {101, 200}  # there is no such client
+        assert (await ask(good))[0] in taken, "a good token is taken there"
 
 
 async def in_a_message(client: Client, good: str, tokens: dict[str, str]) -> None:

@@ -244,6 +244,17 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     await eventually(lambda: not watched())
 
 
+async def test_a_client_is_disconnected_at_whichever_worker_has_it(crew: Gateway, connect: Connect) -> None:
+    clients = [await connect("metrics", to=crew) for _ in range(4)]
+    for client in clients[:3]:
+        answer = await crew.request("DELETE", f"{API}/clients/{client.client_id}")
+        assert (200, 4504) == (answer.status, await client.closed())
+    again = await crew.request("DELETE", f"{API}/clients/{clients[0].client_id}")
+
+    assert (404, "unknown_client") == (again.status, again.json["code"])
+    assert [clients[3].client_id] == [one["client_id"] for one in (await crew.status())["clients"]]
+
+
 # -- limits --------------------------------------------------------------------------------------
 
 
@@ -317,7 +328,7 @@ async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Conn
     def said(event: str) -> int:
         return [record["message"] for record in gateway.records].count(event)
 
-    for content, event in (("short", "reload_refused"), (SECRET, "reloaded")):
+    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
         file.write_text(content)
         gateway.kill(signal.SIGHUP)
         await eventually(functools.partial(said, event))
@@ -325,7 +336,7 @@ async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Conn
     other = await elsewhere(gateway, connect, holder(gateway, client), headers=bearer(token("bot")))
 
     assert [["bot"], ["bot"]] == [one.hello["roles"] for one in (client, other)]
-    assert (1, 1) == (said("reload_refused"), said("reloaded"))
+    assert (1, 1) == (said("keys_not_reloaded"), said("keys_reloaded"))
 
 
 async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_path: Path) -> None:

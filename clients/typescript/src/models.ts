@@ -359,4 +359,5 @@ export const CloseCode = {
   UNAUTHORIZED: 4501,
   AUTH_TIMEOUT: 4502,
   USER_LIMIT: 4503,
+  DISCONNECTED: 4504,
 } as const;

@@ -75,6 +75,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4501
     AUTH_TIMEOUT = 4502
     USER_LIMIT = 4503
+    DISCONNECTED = 4504
 
     @property
     def reason(self) -> str:

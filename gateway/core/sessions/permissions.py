@@ -4,13 +4,13 @@ Grants are patterns of channels. A subscription to a wildcard gets only the chan
 selects, also of those that open later."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, NoReturn
 
 from msgspec import Meta, Struct
 
-from gateway.core.protocol.channels import is_wildcard, matches
+from gateway.core.protocol.channels import PERSONAL, is_wildcard, matches
 from gateway.core.protocol.errors import ErrorCode, RequestError
 
 
@@ -76,8 +76,6 @@ class Identity:
     expires_ns: int | None = None
     is_anonymous: bool = False
     """Whether the client can have other permissions with a token."""
-    grants: Grants = Grants()  # noqa: RUF009  # frozen
-    """The token's own grants, besides those of its roles."""
 
     @property
     def is_open(self) -> bool:
@@ -113,6 +111,12 @@ class Identity:
         if not self.permissions.admin:
             self._refuse("see the gateway's state")
 
+    def require_operator(self) -> None:
+        """Check that the client may act on other clients: not each reader of the gateway's state may.
+        Raises RequestError: it may not."""
+        if not (self.permissions.admin and self.permissions.may(Action.PUBLISH, PERSONAL)):
+            self._refuse("disconnect clients")
+
     def _refuse(self, what: str) -> NoReturn:
         if self.is_anonymous:
             raise RequestError(ErrorCode.UNAUTHORIZED, f"a token is needed to {what}")
@@ -142,15 +146,7 @@ class Policy:
             user_id=claims.user_id,
             roles=claims.roles,
             expires_ns=claims.expires_ns,
-            grants=claims.grants,
         )
-
-    def renewed(self, identity: Identity) -> Identity:
-        """Return an identity of another policy with the permissions that this one gives its roles."""
-        if identity.is_anonymous or identity.is_open:
-            return replace(self.anonymous, user_id=identity.user_id)
-        roles = (ANONYMOUS, *identity.roles)
-        return replace(identity, permissions=self._permissions(roles, identity.grants))
 
     def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]

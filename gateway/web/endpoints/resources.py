@@ -29,6 +29,12 @@ class Client(Struct, kw_only=True):
     buffered: int
 
 
+class Disconnected(Struct):
+    """The client whose connection is being closed."""
+
+    client_id: str
+
+
 class ProcessFigures(Struct, frozen=True):
     """What the gateway uses, its workers included; `cpu_percent` is of one CPU, since the last request."""
 

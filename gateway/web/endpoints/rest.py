@@ -22,6 +22,7 @@ from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
+from gateway.web.access import shown
 from gateway.web.authentication import IDENTITY, audit
 from gateway.web.context import CONTEXT, ConnectedClient, Context
 from gateway.web.endpoints import resources
@@ -95,6 +96,16 @@ def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
         lag=client.lag,
         buffered=client.buffered,
     )
+
+
+async def disconnect(request: web.Request) -> web.Response:
+    """Disconnect a client: it is closed with 4504, and does not reconnect by itself."""
+    context, identity = request.app[CONTEXT], request[IDENTITY]
+    client_id = request.match_info["client"]
+    if not context.disconnect(client_id):
+        raise RequestError(ErrorCode.UNKNOWN_CLIENT, f"no client {shown(client_id)} is connected")
+    audit.info("client_disconnected", client_id=client_id, user_id=identity.user_id, address=request.remote)
+    return answer(resources.Disconnected(client_id))
 
 
 async def channels(request: web.Request) -> web.Response:

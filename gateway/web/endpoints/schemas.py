@@ -1,5 +1,6 @@
 """OpenAPI 3.1 and AsyncAPI 3.0, generated from the routes and the models of messages and answers."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,7 @@ from gateway.web.problems import Handler, Problem
 JsonObject = dict[str, Any]  # Any: a document's values are of every JSON kind
 
 _REF: Final = "#/components/schemas/{name}"
+_PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 _TAGS: Final = {
     "events": "Receive events, read their history, send them",
     "channels": "Channels and their subscribers",
@@ -42,6 +44,7 @@ _SECURITY: Final[Mapping[Access, list[JsonObject]]] = {
     Access.SUBSCRIBER: _PERMITTED,
     Access.PUBLISHER: _PERMITTED,
     Access.ADMIN: [{"bearer": []}],
+    Access.OPERATOR: [{"bearer": []}],
 }
 
 
@@ -249,8 +252,8 @@ def _errors(route: Route) -> Iterable[ErrorCode]:
 
 
 def _parameters(route: Route) -> Iterable[JsonObject]:
-    if "{channel}" in route.path:
-        yield {"name": "channel", "in": "path", "required": True, "schema": {"type": "string"}}
+    for name in _PATH_PARAMETER.findall(route.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
     for place, parameters in (("query", route.query), ("header", route.headers)):
         for one in parameters:
             yield {"name": one.name, "in": place, "description": one.description, "schema": dict(one.schema)}

@@ -56,3 +56,4 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4501
     AUTH_TIMEOUT = 4502
     USER_LIMIT = 4503
+    DISCONNECTED = 4504
