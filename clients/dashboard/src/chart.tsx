@@ -36,6 +36,7 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
       ticks: { stroke: color("--line"), width: 1 },
       font: "12px system-ui, sans-serif",
     };
+    const isPercent = series.every(({ name }) => name.includes("percent")); // small changes should look small
     const options: uPlot.Options = {
       width: element.clientWidth,
       height: HEIGHT,
@@ -43,7 +44,7 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
       legend: { show: false },
       cursor: { points: { size: 6 } },
       hooks: { setSelect: [({ select }) => void (isZoomed.current = select.width > 0)] },
-      scales: { x: { time: true } },
+      scales: { x: { time: true }, y: { range: isPercent ? fromZero : uPlotRange } },
       axes: [{ ...axis, space: 80, values: (_, times) => times.map(timeLabel(times)) }, { ...axis, size: 64, values: (_, values) => values.map((value) => figure(value)) }],
       series: [
         {},
@@ -81,6 +82,9 @@ export function Chart({ series, label, theme }: { series: Series[]; label: strin
     </figure>
   );
 }
+
+const fromZero: uPlot.Scale.Range = (_, min, max) => [Math.min(min, 0), Math.max(max * 1.1, 1)];
+const uPlotRange: uPlot.Scale.Range = (_, min, max) => uPlot.rangeNum(min, max, 0.1, true);
 
 /** Labels of times on the axis: as exact as their distance asks for. */
 function timeLabel(times: readonly number[]): (time: number) => string {

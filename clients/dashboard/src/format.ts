@@ -38,6 +38,8 @@ export function duration(seconds: number): string {
   return `${number(seconds / size, seconds / size >= 10 ? 0 : 1)} ${language() === "ru" ? ru : en}`;
 }
 
+export const milliseconds = (seconds: number): string => `${figure(seconds * 1000)} ${language() === "ru" ? "мс" : "ms"}`;
+
 const two = (value: number): string => String(value).padStart(2, "0");
 
 /** The time of day with milliseconds, here. */

@@ -147,15 +147,16 @@ function copySelected(text: string): void {
   field.remove();
 }
 
-/** One line that opens to the whole event. */
-export function Row({ head, event }: { head: ComponentChildren; event: unknown }): JSX.Element {
+/** One line that opens to the whole event, or to what stands for it. */
+export function Row(props: { head: ComponentChildren; event: unknown; children?: ComponentChildren }): JSX.Element {
+  const { head, event } = props;
   const [isOpen, setOpen] = useState(false);
   return (
     <details class="row" onToggle={(toggle) => setOpen((toggle.target as HTMLDetailsElement).open)}>
       <summary>{head}</summary>
       {isOpen && (
         <div class="open">
-          <Tree value={event} />
+          {props.children ?? <Tree value={event} />}
           <Copy value={event} />
         </div>
       )}

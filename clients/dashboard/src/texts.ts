@@ -73,6 +73,7 @@ const TEXTS = {
   "problem.lagging": ["{0} clients lag, the slowest by {1} events.", "Отстают клиентов: {0}, худший на {1} событий."],
   "problem.evicted": ["{0} events were missed by clients that lagged too far.", "Отставшие клиенты пропустили событий: {0}."],
   "problem.endpoint": ["{0}: {1}", "{0}: {1}"],
+  "note.unreached": ["Nothing has come from {0} yet: {1}", "С адреса {0} ещё ничего не пришло: {1}"],
   "problem.offline": ["This page has no connection; the figures are old.", "Нет связи; показания устарели."],
   "card.in": ["Events in", "Входящие"],
   "card.out": ["Events out", "Исходящие"],
@@ -171,11 +172,18 @@ const TEXTS = {
   "publishers.incarnation": ["Incarnation", "Воплощение"],
   "publishers.sums": ["{0} lost, {1} repaired, {2} duplicated, {3} late, {4} recovering", "потеряно {0}, восстановлено {1}, повторно {2}, поздно {3}, восстанавливается {4}"],
   "publishers.no": ["no", "нет"],
+  "publishers.interval": ["Heartbeat", "Сигнал жизни"],
+  "publishers.every": ["every {0}", "каждые {0}"],
+  "publishers.clock": ["Clock", "Часы"],
+  "publishers.clock.ahead": ["{0} ahead", "спешат на {0}"],
+  "publishers.clock.behind": ["{0} behind, or slow", "отстают на {0}, или медленно"],
   "rejections": ["Rejections", "Отклонённые"],
   "rejections.none": ["No message was rejected.", "Ничего не отклонено."],
   "rejections.reason": ["Reason", "Причина"],
   "rejections.topic": ["Topic", "Тема"],
-  "rejections.payload": ["Payload", "Содержимое"],
+  "rejections.frame": ["Frame {0}", "Кадр {0}"],
+  "rejections.from": ["From", "Откуда"],
+  "rejections.advice": ["What to do", "Что делать"],
   "advice.frame_count": ["Send two frames (topic, payload) or three (with the envelope).", "Отправляйте два кадра (тема, данные) или три (с конвертом)."],
   "advice.bad_topic": ["A topic is segments of letters, digits, _ and -, joined by dots, at most 128 bytes.", "Тема — части из латинских букв, цифр, _ и -, через точку, не длиннее 128 байт."],
   "advice.bad_envelope": ["The third frame is 32 bytes that begin with NGE1; leave it out if you have none.", "Третий кадр — 32 байта, начинается с NGE1; без него можно обойтись."],
@@ -195,6 +203,10 @@ const TEXTS = {
   "clients.follows": ["Subscriptions", "Подписки"],
   "clients.lag": ["Behind", "Отстаёт"],
   "clients.buffered": ["Unsent", "Не отправлено"],
+  "clients.own": ["this page", "эта страница"],
+  "clients.disconnect": ["Disconnect", "Отключить"],
+  "clients.really": ["Really disconnect?", "Точно отключить?"],
+  "clients.disconnected": ["disconnected", "отключён"],
   "clients.sums": ["{0} connected, {1} can resume, {2} subscriptions", "на связи {0}, могут вернуться {1}, подписок {2}"],
 
   "send.to": ["To", "Кому"],
@@ -212,7 +224,7 @@ const TEXTS = {
 
   "links.intro": ["Everything that this page shows is also at these addresses.", "Всё, что показывает эта страница, есть и по этим адресам."],
   "links.try": ["Try it in this page's console", "Попробуйте в консоли этой страницы"],
-  "links.version": ["Version {0}", "Версия {0}"],
+  "links.version": ["version {0}", "версия {0}"],
 } as const satisfies Record<string, readonly [string, string]>;
 
 export type Text = keyof typeof TEXTS;

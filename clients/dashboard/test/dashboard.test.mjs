@@ -1,7 +1,6 @@
 // The page in a real Chromium, served by a real gateway, with real publishers.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -9,9 +8,9 @@ import { test } from "node:test";
 
 import { open, serve } from "../../typescript/test/support/browser.mjs";
 import { eventually, Gateway, PYTHON, Relay } from "../../typescript/test/support/gateway.mjs";
+import { ENTER, press, rows, SECRET, show, signIn, TAB } from "./support/page.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const SECRET = "a secret of at least thirty-two bytes";
 /** A publisher that numbers 1, 2 and 8, and keeps nothing to send again. */
 const LOSING = `
 import struct, sys, time, zmq
@@ -23,43 +22,6 @@ with zmq.Context() as context, context.socket(zmq.XPUB) as pub:
         pub.send_multipart([b"a", b'{"n": %d}' % n, envelope])
 `;
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
-
-/** Open the gateway's page at a place, with short questions to it. */
-async function show(t, gateway, hash = "#/overview", port = gateway.port) {
-  const page = await open(t, `http://127.0.0.1:${port}/${hash}`);
-  await page.call("Runtime.enable");
-  const text = (selector) => page.evaluate(`document.querySelector(${JSON.stringify(selector)})?.textContent ?? null`);
-  const count = (selector) => page.evaluate(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
-  const state = () => page.evaluate("document.querySelector('.indicator')?.dataset.state");
-  const go = (place) => page.evaluate(`location.hash = ${JSON.stringify(place)}`);
-  await eventually(async () => (await state()) === "connected", "the page is connected");
-  return { ...page, text, count, state, go };
-}
-
-/** The numbers `n` of the rows that are shown, oldest first. */
-const rows = (page) =>
-  page.evaluate("[...document.querySelectorAll('.row .data')].map((one) => JSON.parse(one.textContent).n).reverse()");
-
-/** Type a token for so many seconds into the form. */
-async function signIn(page, seconds) {
-  await eventually(() => page.count(".signin"));
-  const typed = token({ sub: "ada", roles: ["admin"], exp: Math.round(Date.now() / 1000) + seconds });
-  await page.evaluate(`(() => {
-    const input = document.querySelector("[name=token]");
-    input.value = ${JSON.stringify(typed)};
-    input.dispatchEvent(new Event("input", { bubbles: true }));
-  })()`);
-  await page.evaluate("document.querySelector('.signin').requestSubmit()");
-}
-
-async function press(page, key, more = {}) {
-  for (const type of ["keyDown", "keyUp"]) {
-    const text = type === "keyDown" && key.length === 1 ? { text: key } : {};
-    await page.call("Input.dispatchKeyEvent", { type, key, code: key, ...text, ...more });
-  }
-}
-const TAB = { windowsVirtualKeyCode: 9 };
-const ENTER = { windowsVirtualKeyCode: 13, text: "\r" };
 
 test("what was published is what the page shows, history first and then live", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
@@ -423,10 +385,4 @@ async function prefixed(t, gateway, asked) {
   await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
   t.after(() => (server.closeAllConnections(), server.close()));
   return server.address().port;
-}
-
-function token(claims) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
-  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }

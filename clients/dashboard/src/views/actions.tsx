@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 
 import type { ViewProps } from "../app.js";
 import { Feed, timeOf, useFeed } from "../feed.js";
-import { clock, duration, figure, inline } from "../format.js";
+import { clock, duration, figure, inline, milliseconds } from "../format.js";
 import { GapRow, Row } from "../parts.js";
 import { known, t } from "../texts.js";
 
@@ -66,7 +66,7 @@ function ActionRow({ first, last }: Course): JSX.Element {
           <span class="type">{action.action_type ?? last.event_type}</span>
           {(measured || first !== last) && (
             <span class="pair">
-              <b>{seconds < 1 ? `${figure(seconds * 1000)} ms` : duration(seconds)}</b>
+              <b>{seconds < 1 ? milliseconds(seconds) : duration(seconds)}</b>
             </span>
           )}
           {action.error && <span class="message bad">{action.error}</span>}

@@ -122,8 +122,12 @@ function Verdict(props: {
   const publishers = hrefOf(["publishers"]);
   const problems: ComponentChildren[] = [];
   if (!props.isConnected) problems.push(t("problem.offline"));
-  for (const { endpoint, problem } of props.endpoints) {
-    if (problem) problems.push(t("problem.endpoint", endpoint, problem));
+  const notes: string[] = [];
+  const isFed = props.endpoints.some(({ peers, received }) => peers && received);
+  for (const { endpoint, problem, received } of props.endpoints) {
+    // Where nothing ever came from, and other endpoints have publishers, nothing is missing that was there.
+    if (problem && !received && isFed) notes.push(t("note.unreached", endpoint, problem));
+    else if (problem) problems.push(t("problem.endpoint", endpoint, problem));
   }
   if (figures?.bus === "waiting") problems.push(t("problem.bus.waiting"));
   if (figures?.bus === "stale") problems.push(<a href={publishers}>{t("problem.bus.stale")}</a>);
@@ -149,6 +153,11 @@ function Verdict(props: {
           ))}
         </ul>
       )}
+      {notes.map((one) => (
+        <p class="quiet" key={one}>
+          {one}
+        </p>
+      ))}
     </section>
   );
 }

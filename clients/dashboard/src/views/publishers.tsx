@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 
 import type { ViewProps } from "../app.js";
-import { clock, duration, figure } from "../format.js";
+import { clock, duration, figure, milliseconds } from "../format.js";
 import { Missing, Row, Table, useRest } from "../parts.js";
 import { known, t } from "../texts.js";
 
@@ -11,6 +11,7 @@ interface Publisher {
   stale: boolean;
   interval_seconds: number;
   silent_seconds: number;
+  transit_seconds: number | null;
   replay: string | null;
 }
 
@@ -36,10 +37,16 @@ interface Publishers {
 }
 
 interface Rejected {
+  number: number;
   time: string;
   reason: string;
   detail: string;
+  advice: string;
   topic: string;
+  frames: string;
+  hex: string[];
+  endpoint: string;
+  publisher: string;
   payload: string;
 }
 
@@ -47,6 +54,10 @@ interface Rejections {
   counts: Record<string, number>;
   rejections: Rejected[];
 }
+
+/** A clock that is further off is marked. */
+const CLOCK_SECONDS_MAX = 1;
+const HEX_ROW_BYTES = 16;
 
 /** Who publishes, what of it was lost, and what was rejected. */
 export function Publishers({ gateway }: ViewProps): JSX.Element {
@@ -75,7 +86,15 @@ export function Publishers({ gateway }: ViewProps): JSX.Element {
 }
 
 function Known({ publishers }: { publishers: Publisher[] }): JSX.Element {
-  const head = [t("name"), t("state"), t("publishers.heard"), t("publishers.replay"), t("publishers.incarnation")];
+  const head = [
+    t("name"),
+    t("state"),
+    t("publishers.interval"),
+    t("publishers.heard"),
+    t("publishers.clock"),
+    t("publishers.replay"),
+    t("publishers.incarnation"),
+  ];
   return (
     <section>
       <h2>{t("publishers.known")}</h2>
@@ -91,7 +110,11 @@ function Known({ publishers }: { publishers: Publisher[] }): JSX.Element {
                   {t(one.stale ? "publishers.stale" : "publishers.live")}
                 </span>
               </td>
+              <td class="number">{t("publishers.every", duration(one.interval_seconds))}</td>
               <td class="number">{t("ago", duration(one.silent_seconds))}</td>
+              <td class="number">
+                <Clock transit={one.transit_seconds} />
+              </td>
               <td class="code">{one.replay ?? t("publishers.no")}</td>
               <td class="code">{one.incarnation}</td>
             </tr>
@@ -100,6 +123,14 @@ function Known({ publishers }: { publishers: Publisher[] }): JSX.Element {
       )}
     </section>
   );
+}
+
+/** How far a publisher's clock is off, as far as the time shows that its messages take. */
+function Clock({ transit }: { transit: number | null }): JSX.Element {
+  if (transit === null) return <>–</>;
+  const off = Math.abs(transit);
+  if (off <= CLOCK_SECONDS_MAX) return <>± {milliseconds(off)}</>;
+  return <span class="bad">{t(transit < 0 ? "publishers.clock.ahead" : "publishers.clock.behind", duration(off))}</span>;
 }
 
 function Topics({ topics, names }: { topics: Topic[]; names: Map<string, string> }): JSX.Element | null {
@@ -149,21 +180,52 @@ function Rejections({ counts, rejections }: Rejections): JSX.Element {
         ))}
       </ul>
       <div class="rows">
-        {rejections.map((one, n) => (
+        {rejections.map((one) => (
           <Row
-            key={`${one.time} ${n}`}
+            key={one.number}
             event={one}
             head={
               <>
                 <time>{clock(one.time)}</time>
                 <span class="state bad">{one.reason}</span>
-                <span class="type">{one.topic}</span>
+                <span class="type">{one.topic || "–"}</span>
                 <span class="message">{one.detail}</span>
               </>
             }
-          />
+          >
+            <dl class="facts">
+              <dt>{t("rejections.advice")}</dt>
+              <dd>{one.advice}</dd>
+              <dt>{t("rejections.reason")}</dt>
+              <dd>{one.detail}</dd>
+              <dt>{t("rejections.from")}</dt>
+              <dd>{[one.publisher, one.endpoint].filter(Boolean).join(", ") || "–"}</dd>
+              {one.hex.map((hex, n) => (
+                <div key={n}>
+                  <dt>{t("rejections.frame", n + 1)}</dt>
+                  <dd>
+                    <pre tabIndex={0} data-frame={n}>
+                      {dump(hex)}
+                    </pre>
+                  </dd>
+                </div>
+              ))}
+            </dl>
+          </Row>
         ))}
       </div>
     </>
   );
+}
+
+/** Bytes in hexadecimal and as text, sixteen in a row. */
+function dump(hex: string): string {
+  const bytes = hex.match(/../g) ?? [];
+  const rows: string[] = [];
+  for (let at = 0; at < bytes.length; at += HEX_ROW_BYTES) {
+    const row = bytes.slice(at, at + HEX_ROW_BYTES);
+    const text = row.map((byte) => Number.parseInt(byte, 16)).map((code) => (code > 31 && code < 127 ? String.fromCharCode(code) : "·"));
+    rows.push(`${at.toString(16).padStart(4, "0")}  ${row.join(" ").padEnd(HEX_ROW_BYTES * 3 - 1)}  ${text.join("")}`);
+  }
+  return rows.join("\n");
 }

@@ -41,7 +41,6 @@ function SignalRow({ event }: { event: Event }): JSX.Element {
         <>
           <time>{clock(event.timestamp)}</time>
           <span class="type">{signal.event_type ?? event.event_type}</span>
-          {signal.is_novel && <span class="state good">{t("signals.novel")}</span>}
           <span class="pair">
             {t("signals.priority")} <b>{figure(signal.priority)}</b>
           </span>
@@ -52,6 +51,7 @@ function SignalRow({ event }: { event: Event }): JSX.Element {
             {t("signals.neighbors")} <b>{figure(signal.neighbors_count)}</b>
           </span>
           <span class="quiet">{String(signal.event_id ?? "")}</span>
+          {signal.is_novel && <span class="state good">{t("signals.novel")}</span>}
         </>
       }
     />

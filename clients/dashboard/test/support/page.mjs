@@ -1,0 +1,50 @@
+// The gateway's page in a headless Chromium, and what a person does with it.
+import { createHmac } from "node:crypto";
+
+import { open } from "../../../typescript/test/support/browser.mjs";
+import { eventually } from "../../../typescript/test/support/gateway.mjs";
+
+export const SECRET = "a secret of at least thirty-two bytes";
+
+/** Open the gateway's page at a place, with short questions to it. */
+export async function show(t, gateway, hash = "#/overview", port = gateway.port) {
+  const page = await open(t, `http://127.0.0.1:${port}/${hash}`);
+  await page.call("Runtime.enable");
+  const text = (selector) => page.evaluate(`document.querySelector(${JSON.stringify(selector)})?.textContent ?? null`);
+  const count = (selector) => page.evaluate(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
+  const state = () => page.evaluate("document.querySelector('.indicator')?.dataset.state");
+  const go = (place) => page.evaluate(`location.hash = ${JSON.stringify(place)}`);
+  await eventually(async () => (await state()) === "connected", "the page is connected");
+  return { ...page, text, count, state, go };
+}
+
+/** The numbers `n` of the rows that are shown, oldest first. */
+export const rows = (page) =>
+  page.evaluate("[...document.querySelectorAll('.row .data')].map((one) => JSON.parse(one.textContent).n).reverse()");
+
+/** Type a token for so many seconds into the form. */
+export async function signIn(page, seconds, roles = ["admin"]) {
+  await eventually(() => page.count(".signin"));
+  const typed = token({ sub: "ada", roles, exp: Math.round(Date.now() / 1000) + seconds });
+  await page.evaluate(`(() => {
+    const input = document.querySelector("[name=token]");
+    input.value = ${JSON.stringify(typed)};
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  })()`);
+  await page.evaluate("document.querySelector('.signin').requestSubmit()");
+}
+
+export async function press(page, key, more = {}) {
+  for (const type of ["keyDown", "keyUp"]) {
+    const text = type === "keyDown" && key.length === 1 ? { text: key } : {};
+    await page.call("Input.dispatchKeyEvent", { type, key, code: key, ...text, ...more });
+  }
+}
+export const TAB = { windowsVirtualKeyCode: 9 };
+export const ENTER = { windowsVirtualKeyCode: 13, text: "\r" };
+
+function token(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
+}
