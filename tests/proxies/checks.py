@@ -150,7 +150,7 @@ async def restart(stage: Stage) -> str:
 
     async def ask() -> None:
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(3):
                 seen.add(str(await stage.proxy.status("/readyz")))
         except TimeoutError:
             seen.add("waits")

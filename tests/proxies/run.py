@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neurograph_publisher import Publisher
 
-from tests.proxies import document
+from tests.proxies import browsers, document
 from tests.proxies.checks import CHECKS, Stage
 from tests.proxies.servers import PROXIES, Place, ReverseProxy
 from tests.support.addresses import free_port
@@ -58,9 +58,10 @@ def _reasons(error: BaseException) -> str:
 
 
 def table(found: dict[str, Results]) -> list[str]:
-    """Return the rows of the table of proxies and checks."""
+    """Return the rows of a table with a column for each of the results."""
     rows = [["", *found], ["---"] * (len(found) + 1)]
-    rows += [[name, *(results[name] for results in found.values())] for name in CHECKS]
+    names = next(iter(found.values()), {})
+    rows += [[name, *(results[name] for results in found.values())] for name in names]
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
@@ -75,15 +76,21 @@ def main() -> int:
     certificate = Files(folder / "served.pem", folder / "served.key")
     wanted = [kind for kind in PROXIES if kind.program in (sys.argv[2:] or kind.program)]
     installed = [kind for kind in wanted if kind.is_installed()]
-    found = asyncio.run(check_all(installed, folder, certificate))
-    rows = table(found)
-    print("\n".join(rows))
-    if installed == list(PROXIES):
-        document.write("proxies", rows)
-    missing = sorted({kind.package for kind in wanted if kind not in installed})
+    missing = [
+        *dict.fromkeys(kind.package for kind in wanted if kind not in installed),
+        *(package for package, program in browsers.BROWSERS.items() if not program),
+    ]
+    tables = {"proxies": asyncio.run(check_all(installed, folder, certificate))}
+    tables["browsers"] = asyncio.run(browsers.check(installed, folder, certificate))
+    for name, found in tables.items():
+        rows = table(found)
+        print("\n".join(rows), "\n")
+        if installed == list(PROXIES) and not missing:
+            document.write(name, rows)
     if missing:
         print(f"left out: {', '.join(missing)} (Debian: apt-get install {' '.join(missing)})")
-    has_failed = any("FAILS" in results.values() for results in found.values())
+    results = [one for found in tables.values() for column in found.values() for one in column.values()]
+    has_failed = any(one.startswith("FAILS") for one in results)
     return int(has_failed or (bool(missing) and "CI" in os.environ))
 
 
