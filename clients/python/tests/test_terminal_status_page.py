@@ -110,3 +110,13 @@ def test_clients_that_the_gateway_does_not_list_are_counted() -> None:
     text = page(document(time=0, offset=7, connections=150), None, colour=False, whole=True)
 
     assert "… and 150 clients that the gateway does not list here" in text
+
+
+def test_why_no_publisher_comes_is_said_whole_and_leaves_the_table_its_room() -> None:
+    problem = "Nobody can be reached there: connection refused. Start the publisher, or correct the address."
+    link = {"endpoint": "tcp://10.0.0.1:5555", "mode": "connect", "state": "connecting", "peers": 0, "problem": problem}
+    link |= {"events": 0, "heartbeats": 0, "rejected": 0, "last_event_seconds": None}
+    lines = page(document(time=0, offset=7, bus=[link]), None, colour=False).splitlines()
+
+    assert f"tcp://10.0.0.1:5555: {problem}" in lines
+    assert all(len(line) < 100 for line in lines if problem not in line)

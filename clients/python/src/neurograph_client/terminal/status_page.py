@@ -30,6 +30,7 @@ def page(found: Document, before: Document | None, *, colour: bool, whole: bool 
         (("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
     ]
     blocks = [_summary(status, colour=colour), *[_table(names, rows, whole=whole) for names, rows in tables]]
+    blocks[1] += "".join(_problems(status))  # below the table: in it there is no room for a sentence
     if (further := status["connections"] - len(status["clients"])) > 0:
         blocks[-1] += f"… and {_count(further, 'client')} that the gateway does not list here\n"
     return "\n".join(block for block in blocks if block)
@@ -59,9 +60,14 @@ def _links(status: Document) -> Rows:
     for link in status["bus"]:
         last = link["last_event_seconds"]
         heard = "never" if last is None else f"{_duration(last)} ago"
-        state = f"{link['state']}: {link['problem']}" if link.get("problem") else link["state"]
         counts = [link.get(name) for name in ("events", "heartbeats", "rejected")]
-        yield link["endpoint"], link["mode"], state, link["peers"], *counts, heard
+        yield link["endpoint"], link["mode"], link["state"], link["peers"], *counts, heard
+
+
+def _problems(status: Document) -> Iterable[str]:
+    for link in status["bus"]:
+        if link.get("problem"):
+            yield f"{printable(link['endpoint'])}: {printable(link['problem'])}\n"
 
 
 def _channels(found: Document, before: Document | None) -> Rows:
