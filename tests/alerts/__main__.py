@@ -15,13 +15,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tests.alerts.load import Load
-from tests.alerts.prometheus import FASTER, FOLDER, Prometheus, Target
+from tests.alerts.prometheus import FOLDER, Prometheus, Target
 from tests.alerts.scenes import SCENES, Scene
 from tests.support.gateway import allow_many_files
 
 
+_FASTER = (30, 10)
+"""How many times faster than in the rules everything is; the second time only if not all went well. A busy machine
+lets Prometheus wait too long for an answer."""
 _SECONDS_MAX = 90.0
-"""How long an alert may take to fire, or to resolve."""
+"""How long an alert may take to fire, or to resolve, at the first of these speeds."""
 _LOSES = {"GatewayMessagesLost", "GatewayEventsRejected"}
 """The alerts that are right about the gateway under load."""
 
@@ -37,7 +40,7 @@ class Outcome:
 
 async def _until(prometheus: Prometheus, alert: tuple[str, str], *, firing: bool, since: float) -> float | None:
     """Return after how many seconds an alert fires, or does not fire any more; None if it takes too long."""
-    while time.monotonic() < since + _SECONDS_MAX:
+    while time.monotonic() < since + _SECONDS_MAX * prometheus.interval:
         if (alert in await prometheus.firing()) == firing:
             return time.monotonic() - since
         await asyncio.sleep(0.2)
@@ -62,7 +65,7 @@ async def _play(
     return outcomes
 
 
-async def _run() -> int:
+async def _run(faster: int) -> bool:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         load = await stack.enter_async_context(Load())
@@ -71,7 +74,7 @@ async def _run() -> int:
             stack.push_async_callback(parts.aclose)
         found = await asyncio.gather(*[anext(parts) for parts in started.values()])
         targets = [target for target in found if target is not None]
-        prometheus = await stack.enter_async_context(Prometheus([load.target, *targets]))
+        prometheus = await stack.enter_async_context(Prometheus([load.target, *targets], faster=faster))
         print(f"{len(targets) + 1} gateways are scraped after {time.monotonic() - began:.0f} s", flush=True)
         await load.begin()
         playing = [
@@ -81,6 +84,7 @@ async def _run() -> int:
         outcomes = [one for outcomes in await asyncio.gather(*playing) for one in outcomes]
         compared, faults = await load.faults(prometheus)
         false = await load.alerts(prometheus) - _LOSES
+    print(f"With durations divided by {faster}:\n")
     _print_table(outcomes)
     print(f"dashboard: {compared} values compared with what was done, {len(faults)} wrong")
     print("".join(f"    {fault}\n" for fault in faults), end="")
@@ -90,11 +94,10 @@ async def _run() -> int:
         f"alerts that were not tried: {', '.join(sorted(untried)) or 'none'}; {time.monotonic() - began:.0f} s in all"
     )
     missed = [one for one in outcomes if one.fired is None or one.resolved is None]
-    return int(bool(missed or faults or false or untried))
+    return not (missed or faults or false or untried)
 
 
 def _print_table(outcomes: list[Outcome]) -> None:
-    print(f"With durations divided by {FASTER}, Prometheus looking once a second:\n")
     print("| alert | scene | seconds to fire | seconds to resolve |\n|---|---|---:|---:|")
     for one in outcomes:
         figures = ["never" if seconds is None else f"{seconds:.1f}" for seconds in (one.fired, one.resolved)]
@@ -102,12 +105,20 @@ def _print_table(outcomes: list[Outcome]) -> None:
     print()
 
 
+def _succeeds(faster: int) -> bool:
+    try:
+        return asyncio.run(_run(faster))
+    except AssertionError as error:
+        print(f"With durations divided by {faster}: {error}")
+        return False
+
+
 def main() -> int:
     if shutil.which("prometheus") is None:
         print("left out: prometheus is missing; apt-get install prometheus, then `make alerts`")
         return 0
     allow_many_files()
-    return asyncio.run(_run())
+    return int(not any(_succeeds(faster) for faster in _FASTER))
 
 
 if __name__ == "__main__":

@@ -22,21 +22,18 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops/prometheus"
 JOB = "neurograph-gateway"
-FASTER = 30
-"""How many times faster everything in the rules is."""
-
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def shortened(rules: str) -> str:
-    """Return the rules with every duration, and the limit of a silence, divided by `FASTER`."""
+def shortened(rules: str, faster: int) -> str:
+    """Return the rules with every duration, and the limit of a silence, divided by `faster`."""
 
     def shorter(found: re.Match[str]) -> str:
         before, count, unit, after = found.groups()
-        return f"{before}{max(int(count) * _UNITS[unit] // FASTER, 1)}s{after}"
+        return f"{before}{max(int(count) * _UNITS[unit] // faster, 1)}s{after}"
 
     shorter_rules = re.sub(r"(for: |\[)(\d+)([smh])(\]|$)", shorter, rules, flags=re.MULTILINE)
-    return shorter_rules.replace("last_event_seconds) > 120", f"last_event_seconds) > {120 // FASTER}")
+    return shorter_rules.replace("last_event_seconds) > 120", f"last_event_seconds) > {120 // faster}")
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,9 @@ class Target:
     token: str = ""
 
 
-def configuration(text: str, targets: Sequence[Target], folder: Path) -> str:
-    """Return the project's configuration with these targets, scraped every second; one token is one job."""
-    text = text.replace("15s", "1s")
+def configuration(text: str, targets: Sequence[Target], folder: Path, interval: int) -> str:
+    """Return the project's configuration with these targets; one token is one job."""
+    text = text.replace("15s", f"{interval}s")
     beginning, job = text.split("  - job_name: ")
     job, end = job.split("\n\n", 1)
     jobs = []
@@ -73,17 +70,24 @@ def configuration(text: str, targets: Sequence[Target], folder: Path) -> str:
 
 
 class Prometheus:
-    """Use it as an async context manager; its data lie in a folder that goes with it."""
+    """Use it as an async context manager; its data lie in a folder that goes with it.
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    It looks every `interval` seconds, which is its limit for an answer, too."""
+
+    def __init__(self, targets: Sequence[Target], *, faster: int) -> None:
         self._targets = targets
+        self._faster = faster
+        self.interval = max(30 // faster, 1)
         self.url = ""
+        self._problems: dict[str, str] = {}
+        """The last error of each target."""
 
     async def __aenter__(self) -> Prometheus:
         self._folder = Path(tempfile.mkdtemp(prefix="ng-prometheus-"))
         self._log = (self._folder / "log").open("wb")
-        (self._folder / "rules.yml").write_text(shortened((FOLDER / "rules.yml").read_text()))
-        config = configuration((FOLDER / "prometheus.yml").read_text(), self._targets, self._folder)
+        (self._folder / "rules.yml").write_text(shortened((FOLDER / "rules.yml").read_text(), self._faster))
+        text = (FOLDER / "prometheus.yml").read_text()
+        config = configuration(text, self._targets, self._folder, self.interval)
         (self._folder / "prometheus.yml").write_text(config)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -96,13 +100,20 @@ class Prometheus:
             stderr=self._log,
         )
         self._http = aiohttp.ClientSession()
-        await eventually(self._ready, saying=lambda: (self._folder / "log").read_text()[-2000:])
-        await eventually(self._all_scraped, saying="all gateways are scraped")
+        try:
+            await eventually(self._ready, saying=lambda: (self._folder / "log").read_text()[-2000:])
+            await eventually(self._all_scraped, saying=lambda: f"all gateways are scraped; {self._problems}")
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._http.close()
         self._process.terminate()
         await self._process.wait()
@@ -139,5 +150,7 @@ class Prometheus:
             return False
 
     async def _all_scraped(self) -> bool:
-        up = {labels["instance"]: value for labels, value in await self.query("count_over_time(up[1m]) * up")}
-        return all(up.get(target.instance, 0) >= 2 for target in self._targets)
+        targets = (await self._get("/api/v1/targets"))["activeTargets"]
+        self._problems = {one["labels"]["instance"]: one["lastError"] for one in targets if one["lastError"]}
+        often = await self.query("count_over_time(up[5m]) * up")
+        return {target.instance for target in self._targets} == {labels["instance"] for labels, n in often if n >= 2}
