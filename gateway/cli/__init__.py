@@ -23,7 +23,15 @@ from gateway.config import Config
 GROUP = "gateway.commands"
 """The entry points of packages that add subcommands; each names a click command."""
 
-PACKAGES = {"publish": "publishers/python", "status": "clients/python", "tail": "clients/python"}
+PACKAGES = {
+    "bench": "clients/python",
+    "inspect": "clients/python",
+    "publish": "publishers/python",
+    "record": "clients/python",
+    "replay": "clients/python",
+    "status": "clients/python",
+    "tail": "clients/python",
+}
 """Subcommands that this project's other packages add, and their folders in its source."""
 
 

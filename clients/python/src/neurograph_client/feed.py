@@ -65,6 +65,8 @@ class Feed:
         """How many events were replaced by newer ones."""
         self.duplicates = 0
         """How many events came again, and went no further."""
+        self.starts: dict[str, Position] = {}
+        """Behind which position each channel began."""
         self._items: deque[Item] = deque()
         self._limit = limit
         self._on_room = on_room
@@ -88,6 +90,7 @@ class Feed:
 
     def begin(self, channel: str, place: Position) -> None:
         """Note that what comes up to a place is not wanted."""
+        self.starts.setdefault(channel, place)
         self._note(self._seen_of(channel), place.epoch, place.offset)
 
     def name_epoch(self, channel: str, epoch: str) -> None:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Generic, Self
 
 from neurograph_client.feed import Feed
-from neurograph_client.items import Data, Event, Gap
+from neurograph_client.items import Data, Event, Gap, Position
 
 
 class Subscription(Generic[Data]):
@@ -31,6 +31,11 @@ class Subscription(Generic[Data]):
     def channels(self) -> tuple[str, ...]:
         """The names and patterns that it follows."""
         return self._feed.patterns
+
+    @property
+    def starts(self) -> dict[str, Position]:
+        """Behind which position each channel began that the gateway had then."""
+        return dict(self._feed.starts)
 
     @property
     def waiting(self) -> int:

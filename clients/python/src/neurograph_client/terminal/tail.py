@@ -100,7 +100,7 @@ def tail(
     """
     as_json = as_json or not output.is_terminal()
     render = item_as_json if as_json else partial(item_as_text, colour=output.has_colours())
-    _log_as_notices()
+    log_as_notices()
     with output.clean_exit():
         try:
             with closing(_connect(gateway)) as client:
@@ -144,12 +144,14 @@ def _connect(gateway: Gateway) -> BlockingClient:
     notices = _ConnectionNotices(gateway.url)
     while True:
         try:
-            return BlockingClient(_client(gateway, notices))
+            return BlockingClient(new_client(gateway, notices))
         except NotConnectedError:  # not within the client's timeout
             continue
 
 
-def _client(gateway: Gateway, notices: _ConnectionNotices) -> Client:
+def new_client(gateway: Gateway, notices: _ConnectionNotices | None = None) -> Client:
+    """Return a client that prints when it has lost its connection, and when it has one again."""
+    notices = notices or _ConnectionNotices(gateway.url)
     token = None if gateway.token is None else lambda: gateway.read_token() or ""
     client = Client(gateway.url, token=token, on_state=lambda state: notices.update(state, client.last_disconnect))
     return client
@@ -160,7 +162,7 @@ class _NoticeHandler(logging.Handler):
         output.notice(record.getMessage())  # one line, without a traceback
 
 
-def _log_as_notices() -> None:
+def log_as_notices() -> None:
     """Print what the client logs as notices."""
     logger = logging.getLogger("neurograph_client")
     logger.addHandler(_NoticeHandler(logging.WARNING))
