@@ -13,8 +13,8 @@ compile() { # lock file, what goes into it …
 }
 
 # The others are constrained by the first, so that one environment can install any of them.
-compile requirements-dev.lock --group run --group dev "$@"
-compile requirements.lock --group run --constraint requirements-dev.lock
+compile requirements-dev.lock --group run --group terminal --group dev "$@"
+compile requirements.lock --group run --group terminal --constraint requirements-dev.lock
 compile requirements-build.lock --group build --constraint requirements-dev.lock
 
 if grep -n '://' requirements*.lock; then

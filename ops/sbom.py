@@ -23,7 +23,7 @@ DASHBOARD = ROOT / "clients/dashboard"
 OWN = ("neurograph-gateway", "neurograph_client", "neurograph_publisher")
 """The Python packages of this project, as they are imported; the first is the one that is described."""
 _LOCKED = re.compile(r"^(\S+==[^\\\n]+?) \\\n(?:    --hash=.*\n)+((?:    #.*\n)*)", re.MULTILINE)
-_GROUP = f"{OWN[0]} (pyproject.toml:run)"
+_GROUPS = [f"{OWN[0]} (pyproject.toml:{group})" for group in ("run", "terminal")]
 
 Json = dict[str, Any]  # Any: JSON
 
@@ -35,7 +35,7 @@ def document(*, version: str, time: int) -> str:
     bundled = list(_bundled())
     components = [*(_component(name, version, "MIT") for name in own), *_locked(), *bundled]
     needed = _needed()
-    needed[OWN[0]] = [*needed.get(_GROUP, []), *own]
+    needed[OWN[0]] = [*(name for group in _GROUPS for name in needed.get(group, [])), *own]
     at = {one["name"]: one["bom-ref"] for one in components} | {OWN[0]: root}
     needs = {at[name]: sorted({at[one] for one in found}) for name, found in needed.items() if name in at}
     needs[root] = sorted({*needs[root], *(one["bom-ref"] for one in bundled)})

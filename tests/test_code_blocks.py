@@ -265,6 +265,10 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("const { EventStream }", console),
     ],
     "docs/proxies.md": [("trusted_proxies", toml)],
+    "docs/record.md": [
+        ("gateway record", shell(r"\d+ events", "CHANNEL", r"published \d+ events", r"\d+ events")),
+        ("gateway bench", shell("deliveries/s")),
+    ],
     "docs/security.md": [
         ("gateway check", shell("allow ", r"^eyJ")),
         ("[roles.viewer]", toml),

@@ -191,7 +191,7 @@ def test_every_library_has_one_home() -> None:
 
 
 def test_the_gateway_and_the_packages_beside_it_do_not_import_each_other() -> None:
-    """They meet in entry points; `publish` also uses the gateway's own check of events."""
+    """They meet in entry points; `publish` also uses the gateway's own check of events, `replay` and `bench` a publisher."""
     packages = {
         PACKAGE: ("neurograph_client", "neurograph_publisher"),
         ROOT / "clients/python/src": ("gateway", "neurograph_publisher"),
@@ -206,7 +206,12 @@ def test_the_gateway_and_the_packages_beside_it_do_not_import_each_other() -> No
     }
     publish = "publishers/python/src/neurograph_publisher/terminal.py"
     check = "gateway.cli.event_check"
-    assert {(publish, check), (publish, f"{check}.EventCheck")} == crossing
+    publishing = {
+        (f"clients/python/src/neurograph_client/terminal/{command}.py", name)
+        for command in ("bench", "replay")
+        for name in ("neurograph_publisher", "neurograph_publisher.Publisher")
+    }
+    assert {(publish, check), (publish, f"{check}.EventCheck"), *publishing} == crossing
 
 
 GONE = {
@@ -247,6 +252,8 @@ GONE = {
 
 OTHERS = {
     "register": "of atexit, selectors, pollers and prometheus_client",
+    "register_channel": "of mcap",
+    "register_schema": "of mcap",
     "SCM_RIGHTS": "of the kernel",
     "wire": "the format on the wire, in publishers that have a module for it",
     "NEUROGRAPH_WIRE_H": "the same",

@@ -144,7 +144,7 @@ class _Sender:
         self._wait_seconds = wait_seconds
         self._now = now
         self._sent: Counter[str] = Counter()
-        self._left_out = 0
+        self._skipped = 0
 
     def send_all(self, records: Iterable[Record], speed: float) -> None:
         began = time.monotonic()
@@ -154,7 +154,7 @@ class _Sender:
                 self._wait_for_gateway()
                 began, first_ns = time.monotonic(), record.received_ns
             if record.channel.startswith("$"):
-                self._left_out += 1
+                self._skipped += 1
                 continue
             if speed:
                 due = began + (record.received_ns - first_ns) / _SECOND_NS / speed
@@ -163,8 +163,8 @@ class _Sender:
             self._send(record)
 
     def summary(self) -> str:
-        left_out = f"; {self._left_out:,} personal messages left out" if self._left_out else ""
-        return f"published {self._sent.total():,} events on {len(self._sent):,} channels{left_out}"
+        skipped = f"; {self._skipped:,} personal messages left out" if self._skipped else ""
+        return f"published {self._sent.total():,} events on {len(self._sent):,} channels{skipped}"
 
     def _wait_for_gateway(self) -> None:
         if not self._publisher.wait_for_subscriber(self._wait_seconds):
