@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { addressOf, resuming } from "./address.js";
 import { CHANNELS_MAX, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
@@ -10,6 +11,7 @@ import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Questions } from "./questions.js";
+import { Rest, type RequestOptions } from "./rest.js";
 import { delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
@@ -27,7 +29,7 @@ const CLOSE_MS = 100;
 const STEADY_MS = 10_000;
 
 /** Follows channels of one gateway, on one connection that comes back by itself. */
-export class Client {
+export class Client extends Rest {
   readonly #url: URL;
   readonly #options: ClientOptions;
   readonly #WebSocket: NewSocket;
@@ -68,7 +70,9 @@ export class Client {
   #pauseTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(url: string | URL, options: ClientOptions = {}) {
-    this.#url = addressOf(url);
+    const address = addressOf(url);
+    super(address, options.token);
+    this.#url = address;
     if (options.userId !== undefined) this.#url.searchParams.set("user_id", options.userId);
     this.#options = options;
     this.#WebSocket = options.WebSocket ?? globalSocket();
@@ -149,6 +153,7 @@ export class Client {
     const names = typeof channels === "string" ? [channels] : [...channels];
     if (names.length === 0) throw new TypeError("name a channel");
     if (typeof handler === "object") [handler, options] = [undefined, handler];
+    options.signal?.throwIfAborted();
     if (this.#routes.conflict(names, options)) {
       return this.#beside(names, options).subscribe(names, handler as (item: Event) => unknown, options);
     }
@@ -178,16 +183,21 @@ export class Client {
     return made;
   }
 
+  /** The end of an `await using` block. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.disconnect();
+  }
+
   /** Make a round trip to the gateway; returns how long it took, in milliseconds. */
-  async ping(): Promise<number> {
+  async ping({ signal }: RequestOptions = {}): Promise<number> {
     const start = performance.now();
-    await this.#request({ type: "ping" });
+    await this.#request({ type: "ping" }, signal);
     return performance.now() - start;
   }
 
   /** Ask the gateway which channels and patterns it sends to this client. */
-  async subscriptions(): Promise<string[]> {
-    const asked = [this, ...this.#others].map((one) => one.#request({ type: "get_subscriptions" }));
+  async subscriptions({ signal }: RequestOptions = {}): Promise<string[]> {
+    const asked = [this, ...this.#others].map((one) => one.#request({ type: "get_subscriptions" }, signal));
     const answers = (await Promise.all(asked)) as models.Subscriptions[];
     return [...new Set(answers.flatMap((one) => one.channels))];
   }
@@ -483,10 +493,12 @@ export class Client {
     this.#pauseTimer = setTimeout(() => this.#flush(), this.#pausedUntil - Date.now() + 1);
   }
 
-  #request(message: models.Ping | models.GetSubscriptions): Promise<models.ServerMessage> {
+  #request(message: models.Ping | models.GetSubscriptions, signal?: AbortSignal): Promise<models.ServerMessage> {
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#state !== "connected") return Promise.reject(new NotConnected(`the client is ${this.#state}`));
     this.#flush(); // the answer counts what was asked for before
-    return new Promise((answer, fail) => this.#questions.ask(message, { answer, fail }));
+    const answered = new Promise<models.ServerMessage>((answer, fail) => this.#questions.ask(message, { answer, fail }));
+    return signal ? unless(answered, { signal }) : answered;
   }
 
   #leave(subscription: Subscription): void {

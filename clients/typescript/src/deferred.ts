@@ -20,18 +20,18 @@ export function unless<T>(
   promise: Promise<T>,
   { signal, timeoutMs, giveUp, why }: {
     signal: AbortSignal | undefined;
-    timeoutMs: number | undefined;
-    giveUp(): void;
-    why(): string;
+    timeoutMs?: number | undefined;
+    giveUp?(): void;
+    why?(): string;
   },
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const end = (error: Error): void => {
       reject(error);
-      giveUp();
+      giveUp?.();
     };
     const abort = (): void => end(signal?.reason as Error);
-    const late = (): void => end(new NotConnected(`no connection in ${timeoutMs} ms: ${why()}`));
+    const late = (): void => end(new NotConnected(`no connection in ${timeoutMs} ms: ${why?.() ?? ""}`));
     const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
     signal?.addEventListener("abort", abort, { once: true });
     void promise.then(resolve, reject).finally(() => {

@@ -14,14 +14,15 @@ export interface Channels extends Omit<StandardChannels, "status"> {
 }
 
 /** An event as handlers get it: `channel`, `epoch` and `offset` are its position. */
-export interface Event<Data = unknown> extends EventMessage {
+export interface Event<Data = unknown, Name extends string = string> extends EventMessage {
+  channel: Name;
   data: Data;
   epoch: string;
 }
 
-/** The events of a channel, by its name; on a wildcard their data is of no known type. */
+/** The events of a channel, by its name, which narrows those of several channels; on a wildcard their data is of no known type. */
 export type EventOf<Name extends string> = Name extends keyof Channels
-  ? Event<Channels[Name]>
+  ? Event<Channels[Name], Name>
   : Event;
 
 /** What a subscription hands over: events, and gaps if it has asked for them. */

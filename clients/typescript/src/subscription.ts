@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { isOwn, isWildcard, matches } from "./channels.js";
 import { deferred } from "./deferred.js";
 import type { Event } from "./events.js";
@@ -17,6 +18,8 @@ export interface SubscribeOptions {
   rate?: number;
   /** Hand gaps over, too, each in its place among the events. */
   gaps?: boolean;
+  /** Closes the subscription when it aborts. */
+  signal?: AbortSignal;
 }
 
 /** What a subscription asks of its client. @internal */
@@ -61,6 +64,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   readonly #owner: Owner;
   readonly #handler: ((item: Item) => unknown) | undefined;
   readonly #confirmation = deferred<void>();
+  readonly #abort = (): void => this.close();
   #resumes: boolean;
   #behind: "no" | "yes" | "asked" = "no";
   #waiting: Item[] = [];
@@ -82,6 +86,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.#handler = handler;
     this.#resumes = options.since !== undefined;
     this.confirmed = this.#confirmation.promise;
+    options.signal?.addEventListener("abort", this.#abort, { once: true });
     for (const [name, { epoch, offset }] of Object.entries(perChannel(channels, options.since))) {
       this.tracks.set(name, new Track(epoch, offset));
     }
@@ -130,6 +135,11 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   async return(): Promise<IteratorResult<Item>> {
     this.close();
     return { done: true, value: undefined };
+  }
+
+  /** The end of an `await using` block. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
   }
 
   // -- what the client tells it --------------------------------------------------------------------
@@ -193,6 +203,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   end(error: Error | null): void {
     if (this.#end) return;
     this.#end = { error };
+    this.options.signal?.removeEventListener("abort", this.#abort);
     this.active = this.held = false;
     this.#confirmation.reject(error ?? new Error("the subscription has ended"));
     for (const reader of this.#readers.splice(0)) {

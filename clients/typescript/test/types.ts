@@ -23,6 +23,16 @@ client.on("disconnected", ({ code, retryMs }) => code + (retryMs ?? 0));
 
 client.subscribe("metrics", (item) => (item.type === "gap" ? item.reason : item.data.cpu_percent), { gaps: true });
 
+client.subscribe(["metrics", "logs"], (event) => event.channel === "metrics" ? event.data.cpu_percent : event.data.level);
+client.subscribe(["metrics", "robots.r2"], { signal: new AbortController().signal });
+
+async function use(): Promise<void> {
+  await using one = new Client("localhost:8000");
+  const { items, next } = await one.history("metrics", { limit: 3 });
+  await one.publish("metrics", items.length, { eventType: next.epoch });
+}
+void use();
+
 async function iterate(): Promise<void> {
   for await (const event of client.subscribe("actions")) console.log(event.data.execution_time_ms);
 }

@@ -16,12 +16,12 @@ const FLAGS = [
   "--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0",
 ];
 
-/** Serve the package's files, and an empty page at `/`. */
-export async function serve(t) {
+/** Serve the package's files, further `scripts` by path, and an empty page at `/`. */
+export async function serve(t, scripts = {}) {
   const server = createServer(({ url }, answer) => {
-    const script = /^\/dist\/\w+\.js$/.test(url);
-    answer.setHeader("Content-Type", script ? "text/javascript" : "text/html");
-    answer.end(script ? readFileSync(join(PACKAGE, url)) : "<!doctype html><title>test</title>");
+    const script = scripts[url] ?? (/^\/dist\/\w+\.js$/.test(url) && readFileSync(join(PACKAGE, url)));
+    answer.setHeader("Content-Type", script ? "text/javascript" : "text/html; charset=utf-8");
+    answer.end(script || "<!doctype html><title>test</title>");
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => server.close());

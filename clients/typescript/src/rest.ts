@@ -1,0 +1,137 @@
+import { NotConnected, RequestRefused } from "./errors.js";
+import type { Gap, Position } from "./models.js";
+import type { Event } from "./events.js";
+import { decode } from "./decode.js";
+
+/** What ends a request before its answer. */
+export interface RequestOptions {
+  signal?: AbortSignal;
+}
+
+/** A part of a channel's history; `next` is the `since` of the part that follows. */
+export interface History {
+  /** An event whose epoch the answer does not name has the epoch "". */
+  items: (Event | Gap)[];
+  next: Position;
+  /** What is missing before the first item. */
+  gap: Gap | null;
+}
+
+/** A channel as the gateway describes it. */
+export interface ChannelInfo {
+  name: string;
+  description: string;
+  standard: boolean;
+  subscribers: number;
+  position: Position;
+  events: number;
+  bytes: number;
+  start: Position;
+}
+
+/** Who is subscribed to a channel; `clients` is null where the caller may not see them. */
+export interface Presence {
+  channel: string;
+  subscribers: number;
+  users: number;
+  clients: { client_id: string; user_id: string | null }[] | null;
+}
+
+const API = "api/v1/websocket/";
+
+/** What goes over HTTP: sending events, and looking at the gateway. Each request stands for itself. */
+export abstract class Rest {
+  readonly #base: URL;
+  readonly #token: (() => string | Promise<string>) | undefined;
+
+  constructor(websocket: URL, token: (() => string | Promise<string>) | undefined) {
+    this.#base = new URL(websocket);
+    this.#base.protocol = this.#base.protocol.replace("ws", "http");
+    this.#base.pathname = this.#base.pathname.replace(/ws$/, API);
+    this.#base.search = "";
+    this.#token = token;
+  }
+
+  /** Publish on a channel: an event object if `eventType` is given, else `data` as it is. Returns how many clients follow it. */
+  async publish(channel: string, data: unknown, options: RequestOptions & { eventType?: string } = {}): Promise<number> {
+    const { eventType, signal } = options;
+    const event = eventType === undefined ? data : { event_type: eventType, data };
+    return this.#broadcast({ channel, event }, signal);
+  }
+
+  /** Send an event to a client, to all of a user's, or to everyone; returns to how many. */
+  async broadcast(
+    eventType: string,
+    data: unknown,
+    options: RequestOptions & { clientId?: string; userId?: string } = {},
+  ): Promise<number> {
+    const { clientId, userId, signal } = options;
+    const to = clientId !== undefined ? { client_id: clientId } : userId !== undefined ? { user_id: userId } : { everyone: true };
+    return this.#broadcast({ ...to, event: { event_type: eventType, data } }, signal);
+  }
+
+  /** The newest events of a channel, or those behind a position; `limit` is at most 1 000. */
+  async history(
+    channel: string,
+    options: RequestOptions & { since?: Position; limit?: number } = {},
+  ): Promise<History> {
+    const { since, limit = 100, signal } = options;
+    const query = new URLSearchParams({ limit: String(limit), ...(since && { since: `${since.epoch}:${since.offset}` }) });
+    const path = `channels/${encodeURIComponent(channel)}/events?${query}`;
+    const answer = await this.#request<{ events: (Event | Gap)[]; next: Position; gap: Gap | null }>(path, signal);
+    const named = answer.events.some((one) => one.epoch !== undefined);
+    let epoch = since && !answer.gap ? since.epoch : named ? "" : answer.next.epoch;
+    const items = answer.events.map((one) => {
+      epoch = one.epoch ?? epoch;
+      return one.type === "gap" ? one : ({ ...decode(JSON.stringify(one)), epoch } as Event);
+    });
+    return { items, next: answer.next, gap: answer.gap };
+  }
+
+  /** The open channels that this client may see. */
+  async channels({ signal }: RequestOptions = {}): Promise<ChannelInfo[]> {
+    return (await this.#request<{ channels: ChannelInfo[] }>("channels", signal)).channels;
+  }
+
+  /** Who is subscribed to a channel. */
+  async presence(channel: string, { signal }: RequestOptions = {}): Promise<Presence> {
+    return this.#request(`channels/${encodeURIComponent(channel)}/presence`, signal);
+  }
+
+  /** The gateway's status document. */
+  async status({ signal }: RequestOptions = {}): Promise<Record<string, unknown>> {
+    return this.#request("status", signal);
+  }
+
+  async #broadcast(body: object, signal: AbortSignal | undefined): Promise<number> {
+    return (await this.#request<{ recipients: number }>("broadcast", signal, body)).recipients;
+  }
+
+  async #request<Answer>(path: string, signal?: AbortSignal, body?: object): Promise<Answer> {
+    const token = await this.#token?.();
+    const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+    if (body) headers["Content-Type"] = "application/json";
+    const init = { headers, ...(signal && { signal }), ...(body && { method: "POST", body: JSON.stringify(body) }) };
+    let answer: Response;
+    try {
+      answer = await fetch(new URL(path, this.#base), init);
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new NotConnected(`${this.#base.origin} was not reached: ${String((error as Error).cause ?? error)}`);
+    }
+    const text = await answer.text();
+    if (answer.ok) return JSON.parse(text) as Answer;
+    throw new RequestRefused({ ...problem(text), status: answer.status, temporary: answer.status === 503 });
+  }
+}
+
+/** The gateway's own words, or those of what stands between. */
+function problem(text: string): { code: string; message: string } {
+  try {
+    const { code, detail } = JSON.parse(text) as { code?: string; detail?: string };
+    if (code !== undefined) return { code, message: detail ?? "" };
+  } catch {
+    // not JSON
+  }
+  return { code: "unknown", message: text.slice(0, 200) };
+}

@@ -1,0 +1,83 @@
+// A dashboard of 100 panels in Chromium, with the hook of the README, in React's StrictMode.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { build } from "esbuild";
+
+import { open, serve } from "./support/browser.mjs";
+import { eventually, Gateway, PACKAGE } from "./support/gateway.mjs";
+
+const COUNT = Number(process.env.PANELS ?? 100);
+const FILTER = "data.n > 7";
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
+const namesOf = (count) => range(0, count - 1).map((at) => `panel.n${at}`);
+
+/** The page's script, with the hook as the README has it. */
+async function bundle() {
+  const blocks = readFileSync(join(PACKAGE, "README.md"), "utf8").matchAll(/```tsx\n(.*?)```/gs);
+  const [hook] = [...blocks].map(([, code]) => code).filter((code) => code.includes("export function useNeurograph"));
+  const readme = {
+    name: "readme",
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^hook$/ }, () => ({ path: "hook", namespace: "readme" }));
+      onLoad({ filter: /./, namespace: "readme" }, () => ({ contents: hook, loader: "tsx", resolveDir: PACKAGE }));
+    },
+  };
+  const { outputFiles } = await build({
+    entryPoints: [join(PACKAGE, "test/support/board.tsx")],
+    bundle: true,
+    write: false,
+    format: "esm",
+    jsx: "automatic",
+    tsconfigRaw: {},
+    alias: { "neurograph-client": join(PACKAGE, "dist/index.js") },
+    define: { "process.env.NODE_ENV": '"development"' }, // StrictMode mounts everything twice
+    plugins: [readme],
+  });
+  return outputFiles[0].text;
+}
+
+test("panels mount, change filters, unmount and live through a restart, each event once", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.subscriptions_max": COUNT + 28 });
+  const page = await open(t, await serve(t, { "/board.js": await bundle() }));
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  await page.evaluate("import('/board.js').then(() => {})");
+  const publish = (from, to) => Promise.all(namesOf(COUNT).map((name) => gateway.publish(name, from, to, { replay: 100_000 })));
+  const following = async (count) => {
+    const wanted = JSON.stringify(namesOf(count).sort());
+    await eventually(() => page.evaluate(`board.client.subscriptions().then((all) => JSON.stringify(all.sort()), () => "")`)
+      .then((found) => found === wanted), `${count} panels are followed`);
+  };
+  const received = (count, numbers) => eventually(
+    () => page.evaluate(`Array.from({ length: ${count} }, (_, at) => board.found["panel.n" + at] ?? [])
+      .every((found) => found.length >= ${numbers.length})`), `${numbers.length} events for each of ${count}`);
+  const times = {};
+
+  times.mounted = await page.evaluate(`board.open(${JSON.stringify(gateway.url)}, { count: ${COUNT} })`);
+  await publish(1, 5);
+  await received(COUNT, range(1, 5));
+  times.filtered = await page.evaluate(`board.show({ count: ${COUNT}, filter: ${JSON.stringify(FILTER)} })`);
+  await publish(6, 10);
+  await received(COUNT, [...range(1, 5), ...range(8, 10)]);
+  await page.evaluate(`board.show({ count: ${COUNT / 2}, filter: ${JSON.stringify(FILTER)} })`);
+  await following(COUNT / 2);
+
+  await gateway.end();
+  await publish(11, 15);
+  await gateway.start();
+  const start = performance.now();
+  await following(COUNT / 2);
+  times.restarted = performance.now() - start;
+  await publish(16, 20);
+  const wanted = [...range(1, 5), ...range(8, 20)];
+  await received(COUNT / 2, wanted);
+  await following(COUNT / 2);
+
+  const found = await page.evaluate("board.found");
+  namesOf(COUNT).forEach((name, at) => {
+    assert.deepEqual(found[name], at < COUNT / 2 ? wanted : wanted.slice(0, 8), name);
+  });
+  assert.deepEqual(await page.evaluate("board.errors"), []);
+  t.diagnostic(`${COUNT} panels, ms until confirmed: ${JSON.stringify(times)}`);
+});
