@@ -13,11 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the gateway, with this machine's metrics and made-up events to look at (PORT=8000 BUS=tcp://127.0.0.1:5556)
 	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS)
@@ -114,6 +114,9 @@ lock: ## write the lock files (UPGRADE=1 for the newest versions)
 
 dist: .venv/dev ## build all that a release has in dist/: packages, checksums, and an SBOM (needs npm)
 	@$(BIN)/python -m ops.dist
+
+release-check: .venv/dev ## build all that a release has, and use it in empty environments as the documents say (needs npm, Chromium, a network)
+	@ops/release_check.sh
 
 clean: ## remove everything that was built
 	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules clients/dashboard/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,14 +1,15 @@
 """What every process that serves clients needs, be it the whole gateway, a parent or a worker."""
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import get_args
 
 from aiohttp import web
 
-from gateway import clock
-from gateway.auth import verifier
+from gateway import clock, logs
+from gateway.auth import Verifier, verifier
 from gateway.auth.claims import Reason
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
@@ -23,7 +24,7 @@ from gateway.web.context import Admission, Context
 from gateway.web.problems import Handler
 from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate
-from gateway.wiring import build_policy
+from gateway.wiring import build_policy, reload_core
 from gateway.write_scheduler import WriteScheduler
 
 
@@ -68,9 +69,7 @@ class Edge:
     ) -> None:
         clock.follow_wall_clock()
         self.metrics = Metrics(hub, pipeline, endpoints=bus, buffers=self._buffers)
-        self.verifier = verifier(config.auth, on_fetch=self.metrics.jwks_fetched)
         self.write_scheduler = WriteScheduler(hub.fanout, config.fanout, on_written=self.metrics.fanned_out)
-        self._config = config
         self._certificate = Certificate(config.tls)
         self.context = Context(
             config=config,
@@ -82,7 +81,7 @@ class Edge:
             bus=bus,
             unready=unready,
             policy=build_policy(config),
-            verifier=self.verifier,
+            verifier=self._verifier(config),
             refilling=refilling,
             admission=admission,
         )
@@ -105,11 +104,14 @@ class Edge:
 
     async def start(self) -> Listener:
         """Be ready for connections; return what accepts them once it is opened."""
-        if self.verifier is not None:
-            self.verifier.start()
+        if self.context.verifier is not None:
+            self.context.verifier.start()
         await self.runner.setup()
         self._listener = Listener(
-            self.runner, self._config.clients, tls=lambda: self._certificate.context, on_refused=self.metrics.refused
+            self.runner,
+            self.context.config.clients,
+            tls=lambda: self._certificate.context,
+            on_refused=self.metrics.refused,
         )
         heartbeat = self.context.heartbeat
         self.every(_CLOCK_SECONDS, clock.follow_wall_clock)
@@ -122,11 +124,30 @@ class Edge:
     def refresh_certificate(self) -> None:
         self._certificate.refresh()
 
-    def reload_keys(self) -> None:
-        """Read the keys that tokens are verified with again; keep the old ones if that fails.
-        Raises ConfigError: a key cannot be used."""
-        if self.verifier is not None:
-            self.verifier.reload()
+    def prepare_reload(self, config: Config) -> Callable[..., None]:
+        """Read the keys and certificates of another configuration; return what then uses it, as `_reload` does.
+        Raises ConfigError: one of them cannot be used."""
+        return functools.partial(self._reload, config, self._verifier(config), Certificate(config.tls))
+
+    def _reload(self, config: Config, verifier: Verifier | None, certificate: Certificate, *, elsewhere: bool) -> None:
+        context, old = self.context, self.context.verifier
+        if config.logging != context.config.logging:
+            logs.set_up(config.logging.level, config.logging.format)
+        self._certificate = certificate
+        self.metrics.limits = _limits(config)
+        if config.auth.jwks_url and config.auth == context.config.auth:
+            verifier = old  # it has fetched the keys already, and refreshes them
+        elif old is not None:
+            self._tasks.start(old.close())
+        if verifier is not None and verifier is not old:
+            verifier.start()
+        context.reload(config, build_policy(config), verifier)
+        reload_core(config, context.hub, context.policy, in_worker=context.in_worker, elsewhere=elsewhere)
+        if self._listener is not None:
+            self._listener.set_limit(config.clients.connections_max)
+
+    def _verifier(self, config: Config) -> Verifier | None:
+        return verifier(config.auth, on_fetch=self.metrics.jwks_fetched)
 
     async def drain(self) -> None:
         """Close every client's connection, each with its own delay for coming back."""
@@ -139,8 +160,8 @@ class Edge:
     async def close(self) -> None:
         self._tasks.cancel()
         self.write_scheduler.close()
-        if self.verifier is not None:
-            await self.verifier.close()
+        if self.context.verifier is not None:
+            await self.context.verifier.close()
         if self._listener is not None:
             self._listener.close()
         await self.runner.cleanup()

@@ -5,24 +5,23 @@ import contextlib
 import errno
 import functools
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gateway import __version__, clock, own_figures
+from gateway import clock, own_figures
+from gateway.bus import keys
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
 from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
-from gateway.config import secrets
-from gateway.config.checks import is_loopback
+from gateway.config.changes import Changes, changes
 from gateway.config.errors import ConfigError
 from gateway.config.model import Bus, Config
 from gateway.config.model import Source as SourceSettings
-from gateway.config.sources import endpoints
+from gateway.config.sources import Endpoint, endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
@@ -34,7 +33,7 @@ from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import ProcessUsage, allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
+from gateway.runtime import ProcessUsage, notify_systemd
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
@@ -66,6 +65,15 @@ class _Traffic:
         self.rejected += rejected
         if events:
             self.last_event = now
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """An open endpoint of the bus."""
+
+    endpoint: Endpoint
+    subscriber: Subscriber
+    traffic: _Traffic = field(default_factory=_Traffic)
 
 
 class Service:
@@ -102,9 +110,9 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
-        self._subscribers: list[Subscriber] = []
-        self._traffic: list[_Traffic] = []
-        """What came from each of them."""
+        self._links: dict[int, _Link] = {}
+        """The endpoints, each with a number that no other one had before."""
+        self._links_opened = 0
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._sequence_replays: dict[str, SequenceReplayClient] = {}
         """The clients of publishers with numbers of their own, by the endpoint of their replay."""
@@ -128,31 +136,7 @@ class Service:
         Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
         for endpoint in endpoints(config):
-            curve = self._curve
-            on_messages = functools.partial(self._on_messages, len(self._subscribers))
-            if endpoint.source is not None:
-                if not endpoint.may_use_curve:
-                    curve = Curve(self._zmq, Bus())
-                source = build_source(config, endpoint.source)
-                on_messages = functools.partial(self._on_foreign, len(self._subscribers), source)
-                if endpoint.source.replay:
-                    replay_client = self._sequence_replay(endpoint.source, source, curve)
-                    self._sequence_replays[endpoint.source.replay] = replay_client
-            subscriber = Subscriber(
-                self._zmq,
-                endpoint.address,
-                endpoint.mode,
-                config.bus,
-                curve,
-                on_messages=on_messages,
-                on_change=self._endpoint_changed,
-                pause_seconds=self._edge.write_scheduler.pause_seconds,
-                source=endpoint.source,
-            )
-            self._subscribers.append(subscriber)
-            self._traffic.append(_Traffic())
-            subscriber.subscribe(self._interest.prefixes)
-            subscriber.open()
+            self._open(endpoint, config)
         listener = await self._edge.start()
         try:
             await listener.open(config.host, config.port)
@@ -172,15 +156,86 @@ class Service:
             self._publish_figures()
             self._edge.every(config.figures_seconds, self._publish_figures)
 
-    def reload(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.reload()
+    def _open(self, endpoint: Endpoint, config: Config, *, again: bool = False) -> int:
+        """Open an endpoint; return its number. Raises BusError or ConfigError, as `start`.
+
+        `again` is for one that was just closed: libzmq may still hold its address."""
+        number, curve = self._links_opened, self._curve
+        self._links_opened += 1
+        on_messages = functools.partial(self._on_messages, number)
+        if endpoint.source is not None:
+            if not endpoint.may_use_curve:
+                curve = Curve(self._zmq, Bus())
+            source = build_source(config, endpoint.source)
+            on_messages = functools.partial(self._on_foreign, number, source)
+            if endpoint.source.replay:
+                replay_client = self._sequence_replay(endpoint.source, source, curve)
+                self._sequence_replays[endpoint.source.replay] = replay_client
+        subscriber = Subscriber(
+            self._zmq,
+            endpoint.address,
+            endpoint.mode,
+            config.bus,
+            curve,
+            on_messages=on_messages,
+            on_change=self._endpoint_changed,
+            pause_seconds=self._edge.write_scheduler.pause_seconds,
+            source=endpoint.source,
+        )
+        subscriber.subscribe(self._interest.prefixes)
+        self._links[number] = _Link(endpoint, subscriber)
         try:
-            self._edge.reload_keys()
-        except ConfigError as error:
-            log.error("keys_not_reloaded", reason=str(error))
-        else:
-            log.info("keys_reloaded")
+            subscriber.open(again=again)
+        except BusError:
+            self._close(number)
+            raise
+        return number
+
+    def _close(self, number: int) -> None:
+        link = self._links.pop(number)
+        link.subscriber.close()
+        source = link.endpoint.source
+        if source is not None and source.replay in self._sequence_replays:
+            self._sequence_replays.pop(source.replay).close()
+
+    def reload(self, new: Config) -> Changes:
+        """Use another configuration, as far as that needs no restart; return what changed.
+        Raises ConfigError or BusError: it cannot be used, and nothing has changed."""
+        found = changes(self.config, new)
+        config = found.config
+        apply = self._edge.prepare_reload(config)
+        curve_keys = keys.read(config.bus)
+        wanted = endpoints(config)
+        gone = [number for number, link in self._links.items() if link.endpoint not in wanted]
+        opened: list[int] = []
+        # An address whose source changes can be opened only after it was closed; what remains is opened before.
+        taken = {self._links[number].endpoint.address for number in gone}
+        known = [link.endpoint for link in self._links.values()]
+        try:
+            for endpoint in wanted:
+                if endpoint.source is not None:
+                    build_source(config, endpoint.source)
+                if endpoint not in known and endpoint.address not in taken:
+                    opened.append(self._open(endpoint, config))
+        except (BusError, ConfigError):
+            for number in opened:
+                self._close(number)
+            raise
+        for number in gone:
+            self._close(number)
+        for endpoint in wanted:
+            if endpoint not in known and endpoint.address in taken:
+                self._open(endpoint, config, again=True)
+        apply(elsewhere=self._supervisor is not None)
+        if self._supervisor is not None:
+            self._supervisor.reload(config)
+        if stale := self._curve.reload(curve_keys):
+            self._replay_client.close()  # opened again for the next request
+            for link in self._links.values():
+                if link.subscriber.mode in stale and link.endpoint.may_use_curve:
+                    link.subscriber.replace()
+        self.config = config
+        return found
 
     async def drain(self) -> None:
         self._edge.context.draining = True
@@ -189,8 +244,8 @@ class Service:
         await self._edge.drain()
 
     async def stop(self) -> None:
-        for subscriber in self._subscribers:
-            subscriber.close()
+        for link in self._links.values():
+            link.subscriber.close()
         self._replay_client.close()
         for client in self._sequence_replays.values():
             client.close()
@@ -228,7 +283,7 @@ class Service:
     def _bus_state(self) -> BusState:
         """Return the state of the bus: without a connected publisher it is not live, whatever came before."""
         state = self.pipeline.bus_state
-        return "stale" if state == "live" and not any(one.peers for one in self._subscribers) else state
+        return "stale" if state == "live" and not any(one.subscriber.peers for one in self._links.values()) else state
 
     def bus(self) -> list[EndpointStatus]:
         now = self._loop.time()
@@ -247,7 +302,7 @@ class Service:
                 heartbeats=traffic.heartbeats,
                 rejected=traffic.rejected,
             )
-            for subscriber, traffic in zip(self._subscribers, self._traffic, strict=True)
+            for subscriber, traffic in [(link.subscriber, link.traffic) for link in self._links.values()]
         ]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
@@ -256,19 +311,21 @@ class Service:
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats
         tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
-        self._after(tick, self._subscribers[number].endpoint)
+        link = self._links[number]
+        self._after(tick, link.endpoint.address)
         heartbeats = publishers.heartbeats - heartbeats
         rejected = len(tick.rejections)
         events = max(len(batch) - heartbeats - rejected, 0)
-        self._traffic[number].add(events, heartbeats, rejected, now=self._loop.time())
+        link.traffic.add(events, heartbeats, rejected, now=self._loop.time())
 
     def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
         self._edge.write_scheduler.begin_batch()
         now_ns = clock.now_ns()
         tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
-        self._after(tick, self._subscribers[number].endpoint)
-        self._traffic[number].add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
+        link = self._links[number]
+        self._after(tick, link.endpoint.address)
+        link.traffic.add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
 
     def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
         return SequenceReplayClient(
@@ -322,8 +379,8 @@ class Service:
                 self.pipeline.ingest.recovery.pause_unwatched()
 
     def _subscribe(self) -> None:
-        for subscriber in self._subscribers:
-            subscriber.subscribe(self._interest.prefixes)
+        for link in self._links.values():
+            link.subscriber.subscribe(self._interest.prefixes)
 
     def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
         refused = "refused" in {change, subscriber.state}
@@ -332,7 +389,7 @@ class Service:
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
             # One endpoint without a publisher is usual, as there is one of each mode by default.
-            alone = change == "waiting" and not any(one.peers for one in self._subscribers)
+            alone = change == "waiting" and not any(one.subscriber.peers for one in self._links.values())
             log.log(
                 logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
@@ -363,9 +420,9 @@ class Service:
         notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for number, subscriber in enumerate(self._subscribers):
-            subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
-            subscriber.poll()
+        for number, link in self._links.items():
+            link.subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
+            link.subscriber.poll()
         self._replay_client.poll()
         for client in self._sequence_replays.values():
             client.poll()
@@ -387,46 +444,3 @@ async def running(config: Config) -> AsyncIterator[Service]:
         yield service
     finally:
         await service.stop()
-
-
-def run(config: Config) -> int:
-    """Run a gateway until a signal ends it; return the process's exit status."""
-    allow_many_files()
-    tune_garbage_collector()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(config))
-
-
-async def _serve(config: Config) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        async with running(config) as service:
-            loop.add_signal_handler(signal.SIGHUP, service.reload)
-            log.info("listening", url=service.url, version=__version__)
-            notify_systemd(READY=1, STATUS=f"listening at {service.url}")
-            if not (config.auth.required or is_loopback(config.host)):
-                log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
-            for warning in secrets.warnings(config):
-                log.warning("secret_exposed", reason=warning)
-            for subscriber in service.bus():
-                log.info("bus_endpoint_changed", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode)
-            await stop.wait()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # A second signal ends at once, by the signal itself.
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-            log.info("draining", clients=len(service.hub.sessions))
-            notify_systemd(STOPPING=1)
-            try:
-                async with asyncio.timeout(config.shutdown.timeout_seconds):
-                    await service.drain()
-            except TimeoutError:
-                log.warning("drain_timed_out", seconds=config.shutdown.timeout_seconds)
-    except (BusError, OSError) as error:
-        log.error("cannot_start", reason=str(error))  # expected: no traceback
-        return 1
-    log.info("stopped")
-    return 0

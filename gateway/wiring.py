@@ -22,7 +22,7 @@ from gateway.core.sessions.hub import Hub, Welcome
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Grants, Policy
 from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
-from gateway.core.sessions.store import SessionStore
+from gateway.core.sessions.store import SessionLimits, SessionStore
 from gateway.core.sources.framing import Decoder
 from gateway.core.sources.source import Source
 
@@ -72,6 +72,15 @@ def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
     )
 
 
+def reload_core(config: Config, hub: Hub, policy: Policy, *, in_worker: bool, elsewhere: bool) -> None:
+    """Apply another configuration to the logs and sessions of a process; see `Hub.set_policy` for `elsewhere`."""
+    retentions = {name: _retention(own) for name, own in config.channels.items()}
+    hub.logs.set_retention(_retention(config.history), retentions)
+    hub.store.set_limits(**_session_limits(config, remember=not in_worker))
+    hub.set_limits(_limits(config.clients), _welcome(config))
+    hub.set_policy(policy, now_ns=clock.now_ns(), elsewhere=elsewhere)
+
+
 def build_pipeline(config: Config, logs: Logs) -> Pipeline:
     recovery = Recovery(
         streams=Streams(streams_max=config.ingest.streams_max),
@@ -97,26 +106,40 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
 
 
 def build_hub(
-    config: Config, logs: Logs, fanout: Fanout, observer: Observer, *, bus_state: Callable[[], messages.BusState]
+    config: Config,
+    logs: Logs,
+    fanout: Fanout,
+    observer: Observer,
+    *,
+    bus_state: Callable[[], messages.BusState],
+    remember: bool = True,
 ) -> Hub:
+    """Return the hub of a process, which remembers disconnected sessions unless its parent does."""
     return Hub(
         logs=logs,
         fanout=fanout,
         observer=observer,
         bus_state=bus_state,
-        store=SessionStore(
-            epoch=logs.epoch,
-            ttl_ns=round(config.sessions.ttl_seconds * 1e9),
-            messages_max=config.sessions.messages_max,
-            disconnected_max=config.sessions.disconnected_max,
-        ),
-        welcome=Welcome(
-            server=messages.Server("neurograph-gateway", __version__),
-            heartbeat_seconds=config.clients.heartbeat_seconds,
-            session_ttl_seconds=config.sessions.ttl_seconds,
-            message_bytes_max=config.clients.message_bytes_max,
-        ),
+        store=SessionStore(epoch=logs.epoch, **_session_limits(config, remember=remember)),
+        welcome=_welcome(config),
         limits=_limits(config.clients),
+    )
+
+
+def _session_limits(config: Config, *, remember: bool) -> SessionLimits:
+    return {
+        "ttl_ns": round(config.sessions.ttl_seconds * 1e9),
+        "messages_max": config.sessions.messages_max,
+        "disconnected_max": config.sessions.disconnected_max if remember else 0,
+    }
+
+
+def _welcome(config: Config) -> Welcome:
+    return Welcome(
+        server=messages.Server("neurograph-gateway", __version__),
+        heartbeat_seconds=config.clients.heartbeat_seconds,
+        session_ttl_seconds=config.sessions.ttl_seconds,
+        message_bytes_max=config.clients.message_bytes_max,
     )
 
 

@@ -44,12 +44,13 @@ def _section(title: str, text: str, members: Iterable[Setting]) -> Iterator[str]
     yield f"### {title}\n"
     if text:
         yield f"{text}\n"
-    yield "| setting | default | values | meaning |"
-    yield "|---|---|---|---|"
+    yield "| setting | default | values | changed by | meaning |"
+    yield "|---|---|---|---|---|"
     for one in members:
         name = one.key.rpartition(".")[2] if title.startswith(("[[", "[roles")) else one.key
         shown = "required" if one.key == "endpoint" else f"`{one.default_toml}`"
-        yield f"| `{name}` | {shown} | {_values(one)} | {one.doc.replace('|', chr(92) + '|')} |"
+        changed = "reload" if one.live or title.startswith("[[") else "restart"
+        yield f"| `{name}` | {shown} | {_values(one)} | {changed} | {one.doc.replace('|', chr(92) + '|')} |"
     yield ""
 
 

@@ -217,7 +217,7 @@ def example(path: str) -> Run:
 # -- which block is run how --------------------------------------------------------------------------
 
 DOCTOR = r"\d+ problems"
-NEEDS_INDEX = "it downloads dependencies: make release-check runs it"
+NEEDS_INDEX = "it downloads dependencies: make release-check does the same"
 
 RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "README.md": [

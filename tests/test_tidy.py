@@ -27,11 +27,12 @@ FLOORS = [
     {"core"},
     {"clock", "config", "exposition", "logs", "metric_table"},
     {"metrics"},
-    {"auth", "wiring", "write_scheduler", "runtime"},
+    {"auth", "control", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
     {"edge", "own_figures"},
     {"workers"},
     {"service"},
+    {"process"},
     {"cli"},
     {"__main__"},
 ]

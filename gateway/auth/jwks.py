@@ -7,7 +7,7 @@ answer, the known keys stay valid for a day."""
 import asyncio
 import codecs
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -75,14 +75,14 @@ class Jwks(KeySource):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def find(self, kid: str | None) -> Key:
+    async def find(self, kid: str | None) -> Sequence[Key]:
         """Return a known key at once; for an unknown one fetch the keys again, if that is due."""
         found = self._known(kid)
         if found is None and await self._wait_for_fetch():
             found = self._known(kid)
         if found is None:
             raise TokenError("keys_unavailable" if self._problem else "unknown_key")
-        return found
+        return (found,)
 
     def _known(self, kid: str | None) -> Key | None:
         if self._keys is None or self._clock() - self._keys.fetched_at > KEPT_SECONDS_MAX:

@@ -2,7 +2,8 @@
 
 Secrets are for HS256, RSA keys (2048 to 8192 bits) for RS256, P-256 for ES256, Ed25519 for EdDSA."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2
 RSA_BITS_MIN, RSA_BITS_MAX = 2048, 8192
+SECRETS_MAX = 8
+"""Secrets in a folder; each costs time for every token that is not signed with it."""
 _FILE_BYTES_MAX = 65_536
 
 
@@ -41,14 +44,10 @@ class SigningKey:
 class KeySource:
     """Where the keys that verify tokens come from."""
 
-    async def find(self, kid: str | None) -> Key:
-        """Return the key with this id; without an id, the only key.
+    async def find(self, kid: str | None) -> Sequence[Key]:
+        """Return the keys, at least one, of which a token with this id, or without one, needs one.
         Raises TokenError: there is no such key, or the keys cannot be fetched."""
         raise NotImplementedError
-
-    def reload(self) -> None:
-        """Read the key's file, if there is one, again; on failure the previous key stays.
-        Raises ConfigError: the file cannot be used."""
 
     def start(self) -> None:
         """Refresh the keys in the background until `close`, if they are not in a file."""
@@ -57,18 +56,14 @@ class KeySource:
         """Stop refreshing."""
 
 
-class FixedKey(KeySource):
-    """The one key of the configuration, for tokens of any key id."""
+class FixedKeys(KeySource):
+    """The keys of the configuration, for tokens of any key id."""
 
-    def __init__(self, read: Callable[[], Key]) -> None:
-        self._read = read
-        self._key = read()
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = keys
 
-    async def find(self, kid: str | None) -> Key:
-        return self._key
-
-    def reload(self) -> None:
-        self._key = self._read()
+    async def find(self, kid: str | None) -> Sequence[Key]:
+        return self._keys
 
 
 def secret(value: str) -> bytes:
@@ -76,7 +71,20 @@ def secret(value: str) -> bytes:
     return _checked("auth.secret", "the value", value.encode())
 
 
-def secret_file(path: str) -> bytes:
+def secret_files(path: str) -> list[bytes]:
+    """Read the secret in a file, or those in a folder's files, in the order of their names.
+
+    A folder's hidden files are ignored: mounted volumes have some.
+    Raises ConfigError: the folder has none or too many, a file cannot be read, or a secret cannot be used."""
+    if not os.path.isdir(path):
+        return [_secret_file(path)]
+    files = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    if not 0 < len(files) <= SECRETS_MAX:
+        raise _problem("auth.secret_file", f"{path} has {len(files)} files", f"leave 1 to {SECRETS_MAX} secrets there")
+    return [_secret_file(os.path.join(path, name)) for name in files]
+
+
+def _secret_file(path: str) -> bytes:
     """Read a secret from a file, without one newline at its end.
     Raises ConfigError: the file cannot be read, or the secret is too short or a public or private key."""
     content = _content("auth.secret_file", path)

@@ -7,7 +7,7 @@ import jwt
 import msgspec
 
 from gateway.auth.claims import TokenError
-from gateway.auth.keys import SigningKey, private_key_file, secret, secret_file
+from gateway.auth.keys import SigningKey, private_key_file, secret, secret_files
 from gateway.auth.verifier import verifier
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Auth
@@ -26,7 +26,7 @@ def signing_key(auth: Auth, private_key: str | None) -> SigningKey:
         raise ConfigError([Problem("--private-key-file", reason, remedy)])
     if private_key is not None:
         return private_key_file(private_key)
-    value = secret(auth.secret) if auth.secret else secret_file(auth.secret_file)
+    value = secret(auth.secret) if auth.secret else secret_files(auth.secret_file)[-1]
     return SigningKey("HS256", value)
 
 

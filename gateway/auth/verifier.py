@@ -11,7 +11,7 @@ import jwt
 from gateway.auth import claims
 from gateway.auth.claims import Reason, TokenError
 from gateway.auth.jwks import Jwks
-from gateway.auth.keys import FixedKey, Key, KeySource, public_key_file, secret, secret_file
+from gateway.auth.keys import FixedKeys, Key, KeySource, public_key_file, secret, secret_files
 from gateway.config.model import Auth
 from gateway.core.sessions.permissions import Claims
 
@@ -49,11 +49,6 @@ class Verifier:
     async def close(self) -> None:
         await self._keys.close()
 
-    def reload(self) -> None:
-        """Read a secret or key from its file again; on failure the previous one stays.
-        Raises ConfigError: the file cannot be used."""
-        self._keys.reload()
-
     async def verify(self, token: str) -> Claims:
         """Return the claims of a token. Waits only for keys from a URL, for some seconds at most.
         Raises TokenError: the token is not valid, or the keys cannot be fetched."""
@@ -61,7 +56,9 @@ class Verifier:
         kid = header.get("kid")
         if kid is not None and not isinstance(kid, str):
             raise TokenError("malformed")
-        self._check(token, await self._keys.find(kid))
+        *others, last = await self._keys.find(kid)
+        if not any(self._is_of(token, key) for key in others):
+            self._check(token, last)
         return claims.read(_object(token.split(".")[1]), leeway_seconds=self._leeway)
 
     def _header(self, token: str) -> dict[str, object]:
@@ -75,6 +72,16 @@ class Verifier:
         if "crit" in header or "b64" in header:
             raise TokenError("malformed")
         return header
+
+    def _is_of(self, token: str, key: Key) -> bool:
+        """Return whether the token is signed with a key. Raises TokenError: it is, and something else is wrong."""
+        try:
+            self._check(token, key)
+        except TokenError as error:
+            if error.reason != "signature":
+                raise
+            return False
+        return True
 
     def _check(self, token: str, key: Key) -> None:
         """Raise TokenError unless algorithm, signature, times, audience and issuer are right."""
@@ -133,11 +140,11 @@ def verifier(auth: Auth, *, on_fetch: Callable[[bool], object] = lambda succeede
     `on_fetch` is called after each fetch of keys from a URL, with whether it succeeded.
     Raises ConfigError: a secret or key cannot be used."""
     if auth.secret:
-        return Verifier(auth, FixedKey(lambda: Key("HS256", secret(auth.secret))))
+        return Verifier(auth, FixedKeys([Key("HS256", secret(auth.secret))]))
     if auth.secret_file:
-        return Verifier(auth, FixedKey(lambda: Key("HS256", secret_file(auth.secret_file))))
+        return Verifier(auth, FixedKeys([Key("HS256", one) for one in secret_files(auth.secret_file)]))
     if auth.public_key_file:
-        return Verifier(auth, FixedKey(lambda: public_key_file(auth.public_key_file)))
+        return Verifier(auth, FixedKeys([public_key_file(auth.public_key_file)]))
     if auth.jwks_url:
         return Verifier(auth, Jwks(auth.jwks_url, refresh_seconds=auth.jwks_refresh_seconds, on_fetch=on_fetch))
     return None

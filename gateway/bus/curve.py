@@ -5,6 +5,7 @@ key is allowed (ZAP, ZeroMQ RFC 27)."""
 
 import asyncio
 import logging
+from typing import Literal
 
 import zmq
 from zmq.utils import z85
@@ -25,6 +26,7 @@ _CRYPTOGRAPHIC = 0x11000001  # ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
 _MECHANISM_MISMATCH = 0x11000002
 
 _Socket = zmq.Socket[bytes]
+Mode = Literal["connect", "bind"]
 
 
 class Curve:
@@ -38,11 +40,32 @@ class Curve:
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle(count=5, interval_seconds=10.0)
         self._zap_socket: _Socket | None = None
-        if self._keys is not None and self._keys.clients is not None:
-            self._zap_socket = context.socket(zmq.ROUTER)
+        self._context = context
+        self._accepted: set[bytes] = set()
+        """The clients' keys that were accepted."""
+        self._authorize_clients()
+
+    def _authorize_clients(self) -> None:
+        if self._zap_socket is None and self._keys is not None and self._keys.clients is not None:
+            self._zap_socket = self._context.socket(zmq.ROUTER)
             self._zap_socket.linger = 0
             self._zap_socket.bind(_ZAP)
             self._loop.add_reader(self._zap_socket.FD, self.poll)
+
+    def reload(self, found: keys.Keys | None) -> set[Mode]:
+        """Use other keys; return which sockets must be replaced, as links do not end with the keys they began with."""
+        old, self._keys = self._keys, found
+        self._authorize_clients()
+        own = [None if one is None else (one.public, one.secret) for one in (old, found)]
+        if own[0] != own[1]:
+            return {"bind", "connect"}
+        stale: set[Mode] = set()
+        if old is not None and found is not None and old.server != found.server:
+            stale.add("connect")
+        if any(self._name_of(key) is None for key in self._accepted):
+            self._accepted.clear()  # those that are still allowed come again
+            stale.add("bind")
+        return stale
 
     def configure_server(self, socket: _Socket) -> None:
         """Make a socket that will bind accept only the clients in the list of keys."""
@@ -130,6 +153,7 @@ class Curve:
             # 300 is temporary: the connection is closed. After 400, which is final, libzmq would never
             # reconnect, and a publisher whose key is added later would need a restart.
             return [peer, empty, version, number, b"300", b"unknown key", b"", b""]
+        self._accepted.add(shown)
         self._log(logging.INFO, "bus_client_accepted", shown, name=name)
         return [peer, empty, version, number, b"200", b"OK", b"", b""]
 

@@ -163,8 +163,18 @@ class Subscriber:
             return "listening"
         return "refused" if self.problem and not self._unreachable else "connecting"
 
-    def open(self) -> None:
-        """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use."""
+    def open(self, *, again: bool = False) -> None:
+        """Open the socket and start to read. Raises BusError: the endpoint is not valid on this machine, or in use.
+
+        With `again`, for an endpoint that this process had, it is tried until it is free."""
+        try:
+            self._open()
+        except BusError:
+            if not again:
+                raise
+            self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
+
+    def _open(self) -> None:
         socket = self._context.socket(zmq.PULL if self._receiver == "pull" else zmq.SUB)
         try:
             configure(socket, self._config, pings=self.pings)
@@ -192,6 +202,11 @@ class Subscriber:
     def close(self) -> None:
         self._probes.cancel()
         self._close()
+
+    def replace(self) -> None:
+        """Replace the socket, and so end all its connections; publishers connect again."""
+        if self._socket is not None:
+            self._reopen()
 
     def subscribe(self, prefixes: frozenset[str]) -> None:
         """Subscribe to topics with these prefixes, and to no others; a source says itself to which."""
@@ -406,10 +421,7 @@ class Subscriber:
         self._close()
         self.reopened += 1
         self._on_change(self, "reopened")
-        try:
-            self.open()
-        except BusError:  # for example, no free file descriptors
-            self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
+        self.open(again=True)  # it may fail, for example without a free file descriptor
 
     def _error_text(self, error: zmq.ZMQError) -> str:
         remedies = {

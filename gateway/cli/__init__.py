@@ -14,8 +14,9 @@ import click
 from gateway import __version__, logs
 from gateway.cli import streams
 from gateway.cli.check import check
+from gateway.cli.control import reload
 from gateway.cli.doctor import doctor
-from gateway.cli.options import configured
+from gateway.cli.options import REREAD, configured
 from gateway.cli.token import token
 from gateway.config import Config
 
@@ -110,11 +111,12 @@ def serve(config: Config) -> None:
     """Receive events from the bus and serve them to clients, until SIGTERM or SIGINT.
 
     It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
-    signal drains the clients, a second one stops at once. SIGHUP reads keys again from their files."""
-    from gateway import service  # here, so that other commands start faster
+    signal drains the clients, a second one stops at once. SIGHUP reads the configuration again, as `gateway
+    reload` does."""
+    from gateway import process  # here, so that other commands start faster
 
     logs.set_up(config.logging.level, config.logging.format)
-    sys.exit(service.run(config))
+    sys.exit(process.run(config, click.get_current_context().meta[REREAD]))
 
 
 @click.command()
@@ -171,5 +173,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, check, doctor, token, keys, completion, version):
+for command in (serve, reload, check, doctor, token, keys, completion, version):
     main.add_command(command)

@@ -1,5 +1,6 @@
 """The options of all commands that need the gateway's configuration."""
 
+import functools
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -12,6 +13,9 @@ from gateway.config import Config, ConfigError, load, settings
 
 
 P = ParamSpec("P")
+
+REREAD = "gateway.reread"
+"""In a command's click context: a function that reads the same configuration again."""
 
 _DOCS = {setting.key: f"{setting.doc}  [default: {setting.default_toml}]" for setting in settings()}
 
@@ -55,8 +59,10 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
             flags["connect"] = list(connect)
         if insecure_allow_remote:
             flags["insecure_allow_remote"] = "true"
+        reread = functools.partial(load, config, dict(os.environ), flags)
+        click.get_current_context().meta[REREAD] = reread
         try:
-            command(load(config, os.environ, flags), *args, **kwargs)
+            command(reread(), *args, **kwargs)
         except ConfigError as exc:  # also of files that only the command reads, as keys
             _refuse(exc)
 

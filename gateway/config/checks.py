@@ -1,5 +1,6 @@
 """Checks that need more than one setting, and which addresses are safe."""
 
+import os
 import re
 import socket
 from collections import Counter
@@ -16,6 +17,8 @@ from gateway.core.sources import spec
 
 
 _SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un.sun_path, less its final zero
+_CONTROL_SUFFIX_BYTES = 12
+"""For the name under which the control socket is made before it has its own."""
 _REMOTE = "can be reached from other machines without authentication"
 _REMOTE_REMEDY = "{}, or set insecure_allow_remote = true (--insecure-allow-remote) to allow it"
 _CURVE_REMEDY = "set bus.curve_key_file and bus.curve_client_keys_dir"
@@ -54,6 +57,8 @@ def _workers(config: Config) -> Iterator[tuple[str, str, str]]:
 
 
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
+    if len(os.fsencode(config.control_file)) > _SOCKET_PATH_BYTES_MAX - _CONTROL_SUFFIX_BYTES:
+        yield ("control_file", f"{config.control_file!r} is too long for a Unix socket", "choose a shorter path")
     if not config.host or any(c.isspace() or c in "/[]" for c in config.host):
         yield ("host", f"{config.host!r} is not a host", "expected an address or a host name, without brackets")
     elif not (config.insecure_allow_remote or config.auth.required or is_loopback(config.host)):

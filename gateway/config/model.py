@@ -72,6 +72,9 @@ class Bus(Struct, frozen=True, kw_only=True):
     """Folder with the public CURVE keys of publishers that may connect to `bind`."""
     sources: tuple[Source, ...] = ()
 
+    LIVE: ClassVar = ("curve_key_file", "curve_server_key_file", "curve_client_keys_dir", "sources")
+    """The settings that a reload changes; the others need a restart."""
+
 
 class Ingest(Struct, frozen=True, kw_only=True):
     """What is accepted from publishers."""
@@ -108,6 +111,9 @@ class History(Struct, frozen=True, kw_only=True):
     on_demand: bool = False
     """Subscribe on the bus only while a client is subscribed; the channel then has no history from
     before."""
+
+    LIVE: ClassVar = ("events_max", "bytes_max", "age_seconds_max", "keys_max")
+    """The settings that a reload changes; the others need a restart."""
 
 
 class Clients(Struct, frozen=True, kw_only=True):
@@ -161,6 +167,24 @@ class Clients(Struct, frozen=True, kw_only=True):
     pings_per_second: Rate = 2.0
     """Sustained rate of pings."""
 
+    LIVE: ClassVar = (
+        "connections_max",
+        "connections_per_address_max",
+        "connections_per_user_max",
+        "subscriptions_max",
+        "wildcards_max",
+        "message_bytes_max",
+        "write_buffer_bytes_max",
+        "lag_events_max",
+        "messages_burst",
+        "messages_per_second",
+        "subscribes_burst",
+        "subscribes_per_second",
+        "pings_burst",
+        "pings_per_second",
+    )
+    """The settings that a reload changes; the others need a restart."""
+
 
 class Http(Struct, frozen=True, kw_only=True):
     """Requests other than those of clients, and their limits."""
@@ -195,6 +219,9 @@ class Sessions(Struct, frozen=True, kw_only=True):
     disconnected_max: Annotated[int, _number("sessions")] = 10_000
     """Sessions of disconnected clients; the oldest are dropped first."""
 
+    LIVE: ClassVar = ("ttl_seconds", "messages_max", "disconnected_max")
+    """The settings that a reload changes; the others need a restart."""
+
 
 class Auth(Struct, frozen=True, kw_only=True):
     """Authentication. One of `secret`, `secret_file`, `public_key_file` and `jwks_url` enables it."""
@@ -202,7 +229,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     secret: Annotated[str, Meta(extra={"secret": True})] = ""
     """Secret that tokens are signed with (HS256), at least 32 bytes."""
     secret_file: str = ""
-    """File that holds the secret."""
+    """File that holds the secret, or folder of such files: tokens signed with any of them are valid."""
     public_key_file: str = ""
     """Public key in PEM that verifies tokens; its type sets the algorithm: RSA RS256, P-256 ES256,
     Ed25519 EdDSA."""
@@ -230,6 +257,20 @@ class Auth(Struct, frozen=True, kw_only=True):
     """How long before its token expires a client gets `token_expiring`."""
 
     SOURCES: ClassVar = ("secret", "secret_file", "public_key_file", "jwks_url")
+    LIVE: ClassVar = (
+        *SOURCES,
+        "jwks_refresh_seconds",
+        "insecure_jwks",
+        "audience",
+        "issuer",
+        "leeway_seconds",
+        "query_token",
+        "unauthenticated_role",
+        "timeout_seconds",
+        "anonymous_seconds_max",
+        "expiry_warning_seconds",
+    )
+    """The settings that a reload changes; but it neither enables nor disables authentication."""
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -253,6 +294,9 @@ class Role(Struct, frozen=True, kw_only=True):
     admin: bool = False
     """Read the gateway's own state: status, clients, metrics."""
 
+    LIVE: ClassVar = ("subscribe", "publish", "presence", "admin")
+    """The settings that a reload changes; the others need a restart."""
+
 
 ROLES = {
     "anonymous": Role(subscribe=("metrics", "status")),
@@ -272,6 +316,9 @@ class Tls(Struct, frozen=True, kw_only=True):
     key_file: str = ""
     """Its private key in PEM, without a password."""
 
+    LIVE: ClassVar = ("cert_file", "key_file")
+    """The settings that a reload changes; the others need a restart."""
+
 
 class Shutdown(Struct, frozen=True, kw_only=True):
     """How the gateway stops on SIGTERM or SIGINT."""
@@ -281,6 +328,9 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     reconnect_spread_seconds: Seconds = 5.0
     """Each client is asked to reconnect after a random part of this time."""
 
+    LIVE: ClassVar = ("timeout_seconds", "reconnect_spread_seconds")
+    """The settings that a reload changes; the others need a restart."""
+
 
 class Logging(Struct, frozen=True, kw_only=True):
     """The gateway's own log, on standard error."""
@@ -289,6 +339,9 @@ class Logging(Struct, frozen=True, kw_only=True):
     """The least severe level that is logged."""
     format: Literal["auto", "console", "json"] = "auto"
     """auto = console on a terminal, otherwise JSON lines."""
+
+    LIVE: ClassVar = ("level", "format")
+    """The settings that a reload changes; the others need a restart."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -300,6 +353,9 @@ class Config(Struct, frozen=True, kw_only=True):
     """Port to serve on; 0 = any free port."""
     workers: Annotated[int, _number("processes", least=1, most=64)] = 1
     """Processes that serve the clients; 1 = one process does everything."""
+    control_file: str = ""
+    """Unix socket at which `gateway reload` and `gateway upgrade` reach the gateway; "" = none. Only
+    its user may use it."""
     connect: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
     """tcp:// or ipc:// endpoints of publishers, to which the gateway connects."""
     bind: str = "tcp://127.0.0.1:5556"
@@ -330,3 +386,6 @@ class Config(Struct, frozen=True, kw_only=True):
     sessions: Sessions = Sessions()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()
+
+    LIVE: ClassVar = ("connect", "bind", "insecure_allow_remote", "allowed_origins", "allowed_hosts", "trusted_proxies")
+    """The settings that a reload changes; the others need a restart."""

@@ -15,10 +15,11 @@ _SECRETS = ("auth.secret_file", "bus.curve_key_file", "tls.key_file")
 def warnings(config: Config) -> Iterator[str]:
     """Yield which secret files other users may read."""
     for key in _SECRETS if os.name == "posix" else ():
-        path = attrgetter(key)(config)
-        try:
-            mode = Path(path).stat().st_mode & _OTHERS if path else 0
-        except OSError:
-            continue  # who reads it says so
-        if mode:
-            yield f"{key}: other users can read {path} (mode …{mode:02o}): chmod 600 {path}"
+        path = Path(attrgetter(key)(config) or os.devnull)
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            try:
+                mode = file.stat().st_mode & _OTHERS if file.is_file() else 0
+            except OSError:
+                continue  # who reads it says so
+            if mode:
+                yield f"{key}: other users can read {file} (mode …{mode:02o}): chmod 600 {file}"

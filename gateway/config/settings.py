@@ -46,6 +46,8 @@ class Setting:
     doc: str
     secret: bool = False
     """Whether its value must never be shown."""
+    live: bool = False
+    """Whether a reload changes it; else the gateway needs a restart."""
 
     @property
     def variable(self) -> str:
@@ -99,7 +101,8 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
             unit, secret = ((found.extra or {}).get(name) for name in ("unit", "secret"))
             made = field.default_factory
             default = field.default if made is msgspec.NODEFAULT else made()
-            yield Setting(prefix + field.name, found.type, default, unit or "", doc, bool(secret))
+            live = field.name in getattr(model, "LIVE", ())
+            yield Setting(prefix + field.name, found.type, default, unit or "", doc, bool(secret), live)
 
 
 @cache

@@ -159,12 +159,12 @@ class AddressLimit:
     counts as one address, as one customer is assigned that much."""
 
     def __init__(self, per_address_max: int) -> None:
-        self._per_address_max = per_address_max
+        self.per_address_max = per_address_max
         self._counts: Counter[Address | None] = Counter()
 
     def is_reached(self, address: str) -> bool:
         key = _counted(address)
-        return key is not None and self._counts[key] >= self._per_address_max
+        return key is not None and self._counts[key] >= self.per_address_max
 
     def acquire(self, address: str) -> None:
         self._counts[_counted(address)] += 1

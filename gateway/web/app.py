@@ -9,7 +9,7 @@ from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.logs import Throttle, logger
 from gateway.metric_table import Refused
 from gateway.metrics import OTHER
-from gateway.web.access import AccessPolicy, Caller, check_framing
+from gateway.web.access import Caller, check_framing
 from gateway.web.authentication import Access, restricted
 from gateway.web.context import CONTEXT, PREFIX, Context
 from gateway.web.endpoints import schemas
@@ -28,7 +28,6 @@ _ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID"
 _AUTHORITY_OF_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE | re.ASCII)
 _COUNTED: dict[ErrorCode, Refused] = {ErrorCode.UNKNOWN_HOST: "host", ErrorCode.FORBIDDEN_ORIGIN: "origin"}
 
-_ACCESS_POLICY: web.AppKey[AccessPolicy] = web.AppKey("access policy", AccessPolicy)
 _ROUTE_OF: web.AppKey[dict[Handler, schemas.Route]] = web.AppKey("route of each handler", dict)
 _REFUSALS: web.AppKey[Throttle] = web.AppKey("refusals logged", Throttle)
 _ORIGIN: web.RequestKey[str] = web.RequestKey("origin", str)
@@ -42,7 +41,6 @@ def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
     app[CONTEXT] = context
     app[schemas.ROUTES] = ROUTES
     app[_ROUTE_OF] = {}
-    app[_ACCESS_POLICY] = AccessPolicy(context.config)
     app[_REFUSALS] = Throttle(count=1, interval_seconds=1.0)
     app.on_response_prepare.append(_add_headers)
     for route in ROUTES:
@@ -104,7 +102,7 @@ async def _expect_nothing(_request: web.Request) -> None:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what the access policy refuses; handlers see the client's own `remote` and `scheme`."""
-    policy, headers = request.app[_ACCESS_POLICY], request.headers
+    policy, headers = request.app[CONTEXT].access_policy, request.headers
     peer, scheme = request.remote or "", request.scheme
 
     def header(name: str) -> list[str]:

@@ -17,7 +17,7 @@ from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.metrics import EndpointStatus, Metrics
 from gateway.runtime import ProcessUsage
-from gateway.web.access import AddressLimit
+from gateway.web.access import AccessPolicy, AddressLimit
 from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection, ConnectionKind
 from gateway.web.sockets.heartbeat import ClientHeartbeat
@@ -93,6 +93,7 @@ class Context:
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""
     heartbeat: ClientHeartbeat = field(init=False)
+    access_policy: AccessPolicy = field(init=False)
     address_limit: AddressLimit = field(init=False)
     request_limit: RequestLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
@@ -107,6 +108,7 @@ class Context:
         self.compressor = Compressor(self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed)
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.heartbeat = ClientHeartbeat(self.hub, self.config.clients, on_round_trip=self.metrics.round_trip)
+        self.access_policy = AccessPolicy(self.config)
         self.address_limit = AddressLimit(self.config.clients.connections_per_address_max)
         self.request_limit = RequestLimit(
             self.config.http,
@@ -121,6 +123,13 @@ class Context:
         if connection is not None:
             connection.close(CloseCode.DISCONNECTED)
         return connection is not None
+
+    def reload(self, config: Config, policy: Policy, verifier: Verifier | None) -> None:
+        """Use another configuration for the requests that come from now on."""
+        self.config, self.policy, self.verifier = config, policy, verifier
+        self.access_policy = AccessPolicy(config)
+        self.address_limit.per_address_max = config.clients.connections_per_address_max
+        self.heartbeat.limits = config.clients
 
 
 PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)

@@ -107,7 +107,9 @@ class Report(Message):
 
 
 class Reload(Message):
-    """Read keys again from their files."""
+    """Use this configuration, and read keys again from their files."""
+
+    config: Config
 
 
 class Drain(Message):

@@ -92,6 +92,8 @@ class ParentClient:
             return
         if session is not None:
             hub.store.add_attached(session, request.session or "")
+        # The policy may have been replaced while the parent was asked.
+        request = replace(request, identity=context.policy.renewed(request.identity))
         admission.open_session(context, connection, request)
 
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:

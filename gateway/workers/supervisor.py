@@ -142,8 +142,10 @@ class Supervisor:
             accepted.close()
         self._unassigned.clear()
 
-    def reload(self) -> None:
-        self._send_all(messages.Reload())
+    def reload(self, config: Config) -> None:
+        """Use another configuration, in the workers too; it reaches them in order with the entries."""
+        self._config = config
+        self._send_all(messages.Reload(config))
 
     def tick(self, now_ns: int) -> None:
         """Let the workers evict what is too old, right before it is evicted here."""

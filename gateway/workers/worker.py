@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import socket
 
-import msgspec
-
 from gateway import logs
 from gateway.config.errors import ConfigError
+from gateway.config.model import Config
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.log.epochs import EpochTable
 from gateway.core.log.log import Entry
@@ -50,14 +49,8 @@ class Worker:
         self._logs.on_append(fanout.deliver)
         local = LocalObserver(self._logs, fanout, on_denied=admission.log_denied)
         self._observer = WorkerObserver(local, send=pipe.send)
-        # Detached sessions are remembered by the parent.
-        sessions = msgspec.structs.replace(config.sessions, disconnected_max=0)
         self._hub = build_hub(
-            msgspec.structs.replace(config, sessions=sessions),
-            self._logs,
-            fanout,
-            self._observer,
-            bus_state=lambda: self._bus_state,
+            config, self._logs, fanout, self._observer, bus_state=lambda: self._bus_state, remember=False
         )
         self._proxy = RestProxy(self._send_socket, body_seconds=config.clients.handshake_timeout_seconds)
         self._parent = ParentClient(pipe)
@@ -160,8 +153,7 @@ class Worker:
             case messages.Report():
                 self._report(message.number)
             case messages.Reload():
-                with contextlib.suppress(ConfigError):  # the parent finds the same, and logs it
-                    self._edge.reload_keys()
+                self._reload(message.config)
             case messages.Drain():
                 self._tasks.start(self._drain(message.number))
             case _:
@@ -173,6 +165,14 @@ class Worker:
             log_ = self._hub.store.log_of(session)
             log_.replicate(message.entry)
             self._observer.deliver_personal(session, log_, message.entry)
+
+    def _reload(self, config: Config) -> None:
+        try:
+            apply = self._edge.prepare_reload(config)
+        except ConfigError as error:  # a file that could be read when the parent looked
+            log.error("reload_refused", reason=str(error))
+        else:
+            apply(elsewhere=False)
 
     def _report(self, number: int) -> None:
         behind = {

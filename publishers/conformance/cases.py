@@ -6,6 +6,7 @@ A case is a function of a `Setting`; its name is its column in the table, its do
 import json
 import struct
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import zmq
 from zmq.auth import create_certificates, load_certificate
 
-from publishers.conformance.processes import Driver, Gateway, Setting, Subscriber, free_port, until
+from publishers.conformance.processes import WITHIN_SECONDS, Driver, Gateway, Setting, Subscriber, free_port, until
 
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -96,6 +97,14 @@ TEXTS = [
     "  7  ",
 ]
 """JSON that is passed on as the text that it is."""
+
+
+FOREIGN_ANSWERS = [
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+    b"hello there, this is not zeromq at all\r\n" * 3,
+    b"",
+]
+"""What programs that do not speak ZeroMQ say before they close a connection."""
 
 
 def _vectors(name: str) -> Any:
@@ -190,6 +199,24 @@ def values(setting: Setting) -> None:
     [typed] = gateway.events("typed", 1)
     assert (typed["event_type"], typed["data"]) == ("a.b", {"a": [1]})
     assert [one["data"]["n"] for one in gateway.events("large", 2)] == [0, 1]
+    assert gateway.get("rejections")["rejections"] == []
+
+
+def binary(setting: Setting) -> None:
+    """Bytes of any kind arrive as they were, with their content type; none go to a standard channel."""
+    gateway, driver = _connected(setting)
+    payloads = [bytes(range(256)), b"", b"\xff", b"\xff\xd8", bytes(700_000)]
+    for payload in payloads:
+        assert driver.ask("bytes", topic="camera", hex=payload.hex(), content_type='image/x-"\u00e9"')
+    assert driver.ask("bytes", topic="camera", hex="00")
+    assert "standard" in driver.refusal("bytes", topic="metrics", hex="00")
+    assert str(PAYLOAD_BYTES_MAX) in driver.refusal("bytes", topic="camera", hex="00" * 800_000)
+    *typed, last = gateway.events("camera", len(payloads) + 1)
+    for payload, event in zip(payloads, typed, strict=True):
+        assert b64decode(event["data_base64"], validate=True) == payload, event["data_base64"][:100]
+        assert event["content_type"] == 'image/x-"\u00e9"', event["content_type"]
+        assert abs(_unix(event["timestamp"]) - time.time()) < WITHIN_SECONDS, event["timestamp"]
+    assert (last["data_base64"], "content_type" in last) == ("AA==", False)
     assert gateway.get("rejections")["rejections"] == []
 
 
@@ -541,11 +568,24 @@ def shutdown(setting: Setting) -> None:
     assert stalled.end() == 0
 
 
+def foreign_port(setting: Setting) -> None:
+    """At a port of another program a publisher drops, counts and closes in time; its process lives on."""
+    for answer in FOREIGN_ANSWERS * 2:
+        port = setting.foreign_port(answer)
+        driver = setting.driver(connect=port.endpoint, heartbeat_seconds=0.05)
+        port.await_visits(2)
+        driver.ask("burst", topic="a", count=20, bytes=100)
+        port.await_visits(1)
+        driver.ask("close")
+        assert driver.end() == 0, f"the process ended with {driver.process.returncode} behind {answer[:20]!r}"
+
+
 CASES: list[Callable[[Setting], None]] = [
     connect,
     bind,
     example,
     values,
+    binary,
     refusals,
     envelopes,
     heartbeats,
@@ -561,4 +601,5 @@ CASES: list[Callable[[Setting], None]] = [
     curve_bind,
     curve_mismatch,
     shutdown,
+    foreign_port,
 ]

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -217,6 +218,37 @@ class Subscriber:
         self.socket.close(linger=0)
 
 
+class ForeignPort:
+    """A TCP port of a program that does not speak ZeroMQ: it answers, and closes each connection."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._visited = threading.Semaphore(0)
+        self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def await_visits(self, count: int) -> None:
+        """Wait until it was connected to so many times more."""
+        for _ in range(count):
+            assert self._visited.acquire(timeout=WITHIN_SECONDS), f"no visit within {WITHIN_SECONDS:.0f} s"
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                visitor, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            with visitor, suppress(OSError):
+                visitor.sendall(self._answer)
+            self._visited.release()
+
+
 def free_port() -> int:
     """Return a port of this machine that nobody uses now."""
     with socket.socket() as probe:
@@ -257,6 +289,12 @@ class Setting:
         subscriber = Subscriber(self.context, **options)
         self._opened.append(subscriber)
         return subscriber
+
+    def foreign_port(self, answer: bytes) -> ForeignPort:
+        """Listen at a port without ZeroMQ."""
+        port = ForeignPort(answer)
+        self._opened.append(port)
+        return port
 
     def __enter__(self) -> Self:
         return self

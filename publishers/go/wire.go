@@ -59,6 +59,14 @@ func checkEventType(eventType string) error {
 	return nil
 }
 
+func isStandard(topic string) bool {
+	switch topic {
+	case "metrics", "signals", "actions", "logs", "status", "connections":
+		return true
+	}
+	return false
+}
+
 // PackEnvelope returns the 32 bytes of an envelope.
 func PackEnvelope(flags uint32, incarnation, sequence, timeNs uint64) []byte {
 	frame := make([]byte, 0, 32)

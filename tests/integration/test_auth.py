@@ -516,7 +516,7 @@ async def test_a_new_secret_in_the_file_counts_after_a_hangup_signal(
     gateway = await launch(settings={"auth.secret_file": file})
     gateway.errors_expected = True
     stranger = await connect("metrics", to=gateway)
-    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
+    for content, event in (("short", "reload_refused"), (SECRET, "reloaded")):
         file.write_text(content)
         gateway.process.send_signal(signal.SIGHUP)
         await said(gateway, event)

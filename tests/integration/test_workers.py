@@ -328,7 +328,7 @@ async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Conn
     def said(event: str) -> int:
         return [record["message"] for record in gateway.records].count(event)
 
-    for content, event in (("short", "keys_not_reloaded"), (SECRET, "keys_reloaded")):
+    for content, event in (("short", "reload_refused"), (SECRET, "reloaded")):
         file.write_text(content)
         gateway.kill(signal.SIGHUP)
         await eventually(functools.partial(said, event))
@@ -336,7 +336,7 @@ async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Conn
     other = await elsewhere(gateway, connect, holder(gateway, client), headers=bearer(token("bot")))
 
     assert [["bot"], ["bot"]] == [one.hello["roles"] for one in (client, other)]
-    assert (1, 1) == (said("keys_not_reloaded"), said("keys_reloaded"))
+    assert (1, 1) == (said("reload_refused"), said("reloaded"))
 
 
 async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_path: Path) -> None:

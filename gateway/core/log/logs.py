@@ -115,6 +115,12 @@ class Logs:
         for log in self._logs.values():
             log.evict(now_ns=now_ns)
 
+    def set_retention(self, retention: Retention, retentions: Mapping[str, Retention]) -> None:
+        """Change how much the logs hold; what is too much is evicted when their time comes."""
+        self._retention, self._retentions = retention, retentions
+        for name, log in self._logs.items():
+            log.retention = retentions.get(name, retention)
+
     def history(self, channel: str) -> int:
         return self._retentions.get(channel, self._retention).events_max
 

@@ -22,7 +22,7 @@ from gateway.core.protocol.events import ClientChange, timestamp, unix_timestamp
 from gateway.core.sessions.counts import ClientCounts
 from gateway.core.sessions.filter_warnings import FilterWarnings
 from gateway.core.sessions.observer import Observer
-from gateway.core.sessions.permissions import Identity
+from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.rate_limit import ClientLimits
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session, SubscriptionChange
@@ -130,6 +130,21 @@ class Hub:
         changed = session.authenticate(identity, id_, now_ns=now_ns)
         self.store.reassign(session, before)
         self.report_subscriptions(session, changed, now_ns=now_ns)
+
+    def set_limits(self, limits: ClientLimits, welcome: Welcome) -> None:
+        """Set what holds for clients that connect from now on."""
+        self._limits, self._welcome = limits, welcome
+
+    def set_policy(self, policy: Policy, *, now_ns: int, elsewhere: bool) -> None:
+        """Give all sessions the permissions of a new policy.
+
+        If their connections are `elsewhere`, in other processes, those remove the subscriptions and report it."""
+        for session in list(self.store.sessions):
+            identity = policy.renewed(session.identity)
+            if elsewhere:
+                session.identity = identity
+            elif identity != session.identity:
+                self.report_subscriptions(session, session.permit(identity, now_ns=now_ns), now_ns=now_ns)
 
     def disconnect(self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True) -> None:
         """Detach a session from its connection, which lasted `seconds`."""

@@ -4,7 +4,7 @@ Grants are patterns of channels. A subscription to a wildcard gets only the chan
 selects, also of those that open later."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated, NoReturn
 
@@ -76,6 +76,8 @@ class Identity:
     expires_ns: int | None = None
     is_anonymous: bool = False
     """Whether the client can have other permissions with a token."""
+    grants: Grants = Grants()  # noqa: RUF009  # frozen
+    """The token's own grants, besides those of its roles."""
 
     @property
     def is_open(self) -> bool:
@@ -146,7 +148,15 @@ class Policy:
             user_id=claims.user_id,
             roles=claims.roles,
             expires_ns=claims.expires_ns,
+            grants=claims.grants,
         )
+
+    def renewed(self, identity: Identity) -> Identity:
+        """Return an identity of another policy with the permissions that this one gives its roles."""
+        if identity.is_anonymous or identity.is_open:
+            return replace(self.anonymous, user_id=identity.user_id)
+        roles = (ANONYMOUS, *identity.roles)
+        return replace(identity, permissions=self._permissions(roles, identity.grants))
 
     def _permissions(self, roles: Iterable[str], own: Grants = Grants()) -> Permissions:  # noqa: B008  # frozen
         grants = [own, *(self.roles[name] for name in roles if name in self.roles)]

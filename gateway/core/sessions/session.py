@@ -162,6 +162,17 @@ class Session:
                 timestamp=timestamp(now_ns),
             )
         )
+        return self._apply_permissions(before, now_ns)
+
+    def permit(self, identity: Identity, *, now_ns: int) -> SubscriptionChange | None:
+        """Give the same client other permissions, and remove the subscriptions that these deny."""
+        before = dict(self.subscriptions)
+        self.identity = identity
+        if self.reader is None:
+            return None  # removed when it resumes
+        return self._apply_permissions(before, now_ns)
+
+    def _apply_permissions(self, before: Mapping[str, Subscription], now_ns: int) -> SubscriptionChange | None:
         denied = self._remove_denied()
         removed = [one.channel for one in denied]
         if removed:

@@ -12,6 +12,7 @@ oldest first."""
 
 from collections import OrderedDict
 from collections.abc import Collection
+from typing import TypedDict
 
 from msgspec import Struct
 
@@ -27,17 +28,27 @@ from gateway.core.sessions.session import Session
 _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
+class SessionLimits(TypedDict):
+    ttl_ns: int
+    messages_max: int
+    disconnected_max: int
+
+
 class SessionStore:
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
         self.expired = 0
         self._epoch = epoch
-        self._ttl_ns = ttl_ns
-        self._disconnected_max = disconnected_max
-        self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
+        self.set_limits(ttl_ns=ttl_ns, messages_max=messages_max, disconnected_max=disconnected_max)
         self._by_client: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._by_user: dict[str, dict[Session, None]] = {}
         self._disconnected: OrderedDict[Session, int] = OrderedDict()
+
+    def set_limits(self, *, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
+        """Set what holds for sessions that disconnect, and for personal logs that open, from now on."""
+        self._ttl_ns = ttl_ns
+        self._disconnected_max = disconnected_max
+        self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
 
     @property
     def sessions(self) -> Collection[Session]:

@@ -38,7 +38,7 @@ class ClientHeartbeat:
         self, hub: Hub, limits: Clients, *, on_round_trip: Callable[[float], object] = lambda seconds: None
     ) -> None:
         self._hub = hub
-        self._limits = limits
+        self.limits = limits
         self._on_round_trip = on_round_trip
         self._round = 0
         self._pings: dict[MonitoredConnection, tuple[bytes, float]] = {}
@@ -52,11 +52,11 @@ class ClientHeartbeat:
 
     @property
     def interval(self) -> float:
-        return min(1.0, self._limits.heartbeat_seconds / 4, self._limits.stall_timeout_seconds / 4)
+        return min(1.0, self.limits.heartbeat_seconds / 4, self.limits.stall_timeout_seconds / 4)
 
     def monitor(self, connection: MonitoredConnection, *, now: float) -> None:
         """Ping a connection from now on, and close it if it is dead or too slow."""
-        self._ping_times[connection] = now + self._limits.heartbeat_seconds
+        self._ping_times[connection] = now + self.limits.heartbeat_seconds
 
     def stop_monitoring(self, connection: MonitoredConnection) -> None:
         for table in (self._ping_times, self._pong_deadlines, self._accepted, self._stalled, self._pings):
@@ -64,7 +64,7 @@ class ClientHeartbeat:
 
     def mark_stalled(self, connection: MonitoredConnection, *, now: float) -> None:
         """Start a stall's deadline anew: the socket accepts nothing, or only a part so far."""
-        self._stalled[connection] = (now + self._limits.stall_timeout_seconds, connection.sending)
+        self._stalled[connection] = (now + self.limits.stall_timeout_seconds, connection.sending)
 
     def clear_stalled(self, connection: MonitoredConnection) -> None:
         self._stalled.pop(connection, None)
@@ -88,7 +88,7 @@ class ClientHeartbeat:
         frame, heads = ping_frame(payload), self._hub.heads()
         sent = payload, now
         for connection in due:
-            self._ping_times[connection] = now + self._limits.heartbeat_seconds
+            self._ping_times[connection] = now + self.limits.heartbeat_seconds
             if connection in self._pong_deadlines and not connection.heard:
                 continue  # pinged already; the grace is longer than the interval
             self._expect_pong(connection, connection.sending.accepted, now)
@@ -97,7 +97,7 @@ class ClientHeartbeat:
 
     def _expect_pong(self, connection: MonitoredConnection, accepted: int, now: float) -> None:
         self._pong_deadlines.pop(connection, None)  # to the end: deadlines stay in order
-        self._pong_deadlines[connection] = now + self._limits.heartbeat_timeout_seconds
+        self._pong_deadlines[connection] = now + self.limits.heartbeat_timeout_seconds
         self._accepted[connection] = accepted
 
     def _check_pongs(self, now: float) -> None:
@@ -119,7 +119,7 @@ class ClientHeartbeat:
                 self._close(connection, CloseCode.HEARTBEAT_TIMEOUT)
 
     def _check_stalls(self, now: float) -> None:
-        lag_max = self._limits.lag_events_max
+        lag_max = self.limits.lag_events_max
         for connection, (deadline, before) in list(self._stalled.items()):
             sending = connection.sending
             if not sending.unsent:

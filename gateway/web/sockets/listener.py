@@ -142,12 +142,16 @@ class Listener:
         self._keepalive_seconds = clients.keepalive_timeout_seconds
         self._header_bytes_max = clients.header_bytes_max
         self._send_buffer_bytes = clients.send_buffer_bytes
-        self._sockets_max = sockets_max(clients.connections_max, open_files_max())
+        self.set_limit(clients.connections_max)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
         self._handshakes = Tasks()
         self._logged = Throttle(count=1, interval_seconds=_LOGGED_SECONDS)
+
+    def set_limit(self, connections_max: int) -> None:
+        """Allow sockets for so many clients."""
+        self._sockets_max = sockets_max(connections_max, open_files_max())
 
     @property
     def address(self) -> tuple[str, int]:

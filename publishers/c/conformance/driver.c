@@ -209,6 +209,13 @@ static void carry_out(const char *command) {
         char *json = text_of(command, "json");
         answer_result(ng_publish(publisher, topic, json));
         free(json);
+    } else if (!strcmp(name, "bytes")) {
+        char *hex = text_of(command, "hex"), *content_type = text_of(command, "content_type");
+        size_t size = strlen(hex) / 2;
+        uint8_t *bytes = malloc(size + 1);
+        for (size_t n = 0; n < size; n++) bytes[n] = (uint8_t)strtoul((char[]){hex[2 * n], hex[2 * n + 1], 0}, NULL, 16);
+        answer_result(ng_publish_bytes(publisher, topic, bytes, size, content_type));
+        free(hex), free(content_type), free(bytes);
     } else if (!strcmp(name, "publish")) {
         const char *data = strstr(command, "\"data\": ") + 8; /* null is a value, too */
         char *json = json_copy(data);

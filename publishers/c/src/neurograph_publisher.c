@@ -23,6 +23,7 @@ struct ng_publisher {
     pthread_mutex_t lock; /* for all below: ZeroMQ's sockets are not thread-safe */
     pthread_t thread;
     bool has_thread, closed;
+    bool speaks_zmtp; /* whether the newest connection completed its handshake */
     void *context, *socket; /* an XPUB */
     int subscriptions_fd, wake[2];
     char **subscribed;
@@ -253,26 +254,54 @@ static size_t characters(const char *text) {
     return count;
 }
 
+static void append_now(ng_fields *to) {
+    char now[40];
+    struct timespec moment;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &moment);
+    size_t length = strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S", gmtime_r(&moment.tv_sec, &parts));
+    snprintf(now + length, sizeof now - length, ".%06ldZ", moment.tv_nsec / 1000);
+    ng_add_string(to, "timestamp", now);
+}
+
 ng_result ng_publish_event(ng_publisher *publisher, const char *topic, const char *event_type, const char *data,
                            const char *timestamp) {
     if (!*event_type || characters(event_type) > 128) {
         return refuse("event_type: \"%.200s\" is not text of 1 to 128 characters", event_type);
     }
     if (!ng_is_json(data)) return refuse("%.200s: this is no JSON: %.100s", topic, data);
-    char now[40];
-    if (!timestamp) {
-        struct timespec moment;
-        struct tm parts;
-        clock_gettime(CLOCK_REALTIME, &moment);
-        size_t length = strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S", gmtime_r(&moment.tv_sec, &parts));
-        snprintf(now + length, sizeof now - length, ".%06ldZ", moment.tv_nsec / 1000);
-    }
     ng_fields event = {0};
     ng_add_string(&event, "event_type", event_type);
-    ng_add_string(&event, "timestamp", timestamp ? timestamp : now);
+    if (timestamp) ng_add_string(&event, "timestamp", timestamp);
+    else append_now(&event);
     ng_add_json(&event, "data", data);
     append_text(&event, "}");
     ng_result result = event.failed ? refuse("%s: no memory", topic) : ng_publish(publisher, topic, event.text);
+    free(event.text);
+    return result;
+}
+
+static void append_base64(ng_fields *to, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t at = 0; at < size; at += 3) {
+        size_t left = size - at;
+        uint32_t number = (uint32_t)bytes[at] << 16 | (left > 1 ? (uint32_t)bytes[at + 1] << 8 : 0) | (left > 2 ? bytes[at + 2] : 0);
+        char four[] = {digits[number >> 18], digits[number >> 12 & 63], left > 1 ? digits[number >> 6 & 63] : '=',
+                       left > 2 ? digits[number & 63] : '='};
+        append(to, four, sizeof four);
+    }
+}
+
+ng_result ng_publish_bytes(ng_publisher *publisher, const char *topic, const void *bytes, size_t size, const char *content_type) {
+    if (ng_is_standard(topic)) return refuse("%s: a standard channel has typed JSON; publish bytes on another topic", topic);
+    ng_fields event = {0};
+    append_now(&event);
+    if (content_type) ng_add_string(&event, "content_type", content_type);
+    append_name(&event, "data_base64");
+    append_text(&event, "\"");
+    append_base64(&event, bytes, size);
+    append_text(&event, "\"}");
+    ng_result result = event.failed ? refuse("%.200s: no memory", topic) : ng_publish(publisher, topic, event.text);
     free(event.text);
     return result;
 }
@@ -469,8 +498,7 @@ static void serve_guard(ng_publisher *publisher) {
     }
 }
 
-/* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
-static void mend(ng_publisher *publisher) {
+static void read_monitor(ng_publisher *publisher) {
     zmq_msg_t parts[2];
     size_t count;
     while ((count = receive(publisher->monitor, parts, 2))) {
@@ -479,7 +507,13 @@ static void mend(ng_publisher *publisher) {
         close_parts(parts, count < 2 ? count : 2);
         if (event & FAILED_EVENTS) publisher->counts.refused++;
         publisher->given_up = event == ZMQ_EVENT_DISCONNECTED ? seconds_now() : 0;
+        if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) publisher->speaks_zmtp = event != ZMQ_EVENT_CONNECTED;
     }
+}
+
+/* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
+static void mend(ng_publisher *publisher) {
+    read_monitor(publisher);
     if (publisher->given_up && seconds_now() - publisher->given_up >= 1) {
         publisher->given_up = 0;
         zmq_disconnect(publisher->socket, publisher->asked);
@@ -576,7 +610,7 @@ static bool open_socket(ng_publisher *publisher, const ng_options *options, int 
     set(publisher->socket, ZMQ_XPUB_VERBOSE, 1);
     if (options->curve && !(options->bind ? serve_curve : approach_curve)(publisher->socket, options->curve)) return false;
     if (options->connect) {
-        int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED;
+        int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
         publisher->monitor = zmq_socket(publisher->context, ZMQ_PAIR);
         if (!publisher->monitor || zmq_socket_monitor(publisher->socket, "inproc://monitor", events)) return false;
         if (zmq_connect(publisher->monitor, "inproc://monitor")) return false;
@@ -651,6 +685,10 @@ void ng_close(ng_publisher *publisher) {
         pthread_join(publisher->thread, NULL);
     }
     if (publisher->monitor) {
+        /* Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an answer
+         * in no known protocol it takes a subscription, for which a closing socket has no room, and then it aborts the process. */
+        read_monitor(publisher);
+        if (!publisher->speaks_zmtp) set(publisher->socket, ZMQ_LINGER, 0);
         zmq_socket_monitor(publisher->socket, NULL, 0);
         set(publisher->monitor, ZMQ_LINGER, 0);
     }

@@ -62,6 +62,10 @@ ng_result ng_publish(ng_publisher *, const char *topic, const char *json);
 ng_result ng_publish_event(ng_publisher *, const char *topic, const char *event_type, const char *data,
                            const char *timestamp);
 
+/* Publish bytes, such as an image; content_type may be NULL. On the bus they are base64: the gateway's limit counts 4 for
+ * 3 bytes. */
+ng_result ng_publish_bytes(ng_publisher *, const char *topic, const void *bytes, size_t size, const char *content_type);
+
 /* The members of a JSON object, for the calls below: ng_fields f = {0}; ng_add_number(&f, "cpu_percent", 12.5); */
 typedef struct {
     char *text;

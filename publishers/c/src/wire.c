@@ -10,6 +10,14 @@ static bool is_word(char c) {
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
+bool ng_is_standard(const char *topic) {
+    static const char *const standard[] = {"metrics", "signals", "actions", "logs", "status", "connections"};
+    for (size_t n = 0; n < sizeof standard / sizeof *standard; n++) {
+        if (!strcmp(topic, standard[n])) return true;
+    }
+    return false;
+}
+
 bool ng_is_topic(const char *text) {
     size_t length = strlen(text);
     if (!length || length > NG_TOPIC_BYTES_MAX || !is_word(text[length - 1])) return false;

@@ -13,6 +13,7 @@ typedef struct {
     char topic[NG_TOPIC_BYTES_MAX + 1];
 } ng_request;
 
+bool ng_is_standard(const char *topic); /* one of the six standard channels */
 bool ng_is_topic(const char *text);
 /* The end of the JSON value that begins here, or NULL if it is none; white space before it is skipped. */
 const char *ng_json_end(const char *text);

@@ -40,6 +40,8 @@ type command struct {
 	Data        json.RawMessage
 	EventType   *string `json:"event_type"`
 	JSON        string
+	Hex         string
+	ContentType string `json:"content_type"`
 	Count       int
 	Bytes       int
 	Flags       string
@@ -223,6 +225,9 @@ func carryOut(c command) (any, error) {
 		return p.Publish(c.Topic, c.Data)
 	case "raw":
 		return p.PublishJSON(c.Topic, []byte(c.JSON))
+	case "bytes":
+		data, _ := hex.DecodeString(c.Hex)
+		return p.PublishBytes(c.Topic, data, c.ContentType)
 	case "unencodable":
 		return p.Publish(c.Topic, []float64{math.NaN()})
 	case "burst":

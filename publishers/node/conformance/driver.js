@@ -32,6 +32,7 @@ const commands = {
   },
   publish: ({ topic, data, event_type: eventType }) => publisher.publish(topic, data, { eventType }),
   raw: ({ topic, json }) => publisher.publishJson(topic, json),
+  bytes: ({ topic, hex, content_type }) => publisher.publishBytes(topic, Buffer.from(hex, "hex"), content_type),
   unencodable: ({ topic }) => publisher.publish(topic, { a: [NaN] }),
   async burst({ topic, count, bytes }) {
     const { published, dropped } = publisher

@@ -58,6 +58,8 @@ export class Publisher {
   publish(topic: string, data: unknown, event?: { eventType?: string; timestamp?: Date | string }): Promise<boolean>
   /** Publish text that is JSON already; it is checked and sent as it is. */
   publishJson(topic: string, text: string): Promise<boolean>
+  /** Publish bytes, such as an image; on the bus they are base64, of which the gateway's limit counts 4 for 3 bytes. */
+  publishBytes(topic: string, data: Uint8Array, contentType?: string): Promise<boolean>
   metrics(fields: Fields): Promise<boolean>
   signal(kind: string, fields?: Fields): Promise<boolean>
   action(kind: string, fields?: Fields): Promise<boolean>

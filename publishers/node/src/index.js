@@ -4,7 +4,7 @@ import { Context, Router, XPublisher } from "zeromq"
 
 import { clientOptions, guard, serverOptions } from "./curve.js"
 import { Store } from "./store.js"
-import { checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
+import { bytesEvent, checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
 
 export { readKeys } from "./curve.js"
 export { PublisherError }
@@ -34,6 +34,7 @@ export class Publisher {
   #store
   #timer
   #mending
+  #speaksZmtp = false // whether the newest connection completed its handshake
 
   /** Open a publisher: `await Publisher.open({ connect: "tcp://127.0.0.1:5556" })`. */
   static async open(options) {
@@ -126,6 +127,11 @@ export class Publisher {
     return this.#send(topic, Buffer.from(text))
   }
 
+  async publishBytes(topic, data, contentType) {
+    checkTopic(topic)
+    return this.#send(topic, encode(topic, bytesEvent(topic, data, contentType)))
+  }
+
   metrics(fields) {
     return this.publish("metrics", fields, { eventType: "system_metrics" })
   }
@@ -168,6 +174,7 @@ export class Publisher {
     if (this.#closed) return
     this.#closed = true
     if (this.#options.heartbeatSeconds) await this.#beat(0)
+    if (this.#options.connect) await this.#stopReconnecting()
     this.#release()
   }
 
@@ -261,10 +268,23 @@ export class Publisher {
       this.#mending = setTimeout(again, MEND_MS)
     })
     this.#socket.events.on("connect:retry", isTried)
-    this.#socket.events.on("connect", isTried)
+    this.#socket.events.on("connect", () => {
+      isTried()
+      this.#speaksZmtp = false
+    })
+    this.#socket.events.on("handshake", () => (this.#speaksZmtp = true))
     for (const failed of ["handshake:error:protocol", "handshake:error:auth", "handshake:error:other"]) {
       this.#socket.events.on(failed, () => this.refused++)
     }
+  }
+
+  /**
+   * Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an answer in no
+   * known protocol it takes a subscription, for which a closing socket has no room, and then it aborts the process.
+   */
+  async #stopReconnecting() {
+    await new Promise(setImmediate) // what the socket has said so far is read then
+    if (!this.#speaksZmtp) this.#socket.linger = 0
   }
 
   #release() {

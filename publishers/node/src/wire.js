@@ -5,6 +5,7 @@ export class PublisherError extends Error {
 }
 
 const TOPIC = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/
+const STANDARD = new Set(["metrics", "signals", "actions", "logs", "status", "connections"])
 const TOPICS_PER_HEARTBEAT = 1000
 
 export function checkTopic(topic) {
@@ -35,6 +36,17 @@ export function encode(topic, data) {
   }
   if (text === undefined) throw new PublisherError(`${topic}: ${typeof data} has no JSON`)
   return Buffer.from(text)
+}
+
+/** An event that carries bytes. */
+export function bytesEvent(topic, data, contentType) {
+  if (STANDARD.has(topic)) {
+    throw new PublisherError(`${topic}: a standard channel has typed JSON; publish bytes on another topic`)
+  }
+  if (!(data instanceof Uint8Array)) throw new PublisherError(`${topic}: ${typeof data} is neither a Buffer nor a Uint8Array`)
+  const { buffer, byteOffset, byteLength } = data
+  const base64 = Buffer.from(buffer, byteOffset, byteLength).toString("base64")
+  return { timestamp: new Date(), content_type: contentType, data_base64: base64 }
 }
 
 function refuseNotFinite(key, value) {

@@ -37,6 +37,9 @@ class Driver:
     def unencodable(self, *, topic: str) -> bool:
         return self.publisher.publish(topic, object())
 
+    def bytes(self, *, topic: str, hex: str, content_type: str | None = None) -> bool:
+        return self.publisher.publish_bytes(topic, bytearray.fromhex(hex), content_type)
+
     def burst(self, *, topic: str, count: int, bytes: int) -> Any:
         published, dropped = self.publisher.published, self.publisher.dropped
         for n in range(count):

@@ -148,6 +148,12 @@ impl Driver {
                 None => self.publisher().publish(&topic, &command["data"])?,
             }),
             "raw" => json!(self.publisher().publish_json(&topic, &text(command, "json"))?),
+            "bytes" => {
+                let hex = text(command, "hex");
+                let byte = |at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hexadecimal digits");
+                let bytes: Vec<u8> = (0..hex.len() / 2).map(byte).collect();
+                json!(self.publisher().publish_bytes(&topic, &bytes, maybe(command, "content_type").as_deref())?)
+            }
             "unencodable" => json!(self.publisher().publish(&topic, &HashMap::from([((1, 2), 3)]))?),
             "burst" => self.burst(command)?,
             "counts" => {

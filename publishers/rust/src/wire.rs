@@ -33,6 +33,29 @@ pub fn check_topic(topic: &str) -> Result<(), Error> {
     )))
 }
 
+const STANDARD: [&str; 6] = ["metrics", "signals", "actions", "logs", "status", "connections"];
+
+pub fn check_not_standard(topic: &str) -> Result<(), Error> {
+    if !STANDARD.contains(&topic) {
+        return Ok(());
+    }
+    Err(Error(format!("{topic}: a standard channel has typed JSON; publish bytes on another topic")))
+}
+
+/// Return bytes as base64 (RFC 4648, section 4, with padding).
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let number = three.iter().enumerate().fold(0, |sum, (at, byte)| sum | u32::from(*byte) << (16 - 8 * at));
+        for at in 0..4 {
+            let digit = DIGITS[(number >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= three.len() { digit as char } else { '=' });
+        }
+    }
+    text
+}
+
 pub fn check_event_type(event_type: &str) -> Result<(), Error> {
     if (1..=128).contains(&event_type.chars().count()) {
         return Ok(());

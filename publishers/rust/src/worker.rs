@@ -16,7 +16,9 @@ const DISCONNECTED: u16 = zmq::SocketEvent::DISCONNECTED as u16;
 const FAILED: u16 = zmq::SocketEvent::HANDSHAKE_FAILED_NO_DETAIL as u16
     | zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL as u16
     | zmq::SocketEvent::HANDSHAKE_FAILED_AUTH as u16;
-const TRIED: u16 = zmq::SocketEvent::CONNECT_RETRIED as u16 | zmq::SocketEvent::CONNECTED as u16;
+const CONNECTED: u16 = zmq::SocketEvent::CONNECTED as u16;
+const UP: u16 = zmq::SocketEvent::HANDSHAKE_SUCCEEDED as u16;
+const TRIED: u16 = zmq::SocketEvent::CONNECT_RETRIED as u16 | CONNECTED;
 
 pub struct Worker {
     pub shared: Arc<Mutex<Shared>>,
@@ -76,7 +78,7 @@ pub fn open_socket(
         socket.bind(&options.endpoint)?;
         return Ok((socket, None));
     }
-    socket.monitor("inproc://monitor", i32::from(FAILED | DISCONNECTED | TRIED))?;
+    socket.monitor("inproc://monitor", i32::from(FAILED | DISCONNECTED | TRIED | UP))?;
     let monitor = context.socket(zmq::PAIR)?;
     monitor.set_linger(0)?;
     monitor.connect("inproc://monitor")?;
@@ -84,11 +86,20 @@ pub fn open_socket(
     Ok((socket, Some(monitor)))
 }
 
+/// What the monitor said of the connection.
+#[derive(Default)]
+struct Link {
+    /// Since when libzmq has not tried to connect again.
+    given_up: Option<Instant>,
+    /// Whether the newest connection completed its handshake.
+    speaks_zmtp: bool,
+}
+
 impl Worker {
     pub fn run(self) {
         let heartbeat = self.options.heartbeat;
         let mut due = Instant::now() + heartbeat;
-        let mut given_up = None;
+        let mut link = Link::default();
         loop {
             self.wait(if heartbeat.is_zero() { LOOK } else { due.saturating_duration_since(Instant::now()).min(LOOK) });
             let refused = match (&self.guard, &self.options.curve) {
@@ -97,13 +108,20 @@ impl Worker {
             };
             let mut shared = self.lock();
             shared.counts.refused += refused;
-            if shared.socket.is_none() {
+            if let Some(monitor) = &self.monitor {
+                read(monitor, &mut shared, &mut link);
+            }
+            if let Some(closing) = shared.closing.take() {
+                // Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an
+                // answer in no known protocol it takes a subscription, for which a closing socket has no room, and then
+                // it aborts the process.
+                if self.monitor.is_some() && !link.speaks_zmtp {
+                    let _ = closing.set_linger(0);
+                }
                 return;
             }
             shared.welcome_subscribers();
-            if let Some(monitor) = &self.monitor {
-                self.mend(monitor, &mut shared, &mut given_up);
-            }
+            self.mend(&shared, &mut link);
             if !heartbeat.is_zero() && Instant::now() >= due {
                 shared.beat(heartbeat);
                 due = (due + heartbeat).max(Instant::now());
@@ -139,16 +157,10 @@ impl Worker {
     }
 
     /// Connect again where libzmq has given up for good, as it does when the other end refuses a handshake.
-    fn mend(&self, monitor: &zmq::Socket, shared: &mut Shared, given_up: &mut Option<Instant>) {
-        while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {
-            let Some(event) = frames[0].get(..2).and_then(|bytes| bytes.try_into().ok()) else { continue };
-            let event = u16::from_ne_bytes(event);
-            shared.counts.refused += u64::from(event & FAILED != 0);
-            *given_up = (event == DISCONNECTED).then(Instant::now);
-        }
-        if let (Some(since), Some(socket)) = (&given_up, &shared.socket) {
+    fn mend(&self, shared: &Shared, link: &mut Link) {
+        if let (Some(since), Some(socket)) = (link.given_up, &shared.socket) {
             if since.elapsed() >= MEND {
-                *given_up = None;
+                link.given_up = None;
                 let _ = socket.disconnect(&self.options.endpoint);
                 let _ = socket.connect(&self.options.endpoint);
             }
@@ -157,5 +169,18 @@ impl Worker {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Read what the monitor has to say.
+fn read(monitor: &zmq::Socket, shared: &mut Shared, link: &mut Link) {
+    while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {
+        let Some(event) = frames[0].get(..2).and_then(|bytes| bytes.try_into().ok()) else { continue };
+        let event = u16::from_ne_bytes(event);
+        shared.counts.refused += u64::from(event & FAILED != 0);
+        link.given_up = (event == DISCONNECTED).then(Instant::now);
+        if event == CONNECTED || event == UP {
+            link.speaks_zmtp = event == UP;
+        }
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
@@ -11,19 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.auth import Verifier
-from gateway.auth.keys import FixedKey, Key, public_key_file
+from gateway.auth.keys import FixedKeys, Key, public_key_file
 from gateway.config.model import Auth, Config
 from tests.support import ws
 from tests.support.tokens import bearer
 from tests.unit.web.conftest import Edge, MakeEdge
 
 
-class CountingKey(FixedKey):
+class CountingKey(FixedKeys):
     """A key from a file that counts how often a verification takes it."""
 
     verifications = 0
 
-    async def find(self, kid: str | None) -> Key:
+    async def find(self, kid: str | None) -> Sequence[Key]:
         self.verifications += 1
         return await super().find(kid)
 
@@ -37,7 +38,7 @@ def private_key() -> ec.EllipticCurvePrivateKey:
 def key(private_key: ec.EllipticCurvePrivateKey, tmp_path: Path) -> CountingKey:
     path = tmp_path / "key.pem"
     path.write_bytes(private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return CountingKey(lambda: public_key_file(str(path)))
+    return CountingKey([public_key_file(str(path))])
 
 
 @pytest.fixture

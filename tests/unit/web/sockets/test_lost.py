@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.auth import Verifier
-from gateway.auth.keys import FixedKey, Key
+from gateway.auth.keys import FixedKeys, Key
 from gateway.config.model import ROLES, Auth, Clients, Config, Role
 from tests.support.raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, encode_frame
 from tests.support.tokens import SECRET, token
@@ -86,10 +86,10 @@ class Requests:
         self._on_wait(self.waits)
 
 
-class SlowKey(FixedKey):
+class SlowKey(FixedKeys):
     """A key that takes several turns of the loop to find, as one that is fetched."""
 
-    async def find(self, kid: str | None) -> Key:
+    async def find(self, kid: str | None) -> Sequence[Key]:
         for _ in range(5):
             await asyncio.sleep(0)
         return await super().find(kid)
@@ -136,7 +136,7 @@ async def test_a_connection_lost_at_any_wait_leaves_nothing_behind(
 ) -> None:
     """Neither its session's connection, nor its task, nor its socket, nor an error in the log."""
     auth = Auth(secret=SECRET)
-    key = SlowKey(lambda: Key("HS256", SECRET.encode()))
+    key = SlowKey([Key("HS256", SECRET.encode())])
     edge = await make_edge(Config(clients=FULL, auth=auth, roles=ROLES_AND_FAT), Verifier(auth, key))
     pipeline = edge.context.pipeline
     assert pipeline is not None

@@ -15,6 +15,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.regex.Pattern;
 
 /** The bytes on the bus, and what may go there (docs/protocol.md, part 1). */
@@ -22,6 +23,8 @@ final class Wire {
     static final byte[] HEARTBEAT = bytes("$heartbeat");
     private static final int TOPICS_PER_HEARTBEAT = 1000;
     private static final byte[] REPLAY = bytes("NGR1");
+    private static final Set<String> STANDARD =
+            Set.of("metrics", "signals", "actions", "logs", "status", "connections");
     private static final Pattern TOPIC = Pattern.compile("[A-Za-z0-9_-]+(?:\\.[A-Za-z0-9_-]+)*");
     private static final Gson GSON = new GsonBuilder().serializeNulls().disableHtmlEscaping().create();
 
@@ -35,6 +38,12 @@ final class Wire {
         if (topic == null || topic.length() > 128 || !TOPIC.matcher(topic).matches()) {
             throw new PublisherException(
                     "\"" + topic + "\" is not a topic: segments of [A-Za-z0-9_-] joined by dots, at most 128 bytes");
+        }
+    }
+
+    static void checkNotStandard(String topic) {
+        if (STANDARD.contains(topic)) {
+            throw new PublisherException(topic + ": a standard channel has typed JSON; publish bytes on another topic");
         }
     }
 

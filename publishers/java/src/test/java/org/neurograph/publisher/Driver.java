@@ -59,6 +59,8 @@ public final class Driver {
                         : publisher.publish(topic, c.get("data"));
             case "raw":
                 return publisher.publishJson(topic, text(c, "json"));
+            case "bytes":
+                return publisher.publishBytes(topic, HexFormat.of().parseHex(text(c, "hex")), text(c, "content_type"));
             case "unencodable":
                 return publisher.publish(topic, Map.of("a", Double.NaN));
             case "burst":
