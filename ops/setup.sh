@@ -14,10 +14,14 @@ command -v "$python" >/dev/null || fail "there is no $python; install Python 3.1
     fail "$python lacks the modules venv and ensurepip (on Debian and Ubuntu: apt-get install python3-venv)"
 
 if ! .venv/bin/python -c '' 2>/dev/null; then
-    echo "Setting up .venv …"
+    echo "Setting up .venv, once: an environment for Python, …"
     "$python" -m venv --clear .venv
 fi
-pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { PYTHONUNBUFFERED=1 .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-pip install --require-hashes "${@/#/--requirement=}"
-pip install --no-deps --no-build-isolation --editable . --editable publishers/python --editable clients/python
+# One line for each package that is downloaded, and one at the end: a minute of silence looks like a failure.
+count="$(cat "$@" | grep -c '^[^ #].*==')"
+pip install --require-hashes "${@/#/--requirement=}" |
+    awk -v count="$count" '/^Collecting/ { printf "  package %2d of at most %d: %s\n", ++done, count, $2 }
+        /^Installing collected/ { print "  installing them …" }'
+pip --quiet install --no-deps --no-build-isolation --editable . --editable publishers/python --editable clients/python
