@@ -189,7 +189,7 @@ def test_each_side_says_its_own_messages() -> None:
     assert said["receive"] == {"subscribe", "unsubscribe", "get_subscriptions", "ping", "auth"}
     assert said["send"] == {
         *("connected", "subscribed", "unsubscribed", "subscriptions", "pong"),
-        *("error", "gap", "closing", "event", "authenticated", "token_expiring"),
+        *("error", "gap", "closing", "event", "authenticated", "token_expiring", "warning"),
     }
 
 
