@@ -32,6 +32,8 @@ log = logger("gateway")
 
 _CLOCK_SECONDS = 1.0
 """Within this time, timestamps follow a wall clock that was set."""
+_FIRST_REQUEST_SECONDS = 0.5
+"""How long a drain waits for the requests of connections that were just accepted."""
 _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
@@ -152,6 +154,8 @@ class Edge:
     async def drain(self) -> None:
         """Close every client's connection, each with its own delay for coming back."""
         self.context.draining = True
+        if self._listener is not None:  # what is accepted gets an answer
+            await self._listener.begun_requests(within=_FIRST_REQUEST_SECONDS)
         connections = list(self.context.connections.values())
         for connection in connections:
             connection.close(CloseCode.RESTART)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 
-from gateway import __version__
+from gateway import __version__, handover
 from gateway.bus.subscriber import BusError
 from gateway.config import secrets
 from gateway.config.changes import Changes
@@ -34,9 +34,10 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(config) as service:
-            process = _Process(service, reread)
-            await process.start()
+        inherited = handover.inherit()
+        async with running(config, inherited) as service:
+            process = _Process(service, reread, stop)
+            await process.start(succeeds=inherited.predecessor is not None)
             try:
                 await stop.wait()
             finally:
@@ -46,7 +47,11 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
             log.info("draining", clients=len(service.hub.sessions))
-            notify_systemd(STOPPING=1)
+            if process.successor:
+                service.leave_port()
+                notify_systemd(MAINPID=process.successor)
+            else:
+                notify_systemd(STOPPING=1)
             limit = service.config.shutdown.timeout_seconds
             try:
                 async with asyncio.timeout(limit):
@@ -63,16 +68,21 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
 class _Process:
     """What a running gateway is asked for from outside, besides to stop."""
 
-    def __init__(self, service: Service, reread: Callable[[], Config]) -> None:
+    def __init__(self, service: Service, reread: Callable[[], Config], stop: asyncio.Event) -> None:
+        self.successor = 0
+        """The pid of the process that succeeds this one."""
+        self._stop = stop
+        self._upgrading = False
         self._service = service
         self._reread = reread
-        self._control = ControlSocket(service.config.control_file, {"reload": self._reload_on_request})
+        actions = {"reload": self._reload_on_request, "upgrade": self._upgrade}
+        self._control = ControlSocket(service.config.control_file, actions)
 
-    async def start(self) -> None:
+    async def start(self, *, succeeds: bool) -> None:
         """Say that it listens, and obey signals and commands. Raises OSError: the control socket cannot be opened."""
         service, config = self._service, self._service.config
         if config.control_file:
-            await self._control.open()
+            await self._control.open(takes_over=succeeds)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         log.info("listening", url=service.url, version=__version__)
         notify_systemd(READY=1, STATUS=f"listening at {service.url}")
@@ -98,6 +108,31 @@ class _Process:
 
     async def _reload_on_request(self) -> tuple[bool, str]:
         return self.reload()
+
+    async def _upgrade(self) -> tuple[bool, str]:
+        """Start a process that succeeds this one; if it does not become ready, go on."""
+        if self._upgrading:
+            return False, "Another upgrade is under way."
+        self._upgrading = True
+        released = False
+
+        def release_bus() -> list[int]:
+            nonlocal released
+            released = True
+            return self._service.release_bus()
+
+        try:
+            self.successor = await handover.upgrade(self._service.listening, release_bus)
+        except OSError as error:
+            self._upgrading = False
+            if released:
+                self._service.resume_bus()
+            log.error("upgrade_failed", reason=str(error))
+            return False, f"Not upgraded, and this process goes on: {error}"
+        log.info("upgraded", pid=self.successor)
+        self._stop.set()
+        clients = len(self._service.hub.sessions)
+        return True, f"Process {self.successor} serves now; the old one asks its {clients} clients to connect again."
 
 
 def _warn_of_secrets(config: Config) -> None:

@@ -31,6 +31,7 @@ from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
+from gateway.handover import Inherited
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
 from gateway.runtime import ProcessUsage, notify_systemd
@@ -47,6 +48,10 @@ _REPEATED_LOG_SECONDS = 1.0
 _REFUSED_LOG_SECONDS = 10.0
 """The same for failed handshakes: a peer that failed tries again at once, without end."""
 _HOUSEKEEPING_SECONDS = 1.0
+_BUS_RELEASE_SECONDS_MAX = 5.0
+_FILL_SECONDS_MAX = 10.0
+"""How long a successor waits for the publishers of the process before it."""
+_LOOK_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -113,6 +118,8 @@ class Service:
         self._links: dict[int, _Link] = {}
         """The endpoints, each with a number that no other one had before."""
         self._links_opened = 0
+        self._keeps_port = False
+        """Whether connections may wait at the port for the next process."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._sequence_replays: dict[str, SequenceReplayClient] = {}
         """The clients of publishers with numbers of their own, by the endpoint of their replay."""
@@ -129,17 +136,21 @@ class Service:
     def _interest(self) -> Interest:
         return self.pipeline.ingest.recovery.interest
 
-    async def start(self) -> None:
-        """Open the bus, then the HTTP address.
+    async def start(self, inherited: Inherited = Inherited()) -> None:  # noqa: B008  # frozen
+        """Open the bus, then the HTTP address, or the inherited sockets; if there is a predecessor, succeed it.
         Raises BusError: a bus endpoint cannot be opened.
         Raises ConfigError: a source's decoder cannot be loaded.
         Raises OSError: the HTTP address cannot be bound, or the workers do not start."""
         config = self.config
+        predecessor = inherited.predecessor
+        expected = frozenset() if predecessor is None else await predecessor.release_bus()
         for endpoint in endpoints(config):
-            self._open(endpoint, config)
+            await self._open_first(endpoint, retry=predecessor is not None)
+        self._began = self._loop.time()
         listener = await self._edge.start()
+        self._keeps_port = inherited.by_systemd
         try:
-            await listener.open(config.host, config.port)
+            await listener.open(config.host, config.port, inherited.sockets)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise OSError(f"host: cannot listen on {config.host}:{config.port} ({error})") from error
@@ -152,9 +163,60 @@ class Service:
         scheme = "https" if config.tls.cert_file else "http"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
+        if predecessor is not None:
+            await self._fill_logs(expected)
+        listener.resume_accepting()
+        if predecessor is not None:
+            await predecessor.dismiss()
         if config.figures_seconds and self.hub.logs.admit(OWN_FIGURES):
             self._publish_figures()
             self._edge.every(config.figures_seconds, self._publish_figures)
+
+    async def _open_first(self, endpoint: Endpoint, *, retry: bool) -> None:
+        """Open an endpoint at the start; with `retry`, wait until the predecessor has left its address."""
+        until = self._loop.time() + _BUS_RELEASE_SECONDS_MAX
+        while True:
+            try:
+                self._open(endpoint, self.config)
+                return
+            except BusError:
+                if not retry or self._loop.time() > until:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _fill_logs(self, expected: frozenset[int]) -> None:
+        """Wait until the predecessor's publishers are heard from and have replayed, as far as they do it soon."""
+        publishers = self.pipeline.ingest.recovery.publishers
+        until = self._loop.time() + _FILL_SECONDS_MAX
+        while any(publishers.get(one) is None for one in expected) or self._refilling():
+            if self._loop.time() > until:
+                missing = [one for one in expected if publishers.get(one) is None]
+                log.warning("upgrade_incomplete", publishers=[f"{one:016x}" for one in missing])
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    @property
+    def listening(self) -> Sequence[socket.socket]:
+        """The sockets at which clients connect."""
+        return [] if self._server is None else self._server.sockets
+
+    def release_bus(self) -> list[int]:
+        """Close the endpoints that are bound, for a successor; return the incarnations of the live publishers."""
+        for link in self._links.values():
+            if link.endpoint.mode == "bind":
+                link.subscriber.suspend()
+        return [one.incarnation for one in self.pipeline.ingest.recovery.publishers.known if not one.stale]
+
+    def resume_bus(self) -> None:
+        """Open again what `release_bus` has closed: the successor failed."""
+        for link in self._links.values():
+            if link.endpoint.mode == "bind":
+                link.subscriber.resume()
+
+    def leave_port(self) -> None:
+        """Leave new connections to the successor."""
+        if self._server is not None:
+            self._server.leave_port()
 
     def _open(self, endpoint: Endpoint, config: Config, *, again: bool = False) -> int:
         """Open an endpoint; return its number. Raises BusError or ConfigError, as `start`.
@@ -238,6 +300,8 @@ class Service:
         return found
 
     async def drain(self) -> None:
+        if self._keeps_port:
+            self.leave_port()
         self._edge.context.draining = True
         if self._supervisor is not None:
             await self._supervisor.drain()
@@ -437,10 +501,10 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Service]:
+async def running(config: Config, inherited: Inherited = Inherited()) -> AsyncIterator[Service]:  # noqa: B008
     service = Service(config)
     try:
-        await service.start()
+        await service.start(inherited)
         yield service
     finally:
         await service.stop()

@@ -27,7 +27,7 @@ FLOORS = [
     {"core"},
     {"clock", "config", "exposition", "logs", "metric_table"},
     {"metrics"},
-    {"auth", "control", "wiring", "write_scheduler", "runtime"},
+    {"auth", "control", "handover", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
     {"edge", "own_figures"},
     {"workers"},

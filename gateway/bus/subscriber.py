@@ -203,6 +203,16 @@ class Subscriber:
         self._probes.cancel()
         self._close()
 
+    def suspend(self) -> None:
+        """Close the socket, after reading what it holds, until `resume`."""
+        while self._read():
+            pass
+        self._close()
+
+    def resume(self) -> None:
+        if self._socket is None:
+            self.open(again=True)
+
     def replace(self) -> None:
         """Replace the socket, and so end all its connections; publishers connect again."""
         if self._socket is not None:

@@ -14,7 +14,7 @@ import click
 from gateway import __version__, logs
 from gateway.cli import streams
 from gateway.cli.check import check
-from gateway.cli.control import reload
+from gateway.cli.control import reload, upgrade
 from gateway.cli.doctor import doctor
 from gateway.cli.options import REREAD, configured
 from gateway.cli.token import token
@@ -173,5 +173,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, reload, check, doctor, token, keys, completion, version):
+for command in (serve, reload, upgrade, check, doctor, token, keys, completion, version):
     main.add_command(command)

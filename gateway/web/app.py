@@ -188,6 +188,8 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
         context.metrics.responded(OTHER if route is None else route.path, response.status)
     headers = response.headers
     headers["Server"] = SERVER
+    if context.draining:
+        response.force_close()  # the next request finds another process
     if response.status == 101:  # its headers stay in memory for as long as the connection
         return
     headers["X-Content-Type-Options"] = "nosniff"

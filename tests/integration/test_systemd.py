@@ -58,9 +58,10 @@ async def test_without_systemd_a_lost_socket_is_no_problem(launch: Launch, tmp_p
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: systemd)")
 def test_the_unit_is_valid_and_allows_little(tmp_path: Path) -> None:
     """Verified with a program that exists: the gateway is not installed here."""
-    unit = tmp_path / UNIT.name
+    unit, port = tmp_path / UNIT.name, tmp_path / UNIT.with_suffix(".socket").name
     unit.write_text(UNIT.read_text().replace("/opt/neurograph-gateway/bin/gateway", "/bin/true"))
-    verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    port.write_text(UNIT.with_suffix(".socket").read_text())
+    verified = subprocess.run(["systemd-analyze", "verify", unit, port], capture_output=True, text=True, check=False)
     judged = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True, check=True
     )

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -34,6 +34,7 @@ UNREAD_BYTES_MAX = 16_777_216
 _ACCEPTS_PER_WAKE_UP = 8
 """More wait in the kernel, so that many new connections do not delay events."""
 _BACK_OFF_SECONDS = 0.25
+_LOOK_SECONDS = 0.01
 _LOGGED_SECONDS = 1.0
 
 
@@ -50,6 +51,11 @@ class Slot:
         self._socket = accepted
         self._deadline: asyncio.TimerHandle | None = None
         self._await_head()
+
+    @property
+    def waits_for_head(self) -> bool:
+        """Whether the head of a request is due: the first one, or one that has begun."""
+        return self._deadline is not None
 
     def request_begun(self) -> None:
         """Note that a part of a request's head has been received."""
@@ -158,16 +164,38 @@ class Listener:
         host, port = self._listening[0].getsockname()[:2]
         return host, port
 
-    async def open(self, host: str, port: int) -> None:
-        """Listen on every address that a host has; `::` stands for those of IPv4, too.
-        Raises OSError: one cannot be bound."""
+    async def open(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> None:
+        """Listen on every address that a host has; `::` stands for those of IPv4, too. Accept nothing yet.
+
+        With `inherited` sockets, listen on these instead.
+        Raises OSError: an address cannot be bound."""
+        if inherited:
+            self._listening += inherited
+            return
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
             one = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
             one.setblocking(False)
             self._listening.append(one)
-        self.resume_accepting()
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """The sockets that listen."""
+        return self._listening
+
+    async def begun_requests(self, *, within: float) -> None:
+        """Wait until every connection has sent the head of a request, at most for so many seconds."""
+        until = self._loop.time() + within
+        while any(slot.waits_for_head for slot in self.idle) and self._loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def leave_port(self) -> None:
+        """Listen no more; what is accepted is still served."""
+        self.pause_accepting()
+        for one in self._listening:
+            one.close()
+        self._listening.clear()
 
     def pause_accepting(self) -> None:
         for one in self._listening:
@@ -179,9 +207,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening, and cancel unfinished TLS handshakes."""
-        self.pause_accepting()
-        for one in self._listening:
-            one.close()
+        self.leave_port()
         self._handshakes.cancel()
 
     def serve(self, accepted: socket.socket) -> None:
