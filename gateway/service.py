@@ -7,7 +7,6 @@ import functools
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from gateway import clock, own_figures
 from gateway.bus import keys
@@ -32,6 +31,7 @@ from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.handover import Inherited
+from gateway.link import Link
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
 from gateway.runtime import ProcessUsage, notify_systemd
@@ -52,33 +52,6 @@ _BUS_RELEASE_SECONDS_MAX = 5.0
 _FILL_SECONDS_MAX = 10.0
 """How long a successor waits for the publishers of the process before it."""
 _LOOK_SECONDS = 0.02
-
-
-@dataclass(slots=True)
-class _Traffic:
-    """What an endpoint brought."""
-
-    events: int = 0
-    heartbeats: int = 0
-    rejected: int = 0
-    last_event: float | None = None
-    """Loop time of the last event."""
-
-    def add(self, events: int, heartbeats: int, rejected: int, *, now: float) -> None:
-        self.events += events
-        self.heartbeats += heartbeats
-        self.rejected += rejected
-        if events:
-            self.last_event = now
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """An open endpoint of the bus."""
-
-    endpoint: Endpoint
-    subscriber: Subscriber
-    traffic: _Traffic = field(default_factory=_Traffic)
 
 
 class Service:
@@ -115,7 +88,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, Link] = {}
         """The endpoints, each with a number that no other one had before."""
         self._links_opened = 0
         self._keeps_port = False
@@ -245,7 +218,7 @@ class Service:
             source=endpoint.source,
         )
         subscriber.subscribe(self._interest.prefixes)
-        self._links[number] = _Link(endpoint, subscriber)
+        self._links[number] = Link(endpoint, subscriber)
         try:
             subscriber.open(again=again)
         except BusError:
@@ -350,24 +323,7 @@ class Service:
         return "stale" if state == "live" and not any(one.subscriber.peers for one in self._links.values()) else state
 
     def bus(self) -> list[EndpointStatus]:
-        now = self._loop.time()
-        return [
-            EndpointStatus(
-                endpoint=subscriber.endpoint,
-                mode=subscriber.mode,
-                state=subscriber.state,
-                peers=subscriber.peers,
-                received=subscriber.received,
-                reopened=subscriber.reopened,
-                refused=subscriber.refused,
-                problem=subscriber.problem,
-                last_event_seconds=None if traffic.last_event is None else now - traffic.last_event,
-                events=traffic.events,
-                heartbeats=traffic.heartbeats,
-                rejected=traffic.rejected,
-            )
-            for subscriber, traffic in [(link.subscriber, link.traffic) for link in self._links.values()]
-        ]
+        return [link.status(now=self._loop.time()) for link in self._links.values()]
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()

@@ -29,7 +29,7 @@ FLOORS = [
     {"metrics"},
     {"auth", "control", "handover", "wiring", "write_scheduler", "runtime"},
     {"bus", "web"},
-    {"edge", "own_figures"},
+    {"edge", "link", "own_figures"},
     {"workers"},
     {"service"},
     {"process"},
