@@ -68,6 +68,10 @@ _KERNEL_DATA = {
 _KV = [1_795_901_871.5, [["BlockRemoved", [b"\x01\x02"], "GPU"]], 0]
 _KV_DATA = [1_795_901_871.5, [["BlockRemoved", [_base64("AQI=")], "GPU"]], 0]
 _HASH = bytes(range(32))
+_PICKLED = (
+    b"start \x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x03uid\x94\x8c\x01a\x94\x8c\x04time\x94G"
+    b"?\xf8\x00\x00\x00\x00\x00\x00u."
+)
 
 CASES = (
     Case(
@@ -139,17 +143,19 @@ CASES = (
     ),
     Case(
         "bluesky's Publisher with JSON",
-        "`prefix name {…}` in one frame",
-        [[b'raw start {"uid":"a"}']],
-        [("raw.start", {"uid": "a"})],
+        "`prefix name {…}` in one frame; a space first without prefix",
+        [[b'raw start {"uid": "a", "time": 1.5}'], [b' start {"uid": "a", "time": 1.5}']],
+        [("raw.start", {"uid": "a", "time": 1.5}), ("start", {"uid": "a", "time": 1.5})],
         {"framing": "single", "split": "json", "separator": " "},
+        seen=True,
     ),
     Case(
         "bluesky's Publisher with pickle, its default",
-        "`name pickle` in one frame",
-        [[b"start \x80\x04N."]],
-        [("start", _event("gAROLg=="))],
-        {"framing": "single", "split": " ", "payload": "raw"},
+        "space, name, space, pickle in one frame",
+        [[b" " + _PICKLED]],
+        [("bluesky", _event("c3RhcnQggASVHwAAAAAAAAB9lCiMA3VpZJSMAWGUjAR0aW1llEc/+AAAAAAAAHUu"))],
+        {"framing": "single", "split": " ", "empty_topic": "bluesky", "payload": "raw"},
+        seen=True,
     ),
     Case(
         "imagezmq",
