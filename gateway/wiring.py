@@ -88,6 +88,7 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         history=logs.history,
         admit=logs.admit,
         reached=logs.reached,
+        is_numbered=logs.is_numbered,
         interest=Interest(
             everything=not config.history.on_demand,
             always=[name for name, own in config.channels.items() if not own.on_demand],

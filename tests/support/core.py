@@ -72,6 +72,7 @@ def make_hub(
             history=logs.history,
             admit=logs.admit,
             reached=logs.reached,
+            is_numbered=logs.is_numbered,
         ),
     )
     pipeline = Pipeline(ingest=ingest, logs=logs)

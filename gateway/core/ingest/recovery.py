@@ -87,7 +87,8 @@ class Recovery:
     `history` returns how many of a topic's messages to request when this gateway starts, `interest`
     says which topics are subscribed to, `started_ns` is when the gateway started. `admit` opens a
     topic's channel, or returns False. `reached` returns how far a topic's messages of an incarnation
-    have come in the channel's log; 0 if there are none, None if that is not known."""
+    have come in the channel's log; 0 if there are none, None if that is not known. `is_numbered` returns
+    whether the log has a publisher's numbers: then the topic was heard, also if its streams are forgotten."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Recovery:
         interest: Interest | None = None,
         admit: Callable[[str], bool] = lambda _topic: True,
         reached: Callable[[str, int], int | None] = lambda _topic, _incarnation: 0,
+        is_numbered: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
         self.streams = streams
         self.publishers = Publishers()
@@ -107,7 +109,12 @@ class Recovery:
         """Requests without a reply in time."""
         self.interest = interest or Interest(everything=True, always=(), idle_ns=0)
         self._starts = Starts(
-            streams=streams, started_ns=started_ns, history=history, interest=self.interest, reached=reached
+            streams=streams,
+            started_ns=started_ns,
+            history=history,
+            interest=self.interest,
+            reached=reached,
+            is_numbered=is_numbered,
         )
         self._admit = admit
         self._numbers = itertools.count(1)
@@ -311,7 +318,8 @@ class Recovery:
         Not one whose messages or losses are not in the log yet: nothing else knows how far it had come."""
         passed = None
         for passed in self.streams.oldest():
-            if passed.repair is None and not passed.unreported and passed.tick != self.tick:
+            reported = not passed.unreported and passed not in self._unreported
+            if passed.repair is None and reported and passed.tick != self.tick:
                 self.streams.forget(passed)
                 return
             if passed.repair is not None:

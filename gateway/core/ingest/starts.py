@@ -31,12 +31,14 @@ class Starts:
         history: Callable[[str], int],
         interest: Interest,
         reached: Callable[[str, int], int | None],
+        is_numbered: Callable[[str], bool],
     ) -> None:
         self._streams = streams
         self._started_ns = started_ns
         self._history = history
         self._interest = interest
         self._log_reached = reached
+        self._is_numbered = is_numbered
 
     def is_numbered_here(self, topic: str, incarnation: int) -> bool:
         """Return whether the gateway numbers a channel, so that no new epoch reports a publisher's end."""
@@ -70,6 +72,6 @@ class Starts:
         """Return whether messages before a new stream's first one are lost, not older than the gateway."""
         if self._interest.is_on_demand(topic):
             return False
-        if self._streams.has_topic(topic):
+        if self._streams.has_topic(topic) or self._is_numbered(topic):
             return True
         return not self._streams.has_forgotten and now_ns >= self._started_ns + STARTUP_NS

@@ -5,7 +5,7 @@ In a worker the logs are replicas of the parent's: entries are not appended ther
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from gateway.core.log.epochs import EpochTable
+from gateway.core.log.epochs import OWN, EpochTable
 from gateway.core.log.log import ChannelLog, Entry, LogState, Retention
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.events import STANDARD, Event, MissingRange
@@ -72,6 +72,11 @@ class Logs:
         """Return the newest of a publisher's numbers in a log; 0 if there is none, None if that is not known."""
         log = self._logs.get(channel)
         return 0 if log is None else log.epochs.reached(incarnation)
+
+    def is_numbered(self, channel: str) -> bool:
+        """Return whether a channel has events, all of them numbered by one publisher at a time."""
+        log = self._logs.get(channel)
+        return log is not None and log.epochs.source not in {None, OWN}
 
     def finish(self, channel: str, incarnation: int, last: int) -> None:
         log = self._logs.get(channel)

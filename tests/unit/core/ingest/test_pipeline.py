@@ -166,6 +166,27 @@ def test_a_forgotten_stream_that_continues_has_a_gap_where_the_gateway_numbers()
     assert bench.log("shared")[-2:] == [("epoch", None), (A, 5)]
 
 
+def test_the_first_messages_of_a_restarted_publisher_are_lost_also_if_its_former_stream_was_forgotten() -> None:
+    bench = Bench(streams_max=1)
+    bench.send(A, 1)
+    bench.send(C, 1, topic="x")
+    bench.send(B, 3)
+
+    assert bench.log() == [(A, 1), ("epoch", None), ("bus_loss", 2), (B, 3)]
+
+
+def test_a_stream_that_blocks_another_one_is_not_forgotten() -> None:
+    """Else that one would wait for it for ever."""
+    bench = Bench(streams_max=2)
+    bench.send(A, 1)
+    farewell = {"incarnation": f"{A:016x}", "interval": 0, "sequences": {"robots": 1}}
+    batch = [[b"$heartbeat", json.dumps(farewell).encode()], bench.message(B, 1), bench.message(C, 1, topic="x")]
+    bench.send_batch(batch)
+
+    assert bench.log() == [(A, 1), (B, 1)]
+    assert bench.log("x") == [(C, 1)]
+
+
 def test_no_offset_is_one_that_javascript_cannot_represent() -> None:
     """Neither at the start of an epoch nor within it, neither of an event nor of a gap."""
     bench = Bench()
