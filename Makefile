@@ -76,7 +76,7 @@ publishers: .venv/dev ## run the publishers of six languages against a gateway, 
 sources: .venv/dev ## read what known publishers send, and write the tables of docs/decoders.md
 	@$(BIN)/python -m ops.sources
 
-proxies: .venv/dev ## run nginx, HAProxy, Caddy and Apache in front of a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
+proxies: .venv/dev ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
 
 alerts: .venv/dev ## let each alert fire and resolve with real gateways, and compare the dashboard with what was done (needs Prometheus)

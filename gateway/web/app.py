@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Set
 
 from aiohttp import HttpVersion11, web
 
@@ -48,6 +49,8 @@ def build(context: Context, *, proxy: Handler | None = None) -> web.Application:
         app[_ROUTE_OF][handler] = route
         context.metrics.add_route(route.path)
         methods = {route.method, "HEAD"} if route.method == "GET" and not route.is_stream else {route.method}
+        if route.is_urgent:
+            methods.add("OPTIONS")  # HAProxy's `option httpchk /readyz` asks so
         for path in (route.path, *route.aliases):
             resource = app.router.add_resource(path)
             for method in methods:
@@ -132,7 +135,9 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         missed = request.match_info.http_exception
         asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if asks and isinstance(missed, web.HTTPMethodNotAllowed):
-            return _preflight(missed)
+            return _preflight(missed.allowed_methods)
+        if asks and missed is None:
+            return _preflight({"GET", "HEAD"})  # only health has OPTIONS of its own
     if caller != Caller(peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
     request[PREFIX] = policy.prefix(peer, header("X-Forwarded-Prefix"))
@@ -171,10 +176,10 @@ def _refuse(request: web.Request, error: RequestError, address: str) -> web.Resp
     return response
 
 
-def _preflight(missed: web.HTTPMethodNotAllowed) -> web.Response:
+def _preflight(methods: Set[str]) -> web.Response:
     """Answer a CORS preflight with the methods and headers that a page may use (Fetch standard)."""
     headers = {
-        "Access-Control-Allow-Methods": ", ".join(sorted(missed.allowed_methods)),
+        "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
         "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
         "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
     }

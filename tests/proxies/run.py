@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neurograph_publisher import Publisher
 
-from tests.proxies import browsers, document
+from tests.proxies import browsers, document, stacks
 from tests.proxies.checks import CHECKS, Stage
 from tests.proxies.servers import PROXIES, Place, ReverseProxy
 from tests.support.addresses import free_port
@@ -79,9 +79,11 @@ def main() -> int:
     missing = [
         *dict.fromkeys(kind.package for kind in wanted if kind not in installed),
         *(package for package, program in browsers.BROWSERS.items() if not program),
+        *stacks.missing(),
     ]
     tables = {"proxies": asyncio.run(check_all(installed, folder, certificate))}
     tables["browsers"] = asyncio.run(browsers.check(installed, folder, certificate))
+    tables |= asyncio.run(stacks.check(folder))
     for name, found in tables.items():
         rows = table(found)
         print("\n".join(rows), "\n")

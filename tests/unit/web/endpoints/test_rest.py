@@ -334,6 +334,23 @@ async def test_readiness_names_its_reasons_and_health_does_not_care(site: Site) 
     assert (health.status, health.json) == (200, {"status": "ok"})
 
 
+async def test_a_health_check_may_ask_with_options(site: Site) -> None:
+    """HAProxy's `option httpchk /readyz` does."""
+    ready = await site.ask("OPTIONS", "/readyz")
+    site.unready = ["draining"]
+    unready = await site.ask("OPTIONS", "/readyz")
+
+    assert (ready.status, unready.status) == (200, 503)
+
+
+async def test_a_page_may_ask_whether_it_may_ask_for_health(site: Site) -> None:
+    own = f"http://{site.client.host}:{site.client.port}"
+    headers = {"Origin": own, "Access-Control-Request-Method": "GET"}
+    answer = await site.ask("OPTIONS", "/healthz", headers=headers)
+
+    assert (answer.status, answer.headers["Access-Control-Allow-Methods"]) == (204, "GET, HEAD")
+
+
 async def test_events_are_handed_out_as_they_were_published(site: Site) -> None:
     """Numbers are not rounded and fields that no model knows are kept."""
     payload = b'{"event_type":"x","data":{"n":12345678901234567890.10},"more":[1e300]}'
