@@ -1,4 +1,4 @@
-import { type Client, type Event, type Gap, RequestRefused, type SubscribeOptions } from "neurograph-client";
+import { type Client, type Event, type Gap, RequestRefusedError, type SubscribeOptions } from "neurograph-client";
 
 import { useEffect, useMemo } from "preact/hooks";
 
@@ -21,7 +21,7 @@ export class Feed extends Live {
   /** Whether the gateway has confirmed that all that follows is sent. */
   isConfirmed = false;
   /** Why the gateway refused it. */
-  error: RequestRefused | null = null;
+  error: RequestRefusedError | null = null;
   #following: Following | null = null;
   #positions: Following["positions"] = {};
   #times: { at: number; count: number }[] = [];
@@ -84,7 +84,7 @@ export class Feed extends Live {
         this.changed();
       },
       (error: unknown) => {
-        if (!(error instanceof RequestRefused)) return; // it was closed
+        if (!(error instanceof RequestRefusedError)) return; // it was closed
         this.error = error;
         this.changed();
       },

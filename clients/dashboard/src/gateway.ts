@@ -1,5 +1,5 @@
 // All that the page knows of its gateway: the connection, what happened to it, and REST.
-import { Client, Closed, type Event, type Gap, RequestRefused, type SubscribeOptions } from "neurograph-client";
+import { Client, ClosedError, type Event, type Gap, RequestRefusedError, type SubscribeOptions } from "neurograph-client";
 
 import { Live } from "./live.js";
 
@@ -45,7 +45,7 @@ export class Gateway extends Live {
   /** Grows with each new sign-in: all that is followed is asked for again. */
   generation = 0;
   needsToken = false;
-  closed: Closed | null = null;
+  closed: ClosedError | null = null;
   version = "";
   /** Which events came, gaps aside. */
   received = 0;
@@ -159,10 +159,10 @@ export class Gateway extends Live {
   }
 
   #failed(client: Client, error: unknown): void {
-    if (error instanceof Closed) {
+    if (error instanceof ClosedError) {
       if (client === this.client) this.closed = error;
       if (error.code === 4501 || error.code === 4502) this.#askForToken();
-    } else if (error instanceof RequestRefused) {
+    } else if (error instanceof RequestRefusedError) {
       if (error.code === "unauthorized") this.#askForToken();
       else if (error.code !== "invalid_filter") this.#note({ kind: "failed", message: error.message });
     } else console.error(error);

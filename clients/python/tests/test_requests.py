@@ -51,6 +51,20 @@ async def test_history_goes_on_behind_a_position(gateway: Gateway, channel: str)
     assert 1 == presence["subscribers"]
 
 
+async def test_a_closed_client_starts_again(gateway: Gateway, channel: str) -> None:
+    seen: list[object] = []
+    client = Client(gateway.url)
+    client.on(channel, seen.append)
+    async with client:
+        pass
+    assert client.state == "closed"
+    with pytest.raises(ClosedError):
+        client.subscribe(channel)
+    async with client, client.subscribe(channel):
+        await client.publish(channel, {"n": 1})
+        await eventually(lambda: len(seen) == 1)
+
+
 async def test_headers_go_with_every_request(gateway: Gateway) -> None:
     seen: list[str] = []
 

@@ -1,7 +1,7 @@
 // Does what clients/conformance/runner.py says, and tells what an application sees: see its README.
 import { createInterface } from "node:readline";
 
-import { Client, Closed, RequestRefused } from "../dist/index.js";
+import { Client, ClosedError, RequestRefusedError } from "../dist/index.js";
 
 const subscriptions = new Map();
 let client;
@@ -18,9 +18,9 @@ class Follower {
     this.subscription = client.subscribe(channels, { ...options, gaps: true });
     this.subscription.confirmed.then(
       () => tell("subscribed", { name }),
-      (error) => error instanceof RequestRefused && tell("error", { name, code: error.code }),
+      (error) => error instanceof RequestRefusedError && tell("error", { name, code: error.code }),
     );
-    this.take().catch((error) => error instanceof RequestRefused && tell("error", { name, code: error.code }));
+    this.take().catch((error) => error instanceof RequestRefusedError && tell("error", { name, code: error.code }));
   }
 
   async take() {
@@ -48,8 +48,8 @@ const commands = {
     client = new Client(url, { backoffMs: backoff_ms, buffer, ...(token && { token }) });
     client.on("state", (state) => tell("state", { state }));
     client.on("error", (error) => {
-      if (error instanceof Closed) tell("error", { code: error.reason });
-      else if (!(error instanceof RequestRefused)) throw error;
+      if (error instanceof ClosedError) tell("error", { code: error.reason });
+      else if (!(error instanceof RequestRefusedError)) throw error;
     });
     client.connect().catch(() => {}); // why is told by `error`
   },

@@ -5,7 +5,7 @@ import { isOwn } from "./channels.js";
 import { decode } from "./decode.js";
 import { deferred, unless } from "./deferred.js";
 import { Emitter } from "./emitter.js";
-import { Closed, NotConnected, RequestRefused } from "./errors.js";
+import { ClosedError, NotConnectedError, RequestRefusedError } from "./errors.js";
 import type { Event, ItemOf } from "./events.js";
 import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
@@ -39,7 +39,7 @@ export class Client extends Rest {
     () => this.#lost(4001, "no answer from the gateway", { terminate: true }),
   );
 
-  #state: State = "closed";
+  #state: State = "new";
   #socket: Socket | null = null;
   #opening = deferred<models.Connected>();
   #unwake = (): void => {};
@@ -82,6 +82,10 @@ export class Client extends Rest {
     return this.#state;
   }
 
+  get #isIdle(): boolean {
+    return this.#state === "new" || this.#state === "closed";
+  }
+
   /** What the gateway said when it greeted this client; null before that and once closed. */
   get info(): models.Connected | null {
     return this.#welcome;
@@ -103,13 +107,13 @@ export class Client extends Rest {
   /**
    * Connect, and stay connected until `disconnect` or until the gateway forbids to come back.
    *
-   * Resolves with the first `connected` message; rejects with a Closed. What fails is tried again: see the
-   * event `connectFailed`. With `timeoutMs` or `signal`, it rejects with a NotConnected or the signal's reason.
+   * Resolves with the first `connected` message; rejects with a ClosedError. What fails is tried again: see the
+   * event `connectFailed`. With `timeoutMs` or `signal`, it rejects with a NotConnectedError or the signal's reason.
    */
   connect(options: ConnectOptions = {}): Promise<models.Connected> {
     const { signal, timeoutMs } = options;
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
-    if (this.#state === "closed") {
+    if (this.#isIdle) {
       this.#opening = deferred();
       this.#attempt = 0;
       this.#unwake = onWake(() => this.#wake());
@@ -125,7 +129,7 @@ export class Client extends Rest {
   /** End the connection and all subscriptions; nothing is left running. */
   disconnect(): void {
     for (const other of this.#others) other.disconnect();
-    if (this.#state === "closed") return;
+    if (this.#isIdle) return;
     this.#detach()?.close(1000);
     this.#close(1000, "disconnect", null);
   }
@@ -179,7 +183,7 @@ export class Client extends Rest {
     made.on("warning", (text) => this.#warn(text));
     made.on("error", (error) => this.#failed(error));
     this.#others.push(made);
-    if (this.#state !== "closed") made.connect().catch(() => {}); // `error` tells
+    if (!this.#isIdle) made.connect().catch(() => {}); // `error` tells
     return made;
   }
 
@@ -268,7 +272,7 @@ export class Client extends Rest {
     reason = this.#closing?.reason || reason || this.#why || "the connection failed";
     if (!mayReturn(code, this.#closing)) {
       if (was === "connecting") this.#tellFailed(code, reason, null);
-      return this.#close(code, reason, new Closed(code, reason));
+      return this.#close(code, reason, new ClosedError(code, reason));
     }
     const asked = this.#closing?.after_ms ?? 0;
     const retryMs = Math.max(asked, delayAfter(this.#attempt++, this.#options.backoffMs ?? BACKOFF_MS));
@@ -288,11 +292,11 @@ export class Client extends Rest {
     this.#emit("connectFailed", { code, reason, attempt: this.#failures, retryAt, ...(hint && { hint }) });
   }
 
-  #close(code: number, reason: string, error: Closed | null): void {
+  #close(code: number, reason: string, error: ClosedError | null): void {
     const was = this.#state;
     this.#unwake();
     this.#welcome = null;
-    this.#opening.reject(error ?? new Closed(code, reason));
+    this.#opening.reject(error ?? new ClosedError(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
@@ -355,7 +359,7 @@ export class Client extends Rest {
       case "error":
         // A heartbeat's ping waits for no answer, and any answer is a sign of life.
         if (this.#questions.reply(message) || message.retry_after !== undefined) return;
-        return this.#failed(new RequestRefused(message));
+        return this.#failed(new RequestRefusedError(message));
       case "warning":
         return this.#warn(message.message);
       case "closing":
@@ -398,7 +402,7 @@ export class Client extends Rest {
     for (const one of denied) {
       const status = one.code === "unauthorized" ? 401 : 403;
       const ended = [...this.#routes].filter(({ channels }) => channels.includes(one.channel));
-      this.#refuse(ended, new RequestRefused({ ...one, status, temporary: false }));
+      this.#refuse(ended, new RequestRefusedError({ ...one, status, temporary: false }));
     }
   }
 
@@ -422,7 +426,7 @@ export class Client extends Rest {
   }
 
   #unlessLost(error: Error): void {
-    if (!(error instanceof NotConnected)) this.#failed(error);
+    if (!(error instanceof NotConnectedError)) this.#failed(error);
   }
 
   // -- subscriptions -----------------------------------------------------------------------------
@@ -480,7 +484,7 @@ export class Client extends Rest {
 
   /** A message is served whole or not at all: ask for halves, to find the subscription that is refused. */
   #notServed(subscriptions: Subscription[], error: Error): void {
-    if (error instanceof NotConnected) return;
+    if (error instanceof NotConnectedError) return;
     const left = subscriptions.filter((one) => this.#routes.has(one));
     if (subscriptions.length === 1) return this.#refuse(left, error);
     this.#askFor(left.slice(0, left.length / 2));
@@ -495,7 +499,7 @@ export class Client extends Rest {
 
   #request(message: models.Ping | models.GetSubscriptions, signal?: AbortSignal): Promise<models.ServerMessage> {
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
-    if (this.#state !== "connected") return Promise.reject(new NotConnected(`the client is ${this.#state}`));
+    if (this.#state !== "connected") return Promise.reject(new NotConnectedError(`the client is ${this.#state}`));
     this.#flush(); // the answer counts what was asked for before
     const answered = new Promise<models.ServerMessage>((answer, fail) => this.#questions.ask(message, { answer, fail }));
     return signal ? unless(answered, { signal }) : answered;

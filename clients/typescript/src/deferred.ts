@@ -1,4 +1,4 @@
-import { NotConnected } from "./errors.js";
+import { NotConnectedError } from "./errors.js";
 
 /** A promise, and what settles it. A rejection that nobody waits for bothers nobody. */
 export interface Deferred<T> {
@@ -31,7 +31,7 @@ export function unless<T>(
       giveUp?.();
     };
     const abort = (): void => end(signal?.reason as Error);
-    const late = (): void => end(new NotConnected(`no connection in ${timeoutMs} ms: ${why?.() ?? ""}`));
+    const late = (): void => end(new NotConnectedError(`no connection in ${timeoutMs} ms: ${why?.() ?? ""}`));
     const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
     signal?.addEventListener("abort", abort, { once: true });
     void promise.then(resolve, reject).finally(() => {

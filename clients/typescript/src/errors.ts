@@ -1,8 +1,8 @@
 import type * as models from "./models.js";
 
 /** The gateway refused a request; `code` says why. A newer gateway may have codes that are not listed. */
-export class RequestRefused extends Error {
-  override readonly name = "RequestRefused";
+export class RequestRefusedError extends Error {
+  override readonly name = "RequestRefusedError";
   readonly code: models.ErrorCode | (string & {});
   readonly status: number;
   /** Whether the same may be granted later. */
@@ -17,8 +17,8 @@ export class RequestRefused extends Error {
 }
 
 /** The client is closed and does not reconnect; `code` is the WebSocket's close code (see `CloseCode`). */
-export class Closed extends Error {
-  override readonly name = "Closed";
+export class ClosedError extends Error {
+  override readonly name = "ClosedError";
   readonly code: number;
   readonly reason: string;
 
@@ -30,6 +30,6 @@ export class Closed extends Error {
 }
 
 /** There is no connection, or it was lost before the answer came. */
-export class NotConnected extends Error {
-  override readonly name = "NotConnected";
+export class NotConnectedError extends Error {
+  override readonly name = "NotConnectedError";
 }

@@ -1,5 +1,5 @@
 export { Client } from "./client.js";
-export { Closed, NotConnected, RequestRefused } from "./errors.js";
+export { ClosedError, NotConnectedError, RequestRefusedError } from "./errors.js";
 export { EventStream } from "./event-stream.js";
 export type { EventStreamOptions, StreamMessage } from "./event-stream.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";

@@ -1,8 +1,8 @@
 import type { Connected, Gap } from "./models.js";
 import type { NewSocket } from "./socket.js";
 
-/** `reconnecting` is the pause before the next attempt; `closed` is before `connect` and after the end. */
-export type State = "connecting" | "connected" | "reconnecting" | "closed";
+/** `new` is before `connect`, `reconnecting` the pause before the next attempt, `closed` after the end. */
+export type State = "new" | "connecting" | "connected" | "reconnecting" | "closed";
 
 /** Why a connection ended, and when the next one is tried: null if none is. */
 export interface Disconnected {
@@ -41,7 +41,7 @@ export interface ClientEvents {
   gap: Gap;
   /** What the gateway takes for a mistake, such as a filter that fails on events; on the console if nobody listens. */
   warning: string;
-  /** A RequestRefused, the Closed at the end, or what a handler, a listener or the token callback threw. */
+  /** A RequestRefusedError, the ClosedError at the end, or what a handler, a listener or the token callback threw. */
   error: unknown;
   state: State;
 }

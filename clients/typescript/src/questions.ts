@@ -1,4 +1,4 @@
-import { NotConnected, RequestRefused } from "./errors.js";
+import { NotConnectedError, RequestRefusedError } from "./errors.js";
 import type * as models from "./models.js";
 
 /** What is done with the reply to a message. */
@@ -32,7 +32,7 @@ export class Questions {
     if (question === undefined) return false;
     this.#asked.delete(message.id);
     if (message.type !== "error") question.answer(message);
-    else if (message.retry_after === undefined) question.fail(new RequestRefused(message));
+    else if (message.retry_after === undefined) question.fail(new RequestRefusedError(message));
     else if (question.later) question.later(message.retry_after);
     else this.#askLater(question, message.retry_after);
     return true;
@@ -44,7 +44,7 @@ export class Questions {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
     this.#asked.clear();
-    for (const one of waiting) one.fail(new NotConnected("the connection was lost"));
+    for (const one of waiting) one.fail(new NotConnectedError("the connection was lost"));
   }
 
   #askLater(question: Question & { message: models.ClientMessage }, seconds: number): void {

@@ -1,4 +1,4 @@
-import { NotConnected, RequestRefused } from "./errors.js";
+import { NotConnectedError, RequestRefusedError } from "./errors.js";
 import type { Gap, Position } from "./models.js";
 import type { Event } from "./events.js";
 import { decode } from "./decode.js";
@@ -117,11 +117,11 @@ export abstract class Rest {
       answer = await fetch(new URL(path, this.#base), init);
     } catch (error) {
       if (signal?.aborted) throw error;
-      throw new NotConnected(`${this.#base.origin} was not reached: ${String((error as Error).cause ?? error)}`);
+      throw new NotConnectedError(`${this.#base.origin} was not reached: ${String((error as Error).cause ?? error)}`);
     }
     const text = await answer.text();
     if (answer.ok) return JSON.parse(text) as Answer;
-    throw new RequestRefused({ ...problem(text), status: answer.status, temporary: answer.status === 503 });
+    throw new RequestRefusedError({ ...problem(text), status: answer.status, temporary: answer.status === 503 });
   }
 }
 

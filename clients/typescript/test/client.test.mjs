@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { Client, Closed, RequestRefused } from "../dist/index.js";
+import { Client, ClosedError, RequestRefusedError } from "../dist/index.js";
 import { eventually, freeEndpoint, Gateway, PACKAGE, PYTHON, Relay, sendFrames } from "./support/gateway.mjs";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
@@ -441,8 +441,8 @@ test("what the gateway refuses is reported to the caller", async (t) => {
   await client.connect();
   const wrong = client.subscribe("not a channel");
 
-  await assert.rejects(wrong.confirmed, (error) => error instanceof RequestRefused && error.code === "invalid_channel");
-  await assert.rejects(wrong.next(), RequestRefused);
+  await assert.rejects(wrong.confirmed, (error) => error instanceof RequestRefusedError && error.code === "invalid_channel");
+  await assert.rejects(wrong.next(), RequestRefusedError);
   assert.equal(seen.errors.length, 1);
   assert.equal(client.state, "connected");
 });
@@ -455,7 +455,7 @@ test("a session that is taken over is not taken back", async (t) => {
   const other = new WebSocket(`${gateway.url}?session=${session}`);
   t.after(() => other.close());
 
-  await assert.rejects(subscription.next(), (error) => error instanceof Closed && error.code === 4500);
+  await assert.rejects(subscription.next(), (error) => error instanceof ClosedError && error.code === 4500);
   assert.equal(client.state, "closed");
   assert.deepEqual(seen.disconnected, [{ code: 4500, reason: "session_taken_over", retryMs: null }]);
 });
@@ -510,7 +510,7 @@ test("each failed attempt is told, with why and when the next one begins", async
 
 test("connect gives up after its timeout and when its signal aborts", async (t) => {
   const { client } = follow(t, "http://127.0.0.1:9", { backoffMs: [1, 5] });
-  await assert.rejects(client.connect({ timeoutMs: 300 }), { name: "NotConnected", message: /^no connection in 300 ms: ./ });
+  await assert.rejects(client.connect({ timeoutMs: 300 }), { name: "NotConnectedError", message: /^no connection in 300 ms: ./ });
   assert.equal(client.state, "closed");
 
   const leaving = new AbortController();
@@ -555,7 +555,7 @@ test("disconnect ends iterations and leaves nothing running", async (t) => {
   const arguments_ = ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", program];
   const ended = spawnSync(process.execPath, arguments_, { timeout: 60_000, encoding: "utf8" });
 
-  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, "Closed closed closed\n", ""]);
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, "ClosedError closed closed\n", ""]);
 });
 
 test("the models are those of the gateway", () => {

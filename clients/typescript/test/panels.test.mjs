@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
 import { test } from "node:test";
 
-import { Client, RequestRefused } from "../dist/index.js";
+import { Client, RequestRefusedError } from "../dist/index.js";
 import { eventually, Gateway } from "./support/gateway.mjs";
 
 const NAMES = Array.from({ length: 100 }, (_, at) => `panel.n${at}`);
@@ -89,7 +89,7 @@ test("one panel that is refused costs the others nothing", async (t) => {
   const wrong = client.subscribe("wrong", () => {}, { filter: "1 +" });
   const after = mount(NAMES.slice(40));
 
-  await assert.rejects(wrong.confirmed, RequestRefused);
+  await assert.rejects(wrong.confirmed, RequestRefusedError);
   await confirmed([...before, ...after]);
   await following(client, NAMES);
   assert.deepEqual(errors.map((error) => error.code), ["invalid_filter"]);

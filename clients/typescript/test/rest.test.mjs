@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, NotConnected, RequestRefused } from "../dist/index.js";
+import { Client, NotConnectedError, RequestRefusedError } from "../dist/index.js";
 import { eventually, freeEndpoint, Gateway } from "./support/gateway.mjs";
 
 test("publishing, history, channels, presence and status over HTTP", async (t) => {
@@ -36,8 +36,8 @@ test("what the gateway refuses over HTTP is told, and that it is not there", asy
   const nowhere = new Client((await freeEndpoint()).replace("tcp", "http"));
 
   await assert.rejects(client.history("no.such"), (error) =>
-    error instanceof RequestRefused && error.code === "unknown_channel" && error.status === 404);
-  await assert.rejects(nowhere.status(), NotConnected);
+    error instanceof RequestRefusedError && error.code === "unknown_channel" && error.status === 404);
+  await assert.rejects(nowhere.status(), NotConnectedError);
   await assert.rejects(client.status({ signal: AbortSignal.abort() }), { name: "AbortError" });
 });
 

@@ -1,4 +1,4 @@
-import type { Client, Event, RequestRefused } from "neurograph-client";
+import type { Client, Event, RequestRefusedError } from "neurograph-client";
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
@@ -78,7 +78,7 @@ function moveTab(event: KeyboardEvent, from: (typeof TABS)[number]): void {
   document.getElementById(`tab-${to}`)?.focus();
 }
 
-function Filter(props: { filter: string; rate: string; error: RequestRefused | null }): JSX.Element {
+function Filter(props: { filter: string; rate: string; error: RequestRefusedError | null }): JSX.Element {
   const [text, setText] = useState(props.filter);
   useEffect(() => setText(props.filter), [props.filter]);
   const { error } = props;

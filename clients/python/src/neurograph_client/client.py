@@ -75,7 +75,7 @@ class Client:
         token: Token | None = None,
         user_id: str | None = None,
         timeout: float = 10.0,
-        buffer: int = 1000,
+        buffer: int = 10_000,
         backoff: Backoff | None = None,
         on_state: Callable[[State], object] | None = None,
         on_warning: Callable[[str], object] = _log_warning,
@@ -100,6 +100,8 @@ class Client:
             transport=self._transport,
             on_warning=on_warning,
         )
+        self._on_state = on_state
+        self._is_closed = False
         self._link = self._new_link(on_state=on_state)
         self._others: list[Link] = []
         """Further connections: one has a single filter and rate for each name."""
@@ -149,7 +151,7 @@ class Client:
             ClosedError: The gateway does not want this client any more.
             Exception: What a handler raised.
         """
-        mine = self._running is None
+        mine = self._running is None or self._is_closed
         over = self._start()
         try:
             await asyncio.shield(over)
@@ -158,7 +160,7 @@ class Client:
                 await self.close()
 
     async def close(self) -> None:
-        """Leave: subscriptions end, and no task is left behind. Harmless if done twice."""
+        """Leave: subscriptions end, and no task is left behind. Harmless if done twice; the client may start again."""
         for link in (self._link, *self._others):
             link.end(StopAsyncIteration())
         tasks = [task for task in (self._running, *self._handling) if task is not None]
@@ -170,8 +172,12 @@ class Client:
             await self._http.close()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
+        self._is_closed = True
 
     def _start(self) -> asyncio.Future[None]:
+        if self._is_closed:
+            self._is_closed, self._over, self._others = False, None, []
+            self._link = self._new_link(on_state=self._on_state)
         if self._over is not None:
             if self._running is None or self._link.state == "closed":
                 raise ClosedError("this client was closed")
