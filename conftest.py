@@ -17,6 +17,7 @@ LONG = {"chaos", "fuzz"} | {
         "benchmark",
         "code_blocks",
         "dist",
+        "first_run",
         "forged",
         "http_fuzz",
         "panels",

@@ -249,7 +249,8 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "docs/architecture.md": [("bus -> parent", "a drawing")],
     "docs/decoders.md": [("[[bus.sources]]", toml), ("# my_decoder.py", "tests/test_decoders.py installs and runs it")],
     "docs/deploy.md": [
-        ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit")
+        ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),
+        ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),
     ],
     "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],
     "docs/operate.md": [
