@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the dashboard into gateway/web/static, and test it in a headless Chromium against real gateways.
+# Build the dashboard into gateway/web/static, and test it in a headless Chromium, and Firefox if there is one, against real gateways.
 # Without Node or Chromium, print what was left out; in CI that is an error, and so is a built page that is not up to date.
 # With an argument, take the pictures for docs/ instead of testing.
 set -eu
@@ -15,6 +15,9 @@ leave_out() {
 command -v npm >/dev/null || leave_out "Node.js 20.19 or later with npm (nodejs.org, or your system's packages)"
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     leave_out "Chromium (Debian: apt-get install chromium)"
+FIREFOX="$(command -v firefox-esr || command -v firefox || true)"
+export FIREFOX
+[ -n "$FIREFOX" ] || [ -z "${CI:-}" ] || leave_out "Firefox (Debian: apt-get install firefox-esr)"
 npm ci --no-audit --no-fund --silent
 npm run --silent types
 built="$(mktemp -d)"

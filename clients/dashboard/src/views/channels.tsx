@@ -1,5 +1,5 @@
 import type { Event, GatewayFigures } from "neurograph-client";
-import type { JSX } from "preact";
+import { Component, type JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
@@ -8,7 +8,7 @@ import { Feed, useFeed } from "../feed.js";
 import { bytes, clock, figure } from "../format.js";
 import { Live, useLive } from "../live.js";
 import { Data, Missing, Spark, Table, useRest } from "../parts.js";
-import { t } from "../texts.js";
+import { language, t } from "../texts.js";
 
 export interface ChannelInfo {
   name: string;
@@ -71,35 +71,54 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
               <td colSpan={6}>{t("channels.none")}</td>
             </tr>
           )}
-          {channels.map((channel) => {
-            const last = newest.byChannel.get(channel.name);
-            return (
-              <tr key={channel.name} data-channel={channel.name}>
-                <th scope="row">
-                  <a href={hrefOf(["channels", channel.name])}>{channel.name}</a>
-                </th>
-                <td class="number">{t("perSecond", figure(rates.at(-1)?.[channel.name] ?? 0))}</td>
-                <td>
-                  <Spark values={rates.map((one) => one[channel.name] ?? 0)} />
-                </td>
-                <td class="number">
-                  {figure(channel.events)} <span class="quiet">/ {figure(channel.retention.events_max)}, {bytes(channel.bytes)}</span>
-                </td>
-                <td class="number">{channel.subscribers}</td>
-                <td class="last">
-                  {last ? (
-                    <>
-                      <time>{clock(last.timestamp)}</time> <Data value={last.data} />
-                    </>
-                  ) : (
-                    "–"
-                  )}
-                </td>
-              </tr>
-            );
-          })}
+          {channels.map((channel) => (
+            <ChannelRow key={channel.name} channel={channel} rates={rates} language={language()} last={newest.byChannel.get(channel.name)} />
+          ))}
         </Table>
       )}
     </>
   );
+}
+
+interface RowProps {
+  channel: ChannelInfo;
+  rates: Record<string, number>[];
+  last: Event | undefined;
+  language: string;
+}
+
+/** A channel's line, drawn again only if something of it has changed: there may be hundreds. */
+class ChannelRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    const { channel, rates, last, language } = this.props;
+    const isSame = next.channel === channel && next.last === last && next.language === language;
+    return !isSame || next.rates.length !== rates.length || next.rates.at(-1) !== rates.at(-1);
+  }
+
+  override render({ channel, rates, last }: RowProps): JSX.Element {
+    return (
+      <tr data-channel={channel.name}>
+        <th scope="row">
+          <a href={hrefOf(["channels", channel.name])}>{channel.name}</a>
+        </th>
+        <td class="number">{t("perSecond", figure(rates.at(-1)?.[channel.name] ?? 0))}</td>
+        <td>
+          <Spark values={rates.map((one) => one[channel.name] ?? 0)} />
+        </td>
+        <td class="number">
+          {figure(channel.events)} <span class="quiet">/ {figure(channel.retention.events_max)}, {bytes(channel.bytes)}</span>
+        </td>
+        <td class="number">{channel.subscribers}</td>
+        <td class="last">
+          {last ? (
+            <>
+              <time>{clock(last.timestamp)}</time> <Data value={last.data} />
+            </>
+          ) : (
+            "–"
+          )}
+        </td>
+      </tr>
+    );
+  }
 }
