@@ -54,7 +54,12 @@ class ReverseProxy:
 
     @classmethod
     def is_installed(cls) -> bool:
-        return shutil.which(cls.program) is not None or Path("/usr/sbin", cls.program).exists()
+        return bool(cls.path())
+
+    @classmethod
+    def path(cls) -> str:
+        """Where its program is; empty if it is not installed. Some users have no /usr/sbin in their PATH."""
+        return shutil.which(cls.program, path=f"{os.environ['PATH']}:/usr/sbin") or ""
 
     async def __aenter__(self) -> ReverseProxy:
         log = self.place.folder / "proxy.log"
@@ -145,7 +150,7 @@ class Nginx(ReverseProxy):
             f"{'user root;' if _IS_ROOT else ''}\npid {place.folder}/pid;\ndaemon off;\nworker_processes 1;\n"
             f"error_log stderr;\nevents {{}}\nhttp {{\n    access_log off;\n{paths}    include {site};\n}}\n",
         )
-        return [self.program, "-e", "stderr", "-p", str(place.folder), "-c", str(main)]
+        return [self.path(), "-e", "stderr", "-p", str(place.folder), "-c", str(main)]
 
 
 class HAProxy(ReverseProxy):
@@ -162,7 +167,7 @@ class HAProxy(ReverseProxy):
             bind, _, tls = site.read_text().partition(" ssl crt ")
             site.write_text(bind + "\n" + tls.partition("\n")[2])
         main = self.write("main.cfg", "global\n    nbthread 1\n    hard-stop-after 60s\n")
-        return [self.program, "-W", "-f", str(main), "-f", str(site)]
+        return [self.path(), "-W", "-f", str(main), "-f", str(site)]
 
 
 class PlainHAProxy(HAProxy):
@@ -189,10 +194,10 @@ class Caddy(ReverseProxy):
         options = f"{{\n\tadmin {self._admin}\n\tauto_https disable_redirects\n}}\n"
         site.write_text(options + site.read_text())
         self._run = ["--config", str(site), "--adapter", "caddyfile"]
-        return ["env", f"HOME={place.folder}", self.program, "run", *self._run]
+        return ["env", f"HOME={place.folder}", self.path(), "run", *self._run]
 
     async def reload(self) -> None:
-        command = [self.program, "reload", *self._run, "--force", "--address", self._admin]
+        command = [self.path(), "reload", *self._run, "--force", "--address", self._admin]
         reloading = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
         assert await reloading.wait() == 0, "Caddy does not reload"
 
@@ -218,7 +223,7 @@ class Apache(ReverseProxy):
             f"ErrorLog /dev/stderr\nListen 127.0.0.1:{place.port}\n{loaded}"
             f"{'User www-data' if _IS_ROOT else ''}\n{'Group www-data' if _IS_ROOT else ''}\nInclude {site}\n",
         )
-        return [shutil.which(self.program) or "/usr/sbin/apache2", "-f", str(main), "-D", "FOREGROUND"]
+        return [self.path(), "-f", str(main), "-D", "FOREGROUND"]
 
 
 PROXIES: tuple[type[ReverseProxy], ...] = (Nginx, HAProxy, PlainHAProxy, Caddy, Apache)

@@ -134,8 +134,7 @@ async def _health(folder: Path, gateway: Gateway) -> dict[str, str]:
         f"global\n    stats socket {statistics}\ndefaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n"
         f"    timeout server 5s\nfrontend unused\n    bind 127.0.0.1:{free_port()}\n{backends}"
     )
-    program = shutil.which("haproxy") or "/usr/sbin/haproxy"
-    process = await asyncio.create_subprocess_exec(program, "-f", str(configuration), stderr=sys.stderr)
+    process = await asyncio.create_subprocess_exec(HAProxy.path(), "-f", str(configuration), stderr=sys.stderr)
     try:
 
         def states() -> dict[str, str]:
