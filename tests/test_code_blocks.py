@@ -280,6 +280,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("bind =", toml),
         ("connect =", toml),
     ],
+    "docs/size.md": [("memory =", "a formula")],
     "docs/troubleshoot.md": [("gateway doctor", shell(DOCTOR, DOCTOR, DOCTOR))],
     "publishers/README.md": [("import zmq", script(""))],
     "publishers/c/README.md": [("apt-get", "it changes the system"), ("#include", example("publishers/c/example.c"))],
