@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -48,6 +49,21 @@ class Tasks:
     def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of the cgroup that this process is in, if that is less."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**31]
+    folder = Path("/sys/fs/cgroup")
+    paths = [folder / "memory/memory.limit_in_bytes", folder / "memory.max"]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            own = folder / line.partition("::")[2].strip("/")
+            paths += [one / "memory.max" for one in (own, *own.parents) if one.is_relative_to(folder)]
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            sizes.append(int(path.read_text()))
+    return min(sizes)
 
 
 class ProcessUsage:

@@ -34,7 +34,7 @@ from gateway.handover import Inherited
 from gateway.link import Link
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import ProcessUsage, notify_systemd
+from gateway.runtime import ProcessUsage, memory_bytes, notify_systemd
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener
 from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
@@ -63,7 +63,7 @@ class Service:
         self.config = config
         self.url = ""
         self._supervisor = supervisor = Supervisor(config) if config.workers > 1 else None
-        logs = build_logs(config)
+        logs = build_logs(config, total_bytes_max=config.history.total_bytes_max or memory_bytes() // 4)
         fanout = Fanout(logs.by_name, epoch=logs.epoch)
         self.pipeline = build_pipeline(config, logs)
         observer: Observer = LocalObserver(
@@ -84,6 +84,8 @@ class Service:
         )
         if supervisor is not None:
             supervisor.attach(edge.context, edge.application)
+        logs.on_closed.append(self._on_channel_closed)
+        logs.on_cut.append(self._on_histories_cut)
         self.metrics = edge.metrics
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()
@@ -388,6 +390,16 @@ class Service:
         interest = self._interest
         if not interest.everything and interest.watch(patterns, now_ns=clock.now_ns()):
             self._subscribe()
+
+    def _on_channel_closed(self, channel: str) -> None:
+        suppressed = self._rejections_throttle.allow("channel_closed", now=self._loop.time())
+        if suppressed is not None:
+            log.info("channel_closed", channel=channel, suppressed=suppressed)
+
+    def _on_histories_cut(self, bytes_max: int) -> None:
+        suppressed = self._rejections_throttle.allow("histories_cut", now=self._loop.time())
+        if suppressed is not None:
+            log.warning("histories_cut", bytes_max=bytes_max, suppressed=suppressed)
 
     def _unsubscribe_idle(self, now_ns: int) -> None:
         """Unsubscribe on the bus from what no client has subscribed to for long."""

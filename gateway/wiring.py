@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 from gateway import __version__, clock
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.model import Clients, Config, History
+from gateway.config.model import ChannelHistory, Clients, Config
 from gateway.config.model import Source as SourceSettings
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.ingest import Ingest
@@ -62,11 +62,12 @@ _FRAMES_PER_MESSAGE = 64
 """Clients may send their messages in so many fragments, on average."""
 
 
-def build_logs(config: Config, *, epoch: str | None = None) -> Logs:
-    """Return the channels' logs, with an epoch of their own unless one is given."""
+def build_logs(config: Config, *, epoch: str | None = None, total_bytes_max: int = 0) -> Logs:
+    """Return the channels' logs, with an epoch of their own unless one is given; replicas need no total limit."""
     return Logs(
         epoch=epoch or secrets.token_hex(4),
         channels_max=config.ingest.channels_max,
+        total_bytes_max=total_bytes_max,
         retention=_retention(config.history),
         retentions={name: _retention(own) for name, own in config.channels.items()},
     )
@@ -167,7 +168,7 @@ def build_policy(config: Config) -> Policy:
     return Policy(roles, unauthenticated_role=None if config.auth.required else config.auth.unauthenticated_role)
 
 
-def _retention(settings: History) -> Retention:
+def _retention(settings: ChannelHistory) -> Retention:
     return Retention(
         events_max=settings.events_max,
         bytes_max=settings.bytes_max,

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from gateway.cli.options import configured
-from gateway.config import Config, History, example, secrets
+from gateway.config import Config, example, secrets
+from gateway.config.model import ChannelHistory
 from gateway.config.sources import endpoints
 
 
@@ -69,6 +70,9 @@ def described(config: Config) -> Iterator[str]:
     if config.bus.curve_key_file:
         yield f"CURVE       with the key in {config.bus.curve_key_file}"
     yield (f"keep        {_kept(config.history)} per channel, for at most {config.ingest.channels_max} channels")
+    most = config.history.bytes_max * (config.ingest.channels_max - len(config.channels))
+    most += sum(own.bytes_max for own in config.channels.values())
+    yield f"              {most} bytes in all, of which at most {_total(config)}"
     for name, own in sorted(config.channels.items()):
         yield f"              of {name}: {_kept(own)}"
     yield (
@@ -93,7 +97,15 @@ def _allowed(config: Config) -> str:
     return f"clients with a token verified by auth.{source}; others have the role anonymous"
 
 
-def _kept(history: History) -> str:
+def _total(config: Config) -> str:
+    if config.history.total_bytes_max:
+        return f"{config.history.total_bytes_max} are kept (history.total_bytes_max)"
+    from gateway.runtime import memory_bytes
+
+    return f"{memory_bytes() // 4} are kept, a quarter of the memory (history.total_bytes_max)"
+
+
+def _kept(history: ChannelHistory) -> str:
     age = f", {history.age_seconds_max:g} s" if history.age_seconds_max else ""
     return f"{history.events_max} events, {history.bytes_max} bytes{age}"
 

@@ -84,7 +84,8 @@ class Ingest(Struct, frozen=True, kw_only=True):
     nesting_max: Annotated[int, _number("levels", least=2, most=512)] = 128
     """Events with more deeply nested values are rejected."""
     channels_max: Annotated[int, _number("channels", least=1)] = 1_000
-    """Open channels. Events of further topics are rejected."""
+    """Open channels. Beyond that the longest silent one is closed that nobody subscribes to; if there is
+    none, events of further topics are rejected."""
     streams_max: Annotated[int, _number("streams", least=1)] = 10_000
     """Streams (one topic of one publisher) whose sequence numbers are tracked; the longest silent
     are forgotten first."""
@@ -92,8 +93,8 @@ class Ingest(Struct, frozen=True, kw_only=True):
     """The newest rejections of each endpoint, kept for inspection over HTTP."""
 
 
-class History(Struct, frozen=True, kw_only=True):
-    """The events that each channel keeps; [channels.<name>] overrides this for one channel."""
+class ChannelHistory(Struct, frozen=True, kw_only=True):
+    """The events that a channel keeps."""
 
     events_max: Annotated[int, _number("events", least=1)] = 1_000
     """Events kept per channel; the oldest are dropped first."""
@@ -114,6 +115,14 @@ class History(Struct, frozen=True, kw_only=True):
 
     LIVE: ClassVar = ("events_max", "bytes_max", "age_seconds_max", "keys_max")
     """The settings that a reload changes; the others need a restart."""
+
+
+class History(ChannelHistory, frozen=True, kw_only=True):
+    """The events that each channel keeps, and all together; [channels.<name>] overrides the former for one channel."""
+
+    total_bytes_max: Annotated[int, _number("bytes", most=2**53)] = 0
+    """Encoded bytes kept in all channels; beyond it the largest logs are cut to one size. 0 = a quarter
+    of the memory of this machine or cgroup."""
 
 
 class Clients(Struct, frozen=True, kw_only=True):
@@ -379,7 +388,7 @@ class Config(Struct, frozen=True, kw_only=True):
     bus: Bus = Bus()
     ingest: Ingest = Ingest()
     history: History = History()
-    channels: dict[str, History] = {}
+    channels: dict[str, ChannelHistory] = {}
     fanout: Fanout = Fanout()
     clients: Clients = Clients()
     http: Http = Http()

@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 from msgspec import Struct
 
-from gateway.config.model import Config, History, Role, Source
+from gateway.config.model import ChannelHistory, Config, Role, Source
 from gateway.core.sources.spec import Spec
 
 
@@ -74,7 +74,7 @@ def source_settings() -> Mapping[str, Setting]:
     return {key: found[key] for key in (*own, *Spec.__struct_fields__)}
 
 
-_TABLES: Mapping[str, type[Struct]] = {"channels": History, "roles": Role}
+_TABLES: Mapping[str, type[Struct]] = {"channels": ChannelHistory, "roles": Role}
 
 
 @cache

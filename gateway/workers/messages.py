@@ -61,6 +61,19 @@ class Evict(Message):
     now_ns: int
 
 
+class Close(Message):
+    """A channel was closed; those that open from now on have this epoch."""
+
+    name: str
+    epoch: str
+
+
+class Cut(Message):
+    """Logs that held more than this were cut to it."""
+
+    bytes_max: int
+
+
 class Bus(Message):
     state: BusState
 
@@ -127,6 +140,8 @@ ToWorker = (
     | Filled
     | Entries
     | Evict
+    | Close
+    | Cut
     | Bus
     | Personal
     | Disconnect

@@ -89,6 +89,11 @@ class Replica:
                 self._on_failure("Evict", error)
                 self._request(name)
 
+    def close(self, name: str, epoch: str) -> None:
+        self._awaited.pop(name, None)
+        self._asked_again.discard(name)
+        self._logs.close(name, epoch=epoch)
+
     def on_unreadable(self, message: Unreadable) -> None:
         """Do without a message that cannot be read."""
         self._on_failure(message.kind, ValueError(message.reason))

@@ -92,6 +92,8 @@ class Supervisor:
         self._hub = context.hub
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
+        self._hub.logs.on_closed.append(self._send_closed)
+        self._hub.logs.on_cut.append(lambda bytes_max: self._send_all(messages.Cut(bytes_max)))
         context.connected_clients = lambda: self._clients.connected
         context.disconnect = self._clients.disconnect
         context.refresh_statistics = self._refresh
@@ -292,6 +294,10 @@ class Supervisor:
             names = list(dict.fromkeys(entry.channel for entry in entries))
             for child in self._children:
                 self._tasks.start(self._resend(child, messages.Resend(names, empty=False)))
+
+    def _send_closed(self, name: str) -> None:
+        self._sent_epochs.pop(name, None)
+        self._send_all(messages.Close(name, self._hub.logs.epoch))
 
     def _new_epochs(self, entries: list[Entry]) -> dict[str, EpochTable]:
         """Return the epochs of the channels where they are not what was sent last."""

@@ -140,6 +140,10 @@ class Worker:
                 self._pipe.send(messages.Ready())
             case messages.Evict():
                 self._replica.evict(message.now_ns)
+            case messages.Close():
+                self._replica.close(message.name, message.epoch)
+            case messages.Cut():
+                self._logs.cut(message.bytes_max)
             case messages.Bus():
                 self._bus_state = message.state
             case messages.Admitted() | messages.Refused() | messages.Identified():

@@ -60,6 +60,15 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
         return text_payload(self.frame)
 
 
+class Usage:
+    """How many bytes several logs hold together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class LogState(Struct, frozen=True, array_like=True):
     """A whole log, for a replica in another process."""
 
@@ -76,8 +85,9 @@ class ChannelLog:
 
     ``newest`` is the place behind the newest entry, ``floor`` that behind the last evicted one."""
 
-    def __init__(self, name: str, *, epoch: str, retention: Retention) -> None:
+    def __init__(self, name: str, *, epoch: str, retention: Retention, usage: Usage | None = None) -> None:
         self.name = name
+        self.usage = usage or Usage()
         self.retention = retention
         self.epochs = Epochs(epoch)
         self.bytes = 0
@@ -128,6 +138,7 @@ class ChannelLog:
         self.epochs.newest = state.newest
         self.floor = state.floor
         self._entries, self._head = list(state.entries), 0
+        self.usage.bytes += size - self.bytes
         self.bytes = size
         self._current = current
 
@@ -215,7 +226,9 @@ class ChannelLog:
     def _hold(self, entry: Entry) -> None:
         entries = self._entries
         entries.append(entry)
-        self.bytes += len(entry.frame)
+        size = len(entry.frame)
+        self.bytes += size
+        self.usage.bytes += size
         retention = self.retention
         if entry.is_event:
             self._current[entry.key] = entry
@@ -238,10 +251,17 @@ class ChannelLog:
             value = value[name]
         return msgspec.json.encode(value).decode()
 
-    def evict(self, *, now_ns: int) -> None:
-        """Drop the entries that exceed the retention at `now_ns`, but never the newest."""
+    @property
+    def newest_ns(self) -> int:
+        """When the newest entry was received; 0 if there is none."""
+        newest = self._entries[-1] if self._entries else None
+        return 0 if newest is None else newest.received_ns
+
+    def evict(self, *, now_ns: int, bytes_max: int | None = None) -> None:
+        """Drop the entries that exceed the retention at `now_ns`, or `bytes_max`, but never the newest."""
         retention, entries = self.retention, self._entries
-        events_max, bytes_max = retention.events_max, retention.bytes_max
+        events_max = retention.events_max
+        bytes_max = retention.bytes_max if bytes_max is None else min(bytes_max, retention.bytes_max)
         born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
         count = len(entries) - self._head
         while count > 1:
@@ -253,6 +273,7 @@ class ChannelLog:
             self._head += 1
             count -= 1
             self.bytes -= len(oldest.frame)
+            self.usage.bytes -= len(oldest.frame)
             self.floor = oldest.at
         if self._head > 64 and self._head * 2 > len(entries):
             del entries[: self._head]

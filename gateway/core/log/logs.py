@@ -2,33 +2,61 @@
 
 In a worker the logs are replicas of the parent's: entries are not appended there but `replicate`d."""
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from gateway.core.log.epochs import OWN, EpochTable
-from gateway.core.log.log import ChannelLog, Entry, LogState, Retention
-from gateway.core.protocol.channels import EVERYONE
+from gateway.core.log.log import ChannelLog, Entry, LogState, Retention, Usage
+from gateway.core.protocol.channels import EVERYONE, matches
 from gateway.core.protocol.events import STANDARD, Event, MissingRange
 
 
 OnAppend = Callable[[list[Entry]], None]
 
+SILENT_NS = 300 * 1_000_000_000
+"""A channel whose history has no age limit is kept for so long after its newest event, whoever else needs room."""
+_SCAN_NS = 1_000_000_000
+_CUT_SHARE = 16
+"""Beyond the limit for all logs, so great a share of it is freed at once: not a little with each event."""
+
 
 class Logs:
     """Every channel's log. A channel opens with its first event, if fewer than `channels_max` are open.
 
-    Channels are never closed: if one opened again with the numbers from 1, a position could stand for
-    two events."""
+    If as many are open, the longest silent one is closed: one that no pattern of `patterns` selects, and whose
+    newest event is older than its history may be (`SILENT_NS` if that has no age limit). With each closed channel
+    `epoch`, that of logs that open, changes: else a channel that opens again could have two events with one position.
+
+    If all logs together hold more than `total_bytes_max` (0 = no limit), the largest ones are cut to one size."""
 
     def __init__(
         self,
         *,
         epoch: str,
         channels_max: int,
+        total_bytes_max: int = 0,
         retention: Retention | None = None,
         retentions: Mapping[str, Retention] | None = None,
     ) -> None:
         self.epoch = epoch
+        self.patterns: Callable[[], Iterable[str]] = tuple
+        """Returns what clients are subscribed to."""
+        self.on_closed: list[Callable[[str], object]] = []
+        """Called with the name of each channel that is closed to make room."""
+        self.on_cut: list[Callable[[int], object]] = []
+        """Called with the size that the largest logs were cut to."""
+        self.closed = 0
+        """How many channels were closed."""
+        self.cut_bytes = 0
+        """How many bytes were evicted because of `total_bytes_max`."""
+        self._first_epoch = epoch
+        self._usage = Usage()
+        self._total_bytes_max = total_bytes_max
+        self._now_ns = 0
+        self._silent: deque[tuple[int, str]] = deque()
+        """Channels that may be closed, the longest silent first, with the time of their newest entries."""
+        self._scanned_ns = -_SCAN_NS
         self._channels_max = channels_max
         self._retention = retention or Retention()
         self._retentions = retentions or {}
@@ -44,14 +72,70 @@ class Logs:
         self._on_append.append(call)
 
     def admit(self, name: str) -> bool:
-        """Open a channel unless it is open; return False if `channels_max` are open.
+        """Open a channel unless it is open; return False if `channels_max` are open and none can be closed.
 
         ``$everyone`` is always open and does not count."""
         if name not in self._logs:
-            if len(self._logs) > self._channels_max:
+            if len(self._logs) > self._channels_max and not self._make_room():
                 return False
             self._open(name)
         return True
+
+    @property
+    def bytes(self) -> int:
+        """How much all logs hold."""
+        return self._usage.bytes
+
+    def close(self, name: str, *, epoch: str | None = None) -> None:
+        """Close a channel; logs that open from now on have another epoch, a replica's the one that is given."""
+        log = self._logs.pop(name, None)
+        if log is not None:
+            self._usage.bytes -= log.bytes
+        self.closed += 1
+        self.epoch = epoch or f"{self._first_epoch}-{self.closed}"
+        for call in self.on_closed:
+            call(name)
+
+    def _make_room(self) -> bool:
+        """Close the longest silent channel that may be closed; return whether there was one."""
+        if self._now_ns >= self._scanned_ns + _SCAN_NS:
+            self._scanned_ns = self._now_ns
+            self._silent = deque(sorted((log.newest_ns, name) for name, log in self._logs.items() if self._is_old(log)))
+        patterns = None
+        while self._silent:
+            newest_ns, name = self._silent.popleft()
+            log = self._logs.get(name)
+            if log is None or log.newest_ns != newest_ns:
+                continue
+            patterns = list(self.patterns()) if patterns is None else patterns
+            if not any(matches(pattern, name) for pattern in patterns):
+                self.close(name)
+                return True
+        return False
+
+    def _is_old(self, log: ChannelLog) -> bool:
+        kept_ns = log.retention.age_ns_max or SILENT_NS
+        return log.name not in STANDARD and log.name != EVERYONE and log.newest_ns + kept_ns < self._now_ns
+
+    def cut(self, bytes_max: int) -> None:
+        """Evict the oldest entries of each log that holds more than this."""
+        before = self._usage.bytes
+        for log in self._logs.values():
+            if log.bytes > bytes_max:
+                log.evict(now_ns=0, bytes_max=bytes_max)
+        self.cut_bytes += before - self._usage.bytes
+        for call in self.on_cut:
+            call(bytes_max)
+
+    def _cut_to_total(self) -> None:
+        """Cut the largest logs to the size with which all of them stay below the limit."""
+        left = self._total_bytes_max - self._total_bytes_max // _CUT_SHARE
+        sizes = sorted(log.bytes for log in self._logs.values())
+        for number, size in enumerate(sizes):
+            if size * (len(sizes) - number) >= left:
+                self.cut(left // (len(sizes) - number))
+                break
+            left -= size
 
     def append(self, events: list[Event]) -> list[Entry]:
         """Append events to the logs of their channels, in order; return the new entries.
@@ -60,6 +144,8 @@ class Logs:
         entries: list[Entry] = []
         for event in events:
             entries += logs[event.channel].append(event)
+        if entries:
+            self._now_ns = max(self._now_ns, entries[-1].received_ns)
         self._notify(entries)
         return entries
 
@@ -117,6 +203,7 @@ class Logs:
         return failed
 
     def evict(self, *, now_ns: int) -> None:
+        self._now_ns = max(self._now_ns, now_ns)
         for log in self._logs.values():
             log.evict(now_ns=now_ns)
 
@@ -133,7 +220,9 @@ class Logs:
         if entries:
             for call in self._on_append:
                 call(entries)
+        if self._total_bytes_max and self._usage.bytes > self._total_bytes_max:
+            self._cut_to_total()
 
     def _open(self, name: str) -> None:
         retention = self._retentions.get(name, self._retention)
-        self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention)
+        self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention, usage=self._usage)

@@ -61,6 +61,19 @@ class Hub:
         self._filter_warnings = FilterWarnings()
         self._welcome = welcome
         self._limits = limits
+        logs.patterns = self.patterns
+        logs.on_closed.append(self._on_channel_closed)
+
+    def _on_channel_closed(self, channel: str) -> None:
+        """Forget places in a channel that was closed: another one may open with its name."""
+        self.fanout.epoch = self.logs.epoch
+        # Nobody subscribes to it, except perhaps a client of a worker that its parent does not know of yet.
+        for reader in [one for one in self.fanout.outside_cohorts if channel in one.cursors]:
+            self.fanout.remove(reader)
+            reader.on_failure()
+        for session in self.store.sessions:
+            if channel in session.known:
+                session.known = {name: place for name, place in session.known.items() if name != channel}
 
     # -- what clients do -----------------------------------------------------------------------
 

@@ -82,6 +82,10 @@ class Link:
                 self.replica.load(message.state)
             case messages.Evict():
                 self.replica.evict(message.now_ns)
+            case messages.Close():
+                self.replica.close(message.name, message.epoch)
+            case messages.Cut():
+                self.hub.logs.cut(message.bytes_max)
 
     def answer(self) -> None:
         """Send what the worker requests, until it requests nothing more."""
@@ -281,3 +285,19 @@ def test_whatever_cannot_be_read_each_client_gets_each_event_or_a_gap(steps: lis
                 assert one["offset"] == reached + 1
                 reached = one["offset"]
         assert reached == link.logs.by_name[channel].newest.offset
+
+
+def test_a_worker_closes_and_cuts_logs_as_its_parent_does(link: Link) -> None:
+    link.logs.on_closed.append(lambda name: link.wire.append(messages.Close(name, link.logs.epoch)))
+    link.logs.on_cut.append(lambda size: link.wire.append(messages.Cut(size)))
+    link.publish(*"aaa")
+    link.logs.cut(1)
+    link.logs.close("b")
+    link.publish("b")
+    link.arrive()
+
+    for name in "ab":
+        log = link.logs.by_name[name]
+        assert log.state == link.hub.logs.by_name[name].state
+    assert link.logs.epoch == link.hub.fanout.epoch != "e1"
+    assert [(one["epoch"], one["offset"]) for one in link.client.take() if one["channel"] == "b"] == [("e1-1", 1)]
