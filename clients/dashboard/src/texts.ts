@@ -22,6 +22,7 @@ const TEXTS = {
   "state.connecting": ["Connecting", "Подключение"],
   "state.reconnecting": ["Reconnecting in {0} s", "Переподключение через {0} с"],
   "state.closed": ["Disconnected", "Отключено"],
+  "state.new": ["Disconnected", "Отключено"],
   "state.expiring": ["Token expires in {0} s", "Токен истекает через {0} с"],
   "notices": ["What happened", "Что произошло"],
   "notices.none": ["Nothing was lost since this page was opened.", "С открытия страницы ничего не потеряно."],
