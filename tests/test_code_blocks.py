@@ -256,6 +256,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     ],
     "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],
     "docs/operate.md": [
+        ("gateway upgrade", "tests/integration/test_upgrade.py runs it against gateways of its own"),
         ("gateway reload", "tests/integration/test_reload.py runs it against gateways of its own"),
         ("gateway check", shell("serve ", "listening", variables={"GATEWAY_PORT": "0", "GATEWAY_BIND": ""})),
     ],
