@@ -143,6 +143,7 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             listener = Listener(runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused)
             stack.callback(listener.close)
             await listener.open("127.0.0.1", 0)
+            listener.resume_accepting()
             return Edge(context, listener.address[1])
 
         yield make

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config.model import Config, History, Role
+from gateway.config.model import ChannelHistory, Config, Role
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.store import state_of
 from gateway.workers import messages
@@ -20,7 +20,7 @@ def identity() -> Identity:
 
 
 def test_a_configuration_stays_as_it_is() -> None:
-    config = Config(workers=3, channels={"a.b": History(key="data.k")}, roles={"x": Role(subscribe=(">",))})
+    config = Config(workers=3, channels={"a.b": ChannelHistory(key="data.k")}, roles={"x": Role(subscribe=(">",))})
 
     assert messages.Start(config, "e1") == through(messages.Start(config, "e1"))
 
