@@ -76,6 +76,15 @@ Run = Callable[[Block, Place], Any]
 # -- how blocks are run ------------------------------------------------------------------------------
 
 
+_END_SECONDS = 1.0
+"""How long a command may take to end by itself, before it is interrupted."""
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+
+
 def output(
     command: list[str], place: Place, *, until: str, given: str = "", variables: dict[str, str] | None = None
 ) -> str:
@@ -102,7 +111,7 @@ def output(
             said += line
             if until and not is_stopped and re.search(until, said):
                 is_stopped = True
-                os.killpg(process.pid, signal.SIGINT)
+                threading.Timer(_END_SECONDS, _interrupt, (process,)).start()
         status = process.wait()
     finally:
         killer.cancel()

@@ -208,9 +208,14 @@ async def test_a_new_process_that_does_not_start_leaves_the_old_one_as_it_was(la
 def systemd_sockets(listening: Sequence[socket.socket], *arguments: str) -> subprocess.Popen[bytes]:
     """Start a gateway as systemd does: descriptors from 3 on, and the pid that they are for."""
     numbers = [one.fileno() for one in listening]
-    moved = "".join(f"exec {target}<&{number} {number}<&-; " for target, number in enumerate(numbers, 3))
-    script = f'{moved}LISTEN_PID=$$ LISTEN_FDS={len(numbers)} exec "$0" -m gateway serve "$@"'
-    return subprocess.Popen(["/bin/sh", "-c", script, sys.executable, *arguments], pass_fds=numbers)
+    script = (  # not a shell's: that knows descriptors below 10 only
+        "import os, sys\n"
+        f"for target, number in enumerate({numbers}, 3):\n"
+        "    os.dup2(number, target)\n"
+        f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(numbers)}')\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'gateway', 'serve', *sys.argv[1:]])\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], pass_fds=numbers)
 
 
 async def test_connections_wait_at_systemds_socket_while_no_gateway_runs(tmp_path: Path) -> None:

@@ -114,8 +114,9 @@ class Logs:
         return False
 
     def _is_old(self, log: ChannelLog) -> bool:
-        kept_ns = log.retention.age_ns_max or SILENT_NS
-        return log.name not in STANDARD and log.name != EVERYONE and log.newest_ns + kept_ns < self._now_ns
+        if log.name in STANDARD or log.name == EVERYONE or not log.newest_ns:
+            return False  # without an event yet, it has just opened for one
+        return log.newest_ns + (log.retention.age_ns_max or SILENT_NS) < self._now_ns
 
     def cut(self, bytes_max: int) -> None:
         """Evict the oldest entries of each log that holds more than this."""
@@ -139,11 +140,15 @@ class Logs:
 
     def append(self, events: list[Event]) -> list[Entry]:
         """Append events to the logs of their channels, in order; return the new entries.
-        Raises KeyError: an event's channel is not open: `admit` it first."""
+        A channel that was closed since `admit` let an event in, to make room for others, opens again."""
         logs = self._logs
         entries: list[Entry] = []
         for event in events:
-            entries += logs[event.channel].append(event)
+            try:
+                log = logs[event.channel]
+            except KeyError:
+                log = self._open(event.channel)
+            entries += log.append(event)
         if entries:
             self._now_ns = max(self._now_ns, entries[-1].received_ns)
         self._notify(entries)
@@ -223,6 +228,7 @@ class Logs:
         if self._total_bytes_max and self._usage.bytes > self._total_bytes_max:
             self._cut_to_total()
 
-    def _open(self, name: str) -> None:
+    def _open(self, name: str) -> ChannelLog:
         retention = self._retentions.get(name, self._retention)
-        self._logs[name] = ChannelLog(name, epoch=self.epoch, retention=retention, usage=self._usage)
+        self._logs[name] = log = ChannelLog(name, epoch=self.epoch, retention=retention, usage=self._usage)
+        return log
