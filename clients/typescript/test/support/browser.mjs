@@ -19,7 +19,7 @@ const FLAGS = [
 /** Serve the package's files, further `scripts` by path, and an empty page at `/`. */
 export async function serve(t, scripts = {}) {
   const server = createServer(({ url }, answer) => {
-    const script = scripts[url] ?? (/^\/dist\/\w+\.js$/.test(url) && readFileSync(join(PACKAGE, url)));
+    const script = scripts[url] ?? (/^\/dist\/[\w-]+\.js$/.test(url) && readFileSync(join(PACKAGE, url)));
     answer.setHeader("Content-Type", script ? "text/javascript" : "text/html; charset=utf-8");
     answer.end(script || "<!doctype html><title>test</title>");
   }).listen(0, "127.0.0.1");
