@@ -8,9 +8,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -77,30 +76,42 @@ class Page:
 @asynccontextmanager
 async def page(address: str, *flags: str) -> AsyncIterator[Page]:
     """Open a page in a browser of its own, which is started with further flags."""
-    folder = Path(tempfile.mkdtemp(prefix="ng-chromium-"))
+    with tempfile.TemporaryDirectory(prefix="ng-chromium-", ignore_cleanup_errors=True) as folder:
+        command = [CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder}"]
+        async with (
+            running(command, announcing="DevTools") as devtools,
+            aiohttp.ClientSession() as http,
+            http.ws_connect(devtools, max_msg_size=0) as socket,
+        ):
+            opened = Page(socket)
+            await opened.open(address)
+            yield opened
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str], *, announcing: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Run a browser, and yield the address that it announces for a protocol; it is killed with the block."""
     browser = await asyncio.create_subprocess_exec(
-        *(CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={folder}"),
+        *command,
+        env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        devtools = await _devtools(browser)
-        async with aiohttp.ClientSession() as http, http.ws_connect(devtools, max_msg_size=0) as socket:
-            opened = Page(socket)
-            await opened.open(address)
-            yield opened
+        yield await _announced(browser, f"{announcing} listening on ")
     finally:
         os.killpg(browser.pid, signal.SIGKILL)
         await browser.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _devtools(browser: asyncio.subprocess.Process) -> str:
+async def _announced(browser: asyncio.subprocess.Process, words: str) -> str:
     assert browser.stderr is not None
     async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
         async for line in browser.stderr:
-            if b"DevTools listening on " in line:
-                return line.decode().split("listening on ")[1].strip()
-    raise AssertionError("Chromium did not start")
+            if words.encode() in line:
+                return line.decode().split(words)[1].strip()
+    raise AssertionError(f"the browser ended without saying: {words}")

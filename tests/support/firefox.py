@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.browser import running
 from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
@@ -70,33 +70,16 @@ class FirefoxPage:
 @asynccontextmanager
 async def page(address: str) -> AsyncIterator[FirefoxPage]:
     """Open a page in a browser of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="ng-firefox-"))
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items()]
-    (folder / "user.js").write_text("".join(lines))
-    browser = await asyncio.create_subprocess_exec(
-        *(FIREFOX, "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"),
-        env={**os.environ, "HOME": str(folder)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        endpoint = await _endpoint(browser)
-        async with aiohttp.ClientSession() as http, http.ws_connect(f"{endpoint}/session", max_msg_size=0) as socket:
+    with tempfile.TemporaryDirectory(prefix="ng-firefox-", ignore_cleanup_errors=True) as folder:
+        lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items()]
+        (Path(folder) / "user.js").write_text("".join(lines))
+        command = [FIREFOX, "--headless", "--no-remote", "--profile", folder, "--remote-debugging-port", "0"]
+        environment = {**os.environ, "HOME": folder}
+        async with (
+            running(command, announcing="BiDi", environment=environment) as bidi,
+            aiohttp.ClientSession() as http,
+            http.ws_connect(f"{bidi}/session", max_msg_size=0) as socket,
+        ):
             opened = FirefoxPage(socket)
             await opened.open(address)
             yield opened
-    finally:
-        os.killpg(browser.pid, signal.SIGKILL)
-        await browser.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _endpoint(browser: asyncio.subprocess.Process) -> str:
-    assert browser.stderr is not None
-    async with asyncio.timeout(scaled(DEADLINE_SECONDS)):
-        async for line in browser.stderr:
-            if b"BiDi listening on " in line:
-                return line.decode().split("listening on ")[1].strip()
-    raise AssertionError("Firefox did not start")
