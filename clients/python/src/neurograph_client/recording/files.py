@@ -13,7 +13,7 @@ import orjson
 from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Channel, Chunk, Message
 from mcap.stream_reader import StreamReader, breakup_chunk
-from mcap.writer import Writer
+from mcap.writer import MCAP0_MAGIC, Writer
 
 from neurograph_client.items import Event, Gap, Position
 
@@ -113,11 +113,13 @@ def read(path: Path) -> Iterator[Record]:
 
 def is_complete(path: Path) -> bool:
     """Tell whether the file was closed by its writer."""
-    if path.suffix == ".jsonl":
-        return path.stat().st_size == 0 or path.read_bytes()[-1:] == b"\n"
+    size = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 8))
-        return path.stat().st_size > 8 and file.read() == b"\x89MCAP0\r\n"
+        file.seek(max(0, size - len(MCAP0_MAGIC)))
+        end = file.read()
+    if path.suffix == ".jsonl":
+        return end[-1:] in {b"", b"\n"}
+    return size > len(MCAP0_MAGIC) and end == MCAP0_MAGIC  # with which it also begins
 
 
 # -- JSON lines ------------------------------------------------------------------------------------

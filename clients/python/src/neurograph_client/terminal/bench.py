@@ -15,7 +15,7 @@ import click
 
 from neurograph_client import Client, ClientError, Event, Subscription
 from neurograph_client.terminal import output
-from neurograph_client.terminal.options import Gateway, gateway_options
+from neurograph_client.terminal.options import Gateway, bus_option, gateway_options
 from neurograph_client.terminal.sizes import read_size, size
 from neurograph_client.terminal.tail import new_client
 
@@ -36,14 +36,7 @@ _BARS = 40
 )
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10, show_default=True, help="How long to publish.")
 @click.option("--channel", default="bench", show_default=True, help="Each publisher has CHANNEL.0, CHANNEL.1, ….")
-@click.option(
-    "--bus",
-    envvar="GATEWAY_BUS",
-    default="tcp://127.0.0.1:5556",
-    show_default=True,
-    show_envvar=True,
-    help="The endpoint that the gateway binds.",
-)
+@bus_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @gateway_options
 def bench(
@@ -149,7 +142,7 @@ class _Bench:
             following = [asyncio.create_task(self._follow(one)) for one in subscriptions]
             with _publishers(self._channels, bus, rate, size_bytes, seconds) as numbers:
                 began = time.monotonic()
-                await asyncio.to_thread(self._wait_published, numbers, seconds)
+                await asyncio.to_thread(self._wait_published, numbers)
                 await self._wait_delivered()
                 self._result.seconds = time.monotonic() - began
             for task in following:
@@ -167,7 +160,7 @@ class _Bench:
                     result.delivered += 1
                     result.latencies[max(0, (now - item.data["sent_ns"]) // 100_000)] += 1
 
-    def _wait_published(self, numbers: "multiprocessing.SimpleQueue[int | str]", seconds: float) -> None:
+    def _wait_published(self, numbers: "multiprocessing.SimpleQueue[int | str]") -> None:
         for _ in self._channels:
             number = numbers.get()
             if isinstance(number, str):

@@ -81,6 +81,16 @@ class Gateway:
         return f"{self.url}{answered}: {error}{hint}"
 
 
+bus_option = click.option(
+    "--bus",
+    envvar="GATEWAY_BUS",
+    default="tcp://127.0.0.1:5556",
+    show_default=True,
+    show_envvar=True,
+    help="The endpoint that the gateway binds.",
+)
+
+
 def gateway_options(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:
     """Give a command the options `--url`, `--token` and `--token-file`, as a `Gateway`."""
 

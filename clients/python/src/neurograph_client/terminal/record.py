@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def record(
             last = last or (_BUS_LAST if bus else None)
             recorder = Recorder(out, resume=resume, rotate_bytes=rotate_bytes, rotate_seconds=rotate_seconds)
             try:
-                with _bus_gateway(bus) if bus else _given(gateway) as source:
+                with _bus_gateway(bus) if bus else nullcontext(gateway) as source:
                     asyncio.run(_Recording(source, recorder, channels or ALL_CHANNELS, last, filter).run(duration))
             finally:
                 recorder.close()
@@ -178,11 +178,6 @@ class _Progress:
 def _progress(recorder: Recorder) -> str:
     gaps = f", {recorder.gaps:,} gaps ({recorder.missing:,} events missing)" if recorder.gaps else ""
     return f"{recorder.events:,} events{gaps}, {size(recorder.bytes_written)}"
-
-
-@contextmanager
-def _given(gateway: Gateway) -> Iterator[Gateway]:
-    yield gateway
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import orjson
 from neurograph_client.items import matches
 from neurograph_client.recording.files import Record, RecordingError, read
 from neurograph_client.terminal import output
+from neurograph_client.terminal.options import bus_option
 
 
 _SECOND_NS = 1_000_000_000
@@ -44,14 +45,7 @@ def _read_moment(text: str) -> tuple[bool, int]:
 @click.option("--to", "end", type=_read_moment, metavar="MOMENT", help="End before this time, or at +SECONDS.")
 @click.option("--loop", is_flag=True, help="Begin anew at the end, until Ctrl-C.")
 @click.option("--now", is_flag=True, help="Give each event the time of its replay, not its own.")
-@click.option(
-    "--bus",
-    envvar="GATEWAY_BUS",
-    default="tcp://127.0.0.1:5556",
-    show_default=True,
-    show_envvar=True,
-    help="The endpoint that the gateway binds.",
-)
+@bus_option
 @click.option("--bind", help="Bind this endpoint instead, for gateways that connect.")
 @click.option(
     "--wait",
