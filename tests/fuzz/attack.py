@@ -104,7 +104,8 @@ class Attack:
 
     async def _talk(self, rng: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Open a WebSocket, say much that is wrong, and in the end something that is no frame."""
-        writer.write(wire.head(rng, self._secret))
+        secret, self._secret = self._secret, ""  # each is used once: a second connection with it would end the first
+        writer.write(wire.head(rng, secret))
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 101 "), answer[:300]
         self.account.sent += 1
@@ -135,7 +136,7 @@ class Attack:
         while True:
             heard = await self._read(reader)
             assert heard is not None, "it ended before all was answered"
-            assert not isinstance(heard, messages.ClosingMessage), "it ended over a message"
+            assert not isinstance(heard, messages.ClosingMessage), f"it ended over a message: {heard}"
             if isinstance(heard, _ANSWERS):
                 if heard.id == mark:
                     return count
