@@ -266,7 +266,7 @@ async def test_endpoints_of_the_bus_come_and_go(
     come.send_frames(b"a", b"{}")
     await gateway.holds("one", 1)
     configured.reload(source(new, "two"))
-    await come.subscribed(count=2)
+    await come.subscribed_again()
     come.send_frames(b"a", b"{}")
     await gateway.holds("two", 1)
 

@@ -37,6 +37,8 @@ class Publisher:
         self.incarnation = secrets.randbits(63)
         self.sequences: dict[str, int] = defaultdict(int)
         self.subscribers = 0
+        self.subscriptions = 0
+        """All there were, also those that have ended."""
         self.topics: set[bytes] = set()
         """What is subscribed to."""
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
@@ -73,10 +75,19 @@ class Publisher:
         for number in numbers:
             self.send(channel, {"n": number}, enveloped=enveloped)
 
-    async def subscribed(self, *, count: int = 1, within: float = DEADLINE_SECONDS) -> Publisher:
-        """Wait until `count` subscribers have subscribed here."""
-        await eventually(lambda: self._count() >= count, within=within, saying=f"subscribed at {self.endpoint}")
+    async def subscribed(self, *, within: float = DEADLINE_SECONDS) -> Publisher:
+        """Wait until somebody has subscribed here."""
+        await eventually(lambda: self._count() >= 1, within=within, saying=f"subscribed at {self.endpoint}")
         return self
+
+    async def subscribed_again(self) -> None:
+        """Wait for a second subscription, whether or not the first has ended meanwhile."""
+
+        def counted() -> bool:
+            self._count()
+            return self.subscriptions >= 2
+
+        await eventually(counted, saying=f"subscribed twice at {self.endpoint}")
 
     async def unsubscribed(self, *, within: float = DEADLINE_SECONDS) -> None:
         """Wait until the last subscriber is gone."""
@@ -99,5 +110,6 @@ class Publisher:
             while True:
                 told = self.socket.recv(zmq.NOBLOCK)
                 self.subscribers += 1 if told[:1] == b"\x01" else -1
+                self.subscriptions += told[:1] == b"\x01"
                 (self.topics.add if told[:1] == b"\x01" else self.topics.discard)(told[1:])
         return self.subscribers
