@@ -16,6 +16,7 @@ compile() { # lock file, what goes into it …
 compile requirements-dev.lock --group run --group terminal --group dev "$@"
 compile requirements.lock --group run --group terminal --constraint requirements-dev.lock
 compile requirements-build.lock --group build --constraint requirements-dev.lock
+compile requirements-notebook.lock --group notebook --constraint requirements-dev.lock
 
 if grep -n '://' requirements*.lock; then
     echo "A lock file names a host: see above." >&2

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import pytest
-from neurograph_client import CAUGHT_UP, BlockingClient, Event, NotConnectedError, RequestRefusedError, connect
+from neurograph_client import CAUGHT_UP, BlockingClient, Event, Gap, NotConnectedError, RequestRefusedError, connect
 
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
@@ -141,3 +141,46 @@ async def test_closing_ends_whatever_is_asked_just_then(gateway: Gateway, channe
         await asyncio.to_thread(asking.wait)
         await asyncio.to_thread(client.close)
         await asyncio.wait_for(asked, scaled(DEADLINE_SECONDS))
+
+
+async def test_a_function_follows_in_the_background_until_it_is_ended(
+    gateway: Gateway, bus: Publisher, channel: str
+) -> None:
+    found: list[int] = []
+    ends: list[Exception | None] = []
+
+    def take(items: list[Event[Any] | Gap]) -> None:
+        found.extend(one.data["n"] for one in items if isinstance(one, Event))
+
+    with await asyncio.to_thread(connect, gateway.url) as client:
+        end = await asyncio.to_thread(client.follow, take, channel, every=0.01, on_end=ends.append)
+        await eventually(lambda: client.subscriptions() == [channel])
+        bus.send_numbered(channel, range(1, 101))
+        await eventually(lambda: len(found) == 100)
+        end()
+        await eventually(lambda: ends == [None])
+        await eventually(lambda: client.subscriptions() == [])
+
+    assert [*range(1, 101)] == found
+
+
+async def test_what_a_following_function_raises_ends_it(gateway: Gateway, channel: str) -> None:
+    ends: list[Exception | None] = []
+
+    def fail(_: list[Event[Any] | Gap]) -> None:
+        raise LookupError("no such thing")
+
+    with await asyncio.to_thread(connect, gateway.url) as client:
+        client.follow(fail, channel, every=0.01, on_end=ends.append)
+        await eventually(lambda: len(ends) == 1)
+
+    assert isinstance(ends[0], LookupError)
+
+
+async def test_what_follows_ends_with_the_client(gateway: Gateway, channel: str) -> None:
+    ends: list[Exception | None] = []
+    client = await asyncio.to_thread(connect, gateway.url)
+    client.follow(lambda items: None, channel, on_end=ends.append)
+    client.close()
+
+    assert [None] == ends

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from neurograph_client import Client, ClosedError, Event, NotConnectedError, Position, RequestRefusedError
 
-from tests.conftest import Launch
+from tests.conftest import Launch, NewPublisher
 from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
@@ -222,3 +223,18 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(gateway: 
         between.cut()
         with pytest.raises((NotConnectedError, TimeoutError)):
             await asyncio.gather(*(client.ping() for _ in range(10)))
+
+
+async def test_the_newest_events_may_be_more_than_one_answer_holds(launch: Launch, publisher: NewPublisher) -> None:
+    gateway = await launch(settings={"history.events_max": 3000})
+    bus = await publisher(gateway.bus_in)
+    bus.send_numbered("robots.r2", range(1, 2001))
+    await gateway.holds("robots.r2", 2000)
+
+    async with Client(gateway.url, buffer=100) as client:
+        few = await client.history("robots.r2", last=3)
+        many = await client.history("robots.r2", last=1500)
+
+    assert [1998, 1999, 2000] == [one.data["n"] for one in few if isinstance(one, Event)]
+    assert [*range(501, 2001)] == [one.data["n"] for one in many if isinstance(one, Event)]
+    assert (1500, few.next, 501) == (len(many), many.next, cast("Event[Any]", many[0]).data["n"])

@@ -10,6 +10,7 @@ from neurograph_client.backoff import Backoff
 from neurograph_client.blocking import CAUGHT_UP, BlockingClient, CaughtUp, connect
 from neurograph_client.client import Client
 from neurograph_client.codes import CloseCode, ErrorCode, GapReason
+from neurograph_client.columns import Columns
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.items import Channel, Event, Gap, Position
@@ -34,6 +35,7 @@ __all__ = [
     "ClientError",
     "CloseCode",
     "ClosedError",
+    "Columns",
     "Disconnect",
     "ErrorCode",
     "Event",

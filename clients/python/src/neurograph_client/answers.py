@@ -1,10 +1,17 @@
 """What the gateway says of itself, as the application gets it."""
 
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
+from neurograph_client.columns import COLUMNS_MAX, Columns
 from neurograph_client.items import Event, Gap, Position
+
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,27 @@ class Pong:
         return cls(seconds, places)
 
 
+class Status(dict[str, Any]):
+    """The gateway's status document."""
+
+    def _repr_html_(self) -> str:
+        from neurograph_client import html
+
+        return html.status(self)
+
+
+class Channels(list[dict[str, Any]]):
+    """The open channels, as the gateway describes them."""
+
+    def _repr_html_(self) -> str:
+        from neurograph_client import html
+
+        return html.channels(self)
+
+
 @dataclass(frozen=True, slots=True)
-class History:
-    """A part of a channel's history; `gap` is what is missing before it.
+class History(Sequence[Event[Any] | Gap]):
+    """A part of a channel's history, as a sequence of events and gaps; `gap` is what is missing before it.
 
     An event whose epoch the answer does not name has the epoch "".
     """
@@ -81,6 +106,33 @@ class History:
             epoch = one.get("epoch", epoch)
             items.append(_gap(one) if one["type"] == "gap" else _event(one, epoch))
         return cls(items, following, None if answer["gap"] is None else _gap(answer["gap"]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, at: int) -> Event[Any] | Gap: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Event[Any] | Gap]: ...
+    def __getitem__(self, at: int | slice) -> Event[Any] | Gap | list[Event[Any] | Gap]:
+        return self.items[at]
+
+    def to_pandas(self, *, flatten: bool = True, columns_max: int = COLUMNS_MAX) -> "pandas.DataFrame":
+        """Return a DataFrame of pandas, with a row for each event; see `Columns`."""
+        return self._columns(flatten=flatten, columns_max=columns_max).to_pandas()
+
+    def to_polars(self, *, flatten: bool = True, columns_max: int = COLUMNS_MAX) -> "polars.DataFrame":
+        """Return a DataFrame of polars, with a row for each event; see `Columns`."""
+        return self._columns(flatten=flatten, columns_max=columns_max).to_polars()
+
+    def _columns(self, *, flatten: bool, columns_max: int) -> Columns:
+        gaps = [] if self.gap is None else [self.gap]
+        return Columns([*gaps, *self.items], flatten=flatten, columns_max=columns_max)
+
+    def _repr_html_(self) -> str:
+        from neurograph_client import html
+
+        return html.items([*([] if self.gap is None else [self.gap]), *self.items])
 
 
 def _event(message: dict[str, Any], epoch: str) -> Event[Any]:

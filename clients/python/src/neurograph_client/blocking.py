@@ -7,13 +7,15 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from enum import Enum
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, cast, overload
 
-from neurograph_client.answers import History, Pong
+from neurograph_client.answers import Channels, History, Pong, Status
 from neurograph_client.client import Client, Since
+from neurograph_client.columns import COLUMNS_MAX, Columns
 from neurograph_client.items import Channel, Data, Event, Gap, Position
-from neurograph_client.subscription import Subscription
+from neurograph_client.subscription import Subscription, take_until
 
 
 Result = TypeVar("Result")
@@ -130,6 +132,56 @@ class BlockingClient:
         finally:
             self._thread.soon(subscription.close)
 
+    def columns(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        flatten: bool = True,
+        columns_max: int = COLUMNS_MAX,
+    ) -> Columns:
+        """Return what the gateway holds now of some channels as columns; see `Client.subscribe` for what is asked for.
+
+        The events themselves are not kept, so that a million take few bytes.
+
+        Raises:
+            ClosedError: The client has ended.
+            RequestRefusedError: The gateway refused it.
+            ValueError: Data has more than `columns_max` different members.
+        """
+        found = Columns(flatten=flatten, columns_max=columns_max)
+        items = self.events(*channels, last=last, since=since, filter=filter, caught_up=True)
+        found.extend(cast("Iterator[Event[Any] | Gap]", iter(partial(next, items), CAUGHT_UP)))
+        return found
+
+    def follow(
+        self,
+        handler: Callable[[list[Event[Any] | Gap]], object],
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        rate: float | None = None,
+        every: float = 0.1,
+        on_end: Callable[[Exception | None], object] | None = None,
+    ) -> Callable[[], None]:
+        """Call a function with all events and gaps that have come, `every` seconds apart, until what is returned is called.
+
+        It runs on this client's thread, and must return soon. Where nothing comes for five times as long, it is called
+        with an empty list. `on_end` is called once, with what ended it: None if that was asked for.
+        """
+
+        async def start() -> asyncio.Task[Exception | None]:
+            subscription = self._client.subscribe(*channels, last=last, since=since, filter=filter, rate=rate)
+            task = asyncio.create_task(_follow(subscription, handler, every))
+            if on_end is not None:
+                task.add_done_callback(lambda done: on_end(None if done.cancelled() else done.result()))
+            return task
+
+        task = self._call(start())
+        return partial(self._thread.soon, task.cancel)
+
     def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
         """Publish on a channel; see `Client.publish`."""
         return self._call(self._client.publish(channel, data, event_type))
@@ -138,13 +190,15 @@ class BlockingClient:
         """Send an event to a client, a user's, or everyone; see `Client.broadcast`."""
         return self._call(self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id))
 
-    def channels(self) -> list[dict[str, Any]]:
+    def channels(self) -> Channels:
         """Return the open channels; see `Client.channels`."""
         return self._call(self._client.channels())
 
-    def history(self, channel: str, *, since: Position | None = None, limit: int = 100) -> History:
+    def history(
+        self, channel: str, *, last: int | None = None, since: Position | None = None, limit: int = 100
+    ) -> History:
         """Return a part of a channel's history; see `Client.history`."""
-        return self._call(self._client.history(channel, since=since, limit=limit))
+        return self._call(self._client.history(channel, last=last, since=since, limit=limit))
 
     def presence(self, channel: str) -> dict[str, Any]:
         """Return who is subscribed to a channel; see `Client.presence`."""
@@ -158,7 +212,7 @@ class BlockingClient:
         """Ask the gateway what this client follows; see `Client.subscriptions`."""
         return self._call(self._client.subscriptions())
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Return the gateway's status document; see `Client.status`."""
         return self._call(self._client.status())
 
@@ -185,24 +239,32 @@ async def _task(doing: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
 async def _next(
     subscription: Subscription[Any], catching_up: asyncio.Task[None] | None, seconds: float | None
 ) -> list[Event[Any] | Gap | CaughtUp]:
-    """Return what has come, with `CAUGHT_UP` at its end if that is reached.
+    """Return what has come, with `CAUGHT_UP` at its end if that is reached; raises what `take_until` does."""
+    items: list[Event[Any] | Gap | CaughtUp] = [*await take_until(subscription, catching_up, seconds)]
+    if catching_up is not None and catching_up.done():
+        catching_up.result()
+        items.append(CAUGHT_UP)
+    return items
 
-    Raises:
-        TimeoutError: Nothing came in time.
-        StopAsyncIteration: The subscription was closed.
-    """
-    taking = asyncio.create_task(subscription.take_all())
-    waiting: set[asyncio.Task[Any]] = {taking} if catching_up is None else {taking, catching_up}
+
+async def _follow(
+    subscription: Subscription[Any], handler: Callable[[list[Event[Any] | Gap]], object], every: float
+) -> Exception | None:
+    """Call a function with what comes, and return why that ended."""
     try:
-        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if catching_up is not None and catching_up.done():
-            catching_up.result()
-            return [*(taking.result() if taking.done() else []), *subscription.take_waiting(), CAUGHT_UP]
-        if not taking.done():
-            raise TimeoutError
-        return [*taking.result()]
+        while True:
+            try:
+                items = await take_until(subscription, None, 5 * every)
+            except TimeoutError:
+                items = []
+            handler(items)
+            await asyncio.sleep(every)
+    except StopAsyncIteration:
+        return None
+    except Exception as error:  # also what the handler raised: it has nobody else to catch it
+        return error
     finally:
-        taking.cancel()
+        subscription.close()
 
 
 class _ClosedError(RuntimeError):

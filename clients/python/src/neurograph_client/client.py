@@ -13,14 +13,14 @@ import aiohttp
 
 from neurograph_client import rest
 from neurograph_client.address import Address
-from neurograph_client.answers import History, Info, Pong
+from neurograph_client.answers import Channels, History, Info, Pong, Status
 from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
 from neurograph_client.link import Link, State, Token, log
-from neurograph_client.subscription import Subscription
+from neurograph_client.subscription import Subscription, take_until
 from neurograph_client.transport import Transport
 
 
@@ -28,6 +28,9 @@ Since = Position | Mapping[str, Position]
 Handler = Callable[[Event[Any] | Gap], object]
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
+
+_HISTORY_MAX = 1_000
+"""As many events can be asked for over HTTP at once."""
 
 _CATCH_UP_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at how far a subscription has come."""
@@ -452,26 +455,47 @@ class Client:
         event = {"event_type": event_type, "data": data}
         return await self._broadcast({**(to or {"everyone": True}), "event": event})
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """Return the gateway's status document; raises what `publish` does."""
-        found: dict[str, Any] = await self._request("GET", "status")
-        return found
+        return Status(await self._request("GET", "status"))
 
-    async def channels(self) -> list[dict[str, Any]]:
+    async def channels(self) -> Channels:
         """Return the open channels that this client may see, as the gateway describes them; raises what `publish` does."""
-        found: list[dict[str, Any]] = (await self._request("GET", "channels"))["channels"]
-        return found
+        return Channels((await self._request("GET", "channels"))["channels"])
 
-    async def history(self, channel: str, *, since: Position | None = None, limit: int = 100) -> History:
+    async def history(
+        self, channel: str, *, last: int | None = None, since: Position | None = None, limit: int = 100
+    ) -> History:
         """Return the newest events of a channel, or those behind a position; `limit` is at most 1,000.
+
+        `last` stands instead of both: the newest so many that are held, over a subscription if that is more than 1,000.
 
         Raises what `publish` does.
         """
+        if last is not None:
+            return await self._newest(channel, last)
         query: dict[str, object] = {"limit": limit}
         if since is not None:
             query["since"] = f"{since.epoch}:{since.offset}"
         answer = await self._request("GET", f"channels/{quote(channel)}/events?{urlencode(query)}")
         return History.read(answer, since)
+
+    async def _newest(self, channel: str, last: int) -> History:
+        if last <= _HISTORY_MAX:
+            return await self.history(channel, limit=last)
+        following = (await self.history(channel, limit=1)).next
+        items: list[Event[Any] | Gap] = []
+        subscription = self._subscribe((channel,), Options(last))
+        caught_up = asyncio.create_task(subscription.caught_up())
+        try:
+            while not caught_up.done():
+                items += await take_until(subscription, caught_up)
+            await caught_up
+        finally:
+            caught_up.cancel()
+            subscription.close()
+        events = (one for one in reversed(items) if isinstance(one, Event))
+        return History(items, next((one.position for one in events), following), None)
 
     async def presence(self, channel: str) -> dict[str, Any]:
         """Return who is subscribed to a channel; raises what `publish` does."""

@@ -46,6 +46,11 @@ class Event(Generic[Data]):
         """Where to go on behind this event: give it as `since` to a later `subscribe`."""
         return Position(self.epoch, self.offset)
 
+    def _repr_html_(self) -> str:
+        from neurograph_client import html
+
+        return html.items([self])
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -63,6 +68,16 @@ class Gap:
     to: int | None
     count: int | None
     reason: GapReason
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the gateway says of it, without its type."""
+        places = {"channel": self.channel, "epoch": self.epoch, "from": self.from_, "to": self.to}
+        return {**places, "count": self.count, "reason": self.reason}
+
+    def _repr_html_(self) -> str:
+        from neurograph_client import html
+
+        return html.items([self])
 
 
 class Channel(str, Generic[Data]):

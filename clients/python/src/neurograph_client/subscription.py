@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Generic, Self
+from typing import Any, Generic, Self
 
 from neurograph_client.feed import Feed
 from neurograph_client.items import Data, Event, Gap, Position
@@ -121,6 +121,28 @@ class Subscription(Generic[Data]):
             return
         # The collector may run in any thread.
         self._loop.call_soon_threadsafe(_abandon, feed, self._let_go)
+
+
+async def take_until(
+    subscription: Subscription[Data], done: asyncio.Future[None] | None, seconds: float | None = None
+) -> list[Event[Data] | Gap]:
+    """Return what has come as soon as something has, or `done` is: then it may be nothing.
+
+    Raises:
+        TimeoutError: Nothing came in time.
+        StopAsyncIteration: The subscription was closed.
+    """
+    taking = asyncio.create_task(subscription.take_all())
+    waiting: set[asyncio.Future[Any]] = {taking} if done is None else {taking, done}
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if done is not None and done.done():
+            return [*(taking.result() if taking.done() else []), *subscription.take_waiting()]
+        if not taking.done():
+            raise TimeoutError
+        return taking.result()
+    finally:
+        taking.cancel()
 
 
 def _abandon(feed: Feed, let_go: Callable[[Feed], object]) -> None:
