@@ -152,6 +152,7 @@ def _limits(clients: Clients) -> ClientLimits:
         rates={
             "messages": RateLimit(clients.messages_burst, clients.messages_per_second),
             "subscribes": RateLimit(clients.subscribes_burst, clients.subscribes_per_second),
+            "publishes": RateLimit(clients.publishes_burst, clients.publishes_per_second),
             "pings": RateLimit(clients.pings_burst, clients.pings_per_second),
             "frames": RateLimit(
                 clients.messages_burst * _FRAMES_PER_MESSAGE, clients.messages_per_second * _FRAMES_PER_MESSAGE

@@ -274,6 +274,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("request   identity", "a layout of bytes; publishers/conformance/vectors has them"),
         ("< {", parsed),
         ('{"type": "subscribe"', messages),
+        ('> {"type": "publish"', parsed),
         ("data.level", filters),
         ('{"type": "subscribed"', parsed),
         ("const { EventStream }", console),

@@ -171,6 +171,10 @@ class Clients(Struct, frozen=True, kw_only=True):
     """The same for subscribe and unsubscribe messages."""
     subscribes_per_second: Rate = 1.0
     """Sustained rate of subscribe and unsubscribe messages."""
+    publishes_burst: Annotated[int, _number("messages", least=1)] = 100
+    """The same for events that a client publishes over its WebSocket."""
+    publishes_per_second: Rate = 20.0
+    """Sustained rate of events that a client publishes over its WebSocket."""
     pings_burst: Annotated[int, _number("messages", least=1)] = 120
     """The same for pings, as messages and as WebSocket frames."""
     pings_per_second: Rate = 2.0
@@ -189,6 +193,8 @@ class Clients(Struct, frozen=True, kw_only=True):
         "messages_per_second",
         "subscribes_burst",
         "subscribes_per_second",
+        "publishes_burst",
+        "publishes_per_second",
         "pings_burst",
         "pings_per_second",
     )

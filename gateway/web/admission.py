@@ -112,6 +112,16 @@ class LocalAdmission:
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
         return session.user_id == identity.user_id or not user_limit_reached(context, identity)
 
+    def publish(self, context: Context, session: Session, message: messages.Publish) -> None:
+        assert context.broadcaster is not None, "this process reads the bus"
+        now_ns = context.now_ns()
+        try:
+            result = context.broadcaster.publish(message, session.identity, now_ns=now_ns)
+        except RequestError as error:
+            session.refuse(error, message.id)
+        else:
+            session.confirm(message, result, now_ns=now_ns)
+
 
 LOCAL = LocalAdmission()
 

@@ -9,8 +9,10 @@ from aiohttp import web
 from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.core.ingest.pipeline import Pipeline
+from gateway.core.protocol import messages
 from gateway.core.protocol.deflate import Compressor
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.sessions.broadcast import Broadcaster
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
@@ -44,13 +46,16 @@ class ConnectedClient(Protocol):
 
 
 class Admission(Protocol):
-    """Decides which clients may connect, and as whom."""
+    """Decides which clients may connect, as whom, and what they may publish."""
 
     async def admit(self, context: "Context", connection: Connection, request: ConnectRequest) -> None:
         """Give an open connection its session, or close it."""
 
     async def allows_identity(self, context: "Context", session: Session, identity: Identity) -> bool:
         """Return whether a client may take an identity on, which then counts as its user's."""
+
+    def publish(self, context: "Context", session: Session, message: messages.Publish) -> None:
+        """Publish a connected client's event, and answer it."""
 
 
 _PROXIED_AT_ONCE = 8
@@ -97,6 +102,8 @@ class Context:
     address_limit: AddressLimit = field(init=False)
     request_limit: RequestLimit = field(init=False)
     socket_writers: SocketWriters = field(init=False)
+    broadcaster: Broadcaster | None = field(init=False)
+    """Sends clients' events; None where another process does."""
     compressor: Compressor = field(init=False)
 
     @property
@@ -115,6 +122,8 @@ class Context:
             at_once=1 if self.pipeline is not None else _PROXIED_AT_ONCE,
             on_refused=lambda: self.metrics.refused("busy"),
         )
+        self.broadcaster = None if self.pipeline is None else Broadcaster(self.hub, self.pipeline)
+        self.hub.publish = lambda session, message: self.admission.publish(self, session, message)
         self.connected_clients = lambda: list(self.connections.values())
         self.disconnect = self._disconnect
 

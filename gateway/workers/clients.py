@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from gateway import clock
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.log.log import ChannelLog, Entry
-from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.events import ClientChange
+from gateway.core.protocol.messages import Publish
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
-from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.requests import ConnectRequest, parse
 from gateway.core.sessions.session import Session
 from gateway.core.sessions.store import state_of
 from gateway.logs import logger
@@ -158,6 +159,22 @@ class Clients:
         session.identity = identity
         self._hub.store.reassign(session, before)
         return True
+
+    def publish(self, child: Child, what: messages.Publish) -> None:
+        """Publish a client's event; without a result, as the answer says why."""
+        broadcaster, client = self._context.broadcaster, self._clients.get(what.client_id)
+        assert broadcaster is not None
+        try:
+            if client is None or client.child is not child:
+                raise RequestError(ErrorCode.UNAVAILABLE, "another connection has taken this session over")
+            message = parse(what.text)
+            assert isinstance(message, Publish)
+            result = broadcaster.publish(message, client.session.identity, now_ns=clock.now_ns())
+        except RequestError as error:
+            refused = messages.Broadcasted(what.number, None, error.code.name, error.message, error.retry_after)
+            child.pipe.send(refused)
+        else:
+            child.pipe.send(messages.Broadcasted(what.number, result))
 
     def on_failed(self, child: Child, what: messages.Failed) -> None:
         """Forget a client that its worker could not connect."""

@@ -12,7 +12,7 @@ from gateway.core.log.epochs import Cursor, EpochTable
 from gateway.core.log.log import Entry, LogState
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
-from gateway.core.protocol.messages import BusState
+from gateway.core.protocol.messages import BroadcastResult, BusState
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.store import SessionState
 
@@ -115,6 +115,15 @@ class Identified(Answer):
     allowed: bool
 
 
+class Broadcasted(Answer):
+    """The answer to `Publish`: what came of it, or the error, its message and when to try again."""
+
+    result: BroadcastResult | None
+    error: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
 class Report(Message):
     number: int
 
@@ -136,6 +145,7 @@ ToWorker = (
     | Admitted
     | Refused
     | Identified
+    | Broadcasted
     | Log
     | Filled
     | Entries
@@ -189,6 +199,14 @@ class Identify(Message):
     identity: Identity
 
 
+class Publish(Message):
+    """Publish a client's event; `text` is its message."""
+
+    number: int
+    client_id: str
+    text: bytes
+
+
 class Changed(Message):
     """What a client did, and what changed since the last report: subscriptions, and known cursors."""
 
@@ -228,7 +246,7 @@ class Drained(Answer):
     """The answer to `Drain`: no client is left."""
 
 
-ToParent = Ready | Resend | Admit | Failed | Identify | Changed | Confirmed | Released | Reported | Drained
+ToParent = Ready | Resend | Admit | Failed | Identify | Publish | Changed | Confirmed | Released | Reported | Drained
 
 
 def _encode_hook(value: object) -> str:

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import msgspec
+
 from gateway.core.fanout.cohorts import Cursors
 from gateway.core.fanout.views import View
-from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.events import ClientChange
+from gateway.core.protocol.messages import Publish
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
@@ -102,6 +105,25 @@ class ParentClient:
             lambda number: messages.Identify(number, session.client_id, identity), within=None
         )
         return isinstance(answer, messages.Identified) and answer.allowed
+
+    def publish(self, context: Context, session: Session, message: Publish) -> None:
+        """Have the parent publish a client's event, and answer the client when it has."""
+        reader = session.reader
+
+        def on_answer(answer: messages.Answer | None) -> None:
+            if session.reader is not reader:
+                return  # another connection has the session, and its messages may have the same ids
+            if isinstance(answer, messages.Broadcasted) and answer.result is not None:
+                session.confirm(message, answer.result, now_ns=context.now_ns())
+            elif isinstance(answer, messages.Broadcasted) and answer.error:
+                code = ErrorCode[answer.error]
+                session.refuse(RequestError(code, answer.message, retry_after=answer.retry_after), message.id)
+            else:
+                error = RequestError(ErrorCode.INTERNAL, "the event may or may not have been published")
+                session.refuse(error, message.id)
+
+        text = msgspec.json.encode(message)
+        self.requests.send(lambda number: messages.Publish(number, session.client_id, text), on_answer)
 
     def release(self, context: Context, message: messages.Release) -> None:
         """Close the connection of a client whose session another connection takes over."""

@@ -340,6 +340,8 @@ class Supervisor:
                     self._clients.refuse(child, number)
                 elif kind == "Identify":
                     child.pipe.send(messages.Identified(number, allowed=False))
+                elif kind == "Publish":
+                    child.pipe.send(messages.Broadcasted(number, None))
                 elif kind in {"Released", "Reported", "Drained"}:
                     child.requests.on_failure(number)
 
@@ -357,6 +359,8 @@ class Supervisor:
                 self._clients.on_failed(child, message)
             case messages.Identify():
                 self._clients.identify(child, message)
+            case messages.Publish():
+                self._clients.publish(child, message)
             case messages.Changed():
                 self._clients.on_changed(child, message)
             case messages.Confirmed():

@@ -29,7 +29,7 @@ _TICK_SECONDS = 1.0
 _SOCKETS_PER_WAKE_UP = 64
 _REPLICATION = frozenset({"", "Log", "Entries", "Evict"})
 """Messages with which logs follow those of the parent; "" may be one of them."""
-_ANSWERS = frozenset({"Admitted", "Refused", "Identified"})
+_ANSWERS = frozenset({"Admitted", "Refused", "Identified", "Broadcasted"})
 
 
 class Worker:
@@ -146,7 +146,7 @@ class Worker:
                 self._logs.cut(message.bytes_max)
             case messages.Bus():
                 self._bus_state = message.state
-            case messages.Admitted() | messages.Refused() | messages.Identified():
+            case messages.Admitted() | messages.Refused() | messages.Identified() | messages.Broadcasted():
                 self._parent.requests.on_answer(message)
             case messages.Personal():
                 self._deliver_personal(message)

@@ -93,7 +93,7 @@ def make_hub(
         limits=ClientLimits(
             subscriptions_max=8,
             wildcards_max=4,
-            rates=dict.fromkeys(("messages", "subscribes", "pings", "frames"), RateLimit(10**9, 1)),
+            rates=dict.fromkeys(("messages", "subscribes", "publishes", "pings", "frames"), RateLimit(10**9, 1)),
         ),
         observer=LocalObserver(logs, fanout),
         bus_state=lambda: pipeline.bus_state,

@@ -115,6 +115,16 @@ export interface Pong {
   id?: string | number;
 }
 
+/** An event was published: it has this position, and so many clients get it. */
+export interface Published {
+  type: "published";
+  channel: string;
+  position: Position;
+  recipients: number;
+  timestamp: string;
+  id?: string | number;
+}
+
 /** A request failed; the connection stays open. */
 export interface Error {
   type: "error";
@@ -230,6 +240,15 @@ export interface Auth {
   id?: string | number;
 }
 
+/** Publish an event on a channel; answered by `Published`. */
+export interface Publish {
+  type: "publish";
+  channel: string;
+  event: unknown;
+  idempotency_key?: string | null;
+  id?: string | number;
+}
+
 /** Figures of a running system. */
 export interface SystemMetrics {
   cpu_percent?: number | null;
@@ -337,8 +356,8 @@ export interface StandardChannels {
   connections: Connection;
 }
 
-export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth;
-export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Error | WarningMessage | Gap | ClosingMessage | EventMessage;
+export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth | Publish;
+export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Published | Error | WarningMessage | Gap | ClosingMessage | EventMessage;
 export type GapReason = Gap["reason"];
 export type BusState = Subscribed["bus"];
 export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_field" | "invalid_filter" | "invalid_channel" | "unauthorized" | "forbidden" | "forbidden_origin" | "not_found" | "unknown_channel" | "unknown_client" | "method_not_allowed" | "timeout" | "too_large" | "unknown_host" | "invalid_event" | "upgrade_required" | "too_many_subscriptions" | "rate_limited" | "headers_too_large" | "internal" | "unsupported" | "unavailable";

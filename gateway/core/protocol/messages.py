@@ -86,7 +86,27 @@ class Auth(Struct, tag="auth"):
     id: OptionalId = UNSET
 
 
-ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth
+IdempotencyKey = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="Chosen at random for each event: a repetition with the same key gets the first answer, and "
+        "publishes nothing.",
+    ),
+]
+
+
+class Publish(Struct, tag="publish", kw_only=True):
+    """Publish an event on a channel; answered by `Published`."""
+
+    channel: str
+    event: Raw
+    idempotency_key: IdempotencyKey | None = None
+    id: OptionalId = UNSET
+
+
+ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | Auth | Publish
 
 
 CLIENT_TYPES = [str(kind.__struct_config__.tag) for kind in get_args(ClientMessage)]
@@ -205,6 +225,16 @@ class Pong(Struct, tag="pong", kw_only=True):
     id: OptionalId = UNSET
 
 
+class Published(Struct, tag="published", kw_only=True):
+    """An event was published: it has this position, and so many clients get it."""
+
+    channel: str
+    position: Position
+    recipients: int
+    timestamp: str
+    id: OptionalId = UNSET
+
+
 class Error(Struct, tag="error", kw_only=True, omit_defaults=False):
     """A request failed; the connection stays open."""
 
@@ -281,6 +311,7 @@ ServerMessage = (
     | TokenExpiring
     | Subscriptions
     | Pong
+    | Published
     | Error
     | WarningMessage
     | Gap
@@ -290,13 +321,14 @@ ServerMessage = (
 
 
 class Broadcast(Struct, kw_only=True):
-    """An event over REST, to exactly one of: a channel, a client, a user, everyone."""
+    """An event of a client, to exactly one of: a channel, a client, a user, everyone."""
 
     event: Raw
     channel: str | None = None
     client_id: str | None = None
     user_id: str | None = None
     everyone: bool = False
+    idempotency_key: IdempotencyKey | None = None
 
 
 class BroadcastResult(Struct):

@@ -1,12 +1,37 @@
-"""Events over REST: to a channel, a client, a user, or everyone."""
+"""Events of clients: to a channel, a client, a user, or everyone."""
 
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import Event
-from gateway.core.protocol.messages import Broadcast, BroadcastResult
+from gateway.core.protocol.messages import Broadcast, BroadcastResult, Publish
 from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.idempotency import IdempotencyKeys
 from gateway.core.sessions.permissions import Action, Identity
+
+
+class Broadcaster:
+    """Sends clients' events in the process that reads the bus; with an idempotency key, each once."""
+
+    def __init__(self, hub: Hub, pipeline: Pipeline) -> None:
+        self._hub = hub
+        self._pipeline = pipeline
+        self._keys = IdempotencyKeys()
+
+    def send(self, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
+        """Send an event to exactly one target; raises what `broadcast` does."""
+        if message.idempotency_key is None:
+            return broadcast(self._hub, self._pipeline, message, by, now_ns=now_ns)
+        result = self._keys.result(message, by, now_ns=now_ns)
+        if result is None:
+            result = broadcast(self._hub, self._pipeline, message, by, now_ns=now_ns)
+            self._keys.keep(message, by, result, now_ns=now_ns)
+        return result
+
+    def publish(self, message: Publish, by: Identity, *, now_ns: int) -> BroadcastResult:
+        """Send an event that came over a WebSocket; raises what `broadcast` does."""
+        event = Broadcast(event=message.event, channel=message.channel, idempotency_key=message.idempotency_key)
+        return self.send(event, by, now_ns=now_ns)
 
 
 def broadcast(hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:

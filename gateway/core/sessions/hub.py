@@ -39,6 +39,10 @@ class Welcome:
     message_bytes_max: int
 
 
+def _not_yet(session: Session, message: messages.Publish) -> None:
+    raise AssertionError("no client is connected before `publish` is set")
+
+
 class Hub:
     def __init__(
         self,
@@ -56,6 +60,8 @@ class Hub:
         self.store = store
         self.observer = observer
         self.bus_state = bus_state
+        self.publish: Callable[[Session, messages.Publish], object] = _not_yet
+        """Publishes a client's event, and answers it."""
         self.sessions: dict[str, Session] = {}
         self.counts = ClientCounts()
         self._filter_warnings = FilterWarnings()
@@ -180,6 +186,9 @@ class Hub:
     def receive(self, session: Session, text: str, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle a client's message; return what it changed, or a message whose token to verify."""
         outcome = session.receive(text, now_ns=now_ns)
+        if isinstance(outcome, messages.Publish):
+            self.publish(session, outcome)
+            return None
         if not isinstance(outcome, messages.Auth):
             self.report_subscriptions(session, outcome, now_ns=now_ns)
         return outcome

@@ -7,7 +7,7 @@ from typing import Literal
 from gateway.core.protocol.errors import ErrorCode, RequestError
 
 
-Kind = Literal["messages", "subscribes", "pings", "frames"]
+Kind = Literal["messages", "subscribes", "publishes", "pings", "frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class RateLimiter:
     Each bucket is one number, the time when it will be full again (the generic cell rate algorithm of
     ATM): there is a limiter for each client, so it is small."""
 
-    __slots__ = ("_rates", "frames", "messages", "pings", "subscribes")
+    __slots__ = ("_rates", "frames", "messages", "pings", "publishes", "subscribes")
 
     def __init__(self, rates: Mapping[Kind, RateLimit]) -> None:
         self._rates = rates
-        self.messages = self.pings = self.subscribes = self.frames = 0
+        self.messages = self.pings = self.subscribes = self.publishes = self.frames = 0
 
     def charge(self, kind: Kind, count: int = 1, *, now_ns: int) -> None:
         """Take tokens.

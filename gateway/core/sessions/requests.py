@@ -58,8 +58,7 @@ def parse(text: str | bytes) -> messages.ClientMessage:
         if "$.type`" in problem or "missing required field `type`" in problem:
             raise RequestError(
                 ErrorCode.UNKNOWN_TYPE,
-                f"{problem.removesuffix(' - at `$.type`')}; `type` must be one of "
-                "subscribe, unsubscribe, get_subscriptions, ping, auth",
+                f"{problem.removesuffix(' - at `$.type`')}; `type` must be one of {', '.join(messages.CLIENT_TYPES)}",
             ) from error
         raise RequestError(ErrorCode.INVALID_FIELD, problem) from error
     except _NOT_JSON as error:

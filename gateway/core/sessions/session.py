@@ -238,8 +238,10 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
-        """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`.
+    def receive(
+        self, text: str | bytes, *, now_ns: int
+    ) -> SubscriptionChange | messages.Auth | messages.Publish | None:
+        """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`, and a `Publish`.
 
         For an invalid message it does not raise: it replies with an ``error`` message."""
         try:
@@ -261,7 +263,7 @@ class Session:
                 case messages.Ping():
                     stamp = timestamp(now_ns)
                     self.send(messages.Pong(id=message.id, timestamp=stamp, positions=self.positions()))
-                case messages.Auth():
+                case messages.Auth() | messages.Publish():
                     return message
         except RequestError as error:
             self.refuse(error, message.id)
@@ -271,6 +273,8 @@ class Session:
         kind: Kind = "messages"
         if isinstance(message, messages.Subscribe | messages.Unsubscribe):
             kind = "subscribes"
+        elif isinstance(message, messages.Publish):
+            kind = "publishes"
         elif isinstance(message, messages.Ping):
             kind = "pings"
         self._take_tokens(kind, 1, now_ns)
@@ -318,6 +322,19 @@ class Session:
         except RequestError as error:
             self.refuse(error)
             return None
+
+    def confirm(self, message: messages.Publish, result: messages.BroadcastResult, *, now_ns: int) -> None:
+        """Answer a message that was published."""
+        assert result.position is not None
+        self.send(
+            messages.Published(
+                id=message.id,
+                channel=message.channel,
+                position=result.position,
+                recipients=result.recipients,
+                timestamp=timestamp(now_ns),
+            )
+        )
 
     def send(self, message: messages.ServerMessage) -> None:
         if self.reader is not None:

@@ -20,7 +20,6 @@ from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
 from gateway.core.protocol.messages import Position
-from gateway.core.sessions.broadcast import broadcast as send_broadcast
 from gateway.core.sessions.permissions import Action
 from gateway.web.access import shown
 from gateway.web.authentication import IDENTITY, audit
@@ -29,6 +28,7 @@ from gateway.web.endpoints import resources
 from gateway.web.problems import RETRY_AFTER_SECONDS, invalid_field
 
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
 HISTORY_LIMIT, HISTORY_LIMIT_MAX = 100, 1000
 PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 1000
 _HISTORY_BYTES_MAX = 4 * 1024 * 1024
@@ -279,7 +279,7 @@ def _transit(stream: Stream) -> float | None:
 async def broadcast(request: web.Request) -> web.Response:
     """Send an event to a channel, a client, a user or everyone; with `?channel=` the body is the event."""
     context = request.app[CONTEXT]
-    message = _broadcast(await request.read(), request.query.get("channel"))
+    message = _broadcast(await request.read(), request.query.get("channel"), request.headers.get(IDEMPOTENCY_KEY))
     size, size_max = len(message.event), context.config.ingest.payload_bytes_max
     if size > size_max:
         raise RequestError(
@@ -287,7 +287,8 @@ async def broadcast(request: web.Request) -> web.Response:
             f"event: has {size} bytes; at most {size_max} are accepted (`ingest.payload_bytes_max`)",
         )
     identity = request[IDENTITY]
-    result = send_broadcast(context.hub, _pipeline(context), message, identity, now_ns=context.now_ns())
+    assert context.broadcaster is not None, "the process that reads the bus answers REST"
+    result = context.broadcaster.send(message, identity, now_ns=context.now_ns())
     audit.info(
         "broadcast",
         user_id=identity.user_id,
@@ -300,15 +301,20 @@ async def broadcast(request: web.Request) -> web.Response:
     return answer(result)
 
 
-def _broadcast(body: bytes, channel: str | None) -> messages.Broadcast:
-    """Read a broadcast's body: a message that names its target, or an event for `channel`."""
+def _broadcast(body: bytes, channel: str | None, key: str | None) -> messages.Broadcast:
+    """Read a broadcast's body: a message that names its target, or an event for `channel`.
+
+    `key` is the idempotency key of the header, which counts if the body has none."""
     body = body.removeprefix(codecs.BOM_UTF8)  # of a file that an editor on Windows wrote
     try:
         body.decode()  # msgspec does not check the encoding of raw values
         if channel is None:
-            return msgspec.json.decode(body, type=messages.Broadcast)
-        event = msgspec.json.decode(body, type=msgspec.Raw)
-        return messages.Broadcast(channel=channel, event=event)
+            message = msgspec.json.decode(body, type=messages.Broadcast)
+        else:
+            message = messages.Broadcast(channel=channel, event=msgspec.json.decode(body, type=msgspec.Raw))
+        if key is not None and message.idempotency_key is None:
+            message.idempotency_key = msgspec.convert(key, messages.IdempotencyKey)
+        return message
     except msgspec.ValidationError as error:
         raise invalid_field(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -45,7 +45,7 @@ _requests = _channels | st.fixed_dictionaries({"channel": _channels}, optional=_
 _messages: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {},
     optional={
-        "type": _or_any(st.sampled_from(["subscribe", "unsubscribe", "get_subscriptions", "ping", "auth"])),
+        "type": _or_any(st.sampled_from(["subscribe", "unsubscribe", "get_subscriptions", "ping", "auth", "publish"])),
         "channels": _or_any(st.lists(_requests, max_size=10)),
         "id": _or_any(st.integers() | st.text(max_size=130)),
         "token": _or_any(st.text()),

@@ -186,10 +186,10 @@ def test_each_side_says_its_own_messages() -> None:
         for name, operation in document["operations"].items()
     }
 
-    assert said["receive"] == {"subscribe", "unsubscribe", "get_subscriptions", "ping", "auth"}
+    assert said["receive"] == {"subscribe", "unsubscribe", "get_subscriptions", "ping", "auth", "publish"}
     assert said["send"] == {
         *("connected", "subscribed", "unsubscribed", "subscriptions", "pong"),
-        *("error", "gap", "closing", "event", "authenticated", "token_expiring", "warning"),
+        *("error", "gap", "closing", "event", "authenticated", "token_expiring", "warning", "published"),
     }
 
 
