@@ -74,7 +74,7 @@ async def test_a_mark_stands_behind_what_the_gateway_held(gateway: Gateway, bus:
 def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
     with connect(gateway.url) as client:
         assert client.ping().seconds > 0
-        assert client.publish(channel, {"n": 1}, "t") == 0
+        assert client.publish(channel, {"n": 1}, "t").recipients == 0
         assert client.broadcast("t", 1) >= 1
         assert client.subscriptions() == []
         assert client.status()["ready"] is True
@@ -117,7 +117,7 @@ def test_a_script_that_closes_nothing_ends(gateway: Gateway, channel: str) -> No
 from neurograph_client import connect
 client = connect({gateway.url!r})
 events = client.events({channel!r})
-print(client.publish({channel!r}, 1))
+print(client.publish({channel!r}, 1).recipients)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=scaled(DEADLINE_SECONDS)

@@ -11,7 +11,7 @@ import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Questions } from "./questions.js";
-import { Rest, type RequestOptions } from "./rest.js";
+import { OVER_SOCKET, Rest, type Published, type PublishOptions, type RequestOptions } from "./rest.js";
 import { delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
@@ -27,6 +27,10 @@ const CONNECT_MS = 10_000;
 const CLOSE_MS = 100;
 /** A connection that lasted so long was a good one: the pauses begin anew. */
 const STEADY_MS = 10_000;
+/** How long the answer to what is published may take. */
+const ANSWER_MS = 10_000;
+/** What a message has beside what is published. */
+const ROOM_BYTES = 256;
 
 /** Follows channels of one gateway, on one connection that comes back by itself. */
 export class Client extends Rest {
@@ -42,6 +46,10 @@ export class Client extends Rest {
   #state: State = "new";
   #socket: Socket | null = null;
   #opening = deferred<models.Connected>();
+  /** Resolves when there is a connection, rejects when there will be none. */
+  #up = deferred<void>();
+  /** How many sessions there have been: the gateway knows nothing of an earlier one. */
+  #sessions = 0;
   #unwake = (): void => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
@@ -115,6 +123,7 @@ export class Client extends Rest {
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#isIdle) {
       this.#opening = deferred();
+      this.#up = deferred();
       this.#attempt = 0;
       this.#unwake = onWake(() => this.#wake());
       this.#failures = 0;
@@ -248,6 +257,7 @@ export class Client extends Rest {
   /** Let go of the socket: nothing that it still says is heard. */
   #detach(): Socket | null {
     this.#generation += 1;
+    if (this.#state === "connected") this.#up = deferred();
     clearTimeout(this.#timer);
     this.#heartbeat.stop();
     const socket = this.#socket;
@@ -297,6 +307,7 @@ export class Client extends Rest {
     this.#unwake();
     this.#welcome = null;
     this.#opening.reject(error ?? new ClosedError(code, reason));
+    this.#up.reject(error ?? new ClosedError(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
@@ -348,6 +359,7 @@ export class Client extends Rest {
         this.#routes.pong(message.positions);
         return void this.#questions.reply(message);
       case "subscriptions":
+      case "published":
       case "authenticated":
         return void this.#questions.reply(message);
       case "token_expiring":
@@ -382,7 +394,9 @@ export class Client extends Rest {
       if (!one.held || one.channels.every(isOwn)) this.#ask(one);
     }
     this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
+    if (!message.resumed) this.#sessions += 1;
     this.#turn("connected");
+    this.#up.resolve();
     this.#soon();
     this.#opening.resolve(message);
     this.#emit("connected", message);
@@ -503,6 +517,38 @@ export class Client extends Rest {
     this.#flush(); // the answer counts what was asked for before
     const answered = new Promise<models.ServerMessage>((answer, fail) => this.#questions.ask(message, { answer, fail }));
     return signal ? unless(answered, { signal }) : answered;
+  }
+
+  /** Publish over this connection, unless it was not started or the event is too large for a message. */
+  override [OVER_SOCKET](message: Omit<models.Publish, "type">, options: PublishOptions): Promise<Published> | null {
+    const { signal, timeoutMs = ANSWER_MS } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
+    const bytes = new TextEncoder().encode(JSON.stringify(message)).length;
+    if (this.#isIdle || bytes + ROOM_BYTES > (this.#welcome?.limits.message_bytes_max ?? Infinity)) return null;
+    const request = { over: false };
+    const answered = this.#askOnce({ type: "publish", ...message }, request) as Promise<models.Published>;
+    const why = (): string => this.#why || "no answer";
+    return unless(answered, { signal, timeoutMs, why, giveUp: () => (request.over = true) });
+  }
+
+  /** Ask for something that the gateway does once, however often it is asked: again if the connection is lost. */
+  async #askOnce(message: models.ClientMessage, request: { over: boolean }): Promise<models.ServerMessage> {
+    for (let asked = 0; ; ) {
+      while (this.#state !== "connected") await this.#up.promise;
+      if (request.over) return Promise.reject(new NotConnectedError("given up"));
+      if (asked && asked !== this.#sessions) {
+        throw new NotConnectedError(
+          "the connection was lost before the answer, and the gateway restarted or forgot this client: " +
+            "what was asked may or may not have been done",
+        );
+      }
+      asked = this.#sessions;
+      try {
+        return await new Promise((answer, fail) => this.#questions.ask(message, { answer, fail }));
+      } catch (error) {
+        if (!(error instanceof NotConnectedError)) throw error;
+      }
+    }
   }
 
   #leave(subscription: Subscription): void {

@@ -19,6 +19,6 @@ export type {
   SystemMetrics,
 } from "./models.js";
 export type { ClientEvents, ClientOptions, ConnectFailed, ConnectOptions, Disconnected, State } from "./options.js";
-export type { ChannelInfo, History, Presence, RequestOptions } from "./rest.js";
+export type { ChannelInfo, History, Presence, Published, PublishOptions, RequestOptions } from "./rest.js";
 export type { Socket } from "./socket.js";
 export type { SubscribeOptions, Subscription } from "./subscription.js";

@@ -1,5 +1,5 @@
 import { NotConnectedError, RequestRefusedError } from "./errors.js";
-import type { Gap, Position } from "./models.js";
+import type { Gap, Position, Publish } from "./models.js";
 import type { Event } from "./events.js";
 import { decode } from "./decode.js";
 
@@ -37,6 +37,20 @@ export interface Presence {
   clients: { client_id: string; user_id: string | null }[] | null;
 }
 
+/** What became of an event that was published. */
+export interface Published {
+  /** How many clients follow its channel. */
+  recipients: number;
+  position: Position;
+}
+
+export interface PublishOptions extends RequestOptions {
+  eventType?: string;
+  timeoutMs?: number;
+}
+
+export const OVER_SOCKET = Symbol("publish over the connection");
+
 const API = "api/v1/websocket/";
 
 /** What goes over HTTP: sending events, and looking at the gateway. Each request stands for itself. */
@@ -52,11 +66,24 @@ export abstract class Rest {
     this.#token = token;
   }
 
-  /** Publish on a channel: an event object if `eventType` is given, else `data` as it is. Returns how many clients follow it. */
-  async publish(channel: string, data: unknown, options: RequestOptions & { eventType?: string } = {}): Promise<number> {
+  /**
+   * Publish on a channel: an event object if `eventType` is given, else `data` as it is.
+   *
+   * Over the connection, if the client was started: if that is lost before the answer, it is asked again on the next
+   * one, and the event is published once. Without a connection or an answer in `timeoutMs` (10 000) it rejects.
+   */
+  async publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
     const { eventType, signal } = options;
     const event = eventType === undefined ? data : { event_type: eventType, data };
-    return this.#broadcast({ channel, event }, signal);
+    const message = { channel, event, idempotency_key: randomKey() };
+    const { recipients, position } =
+      (await this[OVER_SOCKET](message, options)) ?? (await this.#request<Published>("broadcast", signal, message));
+    return { recipients, position };
+  }
+
+  /** Publish over the connection; null if that is not possible. */
+  [OVER_SOCKET](_message: Omit<Publish, "type">, _options: PublishOptions): Promise<Published> | null {
+    return null;
   }
 
   /** Send an event to a client, to all of a user's, or to everyone; returns to how many. */
@@ -134,4 +161,9 @@ function problem(text: string): { code: string; message: string } {
     // not JSON
   }
   return { code: "unknown", message: text.slice(0, 200) };
+}
+
+/** A key that no other request has; `randomUUID` is missing in pages without https. */
+function randomKey(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

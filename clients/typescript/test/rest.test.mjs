@@ -13,8 +13,8 @@ test("publishing, history, channels, presence and status over HTTP", async (t) =
   const subscription = client.subscribe("robots", (event) => found.push([event.event_type, event.data]));
   await client.connect();
   await subscription.confirmed;
-  for (const n of [1, 2, 3]) assert.equal(await client.publish("robots", { n }, { eventType: "t" }), 1);
-  assert.equal(await client.publish("robots", { n: 4 }), 1);
+  for (const n of [1, 2, 3]) assert.equal((await client.publish("robots", { n }, { eventType: "t" })).recipients, 1);
+  assert.deepEqual((await client.publish("robots", { n: 4 })).position.offset, 4);
   assert.equal(await client.broadcast("note", "hello"), 1);
   const newest = await client.history("robots", { limit: 2 });
   const first = await client.history("robots", { since: { ...newest.next, offset: 0 }, limit: 3 });

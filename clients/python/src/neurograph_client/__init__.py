@@ -5,7 +5,7 @@ async with Client("http://127.0.0.1:8000") as client:
         print(event)
 """
 
-from neurograph_client.answers import History, Info, Pong
+from neurograph_client.answers import History, Info, Pong, Published
 from neurograph_client.backoff import Backoff
 from neurograph_client.blocking import CAUGHT_UP, BlockingClient, CaughtUp, connect
 from neurograph_client.client import Client
@@ -46,6 +46,7 @@ __all__ = [
     "NotConnectedError",
     "Pong",
     "Position",
+    "Published",
     "RequestRefusedError",
     "State",
     "Subscription",

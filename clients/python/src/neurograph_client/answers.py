@@ -63,6 +63,20 @@ class Pong:
         return cls(seconds, places)
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of an event that was published."""
+
+    recipients: int
+    """How many clients follow its channel."""
+    position: Position
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> Self:
+        """Return what a ``published`` message or the answer to a broadcast says."""
+        return cls(answer["recipients"], Position(**answer["position"]))
+
+
 class Status(dict[str, Any]):
     """The gateway's status document."""
 

@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast, overload
 
-from neurograph_client.answers import Channels, History, Pong, Status
+from neurograph_client.answers import Channels, History, Pong, Published, Status
 from neurograph_client.client import Client, Since
 from neurograph_client.columns import COLUMNS_MAX, Columns
 from neurograph_client.items import Channel, Data, Event, Gap, Position
@@ -182,7 +182,7 @@ class BlockingClient:
         task = self._call(start())
         return partial(self._thread.soon, task.cancel)
 
-    def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
+    def publish(self, channel: str, data: Any, event_type: str | None = None) -> Published:
         """Publish on a channel; see `Client.publish`."""
         return self._call(self._client.publish(channel, data, event_type))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from ssl import SSLContext
@@ -10,10 +11,11 @@ from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 
 from neurograph_client import rest
 from neurograph_client.address import Address
-from neurograph_client.answers import Channels, History, Info, Pong, Status
+from neurograph_client.answers import Channels, History, Info, Pong, Published, Status
 from neurograph_client.backoff import Backoff
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
@@ -32,6 +34,8 @@ AnyHandler = TypeVar("AnyHandler", bound=Handler)
 _HISTORY_MAX = 1_000
 """As many events can be asked for over HTTP at once."""
 
+_ROOM_BYTES = 256
+"""What a message has beside what is published."""
 _CATCH_UP_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at how far a subscription has come."""
 
@@ -430,18 +434,26 @@ class Client:
 
     # -- over HTTP -----------------------------------------------------------------------------
 
-    async def publish(self, channel: str, data: Any, event_type: str | None = None) -> int:
+    async def publish(self, channel: str, data: Any, event_type: str | None = None) -> Published:
         """Publish on a channel: an event object if `event_type` is given, else JSON as it is.
 
-        Returns how many clients follow the channel.
+        If the connection is lost before the answer, it is asked again on the next one; the event is published
+        once.
 
         Raises:
-            NotConnectedError: The gateway was not reached.
+            NotConnectedError: There was no connection in time; or it was lost, and the gateway has restarted or
+                forgotten this client: the text says so, and the event may have been published.
             RequestRefusedError: The event is not a valid one, or the channel is none.
             TimeoutError: No answer came in time.
         """
         event = data if event_type is None else {"event_type": event_type, "data": data}
-        return await self._broadcast({"channel": channel, "event": event})
+        message = {"channel": channel, "event": event, "idempotency_key": secrets.token_hex(16)}
+        if self._http is None:
+            raise NotConnectedError("this client was not started")
+        limits = self._link.hello.get("limits")
+        if limits and len(orjson.dumps(message)) + _ROOM_BYTES > limits["message_bytes_max"]:
+            return Published.read(await self._request("POST", "broadcast", message))
+        return Published.read(await self._link.ask_once({"type": "publish", **message}, within=self._timeout))
 
     async def broadcast(
         self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None

@@ -62,6 +62,8 @@ class Connection:
         self.hello = hello
         self.followed: set[str] = set()
         """What the gateway has confirmed that this connection follows."""
+        self.closed = asyncio.Event()
+        """Whether the socket was let go of."""
         self._http = http
         self._ws = ws
         self._closing: Message | None = None
@@ -259,6 +261,7 @@ class Connection:
 
     async def close(self, *, politely: bool = False) -> None:
         """Let go of the socket; with a closing handshake if it is the application that leaves."""
+        self.closed.set()
         answers, self._answers = self._answers, {}
         for answered in answers.values():
             answered(NotConnectedError("the connection was lost before the answer"))

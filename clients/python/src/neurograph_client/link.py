@@ -57,6 +57,10 @@ class Link:
         self.last_disconnect: Disconnect | None = None
         """How the last connection, or attempt, ended."""
         self.welcomed = asyncio.Event()
+        self._is_up = asyncio.Event()
+        """Whether there is a connection, or will never be one again."""
+        self._sessions = 0
+        """How many sessions there have been: the gateway knows nothing of an earlier one."""
         self._connected_at = 0.0
         self._address = address
         self._token = token
@@ -75,6 +79,7 @@ class Link:
         self._paused_until = 0.0
         self._expiring = False
         self._changed = asyncio.Event()
+        self._ended: Exception | None = None
 
     # -- what is followed ----------------------------------------------------------------------
 
@@ -113,6 +118,8 @@ class Link:
         """End every feed."""
         for feed in self.feeds:
             feed.end(why)
+        self._ended = why
+        self._is_up.set()
         self.become("closed")
 
     # -- connections, one after the other ------------------------------------------------------
@@ -156,16 +163,19 @@ class Link:
             raise
         finally:
             self.connection = None
+            self._is_up.clear()
             await connection.close()
 
     async def _serve(self, connection: Connection) -> Disconnect:
         if not connection.hello["resumed"]:
             self._routes.begin_personal(anew=bool(self.hello))
+            self._sessions += 1
         self.hello = connection.hello
         self.connection = connection
         self.connection_count += 1
         self._connected_at = asyncio.get_running_loop().time()
         self.welcomed.set()
+        self._is_up.set()
         self.become("connected")
         keeping = asyncio.create_task(self._keep_up(connection))
         reading = asyncio.create_task(connection.read(self._routes.event, partial(self._take, connection)))
@@ -344,6 +354,42 @@ class Link:
         if self.connection is None:
             raise NotConnectedError("not connected" if self.last_disconnect is None else self.last_disconnect.reason)
         return await self.connection.ask(message, within=self._timeout)
+
+    async def ask_once(self, message: Message, *, within: float) -> Message:
+        """Ask for something that the gateway does once, however often it is asked.
+
+        If the connection is lost before the answer, it is asked again on the next one, unless the gateway has
+        forgotten this client, and with it what was asked.
+
+        Raises:
+            ClientError: There was no connection in time, or none any more, or the gateway refuses.
+            TimeoutError: No answer came in time.
+        """
+        asked_in = None
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    if self.state != "closed":
+                        await self._is_up.wait()
+                    connection = self.connection
+                    if connection is None or self.state == "closed":
+                        ended = self._ended
+                        raise ended if isinstance(ended, ClosedError) else ClosedError("this client was closed")
+                    if asked_in not in {None, self._sessions}:
+                        raise NotConnectedError(
+                            "the connection was lost before the answer, and the gateway restarted or forgot this client: "
+                            "what was asked may or may not have been done"
+                        )
+                    asked_in = self._sessions
+                    try:
+                        return await connection.ask(message, within=within)
+                    except NotConnectedError:
+                        await connection.closed.wait()
+        except TimeoutError:
+            if asked_in is None or self.connection is None:
+                why = self.last_disconnect.reason if self.last_disconnect else "no answer"
+                raise NotConnectedError(f"no connection in {within:g} s: {why}") from None
+            raise
 
     # -- who this is ---------------------------------------------------------------------------
 
