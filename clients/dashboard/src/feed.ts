@@ -145,4 +145,13 @@ export function pathsOf(data: unknown, kind: "number" | "string"): string[] {
   return found;
 }
 
+const texts = new WeakMap<object, string>();
+
+/** What a search looks in: the whole item, in lower case. */
+export function textOf(item: Item): string {
+  let text = texts.get(item);
+  if (text === undefined) texts.set(item, (text = JSON.stringify(item).toLowerCase()));
+  return text;
+}
+
 export const timeOf = (item: Event): number => Date.parse(item.timestamp) || Date.now();

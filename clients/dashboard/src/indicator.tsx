@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { clock, figure } from "./format.js";
 import type { Gateway, Notice } from "./gateway.js";
-import { gapText } from "./parts.js";
+import { gapText } from "./rows.js";
 import { t } from "./texts.js";
 
 /** How the connection is, and what happened to it: nothing is hidden. */

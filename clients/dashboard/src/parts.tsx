@@ -1,10 +1,9 @@
-import type { Gap } from "neurograph-client";
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-import { figure, inline } from "./format.js";
+import { inline } from "./format.js";
 import { type Gateway, Refused } from "./gateway.js";
-import { known, t, type Text } from "./texts.js";
+import { t, type Text } from "./texts.js";
 
 /** How often a view that is seen asks REST again, for what no channel carries. */
 const REST_MS = 5_000;
@@ -145,38 +144,6 @@ function copySelected(text: string): void {
   field.select();
   document.execCommand("copy");
   field.remove();
-}
-
-/** One line that opens to the whole event, or to what stands for it. */
-export function Row(props: { head: ComponentChildren; event: unknown; children?: ComponentChildren }): JSX.Element {
-  const { head, event } = props;
-  const [isOpen, setOpen] = useState(false);
-  return (
-    <details class="row" onToggle={(toggle) => setOpen((toggle.target as HTMLDetailsElement).open)}>
-      <summary>{head}</summary>
-      {isOpen && (
-        <div class="open">
-          {props.children ?? <Tree value={event} />}
-          <Copy value={event} />
-        </div>
-      )}
-    </details>
-  );
-}
-
-export function GapRow({ gap }: { gap: Gap }): JSX.Element {
-  return (
-    <p class="gap" data-gap={gap.reason}>
-      {gapText(gap)}
-    </p>
-  );
-}
-
-/** Which channel, how many, why. */
-export function gapText(gap: Gap): string {
-  const missing =
-    gap.count === null ? t("notice.gap.some", gap.channel) : t("notice.gap", gap.channel, figure(gap.count));
-  return `${missing}: ${known("reason", gap.reason)}`;
 }
 
 export const Data = ({ value }: { value: unknown }): JSX.Element => <code class="data">{inline(value)}</code>;

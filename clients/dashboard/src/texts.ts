@@ -50,6 +50,7 @@ const TEXTS = {
 
   "loading": ["Loading …", "Загрузка…"],
   "forbidden": ["Your roles do not permit this view.", "Ваши роли не разрешают этот раздел."],
+  "nomatch": ["Nothing matches.", "Ничего не найдено."],
   "nodata": ["Nothing yet.", "Пока ничего."],
   "search": ["Search", "Поиск"],
   "perSecond": ["{0}/s", "{0}/с"],
@@ -110,6 +111,9 @@ const TEXTS = {
   "channels.rate": ["From the bus", "С шины"],
   "channels.held": ["Held", "Хранится"],
   "channels.subscribers": ["Subscribers", "Подписчики"],
+  "channels.count": ["{0} of {1}", "{0} из {1}"],
+  "channels.schema": ["Schema", "Схема"],
+  "channels.schema.own": ["its own", "своя"],
   "channels.last": ["Last event", "Последнее событие"],
   "tab.tail": ["Live", "Поток"],
   "tab.chart": ["Chart", "График"],

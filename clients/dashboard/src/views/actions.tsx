@@ -3,8 +3,8 @@ import type { JSX } from "preact";
 
 import type { ViewProps } from "../app.js";
 import { Feed, timeOf, useFeed } from "../feed.js";
-import { clock, duration, figure, inline, milliseconds } from "../format.js";
-import { GapRow, Row } from "../parts.js";
+import { clock, duration, inline, milliseconds } from "../format.js";
+import { Empty, gapKey, GapRow, Pause, Row, useRowLimit } from "../rows.js";
 import { known, t } from "../texts.js";
 
 const ROWS_MAX = 200;
@@ -26,20 +26,23 @@ export function Actions({ gateway }: ViewProps): JSX.Element {
     if (course) course.last = item;
     else courses.set(`${item.channel} ${id}`, { first: item, last: item });
   }
+  const limit = useRowLimit(feed.count, ROWS_MAX);
   return (
     <>
       <h1>{t("nav.actions")}</h1>
-      <p class="quiet">{t("shown", figure(courses.size), figure(feed.rate))}</p>
+      <div class="toolbar">
+        <Pause feed={feed} shown={Math.min(courses.size, ROWS_MAX)} />
+      </div>
       <div class="rows" role="log" aria-live="off" aria-label={t("nav.actions")}>
-        {feed.items.length === 0 && <p class="quiet">{feed.error?.message ?? t("nodata")}</p>}
+        {feed.items.length === 0 && <Empty feed={feed} />}
         {feed.items
           .filter((item) => item.type === "gap")
           .slice(-GAPS_MAX)
           .map((gap) => (
-            <GapRow key={`gap ${gap.channel} ${gap.epoch} ${gap.from} ${gap.to}`} gap={gap} />
+            <GapRow key={gapKey(gap)} gap={gap} />
           ))}
         {[...courses]
-          .slice(-ROWS_MAX)
+          .slice(-limit)
           .reverse()
           .map(([id, course]) => (
             <ActionRow key={id} {...course} />
@@ -64,13 +67,12 @@ function ActionRow({ first, last }: Course): JSX.Element {
           <time>{clock(first.timestamp)}</time>
           <span class={`state ${TONES[state] ?? ""}`}>{known("actions", state)}</span>
           <span class="type">{action.action_type ?? last.event_type}</span>
-          {(measured || first !== last) && (
-            <span class="pair">
-              <b>{seconds < 1 ? milliseconds(seconds) : duration(seconds)}</b>
-            </span>
+          <span class="pair">{(measured || first !== last) && <b>{seconds < 1 ? milliseconds(seconds) : duration(seconds)}</b>}</span>
+          {action.error ? (
+            <span class="message bad">{action.error}</span>
+          ) : (
+            <code class="data">{action.result !== undefined && action.result !== null && inline(action.result, 120)}</code>
           )}
-          {action.error && <span class="message bad">{action.error}</span>}
-          {action.result !== undefined && action.result !== null && <code class="data">{inline(action.result, 120)}</code>}
           <span class="quiet">{String(action.action_id ?? "")}</span>
         </>
       }

@@ -4,9 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, useFeed } from "../feed.js";
+import { Feed, textOf, useFeed } from "../feed.js";
 import { bytes, clock, duration, figure } from "../format.js";
-import { Data, GapRow, Missing, Row, Tree, useRest } from "../parts.js";
+import { Data, Missing, Tree, useRest } from "../parts.js";
+import { FeedRows, keyOf, Pause, Row } from "../rows.js";
 import { t } from "../texts.js";
 import { ChannelChart, ChannelValues } from "./channel-figures.js";
 import type { ChannelInfo } from "./channels.js";
@@ -146,20 +147,15 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
   return (
     <>
       <div class="toolbar">
-        <button type="button" aria-pressed={feed.isPaused} onClick={() => (feed.isPaused ? feed.resume() : feed.pause())}>
-          {t(feed.isPaused ? "resume" : "pause")}
-        </button>
         {tab === "tail" && (
           <label>
             {t("search")}
             <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
           </label>
         )}
-        <span class="quiet" data-count={feed.count}>
-          {feed.isPaused ? t("paused") : t("shown", figure(events.length), figure(feed.rate))}
-        </span>
+        <Pause feed={feed} shown={events.length} />
       </div>
-      {tab === "tail" && <Tail feed={feed} search={search} />}
+      {tab === "tail" && <Tail feed={feed} search={search.toLowerCase()} />}
       {tab === "chart" && <ChannelChart events={events} options={place.options} />}
       {tab === "values" && <ChannelValues events={events} options={place.options} />}
     </>
@@ -167,35 +163,28 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
 }
 
 function Tail({ feed, search }: { feed: Feed; search: string }): JSX.Element {
-  const wanted = search.toLowerCase();
-  const found = wanted
-    ? feed.items.filter((item) => item.type === "gap" || JSON.stringify(item).toLowerCase().includes(wanted))
-    : feed.items;
+  const found = search ? feed.items.filter((item) => item.type === "gap" || textOf(item).includes(search)) : feed.items;
   return (
-      <div class="rows" role="log" aria-live="off" aria-label={t("tab.tail")}>
-        {found.length === 0 && <p class="quiet">{t("nodata")}</p>}
-        {found
-          .slice(-ROWS_MAX)
-          .reverse()
-          .map((item) =>
-            item.type === "gap" ? (
-              <GapRow key={`gap ${item.epoch} ${item.from} ${item.to}`} gap={item} />
-            ) : (
-              <Row
-                key={`${item.epoch} ${item.offset}`}
-                event={item}
-                head={
-                  <>
-                    <time>{clock(item.timestamp)}</time>
-                    <span class="offset">#{item.offset}</span>
-                    {item.event_type && <span class="type">{item.event_type}</span>}
-                    <Data value={item.data} />
-                  </>
-                }
-              />
-            ),
-          )}
-      </div>
+    <FeedRows
+      feed={feed}
+      label={t("tab.tail")}
+      most={ROWS_MAX}
+      items={found}
+      row={(event) => (
+        <Row
+          key={keyOf(event)}
+          event={event}
+          head={
+            <>
+              <time>{clock(event.timestamp)}</time>
+              <span class="offset">#{event.offset}</span>
+              {event.event_type && <span class="type">{event.event_type}</span>}
+              <Data value={event.data} />
+            </>
+          }
+        />
+      )}
+    />
   );
 }
 

@@ -1,13 +1,12 @@
 import type { Event, GatewayFigures } from "neurograph-client";
 import { Component, type JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, useFeed } from "../feed.js";
 import { bytes, clock, figure } from "../format.js";
-import { Live, useLive } from "../live.js";
-import { Data, Missing, Spark, Table, useRest } from "../parts.js";
+import { Data, Missing, Spark, useRest } from "../parts.js";
+import { ROWS_PER_FRAME } from "../rows.js";
 import { language, t } from "../texts.js";
 
 export interface ChannelInfo {
@@ -25,31 +24,86 @@ export interface ChannelInfo {
 
 const FIGURES_MAX = 60;
 
-/** The newest event of each channel: one subscription, once a second, however many channels there are. */
-class Newest extends Live {
-  readonly byChannel = new Map<string, Event>();
+/** What the rows show, and which of them show something older. */
+class Rows {
+  readonly newest = new Map<string, Event>();
+  readonly info = new Map<string, ChannelInfo>();
+  rates: Record<string, number>[] = [];
+  readonly #shown = new Map<string, ChannelRow>();
+  readonly #outdated = new Set<string>();
+  #frame = 0;
+
+  add(row: ChannelRow): void {
+    this.#shown.set(row.props.name, row);
+  }
+
+  remove(row: ChannelRow): void {
+    this.#shown.delete(row.props.name);
+  }
+
+  /** Draw these rows again, or all. */
+  changed(names: Iterable<string> = this.#shown.keys()): void {
+    for (const name of names) this.#outdated.add(name);
+    this.#frame ||= requestAnimationFrame(this.#draw);
+  }
+
+  close(): void {
+    cancelAnimationFrame(this.#frame);
+  }
+
+  readonly #draw = (): void => {
+    this.#frame = 0;
+    let drawn = 0;
+    for (const name of this.#outdated) {
+      if (drawn === ROWS_PER_FRAME) break;
+      this.#outdated.delete(name);
+      const row = this.#shown.get(name);
+      if (!row) continue;
+      row.forceUpdate();
+      drawn += 1;
+    }
+    if (this.#outdated.size > 0) this.#frame = requestAnimationFrame(this.#draw);
+  };
 }
 
 export function Channels({ gateway, place }: ViewProps): JSX.Element {
-  const newest = useMemo(() => new Newest(), []);
-  const figures = useFeed(() => new Feed(gateway, ["metrics.gateway"], { last: FIGURES_MAX }, FIGURES_MAX), [gateway]);
+  const rows = useMemo(() => new Rows(), []);
   useEffect(() => {
-    const following = gateway.follow(
+    // The newest event of each channel: one subscription, once a second, however many channels there are.
+    const newest = gateway.follow(
       [">"],
       (item) => {
         if (item.type !== "event") return;
-        newest.byChannel.set(item.channel, item);
-        newest.changed();
+        rows.newest.set(item.channel, item);
+        rows.changed([item.channel]);
       },
       { last: 1, rate: 1 },
     );
-    return () => following.close();
-  }, [gateway, newest]);
-  useLive(newest);
+    const figures = gateway.follow(
+      ["metrics.gateway"],
+      (item) => {
+        if (item.type !== "event") return;
+        rows.rates = [...rows.rates, (item as Event<GatewayFigures>).data.channels].slice(-FIGURES_MAX);
+        rows.changed();
+      },
+      { last: FIGURES_MAX },
+    );
+    return () => {
+      newest.close();
+      figures.close();
+      rows.close();
+    };
+  }, [gateway, rows]);
   const { data, error } = useRest<{ channels: ChannelInfo[] }>(gateway, "api/v1/websocket/channels");
+  useEffect(() => {
+    rows.info.clear();
+    for (const one of data?.channels ?? []) rows.info.set(one.name, one);
+    rows.changed();
+  }, [data, rows]);
   const search = place.options.get("search") ?? "";
-  const rates = figures.items.filter((one): one is Event<GatewayFigures> => one.type === "event").map((one) => one.data.channels);
-  const channels = (data?.channels ?? []).filter(({ name }) => name.includes(search));
+  const names = (data?.channels ?? []).map(({ name }) => name).filter((name) => name.includes(search));
+  const shown = useGrowing(names.length);
+  const head = [t("name"), t("channels.rate"), t("trend"), t("channels.held"), t("channels.subscribers"), t("channels.schema"), t("channels.last")];
   return (
     <>
       <h1>{t("nav.channels")}</h1>
@@ -58,58 +112,93 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
           {t("search")}
           <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
         </label>
+        {data && <span class="quiet">{t("channels.count", figure(names.length), figure(data.channels.length))}</span>}
       </div>
       {data === null ? (
         <Missing error={error} />
+      ) : names.length === 0 ? (
+        <p class="quiet">{t("channels.none")}</p>
       ) : (
-        <Table
-          label={t("nav.channels")}
-          head={[t("name"), t("channels.rate"), t("trend"), t("channels.held"), t("channels.subscribers"), t("channels.last")]}
-        >
-          {channels.length === 0 && (
-            <tr>
-              <td colSpan={6}>{t("channels.none")}</td>
-            </tr>
-          )}
-          {channels.map((channel) => (
-            <ChannelRow key={channel.name} channel={channel} rates={rates} language={language()} last={newest.byChannel.get(channel.name)} />
-          ))}
-        </Table>
+        <div class="scroll" tabIndex={0} role="region" aria-label={t("nav.channels")}>
+          <div class="channels" role="table" aria-label={t("nav.channels")} aria-rowcount={names.length + 1}>
+            <div role="row" class="head">
+              {head.map((one) => (
+                <span role="columnheader" key={one}>
+                  {one}
+                </span>
+              ))}
+            </div>
+            {names.slice(0, shown).map((name) => (
+              <ChannelRow key={name} name={name} rows={rows} language={language()} />
+            ))}
+          </div>
+        </div>
       )}
     </>
   );
 }
 
+/** A number that grows to `most`, by what an animation frame can draw. */
+function useGrowing(most: number): number {
+  const [count, setCount] = useState(ROWS_PER_FRAME);
+  useEffect(() => {
+    if (count >= most) return;
+    const frame = requestAnimationFrame(() => setCount(count + ROWS_PER_FRAME));
+    return () => cancelAnimationFrame(frame);
+  }, [count, most]);
+  return count;
+}
+
 interface RowProps {
-  channel: ChannelInfo;
-  rates: Record<string, number>[];
-  last: Event | undefined;
+  name: string;
+  rows: Rows;
   language: string;
 }
 
-/** A channel's line, drawn again only if something of it has changed: there may be hundreds. */
+/** A channel's line, drawn again only if `rows` asks for it: there may be hundreds. */
 class ChannelRow extends Component<RowProps> {
-  override shouldComponentUpdate(next: RowProps): boolean {
-    const { channel, rates, last, language } = this.props;
-    const isSame = next.channel === channel && next.last === last && next.language === language;
-    return !isSame || next.rates.length !== rates.length || next.rates.at(-1) !== rates.at(-1);
+  override componentDidMount(): void {
+    this.props.rows.add(this);
   }
 
-  override render({ channel, rates, last }: RowProps): JSX.Element {
+  override componentWillUnmount(): void {
+    this.props.rows.remove(this);
+  }
+
+  override shouldComponentUpdate(next: RowProps): boolean {
+    return next.language !== this.props.language;
+  }
+
+  override render({ name, rows }: RowProps): JSX.Element {
+    const last = rows.newest.get(name);
+    const info = rows.info.get(name);
     return (
-      <tr data-channel={channel.name}>
-        <th scope="row">
-          <a href={hrefOf(["channels", channel.name])}>{channel.name}</a>
-        </th>
-        <td class="number">{t("perSecond", figure(rates.at(-1)?.[channel.name] ?? 0))}</td>
-        <td>
-          <Spark values={rates.map((one) => one[channel.name] ?? 0)} />
-        </td>
-        <td class="number">
-          {figure(channel.events)} <span class="quiet">/ {figure(channel.retention.events_max)}, {bytes(channel.bytes)}</span>
-        </td>
-        <td class="number">{channel.subscribers}</td>
-        <td class="last">
+      <div role="row" data-channel={name}>
+        <span role="rowheader">
+          <a href={hrefOf(["channels", name])} title={name}>
+            {name}
+          </a>
+        </span>
+        <span role="cell" class="number">
+          {t("perSecond", figure(rows.rates.at(-1)?.[name] ?? 0))}
+        </span>
+        <span role="cell">
+          <Spark values={rows.rates.map((one) => one[name] ?? 0)} />
+        </span>
+        <span role="cell" class="number">
+          {info && (
+            <>
+              {figure(info.events)} <span class="quiet">/ {figure(info.retention.events_max)}, {bytes(info.bytes)}</span>
+            </>
+          )}
+        </span>
+        <span role="cell" class="number">
+          {info?.subscribers}
+        </span>
+        <span role="cell">
+          {info?.schema ? <a href={hrefOf(["channels", name], { tab: "about" })}>{t("channels.schema.own")}</a> : <span class="quiet">{t("about.schema.none")}</span>}
+        </span>
+        <span role="cell">
           {last ? (
             <>
               <time>{clock(last.timestamp)}</time> <Data value={last.data} />
@@ -117,8 +206,8 @@ class ChannelRow extends Component<RowProps> {
           ) : (
             "–"
           )}
-        </td>
-      </tr>
+        </span>
+      </div>
     );
   }
 }

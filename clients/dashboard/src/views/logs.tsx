@@ -3,9 +3,9 @@ import type { JSX } from "preact";
 
 import { setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, type Item, useFeed } from "../feed.js";
-import { clock, figure } from "../format.js";
-import { GapRow, Row } from "../parts.js";
+import { Feed, type Item, textOf, useFeed } from "../feed.js";
+import { clock } from "../format.js";
+import { FeedRows, keyOf, Pause, Row } from "../rows.js";
 import { t } from "../texts.js";
 
 const ROWS_MAX = 300;
@@ -17,7 +17,7 @@ export function Logs({ gateway, place }: ViewProps): JSX.Element {
   const service = place.options.get("service") ?? "";
   const search = place.options.get("search") ?? "";
   const services = new Set(feed.items.map((item) => (item.type === "event" ? serviceOf(item) : "")).filter(Boolean));
-  const rows = feed.items.filter((item) => isWanted(item, level, service, search.toLowerCase())).slice(-ROWS_MAX);
+  const found = feed.items.filter((item) => isWanted(item, level, service, search.toLowerCase()));
   return (
     <>
       <h1>{t("nav.logs")}</h1>
@@ -48,32 +48,28 @@ export function Logs({ gateway, place }: ViewProps): JSX.Element {
           {t("search")}
           <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
         </label>
-        <button type="button" aria-pressed={feed.isPaused} onClick={() => (feed.isPaused ? feed.resume() : feed.pause())}>
-          {t(feed.isPaused ? "resume" : "pause")}
-        </button>
-        <span class="quiet">{feed.isPaused ? t("paused") : t("shown", figure(rows.length), figure(feed.rate))}</span>
+        <Pause feed={feed} shown={Math.min(found.length, ROWS_MAX)} />
       </div>
-      <div class="rows" role="log" aria-live="off" aria-label={t("nav.logs")}>
-        {rows.length === 0 && <p class="quiet">{feed.error?.message ?? t("nodata")}</p>}
-        {[...rows].reverse().map((item) =>
-          item.type === "gap" ? (
-            <GapRow key={`gap ${item.channel} ${item.epoch} ${item.from} ${item.to}`} gap={item} />
-          ) : (
-            <Row
-              key={`${item.channel} ${item.epoch} ${item.offset}`}
-              event={item}
-              head={
-                <>
-                  <time>{clock(item.timestamp)}</time>
-                  <span class={`level ${levelOf(item)}`}>{levelOf(item)}</span>
-                  <span class="type">{serviceOf(item) || item.channel}</span>
-                  <span class="message">{recordOf(item).message ?? JSON.stringify(item.data)}</span>
-                </>
-              }
-            />
-          ),
+      <FeedRows
+        feed={feed}
+        label={t("nav.logs")}
+        most={ROWS_MAX}
+        items={found}
+        row={(event) => (
+          <Row
+            key={keyOf(event)}
+            event={event}
+            head={
+              <>
+                <time>{clock(event.timestamp)}</time>
+                <span class={`level ${levelOf(event)}`}>{levelOf(event)}</span>
+                <span class="type">{serviceOf(event) || event.channel}</span>
+                <span class="message">{recordOf(event).message ?? JSON.stringify(event.data)}</span>
+              </>
+            }
+          />
         )}
-      </div>
+      />
     </>
   );
 }
@@ -90,5 +86,5 @@ function isWanted(item: Item, level: string, service: string, search: string): b
   if (item.type === "gap") return true;
   if (level && LEVELS.indexOf(levelOf(item)) < LEVELS.indexOf(level)) return false;
   if (service && serviceOf(item) !== service) return false;
-  return !search || JSON.stringify(item.data).toLowerCase().includes(search);
+  return !search || textOf(item).includes(search);
 }

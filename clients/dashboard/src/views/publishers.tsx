@@ -2,7 +2,8 @@ import type { JSX } from "preact";
 
 import type { ViewProps } from "../app.js";
 import { clock, duration, figure, milliseconds } from "../format.js";
-import { Missing, Row, Table, useRest } from "../parts.js";
+import { Missing, Table, useRest } from "../parts.js";
+import { Row } from "../rows.js";
 import { known, t } from "../texts.js";
 
 interface Publisher {

@@ -1,33 +1,30 @@
 import type { Event, Signal } from "neurograph-client";
 import type { JSX } from "preact";
 
+import { setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, useFeed } from "../feed.js";
+import { Feed, textOf, useFeed } from "../feed.js";
 import { clock, figure } from "../format.js";
-import { GapRow, Row } from "../parts.js";
+import { FeedRows, keyOf, Pause, Row } from "../rows.js";
 import { t } from "../texts.js";
 
 const ROWS_MAX = 200;
 
-export function Signals({ gateway }: ViewProps): JSX.Element {
+export function Signals({ gateway, place }: ViewProps): JSX.Element {
   const feed = useFeed(() => new Feed(gateway, ["signals", "signals.>"], { last: 200 }, 500), [gateway]);
+  const search = place.options.get("search") ?? "";
+  const found = search ? feed.items.filter((item) => item.type === "gap" || textOf(item).includes(search.toLowerCase())) : feed.items;
   return (
     <>
       <h1>{t("nav.signals")}</h1>
-      <p class="quiet">{t("shown", figure(feed.items.length), figure(feed.rate))}</p>
-      <div class="rows" role="log" aria-live="off" aria-label={t("nav.signals")}>
-        {feed.items.length === 0 && <p class="quiet">{feed.error?.message ?? t("nodata")}</p>}
-        {feed.items
-          .slice(-ROWS_MAX)
-          .reverse()
-          .map((item) =>
-            item.type === "gap" ? (
-              <GapRow key={`gap ${item.channel} ${item.epoch} ${item.from} ${item.to}`} gap={item} />
-            ) : (
-              <SignalRow key={`${item.channel} ${item.epoch} ${item.offset}`} event={item} />
-            ),
-          )}
+      <div class="toolbar">
+        <label>
+          {t("search")}
+          <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
+        </label>
+        <Pause feed={feed} shown={Math.min(found.length, ROWS_MAX)} />
       </div>
+      <FeedRows feed={feed} label={t("nav.signals")} most={ROWS_MAX} items={found} row={(event) => <SignalRow key={keyOf(event)} event={event} />} />
     </>
   );
 }

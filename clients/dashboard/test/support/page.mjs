@@ -34,6 +34,21 @@ export async function signIn(page, seconds, roles = ["admin"]) {
   await page.evaluate("document.querySelector('.signin').requestSubmit()");
 }
 
+/** Watch how much the page does at once: rows that one drawing changes, and tasks that hold up keys and clicks. */
+export async function watch(page, row) {
+  await page.evaluate(`(() => {
+    const seen = (window.seen = { began: performance.now(), long: 0, rowsMost: 0, draws: 0 });
+    new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (seen.long += duration))).observe({ type: "longtask" });
+    const rowOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement)?.closest(${JSON.stringify(row)});
+    new MutationObserver((changes) => {
+      const rows = new Set(changes.flatMap(({ target, addedNodes }) => [target, ...addedNodes].map(rowOf)).filter(Boolean));
+      seen.draws += 1;
+      seen.rowsMost = Math.max(seen.rowsMost, rows.size);
+    }).observe(document.querySelector("main"), { childList: true, characterData: true, subtree: true });
+  })()`);
+  return () => page.evaluate("({ ...seen, longShare: seen.long / (performance.now() - seen.began) })");
+}
+
 export async function press(page, key, more = {}) {
   for (const type of ["keyDown", "keyUp"]) {
     const text = type === "keyDown" && key.length === 1 ? { text: key } : {};
