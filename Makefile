@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -69,6 +69,9 @@ dashboard: .venv/dev ## build the dashboard into gateway/web/static, and test it
 
 screenshots: .venv/dev ## take docs/dashboard-*.png of a running demo
 	@ops/dashboard.sh screenshots
+
+notebooks: .venv/notebook ## run the tutorial notebooks, the magics and the live widgets with real kernels (PART=magics)
+	@$(BIN)/pytest -q -rs clients/python/notebooks $(if $(PART),-k $(PART))
 
 publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
 	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
@@ -133,3 +136,9 @@ clean: ## remove everything that was built
 .venv/dev: ops/setup.sh requirements-dev.lock $(PACKAGES)
 	@PYTHON=$(PYTHON) ops/setup.sh requirements-dev.lock
 	@touch $@ .venv/run
+
+# What notebooks need on top, which takes longer to install than all else: only `make notebooks` does.
+.venv/notebook: requirements-notebook.lock .venv/dev
+	@echo "Adding what notebooks need …"
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement=$<
+	@touch $@

@@ -45,7 +45,8 @@ def test_the_wheel_holds_the_package_and_its_types(installed: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     assert "neurograph_client/py.typed" in names
-    assert not [name for name in names if not name.startswith("neurograph_client")]
+    assert "neurograph_client/notebook/widgets.js" in names
+    assert {"neurograph.py"} == {name for name in names if not name.startswith("neurograph_client")}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

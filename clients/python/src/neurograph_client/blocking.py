@@ -109,8 +109,10 @@ class BlockingClient:
         once, behind all that the gateway held when the iteration began and that is asked for.
         """
 
+        client = self._client
+
         async def subscribe() -> Subscription[Any]:
-            return self._client.subscribe(*channels, last=last, since=since, filter=filter, rate=rate)
+            return client.subscribe(*channels, last=last, since=since, filter=filter, rate=rate)
 
         subscription = self._call(subscribe())
         catching_up = self._call(_task(subscription.caught_up())) if caught_up else None
@@ -118,7 +120,7 @@ class BlockingClient:
         try:
             while left > 0:
                 try:
-                    items = self._call(_next(subscription, catching_up, timeout))
+                    items = self._thread.call(_next(subscription, catching_up, timeout))
                 except (StopAsyncIteration, TimeoutError, _ClosedError):
                     return
                 for item in items:
@@ -131,6 +133,8 @@ class BlockingClient:
                     yield item
         finally:
             self._thread.soon(subscription.close)
+            # After Ctrl-C, a notebook keeps the traceback with this frame: the client may end none the less.
+            del self
 
     def columns(
         self,

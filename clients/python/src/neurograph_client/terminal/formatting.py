@@ -62,7 +62,7 @@ def item_as_text(item: Item, *, colour: bool) -> str:
     tint = _CHANNEL_COLOURS[zlib.crc32(channel.encode()) % len(_CHANNEL_COLOURS)]
     channel = style(f"{channel:<{_CHANNEL_WIDTH}}", fg=tint, bold=True)
     if isinstance(item, Gap):
-        return f"{'':{_TIME_WIDTH}}  {channel}  {style(_gap(item), fg='yellow', bold=True)}\n"
+        return f"{'':{_TIME_WIDTH}}  {channel}  {style(gap_as_text(item), fg='yellow', bold=True)}\n"
     words = [style(_time(item.timestamp), dim=True), channel, style(f"#{item.offset}", dim=True)]
     if item.event_type is not None:
         event_type = shortened(item.event_type, _VALUE_CHARS_MAX)
@@ -76,7 +76,8 @@ def _unstyled(text: str, **_: object) -> str:
     return text
 
 
-def _gap(gap: Gap) -> str:
+def gap_as_text(gap: Gap) -> str:
+    """Return what is missing, and why, in a sentence."""
     count = "events" if gap.count is None else f"{gap.count:,} event{'s' * (gap.count != 1)}"
     offsets = ""
     if gap.to is not None:
@@ -98,14 +99,15 @@ def _data(data: Any) -> str:
     if isinstance(data, str):
         return shortened(data, _VALUE_CHARS_MAX)
     if not isinstance(data, dict) or not data:
-        return _value(data)
+        return value_as_text(data)
     fields = [(name, value) for name, value in data.items() if value is not None]
-    words = [f"{shortened(k, _VALUE_CHARS_MAX)}={_value(v)}" for k, v in fields[:_FIELDS_MAX]]
+    words = [f"{shortened(k, _VALUE_CHARS_MAX)}={value_as_text(v)}" for k, v in fields[:_FIELDS_MAX]]
     more = len(fields) - _FIELDS_MAX
     return " ".join(words) + (f" … ({more} more)" if more > 0 else "")
 
 
-def _value(value: Any) -> str:
+def value_as_text(value: Any) -> str:
+    """Return a value as JSON, text without quotes where that is clear, and bytes as their number; shortened."""
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     bare = isinstance(value, str) and value != "" and not set(value[:_VALUE_CHARS_MAX]) & set(' "=')
