@@ -234,6 +234,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("import zmq", script("")),
         ("ws = new WebSocket", console),
         ("from neurograph_client import Client", notebook),
+        ("%load_ext", "clients/python/notebooks/tests/test_tutorials.py runs it in a kernel"),
         ("curl", shell('"event_type"', '"events"', "recipients", r"events_received_total")),
         ("gateway tail", shell('"x": ?1.5', "", "CHANNEL", DOCTOR)),
     ],
@@ -264,6 +265,10 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),
     ],
     "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],
+    "docs/notebook.md": [
+        ("pip install", NEEDS_INDEX),
+        ("%load_ext", "clients/python/notebooks/tests/test_tutorials.py runs it in a kernel"),
+    ],
     "docs/operate.md": [
         ("gateway upgrade", "tests/integration/test_upgrade.py runs it against gateways of its own"),
         ("gateway reload", "tests/integration/test_reload.py runs it against gateways of its own"),

@@ -58,8 +58,8 @@ def status(found: dict[str, Any]) -> str:
     reasons = f" ({_text('; '.join(found['reasons']))})" if found.get("reasons") else ""
     facts = (
         f"gateway {_text(found['version'])}: {ready}{reasons}, bus {_text(found['bus_state'])}, "
-        f"up {found['uptime_seconds']:,.0f} s, {found['connections']:,} clients, {found['lagging']:,} lagging, "
-        f"{found['subscriptions']:,} subscriptions, {found['channels']:,} channels"
+        f"up {found['uptime_seconds']:,.0f} s; clients: {found['connections']:,}, lagging: {found['lagging']:,}, "
+        f"subscriptions: {found['subscriptions']:,}, channels: {found['channels']:,}"
     )
     rows = [
         [

@@ -20,14 +20,16 @@ const button = (text, hint, act) => {
   return made;
 };
 
-const number = (value) =>
-  Math.abs(value) >= 1e6 || (value !== 0 && Math.abs(value) < 1e-3)
-    ? value.toExponential(2)
-    : value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0 });
+const number = (value) => {
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e15)) return value.toExponential(2);
+  if (size >= 1e6) return value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 4 });
+  return value.toLocaleString("en", { maximumFractionDigits: size < 100 ? 2 : 0 });
+};
 
 const clock = (time) => {
   const moment = new Date(time);
-  return Number.isNaN(moment.getTime()) ? "" : `${moment.toISOString().slice(11, 23)}`;
+  return Number.isNaN(moment.getTime()) ? "" : moment.toISOString().slice(11, 23);
 };
 
 /** A small chart for each field, with a line for each channel; all have the same time axis. */
@@ -168,10 +170,14 @@ const tail = (body) => {
   lines.tabIndex = 0;
   const note = element("div", "ng-note", "no events yet");
   body.append(lines, note);
+  // As last scrolled to: a notebook takes what is out of view out of its page, and it comes back scrolled to the top.
+  let isAtEnd = true;
+  lines.addEventListener("scroll", () => {
+    isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
+  });
   return {
     update({ all, lines: found, lines_max: linesMax }) {
       if (!found) return;
-      const isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
       if (all) lines.replaceChildren();
       for (const [kind, time, channel, type, text] of found) {
         const parts = [element("span", "ng-time", clock(time)), element("span", "ng-channel", channel)];
@@ -179,7 +185,7 @@ const tail = (body) => {
         lines.append(element("div", kind === "gap" ? "ng-gap" : "", ...parts, element("span", "", text)));
       }
       while (lines.childElementCount > linesMax) lines.firstElementChild.remove();
-      if (isAtEnd || all) lines.scrollTop = lines.scrollHeight;
+      if (isAtEnd) lines.scrollTop = lines.scrollHeight;
       note.textContent = lines.childElementCount ? "" : "no events yet";
     },
     draw() {},
