@@ -254,6 +254,7 @@ GONE = {
 OTHERS = {
     "register": "of atexit, selectors, pollers and prometheus_client",
     "register_channel": "of mcap",
+    "register_magic_function": "of IPython",
     "register_schema": "of mcap",
     "SCM_RIGHTS": "of the kernel",
     "wire": "the format on the wire, in publishers that have a module for it",

@@ -2,7 +2,7 @@
 
 PYTHONPATH=.:clients/python/src .venv/bin/python clients/python/benchmarks/dataframe.py [--count N]      (after make notebooks)
 
-A real gateway holds the events. Each way to get them runs in a process of its own, twice, and the quicker run counts.
+A real gateway holds the events. Each method to get them runs in a process of its own, twice, and the quicker run counts.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def columns_polars(url: str, count: int) -> Any:
         return client.columns(CHANNEL, last=count).to_polars()
 
 
-def measure(way: Callable[[str, int], Any], url: str, count: int, pipe: Pipe) -> None:
-    """Send what one way takes, in this process of its own."""
+def measure(method: Callable[[str, int], Any], url: str, count: int, pipe: Pipe) -> None:
+    """Send what one method takes, in this process of its own."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     began = time.perf_counter()
-    found = way(url, count)
+    found = method(url, count)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     assert len(found) == count, len(found)
@@ -80,11 +80,11 @@ def measure(way: Callable[[str, int], Any], url: str, count: int, pipe: Pipe) ->
 
 
 def main() -> None:
-    """Measure each way, and print a line for it."""
+    """Measure each method, and print a line for it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     count = parser.parse_args().count
-    ways: dict[str, Callable[[str, int], Any]] = {
+    methods: dict[str, Callable[[str, int], Any]] = {
         "plain loop, pd.DataFrame": plain_loop,
         "plain loop, json_normalize": normalized_loop,
         "history(last=…).to_pandas()": history,
@@ -105,11 +105,11 @@ def main() -> None:
             while next(one for one in client.channels() if one["name"] == CHANNEL)["events"] < count:
                 time.sleep(0.1)
         print(f"{count:,} events            seconds   peak MB   DataFrame MB")
-        for name, way in ways.items():
+        for name, method in methods.items():
             best: Measured = (float("inf"), 0, 0)
             for _ in range(ROUNDS):
                 ours, theirs = spawning.Pipe()
-                process = spawning.Process(target=measure, args=(way, gateway.url, count, theirs))
+                process = spawning.Process(target=measure, args=(method, gateway.url, count, theirs))
                 process.start()
                 best = min(best, ours.recv())
                 process.join()

@@ -45,7 +45,7 @@ def test_only_the_chosen_fields_are_shown() -> None:
         assert ["data.y"] == [one[0] if part == "series" else one[1] for one in contents.changes()[part]]
 
 
-def test_numbers_are_bounded_and_what_is_left_out_is_counted() -> None:
+def test_numbers_are_bounded_and_what_is_omitted_is_counted() -> None:
     numbers = Numbers()
     numbers.add([event({"x": n}) for n in range(2 * POINTS_MAX)])
     numbers.add([event({f"f{n}": n for n in range(50)})])
@@ -55,7 +55,7 @@ def test_numbers_are_bounded_and_what_is_left_out_is_counted() -> None:
     lines_of_x = [points for field, _, points in found["series"] if field == "data.x"]
     assert (POINTS_MAX, LINES_OF_FIELD_MAX) == (len(lines_of_x[0]), len(lines_of_x))
     assert len({field for field, _, _ in found["series"]}) == FIELDS_MAX
-    assert found["left_out"] > 0
+    assert found["omitted"] > 0
 
 
 def test_of_values_the_newest_is_shown() -> None:

@@ -46,7 +46,7 @@ class Numbers:
         self._chosen = None if fields is None else set(fields)
         self._series: dict[str, dict[str, deque[tuple[float, float]]]] = {}
         self._new: dict[tuple[str, str], deque[tuple[float, float]]] = {}
-        self._left_out: set[tuple[str, str]] = set()
+        self._omitted: set[tuple[str, str]] = set()
 
     def add(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -63,8 +63,8 @@ class Numbers:
         lines = self._series.get(field, {})
         if channel not in lines:
             if len(lines) == LINES_OF_FIELD_MAX or (not lines and len(self._series) == FIELDS_MAX):
-                if len(self._left_out) < VALUES_MAX:
-                    self._left_out.add((field, channel))
+                if len(self._omitted) < VALUES_MAX:
+                    self._omitted.add((field, channel))
                 return
             self._series.setdefault(field, lines)[channel] = deque(maxlen=POINTS_MAX)
         lines[channel].append(point)
@@ -74,7 +74,7 @@ class Numbers:
         kept = {(field, channel): line for field, lines in self._series.items() for channel, line in lines.items()}
         found = [[*names, [*line]] for names, line in (kept if all else self._new).items()]
         self._new = {}
-        return {"series": found, "left_out": len(self._left_out), "points_max": POINTS_MAX}
+        return {"series": found, "omitted": len(self._omitted), "points_max": POINTS_MAX}
 
 
 class CurrentValues:
@@ -84,7 +84,7 @@ class CurrentValues:
         self._chosen = None if fields is None else set(fields)
         self._rows: dict[tuple[str, str], tuple[str, str]] = {}
         self._new: set[tuple[str, str]] = set()
-        self._left_out: set[tuple[str, str]] = set()
+        self._omitted: set[tuple[str, str]] = set()
 
     def add(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -97,13 +97,13 @@ class CurrentValues:
                 if name in self._rows or len(self._rows) < VALUES_MAX:
                     self._rows[name] = (value_as_text(value), item.timestamp)
                     self._new.add(name)
-                elif len(self._left_out) < VALUES_MAX:
-                    self._left_out.add(name)
+                elif len(self._omitted) < VALUES_MAX:
+                    self._omitted.add(name)
 
     def changes(self, *, all: bool = False) -> Json:
         found = [[*name, *self._rows[name]] for name in (self._rows if all else sorted(self._new))]
         self._new = set()
-        return {"values": found, "left_out": len(self._left_out)}
+        return {"values": found, "omitted": len(self._omitted)}
 
 
 class Lines:

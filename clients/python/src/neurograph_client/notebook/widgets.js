@@ -113,7 +113,7 @@ const chart = (body) => {
   };
 
   return {
-    update({ all, series, left_out: leftOut, points_max: pointsMax }) {
+    update({ all, series, omitted, points_max: pointsMax }) {
       if (!series) return;
       if (all) {
         for (const { svg } of fields.values()) svg.parentElement.remove();
@@ -124,7 +124,7 @@ const chart = (body) => {
         lines.set(channel, [...(lines.get(channel) ?? []), ...points].slice(-pointsMax));
       }
       note.textContent = fields.size
-        ? leftOut ? `${leftOut} more fields or channels: choose with fields=[…]` : ""
+        ? omitted ? `${omitted} more fields or channels: choose with fields=[…]` : ""
         : "no numbers yet";
     },
     draw,
@@ -139,7 +139,7 @@ const values = (body) => {
   const note = element("div", "ng-note");
   body.append(element("div", "ng-scroll", element("table", "ng-table", element("thead", "", head), rest)), note);
   return {
-    update({ all, values: found, left_out: leftOut }) {
+    update({ all, values: found, omitted }) {
       if (!found) return;
       if (all) {
         rows.clear();
@@ -158,7 +158,7 @@ const values = (body) => {
         row.cells[2].textContent = value;
         row.cells[3].textContent = clock(time);
       }
-      note.textContent = rows.size ? (leftOut ? `${leftOut} more fields: choose with fields=[…]` : "") : "no events yet";
+      note.textContent = rows.size ? (omitted ? `${omitted} more fields: choose with fields=[…]` : "") : "no events yet";
     },
     draw() {},
   };
