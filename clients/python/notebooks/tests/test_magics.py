@@ -19,7 +19,9 @@ async def test_a_notebook_connects_asks_and_publishes(kernel: Kernel, gateway: G
     said = await kernel.run(f"%ng_connect {gateway.url}")
     assert f"connected to {gateway.url}; ng is the client\n" == said.text
 
-    assert "0 clients follow" in (await kernel.run(f'%ng_publish {channel} {{"x": 1.5, "ok": true}}')).text
+    assert (
+        ":1; clients that follow it: 0\n" in (await kernel.run(f'%ng_publish {channel} {{"x": 1.5, "ok": true}}')).text
+    )
     await kernel.run("speed = 2.5")
     await kernel.run(f"%ng_publish --type moved {channel} dict(x=speed, name='a b')")
 

@@ -159,8 +159,9 @@ class Magics:
     def _publish_magic(self) -> Callable[[str], None]:
         def publish(line: str) -> None:
             channel, text, event_type = parse_publish(line)
-            count = self._connected.publish(channel, self._value(text), event_type)
-            print(f"published on {channel}, which {count:,} client{'s' * (count != 1)} follow{'s' * (count == 1)}")
+            made = self._connected.publish(channel, self._value(text), event_type)
+            place = f"{made.position.epoch}:{made.position.offset}"
+            print(f"published on {channel} at {place}; clients that follow it: {made.recipients:,}")
 
         @no_var_expand  # IPython would take the braces of JSON for names of variables
         def magic(line: str) -> None:
