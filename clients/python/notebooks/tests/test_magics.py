@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Launch
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
@@ -108,16 +110,18 @@ LOOPS = {
 }
 
 
-async def test_interrupted_loops_leave_no_connection(launch: Launch, kernel: Kernel, channel: str) -> None:
+@pytest.mark.parametrize("code", LOOPS.values(), ids=LOOPS)
+async def test_an_interrupted_loop_leaves_no_connection(
+    launch: Launch, kernel: Kernel, channel: str, code: str
+) -> None:
     gateway = await launch()
-    for code in LOOPS.values():
-        loop = kernel.start(code.replace("URL", repr(gateway.url)).replace("NAME", repr(channel)))
-        await eventually(lambda: gateway_follows(gateway, channel))
-        await kernel.interrupt()
-        # IPython interrupts an `await`, whatever it waits for, only when its loop wakes up.
-        await gateway.broadcast({"channel": channel, "event": {"data": 1}})
-        await eventually(lambda loop=loop: loop.is_over)
-        await eventually(lambda: is_alone(gateway))
+    loop = kernel.start(code.replace("URL", repr(gateway.url)).replace("NAME", repr(channel)))
+    await eventually(lambda: gateway_follows(gateway, channel))
+    await kernel.interrupt()
+    # IPython interrupts an `await`, whatever it waits for, only when its loop wakes up.
+    await gateway.broadcast({"channel": channel, "event": {"data": 1}})
+    await eventually(lambda: loop.is_over)
+    await eventually(lambda: is_alone(gateway))
 
 
 async def is_alone(gateway: Gateway) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 from tests.support.gateway import Gateway
@@ -171,11 +170,12 @@ async def test_a_widget_says_why_it_stopped(kernel: Kernel, gateway: Gateway, ch
     await eventually(lambda: kernel.heard(comm)[-1]["reason"] == "the client was closed")
     await kernel.run(f"%ng_connect {gateway.url}")
     await kernel.run(f"v = Tail(ng, {channel!r}, filter='data.x >')")
-    for _ in count():
-        said = await kernel.run("print(v.state, v.reason)")
-        if said.text.startswith("stopped"):
-            break
-    assert "filter" in said.text
+    await eventually(lambda: is_stopped(kernel, "v"))
+    assert "filter" in (await kernel.run("print(v.reason)")).text
+
+
+async def is_stopped(kernel: Kernel, name: str) -> bool:
+    return (await kernel.run(f"print({name}.state)")).text == "stopped\n"
 
 
 async def test_a_closed_widget_follows_nothing(kernel: Kernel, gateway: Gateway, channel: str) -> None:

@@ -163,11 +163,11 @@ class Magics:
             place = f"{made.position.epoch}:{made.position.offset}"
             print(f"published on {channel} at {place}; clients that follow it: {made.recipients:,}")
 
-        @no_var_expand  # IPython would take the braces of JSON for names of variables
         def magic(line: str) -> None:
             """Publish an event: %ng_publish CHANNEL DATA, where DATA is JSON or an expression of Python."""
             self._answered(lambda: publish(line))
 
+        no_var_expand(magic)  # IPython would take the braces of JSON for names of variables
         return magic
 
     def _value(self, text: str) -> Any:
