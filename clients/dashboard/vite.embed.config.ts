@@ -3,21 +3,28 @@ import { defineConfig, type Plugin } from "vite";
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-/** Lines are all that the chart draws; uPlot hangs its other forms on one object, so that no bundler can leave them out. */
+/** Lines are all that the chart draws; uPlot hangs its other forms, and `join`, on one object, so that no bundler can leave them out. */
 const linesOnly: Plugin = {
   name: "lines-only",
   transform(code, id) {
     if (!id.endsWith("/uPlot.esm.js")) return null;
-    const forms = /\(?paths\.(stepped|bars|spline)\s*=\s*\w+\)?;/g;
-    if (code.match(forms)?.length !== 3) this.error("uPlot names its forms otherwise now");
-    return code.replace(forms, "");
+    const unused = /\(?(paths\.(stepped|bars|spline)|uPlot\.join)\s*=\s*\w+\)?;/g;
+    if (code.match(unused)?.length !== 4) this.error("uPlot names its forms otherwise now");
+    return code.replace(unused, "");
   },
+};
+
+/** The elements follow channels, and need none of the client's requests over HTTP. */
+const withoutRest: Plugin = {
+  name: "without-rest",
+  enforce: "pre",
+  resolveId: (source, importer) => (source === "./rest.js" && importer?.endsWith("/client.ts") ? at("src/embed-rest.ts") : null),
 };
 
 /** One script with all that it needs, so that a page of one's own needs one tag. */
 export default defineConfig({
   publicDir: false,
-  plugins: [linesOnly],
+  plugins: [linesOnly, withoutRest],
   resolve: { alias: { "neurograph-client": at("../typescript/src/index.ts") } },
   build: {
     outDir: at("../../gateway/web/static"),
