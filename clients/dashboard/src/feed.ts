@@ -10,6 +10,8 @@ export type Item = Event | Gap;
 const RATE_MS = 5_000;
 /** What comes so soon and is older than the beginning is history, and no rate. */
 const HISTORY_MS = 2_000;
+/** Where no history came for so long after the confirmation, there is none. */
+const SETTLED_MS = 1_000;
 
 /** The newest events of some channels, and the gaps between them; the oldest make room. */
 export class Feed extends Live {
@@ -22,6 +24,8 @@ export class Feed extends Live {
   isConfirmed = false;
   /** Why the gateway refused it. */
   error: RequestRefusedError | null = null;
+  #isSettled = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #following: Following | null = null;
   #positions: Following["positions"] = {};
   #times: { at: number; count: number }[] = [];
@@ -42,6 +46,11 @@ export class Feed extends Live {
   open(): void {
     this.#began = Date.now();
     this.#follow(this.options);
+  }
+
+  /** Whether what there was before has begun to come, or will not. */
+  get isReady(): boolean {
+    return this.items.length > 0 || this.error !== null || this.#isSettled;
   }
 
   /** Events per second, over the last few seconds. */
@@ -70,6 +79,7 @@ export class Feed extends Live {
   }
 
   close(): void {
+    clearTimeout(this.#timer);
     this.#following?.close();
   }
 
@@ -81,6 +91,10 @@ export class Feed extends Live {
     following.confirmed.then(
       () => {
         this.isConfirmed = true;
+        this.#timer = setTimeout(() => {
+          this.#isSettled = true;
+          this.changed();
+        }, SETTLED_MS);
         this.changed();
       },
       (error: unknown) => {

@@ -352,10 +352,25 @@ test("an event that is sent from the page arrives, and one that is refused says 
   await send("logs", '{"level": 3}');
   await eventually(async () => /level/.test((await page.text("form .error")) ?? ""));
   await send("b", '{"n": 7}');
-  await eventually(async () => /Sent to 0 clients/.test((await page.text("form [role=status]")) ?? ""));
-  await page.go("#/channels/b");
+  await eventually(async () => /^Published at \w+:1; it goes to 0 clients/.test((await page.text("form [role=status]")) ?? ""));
+  await page.evaluate("document.querySelector('form [role=status] a').click()"); // to the channel
   await eventually(async () => (await page.count(".row")) === 1);
   assert.deepEqual(await rows(page), [7]);
+});
+
+test("the form to send names the fields of a channel's schema, and fills them in", async (t) => {
+  const gateway = await Gateway.start(t);
+  const page = await show(t, gateway, "#/send");
+  await eventually(() => page.count('#channel-names [value="logs"]'));
+  await page.evaluate("document.querySelector('[name=name]').focus()");
+  await page.call("Input.insertText", { text: "logs" });
+  await eventually(() => page.count(".help button"));
+  assert.match(await page.text(".help"), /level\*: string, message\*: string, service: string,/);
+  await page.evaluate("document.querySelector('.help button').click()");
+
+  const data = async () => JSON.parse(await page.evaluate("document.querySelector('[name=data]').value"));
+  await eventually(async () => "level" in (await data()));
+  assert.deepEqual(await data(), { level: "", message: "", service: null, correlation_id: null });
 });
 
 /** A proxy that serves the gateway below a prefix; returns its port. */

@@ -46,6 +46,40 @@ test("no view is wider than the screen or covers itself, from 360 px to 4K", asy
   }
 });
 
+test("no view moves what it has shown while it loads", async (t) => {
+  const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
+  await gateway.hold("metrics", 1, 9, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40 } });
+  await gateway.hold("logs", 1, 40, { data: { level: "error", message: "m", service: "s" } });
+  await gateway.hold("signals", 1, 40, { data: { event_id: 1, is_novel: true, priority: 7 }, event_type: "signal.text" });
+  await gateway.hold("actions", 1, 40, { data: { action_id: 1, status: "completed", execution_time_ms: 3 } });
+  const page = await show(t, gateway);
+  await eventually(() => page.count("[data-card]"));
+  const base = (await page.evaluate("location.href")).replace(/#.*/, "");
+  const content = {
+    overview: "[data-host]", channels: "[data-channel]", "channels/logs": ".row", "channels/metrics?tab=chart": "[data-series]", "channels/metrics?tab=values": "[data-key]",
+    "channels/metrics?tab=about": "dd", logs: ".row", signals: ".row", actions: ".row", publishers: "[data-topic]", clients: "[data-client]", send: "form", about: "dd",
+  };
+  for (const [view, selector] of Object.entries(content)) {
+    for (const [width, height] of [[1280, 800], [360, 640]]) {
+      await page.call("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false });
+      await page.call("Page.navigate", { url: "about:blank" });
+      await page.call("Page.navigate", { url: `${base}#/${view}` });
+      await eventually(() => page.count(selector));
+      const { shifts, paint } = await page.evaluate(`new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))).then(() => {
+        const observer = new PerformanceObserver(() => {});
+        observer.observe({ type: "layout-shift", buffered: true });
+        // Rows make room for newer ones: that is what such a list is for.
+        const inRows = ({ node }) => (node?.nodeType === Node.TEXT_NODE ? node.parentElement : node)?.closest(".rows");
+        const moved = observer.takeRecords().filter(({ sources }) => !sources.every(inRows));
+        const shifts = moved.map(({ value, sources }) => [value, sources.map(({ node }) => node?.textContent.slice(0, 80))]);
+        return { shifts, paint: Math.round(performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? -1) };
+      })`);
+      if (view === "overview") t.diagnostic(`first contentful paint at ${width} px after ${paint} ms`);
+      assert.deepEqual(shifts, [], `${view} at ${width}`);
+    }
+  }
+});
+
 test("500 channels with thousands of events are all listed, and no event is drawn twice or left out", async (t) => {
   const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
   const publish = async (from, to) => {

@@ -7,7 +7,7 @@ import { Chart, COLORS, type Series } from "../chart.js";
 import { at, pathsOf, timeOf } from "../feed.js";
 import { clock, figure, inline } from "../format.js";
 import { Table } from "../parts.js";
-import { t } from "../texts.js";
+import { t, type Text } from "../texts.js";
 
 const SERIES_MAX = 12;
 /** How many of the newest events say which fields there are. */
@@ -42,7 +42,6 @@ export function ChannelChart({ events, options }: Props): JSX.Element {
             </label>
           ))}
         </fieldset>
-        <KeyChoice events={events} value={key} />
       </div>
       {series.length === 0 ? (
         <p class="quiet">{t("chart.pick")}</p>
@@ -104,43 +103,35 @@ export function ChannelValues({ events, options }: Props): JSX.Element {
     );
   };
   return (
-    <>
-      <div class="toolbar">
-        <KeyChoice events={events} value={key} />
-      </div>
-      {rows.length === 0 ? (
-        <p class="quiet">{t("nodata")}</p>
-      ) : (
-        <Table
-          label={t("tab.values")}
-          head={[heading("", key ?? t("name")), t("time"), ...columns.map((one) => heading(one, one || "data"))]}
-        >
-          {rows.map(([name, event]) => (
-            <tr key={name} data-key={name}>
-              <th scope="row">{name || event.channel}</th>
-              <td>{clock(event.timestamp)}</td>
-              {columns.map((one) => {
-                const found = at(event.data, one);
-                const isNumber = typeof found === "number";
-                return (
-                  <td key={one} class={isNumber ? "number" : ""}>
-                    {isNumber ? figure(found) : found === undefined ? "–" : inline(found, 60)}
-                  </td>
-                );
-              })}
-            </tr>
-          ))}
-        </Table>
-      )}
-    </>
+    <Table
+      label={t("tab.values")}
+      head={[heading("", key ?? t("name")), t("time"), ...columns.map((one) => heading(one, one || "data"))]}
+    >
+      {rows.map(([name, event]) => (
+        <tr key={name} data-key={name}>
+          <th scope="row">{name || event.channel}</th>
+          <td>{clock(event.timestamp)}</td>
+          {columns.map((one) => {
+            const found = at(event.data, one);
+            const isNumber = typeof found === "number";
+            return (
+              <td key={one} class={isNumber ? "number" : ""}>
+                {isNumber ? figure(found) : found === undefined ? "–" : inline(found, 60)}
+              </td>
+            );
+          })}
+        </tr>
+      ))}
+    </Table>
   );
 }
 
-function KeyChoice({ events, value }: { events: Event[]; value: string | null }): JSX.Element {
+/** By which field the events are told apart. */
+export function KeyChoice({ events, options, label }: Props & { label: Text }): JSX.Element {
   return (
     <label>
-      {t("chart.key")}
-      <select value={value ?? ""} onChange={({ currentTarget }) => setOptions({ key: currentTarget.value || "none" })}>
+      {t(label)}
+      <select value={keyOf(events, options) ?? ""} onChange={({ currentTarget }) => setOptions({ key: currentTarget.value || "none" })}>
         <option value="">{t("chart.key.none")}</option>
         {fields(events, "string").map((one) => (
           <option key={one} value={one}>

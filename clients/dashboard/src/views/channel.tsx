@@ -7,9 +7,9 @@ import type { ViewProps } from "../app.js";
 import { Feed, textOf, useFeed } from "../feed.js";
 import { bytes, clock, duration, figure } from "../format.js";
 import { Data, Missing, Tree, useRest } from "../parts.js";
-import { FeedRows, keyOf, Pause, Row } from "../rows.js";
+import { Empty, FeedRows, keyOf, Pause, Row } from "../rows.js";
 import { t } from "../texts.js";
-import { ChannelChart, ChannelValues } from "./channel-figures.js";
+import { ChannelChart, ChannelValues, KeyChoice } from "./channel-figures.js";
 import type { ChannelInfo } from "./channels.js";
 
 const HISTORY = 500;
@@ -154,10 +154,12 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
           </label>
         )}
         <Pause feed={feed} shown={events.length} />
+        {tab !== "tail" && <KeyChoice events={events} options={place.options} label={tab === "chart" ? "chart.key" : "chart.newestBy"} />}
       </div>
       {tab === "tail" && <Tail feed={feed} search={search.toLowerCase()} />}
-      {tab === "chart" && <ChannelChart events={events} options={place.options} />}
-      {tab === "values" && <ChannelValues events={events} options={place.options} />}
+      {tab !== "tail" && events.length === 0 && <Empty feed={feed} />}
+      {tab === "chart" && events.length > 0 && <ChannelChart events={events} options={place.options} />}
+      {tab === "values" && events.length > 0 && <ChannelValues events={events} options={place.options} />}
     </>
   );
 }

@@ -10,6 +10,8 @@ import { t } from "../texts.js";
 /** How long the second click may take that disconnects a client. */
 const CONFIRM_MS = 5_000;
 const CHANNELS_MAX = 8;
+/** Enough of an id to tell clients apart. */
+const ID_LENGTH = 13;
 
 interface ConnectedClient {
   client_id: string;
@@ -54,8 +56,9 @@ export function Clients({ gateway }: ViewProps): JSX.Element {
           <Table label={t("nav.clients")} head={head}>
             {data.clients.map((one) => (
               <tr key={one.client_id} data-client={one.client_id}>
-                <th scope="row" class="code">
-                  {one.client_id}
+                <th scope="row" class="code" title={one.client_id}>
+                  {one.client_id.slice(0, ID_LENGTH)}
+                  {one.client_id.length > ID_LENGTH && "…"}
                 </th>
                 <td>{one.user_id ?? "–"}</td>
                 <td>{one.address}</td>

@@ -2,6 +2,8 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
 import type { ViewProps } from "../app.js";
+import type { Refused } from "../gateway.js";
+import { Missing } from "../parts.js";
 import { t } from "../texts.js";
 
 interface About {
@@ -17,15 +19,24 @@ ws.onopen = () => ws.send('{"type": "subscribe", "channels": ["metrics"], "last"
 /** Every address that a browser can open, and how to begin. */
 export function Links({ gateway }: ViewProps): JSX.Element {
   const [about, setAbout] = useState<About | null>(null);
-  useEffect(() => void gateway.rest<About>("").then(setAbout, console.error), [gateway]);
+  const [error, setError] = useState<Refused | null>(null);
+  useEffect(() => void gateway.rest<About>("").then(setAbout, setError), [gateway]);
+  if (about === null) {
+    return (
+      <>
+        <h1>{t("nav.about")}</h1>
+        <Missing error={error} />
+      </>
+    );
+  }
   return (
     <>
       <h1>{t("nav.about")}</h1>
       <p>
-        neurograph-gateway{about && `, ${t("links.version", about.version)}`}. {t("links.intro")}
+        neurograph-gateway, {t("links.version", about.version)}. {t("links.intro")}
       </p>
       <dl class="facts">
-        {Object.entries(about?.links ?? {}).map(([link, summary]) => (
+        {Object.entries(about.links).map(([link, summary]) => (
           <div key={link}>
             <dt>
               <a href={`.${link}`}>{link}</a>

@@ -1,5 +1,6 @@
 import type { Event, GatewayFigures } from "neurograph-client";
 import type { ComponentChildren, JSX } from "preact";
+import { useMemo } from "preact/hooks";
 
 import { hrefOf } from "../address.js";
 import type { ViewProps } from "../app.js";
@@ -39,14 +40,25 @@ export function Overview({ gateway }: ViewProps): JSX.Element {
 
   const history = figures.items.filter((item): item is Event<GatewayFigures> => item.type === "event");
   const now = history.at(-1)?.data;
+  const isHere = figures.isReady && metrics.isReady && (status.data || status.error);
+  const rates = useMemo(() => history.map(({ data }) => data.channels), [history.at(-1), history.length]);
+  // All at once, so that nothing that is seen moves when the next part comes.
+  if (!isHere) {
+    return (
+      <>
+        <h1>{t("nav.overview")}</h1>
+        <p class="quiet">{t("loading")}</p>
+      </>
+    );
+  }
   const line = (name: keyof GatewayFigures): number[] => history.map(({ data }) => Number(data[name]));
   return (
     <>
       <h1>{t("nav.overview")}</h1>
-      <Verdict figures={now} endpoints={status.data?.bus ?? []} isConnected={gateway.client.state === "connected"} />
-      {now ? <Cards now={now} line={line} /> : <p class="quiet">{t(figures.error || (figures.isConfirmed && status.data) ? "figures.off" : "loading")}</p>}
+      <Verdict figures={now} status={status.data} isConnected={gateway.client.state === "connected"} />
+      {now ? <Cards now={now} reasons={reasonsOf(status.data)} line={line} /> : <p class="quiet">{t("figures.off")}</p>}
       <Hosts items={metrics.items.filter((item): item is Event => item.type === "event")} />
-      {now && <Rates history={history.map(({ data }) => data.channels)} />}
+      {now && <Rates history={rates} />}
       <section>
         <h2>{t("bus")}</h2>
         {status.data ? <Endpoints endpoints={status.data.bus} /> : <Missing error={status.error} />}
@@ -55,7 +67,16 @@ export function Overview({ gateway }: ViewProps): JSX.Element {
   );
 }
 
-function Cards({ now, line }: { now: GatewayFigures; line: (name: keyof GatewayFigures) => number[] }): JSX.Element {
+/** Why messages were rejected, the most frequent reason first. */
+function reasonsOf(status: Status | null): string {
+  const reasons = Object.entries(status?.rejected ?? {}).filter(([, count]) => count > 0);
+  return reasons
+    .sort(([, a], [, b]) => b - a)
+    .map(([reason, count]) => `${reason} ${figure(count)}`)
+    .join(", ");
+}
+
+function Cards({ now, reasons, line }: { now: GatewayFigures; reasons: string; line: (name: keyof GatewayFigures) => number[] }): JSX.Element {
   return (
     <div class="cards">
       <Card
@@ -93,6 +114,7 @@ function Cards({ now, line }: { now: GatewayFigures; line: (name: keyof GatewayF
       <Card
         name="card.rejected"
         value={figure(now.rejected)}
+        more={reasons || t("card.rejected.none")}
         values={line("rejected")}
         tone={now.rejected ? "bad" : undefined}
       />
@@ -115,7 +137,7 @@ function Cards({ now, line }: { now: GatewayFigures; line: (name: keyof GatewayF
 /** What is wrong, each with where to look. */
 function Verdict(props: {
   figures: GatewayFigures | undefined;
-  endpoints: Endpoint[];
+  status: Status | null;
   isConnected: boolean;
 }): JSX.Element | null {
   const { figures } = props;
@@ -123,8 +145,9 @@ function Verdict(props: {
   const problems: ComponentChildren[] = [];
   if (!props.isConnected) problems.push(t("problem.offline"));
   const notes: string[] = [];
-  const isFed = props.endpoints.some(({ peers, received }) => peers && received);
-  for (const { endpoint, problem, received } of props.endpoints) {
+  const endpoints = props.status?.bus ?? [];
+  const isFed = endpoints.some(({ peers, received }) => peers && received);
+  for (const { endpoint, problem, received } of endpoints) {
     // Where nothing ever came from, and other endpoints have publishers, nothing is missing that was there.
     if (problem && !received && isFed) notes.push(t("note.unreached", endpoint, problem));
     else if (problem) problems.push(t("problem.endpoint", endpoint, problem));
@@ -135,7 +158,11 @@ function Verdict(props: {
     problems.push(<a href={publishers}>{t("problem.stale", figures.publishers_stale)}</a>);
   }
   if (figures?.lost) problems.push(<a href={publishers}>{t("problem.lost", figure(figures.lost))}</a>);
-  if (figures?.rejected) problems.push(<a href={publishers}>{t("problem.rejected", figure(figures.rejected))}</a>);
+  if (figures?.rejected) {
+    const reasons = reasonsOf(props.status);
+    const text = reasons ? t("problem.rejected.reasons", figure(figures.rejected), reasons) : t("problem.rejected", figure(figures.rejected));
+    problems.push(<a href={publishers}>{text}</a>);
+  }
   if (figures?.lagging) {
     problems.push(<a href={hrefOf(["clients"])}>{t("problem.lagging", figures.lagging, figure(figures.lag))}</a>);
   }

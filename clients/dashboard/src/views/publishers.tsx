@@ -64,6 +64,7 @@ const HEX_ROW_BYTES = 16;
 export function Publishers({ gateway }: ViewProps): JSX.Element {
   const { data, error } = useRest<Publishers>(gateway, "api/v1/websocket/publishers");
   const rejections = useRest<Rejections>(gateway, "api/v1/websocket/rejections");
+  if (!(data || error) || !(rejections.data || rejections.error)) return <h1>{t("nav.publishers")}</h1>; // both at once: nothing moves
   return (
     <>
       <h1>{t("nav.publishers")}</h1>

@@ -2,6 +2,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
 import type { ViewProps } from "../app.js";
+import { hrefOf } from "../address.js";
 import { figure } from "../format.js";
 import { useRest } from "../parts.js";
 import { t } from "../texts.js";
@@ -9,7 +10,7 @@ import type { ChannelInfo } from "./channels.js";
 
 const TARGETS = ["channel", "user", "client", "everyone"] as const;
 
-type Answer = { isError: boolean; text: string } | null;
+type Answer = { isError: boolean; text: string; channel?: string } | null;
 
 /** Publish one event, to a channel or to some clients. */
 export function Send({ gateway }: ViewProps): JSX.Element {
@@ -30,12 +31,14 @@ export function Send({ gateway }: ViewProps): JSX.Element {
     } catch (error) {
       return setAnswer({ isError: true, text: t("send.json", (error as Error).message) });
     }
-    const to = target === "everyone" ? { everyone: true } : { [target === "channel" ? target : `${target}_id`]: name };
-    const body = JSON.stringify({ ...to, event: { event_type: type, data: value } });
     try {
-      const headers = { "Content-Type": "application/json" };
-      const sent = await gateway.rest<{ recipients: number }>("api/v1/websocket/broadcast", { method: "POST", headers, body });
-      setAnswer({ isError: false, text: t("send.sent", figure(sent.recipients)) });
+      if (target === "channel") {
+        const { recipients, position } = await gateway.client.publish(name, value, { eventType: type });
+        const text = t("send.published", figure(recipients), `${position.epoch}:${position.offset}`);
+        return setAnswer({ isError: false, text, channel: name });
+      }
+      const to = { user: { userId: name }, client: { clientId: name }, everyone: {} }[target];
+      setAnswer({ isError: false, text: t("send.sent", figure(await gateway.client.broadcast(type, value, to))) });
     } catch (error) {
       setAnswer({ isError: true, text: (error as Error).message });
     }
@@ -89,9 +92,14 @@ export function Send({ gateway }: ViewProps): JSX.Element {
           />
         </label>
         {schema && (
-          <p class="quiet">
-            {t("send.fields", name)} <code>{fieldsOf(schema).join(", ")}</code>
-          </p>
+          <div class="help">
+            <p class="quiet">
+              {t("send.fields", name)} <code>{fieldsOf(schema).join(", ")}</code>
+            </p>
+            <button type="button" class="small" onClick={() => setData(JSON.stringify(exampleOf(schema), null, 2))}>
+              {t("send.example")}
+            </button>
+          </div>
         )}
         {target === "channel" && <p class="quiet">{t("send.numbering")}</p>}
         <button type="submit" class="primary">
@@ -99,14 +107,50 @@ export function Send({ gateway }: ViewProps): JSX.Element {
         </button>
         <p role="status" class={answer?.isError ? "error" : ""}>
           {answer?.text}
+          {answer?.channel !== undefined && (
+            <>
+              {" "}
+              <a href={hrefOf(["channels", answer.channel])}>{answer.channel}</a>
+            </>
+          )}
         </p>
       </form>
     </>
   );
 }
 
-/** The fields of a standard channel's data, from its JSON Schema. */
+interface Model {
+  properties?: Record<string, Property>;
+  required?: string[];
+}
+interface Property {
+  type?: string;
+  anyOf?: Property[];
+  enum?: unknown[];
+  default?: unknown;
+}
+
+/** What a channel's schema says of its data: one model, perhaps behind a reference. */
+function modelOf(schema: Record<string, unknown>): Model {
+  if (schema["properties"]) return schema as Model;
+  const name = String(schema["$ref"] ?? "").split("/").at(-1) ?? "";
+  return ((schema["$defs"] ?? {}) as Record<string, Model>)[name] ?? {};
+}
+
+/** The fields with their types; those that must be there have a star. */
 function fieldsOf(schema: Record<string, unknown>): string[] {
-  const definitions = Object.values((schema["$defs"] ?? {}) as Record<string, { properties?: object }>);
-  return Object.keys((schema["properties"] as object | undefined) ?? definitions[0]?.properties ?? {});
+  const { properties = {}, required = [] } = modelOf(schema);
+  return Object.entries(properties).map(([name, property]) => {
+    const types = (property.anyOf ?? [property]).map(({ type }) => type ?? "any").filter((type) => type !== "null");
+    return `${name}${required.includes(name) ? "*" : ""}: ${types.join(" | ")}`;
+  });
+}
+
+const EXAMPLES: Record<string, unknown> = { string: "", integer: 0, number: 0, boolean: false, array: [], object: {} };
+
+/** Data with all fields of a schema; null where a field may be left out. */
+function exampleOf(schema: Record<string, unknown>): Record<string, unknown> {
+  const { properties = {} } = modelOf(schema);
+  const values = Object.entries(properties).map(([name, one]) => [name, one.default ?? one.enum?.[0] ?? (one.anyOf ? null : (EXAMPLES[one.type ?? ""] ?? null))]);
+  return Object.fromEntries(values) as Record<string, unknown>;
 }
