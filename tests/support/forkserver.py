@@ -311,7 +311,8 @@ def _writer(descriptor: int, *, at_once: bool, errors: str) -> TextIO:
 def _main(connection: int) -> None:
     for package in map(importlib.import_module, PACKAGES):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
+            # The notebooks' part needs packages that the gateway's environment lacks, and no command uses it.
+            if not module.name.endswith("__main__") and not module.name.startswith("neurograph_client.notebook"):
                 importlib.import_module(module.name)
     importlib.import_module("uvloop")  # which the gateway imports when it runs
     gc.collect()
