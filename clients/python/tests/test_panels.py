@@ -57,6 +57,25 @@ async def test_100_panels_mount_unmount_and_live_through_a_restart(launch: Launc
         await following(client, NAMES[50:])
 
 
+async def test_500_panels_are_asked_for_and_left_with_a_few_messages(launch: Launch) -> None:
+    """One message has room for about two hundred."""
+    gateway = await launch(settings={"clients.subscriptions_max": 1000})
+
+    async def sent(kind: str) -> float:
+        return await gateway.metric("client_messages_total", type=kind)
+
+    async with Client(gateway.url, timeout=60) as client:
+        names = [f"panel.n{number}" for number in range(500)]
+        panels = mount(client, names, last=1)
+        await confirmed(panels)
+        assert await sent("subscribe") <= 4
+
+        for one in panels:
+            one.close()
+        await following(client, [])
+        assert await sent("unsubscribe") <= 2
+
+
 async def test_panels_that_come_and_go_too_fast_are_followed_in_the_end(launch: Launch) -> None:
     gateway = await launch(settings={"clients.subscribes_burst": 2, "clients.subscribes_per_second": 50})
     async with Client(gateway.url, timeout=60) as client:

@@ -178,7 +178,7 @@ async def test_it_can_run_before_there_is_a_gateway(launch: Launch, proxy: NewPr
     between.refusing = False
     await eventually(lambda: client.state == "connected")
     one = await publisher(gateway.bus_in)
-    await eventually(lambda: client._link.feeds[0].confirmed.is_set())
+    await eventually(lambda: all(feed.confirmed.is_set() for feed in client._link.feeds))
     one.send("early", {"n": 1})
     await eventually(lambda: len(seen) == 1)
     running.cancel()

@@ -21,10 +21,12 @@ class Batch:
     def __init__(self) -> None:
         self.feeds: list[Feed] = []
         self.requests: dict[str, Request] = {}
+        self._wildcards: list[Request] = []
         self._bytes = 0
 
     def add(self, feed: Feed, requests: dict[str, Request], size: int) -> None:
         self.feeds.append(feed)
+        self._wildcards += [one for name, one in requests.items() if is_wildcard(name) and name not in self.requests]
         self.requests |= requests
         self._bytes += size
 
@@ -39,8 +41,11 @@ class Batch:
         return not any(_conflict(one, other) for one in requests.values() for other in self._others(one))
 
     def _others(self, request: Request) -> Iterable[Request]:
+        """Return what may conflict: two names do so only if they are the same one."""
         same = self.requests.get(request["channel"])
-        return self.requests.values() if same is None else [same]
+        if same is not None:
+            return [same]
+        return self.requests.values() if is_wildcard(request["channel"]) else self._wildcards
 
 
 def batches(feeds: Iterable[Feed], *, bytes_max: int) -> list[Batch]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,12 @@ class Feed:
     def selects(self, channel: str) -> bool:
         """Tell whether a channel's events belong here."""
         return any(matches(pattern, channel) for pattern in self.patterns)
+
+    def among(self, channels: Collection[str]) -> list[str]:
+        """Return those of some channels whose events belong here."""
+        if any(map(is_wildcard, self.patterns)):
+            return [channel for channel in channels if self.selects(channel)]
+        return [channel for channel in dict.fromkeys(self.patterns) if channel in channels]
 
     # -- what the socket brings ----------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from neurograph_client.batches import batches
 from neurograph_client.connection import ABNORMAL, Connection, Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.feed import Feed, Options
+from neurograph_client.feeds import Feeds
 from neurograph_client.routes import OWN, Message, Routes, patterns
 from neurograph_client.transport import Transport
 
@@ -71,7 +72,9 @@ class Link:
         self._on_state = on_state
         self._on_warning = on_warning
         self._routes = Routes()
-        self._new: list[Feed] = []
+        self.feeds = Feeds()
+        """All that is followed, or is to be."""
+        self._new: dict[Feed, None] = {}
         self._asked: set[Feed] = set()
         """Those of the new ones that the gateway was asked for on this connection."""
         self._halves: list[list[Feed]] = []
@@ -83,27 +86,21 @@ class Link:
 
     # -- what is followed ----------------------------------------------------------------------
 
-    @property
-    def feeds(self) -> list[Feed]:
-        """All that is followed, or is to be."""
-        return [*self._routes.feeds, *self._new]
-
     def conflicts(self, channels: tuple[str, ...], options: Options) -> bool:
         """Tell whether a channel is followed with another filter or rate."""
-        return any(
-            feed.options.conditions != options.conditions and not set(channels).isdisjoint(feed.patterns)
-            for feed in self.feeds
-        )
+        naming = (feed for name in channels for feed in self.feeds.naming(name))
+        return any(feed.options.conditions != options.conditions for feed in naming)
 
     def follow(self, feed: Feed) -> None:
         """Subscribe, now or once connected."""
-        self._new.append(feed)
+        self.feeds.add(feed)
+        self._new[feed] = None
         self._changed.set()
 
     def leave(self, feed: Feed) -> None:
         """Unsubscribe from what no other feed follows."""
-        if feed in self._new:
-            self._new.remove(feed)
+        self.feeds.remove(feed)
+        self._new.pop(feed, None)
         self._asked.discard(feed)
         self._routes.remove(feed)
         self.go_on()
@@ -212,6 +209,7 @@ class Link:
                 self._on_warning(message["message"])
             case "unsubscribed":
                 connection.followed.difference_update(message["channels"])
+                self._routes.unsubscribed()
                 self._deny(message.get("denied", []))
             case "token_expiring" if self._token is not None:
                 self._expiring = True
@@ -285,7 +283,7 @@ class Link:
         for feed in feeds:
             self._asked.add(feed)
             if all(name in OWN for name in feed.patterns):
-                self._begin(feed, {"positions": {}, "recovered": {}, "denied": []})
+                self._begin([feed], {"positions": {}, "recovered": {}, "denied": []})
             else:
                 wanted.append(feed)
         room = connection.hello["limits"]["message_bytes_max"] - _ROOM_BYTES
@@ -307,8 +305,7 @@ class Link:
         elif isinstance(answer, Exception):
             self._halve(left)
         else:
-            for feed in left:
-                self._begin(feed, answer)
+            self._begin(left, answer)
 
     def _halve(self, feeds: list[Feed]) -> None:
         """A message is served whole or not at all: ask for halves, to find the feed that is refused."""
@@ -316,16 +313,21 @@ class Link:
         self._halves += [part for part in (feeds[:half], feeds[half:]) if part]
         self._changed.set()
 
-    def _begin(self, feed: Feed, answer: Message) -> None:
-        denied = [one for one in answer["denied"] if one["channel"] in feed.patterns]
-        if denied:
-            self._refuse([feed], _denied(denied[0]))
-            return
-        self._new.remove(feed)
-        self._asked.discard(feed)
-        self._routes.add(feed)
-        self._routes.subscribed(answer, feed)
-        feed.confirmed.set()
+    def _begin(self, feeds: Iterable[Feed], answer: Message) -> None:
+        denials = {one["channel"]: one for one in answer["denied"]}
+        begun = []
+        for feed in feeds:
+            denied = [denials[name] for name in feed.patterns if name in denials]
+            if denied:
+                self._refuse([feed], _denied(denied[0]))
+                continue
+            del self._new[feed]
+            self._asked.discard(feed)
+            self._routes.add(feed)
+            begun.append(feed)
+        self._routes.subscribed(answer, begun)
+        for feed in begun:
+            feed.confirmed.set()
 
     def _pause(self, seconds: float) -> None:
         """Ask for nothing more until the gateway takes it."""
@@ -336,8 +338,7 @@ class Link:
     def _deny(self, denied: Iterable[Message]) -> None:
         """End what follows channels that are not served to this client any more."""
         for one in denied:
-            feeds = [feed for feed in self._routes.feeds if one["channel"] in feed.patterns]
-            self._refuse(feeds, _denied(one))
+            self._refuse(self._routes.feeds.naming(one["channel"]), _denied(one))
 
     def _refuse(self, feeds: Iterable[Feed], why: Exception) -> None:
         for feed in feeds:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from neurograph_client.feed import Feed, as_json
+from neurograph_client.feeds import Feeds
 from neurograph_client.items import Event, Gap, Position
 
 
@@ -32,37 +33,39 @@ class Routes:
     """Takes what the gateway says of channels, in order, and hands it to the feeds that want it."""
 
     def __init__(self) -> None:
-        self.feeds: list[Feed] = []
+        self.feeds = Feeds()
         self._routes: dict[str, Route] = {}
 
     # -- who follows what ----------------------------------------------------------------------
 
     def add(self, feed: Feed) -> None:
         """Give a feed what comes from now on."""
-        self.feeds.append(feed)
-        self._refresh()
+        self.feeds.add(feed)
+        for name in feed.among(self._routes):
+            self._routes[name].feeds = self.feeds.wanting(name)
 
     def remove(self, feed: Feed) -> None:
         """Give a feed nothing more; forget the channels that nobody follows any more."""
-        if feed in self.feeds:
-            self.feeds.remove(feed)
-            self._refresh()
-        for name, route in list(self._routes.items()):
-            if not route.feeds and name not in OWN:
+        self.feeds.remove(feed)
+        names = feed.among(self._routes)
+        for name in names:
+            self._routes[name].feeds = self.feeds.wanting(name)
+        self._forget(names)
+
+    def unsubscribed(self) -> None:
+        """Forget also the channels that began only when nobody followed them any more."""
+        self._forget(list(self._routes))
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self._routes[name].feeds and name not in OWN:
                 del self._routes[name]
-
-    def _refresh(self) -> None:
-        for name, route in self._routes.items():
-            route.feeds = self._wanting(name)
-
-    def _wanting(self, channel: str) -> tuple[Feed, ...]:
-        return tuple([feed for feed in self.feeds if feed.selects(channel)])
 
     def _route(self, channel: str) -> Route:
         route = self._routes.get(channel)
         if route is None:
             route = self._routes[channel] = Route()
-            route.feeds = self._wanting(channel)
+            route.feeds = self.feeds.wanting(channel)
         return route
 
     # -- what comes ----------------------------------------------------------------------------
@@ -108,10 +111,11 @@ class Routes:
             feed.offer_gap(gap, lost=lost)
         return any(feed.full for feed in route.feeds)
 
-    def subscribed(self, message: Message, feed: Feed | None = None) -> None:
-        """Take where channels go on; with `feed`, where it begins."""
+    def subscribed(self, message: Message, begun: Iterable[Feed] = ()) -> None:
+        """Take where channels go on, and where the feeds begin that this confirms."""
+        begun = set(begun)
         for channel, place in message["positions"].items():
-            if feed is not None and feed.selects(channel):
+            for feed in begun.intersection(self._route(channel).feeds):
                 feed.begin(channel, Position(**place))
             self._place(channel, place)
         for channel, recovered in message["recovered"].items():
@@ -120,7 +124,7 @@ class Routes:
     def begin_personal(self, *, anew: bool) -> None:
         """Take that personal messages are numbered from 1 again; `anew` if some may be lost with it."""
         self._routes.pop("$personal", None)
-        for feed in self._wanting("$personal"):
+        for feed in self.feeds.wanting("$personal"):
             feed.forget("$personal")
             if anew:
                 feed.offer_gap(Gap("$personal", "", None, None, None, "epoch"), lost=True)
