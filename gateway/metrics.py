@@ -268,6 +268,8 @@ class Metrics:
             "client_messages_total": clients.messages.items(),
             "client_errors_total": [(code.word, count) for code, count in clients.errors.items()],
             "client_rate_limited_total": clients.rate_limited.items(),
+            "personal_messages_received_total": [(_word(one), count) for one, count in clients.personal.items()],
+            "client_events_total": [("none" if one is None else _word(one), n) for one, n in clients.published.items()],
             "channels_resumed_total": [(_word(one), count) for one, count in clients.channels_resumed.items()],
         }
         for name, counts in labelled.items():

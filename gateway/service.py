@@ -6,13 +6,14 @@ import errno
 import functools
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from gateway import clock, own_figures
 from gateway.bus import keys
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
+from gateway.bus.outlet import BusOutlet
 from gateway.bus.replay import ReplayClient
 from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
@@ -98,6 +99,12 @@ class Service:
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._sequence_replays: dict[str, SequenceReplayClient] = {}
         """The clients of publishers with numbers of their own, by the endpoint of their replay."""
+        self._outlet: BusOutlet | None = None
+        if config.bus.publish:
+            self._outlet = BusOutlet(self._zmq, config.bus, self._curve, unix_ns=clock.unix_ns)
+            assert edge.context.broadcaster is not None, "this process reads the bus"
+            edge.context.broadcaster.bus = self._outlet
+            self.pipeline.ingest.own_incarnation = self._outlet.incarnation
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
@@ -120,7 +127,9 @@ class Service:
         predecessor = inherited.predecessor
         expected = frozenset() if predecessor is None else await predecessor.release_bus()
         for endpoint in endpoints(config):
-            await self._open_first(endpoint, retry=predecessor is not None)
+            await self._until_free(functools.partial(self._open, endpoint, config), retry=predecessor is not None)
+        if self._outlet is not None:
+            await self._until_free(self._outlet.open, retry=predecessor is not None)
         self._began = self._loop.time()
         listener = await self._edge.start()
         self._keeps_port = inherited.by_systemd
@@ -147,12 +156,12 @@ class Service:
             self._publish_figures()
             self._edge.every(config.figures_seconds, self._publish_figures)
 
-    async def _open_first(self, endpoint: Endpoint, *, retry: bool) -> None:
+    async def _until_free(self, open_: Callable[[], object], *, retry: bool) -> None:
         """Open an endpoint at the start; with `retry`, wait until the predecessor has left its address."""
         until = self._loop.time() + _BUS_RELEASE_SECONDS_MAX
         while True:
             try:
-                self._open(endpoint, self.config)
+                open_()
                 return
             except BusError:
                 if not retry or self._loop.time() > until:
@@ -180,6 +189,8 @@ class Service:
         for link in self._links.values():
             if link.endpoint.mode == "bind":
                 link.subscriber.suspend()
+        if self._outlet is not None:
+            self._outlet.close()
         return [one.incarnation for one in self.pipeline.ingest.recovery.publishers.known if not one.stale]
 
     def resume_bus(self) -> None:
@@ -187,6 +198,8 @@ class Service:
         for link in self._links.values():
             if link.endpoint.mode == "bind":
                 link.subscriber.resume()
+        if self._outlet is not None:
+            self._outlet.reopen()
 
     def leave_port(self) -> None:
         """Leave new connections to the successor."""
@@ -288,6 +301,8 @@ class Service:
         self._replay_client.close()
         for client in self._sequence_replays.values():
             client.close()
+        if self._outlet is not None:
+            self._outlet.close()
         self._curve.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
@@ -458,6 +473,8 @@ class Service:
         self._replay_client.poll()
         for client in self._sequence_replays.values():
             client.poll()
+        if self._outlet is not None:
+            self._outlet.beat()
         self._curve.poll()
         now_ns = clock.now_ns()
         self._unsubscribe_idle(now_ns)

@@ -277,6 +277,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "docs/protocol.md": [
         ('{"incarnation"', parsed),
         ("request   identity", "a layout of bytes; publishers/conformance/vectors has them"),
+        ('["$personal"', "frames, not JSON; tests/integration/test_outlet.py sends them"),
         ("< {", parsed),
         ('{"type": "subscribe"', messages),
         ('> {"type": "publish"', parsed),
@@ -315,6 +316,8 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "publishers/python/README.md": [
         ("pip install", NEEDS_INDEX),
         ("from neurograph_publisher import Publisher", script("")),
+        ("from neurograph_publisher import Inbox", "publishers/python/tests/test_readme.py runs it"),
+        ("import json", "publishers/python/tests/test_readme.py runs it"),
         ("import logging", "publishers/python/tests/test_readme.py runs it"),
         ("neurograph-system-metrics", "it never ends; publishers/python/tests/test_system_metrics.py runs it"),
     ],

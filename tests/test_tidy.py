@@ -226,7 +226,7 @@ GONE = {
     "write scheduler, batching or conflation": "pace pacer",
     "recovery, or repair": "joiner joining gate gates",
     "lost, or missing range": "owed",
-    "receive queue, or parser": "inbox inbound",
+    "receive queue, or parser": "inbound",
     "permissions": "rights",
     "rate limit": "quota quotas allowance allowances",
     "supervisor": "crew",

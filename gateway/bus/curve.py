@@ -93,6 +93,11 @@ class Curve:
         return True
 
     @property
+    def public(self) -> str | None:
+        """The gateway's own public key."""
+        return None if self._keys is None else self._keys.public.decode()
+
+    @property
     def on(self) -> bool:
         """Whether the gateway uses CURVE."""
         return self._keys is not None

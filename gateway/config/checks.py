@@ -128,12 +128,28 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
         if own.key and not all(own.key.split(".")):
             yield (f"{key}.key", f"{own.key!r} is not a path", 'expected names joined by dots, as in "data.host"')
     bus = config.bus
+    yield from _outlet(config)
     if bus.reconnect_seconds_max < bus.reconnect_seconds:
         reason = f"{bus.reconnect_seconds_max} is below bus.reconnect_seconds ({bus.reconnect_seconds})"
         yield "bus.reconnect_seconds_max", reason, "raise it, or lower bus.reconnect_seconds"
     if bus.heartbeat_seconds > 0 and bus.heartbeat_timeout_seconds <= bus.heartbeat_seconds:
         reason = f"{bus.heartbeat_timeout_seconds} is not above bus.heartbeat_seconds ({bus.heartbeat_seconds})"
         yield ("bus.heartbeat_timeout_seconds", reason, "raise it; three times bus.heartbeat_seconds is usual")
+
+
+def _outlet(config: Config) -> Iterator[tuple[str, str, str]]:
+    bus = config.bus
+    received = [*config.connect, config.bind, *(source.endpoint for source in bus.sources)]
+    for key, endpoint in (("bus.publish", bus.publish), ("bus.publish_replay", bus.publish_replay)):
+        if endpoint and (problem := _endpoint_problem(endpoint, any_port=True)):
+            yield key, f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
+        elif endpoint and _is_exposed(endpoint, config):
+            yield key, f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
+    if bus.publish and same_endpoint(bus.publish) in map(same_endpoint, filter(None, received)):
+        yield "bus.publish", f"{bus.publish!r} is also an endpoint to receive events from", "choose another"
+    for pattern in bus.publish_channels:
+        if not is_pattern(pattern):
+            yield "bus.publish_channels", f"{pattern!r} is not a channel or pattern", "expected a name as in core.>"
 
 
 def _curve(config: Config) -> Iterator[tuple[str, str, str]]:

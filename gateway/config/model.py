@@ -63,6 +63,12 @@ class Bus(Struct, frozen=True, kw_only=True):
     """An on-demand channel is unsubscribed this long after its last subscriber left."""
     batch_messages_max: Annotated[int, _number("messages", least=1)] = 2_000
     """Messages read from one endpoint in one batch."""
+    publish: str = ""
+    """tcp:// or ipc:// endpoint to bind, at which processes on the bus get the events that clients publish; "" = none."""
+    publish_channels: tuple[str, ...] = (">",)
+    """Channels and patterns of the events that are published there."""
+    publish_replay: str = ""
+    """Endpoint to bind, at which those processes ask for what they missed; "" = a free port of the same address."""
     curve_key_file: str = ""
     """The gateway's CURVE secret key, a .key_secret file of `gateway keys`; "" = no encryption and
     no authentication on the bus."""

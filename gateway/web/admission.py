@@ -116,7 +116,7 @@ class LocalAdmission:
         assert context.broadcaster is not None, "this process reads the bus"
         now_ns = context.now_ns()
         try:
-            result = context.broadcaster.publish(message, session.identity, now_ns=now_ns)
+            result = context.broadcaster.publish(message, session, now_ns=now_ns)
         except RequestError as error:
             session.refuse(error, message.id)
         else:

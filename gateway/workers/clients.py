@@ -169,7 +169,7 @@ class Clients:
                 raise RequestError(ErrorCode.UNAVAILABLE, "another connection has taken this session over")
             message = parse(what.text)
             assert isinstance(message, Publish)
-            result = broadcaster.publish(message, client.session.identity, now_ns=clock.now_ns())
+            result = broadcaster.publish(message, client.session, now_ns=clock.now_ns())
         except RequestError as error:
             refused = messages.Broadcasted(what.number, None, error.code.name, error.message, error.retry_after)
             child.pipe.send(refused)

@@ -20,7 +20,7 @@ from gateway.core.log.logs import Logs
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position
-from gateway.core.sessions.broadcast import broadcast
+from gateway.core.sessions.broadcast import Broadcaster, Sender
 from gateway.core.sessions.hub import Hub, Welcome
 from gateway.core.sessions.observer import LocalObserver
 from gateway.core.sessions.permissions import Grants, Identity, Policy
@@ -45,7 +45,7 @@ class Core(Hub):
         return self.pipeline.receive(batch, now_ns=now_ns)
 
     def broadcast(self, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
-        return broadcast(self, self.pipeline, message, by, now_ns=now_ns)
+        return Broadcaster(self, self.pipeline).send(message, Sender(by), now_ns=now_ns)
 
 
 def make_hub(

@@ -115,12 +115,17 @@ export interface Pong {
   id?: string | number;
 }
 
-/** An event was published: it has this position, and so many clients get it. */
+/**
+ * An event was published: it has this position, and so many clients get it.
+ *
+ * `bus` says whether a process on the bus subscribes to it, null if the channel is not published there.
+ */
 export interface Published {
   type: "published";
   channel: string;
   position: Position;
   recipients: number;
+  bus: boolean | null;
   timestamp: string;
   id?: string | number;
 }
@@ -246,6 +251,9 @@ export interface Publish {
   channel: string;
   event: unknown;
   idempotency_key?: string | null;
+  /** Publish only if somebody gets the event: on a channel that is published on the bus a process there, else a client. */
+  mandatory?: boolean;
+  request_id?: string | null;
   id?: string | number;
 }
 
@@ -360,7 +368,7 @@ export type ClientMessage = Subscribe | Unsubscribe | GetSubscriptions | Ping | 
 export type ServerMessage = Connected | Subscribed | Unsubscribed | Authenticated | TokenExpiring | Subscriptions | Pong | Published | Error | WarningMessage | Gap | ClosingMessage | EventMessage;
 export type GapReason = Gap["reason"];
 export type BusState = Subscribed["bus"];
-export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_field" | "invalid_filter" | "invalid_channel" | "unauthorized" | "forbidden" | "forbidden_origin" | "not_found" | "unknown_channel" | "unknown_client" | "method_not_allowed" | "timeout" | "too_large" | "unknown_host" | "invalid_event" | "upgrade_required" | "too_many_subscriptions" | "rate_limited" | "headers_too_large" | "internal" | "unsupported" | "unavailable";
+export type ErrorCode = "invalid_json" | "unknown_type" | "invalid_field" | "invalid_filter" | "invalid_channel" | "unauthorized" | "forbidden" | "forbidden_origin" | "not_found" | "unknown_channel" | "unknown_client" | "method_not_allowed" | "timeout" | "too_large" | "unknown_host" | "invalid_event" | "upgrade_required" | "too_many_subscriptions" | "rate_limited" | "headers_too_large" | "internal" | "no_subscribers" | "unsupported" | "unavailable";
 
 /** Why the gateway closed a connection. */
 export const CloseCode = {

@@ -20,6 +20,7 @@ from gateway.core.protocol.binary import bytes_fields
 from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, is_envelope, unpack
 from gateway.core.protocol.events import (
     STANDARD,
+    Address,
     BytesEventObject,
     DatedEventObject,
     Event,
@@ -37,6 +38,8 @@ _BYTES = b'"data_base64"'
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 
+_PERSONAL = channels.PERSONAL.encode()
+
 REPLAY = b"NGR1"
 """The first frame of replay requests and replies."""
 
@@ -44,6 +47,8 @@ _decode_dated = msgspec.json.Decoder(DatedEventObject).decode
 _decode_patterned = msgspec.json.Decoder(EventObject).decode
 _decode_numbered = msgspec.json.Decoder(NumberedEventObject).decode
 _decode_bytes = msgspec.json.Decoder(BytesEventObject).decode
+_decode_address = msgspec.json.Decoder(Address).decode
+_decode_personal = msgspec.json.Decoder(EventFields).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _DATA_DECODERS: dict[str, Callable[[msgspec.Raw], object]] = {
     name: msgspec.json.Decoder(standard.data).decode for name, standard in STANDARD.items()
@@ -90,6 +95,10 @@ class Ingest:
         untyped: Collection[str] = (),
     ) -> None:
         self.recovery = recovery
+        self.own_incarnation: int | None = None
+        """That of the gateway's own messages on the bus, which are ignored if they come back."""
+        self.on_personal: Callable[[Address, Event], object] = lambda address, event: None
+        """Called with each personal message."""
         self._data_decoders = {name: decode for name, decode in _DATA_DECODERS.items() if name not in untyped}
         self.rejections = Rejections(kept_max=rejections_max)
         self._payload_bytes_max = payload_bytes_max
@@ -171,6 +180,9 @@ class Ingest:
             if topic == publishers.TOPIC:
                 self._on_heartbeat(payload, now_ns)
                 return None
+            if topic == _PERSONAL:
+                self._on_personal(payload, now_ns)
+                return None
             name = self._name(topic, by_source)
         if len(frames) == 2:
             fields = self._fields(name, payload, now_ns)
@@ -181,6 +193,8 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
+        if envelope.incarnation == self.own_incarnation:
+            return None
         if envelope.sequence > SEQUENCE_MAX:
             raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
         if name not in self._admitted:  # first: a topic without a channel must not take a stream of another
@@ -203,9 +217,22 @@ class Ingest:
 
     def _on_heartbeat(self, payload: bytes, now_ns: int) -> None:
         try:
-            self.recovery.on_heartbeat(publishers.parse(payload), now_ns=now_ns)
+            heartbeat = publishers.parse(payload)
+            if int(heartbeat.incarnation, 16) != self.own_incarnation:
+                self.recovery.on_heartbeat(heartbeat, now_ns=now_ns)
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
+
+    def _on_personal(self, payload: bytes, now_ns: int) -> None:
+        fields = self._fields(channels.PERSONAL, payload, now_ns)
+        try:
+            address = _decode_address(payload)
+            _decode_personal(payload)
+        except msgspec.ValidationError as error:
+            raise _Reject("invalid_event", f"a personal message must be an event object: {error}") from error
+        if (address.client_id is None) == (address.user_id is None):
+            raise _Reject("invalid_event", "a personal message must have either `client_id` or `user_id`")
+        self.on_personal(address, Event(channels.PERSONAL, fields, now_ns))
 
     def _reject(self, error: _Reject, frames: Sequence[bytes], now_ns: int, *, by_source: bool = False) -> Rejection:
         publishers_ = self.recovery.publishers

@@ -38,6 +38,7 @@ class ErrorCode(Enum):
     RATE_LIMITED = ("rate_limited", 429, True)
     HEADERS_TOO_LARGE = ("headers_too_large", 431, False)
     INTERNAL = ("internal", 500, True)
+    NO_SUBSCRIBERS = ("no_subscribers", 503, True)
     UNSUPPORTED = ("unsupported", 501, False)
     UNAVAILABLE = ("unavailable", 503, True)
 

@@ -201,6 +201,13 @@ class BytesEventObject(Struct):
     epoch: Raw | UnsetType = UNSET
 
 
+class Address(Struct):
+    """To whom a personal message on the bus goes: one client, or all clients of a user."""
+
+    client_id: str | None = None
+    user_id: str | None = None
+
+
 class MissingRange(NamedTuple):
     """A publisher's messages from number `first` to `last`, which will not be delivered.
 

@@ -97,12 +97,24 @@ IdempotencyKey = Annotated[
 ]
 
 
+Mandatory = Annotated[
+    bool,
+    Meta(
+        description="Publish only if somebody gets the event: on a channel that is published on the bus a process there, "
+        "else a client."
+    ),
+]
+
+
 class Publish(Struct, tag="publish", kw_only=True):
     """Publish an event on a channel; answered by `Published`."""
 
     channel: str
     event: Raw
     idempotency_key: IdempotencyKey | None = None
+    mandatory: Mandatory = False
+    request_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    """Asks for an answer: the event then says in `reply_to` to which client, and this id comes back with it."""
     id: OptionalId = UNSET
 
 
@@ -226,11 +238,14 @@ class Pong(Struct, tag="pong", kw_only=True):
 
 
 class Published(Struct, tag="published", kw_only=True):
-    """An event was published: it has this position, and so many clients get it."""
+    """An event was published: it has this position, and so many clients get it.
+
+    `bus` says whether a process on the bus subscribes to it, null if the channel is not published there."""
 
     channel: str
     position: Position
     recipients: int
+    bus: bool | None
     timestamp: str
     id: OptionalId = UNSET
 
@@ -329,11 +344,15 @@ class Broadcast(Struct, kw_only=True):
     user_id: str | None = None
     everyone: bool = False
     idempotency_key: IdempotencyKey | None = None
+    mandatory: Mandatory = False
 
 
 class BroadcastResult(Struct):
-    """How many clients get the event. `position` is null for personal messages: each client has its own."""
+    """How many clients get the event. `position` is null for personal messages: each client has its own.
+
+    `bus` says whether a process on the bus subscribes to the event, null if the channel is not published there."""
 
     recipients: int
     channel: str
     position: Position | None
+    bus: bool | None = None

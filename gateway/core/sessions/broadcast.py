@@ -1,86 +1,176 @@
 """Events of clients: to a channel, a client, a user, or everyone."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.events import Event
+from gateway.core.protocol.events import Address, Event
 from gateway.core.protocol.messages import Broadcast, BroadcastResult, Publish
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.idempotency import IdempotencyKeys
 from gateway.core.sessions.permissions import Action, Identity
+from gateway.core.sessions.session import Session
+
+
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Bus(Protocol):
+    """Publishes clients' events on the bus."""
+
+    def carries(self, channel: str, /) -> bool:
+        """Return whether events on a channel are published there."""
+
+    def send(self, channel: str, payload: bytes, /, *, mandatory: bool) -> bool:
+        """Publish an event; return whether a process gets it. If none does, a `mandatory` one is not published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends an event: `client_id` is empty over HTTP."""
+
+    identity: Identity
+    client_id: str = ""
+    request_id: str | None = None
+    """Set if the client waits for an answer."""
 
 
 class Broadcaster:
     """Sends clients' events in the process that reads the bus; with an idempotency key, each once."""
 
     def __init__(self, hub: Hub, pipeline: Pipeline) -> None:
+        self.bus: Bus | None = None
+        """Where clients' events are published, too."""
         self._hub = hub
         self._pipeline = pipeline
         self._keys = IdempotencyKeys()
+        pipeline.ingest.on_personal = self._on_personal
 
-    def send(self, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
-        """Send an event to exactly one target; raises what `broadcast` does."""
+    def send(self, message: Broadcast, sender: Sender, *, now_ns: int) -> BroadcastResult:
+        """Send an event to exactly one target.
+        Raises RequestError: the client is unknown, there is not exactly one target, the sender lacks the permission,
+        the event is not valid, or it is mandatory and nobody would get it."""
         if message.idempotency_key is None:
-            return broadcast(self._hub, self._pipeline, message, by, now_ns=now_ns)
-        result = self._keys.result(message, by, now_ns=now_ns)
+            return self._send(message, sender, now_ns)
+        result = self._keys.result(message, sender.identity, now_ns=now_ns)
         if result is None:
-            result = broadcast(self._hub, self._pipeline, message, by, now_ns=now_ns)
-            self._keys.keep(message, by, result, now_ns=now_ns)
+            result = self._send(message, sender, now_ns)
+            self._keys.keep(message, sender.identity, result, now_ns=now_ns)
         return result
 
-    def publish(self, message: Publish, by: Identity, *, now_ns: int) -> BroadcastResult:
-        """Send an event that came over a WebSocket; raises what `broadcast` does."""
-        event = Broadcast(event=message.event, channel=message.channel, idempotency_key=message.idempotency_key)
-        return self.send(event, by, now_ns=now_ns)
-
-
-def broadcast(hub: Hub, pipeline: Pipeline, message: Broadcast, by: Identity, *, now_ns: int) -> BroadcastResult:
-    """Send an event to exactly one target.
-    Raises RequestError: the client is unknown, there is not exactly one target, `by` lacks the permission, or the event
-    is not valid."""
-    targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
-    count = sum(target is not None for target in targets)
-    if count != 1:
-        raise RequestError(
-            ErrorCode.INVALID_FIELD,
-            f"set exactly one of `channel`, `client_id`, `user_id`, `everyone`; {count} are set",
+    def publish(self, message: Publish, session: Session, *, now_ns: int) -> BroadcastResult:
+        """Send an event that came over a WebSocket; raises what `send` does."""
+        event = Broadcast(
+            event=message.event,
+            channel=message.channel,
+            idempotency_key=message.idempotency_key,
+            mandatory=message.mandatory,
         )
-    payload, channel = bytes(message.event), message.channel
-    if channel is not None:
-        if not is_name(channel):
-            raise RequestError(ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name")
-        by.require(Action.PUBLISH, channel)
-        return _to_channel(hub, pipeline, channel, payload, now_ns)
-    by.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
-    if message.everyone:
-        return _to_channel(hub, pipeline, EVERYONE, payload, now_ns)
-    if message.user_id is not None:
-        sessions = hub.store.of_user(message.user_id)
-    else:
-        session = hub.store.of_client(message.client_id or "")
-        if session is None:
+        return self.send(event, Sender(session.identity, session.client_id, message.request_id), now_ns=now_ns)
+
+    def _send(self, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
+        targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
+        count = sum(target is not None for target in targets)
+        if count != 1:
             raise RequestError(
-                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
+                ErrorCode.INVALID_FIELD,
+                f"set exactly one of `channel`, `client_id`, `user_id`, `everyone`; {count} are set",
             )
-        sessions = [session]
-    event = _event(pipeline, PERSONAL, payload, now_ns)
-    for session in sessions:
-        hub.observer.deliver_personal(session, *hub.store.append_personal(session, event))
-    return BroadcastResult(len(sessions), PERSONAL, None)
+        channel = message.channel
+        if channel is not None:
+            if not is_name(channel):
+                raise RequestError(ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name")
+            sender.identity.require(Action.PUBLISH, channel)
+            return self._to_channel(channel, message, sender, now_ns)
+        sender.identity.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
+        if message.everyone:
+            return self._to_channel(EVERYONE, message, sender, now_ns)
+        return self._to_sessions(message, now_ns)
+
+    def _to_sessions(self, message: Broadcast, now_ns: int) -> BroadcastResult:
+        hub = self._hub
+        if message.user_id is not None:
+            sessions = hub.store.of_user(message.user_id)
+        else:
+            session = hub.store.of_client(message.client_id or "")
+            if session is None:
+                raise RequestError(
+                    ErrorCode.UNKNOWN_CLIENT,
+                    f"client {message.client_id!r} is not connected, and has no session to resume",
+                )
+            sessions = [session]
+        self._deliver(sessions, self._event(PERSONAL, message, now_ns))
+        return BroadcastResult(len(sessions), PERSONAL, None)
+
+    def _deliver(self, sessions: Sequence[Session], event: Event) -> None:
+        for session in sessions:
+            self._hub.observer.deliver_personal(session, *self._hub.store.append_personal(session, event))
+
+    def _on_personal(self, address: Address, event: Event) -> None:
+        """Deliver a personal message from the bus, as far as its client has a session."""
+        store = self._hub.store
+        if address.user_id is not None:
+            sessions = store.of_user(address.user_id)
+        else:
+            found = store.of_client(address.client_id or "")
+            sessions = [] if found is None else [found]
+        self._hub.counts.personal[bool(sessions)] += 1
+        self._deliver(sessions, event)
+
+    def _to_channel(self, name: str, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
+        event = _with_reply_to(self._event(name, message, now_ns), sender)
+        logs, recipients = self._pipeline.logs, self._hub.subscribers(name)
+        if not logs.admit(name):
+            raise RequestError(
+                ErrorCode.UNAVAILABLE, f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open"
+            )
+        reaches = None
+        if self.bus is not None and self.bus.carries(name):
+            reaches = self.bus.send(name, _bus_payload(event, sender), mandatory=message.mandatory)
+            if message.mandatory and not reaches:
+                raise RequestError(
+                    ErrorCode.NO_SUBSCRIBERS,
+                    f"no process on the bus subscribes to {name!r} at `bus.publish`, or its queue is full",
+                )
+        elif message.mandatory and not recipients:
+            raise RequestError(
+                ErrorCode.NO_SUBSCRIBERS,
+                f"no client subscribes to {name!r}, and it is not published on the bus "
+                "(`bus.publish`, `bus.publish_channels`)",
+            )
+        self._hub.counts.published[reaches] += 1
+        logs.append([event])
+        return BroadcastResult(recipients, name, logs.by_name[name].position, reaches)
+
+    def _event(self, channel: str, message: Broadcast, now_ns: int) -> Event:
+        try:
+            return self._pipeline.ingest.read_event(channel, bytes(message.event), now_ns=now_ns)
+        except ValueError as error:
+            raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
 
 
-def _to_channel(hub: Hub, pipeline: Pipeline, name: str, payload: bytes, now_ns: int) -> BroadcastResult:
-    event = _event(pipeline, name, payload, now_ns)
-    if not pipeline.logs.admit(name):
-        raise RequestError(
-            ErrorCode.UNAVAILABLE, f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open"
-        )
-    pipeline.logs.append([event])
-    return BroadcastResult(hub.subscribers(name), name, pipeline.logs.by_name[name].position)
+def _with_reply_to(event: Event, sender: Sender) -> Event:
+    """Return an event that says whom to answer, if its sender waits for that."""
+    if sender.request_id is None:
+        return event
+    members = _decode_members(b"{%b}" % event.fields)
+    reply_to = {"client_id": sender.client_id, "request_id": sender.request_id}
+    members["reply_to"] = Raw(msgspec.json.encode(reply_to))
+    return msgspec.structs.replace(event, fields=msgspec.json.encode(members)[1:-1])
 
 
-def _event(pipeline: Pipeline, channel: str, payload: bytes, now_ns: int) -> Event:
-    try:
-        return pipeline.ingest.read_event(channel, payload, now_ns=now_ns)
-    except ValueError as error:
-        raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
+def _bus_payload(event: Event, sender: Sender) -> bytes:
+    """Return an event as processes on the bus get it: with who sent it, whatever the client said of that."""
+    members = _decode_members(b"{%b}" % event.fields)
+    for name, value in (("client_id", sender.client_id or None), ("user_id", sender.identity.user_id)):
+        members[name] = Raw(msgspec.json.encode(value))
+    if sender.request_id is None:
+        members.pop("reply_to", None)
+    members.setdefault("event_type", Raw(b'"message"'))
+    return msgspec.json.encode(members)

@@ -332,6 +332,7 @@ class Session:
                 channel=message.channel,
                 position=result.position,
                 recipients=result.recipients,
+                bus=result.bus,
                 timestamp=timestamp(now_ns),
             )
         )

@@ -20,6 +20,7 @@ from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
 from gateway.core.protocol.messages import Position
+from gateway.core.sessions.broadcast import Sender
 from gateway.core.sessions.permissions import Action
 from gateway.web.access import shown
 from gateway.web.authentication import IDENTITY, audit
@@ -288,7 +289,7 @@ async def broadcast(request: web.Request) -> web.Response:
         )
     identity = request[IDENTITY]
     assert context.broadcaster is not None, "the process that reads the bus answers REST"
-    result = context.broadcaster.send(message, identity, now_ns=context.now_ns())
+    result = context.broadcaster.send(message, Sender(identity), now_ns=context.now_ns())
     audit.info(
         "broadcast",
         user_id=identity.user_id,

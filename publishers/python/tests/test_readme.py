@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 from neurograph_publisher.system_metrics import Sampler
 
+from tests.conftest import Connect, Launch
+from tests.support.waiting import eventually
+
 from .bus import Bus
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-FIRST, LOGGING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FIRST, ANSWERING, PLAIN, LOGGING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(example: str, bus: Bus) -> dict[str, object]:
@@ -41,6 +47,29 @@ def test_the_logging_example_logs(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert event["data"]["message"] == "low on memory"
     assert event["data"]["correlation_id"] == "job-7"
+
+
+@pytest.mark.parametrize("example", [ANSWERING, PLAIN], ids=["library", "plain"])
+async def test_the_answering_examples_answer_a_client(example: str, launch: Launch, connect: Connect) -> None:
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:
+        gateway = await launch(settings={"bus.publish": f"ipc://{folder}/out"})
+        code = example.replace("tcp://127.0.0.1:5557", f"ipc://{folder}/out")
+        code = code.replace("tcp://127.0.0.1:5556", gateway.bus_in)
+        core = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+        client = await connect(to=gateway)
+        request = {"type": "publish", "channel": "core.commands", "event": {"event_type": "t", "data": 7}}
+
+        async def answers() -> list[dict[str, object]]:
+            await client.send({**request, "request_id": "r1"})
+            return client.channel("$personal").events
+
+        try:
+            [answer, *_] = await eventually(answers, every=0.1)
+        finally:
+            core.kill()
+            await core.wait()
+
+    assert ("reply", "r1", {"done": 7}) == (answer["event_type"], answer["request_id"], answer["data"])
 
 
 def test_every_figure_of_this_machine_is_documented() -> None:

@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     HEADERS_TOO_LARGE = "headers_too_large"
     INTERNAL = "internal"
+    NO_SUBSCRIBERS = "no_subscribers"
     UNSUPPORTED = "unsupported"
     UNAVAILABLE = "unavailable"
 

@@ -8,8 +8,9 @@ with Publisher(connect="tcp://127.0.0.1:5556") as publisher:
 from neurograph_publisher.checks import PublisherError
 from neurograph_publisher.curve import Curve
 from neurograph_publisher.handler import GatewayLogHandler
+from neurograph_publisher.inbox import Gap, Inbox, Message
 from neurograph_publisher.publisher import Publisher
 
 
-__all__ = ["Curve", "GatewayLogHandler", "Publisher", "PublisherError"]
+__all__ = ["Curve", "Gap", "GatewayLogHandler", "Inbox", "Message", "Publisher", "PublisherError"]
 __version__ = "0.1.0"

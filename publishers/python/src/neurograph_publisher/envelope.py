@@ -20,3 +20,11 @@ def pack(*, incarnation: int, sequence: int, time_ns: int, flags: int = 0) -> by
     topic; `time_ns` is unix time.
     """
     return _LAYOUT.pack(b"NGE1", flags, incarnation, sequence, time_ns)
+
+
+def unpack(frame: bytes) -> tuple[int, int] | None:
+    """Return the incarnation and sequence of an envelope; None if the frame is none."""
+    if len(frame) != _LAYOUT.size:
+        return None
+    magic, _, incarnation, sequence, _ = _LAYOUT.unpack(frame)
+    return (incarnation, sequence) if magic == b"NGE1" and sequence else None

@@ -28,10 +28,13 @@ from neurograph_publisher.checks import (
 )
 from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint
+from neurograph_publisher.inbox import Message
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
 
 
+PERSONAL = b"$personal"
+"""The topic of messages to one client."""
 _TOPICS_MAX = 100_000
 _LOOK_SECONDS = 0.005
 _ATTEND_SECONDS = 1.0
@@ -263,7 +266,34 @@ class Publisher(events.StandardChannels):
             raise PublisherError(f"{topic}: {error}") from error
         return self._publish(topic, event)
 
+    def reply(self, to: Message, data: Any, event_type: str = "reply") -> bool:
+        """Answer a client that waits for it, with an event on its channel ``$personal``.
+
+        Returns whether the answer was handed over to every endpoint; without a gateway there is nobody to hand it to.
+
+        Raises:
+            PublisherError: The client does not wait for an answer, or the data is not JSON or too large.
+        """
+        check_event_type(event_type)
+        if to.reply_to is None:
+            raise PublisherError(f"{to.channel}: this event does not ask for an answer (it has no reply_to)")
+        payload = self._encoded(PERSONAL.decode(), {**events.event(event_type, data), **to.reply_to})
+        with self._exclusive():
+            sent = [one.reaches(PERSONAL) and one.send(PERSONAL, payload) for one in self._endpoints]
+        if all(sent):
+            self.published += 1
+        else:
+            self.dropped += 1
+        return all(sent)
+
     def _publish(self, topic: str, data: Any) -> bool:
+        payload = self._encoded(topic, data)
+        if self._interrupted():
+            return self._defer(topic, payload)
+        with self._exclusive():
+            return self._hand_over(topic, payload)
+
+    def _encoded(self, topic: str, data: Any) -> bytes:
         try:
             payload = orjson.dumps(data)
         except (TypeError, ValueError) as error:  # orjson.JSONEncodeError is a TypeError
@@ -273,10 +303,7 @@ class Publisher(events.StandardChannels):
                 f"{topic}: {len(payload)} bytes of JSON exceed {self._payload_bytes_max}: publish less at "
                 "once, or raise payload_bytes_max here and ingest.payload_bytes_max at the gateway"
             )
-        if self._interrupted():
-            return self._defer(topic, payload)
-        with self._exclusive():
-            return self._hand_over(topic, payload)
+        return payload
 
     def watched(self, topic: str) -> bool:
         """Whether a message on this topic would reach anybody now, at whichever endpoint.

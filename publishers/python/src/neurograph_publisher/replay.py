@@ -17,7 +17,7 @@ _TOPICS_MAX = 10_000
 _OVERHEAD_BYTES = 256
 """What a message costs beside its payload: its envelope, its key, and Python's objects."""
 
-_MAGIC = b"NGR1"
+MAGIC = b"NGR1"
 _NUMBER_BYTES = 8
 _RANGE = struct.Struct(">QQ")
 _INCARNATION = struct.Struct(">Q")
@@ -116,7 +116,7 @@ class Request(NamedTuple):
 
 def parse(frames: Sequence[bytes]) -> Request | None:
     """Return the request that these frames are, or None if they are none."""
-    if len(frames) != 4 or frames[0] != _MAGIC:
+    if len(frames) != 4 or frames[0] != MAGIC:
         return None
     _, number, topic, wanted = frames
     if len(number) != _NUMBER_BYTES or len(wanted) != _RANGE.size:
@@ -126,4 +126,9 @@ def parse(frames: Sequence[bytes]) -> Request | None:
 
 def reply(request: Request, incarnation: int, pairs: Sequence[bytes]) -> list[bytes]:
     """Return the frames that answer a request with what `Store.read` found."""
-    return [_MAGIC, request.number, _INCARNATION.pack(incarnation), *pairs]
+    return [MAGIC, request.number, _INCARNATION.pack(incarnation), *pairs]
+
+
+def request(number: int, topic: str, first: int, last: int) -> list[bytes]:
+    """Return the frames that ask for the messages `first` to `last` of a topic."""
+    return [MAGIC, number.to_bytes(_NUMBER_BYTES), topic.encode(), _RANGE.pack(first, last)]

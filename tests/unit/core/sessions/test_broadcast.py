@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import Raw
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.messages import Broadcast
-from gateway.core.sessions.broadcast import Broadcaster
+from gateway.core.sessions.broadcast import Broadcaster, Sender
 from gateway.core.sessions.idempotency import AGE_NS, IdempotencyKeys
 from tests.support.core import Core, Peer, make_hub, open_identity
 
 
-ALICE = open_identity("alice")
+ALICE = Sender(open_identity("alice"))
+BOB = Sender(open_identity("bob"))
 
 
 def event(number: int = 1, *, key: str | None = "k1", channel: str = "chat") -> Broadcast:
@@ -58,7 +57,7 @@ def test_users_do_not_share_their_keys() -> None:
     hub = make_hub()
     broadcaster = Broadcaster(hub, hub.pipeline)
     broadcaster.send(event(1), ALICE, now_ns=0)
-    broadcaster.send(event(2), replace(ALICE, user_id="bob"), now_ns=0)
+    broadcaster.send(event(2), BOB, now_ns=0)
 
     assert 2 == offsets(hub)
 
@@ -77,12 +76,12 @@ def test_keys_are_forgotten_after_their_age_and_beyond_their_number() -> None:
     keys, hub = IdempotencyKeys(keys_max=2), make_hub()
     result = Broadcaster(hub, hub.pipeline).send(event(), ALICE, now_ns=0)
     for number in range(3):
-        keys.keep(event(key=str(number)), ALICE, result, now_ns=0)
+        keys.keep(event(key=str(number)), ALICE.identity, result, now_ns=0)
 
     assert 2 == len(keys)
-    assert keys.result(event(key="0"), ALICE, now_ns=0) is None
-    assert result == keys.result(event(key="2"), ALICE, now_ns=0)
-    assert keys.result(event(key="2"), ALICE, now_ns=AGE_NS) is None
+    assert keys.result(event(key="0"), ALICE.identity, now_ns=0) is None
+    assert result == keys.result(event(key="2"), ALICE.identity, now_ns=0)
+    assert keys.result(event(key="2"), ALICE.identity, now_ns=AGE_NS) is None
     assert 0 == len(keys)
 
 

@@ -1,0 +1,384 @@
+"""What a gateway's clients publish, received in a process on the bus: each event once, in order, or a gap."""
+
+import re
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import orjson
+import zmq
+
+from neurograph_publisher import envelope, heartbeat, replay
+from neurograph_publisher.checks import PublisherError, check_within
+from neurograph_publisher.curve import Curve, Keys
+
+
+HELD_MAX = 10_000
+"""Messages that may wait for earlier ones; beyond them, these are given up."""
+_PUBLISHERS_MAX = 64
+_STREAMS_MAX = 10_000
+_REPLY_SECONDS = 2.0
+_LOOK_SECONDS = 0.5
+_AT_ONCE_MAX = 1_000
+_PING_MS, _SILENT_MS = 5_000, 15_000
+_is_channel = re.compile(r"(?:[A-Za-z0-9_-]+|\*)(?:\.(?:[A-Za-z0-9_-]+|\*))*(?:\.>)?|>").fullmatch
+
+Socket = zmq.Socket[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event that a client published; `client_id` and `user_id` say which client, and are the gateway's own words.
+
+    `client_id` is None if it came over HTTP. `reply_to` is set if the client waits for an answer: see
+    `Publisher.reply`. `members` is the whole event.
+    """
+
+    channel: str
+    event_type: str
+    data: Any
+    timestamp: str
+    client_id: str | None
+    user_id: str | None
+    reply_to: dict[str, str] | None
+    members: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events of a channel that will not come: the numbers `first` to `last` of one run of the gateway.
+
+    `last` is None for the reason ``restart``: the gateway ended without a farewell, and what it published last
+    may be missing. The reason ``lost`` says that it does not hold them any more, or does not answer.
+    """
+
+    channel: str
+    first: int
+    last: int | None
+    reason: Literal["lost", "restart"]
+
+
+class _Publisher:
+    """One run of a gateway."""
+
+    def __init__(self, *, is_first: bool) -> None:
+        self.is_first = is_first
+        """Whether what it published before it was heard is not missed: nobody listened."""
+        self.name = ""
+        self.replay: str | None = None
+        self.is_known = False
+        """Whether a whole heartbeat was heard: topics that come later begin with number 1."""
+        self.ended = False
+
+
+class _Stream:
+    """One channel of one run of a gateway: `newest` is the last number that was handed out or given up."""
+
+    def __init__(self, newest: int) -> None:
+        self.newest = newest
+        self.last = newest
+        """The highest number that is known to be used."""
+        self.held: dict[int, bytes] = {}
+        self.request = 0
+        """The number of the request under way; 0 if none is."""
+        self.until = 0.0
+        self.is_given_up = False
+        """Whether the hole before what is held cannot be filled."""
+
+
+class Inbox:
+    """Receives what clients publish, from the endpoint that a gateway has as `bus.publish`, or several.
+
+    `channels` are names or patterns (``core.*``, ``core.>``); without any, all are received. It begins with what is
+    published from now on. After a lost connection it asks the gateway for what it missed; so nothing is missing and
+    nothing comes twice, or a `Gap` says what. With `curve` all of it is encrypted: see `Curve`.
+
+    For one thread at a time. Iterate it, or call `receive`.
+
+    Raises:
+        PublisherError: An endpoint, a channel or a key cannot be used.
+    """
+
+    def __init__(
+        self, connect: str | Sequence[str], *channels: str, high_water_mark: int = 100_000, curve: Curve | None = None
+    ) -> None:
+        check_within("high_water_mark", high_water_mark, 0, 2**31 - 1)
+        for channel in channels:
+            if not _is_channel(channel):
+                raise PublisherError(f"{channel!r} is not a channel or pattern")
+        self.rejected = 0
+        """Messages that were none of a gateway."""
+        self._selects = [re.compile(_expression(channel)) for channel in channels or (">",)]
+        self._keys = Keys(curve) if curve else None
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._sockets: dict[Socket, int] = {}
+        self._dealers: OrderedDict[str, Socket] = OrderedDict()
+        self._publishers: OrderedDict[tuple[int, int], _Publisher] = OrderedDict()  # by endpoint and incarnation
+        self._streams: OrderedDict[tuple[int, str], _Stream] = OrderedDict()  # by incarnation and channel
+        self._requests: dict[int, tuple[int, str]] = {}
+        self._number = 0
+        self._held = 0
+        self._ready: deque[Message | Gap] = deque()
+        try:
+            for at, address in enumerate([connect] if isinstance(connect, str) else connect):
+                socket = self._open(zmq.SUB, address)
+                socket.rcvhwm = high_water_mark
+                for prefix in {re.split(r"[*>]", channel)[0] for channel in channels or (">",)}:
+                    socket.subscribe(prefix.encode())
+                socket.subscribe(heartbeat.TOPIC)
+                self._sockets[socket] = at
+        except PublisherError:
+            self.close()
+            raise
+
+    def receive(self, timeout_seconds: float | None = None) -> Message | Gap | None:
+        """Return the next message or gap; None if none comes in time. Without a timeout it waits for as long as it takes."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not self._ready:
+            left = _LOOK_SECONDS if deadline is None else min(deadline - time.monotonic(), _LOOK_SECONDS)
+            for socket, _ in self._poller.poll(max(0, round(left * 1000))):
+                self._read(socket)
+            self._expire()
+            if not self._ready and deadline is not None and time.monotonic() >= deadline:
+                return None
+        return self._ready.popleft()
+
+    def __iter__(self) -> Iterator[Message | Gap]:
+        while True:
+            item = self.receive()
+            assert item is not None
+            yield item
+
+    def wait_for_gateway(self, timeout_seconds: float) -> bool:
+        """Wait until a gateway of each endpoint was heard; what is published from then on is received."""
+        deadline = time.monotonic() + timeout_seconds
+        while {at for (at, _), one in self._publishers.items() if one.is_known} != set(self._sockets.values()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for socket, _ in self._poller.poll(max(1, round(min(left, _LOOK_SECONDS) * 1000))):
+                self._read(socket)
+        return True
+
+    def close(self) -> None:
+        """Close the sockets; twice is once."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, kind: int, address: str) -> Socket:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _PING_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENT_MS)
+        if self._keys is not None:
+            self._keys.approach(socket)
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise PublisherError(f"{address}: {error}") from error
+        self._poller.register(socket, zmq.POLLIN)
+        return socket
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def _read(self, socket: Socket) -> None:
+        with suppress(zmq.Again):
+            for _ in range(_AT_ONCE_MAX):
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+                try:
+                    self._take(self._sockets.get(socket), frames)
+                except (ValueError, LookupError, TypeError, AttributeError):  # nothing that a gateway sends
+                    self.rejected += 1
+
+    def _take(self, at: int | None, frames: Sequence[bytes]) -> None:
+        if at is None:
+            self._take_reply(frames)
+        elif frames[0] == heartbeat.TOPIC:
+            self._take_heartbeat(at, frames[1])
+        else:
+            self._take_event(at, *frames)
+
+    def _take_heartbeat(self, at: int, payload: bytes) -> None:
+        message = orjson.loads(payload)
+        incarnation = int(message["incarnation"], 16)
+        publisher = self._publisher(at, incarnation)
+        if not publisher.name:
+            publisher.name = message.get("name") or "?"
+            self._supersede(at, incarnation, publisher.name)
+        publisher.replay = message.get("replay")
+        for channel, last in message["sequences"].items():
+            if self._is_selected(channel):
+                begins_now = publisher.is_first and not publisher.is_known
+                stream = self._stream(incarnation, channel, last if begins_now else 0)
+                stream.last = max(stream.last, last)
+                self._go_on(publisher, incarnation, channel, stream)
+        publisher.is_known = publisher.is_known or not message.get("more")
+        publisher.ended = message["interval"] == 0
+
+    def _take_event(self, at: int, topic: bytes, payload: bytes, frame: bytes) -> None:
+        channel = topic.decode()
+        found = envelope.unpack(frame)
+        if found is None or not self._is_selected(channel):
+            return
+        incarnation, sequence = found
+        publisher = self._publisher(at, incarnation)
+        begins_now = publisher.is_first and not publisher.is_known
+        stream = self._stream(incarnation, channel, sequence - 1 if begins_now else 0)
+        self._hold(stream, sequence, payload)
+        self._go_on(publisher, incarnation, channel, stream)
+
+    def _take_reply(self, frames: Sequence[bytes]) -> None:
+        if len(frames) < 3 or frames[0] != replay.MAGIC:
+            return
+        key = self._requests.pop(int.from_bytes(frames[1]), None)
+        stream = self._streams.get(key) if key else None
+        if key is None or stream is None:
+            return
+        stream.request = 0
+        found = [(envelope.unpack(frame), payload) for payload, frame in zip(frames[3::2], frames[4::2], strict=False)]
+        for numbered, payload in found:
+            if numbered is not None:
+                self._hold(stream, numbered[1], payload)
+        # A reply is ascending: what it passes over is not held any more.
+        stream.is_given_up = stream.newest + 1 not in stream.held
+        self._go_on(self._publisher_of(key[0]), *key, stream)
+
+    # -- in order --------------------------------------------------------------------------------
+
+    def _hold(self, stream: _Stream, sequence: int, payload: bytes) -> None:
+        if sequence > stream.newest and sequence not in stream.held:
+            stream.held[sequence] = payload
+            stream.last = max(stream.last, sequence)
+            self._held += 1
+
+    def _go_on(self, publisher: _Publisher | None, incarnation: int, channel: str, stream: _Stream) -> None:
+        """Hand out what is next; ask for what is missing, or report it if that is of no use."""
+        while stream.newest < stream.last:
+            held = stream.held.pop(stream.newest + 1, None)
+            if held is not None:
+                self._held -= 1
+                stream.newest += 1
+                self._hand_out(channel, held)
+                continue
+            following = min(stream.held, default=stream.last + 1)
+            if stream.request and self._held <= HELD_MAX:
+                return
+            may_ask = not stream.is_given_up and self._held <= HELD_MAX
+            if may_ask and self._ask(publisher, incarnation, channel, stream, following - 1):
+                return
+            self._ready.append(Gap(channel, stream.newest + 1, following - 1, "lost"))
+            stream.newest = following - 1
+            stream.is_given_up = False
+        stream.is_given_up = False
+
+    def _ask(self, publisher: _Publisher | None, incarnation: int, channel: str, stream: _Stream, last: int) -> bool:
+        """Ask a gateway for what is missing; return whether that is possible."""
+        if publisher is None or publisher.replay is None or publisher.ended:
+            return False
+        try:
+            dealer = self._dealer(publisher.replay)
+            self._number += 1
+            dealer.send_multipart(replay.request(self._number, channel, stream.newest + 1, last), zmq.NOBLOCK)
+        except (PublisherError, zmq.ZMQError):
+            return False
+        self._requests[self._number] = incarnation, channel
+        stream.request, stream.until = self._number, time.monotonic() + _REPLY_SECONDS
+        return True
+
+    def _dealer(self, address: str) -> Socket:
+        found = self._dealers.get(address)
+        if found is None:
+            found = self._dealers[address] = self._open(zmq.DEALER, address)
+            found.linger = 0
+            if len(self._dealers) > _PUBLISHERS_MAX:
+                _, oldest = self._dealers.popitem(last=False)
+                self._poller.unregister(oldest)
+                oldest.close(linger=0)
+        return found
+
+    def _expire(self) -> None:
+        """Give up what was asked for and is not answered."""
+        now = time.monotonic()
+        for number, key in list(self._requests.items()):
+            stream = self._streams.get(key)
+            if stream is None or stream.request != number:
+                del self._requests[number]
+            elif stream.until <= now:
+                del self._requests[number]
+                stream.request, stream.is_given_up = 0, True
+                self._go_on(self._publisher_of(key[0]), *key, stream)
+
+    def _supersede(self, at: int, incarnation: int, name: str) -> None:
+        """Report what an earlier run of the same gateway may have published last, if it did not say that it ends."""
+        for (where, before), publisher in self._publishers.items():
+            if where == at and before != incarnation and publisher.name == name and not publisher.ended:
+                publisher.ended = True
+                for (of, channel), stream in self._streams.items():
+                    if of == before:
+                        stream.request, stream.is_given_up = 0, True
+                        self._go_on(publisher, of, channel, stream)
+                        self._ready.append(Gap(channel, stream.newest + 1, None, "restart"))
+
+    def _publisher(self, at: int, incarnation: int) -> _Publisher:
+        key = at, incarnation
+        found = self._publishers.get(key)
+        if found is None:
+            is_first = all(where != at for where, _ in self._publishers)
+            found = self._publishers[key] = _Publisher(is_first=is_first)
+            if len(self._publishers) > _PUBLISHERS_MAX:
+                (_, forgotten), _ = self._publishers.popitem(last=False)
+                for one in [one for one in self._streams if one[0] == forgotten]:
+                    self._held -= len(self._streams.pop(one).held)
+        self._publishers.move_to_end(key)
+        return found
+
+    def _publisher_of(self, incarnation: int) -> _Publisher | None:
+        return next((one for (_, of), one in self._publishers.items() if of == incarnation), None)
+
+    def _stream(self, incarnation: int, channel: str, newest: int) -> _Stream:
+        found = self._streams.get((incarnation, channel))
+        if found is None:
+            found = self._streams[incarnation, channel] = _Stream(newest)
+            if len(self._streams) > _STREAMS_MAX:
+                _, forgotten = self._streams.popitem(last=False)
+                self._held -= len(forgotten.held)
+        return found
+
+    def _is_selected(self, channel: str) -> bool:
+        return any(one.fullmatch(channel) for one in self._selects)
+
+    def _hand_out(self, channel: str, payload: bytes) -> None:
+        members = orjson.loads(payload)
+        self._ready.append(
+            Message(
+                channel=channel,
+                event_type=members.get("event_type", ""),
+                data=members.get("data", members.get("data_base64")),
+                timestamp=members.get("timestamp", ""),
+                client_id=members.get("client_id"),
+                user_id=members.get("user_id"),
+                reply_to=members.get("reply_to"),
+                members=members,
+            )
+        )
+
+
+def _expression(pattern: str) -> str:
+    """Return the regular expression of the channels that a pattern selects."""
+    if pattern == ">":
+        return r"[^$].*"
+    body = r"\.".join("[^.]+" if one == "*" else re.escape(one) for one in pattern.removesuffix(".>").split("."))
+    return body + (r"\..+" if pattern.endswith(".>") else "")

@@ -1,0 +1,217 @@
+"""What clients publish arrives once, in order, or as a gap."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from neurograph_publisher import Gap, Inbox, Message, PublisherError, envelope, heartbeat, replay
+
+from tests.support.waiting import DEADLINE_SECONDS, scaled
+
+
+WITHIN = scaled(DEADLINE_SECONDS)
+
+
+class Sender:
+    """A gateway's side of the bus that loses what it is told to lose."""
+
+    def __init__(self, folder: Path, *, incarnation: int = 1) -> None:
+        self.endpoint = f"ipc://{folder}/out"
+        self.incarnation = incarnation
+        self.requests: list[replay.Request] = []
+        self.held = replay.Store(1000)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.XPUB)
+        self.router = self._context.socket(zmq.ROUTER)
+        for socket in (self.socket, self.router):
+            socket.linger = 1000
+        self.socket.bind(self.endpoint)
+        self.router.bind(f"{self.endpoint}.replay")
+        self.sequences: dict[str, int] = {}
+
+    def subscribed(self) -> None:
+        """Wait until there is a subscriber to heartbeats, and send one."""
+        while self.socket.recv() != b"\x01" + heartbeat.TOPIC:
+            pass
+        self.beat()
+
+    def beat(self, *, interval: float = 1.0, replays: bool = True) -> None:
+        found = heartbeat.payloads(
+            incarnation=self.incarnation,
+            name="gateway",
+            interval=interval,
+            replay=f"{self.endpoint}.replay" if replays else None,
+            replay_key=None,
+            sequences=self.sequences,
+        )
+        for payload in found:
+            self.socket.send_multipart([heartbeat.TOPIC, payload])
+
+    def send(self, number: int, channel: str = "core", *, lost: bool = False, held: bool = True) -> None:
+        event = {"event_type": "t", "timestamp": "now", "data": number, "client_id": "c", "user_id": None}
+        sequence = self.sequences[channel] = self.sequences.get(channel, 0) + 1
+        frame = envelope.pack(incarnation=self.incarnation, sequence=sequence, time_ns=1)
+        payload = json.dumps(event).encode()
+        if held:
+            self.held.append(channel.encode(), sequence, payload, frame)
+        if not lost:
+            self.socket.send_multipart([channel.encode(), payload, frame])
+
+    def answer(self) -> None:
+        """Answer the next request."""
+        asker, *frames = self.router.recv_multipart()
+        request = replay.parse(frames)
+        assert request is not None
+        self.requests.append(request)
+        found = self.held.read(request.topic, request.first, request.last)
+        self.router.send_multipart([asker, *replay.reply(request, self.incarnation, found)])
+
+    def close(self) -> None:
+        self._context.destroy()
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:  # a short path, as a socket's has to be
+        sender = Sender(Path(folder))
+        yield sender
+        sender.close()
+
+
+@pytest.fixture
+def inbox(sender: Sender) -> Iterator[Inbox]:
+    with Inbox(sender.endpoint, "core", "chat.*") as inbox:
+        sender.subscribed()
+        assert inbox.wait_for_gateway(WITHIN)
+        yield inbox
+
+
+def received(inbox: Inbox, count: int) -> list[object]:
+    """The next items: the numbers of messages, and gaps."""
+    found = [inbox.receive(WITHIN) for _ in range(count)]
+    return [item.data if isinstance(item, Message) else item for item in found]
+
+
+def test_messages_arrive_in_order_with_who_sent_them(sender: Sender, inbox: Inbox) -> None:
+    for number in (1, 2):
+        sender.send(number)
+    sender.send(3, "core2")
+    sender.send(4, "chat.a")
+    first = inbox.receive(WITHIN)
+
+    assert isinstance(first, Message)
+    assert ("core", "t", 1, "c", None, None) == (
+        first.channel,
+        first.event_type,
+        first.data,
+        first.client_id,
+        first.user_id,
+        first.reply_to,
+    )
+    assert [2, 4] == received(inbox, 2)
+    assert inbox.receive(0) is None
+
+
+def test_what_was_lost_is_asked_for_and_comes_in_its_place(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1)
+    for number in (2, 3):
+        sender.send(number, lost=True)
+    sender.send(4)
+    assert [1] == received(inbox, 1)
+    assert inbox.receive(0) is None
+    sender.answer()
+
+    assert [2, 3, 4] == received(inbox, 3)
+    assert [(2, 3)] == [(one.first, one.last) for one in sender.requests]
+
+
+def test_the_loss_of_the_last_message_shows_in_a_heartbeat(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1, lost=True)
+    sender.beat()
+    assert inbox.receive(0.1) is None
+    sender.answer()
+
+    assert [1] == received(inbox, 1)
+
+
+def test_what_is_not_held_any_more_is_a_gap(sender: Sender, inbox: Inbox) -> None:
+    for number in (1, 2):
+        sender.send(number, lost=True, held=False)
+    sender.send(3, lost=True)
+    sender.send(4)
+    assert inbox.receive(0.1) is None
+    sender.answer()
+
+    assert [Gap("core", 1, 2, "lost"), 3, 4] == received(inbox, 3)
+
+
+def test_a_gateway_that_does_not_answer_costs_a_gap_not_the_rest(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1, lost=True)
+    sender.send(2)
+
+    assert [Gap("core", 1, 1, "lost"), 2] == received(inbox, 2)
+
+
+def test_repetitions_are_dropped(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1)
+    for frames in [sender.held.read(b"core", 1, 1)] * 2:
+        sender.socket.send_multipart([b"core", *frames])
+    sender.send(2)
+
+    assert [1, 2] == received(inbox, 2)
+    assert inbox.receive(0) is None
+
+
+def test_what_was_published_before_is_not_missed(sender: Sender) -> None:
+    for number in (1, 2):
+        sender.send(number)
+    with Inbox(sender.endpoint, "core") as inbox:
+        sender.subscribed()
+        assert inbox.wait_for_gateway(WITHIN)
+        sender.send(3)
+
+        assert [3] == received(inbox, 1)
+
+
+def test_a_gateway_that_restarts_is_a_gap_and_what_it_publishes_then_comes_whole(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1)
+    assert [1] == received(inbox, 1)
+    sender.incarnation, sender.sequences, sender.held = 2, {}, replay.Store(1000)
+    sender.send(11, lost=True)
+    sender.beat()
+    assert [Gap("core", 2, None, "restart")] == received(inbox, 1)
+    sender.answer()
+
+    assert [11] == received(inbox, 1)
+
+
+def test_a_gateway_that_says_goodbye_leaves_no_gap(sender: Sender, inbox: Inbox) -> None:
+    sender.send(1)
+    sender.beat(interval=0)
+    sender.incarnation, sender.sequences = 2, {}
+    sender.beat()
+    sender.send(11)
+
+    assert [1, 11] == received(inbox, 2)
+
+
+def test_what_no_gateway_sends_is_counted_and_passed_over(sender: Sender, inbox: Inbox) -> None:
+    sender.socket.send_multipart([heartbeat.TOPIC, b"{}"])
+    sender.socket.send_multipart([b"core", b"x", b"y", b"z"])
+    sender.socket.send_multipart([b"core"])
+    sender.send(1)
+
+    assert [1] == received(inbox, 1)
+    assert 3 == inbox.rejected
+
+
+def test_bad_arguments_are_errors() -> None:
+    with pytest.raises(PublisherError, match="is not a channel or pattern"):
+        Inbox("tcp://127.0.0.1:1", "a b")
+    with pytest.raises(PublisherError, match="Invalid argument"):
+        Inbox("nowhere")
