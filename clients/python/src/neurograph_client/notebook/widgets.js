@@ -1,6 +1,6 @@
 // What a live widget shows in a page. The kernel sends updates; this draws them, and sends back what is clicked.
 
-const HERE_MS = 15_000; // so often a page says that it shows the widget
+const HERE_MS = 15_000; // so often a page says that it shows the widget, which the kernel answers
 const COLOURS = ["#3b82c4", "#e0762b", "#2e9e6b", "#c44e9a", "#8a6fd1", "#b08d1e", "#d1495b", "#3aa3a3"]; // on light and dark
 const CHART = { height: 64, left: 8, right: 8, top: 6, bottom: 6 };
 const SVG = "http://www.w3.org/2000/svg";
@@ -230,15 +230,22 @@ const render = ({ model, el }) => {
   };
 
   let saidAt = 0;
+  let heardAt = performance.now();
   const sayHere = () => {
-    if (performance.now() - saidAt < HERE_MS / 2) return;
-    saidAt = performance.now();
+    const now = performance.now();
+    if (now - heardAt > 3 * HERE_MS) {
+      status.textContent = "no answer: the kernel is busy, or has ended";
+      frame.dataset.state = "stopped";
+    }
+    if (now - saidAt < HERE_MS / 2) return;
+    saidAt = now;
     say("here");
   };
 
   const hear = (message) => {
     if (message.type === "file" && message.page === page) save(message);
     if (message.type !== "update") return;
+    heardAt = performance.now();
     sayHere(); // timers of hidden pages hardly run
     state = message.state;
     frame.dataset.state = state;

@@ -223,6 +223,10 @@ class _Live(anywidget.AnyWidget):
                     self.start()
                 with self._lock:
                     self._send_changes(all=True)
+            case "here":
+                with self._lock:
+                    self._pages.add(page)
+                    self._send_changes()
             case "gone":
                 self._pages.discard(page)
             case "pause":
