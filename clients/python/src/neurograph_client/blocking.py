@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from enum import Enum
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, cast, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from neurograph_client.answers import Channels, History, Pong, Published, Status
 from neurograph_client.client import Client, Since
@@ -145,19 +145,9 @@ class BlockingClient:
         flatten: bool = True,
         columns_max: int = COLUMNS_MAX,
     ) -> Columns:
-        """Return what the gateway holds now of some channels as columns; see `Client.subscribe` for what is asked for.
-
-        The events themselves are not kept, so that a million take few bytes.
-
-        Raises:
-            ClosedError: The client has ended.
-            RequestRefusedError: The gateway refused it.
-            ValueError: Data has more than `columns_max` different members.
-        """
-        found = Columns(flatten=flatten, columns_max=columns_max)
-        items = self.events(*channels, last=last, since=since, filter=filter, caught_up=True)
-        found.extend(cast("Iterator[Event[Any] | Gap]", iter(partial(next, items), CAUGHT_UP)))
-        return found
+        """Return what the gateway holds now of some channels as columns; see `Client.columns`."""
+        options: dict[str, Any] = {"last": last, "since": since, "filter": filter}
+        return self._call(self._client.columns(*channels, **options, flatten=flatten, columns_max=columns_max))
 
     def follow(
         self,

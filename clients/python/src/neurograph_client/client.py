@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from ssl import SSLContext
 from types import TracebackType
@@ -17,6 +18,7 @@ from neurograph_client import rest
 from neurograph_client.address import Address
 from neurograph_client.answers import Channels, History, Info, Pong, Published, Status
 from neurograph_client.backoff import Backoff
+from neurograph_client.columns import COLUMNS_MAX, Columns
 from neurograph_client.connection import Disconnect
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
@@ -496,18 +498,46 @@ class Client:
         if last <= _HISTORY_MAX:
             return await self.history(channel, limit=last)
         following = (await self.history(channel, limit=1)).next
-        items: list[Event[Any] | Gap] = []
-        subscription = self._subscribe((channel,), Options(last))
+        async with aclosing(self._held((channel,), Options(last))) as held:
+            items = [item async for some in held for item in some]
+        events = (one for one in reversed(items) if isinstance(one, Event))
+        return History(items, next((one.position for one in events), following), None)
+
+    async def columns(
+        self,
+        *channels: str,
+        last: int | None = None,
+        since: Since | None = None,
+        filter: str | None = None,
+        flatten: bool = True,
+        columns_max: int = COLUMNS_MAX,
+    ) -> Columns:
+        """Return what the gateway holds now of some channels as columns; see `subscribe` for what is asked for.
+
+        The events themselves are not kept, so that a million take few bytes.
+
+        Raises:
+            ClosedError: The client has ended.
+            RequestRefusedError: The gateway refused it.
+            ValueError: Data has more than `columns_max` different members.
+        """
+        found = Columns(flatten=flatten, columns_max=columns_max)
+        async with aclosing(self._held(channels, Options(last, since, filter))) as held:
+            async for some in held:
+                found.extend(some)
+        return found
+
+    async def _held(self, channels: tuple[str, ...], options: Options) -> AsyncGenerator[list[Event[Any] | Gap], None]:
+        """Yield all that the gateway holds now of what is asked for, as it comes."""
+        subscription = self._subscribe(channels, options)
         caught_up = asyncio.create_task(subscription.caught_up())
         try:
             while not caught_up.done():
-                items += await take_until(subscription, caught_up)
+                yield await take_until(subscription, caught_up)
             await caught_up
         finally:
             caught_up.cancel()
             subscription.close()
-        events = (one for one in reversed(items) if isinstance(one, Event))
-        return History(items, next((one.position for one in events), following), None)
 
     async def presence(self, channel: str) -> dict[str, Any]:
         """Return who is subscribed to a channel; raises what `publish` does."""
