@@ -153,8 +153,8 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
             <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
           </label>
         )}
-        <Pause feed={feed} shown={events.length} />
         {tab !== "tail" && <KeyChoice events={events} options={place.options} label={tab === "chart" ? "chart.key" : "chart.newestBy"} />}
+        <Pause feed={feed} shown={events.length} />
       </div>
       {tab === "tail" && <Tail feed={feed} search={search.toLowerCase()} />}
       {tab !== "tail" && events.length === 0 && <Empty feed={feed} />}

@@ -112,7 +112,7 @@ export function Channels({ gateway, place }: ViewProps): JSX.Element {
           {t("search")}
           <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
         </label>
-        {data && <span class="quiet">{t("channels.count", figure(names.length), figure(data.channels.length))}</span>}
+        {data && <span class="quiet">{t(search ? "channels.found" : "channels.count", figure(data.channels.length), figure(names.length))}</span>}
       </div>
       {data === null ? (
         <Missing error={error} />
@@ -201,7 +201,7 @@ class ChannelRow extends Component<RowProps> {
         <span role="cell">
           {last ? (
             <>
-              <time>{clock(last.timestamp)}</time> <Data value={last.data} />
+              <time>{clock(last.timestamp).slice(0, 8)}</time> <Data value={last.data} />
             </>
           ) : (
             "–"
