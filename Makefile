@@ -41,7 +41,7 @@ chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SE
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) --workers $(or $(WORKERS),1) $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED))
 
 upgrades: .venv/dev ## upgrade a gateway again and again under load, and count what clients lose (CLIENTS=500 UPGRADES=20)
-	@CLIENTS=$(or $(CLIENTS),500) UPGRADES=$(or $(UPGRADES),20) $(BIN)/pytest -q -s tests/integration/test_upgrade.py -k loses_no_event
+	@CLIENTS=$(or $(CLIENTS),500) UPGRADES=$(or $(UPGRADES),20) $(BIN)/pytest -q -s --timeout 3600 tests/integration/test_upgrade.py -k loses_no_event
 
 fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))

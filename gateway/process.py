@@ -49,7 +49,6 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
             log.info("draining", clients=len(service.hub.sessions))
             if process.successor:
                 service.leave_port()
-                notify_systemd(MAINPID=process.successor)
             else:
                 notify_systemd(STOPPING=1)
             limit = service.config.shutdown.timeout_seconds
@@ -130,6 +129,7 @@ class _Process:
             log.error("upgrade_failed", reason=str(error))
             return False, f"Not upgraded, and this process goes on: {error}"
         log.info("upgraded", pid=self.successor)
+        notify_systemd(MAINPID=self.successor)
         self._stop.set()
         clients = len(self._service.hub.sessions)
         return True, f"Process {self.successor} serves now; the old one asks its {clients} clients to connect again."

@@ -271,6 +271,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     ],
     "docs/operate.md": [
         ("gateway upgrade", "tests/integration/test_upgrade.py runs it against gateways of its own"),
+        ("[Service]", "tests/integration/test_systemd.py gives it to a real systemd"),
         ("gateway reload", "tests/integration/test_reload.py runs it against gateways of its own"),
         ("gateway check", shell("serve ", "listening", variables={"GATEWAY_PORT": "0", "GATEWAY_BIND": ""})),
     ],

@@ -205,6 +205,26 @@ async def test_a_new_process_that_does_not_start_leaves_the_old_one_as_it_was(la
         await gateway.holds("robots", 1)
 
 
+async def test_systemd_is_told_of_the_new_process_before_the_command_ends(launch: Launch, tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        gateway = await launch(
+            settings={**SETTINGS, "control_file": control}, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        )
+        try:
+            pid = await upgrade(gateway, control)
+            systemd.setblocking(False)
+            received = b""
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received += systemd.recv(4096) + b"\n"
+        finally:
+            await end_successor(gateway)
+
+    assert f"MAINPID={pid}" in received.decode().splitlines()
+
+
 def systemd_sockets(listening: Sequence[socket.socket], *arguments: str) -> subprocess.Popen[bytes]:
     """Start a gateway as systemd does: descriptors from 3 on, and the pid that they are for."""
     numbers = [one.fileno() for one in listening]
