@@ -11,7 +11,8 @@ import type * as models from "./models.js";
 import type { ClientEvents, ClientOptions, ConnectOptions, State } from "./options.js";
 import { Heartbeat } from "./heartbeat.js";
 import { Questions } from "./questions.js";
-import { OVER_SOCKET, Rest, type Published, type PublishOptions, type RequestOptions } from "./rest.js";
+import { Replies } from "./replies.js";
+import { OVER_SOCKET, Rest, randomKey, type Published, type PublishOptions, type RequestOptions } from "./rest.js";
 import { delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
@@ -64,6 +65,7 @@ export class Client extends Rest {
   #welcome: models.Connected | null = null;
   #closing: models.ClosingMessage | null = null;
 
+  readonly #replies = new Replies((take) => this.subscribe("$personal", take));
   readonly #routes = new Routes();
   readonly #questions = new Questions((message) => this.#send(message));
   /** What the gateway sends to this connection. */
@@ -196,6 +198,33 @@ export class Client extends Rest {
     return made;
   }
 
+  /**
+   * Publish an event that asks for an answer; resolves with the answer, the first event that comes back for it.
+   *
+   * Rejects with a RequestRefusedError (`no_subscribers`: nobody listens), a NotConnectedError (no answer in
+   * `timeoutMs`, 10 000; or the gateway restarted or forgot this client before it), or a ClosedError.
+   */
+  async request(channel: string, data: unknown, options: PublishOptions = {}): Promise<Event> {
+    const { eventType = "request", signal, timeoutMs = ANSWER_MS } = options;
+    if (signal?.aborted) throw signal.reason;
+    if (this.#isIdle) throw new NotConnectedError("the client was not started");
+    const id = randomKey();
+    const event = { event_type: eventType, data };
+    const message = { type: "publish", channel, event, idempotency_key: id, mandatory: true, request_id: id } as const;
+    const request = { over: false };
+    const reply = this.#replies.expect(id);
+    const answered = this.#askOnce(message, request).then(() => {
+      this.#replies.sent(id);
+      return reply;
+    });
+    const why = (): string => this.#why || "no answer";
+    try {
+      return await unless(answered, { signal, timeoutMs, why, giveUp: () => (request.over = true) });
+    } finally {
+      this.#replies.leave(id);
+    }
+  }
+
   /** The end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.disconnect();
@@ -308,6 +337,7 @@ export class Client extends Rest {
     this.#welcome = null;
     this.#opening.reject(error ?? new ClosedError(code, reason));
     this.#up.reject(error ?? new ClosedError(code, reason));
+    this.#replies.end(error ?? new ClosedError(code, reason));
     this.#turn("closed");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs: null });
     if (error) this.#failed(error);
@@ -394,7 +424,10 @@ export class Client extends Rest {
       if (!one.held || one.channels.every(isOwn)) this.#ask(one);
     }
     this.#send({ type: "ping" }); // the answer names the epochs of channels nobody subscribes to
-    if (!message.resumed) this.#sessions += 1;
+    if (!message.resumed) {
+      this.#sessions += 1;
+      this.#replies.forgotten();
+    }
     this.#turn("connected");
     this.#up.resolve();
     this.#soon();

@@ -164,6 +164,6 @@ function problem(text: string): { code: string; message: string } {
 }
 
 /** A key that no other request has; `randomUUID` is missing in pages without https. */
-function randomKey(): string {
+export function randomKey(): string {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -180,6 +180,12 @@ class BlockingClient:
         """Publish on a channel; see `Client.publish`."""
         return self._call(self._client.publish(channel, data, event_type))
 
+    def request(
+        self, channel: str, data: Any, event_type: str = "request", *, timeout: float | None = None
+    ) -> Event[Any]:
+        """Publish an event that asks for an answer, and return that; see `Client.request`."""
+        return self._call(self._client.request(channel, data, event_type, timeout=timeout))
+
     def broadcast(self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None) -> int:
         """Send an event to a client, a user's, or everyone; see `Client.broadcast`."""
         return self._call(self._client.broadcast(event_type, data, client_id=client_id, user_id=user_id))

@@ -24,6 +24,7 @@ from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
 from neurograph_client.link import Link, State, Token, log
+from neurograph_client.replies import Replies
 from neurograph_client.subscription import Subscription, take_until
 from neurograph_client.transport import Transport
 
@@ -114,6 +115,7 @@ class Client:
         self._link = self._new_link(on_state=on_state)
         self._others: list[Link] = []
         """Further connections: one has a single filter and rate for each name."""
+        self._replies = Replies(self._personal)
         self._http: aiohttp.ClientSession | None = None
         self._running: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
@@ -177,6 +179,7 @@ class Client:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._replies.close()
         if self._http is not None:
             await self._http.close()
         if self._over is not None and not self._over.done():
@@ -315,7 +318,13 @@ class Client:
             raise ValueError("since: for several channels or a pattern, give a position for each channel, by name")
         if self._link.state == "closed":
             raise ClosedError("this client was closed")
-        link = self._link_for(channels, options)
+        return self._follow(self._link_for(channels, options), channels, options)
+
+    def _personal(self) -> Subscription[Any]:
+        """Follow the personal messages of this client's own session."""
+        return self._follow(self._link, ("$personal",), Options())
+
+    def _follow(self, link: Link, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
         feed = Feed(tuple(channels), options, limit=self._buffer, on_room=link.go_on)
         link.follow(feed)
         catch_up = partial(self._catch_up, link, channels)
@@ -456,6 +465,49 @@ class Client:
         if limits and len(orjson.dumps(message)) + _ROOM_BYTES > limits["message_bytes_max"]:
             return Published.read(await self._request("POST", "broadcast", message))
         return Published.read(await self._link.ask_once({"type": "publish", **message}, within=self._timeout))
+
+    async def request(
+        self,
+        channel: str,
+        data: Any,
+        event_type: str = "request",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # a part of the request, as the client's own
+    ) -> Event[Any]:
+        """Publish an event that asks for an answer, and return the answer: the first event that comes back for it.
+
+        Any process on the bus may answer, or any program over HTTP: see `reply_to` in docs/protocol.md. `timeout` is
+        in seconds, without one that of the client.
+
+        Raises:
+            RequestRefusedError: The gateway does not publish it; with the code ``no_subscribers`` as nobody listens.
+            NotConnectedError: There was no connection in time; or the gateway restarted or forgot this client before
+                the answer came: what was asked may have been done.
+            ClosedError: The client was closed.
+            TimeoutError: No answer came in time.
+        """
+        if self._http is None:
+            raise NotConnectedError("this client was not started")
+        within = self._timeout if timeout is None else timeout
+        request_id = secrets.token_hex(16)
+        message = {
+            "type": "publish",
+            "channel": channel,
+            "event": {"event_type": event_type, "data": data},
+            "idempotency_key": request_id,
+            "mandatory": True,
+            "request_id": request_id,
+        }
+        try:
+            async with asyncio.timeout(within):
+                reply = await self._replies.expect(request_id)
+                await self._link.ask_once(message, within=within)
+                self._replies.sent(request_id)
+                return await reply
+        except TimeoutError:
+            raise TimeoutError(f"{channel}: no answer in {within:g} s") from None
+        finally:
+            self._replies.leave(request_id)
 
     async def broadcast(
         self, event_type: str, data: Any, *, client_id: str | None = None, user_id: str | None = None
