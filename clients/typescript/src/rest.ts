@@ -2,6 +2,7 @@ import { NotConnectedError, RequestRefusedError } from "./errors.js";
 import type { Gap, Position, Publish } from "./models.js";
 import type { Event } from "./events.js";
 import { decode } from "./decode.js";
+import { randomKey } from "./key.js";
 
 /** What ends a request before its answer. */
 export interface RequestOptions {
@@ -161,9 +162,4 @@ function problem(text: string): { code: string; message: string } {
     // not JSON
   }
   return { code: "unknown", message: text.slice(0, 200) };
-}
-
-/** A key that no other request has; `randomUUID` is missing in pages without https. */
-export function randomKey(): string {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
