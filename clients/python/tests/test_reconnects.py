@@ -212,3 +212,20 @@ async def test_a_ping_right_before_the_connection_ends_ends_only_the_connection(
         client = Client(f"http://127.0.0.1:{server.port}", backoff=SOON)
         async with client:
             await eventually(lambda: client.connection_count == 2)
+
+
+async def test_what_the_gateway_holds_is_collected_across_a_lost_connection(
+    launch: Launch, publisher: NewPublisher, proxy: NewProxy
+) -> None:
+    gateway = await launch(settings={"history.events_max": 20_000})
+    bus = await publisher(gateway.bus_in)
+    bus.send_numbered("robots.r2", range(1, 10_001))
+    await gateway.holds("robots.r2", 10_000)
+    between = await proxy(gateway)
+
+    async with Client(between.url, buffer=100) as client:
+        between.cut_after_bytes(200_000)
+        found = await client.columns("robots.r2", last=20_000)
+
+        assert 2 == client.connection_count
+    assert (10_000, []) == (len(found), found.gaps)

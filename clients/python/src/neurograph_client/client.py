@@ -327,18 +327,30 @@ class Client:
     def _follow(self, link: Link, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
         feed = Feed(tuple(channels), options, limit=self._buffer, on_room=link.go_on)
         link.follow(feed)
-        catch_up = partial(self._catch_up, link, channels)
+        catch_up = partial(self._catch_up, link, feed)
         return Subscription(feed, timeout=self._timeout, let_go=link.leave, catch_up=catch_up)
 
-    async def _catch_up(self, link: Link, names: tuple[str, ...]) -> None:
-        """Wait until a connection has brought what the gateway holds now of some channels."""
-        newest = await self._positions(names)
+    async def _catch_up(self, link: Link, feed: Feed) -> None:
+        """Wait until a connection has brought what the gateway holds now of a feed's channels."""
+        newest = await self._positions(feed.patterns)
         pause = _CATCH_UP_SECONDS[0]
-        while not has_reached(Pong.read(await link.ask({"type": "ping"}), 0.0).positions, newest):
+        while not await self._has_come(link, feed, newest):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _CATCH_UP_SECONDS[1])
-            now = await self._positions(names)  # a channel may have begun a new epoch
-            newest = {name: at if now.get(name, at).epoch == at.epoch else now[name] for name, at in newest.items()}
+            now = await self._positions(feed.patterns)  # a channel may have begun a new epoch, or be gone
+            newest = {
+                name: at if now[name].epoch == at.epoch else now[name] for name, at in newest.items() if name in now
+            }
+
+    async def _has_come(self, link: Link, feed: Feed, newest: Mapping[str, Position]) -> bool:
+        try:
+            positions = Pong.read(await link.ask({"type": "ping"}), 0.0).positions
+        except NotConnectedError:
+            if link.state == "closed":
+                raise
+            return False  # the next connection goes on where this one stood
+        # Until the gateway has confirmed the subscription on a new connection, it gives no position.
+        return (feed.starts.keys() & newest.keys()) <= positions.keys() and has_reached(positions, newest)
 
     async def _positions(self, names: tuple[str, ...]) -> dict[str, Position]:
         found = {one["name"]: Position(**one["position"]) for one in await self.channels()}
@@ -587,6 +599,7 @@ class Client:
             while not caught_up.done():
                 yield await take_until(subscription, caught_up)
             await caught_up
+            yield subscription.take_waiting()
         finally:
             caught_up.cancel()
             subscription.close()
