@@ -22,6 +22,7 @@ from gateway.web.problems import Handler, invalid_field
 audit = logger("gateway.audit")
 
 SUBPROTOCOL = "neurograph"
+MSGPACK_SUBPROTOCOL = "neurograph.msgpack"
 _BEARER = "bearer."
 _refusals = Throttle(count=5, interval_seconds=1.0)
 

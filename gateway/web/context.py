@@ -12,6 +12,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol import messages
 from gateway.core.protocol.deflate import Compressor
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.protocol.msgpack import MsgpackEncoders
 from gateway.core.sessions.broadcast import Broadcaster
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
@@ -105,6 +106,7 @@ class Context:
     broadcaster: Broadcaster | None = field(init=False)
     """Sends clients' events; None where another process does."""
     compressor: Compressor = field(init=False)
+    msgpack: MsgpackEncoders = field(init=False)
 
     @property
     def in_worker(self) -> bool:
@@ -113,6 +115,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.compressor = Compressor(self.config.clients.compression_bytes_min, on_compressed=self.metrics.compressed)
+        self.msgpack = MsgpackEncoders(self.compressor.frame)
         self.socket_writers = SocketWriters(self.hub.fanout, io_uring=self.config.fanout.io_uring)
         self.heartbeat = ClientHeartbeat(self.hub, self.config.clients, on_round_trip=self.metrics.round_trip)
         self.access_policy = AccessPolicy(self.config)

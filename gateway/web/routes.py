@@ -10,7 +10,7 @@ from gateway.core.protocol import messages
 from gateway.core.protocol.errors import ErrorCode
 from gateway.web.authentication import Access
 from gateway.web.endpoints import page, resources, rest, schemas
-from gateway.web.endpoints.schemas import CONNECT_QUERY, SUBSCRIBE_QUERY, Query, Route, integer
+from gateway.web.endpoints.schemas import SUBSCRIBE_QUERY, WEBSOCKET_QUERY, Query, Route, integer
 from gateway.web.endpoints.sse import events
 from gateway.web.endpoints.websocket import websocket
 
@@ -43,7 +43,7 @@ ROUTES: Final = (
     Route("/event-stream.js", page.event_stream, is_in_openapi=False),
     Route("/assets/{name}", page.page_file, is_in_openapi=False),
     # It reads the token itself: an invalid one from a browser is reported on the open socket.
-    Route("/ws", websocket, query=CONNECT_QUERY, is_stream=True, is_in_openapi=False, aliases=("/ws/",)),
+    Route("/ws", websocket, query=WEBSOCKET_QUERY, is_stream=True, is_in_openapi=False, aliases=("/ws/",)),
     Route(
         "/events",
         events,

@@ -7,14 +7,14 @@ import re
 import zlib
 from collections.abc import Callable
 
-from gateway.core.protocol.frames import Violation, compressed_frame, each_frame, is_binary, text_frame, text_payload
+from gateway.core.protocol.encoders import Encoder, NewestCache
+from gateway.core.protocol.frames import Violation, compressed_frame, is_binary, text_payload
 
 
 _NAME = "permessage-deflate"
 _TAIL = b"\x00\x00\xff\xff"
 _LEVEL = 6
 _BITS_MIN, _BITS_MAX = 9, 15
-_CACHE_BYTES_MAX = 4 * 1024 * 1024
 _PARAMETER = re.compile(r'\s*([\w-]+)\s*(?:=\s*(?:"?(\d{1,2})"?))?\s*', re.ASCII)
 _BITS = {str(bits) for bits in range(_BITS_MIN, _BITS_MAX + 1)}
 _VALUES: dict[str, set[str | None]] = {
@@ -79,52 +79,36 @@ class Compressor:
         self._on_compressed = on_compressed
         self._bytes_min = bytes_min
         self._encoders: dict[int, Encoder] = {}
-        self._cache: dict[tuple[bytes, int], bytes] = {}
-        self._cache_bytes = 0
+        self.cache: NewestCache[tuple[bytes, int], bytes] = NewestCache()
 
-    def encoder(self, bits: int) -> "Encoder":
+    def encoder(self, bits: int) -> Encoder:
         """Return the encoder for all connections whose clients have a window of so many bits."""
         if bits not in self._encoders:
-            self._encoders[bits] = Encoder(self, bits)
+            self._encoders[bits] = Encoder(lambda frame: self._text(frame, bits))
         return self._encoders[bits]
 
-    def frame(self, payload: bytes, bits: int) -> bytes:
-        """Return the frame of a message, compressed if that makes it shorter."""
-        if len(payload) < self._bytes_min:
-            return text_frame(payload)
-        # A window larger than the message saves nothing: so most clients share the same bytes.
-        bits = min(bits, max(_BITS_MIN, (len(payload) - 1).bit_length()))
-        key = payload, bits
-        frame = self._cache.get(key)
-        if frame is None:
-            frame = self._cache[key] = self._compressed(payload, bits)
-            self._cache_bytes += len(payload) + len(frame)
-            while self._cache_bytes > _CACHE_BYTES_MAX:
-                oldest = next(iter(self._cache))
-                self._cache_bytes -= len(oldest[0]) + len(self._cache.pop(oldest))
-        return frame
+    def _text(self, frame: bytes, bits: int) -> bytes:
+        # Bytes in binary frames are images and the like, which are compressed already.
+        return frame if is_binary(frame) else self.frame(frame, bits)
 
-    def _compressed(self, payload: bytes, bits: int) -> bytes:
+    def frame(self, frame: bytes, bits: int) -> bytes:
+        """Return the frame of the same message, compressed if that makes it shorter."""
+        size = len(text_payload(frame))
+        if size < self._bytes_min:
+            return frame
+        # A window larger than the message saves nothing: so most clients share the same bytes.
+        bits = min(bits, max(_BITS_MIN, (size - 1).bit_length()))
+        key = frame, bits
+        found = self.cache.get(key)
+        if found is None:
+            made = self._compressed(frame, bits)
+            found = self.cache.add(key, made, len(frame) + len(made))
+        return found
+
+    def _compressed(self, frame: bytes, bits: int) -> bytes:
+        payload = text_payload(frame)
         deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -bits)
         data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
         data = data.removesuffix(_TAIL)
         self._on_compressed(max(len(payload) - len(data), 0))
-        return compressed_frame(data) if len(data) < len(payload) else text_frame(payload)
-
-
-class Encoder:
-    def __init__(self, compressor: Compressor, bits: int) -> None:
-        self._compressor = compressor
-        self._bits = bits
-        self._last = self._encoded = b""
-
-    def __call__(self, frames: bytes) -> bytes:
-        """Return the frames of the same messages; if called with one object twice, the same object."""
-        if frames is not self._last:
-            # Bytes in binary frames are images and the like, which are compressed already.
-            parts = [one if is_binary(one) else self._compressed(one) for one in each_frame(frames)]
-            self._last, self._encoded = frames, b"".join(parts)
-        return self._encoded
-
-    def _compressed(self, frame: bytes) -> bytes:
-        return self._compressor.frame(text_payload(frame), self._bits)
+        return compressed_frame(data, frame) if len(data) < len(payload) else frame

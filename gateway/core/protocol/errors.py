@@ -18,6 +18,7 @@ class ErrorCode(Enum):
     """A stable word, an HTTP status, and whether the same request may succeed later."""
 
     INVALID_JSON = ("invalid_json", 400, False)
+    INVALID_MSGPACK = ("invalid_msgpack", 400, False)
     UNKNOWN_TYPE = ("unknown_type", 400, False)
     INVALID_FIELD = ("invalid_field", 400, False)
     INVALID_FILTER = ("invalid_filter", 400, False)

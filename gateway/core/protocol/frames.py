@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 
 _LENGTH_16, _LENGTH_64 = struct.Struct("!BBH"), struct.Struct("!BBQ")
-_TEXT, _BINARY, _COMPRESSED_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x82, 0xC1, 0x88, 0x89, 0x8A
+_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+_COMPRESSED = 0x40
 
 
 def text_frame(payload: bytes, *, first: int = _TEXT) -> bytes:
@@ -28,13 +29,13 @@ def is_binary(frame: bytes) -> bool:
     return frame[0] == _BINARY
 
 
-def compressed_frame(payload: bytes) -> bytes:
-    """Return a text frame whose payload is compressed already (RFC 7692, section 7.2.1)."""
-    return text_frame(payload, first=_COMPRESSED_TEXT)
+def compressed_frame(payload: bytes, frame: bytes) -> bytes:
+    """Return a frame of the kind of another, whose payload is compressed already (RFC 7692, section 7.2.1)."""
+    return text_frame(payload, first=frame[0] | _COMPRESSED)
 
 
 def text_payload(frame: bytes) -> bytes:
-    """Return the payload of one frame that `text_frame` made."""
+    """Return the payload of one frame that `text_frame` or `binary_frame` made."""
     size = frame[1]
     return frame[2 if size < 126 else 4 if size == 126 else 10 :]
 

@@ -183,7 +183,7 @@ class Hub:
             self.store.confirm_secret(session)
             self.observer.on_confirmed(session)
 
-    def receive(self, session: Session, text: str, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
+    def receive(self, session: Session, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
         """Handle a client's message; return what it changed, or a message whose token to verify."""
         outcome = session.receive(text, now_ns=now_ns)
         if isinstance(outcome, messages.Publish):

@@ -247,8 +247,7 @@ class Session:
         try:
             message = requests.parse(text)
         except RequestError as error:
-            self._counts.messages["invalid"] += 1
-            self._reject_invalid(error, text, now_ns)
+            self.refuse_invalid(error, requests.id_of(text), now_ns=now_ns)
             return None
         self._counts.messages[str(message.__struct_config__.tag)] += 1
         try:
@@ -287,13 +286,15 @@ class Session:
             self._counts.rate_limited[kind] += 1
             raise
 
-    def _reject_invalid(self, error: RequestError, text: str | bytes, now_ns: int) -> None:
+    def refuse_invalid(self, error: RequestError, id_: messages.OptionalId = msgspec.UNSET, *, now_ns: int) -> None:
+        """Reply to a message that cannot be read; it is charged like any other."""
+        self._counts.messages["invalid"] += 1
         try:
             self._take_tokens("messages", 1, now_ns)
         except RequestError as excess:
-            self.refuse(excess, requests.id_of(text))
+            self.refuse(excess, id_)
         else:
-            self.refuse(error, requests.id_of(text))
+            self.refuse(error, id_)
 
     def may_ping(self, *, now_ns: int) -> bool:
         """Charge a ping of the WebSocket protocol; return whether to answer it."""

@@ -6,11 +6,10 @@ becomes an event that carries bytes, with `data_base64`."""
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime
-from math import isfinite
 
 import msgspec
 
+from gateway.core.protocol import msgpack
 from gateway.core.protocol.binary import MEMBER
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.spec import Payload, Spec
@@ -125,48 +124,13 @@ def without_nan(payload: bytes) -> bytes:
 def msgpack_to_json(payload: bytes, *, nan_is_null: bool) -> bytes:
     """Convert MessagePack: bytes and extensions become base64, keys become strings."""
     try:
-        return _encode(_plain(msgspec.msgpack.decode(payload), nan_is_null))
+        return msgpack.to_json(payload, nan_is_null=nan_is_null)
     except RecursionError as error:
         raise Unreadable("nested_too_deeply", "the MessagePack is nested too deeply") from error
-    except (msgspec.DecodeError, ValueError, TypeError) as error:  # TypeError: a key that is a map
+    except msgpack.NotFinite as error:
+        raise Unreadable("number_out_of_range", f'{error}; set nan = "null" in [[bus.sources]]') from error
+    except ValueError as error:
         raise Unreadable("invalid_msgpack", f"no valid MessagePack: {error}") from error
-
-
-def _plain(value: object, nan_is_null: bool) -> object:
-    """Return a value that JSON can hold."""
-    match value:
-        case dict():
-            found = {_key(key): _plain(one, nan_is_null) for key, one in value.items()}
-            if len(found) < len(value):
-                raise ValueError("two keys of a map are the same as JSON strings")
-            return found
-        case list() | tuple():
-            return [_plain(one, nan_is_null) for one in value]
-        case bytes():
-            return {"base64": value}
-        case msgspec.msgpack.Ext(code=code, data=data):
-            return {"ext": code, "base64": bytes(data)}
-        case float() if not isfinite(value):
-            if nan_is_null:
-                return None
-            raise Unreadable("number_out_of_range", f'{value} is no JSON; set nan = "null" in [[bus.sources]]')
-        case _:
-            return value
-
-
-def _key(key: object) -> str:
-    match key:
-        case str():
-            return key
-        case bytes():
-            try:
-                return key.decode()
-            except UnicodeDecodeError:
-                return key.hex()
-        case datetime():
-            return key.isoformat()
-        case _:
-            return _encode(_plain(key, True)).decode()
 
 
 def _several(payload: bytes) -> list[bytes]:

@@ -68,10 +68,11 @@ SUBSCRIBE_QUERY: Final = (
     Query("filter", "a condition on events, in CEL"),
     Query("rate", "maximum events per second and key", {"type": "number"}),
 )
-CONNECT_QUERY: Final = (
+WEBSOCKET_QUERY: Final = (
     *SUBSCRIBE_QUERY,
     Query("session", "the secret of a session to resume"),
     Query("user_id", "the user's name; used only if no authentication is configured"),
+    Query("encoding", "how messages are encoded, in both directions", {"enum": ["json", "msgpack"]}),
 )
 
 
@@ -155,7 +156,7 @@ def asyncapi_document() -> JsonObject:
     data = [standard.data for standard in events.STANDARD.values()]
     components = _components([*server_kinds, *client_kinds, *data, messages.Position])
     security = {"bearer": _BEARER, "subprotocol": _SUBPROTOCOL}
-    query = {one.name: {"description": one.description, **one.schema} for one in CONNECT_QUERY}
+    query = {one.name: {"description": one.description, **one.schema} for one in WEBSOCKET_QUERY}
     binding = {"query": {"type": "object", "properties": query}, "bindingVersion": "0.1.0"}
     return {
         "asyncapi": "3.0.0",

@@ -4,20 +4,22 @@ import functools
 
 from aiohttp import HttpVersion11, web
 
+from gateway.core.protocol import msgpack
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.sessions.permissions import Identity
 from gateway.logs import logger
 from gateway.web import admission, authentication, query
 from gateway.web.context import CONTEXT, Context
-from gateway.web.endpoints.schemas import CONNECT_QUERY
+from gateway.web.endpoints.schemas import WEBSOCKET_QUERY
 from gateway.web.problems import invalid_field
 from gateway.web.sockets.connection import Connection, WebSocket
-from gateway.web.sockets.websocket import upgrade
+from gateway.web.sockets.websocket import ReceiveQueue, offered_protocols, upgrade
 
 
 log = logger("gateway.websocket")
 
-_PARAMETERS = tuple(one.name for one in CONNECT_QUERY)
+_ENCODINGS = ("json", msgpack.NAME)
+_PARAMETERS = tuple(one.name for one in WEBSOCKET_QUERY)
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
@@ -30,16 +32,18 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         identity = await authentication.identity_of_request(request)
         identity = await _identity_of_both(context, request, identity)
     limits = context.config.clients
+    packed = _is_packed(request)
     response, receive_queue, window_bits = await upgrade(
         request,
-        protocol=authentication.SUBPROTOCOL,
+        protocols=(authentication.MSGPACK_SUBPROTOCOL, authentication.SUBPROTOCOL)
+        if packed
+        else (authentication.SUBPROTOCOL,),
         message_bytes_max=limits.message_bytes_max,
         compression=limits.compression_bytes_min > 0,
     )
     if request.transport is None:
         return response
-    encode = None if window_bits is None else context.compressor.encoder(window_bits)
-    connection = admission.connect(context, request, WebSocket(receive_queue, encode))
+    connection = admission.connect(context, request, _stream(context, receive_queue, window_bits, packed=packed))
     try:
         if connection.can_write and not receive_queue.begins_with_violation():
             await _admit(context, connection, request, identity)
@@ -51,6 +55,29 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     finally:
         admission.release(context, connection)
     return response
+
+
+def _is_packed(request: web.Request) -> bool:
+    """Return whether the messages are MessagePack: as the address says, else the subprotocol that the client prefers."""
+    encoding = request.query.get("encoding")
+    if encoding is not None:
+        return encoding == msgpack.NAME
+    known = {authentication.SUBPROTOCOL, authentication.MSGPACK_SUBPROTOCOL}
+    offered = [one for one in offered_protocols(request) if one in known]
+    return offered[:1] == [authentication.MSGPACK_SUBPROTOCOL]
+
+
+def _encoding_problem(request: web.Request) -> RequestError | None:
+    encoding = request.query.get("encoding", _ENCODINGS[0])
+    if encoding in _ENCODINGS:
+        return None
+    return invalid_field(f"encoding: {encoding[:40]!r} is not one of {', '.join(_ENCODINGS)}")
+
+
+def _stream(context: Context, queue: ReceiveQueue, window_bits: int | None, *, packed: bool) -> WebSocket:
+    if packed:
+        return WebSocket(queue, context.msgpack.encoder(window_bits), msgpack.message_to_json)
+    return WebSocket(queue, None if window_bits is None else context.compressor.encoder(window_bits))
 
 
 def _check_handshake(request: web.Request) -> None:
@@ -96,7 +123,7 @@ async def _admit(context: Context, connection: Connection, request: web.Request,
     invalid = None
     try:
         connect_request = admission.read_connect_request(request.query, identity)
-        invalid = query.problem_of(request, _PARAMETERS)
+        invalid = query.problem_of(request, _PARAMETERS) or _encoding_problem(request)
     except RequestError as error:
         connect_request, invalid = admission.read_connect_request({}, identity), error
     try:

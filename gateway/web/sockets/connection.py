@@ -96,10 +96,14 @@ class Format(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WebSocket:
-    """A WebSocket's received messages, and what compresses text frames for it, if that was agreed."""
+    """A WebSocket's received messages, and in which form text frames are sent on it.
+
+    `encode` returns the frames to send; None if these are text frames as they are. `decode` returns the JSON
+    of a binary message; None if the client must not send any."""
 
     receive_queue: ReceiveQueue
     encode: Callable[[bytes], bytes] | None
+    decode: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -128,6 +132,7 @@ class Connection:
     _transport: asyncio.Transport = field(init=False)
     _writer: Writer = field(init=False)
     _encode: Callable[[bytes], bytes] | None = field(init=False)
+    _decode: Callable[[bytes], bytes] | None = None
     _receive_queue: ReceiveQueue | None = None
     _format: Format | None = None
 
@@ -148,6 +153,7 @@ class Connection:
         protocol.on_lost = self._on_lost
         if isinstance(stream, WebSocket):
             self._receive_queue = stream.receive_queue
+            self._decode = stream.decode
         else:
             self._format = stream
 
@@ -232,7 +238,7 @@ class Connection:
     def refuse(self, error: RequestError, code: CloseCode) -> None:
         if self._state in _ACTIVE and self._format is None:
             self.hub.counts.errors[error.code] += 1
-            self._writer.write(text_frame(msgspec.json.encode(error_message(error))))
+            self._writer.write(self._frame(error_message(error)))
         self.close(code)
 
     def close(self, code: CloseCode) -> None:
@@ -300,6 +306,10 @@ class Connection:
             self.session.excessive = False
             await asyncio.sleep(_RATE_LIMIT_PAUSE_SECONDS)
 
+    def _frame(self, message: messages.ServerMessage) -> bytes:
+        frame = text_frame(msgspec.json.encode(message))
+        return frame if self._encode is None else self._encode(frame)
+
     def _handle(self, message: Message, now_ns: int) -> messages.Auth | None:
         """Handle a message; an ``auth`` message, which takes a while to verify, is returned."""
         session = self.session
@@ -313,9 +323,21 @@ class Connection:
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._writer.write(pong_frame(message.data))
-            case Opcode.BINARY:
+            case Opcode.BINARY if self._decode is None:
                 self.close(CloseCode.BINARY)
+            case Opcode.BINARY if session is not None:
+                return self._handle_binary(session, message.data, now_ns)
         return None
+
+    def _handle_binary(self, session: Session, data: bytes, now_ns: int) -> messages.Auth | None:
+        assert self._decode is not None
+        try:
+            text = self._decode(data)
+        except RequestError as error:
+            session.refuse_invalid(error, now_ns=now_ns)
+            return None
+        outcome = self.hub.receive(session, text, now_ns=now_ns)
+        return outcome if isinstance(outcome, messages.Auth) else None
 
     def _answer_close(self, code: int) -> None:
         """Echo the peer's close code; 0 stands for a close frame without one."""
@@ -382,4 +404,4 @@ class Connection:
         message = messages.ClosingMessage(code=code, reason=code.reason, reconnect=code.reconnect, after_ms=after_ms)
         if self._format is not None:
             return self._format.last_bytes(message)
-        return text_frame(msgspec.json.encode(message)) + close_frame(code, code.reason)
+        return self._frame(message) + close_frame(code, code.reason)

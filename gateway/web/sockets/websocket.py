@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,15 +116,15 @@ _PROTOCOL = "Sec-WebSocket-Protocol"
 
 
 async def upgrade(
-    request: web.Request, *, protocol: str, message_bytes_max: int, compression: bool
+    request: web.Request, *, protocols: Sequence[str], message_bytes_max: int, compression: bool
 ) -> tuple[web.StreamResponse, ReceiveQueue, int | None]:
     """Answer an opening handshake.
 
     Returns the response, the queue of the client's messages, and the base-2 logarithm of the window
-    for compressed messages, or None if they are not compressed. `protocol` is chosen as subprotocol
-    if the client offers it.
+    for compressed messages, or None if they are not compressed. The first of `protocols` that the client
+    offers is chosen as subprotocol.
     Raises web.HTTPUpgradeRequired: the request is not an opening handshake."""
-    response = web.StreamResponse(status=101, headers=_response_headers(request, protocol))
+    response = web.StreamResponse(status=101, headers=_response_headers(request, protocols))
     agreed = None
     if compression:
         agreed = deflate.negotiate(",".join(request.headers.getall(_EXTENSIONS, [])))
@@ -139,7 +140,7 @@ async def upgrade(
     return response, receive_queue, agreed[0] if agreed else None
 
 
-def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
+def _response_headers(request: web.Request, protocols: Sequence[str]) -> dict[str, str]:
     headers = request.headers
     key = headers.get("Sec-WebSocket-Key", "")
     if (
@@ -154,9 +155,16 @@ def _response_headers(request: web.Request, protocol: str) -> dict[str, str]:
         )
     digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
     found = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": base64.b64encode(digest).decode()}
-    if protocol in _values(request, _PROTOCOL):
-        found[_PROTOCOL] = protocol
+    offered = offered_protocols(request)
+    chosen = next((one for one in protocols if one in offered), None)
+    if chosen is not None:
+        found[_PROTOCOL] = chosen
     return found
+
+
+def offered_protocols(request: web.Request) -> list[str]:
+    """Return the subprotocols that a client offers, the one that it likes best first."""
+    return _values(request, _PROTOCOL)
 
 
 def _values(request: web.Request, header: str) -> list[str]:

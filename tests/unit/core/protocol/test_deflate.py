@@ -122,11 +122,11 @@ def test_the_cache_is_limited() -> None:
     packed: list[int] = []
     compressor = Compressor(10, on_compressed=packed.append)
     for n in range(100):
-        compressor.frame(b"%d" % n + b"x" * 200_000, 15)
+        compressor.frame(text_frame(b"%d" % n + b"x" * 200_000), 15)
 
-    assert compressor._cache_bytes < 5_000_000
-    assert sum(len(key[0]) + len(kept) for key, kept in compressor._cache.items()) == (compressor._cache_bytes)
-    compressor.frame(b"99" + b"x" * 200_000, 15)
+    assert 3_000_000 < compressor.cache.bytes < 5_000_000
+    assert len(compressor.cache) < 25
+    compressor.frame(text_frame(b"99" + b"x" * 200_000), 15)
     assert len(packed) == 100
 
 
