@@ -12,7 +12,8 @@ from types import TracebackType
 
 _CHUNK_BYTES = 1 << 16
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all: closing sends a reset
-_session = re.compile(rb'"session":"([^"]+)"')
+_session = re.compile(rb'"?session(?:":"|..)([\w-]{20,})', re.DOTALL)
+"""In JSON, or in MessagePack behind two bytes with the length."""
 
 
 class _Link:

@@ -1,6 +1,6 @@
 """Plays the cases of `cases.json` with a client of any language: see README.md here.
 
-python clients/conformance/runner.py [--case NAME] -- DRIVER [ARGUMENT...]
+python clients/conformance/runner.py [--case NAME] [--encoding NAME] -- DRIVER [ARGUMENT...]
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ Message = dict[str, Any]
 
 BACKOFF_MS = [10, 100]
 BUFFER = 100
+ENCODINGS = ["json", "msgpack"]
 CASES = Path(__file__).parent / "cases.json"
 
 _COMMANDS = {"subscribe", "unsubscribe", "pause", "go_on", "ping", "subscriptions"}
@@ -119,7 +120,8 @@ class Driver:
 class Stage:
     """One case's gateway, publisher, proxy and driver."""
 
-    def __init__(self, case: Message, command: Sequence[str]) -> None:
+    def __init__(self, case: Message, command: Sequence[str], encoding: str) -> None:
+        self.encoding = encoding
         self.tokens: list[Message] = case.get("tokens", [])
         secured = SETTINGS if self.tokens else {}
         self.gateway = Gateway(
@@ -144,6 +146,8 @@ class Stage:
             stack.callback(lambda: self.publisher.close())
             await stack.enter_async_context(self.driver)
             connect: Message = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
+            if self.encoding != ENCODINGS[0]:
+                connect["encoding"] = self.encoding
             if self.tokens:
                 connect["tokens"] = [
                     token(*one.get("roles", []), seconds=one.get("seconds", 600)) for one in self.tokens
@@ -343,10 +347,10 @@ def _compare(item: Message, wanted: Message) -> None:
         raise Failed(f"expected {wanted}, got {item}")
 
 
-async def play(case: Message, command: Sequence[str]) -> str | None:
+async def play(case: Message, command: Sequence[str], *, encoding: str) -> str | None:
     """Play one case; returns what failed."""
     try:
-        await Stage(case, command).play(case["steps"])
+        await Stage(case, command, encoding).play(case["steps"])
     except (Failed, AssertionError, TimeoutError, OSError) as error:
         return str(error) or type(error).__name__
     return None
@@ -363,15 +367,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [case["name"] for case in cases()]
     parser.add_argument("--case", action="append", choices=names, help="play this one alone")
+    parser.add_argument("--encoding", action="append", choices=ENCODINGS, help="only in this one")
     parser.add_argument("driver", nargs="+", help="the command that starts a driver, after --")
     arguments = parser.parse_args()
     failures = 0
     for case in cases():
         if arguments.case and case["name"] not in arguments.case:
             continue
-        failed = asyncio.run(play(case, arguments.driver))
-        failures += failed is not None
-        print(f"{'FAILED' if failed else 'ok':7}{case['name']}{': ' + failed if failed else ''}")
+        for encoding in arguments.encoding or ENCODINGS:
+            failed = asyncio.run(play(case, arguments.driver, encoding=encoding))
+            failures += failed is not None
+            print(f"{'FAILED' if failed else 'ok':7}{case['name']}, {encoding}{': ' + failed if failed else ''}")
     return 1 if failures else 0
 
 

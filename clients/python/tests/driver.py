@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from neurograph_client import Backoff, Client, ClosedError, Event, RequestRefusedError, State, Subscription
+from neurograph_client.encoding import Encoding
 
 
 def say(saw: str, **fields: Any) -> None:
@@ -28,7 +29,14 @@ class Driver:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def connect(self, url: str, backoff_ms: list[float], buffer: int, tokens: list[str] | None = None) -> None:
+    async def connect(
+        self,
+        url: str,
+        backoff_ms: list[float],
+        buffer: int,
+        tokens: list[str] | None = None,
+        encoding: Encoding = "json",
+    ) -> None:
         first, most = (milliseconds / 1000 for milliseconds in backoff_ms)
 
         def on_state(state: State) -> None:
@@ -45,6 +53,7 @@ class Driver:
             buffer=buffer,
             on_state=on_state,
             timeout=60,
+            encoding=encoding,
         )
         self.start(self._run())
         await asyncio.sleep(0)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clients.conformance.runner import Message, cases, play
+from clients.conformance.runner import ENCODINGS, Message, cases, play
 
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("driver.py"))]
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: str(case["name"]))
-async def test_a_case(case: Message) -> None:
-    assert await play(case, DRIVER) is None
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_a_case(case: Message, encoding: str) -> None:
+    assert await play(case, DRIVER, encoding=encoding) is None

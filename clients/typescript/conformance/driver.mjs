@@ -1,7 +1,7 @@
 // Does what clients/conformance/runner.py says, and tells what an application sees: see its README.
 import { createInterface } from "node:readline";
 
-import { Client, ClosedError, RequestRefusedError } from "../dist/index.js";
+import { Client, ClosedError, RequestRefusedError, msgpack } from "../dist/index.js";
 
 const subscriptions = new Map();
 let client;
@@ -43,9 +43,9 @@ async function connected() {
 }
 
 const commands = {
-  connect({ url, backoff_ms, buffer, tokens }) {
+  connect({ url, backoff_ms, buffer, tokens, encoding }) {
     const token = tokens && (() => (tokens.length > 1 ? tokens.shift() : tokens[0]));
-    client = new Client(url, { backoffMs: backoff_ms, buffer, ...(token && { token }) });
+    client = new Client(url, { backoffMs: backoff_ms, buffer, ...(token && { token }), ...(encoding === "msgpack" && { encoding: msgpack }) });
     client.on("state", (state) => tell("state", { state }));
     client.on("error", (error) => {
       if (error instanceof ClosedError) tell("error", { code: error.reason });

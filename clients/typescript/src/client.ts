@@ -2,7 +2,7 @@
 import { addressOf, resuming } from "./address.js";
 import { CHANNELS_MAX, batches } from "./batches.js";
 import { isOwn } from "./channels.js";
-import { decode } from "./decode.js";
+import { decode, toJson, type Encoding } from "./decode.js";
 import { deferred, unless } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { ClosedError, NotConnectedError, RequestRefusedError } from "./errors.js";
@@ -33,6 +33,9 @@ const STEADY_MS = 10_000;
 const ANSWER_MS = 10_000;
 /** What a message has beside what is published. */
 const ROOM_BYTES = 256;
+
+/** The subprotocol in which every message has an encoding. */
+const packed = ({ name }: Encoding): string => `${PROTOCOL}.${name}`;
 
 /** Follows channels of one gateway, on one connection that comes back by itself. */
 export class Client extends Rest {
@@ -261,7 +264,10 @@ export class Client extends Rest {
       const session = this.#welcome?.session;
       const url = session === undefined ? this.#url.href : resuming(this.#url, session, this.#routes.reached);
       // A browser's WebSocket sends no headers: the token goes beside the protocol's name.
-      this.#attach(new this.#WebSocket(url, token === undefined ? [] : [PROTOCOL, `bearer.${token}`]));
+      const { encoding } = this.#options;
+      const protocols = encoding ? [packed(encoding), PROTOCOL] : token === undefined ? [] : [PROTOCOL];
+      if (token !== undefined) protocols.push(`bearer.${token}`);
+      this.#attach(new this.#WebSocket(url, protocols));
     } catch (error) {
       if (generation !== this.#generation) return;
       this.#failed(error);
@@ -363,15 +369,21 @@ export class Client extends Rest {
 
   // -- messages ----------------------------------------------------------------------------------
 
+  /** What the gateway agreed to on this connection, if not to JSON. */
+  get #encoding(): Encoding | undefined {
+    const { encoding } = this.#options;
+    return encoding && this.#socket?.protocol === packed(encoding) ? encoding : undefined;
+  }
+
   #send(message: models.ClientMessage): void {
-    this.#socket?.send(JSON.stringify(message));
+    this.#socket?.send(this.#encoding?.encode(message) ?? toJson(message));
   }
 
   #receive(data: unknown): void {
     this.#heartbeat.heard();
     let message: models.ServerMessage;
     try {
-      message = decode(data);
+      message = this.#encoding && data instanceof ArrayBuffer ? this.#encoding.decode(data) : decode(data);
     } catch (error) {
       return this.#failed(error);
     }
@@ -557,7 +569,7 @@ export class Client extends Rest {
   override [OVER_SOCKET](message: Omit<models.Publish, "type">, options: PublishOptions): Promise<Published> | null {
     const { signal, timeoutMs = ANSWER_MS } = options;
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
-    const bytes = new TextEncoder().encode(JSON.stringify(message)).length;
+    const bytes = new TextEncoder().encode(toJson(message)).length;
     if (this.#isIdle || bytes + ROOM_BYTES > (this.#welcome?.limits.message_bytes_max ?? Infinity)) return null;
     const request = { over: false };
     const answered = this.#askOnce({ type: "publish", ...message }, request) as Promise<models.Published>;

@@ -2,6 +2,23 @@ import type { EventMessage, ServerMessage } from "./models.js";
 
 const utf8 = new TextDecoder();
 
+/** How messages are encoded other than as JSON, in both directions, each as one binary message. */
+export interface Encoding {
+  readonly name: string;
+  decode(data: ArrayBuffer): ServerMessage;
+  encode(message: unknown): Uint8Array<ArrayBuffer>;
+}
+
+/** A message as JSON; an event that is bytes, or has bytes as its `data`, has them in base64. */
+export function toJson(message: object): string {
+  let { event } = message as { event?: unknown };
+  if (event instanceof Uint8Array) event = { data: event };
+  const { data, ...others } = (event ?? {}) as { data?: unknown };
+  if (!(data instanceof Uint8Array)) return JSON.stringify(message);
+  const text = Array.from(data, (one) => String.fromCharCode(one)).join("");
+  return JSON.stringify({ ...message, event: { ...others, data_base64: btoa(text) } });
+}
+
 /**
  * What a WebSocket message says. The data of an event that carries bytes is a Uint8Array.
  *

@@ -1,9 +1,11 @@
 export { Client } from "./client.js";
+export type { Encoding } from "./decode.js";
 export { ClosedError, NotConnectedError, RequestRefusedError } from "./errors.js";
 export { EventStream } from "./event-stream.js";
 export type { EventStreamOptions, StreamMessage } from "./event-stream.js";
 export type { Channels, Event, EventOf, ItemOf } from "./events.js";
 export { CloseCode } from "./models.js";
+export { msgpack } from "./msgpack.js";
 export type {
   Action,
   Connected,

@@ -1,3 +1,4 @@
+import type { Encoding } from "./decode.js";
 import type { Connected, Gap } from "./models.js";
 import type { NewSocket } from "./socket.js";
 
@@ -55,6 +56,8 @@ export interface ClientOptions {
   backoffMs?: readonly [number, number];
   /** Items of one subscription that may wait to be iterated: 10 000. What comes beyond is asked for again. */
   buffer?: number;
+  /** `msgpack` of this package, for MessagePack in place of JSON; an older gateway goes on with JSON. */
+  encoding?: Encoding;
   /** Where there is no global WebSocket, as in Node 20. */
   WebSocket?: NewSocket;
 }

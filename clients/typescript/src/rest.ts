@@ -1,7 +1,7 @@
 import { NotConnectedError, RequestRefusedError } from "./errors.js";
 import type { Gap, Position, Publish } from "./models.js";
 import type { Event } from "./events.js";
-import { decode } from "./decode.js";
+import { decode, toJson } from "./decode.js";
 import { randomKey } from "./key.js";
 
 /** What ends a request before its answer. */
@@ -139,7 +139,7 @@ export abstract class Rest {
     const token = await this.#token?.();
     const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
     if (body) headers["Content-Type"] = "application/json";
-    const init = { headers, ...(signal && { signal }), ...(body && { method: "POST", body: JSON.stringify(body) }) };
+    const init = { headers, ...(signal && { signal }), ...(body && { method: "POST", body: toJson(body) }) };
     let answer: Response;
     try {
       answer = await fetch(new URL(path, this.#base), init);

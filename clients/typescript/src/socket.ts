@@ -1,10 +1,11 @@
 /** What a client needs of a WebSocket; that of browsers, Node 22, Deno, Bun and `ws` are such. */
 export interface Socket {
   binaryType?: string;
+  readonly protocol?: string;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
-  send(data: string): void;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
   /** Of `ws`: end it without waiting for an answer. */
   terminate?(): void;

@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote, urlencode
 
 import aiohttp
-import orjson
 
 from neurograph_client import rest
 from neurograph_client.address import Address
@@ -20,6 +19,7 @@ from neurograph_client.answers import Channels, History, Info, Pong, Published, 
 from neurograph_client.backoff import Backoff
 from neurograph_client.columns import COLUMNS_MAX, Columns
 from neurograph_client.connection import Disconnect
+from neurograph_client.encoding import Encoding, check_installed, to_json
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
@@ -72,10 +72,12 @@ class Client:
     mistake: a channel that does not exist yet and resembles one that does, a filter that fails on events.
     Without `on_warning`, warnings are logged. `ssl` has the certificates to trust, or a client's own; `headers` are sent
     with every request; `proxy` is the URL of an HTTP proxy. `compression` offers permessage-deflate, which the
-    gateway takes if `clients.compression_bytes_min` is set.
+    gateway takes if `clients.compression_bytes_min` is set. ``encoding="msgpack"`` asks for MessagePack in place of
+    JSON, which needs the extra ``neurograph-client[msgpack]``; an older gateway goes on with JSON.
 
     Raises:
         ValueError: `url` is no address of a gateway, or `buffer` is not positive.
+        ImportError: `encoding` is ``msgpack``, and msgspec is not installed.
     """
 
     def __init__(
@@ -93,13 +95,15 @@ class Client:
         headers: Mapping[str, str] | None = None,
         proxy: str | None = None,
         compression: bool = True,
+        encoding: Encoding = "json",
     ) -> None:
         if buffer < 1:
             raise ValueError("buffer: at least one item has to fit")
+        check_installed(encoding)
         self._address = Address(url)
         self._timeout = timeout
         self._buffer = buffer
-        self._transport = Transport(ssl, headers or {}, proxy, compression)
+        self._transport = Transport(ssl, headers or {}, proxy, compression, encoding)
         self._new_link = partial(
             Link,
             self._address,
@@ -460,6 +464,7 @@ class Client:
     async def publish(self, channel: str, data: Any, event_type: str | None = None) -> Published:
         """Publish on a channel: an event object if `event_type` is given, else JSON as it is.
 
+        `data` may also be bytes: subscribers get them as the event's `data`.
         If the connection is lost before the answer, it is asked again on the next one; the event is published
         once.
 
@@ -474,7 +479,7 @@ class Client:
         if self._http is None:
             raise NotConnectedError("this client was not started")
         limits = self._link.hello.get("limits")
-        if limits and len(orjson.dumps(message)) + _ROOM_BYTES > limits["message_bytes_max"]:
+        if limits and len(to_json(message)) + _ROOM_BYTES > limits["message_bytes_max"]:
             return Published.read(await self._request("POST", "broadcast", message))
         return Published.read(await self._link.ask_once({"type": "publish", **message}, within=self._timeout))
 
@@ -613,7 +618,7 @@ class Client:
         answer = await self._request("POST", "broadcast", body)
         return int(answer["recipients"])
 
-    async def _request(self, method: str, path: str, body: object = None) -> Any:
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._http is None:
             raise NotConnectedError("this client was not started")
         return await rest.request(

@@ -15,6 +15,7 @@ class ErrorCode(StrEnum):
     """Why the gateway refused a request: the `code` of `RequestRefusedError`."""
 
     INVALID_JSON = "invalid_json"
+    INVALID_MSGPACK = "invalid_msgpack"
     UNKNOWN_TYPE = "unknown_type"
     INVALID_FIELD = "invalid_field"
     INVALID_FILTER = "invalid_filter"

@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 
 from neurograph_client.codes import CloseCode
+from neurograph_client.encoding import MSGPACK, from_msgpack, subprotocols, to_json, to_msgpack
 from neurograph_client.errors import NotConnectedError, RequestRefusedError
 from neurograph_client.transport import Transport
 
@@ -66,6 +67,9 @@ class Connection:
         """Whether the socket was let go of."""
         self._http = http
         self._ws = ws
+        self._is_packed = ws.protocol == MSGPACK
+        """Whether the gateway agreed to MessagePack; an older one goes on with JSON."""
+        self._from_binary = from_msgpack if self._is_packed else _with_bytes
         self._closing: Message | None = None
         self._heard = False
         self._watching: asyncio.TimerHandle | None = None
@@ -90,6 +94,7 @@ class Connection:
                     compress=transport.compression_bits,
                     max_msg_size=MESSAGE_BYTES_MAX,
                     decode_text=False,
+                    protocols=subprotocols(transport.encoding),
                 )
                 connection = cls(http, ws, {})
                 welcome = await connection._welcome()
@@ -113,8 +118,8 @@ class Connection:
     async def _welcome(self) -> "Message | Disconnect":
         while True:
             frame = await self._ws.receive()
-            if frame.type is _TEXT:
-                message: Message = _loads(frame.data)
+            if frame.type in {_TEXT, _BINARY}:
+                message: Message = _loads(frame.data) if frame.type is _TEXT else self._from_binary(frame.data)
                 if message["type"] == "connected":
                     return message
                 self._note_closing(message)
@@ -156,14 +161,14 @@ class Connection:
         self._room.set()
 
     async def _read(self, event: Take, other: Take) -> None:
-        receive = self._ws.receive
+        receive, from_binary = self._ws.receive, self._from_binary
         while True:
             frame = await receive()
             self._heard = True
             if frame.type is _TEXT:
                 message = _loads(frame.data)
             elif frame.type is _BINARY:
-                message = _with_bytes(frame.data)
+                message = from_binary(frame.data)
             elif await self._control(frame):
                 continue
             else:
@@ -213,7 +218,11 @@ class Connection:
         self._answers[number] = answered
         self.go_on()
         try:
-            await self._ws.send_str(orjson.dumps({**message, "id": number}).decode())
+            numbered = {**message, "id": number}
+            if self._is_packed:
+                await self._ws.send_bytes(to_msgpack(numbered))
+            else:
+                await self._ws.send_str(to_json(numbered).decode())
         except (aiohttp.ClientError, OSError) as error:
             self._answers.pop(number, None)
             raise NotConnectedError(str(error)) from error

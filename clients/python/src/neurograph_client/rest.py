@@ -8,6 +8,7 @@ import orjson
 
 from neurograph_client.address import Address
 from neurograph_client.connection import reason_of, refusal
+from neurograph_client.encoding import to_json
 from neurograph_client.errors import NotConnectedError, RequestRefusedError
 
 
@@ -22,7 +23,7 @@ async def request(
     *,
     headers: Mapping[str, str],
     within: float,
-    body: object = None,
+    body: Mapping[str, Any] | None = None,
 ) -> Any:
     """Send one request and return the JSON that it is answered with.
 
@@ -31,7 +32,7 @@ async def request(
         RequestRefusedError: It does not do what was asked.
         TimeoutError: It did not answer in time.
     """
-    data = None if body is None else orjson.dumps(body)
+    data = None if body is None else to_json(body)
     kind = {} if body is None else {"Content-Type": "application/json"}
     try:
         async with http.request(

@@ -6,6 +6,8 @@ from ssl import SSLContext
 
 import aiohttp
 
+from neurograph_client.encoding import Encoding
+
 
 _COMPRESSION_BITS = 15
 
@@ -18,6 +20,7 @@ class Transport:
     headers: Mapping[str, str] = field(default_factory=dict)
     proxy: str | None = None
     compression: bool = True
+    encoding: Encoding = "json"
 
     @property
     def compression_bits(self) -> int:
