@@ -16,6 +16,7 @@ LONG = {"chaos", "fuzz"} | {
     for name in (
         "benchmark",
         "code_blocks",
+        "conformance_msgpack",
         "dist",
         "first_run",
         "forged",

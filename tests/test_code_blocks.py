@@ -284,6 +284,8 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ('> {"type": "publish"', parsed),
         ("data.level", filters),
         ('{"type": "subscribed"', parsed),
+        ('{"type":"event"', parsed),
+        ("86a474", "bytes; tests/unit/core/protocol/test_msgpack.py compares them"),
         ("const { EventStream }", console),
     ],
     "docs/proxies.md": [("trusted_proxies", toml)],

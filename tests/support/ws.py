@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+import msgspec
 import orjson
 
 from tests.support.record import Message, Record
@@ -24,7 +25,8 @@ class Client:
     and ``until``.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, http: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse, *, packed: bool) -> None:
+        self._packed = packed
         self._http = http
         self._ws = ws
         self._receive_queue: deque[Message] = deque()
@@ -63,7 +65,13 @@ class Client:
     # -- saying -----------------------------------------------------------------------------------
 
     async def send(self, message: object) -> None:
-        await self._ws.send_str(json.dumps(message))
+        if self._packed:
+            await self._ws.send_bytes(msgspec.msgpack.encode(message))
+        else:
+            await self._ws.send_str(json.dumps(message))
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._ws.send_bytes(data)
 
     async def send_text(self, text: str) -> None:
         await self._ws.send_str(text)
@@ -149,9 +157,11 @@ class Client:
 
     async def _read_all(self) -> None:
         async for frame in self._ws:
-            if frame.type is not aiohttp.WSMsgType.TEXT:
-                raise AssertionError(f"the gateway sends text alone, not {frame}")
-            message = orjson.loads(frame.data)
+            if frame.type is not (aiohttp.WSMsgType.BINARY if self._packed else aiohttp.WSMsgType.TEXT):
+                raise AssertionError(
+                    f"the gateway sends {'binary messages' if self._packed else 'text'} alone, not {frame}"
+                )
+            message = msgspec.msgpack.decode(frame.data) if self._packed else orjson.loads(frame.data)
             if message["type"] in {"event", "gap"}:
                 self._records[message["channel"]].add(message)
             elif message["type"] == "closing":
@@ -210,7 +220,8 @@ async def connect(
     except BaseException:
         await http.close()
         raise
-    client = Client(http, ws)
+    packed = query.get("encoding") == "msgpack" or ws.protocol == "neurograph.msgpack"
+    client = Client(http, ws, packed=packed)
     try:
         client.hello = await client.next()
         assert client.hello["type"] == "connected", client.hello

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clients.conformance.runner import ENCODINGS, Message, cases, play
+from clients.conformance.runner import Message, cases, play
 
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("driver.py"))]
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: str(case["name"]))
-@pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_a_case(case: Message, encoding: str) -> None:
-    assert await play(case, DRIVER, encoding=encoding) is None
+async def test_a_case(case: Message) -> None:
+    assert await play(case, DRIVER, encoding="json") is None

@@ -100,3 +100,11 @@ def test_messages_are_compressed_but_not_those_that_carry_bytes() -> None:
     assert packed[0] == 0xC2
     assert len(packed) < 100
     assert plain[0] == 0x82
+
+
+def test_the_bytes_in_the_document_are_those_of_the_vectors() -> None:
+    text = (VECTORS.parents[2] / "docs" / "protocol.md").read_text()
+    found = {one["name"]: one["msgpack"] for one in vectors("from_gateway") + vectors("to_gateway")}
+
+    assert found["ping"] in text
+    assert found["bytes"] in text.replace("\n    ", "")
