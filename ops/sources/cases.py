@@ -135,11 +135,20 @@ CASES = (
         {"preset": "monero"},
     ),
     Case(
-        "GNU Radio's pub_sink and pub_msg_sink",
+        "GNU Radio's pub_sink and pub_msg_sink (3.10.5.1)",
         "float32 samples or a PMT, with or without a key",
-        [[struct.pack("<2f", 0.5, -1)], [b"rx1", struct.pack("<f", 1)]],
-        [("gnuradio", _event("AAAAPwAAgL8=")), ("rx1", _event("AACAPw=="))],
+        [
+            [struct.pack("<2f", 0.5, -1)],
+            [b"rx1", struct.pack("<f", 1)],
+            [b"\x07\x02\x00\x04freq\x04?\xf8\x00\x00\x00\x00\x00\x00"],
+        ],
+        [
+            ("gnuradio", _event("AAAAPwAAgL8=")),
+            ("rx1", _event("AACAPw==")),
+            ("gnuradio", _event("BwIABGZyZXEEP/gAAAAAAAA=")),
+        ],
         {"preset": "gnuradio"},
+        seen=True,
     ),
     Case(
         "bluesky's Publisher with JSON",

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from pathlib import Path
+
+
+_PORTS = range(20_000, 32_768)
+"""Below those of Linux's ip_local_port_range."""
 
 
 def ipc(folder: Path, name: str) -> str:
@@ -15,11 +21,15 @@ def ipc(folder: Path, name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on the loopback interface that was free a moment ago.
+
+    It is none that the kernel gives to connections: what is ended there and started again finds it free.
+    """
+    for port in random.sample(_PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port is free between {_PORTS[0]} and {_PORTS[-1]}")
 
 
 def free_tcp() -> str:

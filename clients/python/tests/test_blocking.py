@@ -89,6 +89,22 @@ def test_questions_and_publishing(gateway: Gateway, channel: str) -> None:
     assert threads() == []
 
 
+async def test_a_closed_client_does_not_start_again_and_says_what_does(gateway: Gateway, channel: str) -> None:
+    """Like a file; each way to use it says so at once."""
+
+    def use() -> None:
+        client = connect(gateway.url)
+        client.close()
+        with pytest.raises(RuntimeError, match="`connect` makes a new one"), client:
+            pass
+        with pytest.raises(RuntimeError, match="`connect` makes a new one"):
+            next(client.events(channel))
+        with connect(gateway.url) as another:
+            assert another.subscriptions() == []
+
+    await asyncio.to_thread(use)
+
+
 async def test_closing_from_another_thread_ends_the_loop(gateway: Gateway, channel: str) -> None:
     client = await asyncio.to_thread(connect, gateway.url)
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from neurograph_client import Backoff, Client, Event, RequestRefusedError, Subscription
+from neurograph_client import Backoff, Client, Event, Gap, RequestRefusedError, Subscription
 
-from tests.conftest import Launch
+from tests.conftest import Launch, NewPublisher
+from tests.proxies.servers import Nginx, Place
+from tests.support.addresses import free_port
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.tls import make
 from tests.support.waiting import eventually
 
 from .conftest import NewProxy
 
 
+COUNT = int(os.environ.get("PANELS", "100"))
 NAMES = [f"panel.n{number}" for number in range(100)]
 
 
@@ -55,6 +62,44 @@ async def test_100_panels_mount_unmount_and_live_through_a_restart(launch: Launc
         await gateway.restart()
         between.port = gateway.port
         await following(client, NAMES[50:])
+
+
+@pytest.mark.skipif(not Nginx.is_installed(), reason="nginx is not installed")
+async def test_panels_behind_a_proxy_live_through_its_restart(
+    launch: Launch, publisher: NewPublisher, tmp_path: Path
+) -> None:
+    """What the gateway gets while nginx is away, and what comes after: each event once."""
+    gateway = await launch(settings={"clients.subscriptions_max": COUNT + 28, "trusted_proxies": "127.0.0.1"})
+    bus = await publisher(gateway.bus_in)
+    names = [f"panel.n{number}" for number in range(COUNT)]
+
+    def publish(numbers: range) -> None:
+        for name in names:
+            bus.send_numbered(name, numbers, enveloped=True)
+
+    certificate = make(tmp_path)
+    trust = ssl.create_default_context(cafile=certificate.cert)
+    proxy = Nginx(Place(tmp_path, certificate, gateway_port=gateway.port, port=free_port()))
+    await proxy.__aenter__()
+    try:
+        async with Client(proxy.url, ssl=trust, backoff=Backoff(0.01, 0.05), timeout=60) as client:
+            panels = mount(client, names)
+            await confirmed(panels)
+            publish(range(1, 6))
+            await proxy.__aexit__()
+            publish(range(6, 11))
+            await proxy.__aenter__()
+            await following(client, names)
+            publish(range(11, 16))
+            for one in panels:
+                found = [item.data["n"] if isinstance(item, Event) else item for item in await taken(one, 15)]
+                assert found == list(range(1, 16))
+            for one in panels[COUNT // 2 :]:
+                one.close()
+            await following(client, names[: COUNT // 2])
+            assert client.connection_count >= 2
+    finally:
+        await proxy.__aexit__()
 
 
 async def test_500_panels_are_asked_for_and_left_with_a_few_messages(launch: Launch) -> None:
@@ -125,6 +170,14 @@ async def test_panels_of_one_channel_begin_where_each_asked(gateway: Gateway, bu
             found.append([item.data["n"] for item in items])
 
     assert found == [list(range(11 - last, 11)) for last in starts]
+
+
+async def taken(panel: Subscription[Any], count: int) -> list[Event[Any] | Gap]:
+    """Take so many items, and what else has come with them."""
+    items: list[Event[Any] | Gap] = []
+    while len(items) < count:
+        items += await panel.take_all()
+    return items
 
 
 async def _first(panel: Subscription[Any], count: int, channel: str) -> Any:

@@ -5,7 +5,9 @@ import { test } from "node:test";
 
 import { Client, RequestRefusedError } from "../dist/index.js";
 import { eventually, Gateway } from "./support/gateway.mjs";
+import { LACKING, Nginx } from "./support/nginx.mjs";
 
+const COUNT = Number(process.env.PANELS ?? 100);
 const NAMES = Array.from({ length: 100 }, (_, at) => `panel.n${at}`);
 
 /** A client that ends with its test, and the messages that it sends. */
@@ -50,6 +52,39 @@ test("100 panels mount, unmount and live through a restart, with one message eac
   await following(client, NAMES.slice(50));
   assert.equal(count("subscribe"), 2);
   assert.deepEqual(errors, []);
+});
+
+test("panels behind nginx live through its restart, each event once", { skip: LACKING }, async (t) => {
+  const gateway = await Gateway.start(t, { "clients.subscriptions_max": COUNT + 28 });
+  const nginx = await Nginx.start(t, gateway);
+  const names = Array.from({ length: COUNT }, (_, at) => `panel.n${at}`);
+  const { client, errors } = dashboard(t, nginx, { backoffMs: [10, 50] });
+  const found = new Map(names.map((name) => [name, []]));
+  const began = performance.now();
+  const panels = names.map((name) => client.subscribe(name, (event) => found.get(name).push(event.data.n)));
+  await client.connect();
+  await confirmed(panels);
+  const times = { mounted: performance.now() - began };
+  const publish = (from, to) => Promise.all(names.map((name) => gateway.publish(name, from, to)));
+  const received = (count) => eventually(() => [...found.values()].every((numbers) => numbers.length >= count), `${count} events for each panel`);
+  await publish(1, 5);
+  await received(5);
+
+  await nginx.end();
+  await publish(6, 10);
+  await nginx.start();
+  const restarted = performance.now();
+  await following(client, names);
+  times.restarted = performance.now() - restarted;
+  await publish(11, 15);
+  await received(15);
+  for (const one of panels.slice(COUNT / 2)) one.close();
+  await following(client, names.slice(0, COUNT / 2));
+
+  const wanted = Array.from({ length: 15 }, (_, at) => at + 1);
+  for (const [name, numbers] of found) assert.deepEqual(numbers, wanted, name);
+  assert.deepEqual(errors, []);
+  t.diagnostic(`${COUNT} panels, ms until confirmed: ${JSON.stringify(times)}`);
 });
 
 test("panels that mount and unmount faster than the gateway permits are followed in the end, and only they", async (t) => {

@@ -217,10 +217,12 @@ class BlockingClient:
         return self._call(self._client.status())
 
     def close(self) -> None:
-        """Leave, and end the thread; harmless if done twice."""
+        """Leave, and end the thread; harmless if done twice. Like a file, it does not open again: `connect` makes a new one."""
         self._end()
 
     def __enter__(self) -> Self:
+        """Raises RuntimeError if it was closed."""
+        self._thread.check()
         return self
 
     def __exit__(
@@ -271,6 +273,9 @@ class _ClosedError(RuntimeError):
     """Nothing can be asked of a client that was closed."""
 
 
+_CLOSED = "this client was closed, and does not start again: `connect` makes a new one"
+
+
 class _Thread:
     """A loop on a thread of its own, on which a client lives."""
 
@@ -283,6 +288,11 @@ class _Thread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="neurograph-client", daemon=True)
         self._thread.start()
 
+    def check(self) -> None:
+        """Raise RuntimeError if the client was closed."""
+        if self._ended:
+            raise _ClosedError(_CLOSED)
+
     def call(self, doing: Coroutine[Any, Any, Result]) -> Result:
         """Do something on the loop, and wait for what comes of it.
 
@@ -292,12 +302,12 @@ class _Thread:
         with self._lock:
             if self._ended:
                 doing.close()
-                raise _ClosedError("this client was closed")
+                raise _ClosedError(_CLOSED)
             future = asyncio.run_coroutine_threadsafe(doing, self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise _ClosedError("this client was closed") from None
+            raise _ClosedError(_CLOSED) from None
         except BaseException:  # Ctrl-C: let nothing run on
             future.cancel()
             raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from ssl import SSLCertVerificationError
 from typing import Any, Self
 
 import aiohttp
@@ -292,6 +293,13 @@ def _with_bytes(data: bytes) -> Message:
 
 def reason_of(error: Exception) -> str:
     """Return why there is no connection in a few words, such as ``Connection refused``."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        wrong = error.certificate_error
+        reason = wrong.verify_message if isinstance(wrong, SSLCertVerificationError) else str(wrong)
+        return (
+            f"the gateway's certificate is not trusted: {reason}; if it is the right one, give `ssl` a context that "
+            "trusts it, `ssl.create_default_context(cafile=...)`, or name the file in SSL_CERT_FILE"
+        )
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, _NO_ERRNO):
         return os.strerror(error.errno) if error.errno else str(error)
     return str(error) or type(error).__name__

@@ -71,12 +71,21 @@ export function sendFrames(endpoint, ...frames) {
   return ask({ send: frames.map((frame) => Buffer.from(frame).toString("base64")), to: endpoint });
 }
 
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  return port;
+/** A TCP port that nobody uses, and none that the kernel gives to connections: it stays free while a server restarts. */
+export async function freePort() {
+  for (;;) {
+    const server = net.createServer();
+    try {
+      server.listen(20_000 + Math.floor(Math.random() * 12_768), "127.0.0.1");
+      await once(server, "listening");
+    } catch {
+      continue;
+    }
+    const { port } = server.address();
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 export class Gateway {

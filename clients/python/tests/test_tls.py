@@ -1,0 +1,48 @@
+"""A gateway with TLS, whose certificate no authority of the system has signed."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from neurograph_client import Client
+from neurograph_client.connection import reason_of
+
+from tests.conftest import Launch
+from tests.support.gateway import Gateway
+from tests.support.tls import Files, make
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Files:
+    return make(tmp_path)
+
+
+@pytest.fixture
+async def secured(launch: Launch, certificate: Files) -> Gateway:
+    gateway: Gateway = await launch(
+        settings=certificate.settings, trust=ssl.create_default_context(cafile=certificate.cert)
+    )
+    return gateway
+
+
+async def test_a_client_that_trusts_the_certificate_follows_and_asks(secured: Gateway) -> None:
+    """Over both: the WebSocket and HTTP."""
+    async with Client(secured.url, ssl=secured.trust, timeout=60) as client, client.subscribe("a") as events:
+        await client.publish("a", {"n": 1}, event_type="note")
+        item = await anext(events)
+
+    assert ("a", {"n": 1}) == (item.channel, getattr(item, "data", None))
+
+
+def test_a_certificate_that_is_not_trusted_is_an_error_that_says_what_to_do() -> None:
+    wrong = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    wrong.verify_message = "self-signed certificate"
+    key = ConnectionKey("gateway.example", 443, True, True, None, None, None)
+    said = reason_of(aiohttp.ClientConnectorCertificateError(key, wrong))
+
+    assert said.startswith("the gateway's certificate is not trusted: self-signed certificate; if ")
+    assert "`ssl.create_default_context(cafile=...)`" in said
