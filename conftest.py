@@ -14,16 +14,22 @@ import pytest
 LONG = {"chaos", "fuzz"} | {
     f"test_{name}.py"
     for name in (
+        "added_commands",
         "benchmark",
         "code_blocks",
         "conformance_msgpack",
+        "curve",
         "dist",
         "first_run",
+        "floods",
         "forged",
         "http_fuzz",
+        "isolation",
         "panels",
         "scale",
         "slow_clients",
+        "upgrade",
+        "vanishing",
         "workers_lost",
     )
 }

@@ -3,7 +3,8 @@
 set -u
 cd "$(dirname "$0")/.."
 log="$(mktemp)"
-ops/typescript.sh >"$log" 2>&1 &
+[ "${TEST_FULL:-}" = 1 ] || brief=brief
+ops/typescript.sh ${brief:-} >"$log" 2>&1 &
 typescript=$!
 trap 'kill "$typescript" 2>/dev/null; rm -f "$log"' EXIT
 trap 'exit 130' INT TERM
