@@ -1,6 +1,7 @@
 #!/bin/sh
 # Test the TypeScript client: in Node, in a headless Chromium, and through the conformance cases of all clients.
-# With the argument brief, without the conformance cases. Without Node or Chromium, print what was left out and how to install it; in CI that is an error.
+# With the argument brief, the conformance cases are left out. Without Node or Chromium, print what was left out and how
+# to install it; in CI that is an error.
 set -eu
 cd "$(dirname "$0")/../clients/typescript"
 PYTHON="$(cd ../.. && pwd)/.venv/bin/python" # the gateways that it starts run in this project's environment
