@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts proxies lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -81,6 +81,9 @@ sources: .venv/dev ## read what known publishers send, and write the tables of d
 
 proxies: .venv/dev ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
+
+systemd: .venv/dev ## run the unit with a real systemd beside this machine's own: start, reload, upgrade, watchdog (needs root)
+	@$(BIN)/pytest -q -rs tests/integration/real_systemd.py
 
 alerts: .venv/dev ## let each alert fire and resolve with real gateways, and compare the dashboard with what was done (needs Prometheus)
 	@$(BIN)/python -m tests.alerts
