@@ -7,10 +7,12 @@ answers with its publishers; the new one sends ``ready``, and the old one drains
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.logs import logger
@@ -103,24 +105,54 @@ async def upgrade(
     ours, theirs = socket.socketpair()
     numbers = [one.fileno() for one in (theirs, *listening)]
     with theirs:
-        child = subprocess.Popen(  # noqa: ASYNC220, S603  # this interpreter, with the arguments of this process
+        successor = await asyncio.to_thread(
+            _start,
             [sys.executable, "-m", "gateway", *sys.argv[1:]],
-            pass_fds=numbers,
-            env={**environ, _VARIABLE: ",".join(map(str, numbers))},
+            numbers,
+            {**environ, _VARIABLE: ",".join(map(str, numbers))},
         )
     reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES_MAX)
     try:
         async with asyncio.timeout(UPGRADE_SECONDS_MAX):
             while (line := await reader.readline()) != b"ready\n":
                 if line != b"bus\n":
-                    raise OSError(f"the new process ended before it was ready; its log says why (process {child.pid})")
+                    raise OSError(f"the new process ended before it was ready; its log says why (process {successor})")
                 writer.write(json.dumps(list(release_bus())).encode() + b"\n")
     except BaseException as error:
-        child.kill()
-        await asyncio.to_thread(child.wait)
+        with suppress(ProcessLookupError):
+            os.kill(successor, signal.SIGKILL)
         if isinstance(error, TimeoutError):
             raise OSError(f"the new process was not ready within {UPGRADE_SECONDS_MAX:g} s") from error
         raise
     finally:
         writer.close()
-    return child.pid
+    return successor
+
+
+_START = """
+import os, sys
+told = int(sys.argv[1])
+os.set_inheritable(told, False)
+os.write(told, b"%d" % os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ))
+"""
+
+
+def _start(arguments: Sequence[str], descriptors: Sequence[int], environment: Mapping[str, str]) -> int:
+    """Start a process that has these descriptors; return its pid. Raises OSError: it cannot be started.
+
+    It is a child of init and not of this process: when a service stops, systemd waits for its own children only,
+    and kills the others at once."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as pipe:
+        try:
+            subprocess.run(  # noqa: S603  # this interpreter, with the arguments of this process
+                [sys.executable, "-I", "-S", "-c", _START, str(writing), *arguments],
+                pass_fds=[writing, *descriptors],
+                env=environment,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            raise OSError(f"no process can be started ({error})") from error
+        finally:
+            os.close(writing)
+        return int(pipe.read())
