@@ -33,7 +33,7 @@ REJECTED = [
     ("bad_topic", [b"wild.*", EVENT]),
     ("bad_topic", [b"wild.>", EVENT]),
     ("bad_topic", [b"$everyone", EVENT]),
-    ("bad_topic", [b"$personal", EVENT]),
+    ("invalid_event", [b"$personal", EVENT]),
     ("bad_topic", [b"newline\n", EVENT]),
     ("bad_topic", ["umläut".encode(), EVENT]),
     ("bad_topic", [b"\xff\xfe", EVENT]),

@@ -39,7 +39,8 @@ for module, names in {
             delattr(module, name)
 for package in ("gateway", "neurograph_client", "neurograph_publisher"):
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if not module.name.endswith("__main__"):
+        # The notebooks' part needs packages that come with its extra only.
+        if not module.name.endswith("__main__") and not module.name.startswith("neurograph_client.notebook"):
             importlib.import_module(module.name)
 from gateway.cli import main
 for arguments in (["version"], ["check", "--set", "port=0", "--bind", ""], ["tail", "--help"], ["publish", "--help"]):
