@@ -189,7 +189,7 @@ async def test_without_heartbeats_no_ping_is_sent_and_a_peer_that_dies_of_them_g
         endpoint = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         link = watch(endpoint, "connect", heartbeat_seconds=0.2, heartbeat_timeout_seconds=5.0)
         await eventually(lambda: not link.subscriber.pings and link.subscriber.peers)
-        assert pinged == 2
+        assert pinged >= 2  # a busy machine may send more before it has seen two connections lost
         link.subscriber.close()
         assert not watch(endpoint, "connect", heartbeat_seconds=0).subscriber.pings
 
