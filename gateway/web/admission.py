@@ -16,7 +16,7 @@ from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
-from gateway.core.sessions.session import Session
+from gateway.core.sessions.session import Session, Unanswered
 from gateway.logs import Throttle
 from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
@@ -152,7 +152,16 @@ def user_limit_reached(context: Context, identity: Identity) -> bool:
     return context.hub.clients_of(identity.user_id) >= limit
 
 
-async def authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
+async def answer(context: Context, connection: Connection, message: Unanswered) -> None:
+    """Answer a message that takes more than the client's session."""
+    match message:
+        case messages.Auth():
+            await _authenticate(context, connection, message)
+        case messages.Publish() if connection.session is not None:
+            context.admission.publish(context, connection.session, message)
+
+
+async def _authenticate(context: Context, connection: Connection, message: messages.Auth) -> None:
     """Verify the token in a message, and give the client's session its identity."""
     session = connection.session
     try:

@@ -126,7 +126,6 @@ class Context:
             on_refused=lambda: self.metrics.refused("busy"),
         )
         self.broadcaster = None if self.pipeline is None else Broadcaster(self.hub, self.pipeline)
-        self.hub.publish = lambda session, message: self.admission.publish(self, session, message)
         self.connected_clients = lambda: list(self.connections.values())
         self.disconnect = self._disconnect
 

@@ -94,19 +94,20 @@ class Broadcaster:
         return self._to_sessions(message, now_ns)
 
     def _to_sessions(self, message: Broadcast, now_ns: int) -> BroadcastResult:
-        hub = self._hub
-        if message.user_id is not None:
-            sessions = hub.store.of_user(message.user_id)
-        else:
-            session = hub.store.of_client(message.client_id or "")
-            if session is None:
-                raise RequestError(
-                    ErrorCode.UNKNOWN_CLIENT,
-                    f"client {message.client_id!r} is not connected, and has no session to resume",
-                )
-            sessions = [session]
+        sessions = self._recipients(message)
+        if not sessions and message.user_id is None:
+            raise RequestError(
+                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
+            )
         self._deliver(sessions, self._event(PERSONAL, message, now_ns))
         return BroadcastResult(len(sessions), PERSONAL, None)
+
+    def _recipients(self, to: Broadcast | Address) -> Sequence[Session]:
+        store = self._hub.store
+        if to.user_id is not None:
+            return store.of_user(to.user_id)
+        session = store.of_client(to.client_id or "")
+        return [] if session is None else [session]
 
     def _deliver(self, sessions: Sequence[Session], event: Event) -> None:
         for session in sessions:
@@ -114,12 +115,7 @@ class Broadcaster:
 
     def _on_personal(self, address: Address, event: Event) -> None:
         """Deliver a personal message from the bus, as far as its client has a session."""
-        store = self._hub.store
-        if address.user_id is not None:
-            sessions = store.of_user(address.user_id)
-        else:
-            found = store.of_client(address.client_id or "")
-            sessions = [] if found is None else [found]
+        sessions = self._recipients(address)
         self._hub.counts.personal[bool(sessions)] += 1
         self._deliver(sessions, event)
 

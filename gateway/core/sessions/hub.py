@@ -25,7 +25,7 @@ from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.rate_limit import ClientLimits
 from gateway.core.sessions.requests import ConnectRequest
-from gateway.core.sessions.session import Session, SubscriptionChange
+from gateway.core.sessions.session import Session, SubscriptionChange, Unanswered
 from gateway.core.sessions.store import SessionStore
 
 
@@ -37,10 +37,6 @@ class Welcome:
     heartbeat_seconds: float
     session_ttl_seconds: float
     message_bytes_max: int
-
-
-def _not_yet(session: Session, message: messages.Publish) -> None:
-    raise AssertionError("no client is connected before `publish` is set")
 
 
 class Hub:
@@ -60,8 +56,6 @@ class Hub:
         self.store = store
         self.observer = observer
         self.bus_state = bus_state
-        self.publish: Callable[[Session, messages.Publish], object] = _not_yet
-        """Publishes a client's event, and answers it."""
         self.sessions: dict[str, Session] = {}
         self.counts = ClientCounts()
         self._filter_warnings = FilterWarnings()
@@ -183,13 +177,10 @@ class Hub:
             self.store.confirm_secret(session)
             self.observer.on_confirmed(session)
 
-    def receive(self, session: Session, text: str | bytes, *, now_ns: int) -> SubscriptionChange | messages.Auth | None:
-        """Handle a client's message; return what it changed, or a message whose token to verify."""
+    def receive(self, session: Session, text: str | bytes, *, now_ns: int) -> SubscriptionChange | Unanswered | None:
+        """Handle a client's message; return what it changed, or the message if the caller has to answer it."""
         outcome = session.receive(text, now_ns=now_ns)
-        if isinstance(outcome, messages.Publish):
-            self.publish(session, outcome)
-            return None
-        if not isinstance(outcome, messages.Auth):
+        if not isinstance(outcome, Unanswered):
             self.report_subscriptions(session, outcome, now_ns=now_ns)
         return outcome
 

@@ -45,6 +45,10 @@ _PART = b"part"
 """The payload of a ping behind a part; that of the heartbeat's pings is a number."""
 
 
+Unanswered = messages.Auth | messages.Publish
+"""A message that a session cannot answer alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
     """The patterns that a message subscribed to, unsubscribed from, or may not subscribe to."""
@@ -238,10 +242,8 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def receive(
-        self, text: str | bytes, *, now_ns: int
-    ) -> SubscriptionChange | messages.Auth | messages.Publish | None:
-        """Handle one message; replies are written at once. Returns an `Auth` for `authenticate`, and a `Publish`.
+    def receive(self, text: str | bytes, *, now_ns: int) -> SubscriptionChange | Unanswered | None:
+        """Handle one message; replies are written at once. Returns what it changed, or the message if it is `Unanswered`.
 
         For an invalid message it does not raise: it replies with an ``error`` message."""
         try:

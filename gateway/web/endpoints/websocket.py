@@ -47,7 +47,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     try:
         if connection.can_write and not receive_queue.begins_with_violation():
             await _admit(context, connection, request, identity)
-        await connection.serve(context.now_ns, functools.partial(admission.authenticate, context, connection))
+        await connection.serve(context.now_ns, functools.partial(admission.answer, context, connection))
     except Exception:
         log.exception("connection_failed", client_id=connection.client_id)
         connection.close(CloseCode.INTERNAL)

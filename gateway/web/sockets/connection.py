@@ -47,7 +47,7 @@ from gateway.core.protocol.frames import close_frame, ping_frame, pong_frame, te
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import error_message
-from gateway.core.sessions.session import Session
+from gateway.core.sessions.session import Session, Unanswered
 from gateway.web.sockets import kernel
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
@@ -271,10 +271,10 @@ class Connection:
         self._closed = self._closed or asyncio.Event()
         await self._closed.wait()
 
-    async def serve(self, now_ns: Callable[[], int], authenticate: Callable[[messages.Auth], Awaitable[None]]) -> None:
+    async def serve(self, now_ns: Callable[[], int], answer: Callable[[Unanswered], Awaitable[None]]) -> None:
         """Handle the client's messages until either side has closed; the request is freed.
 
-        `authenticate` verifies the token of an ``auth`` message; later messages wait until it returns."""
+        `answer` takes what this connection cannot answer alone; later messages wait until it returns."""
         assert self._receive_queue is not None
         self._protocol.head.release()
         while (received := await self._receive_queue.receive()) is not None:
@@ -287,9 +287,9 @@ class Connection:
                 answers_ping = self._state is State.LOST and message.opcode is Opcode.PONG
                 if self._state not in _ACTIVE and not answers_ping:
                     continue
-                token = self._handle(message, now_ns())
-                if token is not None:
-                    await authenticate(token)
+                unanswered = self._handle(message, now_ns())
+                if unanswered is not None:
+                    await answer(unanswered)
                 if self._protocol.writing_paused and self.can_write:
                     # A client that does not read its answers gets no more of them until it does.
                     self._on_lag()
@@ -310,34 +310,37 @@ class Connection:
         frame = text_frame(msgspec.json.encode(message))
         return frame if self._encode is None else self._encode(frame)
 
-    def _handle(self, message: Message, now_ns: int) -> messages.Auth | None:
-        """Handle a message; an ``auth`` message, which takes a while to verify, is returned."""
+    def _handle(self, message: Message, now_ns: int) -> Unanswered | None:
+        """Handle a message; return it if this connection cannot answer it alone."""
         session = self.session
         match message.opcode:
             case Opcode.TEXT if session is not None:
-                outcome = self.hub.receive(session, message.text, now_ns=now_ns)
-                return outcome if isinstance(outcome, messages.Auth) else None
+                return self._receive(session, message.text, now_ns)
             case Opcode.PONG if session is not None:
                 self.heartbeat.on_pong(self, message.data, now=asyncio.get_running_loop().time())
                 self.hub.on_pong(session, message.data)
             case Opcode.PING if session is not None and not self._transport.is_closing():
                 if session.may_ping(now_ns=now_ns):
                     self._writer.write(pong_frame(message.data))
-            case Opcode.BINARY if self._decode is None:
-                self.close(CloseCode.BINARY)
-            case Opcode.BINARY if session is not None:
-                return self._handle_binary(session, message.data, now_ns)
+            case Opcode.BINARY:
+                return self._receive_binary(message.data, now_ns)
         return None
 
-    def _handle_binary(self, session: Session, data: bytes, now_ns: int) -> messages.Auth | None:
-        assert self._decode is not None
-        try:
-            text = self._decode(data)
-        except RequestError as error:
-            session.refuse_invalid(error, now_ns=now_ns)
-            return None
+    def _receive(self, session: Session, text: str | bytes, now_ns: int) -> Unanswered | None:
         outcome = self.hub.receive(session, text, now_ns=now_ns)
-        return outcome if isinstance(outcome, messages.Auth) else None
+        return outcome if isinstance(outcome, Unanswered) else None
+
+    def _receive_binary(self, data: bytes, now_ns: int) -> Unanswered | None:
+        if self._decode is None:
+            self.close(CloseCode.BINARY)
+        elif self.session is not None:
+            try:
+                text = self._decode(data)
+            except RequestError as error:
+                self.session.refuse_invalid(error, now_ns=now_ns)
+            else:
+                return self._receive(self.session, text, now_ns)
+        return None
 
     def _answer_close(self, code: int) -> None:
         """Echo the peer's close code; 0 stands for a close frame without one."""

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.core.protocol.messages import Broadcast
+from gateway.core.protocol.messages import Broadcast, Publish
 from gateway.core.sessions.broadcast import Broadcaster, Sender
 from gateway.core.sessions.idempotency import AGE_NS, IdempotencyKeys
 from tests.support.core import Core, Peer, make_hub, open_identity
@@ -87,11 +87,12 @@ def test_keys_are_forgotten_after_their_age_and_beyond_their_number() -> None:
 
 def test_a_publish_message_is_handed_on_and_counted_by_its_own_rate() -> None:
     hub = make_hub()
-    published: list[str] = []
-    hub.publish = lambda session, message: published.append(message.channel)
     peer = Peer(hub, "a")
-    peer.connect()
-    received = peer.send(type="publish", channel="chat", event={"n": 1}, id=7)
+    session = peer.connect()
+    peer.take()
+    text = '{"type":"publish","channel":"chat","event":{"n":1},"id":7}'
+    published = hub.receive(session, text, now_ns=0)
 
-    assert (["chat"], []) == (published, received)
+    assert isinstance(published, Publish)
+    assert ("chat", []) == (published.channel, peer.take())
     assert 1 == hub.counts.messages["publish"]
