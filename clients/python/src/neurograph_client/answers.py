@@ -140,13 +140,16 @@ class History(Sequence[Event[Any] | Gap]):
         return self._columns(flatten=flatten, columns_max=columns_max).to_polars()
 
     def _columns(self, *, flatten: bool, columns_max: int) -> Columns:
-        gaps = [] if self.gap is None else [self.gap]
-        return Columns([*gaps, *self.items], flatten=flatten, columns_max=columns_max)
+        return Columns(self._with_gap, flatten=flatten, columns_max=columns_max)
+
+    @property
+    def _with_gap(self) -> list[Event[Any] | Gap]:
+        return self.items if self.gap is None else [self.gap, *self.items]
 
     def _repr_html_(self) -> str:
         from neurograph_client import html
 
-        return html.items([*([] if self.gap is None else [self.gap]), *self.items])
+        return html.items(self._with_gap)
 
 
 def _event(message: dict[str, Any], epoch: str) -> Event[Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from ssl import SSLContext
@@ -25,7 +25,7 @@ from neurograph_client.feed import Feed, Options
 from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
 from neurograph_client.link import Link, State, Token, log
 from neurograph_client.replies import Replies
-from neurograph_client.subscription import Subscription, take_until
+from neurograph_client.subscription import Subscription, held_now
 from neurograph_client.transport import Transport
 
 
@@ -39,17 +39,6 @@ _HISTORY_MAX = 1_000
 
 _ROOM_BYTES = 256
 """What a message has beside what is published."""
-_CATCH_UP_SECONDS = (0.02, 0.5)
-"""The first and the longest pause between two looks at how far a subscription has come."""
-
-
-def has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
-    """Return whether each of `newest` is at or before the channel's position, if it has one."""
-    return all(
-        positions[name].epoch == at.epoch and positions[name].offset >= at.offset
-        for name, at in newest.items()
-        if name in positions
-    )
 
 
 def _log_warning(text: str) -> None:
@@ -331,30 +320,8 @@ class Client:
     def _follow(self, link: Link, channels: tuple[str, ...], options: Options) -> Subscription[Any]:
         feed = Feed(tuple(channels), options, limit=self._buffer, on_room=link.go_on)
         link.follow(feed)
-        catch_up = partial(self._catch_up, link, feed)
+        catch_up = partial(link.catch_up, feed, partial(self._positions, feed.patterns))
         return Subscription(feed, timeout=self._timeout, let_go=link.leave, catch_up=catch_up)
-
-    async def _catch_up(self, link: Link, feed: Feed) -> None:
-        """Wait until a connection has brought what the gateway holds now of a feed's channels."""
-        newest = await self._positions(feed.patterns)
-        pause = _CATCH_UP_SECONDS[0]
-        while not await self._has_come(link, feed, newest):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _CATCH_UP_SECONDS[1])
-            now = await self._positions(feed.patterns)  # a channel may have begun a new epoch, or be gone
-            newest = {
-                name: at if now[name].epoch == at.epoch else now[name] for name, at in newest.items() if name in now
-            }
-
-    async def _has_come(self, link: Link, feed: Feed, newest: Mapping[str, Position]) -> bool:
-        try:
-            positions = Pong.read(await link.ask({"type": "ping"}), 0.0).positions
-        except NotConnectedError:
-            if link.state == "closed":
-                raise
-            return False  # the next connection goes on where this one stood
-        # Until the gateway has confirmed the subscription on a new connection, it gives no position.
-        return (feed.starts.keys() & newest.keys()) <= positions.keys() and has_reached(positions, newest)
 
     async def _positions(self, names: tuple[str, ...]) -> dict[str, Position]:
         found = {one["name"]: Position(**one["position"]) for one in await self.channels()}
@@ -536,7 +503,8 @@ class Client:
         to: dict[str, Any] = {"client_id": client_id, "user_id": user_id}
         to = {name: value for name, value in to.items() if value is not None}
         event = {"event_type": event_type, "data": data}
-        return await self._broadcast({**(to or {"everyone": True}), "event": event})
+        answer = await self._request("POST", "broadcast", {**(to or {"everyone": True}), "event": event})
+        return int(answer["recipients"])
 
     async def status(self) -> Status:
         """Return the gateway's status document; raises what `publish` does."""
@@ -567,7 +535,7 @@ class Client:
         if last <= _HISTORY_MAX:
             return await self.history(channel, limit=last)
         following = (await self.history(channel, limit=1)).next
-        async with aclosing(self._held((channel,), Options(last))) as held:
+        async with aclosing(held_now(self._subscribe((channel,), Options(last)))) as held:
             items = [item async for some in held for item in some]
         events = (one for one in reversed(items) if isinstance(one, Event))
         return History(items, next((one.position for one in events), following), None)
@@ -591,32 +559,15 @@ class Client:
             ValueError: Data has more than `columns_max` different members.
         """
         found = Columns(flatten=flatten, columns_max=columns_max)
-        async with aclosing(self._held(channels, Options(last, since, filter))) as held:
+        async with aclosing(held_now(self._subscribe(channels, Options(last, since, filter)))) as held:
             async for some in held:
                 found.extend(some)
         return found
-
-    async def _held(self, channels: tuple[str, ...], options: Options) -> AsyncGenerator[list[Event[Any] | Gap], None]:
-        """Yield all that the gateway holds now of what is asked for, as it comes."""
-        subscription = self._subscribe(channels, options)
-        caught_up = asyncio.create_task(subscription.caught_up())
-        try:
-            while not caught_up.done():
-                yield await take_until(subscription, caught_up)
-            await caught_up
-            yield subscription.take_waiting()
-        finally:
-            caught_up.cancel()
-            subscription.close()
 
     async def presence(self, channel: str) -> dict[str, Any]:
         """Return who is subscribed to a channel; raises what `publish` does."""
         found: dict[str, Any] = await self._request("GET", f"channels/{quote(channel)}/presence")
         return found
-
-    async def _broadcast(self, body: dict[str, Any]) -> int:
-        answer = await self._request("POST", "broadcast", body)
-        return int(answer["recipients"])
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._http is None:

@@ -3,19 +3,21 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal
 
 import orjson
 
 from neurograph_client.address import Address
+from neurograph_client.answers import Pong
 from neurograph_client.backoff import Backoff
 from neurograph_client.batches import batches
 from neurograph_client.connection import ABNORMAL, Connection, Disconnect
 from neurograph_client.errors import ClientError, ClosedError, NotConnectedError, RequestRefusedError
 from neurograph_client.feed import Feed, Options
 from neurograph_client.feeds import Feeds
+from neurograph_client.items import Position
 from neurograph_client.routes import OWN, Message, Routes, patterns
 from neurograph_client.transport import Transport
 
@@ -30,6 +32,9 @@ _LATER_SECONDS = 0.001
 """A timer may fire a little early."""
 
 log = logging.getLogger("neurograph_client")
+
+_CATCH_UP_SECONDS = (0.02, 0.5)
+"""The first and the longest pause between two looks at how far a feed has come."""
 
 
 class Link:
@@ -392,6 +397,31 @@ class Link:
                 raise NotConnectedError(f"no connection in {within:g} s: {why}") from None
             raise
 
+    async def catch_up(self, feed: Feed, newest_now: Callable[[], Awaitable[Mapping[str, Position]]]) -> None:
+        """Wait until all has come that the gateway holds now of a feed's channels, also on a later connection.
+
+        `newest_now` asks for the newest positions. Raises what it does, and `ClientError` if there will be no connection.
+        """
+        newest = await newest_now()
+        pause = _CATCH_UP_SECONDS[0]
+        while not await self._has_come(feed, newest):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _CATCH_UP_SECONDS[1])
+            now = await newest_now()  # a channel may have begun a new epoch, or be gone
+            newest = {
+                name: at if now[name].epoch == at.epoch else now[name] for name, at in newest.items() if name in now
+            }
+
+    async def _has_come(self, feed: Feed, newest: Mapping[str, Position]) -> bool:
+        try:
+            positions = Pong.read(await self.ask({"type": "ping"}), 0.0).positions
+        except NotConnectedError:
+            if self.state == "closed":
+                raise
+            return False  # the next connection goes on where this one stood
+        # Until the gateway has confirmed the subscription on a new connection, it gives no position.
+        return (feed.starts.keys() & newest.keys()) <= positions.keys() and _has_reached(positions, newest)
+
     # -- who this is ---------------------------------------------------------------------------
 
     async def headers(self) -> dict[str, str]:
@@ -419,3 +449,12 @@ class Link:
 def _denied(denied: Message) -> RequestRefusedError:
     status = 401 if denied["code"] == "unauthorized" else 403
     return RequestRefusedError(denied["code"], f"{denied['channel']}: {denied['message']}", status=status)
+
+
+def _has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
+    """Return whether each of `newest` is at or before the channel's position, if it has one."""
+    return all(
+        positions[name].epoch == at.epoch and positions[name].offset >= at.offset
+        for name, at in newest.items()
+        if name in positions
+    )

@@ -1,7 +1,7 @@
 """A subscription as the application holds it: something to iterate over, and to let go of."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -143,6 +143,19 @@ async def take_until(
         return taking.result()
     finally:
         taking.cancel()
+
+
+async def held_now(subscription: Subscription[Data]) -> AsyncGenerator[list[Event[Data] | Gap], None]:
+    """Yield all that the gateway holds now of what a new subscription asks for, as it comes; then close it."""
+    caught_up = asyncio.create_task(subscription.caught_up())
+    try:
+        while not caught_up.done():
+            yield await take_until(subscription, caught_up)
+        await caught_up
+        yield subscription.take_waiting()
+    finally:
+        caught_up.cancel()
+        subscription.close()
 
 
 def _abandon(feed: Feed, let_go: Callable[[Feed], object]) -> None:
