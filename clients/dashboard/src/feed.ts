@@ -162,10 +162,16 @@ export function pathsOf(data: unknown, kind: "number" | "string"): string[] {
 const texts = new WeakMap<object, string>();
 
 /** What a search looks in: the whole item, in lower case. */
-export function textOf(item: Item): string {
+function textOf(item: Item): string {
   let text = texts.get(item);
   if (text === undefined) texts.set(item, (text = JSON.stringify(item).toLowerCase()));
   return text;
+}
+
+/** The items in which a text is found, whatever its case, and all gaps. */
+export function searched(items: Item[], search: string): Item[] {
+  const wanted = search.toLowerCase();
+  return wanted ? items.filter((item) => item.type === "gap" || textOf(item).includes(wanted)) : items;
 }
 
 export const timeOf = (item: Event): number => Date.parse(item.timestamp) || Date.now();

@@ -42,15 +42,15 @@ export function useRowLimit(count: number, most: number): number {
   return state.limit;
 }
 
-/** A feed's items, or those of them that are wanted, the newest first; gaps where they are. */
+/** A feed's items, or those of them that are wanted, the newest first; `head` is the line of an event, which opens to all of it. */
 export function FeedRows(props: {
   feed: Feed;
   label: string;
   most: number;
   items?: Item[];
-  row: (event: Event) => JSX.Element;
+  head: (event: Event) => ComponentChildren;
 }): JSX.Element {
-  const { feed, label, most, items = feed.items, row } = props;
+  const { feed, label, most, items = feed.items, head } = props;
   const limit = useRowLimit(feed.count, most);
   return (
     <div class="rows" role="log" aria-live="off" aria-label={label}>
@@ -58,7 +58,9 @@ export function FeedRows(props: {
       {items
         .slice(-limit)
         .reverse()
-        .map((item) => (item.type === "gap" ? <GapRow key={gapKey(item)} gap={item} /> : row(item)))}
+        .map((item) =>
+          item.type === "gap" ? <GapRow key={gapKey(item)} gap={item} /> : <Row key={keyOf(item)} event={item} head={head(item)} />,
+        )}
     </div>
   );
 }
@@ -70,7 +72,7 @@ export function Empty({ feed }: { feed: Feed }): JSX.Element {
 }
 
 /** What tells an event from all others that a list may have. */
-export const keyOf = (event: Event): string => `${event.channel} ${event.epoch} ${event.offset}`;
+const keyOf = (event: Event): string => `${event.channel} ${event.epoch} ${event.offset}`;
 export const gapKey = (gap: Gap): string => `gap ${gap.channel} ${gap.epoch} ${gap.from} ${gap.to}`;
 
 /** One line that opens to the whole event, or to what stands for it. */

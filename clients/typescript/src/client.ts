@@ -209,21 +209,18 @@ export class Client extends Rest {
    * `timeoutMs`, 10 000; or the gateway restarted or forgot this client before it), or a ClosedError.
    */
   async request(channel: string, data: unknown, options: PublishOptions = {}): Promise<Event> {
-    const { eventType = "request", signal, timeoutMs = ANSWER_MS } = options;
+    const { eventType = "request", signal } = options;
     if (signal?.aborted) throw signal.reason;
     if (this.#isIdle) throw new NotConnectedError("the client was not started");
     const id = randomKey();
     const event = { event_type: eventType, data };
     const message = { type: "publish", channel, event, idempotency_key: id, mandatory: true, request_id: id } as const;
-    const request = { over: false };
     const reply = this.#replies.expect(id);
-    const answered = this.#askOnce(message, request).then(() => {
-      this.#replies.sent(id);
-      return reply;
-    });
-    const why = (): string => this.#why || "no answer";
     try {
-      return await unless(answered, { signal, timeoutMs, why, giveUp: () => (request.over = true) });
+      return await this.#publishOnce(message, options, () => {
+        this.#replies.sent(id);
+        return reply;
+      });
     } finally {
       this.#replies.leave(id);
     }
@@ -567,12 +564,21 @@ export class Client extends Rest {
 
   /** Publish over this connection, unless it was not started or the event is too large for a message. */
   override [OVER_SOCKET](message: Omit<models.Publish, "type">, options: PublishOptions): Promise<Published> | null {
-    const { signal, timeoutMs = ANSWER_MS } = options;
+    const { signal } = options;
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
     const bytes = new TextEncoder().encode(toJson(message)).length;
     if (this.#isIdle || bytes + ROOM_BYTES > (this.#welcome?.limits.message_bytes_max ?? Infinity)) return null;
+    return this.#publishOnce({ type: "publish", ...message }, options, (published) => published);
+  }
+
+  /** Publish, and resolve with what follows from the answer, all within the limits of a request. */
+  #publishOnce<T>(
+    message: models.Publish,
+    { signal, timeoutMs = ANSWER_MS }: PublishOptions,
+    then: (published: models.Published) => T | Promise<T>,
+  ): Promise<T> {
     const request = { over: false };
-    const answered = this.#askOnce({ type: "publish", ...message }, request) as Promise<models.Published>;
+    const answered = this.#askOnce(message, request).then((answer) => then(answer as models.Published));
     const why = (): string => this.#why || "no answer";
     return unless(answered, { signal, timeoutMs, why, giveUp: () => (request.over = true) });
   }

@@ -95,7 +95,8 @@ export abstract class Rest {
   ): Promise<number> {
     const { clientId, userId, signal } = options;
     const to = clientId !== undefined ? { client_id: clientId } : userId !== undefined ? { user_id: userId } : { everyone: true };
-    return this.#broadcast({ ...to, event: { event_type: eventType, data } }, signal);
+    const body = { ...to, event: { event_type: eventType, data } };
+    return (await this.#request<{ recipients: number }>("broadcast", signal, body)).recipients;
   }
 
   /** The newest events of a channel, or those behind a position; `limit` is at most 1 000. */
@@ -129,10 +130,6 @@ export abstract class Rest {
   /** The gateway's status document. */
   async status({ signal }: RequestOptions = {}): Promise<Record<string, unknown>> {
     return this.#request("status", signal);
-  }
-
-  async #broadcast(body: object, signal: AbortSignal | undefined): Promise<number> {
-    return (await this.#request<{ recipients: number }>("broadcast", signal, body)).recipients;
   }
 
   async #request<Answer>(path: string, signal?: AbortSignal, body?: object): Promise<Answer> {

@@ -2,16 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, ClosedError, NotConnectedError, RequestRefusedError } from "../dist/index.js";
+import { ClosedError, NotConnectedError, RequestRefusedError } from "../dist/index.js";
+import { connected } from "./support/client.mjs";
 import { Gateway, Relay } from "./support/gateway.mjs";
-
-async function connected(t, url) {
-  const client = new Client(url, { backoffMs: [1, 5] });
-  client.on("error", () => {});
-  t.after(() => client.disconnect());
-  await client.connect();
-  return client;
-}
 
 test("each event is published once over connections that are lost", async (t) => {
   const gateway = await Gateway.start(t);

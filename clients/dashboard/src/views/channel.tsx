@@ -4,10 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 
 import { hrefOf, setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, textOf, useFeed } from "../feed.js";
+import { Feed, searched, useFeed } from "../feed.js";
 import { bytes, clock, duration, figure } from "../format.js";
 import { Data, Missing, Tree, useRest } from "../parts.js";
-import { Empty, FeedRows, keyOf, Pause, Row } from "../rows.js";
+import { Empty, FeedRows, Pause } from "../rows.js";
 import { t } from "../texts.js";
 import { ChannelChart, ChannelValues, KeyChoice } from "./channel-figures.js";
 import type { ChannelInfo } from "./channels.js";
@@ -156,7 +156,7 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
         {tab !== "tail" && <KeyChoice events={events} options={place.options} label={tab === "chart" ? "chart.key" : "chart.newestBy"} />}
         <Pause feed={feed} shown={events.length} />
       </div>
-      {tab === "tail" && <Tail feed={feed} search={search.toLowerCase()} />}
+      {tab === "tail" && <Tail feed={feed} search={search} />}
       {tab !== "tail" && events.length === 0 && <Empty feed={feed} />}
       {tab === "chart" && events.length > 0 && <ChannelChart events={events} options={place.options} />}
       {tab === "values" && events.length > 0 && <ChannelValues events={events} options={place.options} />}
@@ -165,26 +165,19 @@ function Shown({ feed, tab, place }: { feed: Feed; tab: "tail" | "chart" | "valu
 }
 
 function Tail({ feed, search }: { feed: Feed; search: string }): JSX.Element {
-  const found = search ? feed.items.filter((item) => item.type === "gap" || textOf(item).includes(search)) : feed.items;
   return (
     <FeedRows
       feed={feed}
       label={t("tab.tail")}
       most={ROWS_MAX}
-      items={found}
-      row={(event) => (
-        <Row
-          key={keyOf(event)}
-          event={event}
-          head={
-            <>
-              <time>{clock(event.timestamp)}</time>
-              <span class="offset">#{event.offset}</span>
-              {event.event_type && <span class="type">{event.event_type}</span>}
-              <Data value={event.data} />
-            </>
-          }
-        />
+      items={searched(feed.items, search)}
+      head={(event) => (
+        <>
+          <time>{clock(event.timestamp)}</time>
+          <span class="offset">#{event.offset}</span>
+          {event.event_type && <span class="type">{event.event_type}</span>}
+          <Data value={event.data} />
+        </>
       )}
     />
   );

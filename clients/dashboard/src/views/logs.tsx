@@ -3,9 +3,9 @@ import type { JSX } from "preact";
 
 import { setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, type Item, textOf, useFeed } from "../feed.js";
+import { Feed, type Item, searched, useFeed } from "../feed.js";
 import { clock } from "../format.js";
-import { FeedRows, keyOf, Pause, Row } from "../rows.js";
+import { FeedRows, Pause } from "../rows.js";
 import { t } from "../texts.js";
 
 const ROWS_MAX = 300;
@@ -17,7 +17,7 @@ export function Logs({ gateway, place }: ViewProps): JSX.Element {
   const service = place.options.get("service") ?? "";
   const search = place.options.get("search") ?? "";
   const services = new Set(feed.items.map((item) => (item.type === "event" ? serviceOf(item) : "")).filter(Boolean));
-  const found = feed.items.filter((item) => isWanted(item, level, service, search.toLowerCase()));
+  const found = searched(feed.items, search).filter((item) => isWanted(item, level, service));
   return (
     <>
       <h1>{t("nav.logs")}</h1>
@@ -55,19 +55,13 @@ export function Logs({ gateway, place }: ViewProps): JSX.Element {
         label={t("nav.logs")}
         most={ROWS_MAX}
         items={found}
-        row={(event) => (
-          <Row
-            key={keyOf(event)}
-            event={event}
-            head={
-              <>
-                <time>{clock(event.timestamp)}</time>
-                <span class={`level ${levelOf(event)}`}>{levelOf(event)}</span>
-                <span class="type">{serviceOf(event) || event.channel}</span>
-                <span class="message">{recordOf(event).message ?? JSON.stringify(event.data)}</span>
-              </>
-            }
-          />
+        head={(event) => (
+          <>
+            <time>{clock(event.timestamp)}</time>
+            <span class={`level ${levelOf(event)}`}>{levelOf(event)}</span>
+            <span class="type">{serviceOf(event) || event.channel}</span>
+            <span class="message">{recordOf(event).message ?? JSON.stringify(event.data)}</span>
+          </>
         )}
       />
     </>
@@ -82,9 +76,8 @@ function levelOf(event: Event): string {
   return { warn: "warning", fatal: "critical", err: "error" }[name] ?? name;
 }
 
-function isWanted(item: Item, level: string, service: string, search: string): boolean {
+function isWanted(item: Item, level: string, service: string): boolean {
   if (item.type === "gap") return true;
   if (level && LEVELS.indexOf(levelOf(item)) < LEVELS.indexOf(level)) return false;
-  if (service && serviceOf(item) !== service) return false;
-  return !search || textOf(item).includes(search);
+  return !service || serviceOf(item) === service;
 }

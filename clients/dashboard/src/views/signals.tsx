@@ -3,9 +3,9 @@ import type { JSX } from "preact";
 
 import { setOptions } from "../address.js";
 import type { ViewProps } from "../app.js";
-import { Feed, textOf, useFeed } from "../feed.js";
+import { Feed, searched, useFeed } from "../feed.js";
 import { clock, figure } from "../format.js";
-import { FeedRows, keyOf, Pause, Row } from "../rows.js";
+import { FeedRows, Pause } from "../rows.js";
 import { t } from "../texts.js";
 
 const ROWS_MAX = 200;
@@ -13,7 +13,7 @@ const ROWS_MAX = 200;
 export function Signals({ gateway, place }: ViewProps): JSX.Element {
   const feed = useFeed(() => new Feed(gateway, ["signals", "signals.>"], { last: 200 }, 500), [gateway]);
   const search = place.options.get("search") ?? "";
-  const found = search ? feed.items.filter((item) => item.type === "gap" || textOf(item).includes(search.toLowerCase())) : feed.items;
+  const items = searched(feed.items, search);
   return (
     <>
       <h1>{t("nav.signals")}</h1>
@@ -22,35 +22,30 @@ export function Signals({ gateway, place }: ViewProps): JSX.Element {
           {t("search")}
           <input type="search" value={search} onInput={({ currentTarget }) => setOptions({ search: currentTarget.value })} />
         </label>
-        <Pause feed={feed} shown={Math.min(found.length, ROWS_MAX)} />
+        <Pause feed={feed} shown={Math.min(items.length, ROWS_MAX)} />
       </div>
-      <FeedRows feed={feed} label={t("nav.signals")} most={ROWS_MAX} items={found} row={(event) => <SignalRow key={keyOf(event)} event={event} />} />
+      <FeedRows feed={feed} label={t("nav.signals")} most={ROWS_MAX} items={items} head={(event) => <Head event={event} />} />
     </>
   );
 }
 
-function SignalRow({ event }: { event: Event }): JSX.Element {
+function Head({ event }: { event: Event }): JSX.Element {
   const signal = (event.data ?? {}) as Partial<Signal>;
   return (
-    <Row
-      event={event}
-      head={
-        <>
-          <time>{clock(event.timestamp)}</time>
-          <span class="type">{signal.event_type ?? event.event_type}</span>
-          <span class="pair">
-            {t("signals.priority")} <b>{figure(signal.priority)}</b>
-          </span>
-          <span class="pair">
-            {t("signals.resonance")} <b>{figure(signal.resonance_score)}</b>
-          </span>
-          <span class="pair">
-            {t("signals.neighbors")} <b>{figure(signal.neighbors_count)}</b>
-          </span>
-          <span class="quiet">{String(signal.event_id ?? "")}</span>
-          {signal.is_novel && <span class="state good">{t("signals.novel")}</span>}
-        </>
-      }
-    />
+    <>
+      <time>{clock(event.timestamp)}</time>
+      <span class="type">{signal.event_type ?? event.event_type}</span>
+      <span class="pair">
+        {t("signals.priority")} <b>{figure(signal.priority)}</b>
+      </span>
+      <span class="pair">
+        {t("signals.resonance")} <b>{figure(signal.resonance_score)}</b>
+      </span>
+      <span class="pair">
+        {t("signals.neighbors")} <b>{figure(signal.neighbors_count)}</b>
+      </span>
+      <span class="quiet">{String(signal.event_id ?? "")}</span>
+      {signal.is_novel && <span class="state good">{t("signals.novel")}</span>}
+    </>
   );
 }
