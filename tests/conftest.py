@@ -52,6 +52,13 @@ def gateway() -> Iterator[Gateway]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def packing() -> Iterator[Gateway]:
+    """A gateway that compresses messages, for a module's tests."""
+    with Gateway(settings={"clients.compression_bytes_min": 1024}) as gateway:
+        yield gateway
+
+
 @pytest.fixture(scope="session")
 def shared_publisher(gateway: Gateway) -> Iterator[Publisher]:
     publisher = Publisher(gateway.bus_in)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -18,12 +17,6 @@ from tests.support.raw import TEXT, RawPeer
 
 MB = 1024 * 1024
 PAD = "all work and no play makes jack a dull boy " * 40
-
-
-@pytest.fixture(scope="module")
-def packing() -> Iterator[Gateway]:
-    with Gateway(settings={"clients.compression_bytes_min": 1024}) as gateway:
-        yield gateway
 
 
 @pytest.fixture

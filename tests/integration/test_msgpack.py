@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
 
 import aiohttp
 import pytest
@@ -19,12 +18,6 @@ from tests.support.workers import elsewhere, holder
 
 
 BYTES = bytes(range(256)) * 8
-
-
-@pytest.fixture(scope="module")
-def packing() -> Iterator[Gateway]:
-    with Gateway(settings={"clients.compression_bytes_min": 1024}) as gateway:
-        yield gateway
 
 
 @pytest.fixture
