@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +63,12 @@ class Sender:
         if not lost:
             self.socket.send_multipart([channel.encode(), payload, frame])
 
-    def answer(self) -> None:
-        """Answer the next request."""
+    def answer(self, inbox: Inbox) -> None:
+        """Let the inbox read until it asks for something, and answer that; until then it hands nothing out."""
+        until = time.monotonic() + WITHIN
+        while not self.router.poll(10):
+            assert inbox.receive(0) is None
+            assert time.monotonic() < until, "it has asked for nothing"
         asker, *frames = self.router.recv_multipart()
         request = replay.parse(frames)
         assert request is not None
@@ -124,7 +129,7 @@ def test_what_was_lost_is_asked_for_and_comes_in_its_place(sender: Sender, inbox
     sender.send(4)
     assert [1] == received(inbox, 1)
     assert inbox.receive(0) is None
-    sender.answer()
+    sender.answer(inbox)
 
     assert [2, 3, 4] == received(inbox, 3)
     assert [(2, 3)] == [(one.first, one.last) for one in sender.requests]
@@ -134,7 +139,7 @@ def test_the_loss_of_the_last_message_shows_in_a_heartbeat(sender: Sender, inbox
     sender.send(1, lost=True)
     sender.beat()
     assert inbox.receive(0.1) is None
-    sender.answer()
+    sender.answer(inbox)
 
     assert [1] == received(inbox, 1)
 
@@ -145,7 +150,7 @@ def test_what_is_not_held_any_more_is_a_gap(sender: Sender, inbox: Inbox) -> Non
     sender.send(3, lost=True)
     sender.send(4)
     assert inbox.receive(0.1) is None
-    sender.answer()
+    sender.answer(inbox)
 
     assert [Gap("core", 1, 2, "lost"), 3, 4] == received(inbox, 3)
 
@@ -185,7 +190,7 @@ def test_a_gateway_that_restarts_is_a_gap_and_what_it_publishes_then_comes_whole
     sender.send(11, lost=True)
     sender.beat()
     assert [Gap("core", 2, None, "restart")] == received(inbox, 1)
-    sender.answer()
+    sender.answer(inbox)
 
     assert [11] == received(inbox, 1)
 
