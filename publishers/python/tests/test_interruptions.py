@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -70,6 +71,27 @@ def test_closing_from_within_a_publish_ends_it_with_an_error_not_in_a_wait() -> 
 
     assert publisher.closed
     assert not publisher._attendant.is_alive()
+
+
+def test_a_close_may_interrupt_one_that_waits() -> None:
+    """As a second Ctrl-C does; here signals come in real time, as the one that waits spends none."""
+    for _ in range(200):
+        publisher = Publisher(bind="tcp://127.0.0.1:*")
+        previous = signal.signal(signal.SIGUSR1, lambda *_, close=publisher.close: close())
+        closed = threading.Event()
+
+        def interrupt(closed: threading.Event = closed) -> None:
+            while not closed.wait(0.0003):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        publisher.close()
+        closed.set()
+        interrupting.join()
+        signal.signal(signal.SIGUSR1, previous)
+
+        assert not publisher._attendant.is_alive()
 
 
 def test_waiting_from_within_a_publish_is_an_error() -> None:

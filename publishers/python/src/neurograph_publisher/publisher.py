@@ -347,8 +347,13 @@ class Publisher(events.StandardChannels):
                     self._beat(self._endpoints, interval=0)
                 finally:
                     self._waker.send(b"closed")
-        if threading.current_thread() is not self._attendant:
-            self._attendant.join()
+        # A signal handler may interrupt a `close` that waits here: Python's `join` is not to be entered twice by a thread.
+        if threading.current_thread() is not self._attendant and not getattr(self._busy, "joining", False):
+            self._busy.joining = True
+            try:
+                self._attendant.join()
+            finally:
+                self._busy.joining = False
 
     def __enter__(self) -> Self:
         return self
