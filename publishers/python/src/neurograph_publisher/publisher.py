@@ -348,12 +348,12 @@ class Publisher(events.StandardChannels):
                 finally:
                     self._waker.send(b"closed")
         # A signal handler may interrupt a `close` that waits here: Python's `join` is not to be entered twice by a thread.
-        if threading.current_thread() is not self._attendant and not getattr(self._busy, "joining", False):
-            self._busy.joining = True
+        if threading.current_thread() is not self._attendant and not getattr(self._busy, "waiting", False):
+            self._busy.waiting = True
             try:
                 self._attendant.join()
             finally:
-                self._busy.joining = False
+                self._busy.waiting = False
 
     def __enter__(self) -> Self:
         return self
