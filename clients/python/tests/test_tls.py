@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
 import ssl
+import warnings
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
-from neurograph_client import Client
+from neurograph_client import Client, connect
 from neurograph_client.connection import reason_of
 
 from tests.conftest import Launch
 from tests.support.gateway import Gateway
 from tests.support.tls import Files, make
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -36,6 +41,41 @@ async def test_a_client_that_trusts_the_certificate_follows_and_asks(secured: Ga
         item = await anext(events)
 
     assert ("a", {"n": 1}) == (item.channel, getattr(item, "data", None))
+
+
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["answers", "frozen"])
+async def test_a_blocking_client_that_was_closed_leaves_no_socket(secured: Gateway, is_frozen: bool) -> None:
+    """TLS ends with a handshake of its own, behind that of the WebSocket."""
+
+    def follow() -> None:
+        client = connect(secured.url, ssl=secured.trust, timeout=60)
+        client.channels()
+        if is_frozen:
+            secured.kill(signal.SIGSTOP)
+        client.close()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        await asyncio.to_thread(follow)
+        gc.collect()
+    if is_frozen:
+        secured.kill(signal.SIGCONT)
+
+    assert [] == [str(one.message) for one in caught]
+
+
+async def test_a_gateway_with_a_certificate_of_another_authority_is_refused_with_the_reason(
+    secured: Gateway, tmp_path: Path
+) -> None:
+    client = Client(secured.url, ssl=ssl.create_default_context(cafile=make(tmp_path, "other").cert), timeout=60)
+    connecting = asyncio.create_task(client.__aenter__())
+    try:
+        refused = await eventually(lambda: client.last_disconnect)
+    finally:
+        connecting.cancel()
+        await asyncio.wait({connecting})
+
+    assert refused.reason.startswith("the gateway's certificate is not trusted: ")
 
 
 def test_a_certificate_that_is_not_trusted_is_an_error_that_says_what_to_do() -> None:

@@ -14,7 +14,7 @@ import { Questions } from "./questions.js";
 import { randomKey } from "./key.js";
 import { Replies } from "./replies.js";
 import { OVER_SOCKET, Rest, type Published, type PublishOptions, type RequestOptions } from "./rest.js";
-import { delayAfter, hintAfter, mayReturn } from "./return.js";
+import { certificateProblem, delayAfter, hintAfter, mayReturn } from "./return.js";
 import { Routes } from "./routes.js";
 import { type NewSocket, type Socket, globalSocket } from "./socket.js";
 import { type SubscribeOptions, Subscription } from "./subscription.js";
@@ -314,7 +314,7 @@ export class Client extends Rest {
     }
     reason = this.#closing?.reason || reason || this.#why || "the connection failed";
     if (!mayReturn(code, this.#closing)) {
-      if (was === "connecting") this.#tellFailed(code, reason, null);
+      if (was === "connecting") void this.#tellFailed(code, reason, null);
       return this.#close(code, reason, new ClosedError(code, reason));
     }
     const asked = this.#closing?.after_ms ?? 0;
@@ -325,14 +325,17 @@ export class Client extends Rest {
     this.#retryAt = Date.now() + retryMs;
     this.#turn("reconnecting");
     if (was === "connected") this.#emit("disconnected", { code, reason, retryMs });
-    else this.#tellFailed(code, reason, Date.now() + retryMs);
+    else void this.#tellFailed(code, reason, Date.now() + retryMs);
   }
 
-  #tellFailed(code: number, reason: string, retryAt: number | null): void {
+  async #tellFailed(code: number, reason: string, retryAt: number | null): Promise<void> {
     this.#why = reason;
-    this.#failures += 1;
-    const hint = hintAfter(this.#failures);
-    this.#emit("connectFailed", { code, reason, attempt: this.#failures, retryAt, ...(hint && { hint }) });
+    const attempt = ++this.#failures;
+    const isHidden = code === 1006 && this.#url.protocol === "wss:" && !this.#options.WebSocket;
+    const wrong = isHidden ? await certificateProblem(this.#url) : undefined;
+    if (wrong) this.#why = wrong;
+    const hint = hintAfter(attempt, this.#url);
+    this.#emit("connectFailed", { code, reason: wrong ?? reason, attempt, retryAt, ...(hint && { hint }) });
   }
 
   #close(code: number, reason: string, error: ClosedError | null): void {

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:https";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { Client, ClosedError, RequestRefusedError } from "../dist/index.js";
-import { eventually, freeEndpoint, Gateway, PACKAGE, PYTHON, Relay, sendFrames } from "./support/gateway.mjs";
+import { eventually, freeEndpoint, Gateway, PACKAGE, PYTHON, Relay, selfSigned, sendFrames } from "./support/gateway.mjs";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
@@ -506,6 +508,18 @@ test("each failed attempt is told, with why and when the next one begins", async
     assert.equal(hint, undefined, "this is no page");
   }
   assert.deepEqual(seen.disconnected, []);
+});
+
+test("a certificate that is not trusted is why the connection failed, which Node's WebSocket hides", async (t) => {
+  const server = createServer(await selfSigned());
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  t.after(() => server.close());
+  const { client } = follow(t, `https://127.0.0.1:${server.address().port}`, { backoffMs: [1, 5] });
+  const failed = new Promise((resolve) => client.on("connectFailed", resolve));
+  client.connect().catch(() => {});
+  const { reason } = await failed;
+
+  assert.match(reason, /^the gateway's certificate is not trusted: self-signed certificate; if .* NODE_EXTRA_CA_CERTS$/);
 });
 
 test("connect gives up after its timeout and when its signal aborts", async (t) => {

@@ -68,6 +68,9 @@ class Connection:
         """Whether the socket was let go of."""
         self._http = http
         self._ws = ws
+        # aiohttp releases both at the closing handshake, and then does not wait for their end: TLS has one of its own.
+        self._protocol = None if ws._conn is None else ws._conn.protocol
+        self._socket = None if self._protocol is None else self._protocol.transport
         self._is_packed = ws.protocol == MSGPACK
         """Whether the gateway agreed to MessagePack; an older one goes on with JSON."""
         self._from_binary = from_msgpack if self._is_packed else _with_bytes
@@ -281,6 +284,18 @@ class Connection:
         finally:
             await self._http.close()
             await self._ws.close()  # says nothing any more; it lets go of what it holds
+            if politely:
+                await self._await_end()
+
+    async def _await_end(self) -> None:
+        """Wait until the socket is closed, as the loop may end right after; if the gateway does not answer, abort it."""
+        if self._protocol is None or (ended := self._protocol.closed) is None:
+            return
+        _, waiting = await asyncio.wait({ended}, timeout=_CLOSE_SECONDS)
+        if waiting and self._socket is not None:
+            self._socket.abort()
+            await asyncio.wait(waiting)
+        ended.exception()  # how it ended is of no interest
 
 
 def _with_bytes(data: bytes) -> Message:

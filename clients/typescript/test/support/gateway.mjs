@@ -71,6 +71,14 @@ export function sendFrames(endpoint, ...frames) {
   return ask({ send: frames.map((frame) => Buffer.from(frame).toString("base64")), to: endpoint });
 }
 
+/** A certificate that no authority has signed, and its key, as `https.createServer` takes them. */
+export async function selfSigned() {
+  const folder = mkdtempSync(join(tmpdir(), "ng-"));
+  const [cert, key] = (await ask({ certificate: folder })).map((file) => readFileSync(file));
+  rmSync(folder, { recursive: true });
+  return { cert, key };
+}
+
 /** A TCP port that nobody uses, and none that the kernel gives to connections: it stays free while a server restarts. */
 export async function freePort() {
   for (;;) {

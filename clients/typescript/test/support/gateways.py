@@ -4,6 +4,7 @@
     {"ended": pid}                                                        its exit status, null while it runs
     {"publish": "channel", "bus": "ipc://…", "from": 1, "to": 9, "data": {…}}    events with data {"n": number, …}
     {"send": ["base64", …], "to": "tcp://…"}                              these frames, by a socket of no package
+    {"certificate": "folder"}                                             a certificate that nobody has signed: its file and its key's
     {"restart": "ipc://…"}                                                a new incarnation of the publisher there
     {"leave": "ipc://…"}                                                  none any more
 
@@ -15,12 +16,13 @@ import json
 import os
 import sys
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import zmq
 from neurograph_publisher import Publisher
 
-from tests.support import forkserver
+from tests.support import forkserver, tls
 
 
 gateways: dict[int, forkserver.Process] = {}
@@ -64,6 +66,9 @@ def obey(order: dict[str, Any]) -> Any:
             return start(arguments, log)
         case {"ended": pid}:
             return gateways[pid].poll()
+        case {"certificate": folder}:
+            files = tls.make(Path(folder))
+            return [str(files.cert), str(files.key)]
         case {"restart": bus}:
             publishers.pop(bus).close()
             publisher(bus)
