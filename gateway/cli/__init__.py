@@ -30,6 +30,7 @@ PACKAGES = {
     "publish": "publishers/python",
     "record": "clients/python",
     "replay": "clients/python",
+    "request": "clients/python",
     "status": "clients/python",
     "tail": "clients/python",
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mcap.reader import make_reader
 from neurograph_client.items import Event, Gap, Position
@@ -18,6 +19,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import ipc
 from tests.support.command import Command, command, run
 from tests.support.publisher import Publisher
+from tests.support.waiting import eventually
 
 
 def event(channel: str, offset: int, data: Any = None, **fields: Any) -> Event[Any]:
@@ -242,6 +244,22 @@ async def test_a_bus_is_recorded_without_a_gateway_that_runs(tmp_path: Path) -> 
             await recording.until(holds(out, "run", 4))
             recording.interrupt()
             assert 0 == await recording.exited()
+    finally:
+        bus.close()
+
+
+async def test_the_gateway_of_a_recorder_that_is_killed_ends_with_it(tmp_path: Path) -> None:
+    endpoint, out = ipc(tmp_path, "bus"), tmp_path / "run.jsonl"
+    bus = Publisher(endpoint, bind=True)
+    try:
+        async with command("record", str(out), "--bus", endpoint) as recording:
+            await bus.subscribed()
+            bus.send_numbered("run", range(1))
+            await recording.until(holds(out, "run", 0))
+            [gateway] = psutil.Process(recording.process.pid).children()
+            recording.process.kill()
+            await recording.exited()
+            await eventually(lambda: not gateway.is_running() or gateway.status() == psutil.STATUS_ZOMBIE)
     finally:
         bus.close()
 

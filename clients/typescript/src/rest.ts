@@ -43,11 +43,15 @@ export interface Published {
   /** How many clients follow its channel. */
   recipients: number;
   position: Position;
+  /** Whether a process on the bus gets it; null if the channel is not published there. */
+  bus: boolean | null;
 }
 
 export interface PublishOptions extends RequestOptions {
   eventType?: string;
   timeoutMs?: number;
+  /** Publish only if somebody gets it: a process on the bus, if the channel is published there, else a client. */
+  mandatory?: boolean;
 }
 
 export const OVER_SOCKET = Symbol("publish over the connection");
@@ -74,12 +78,12 @@ export abstract class Rest {
    * one, and the event is published once. Without a connection or an answer in `timeoutMs` (10 000) it rejects.
    */
   async publish(channel: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
-    const { eventType, signal } = options;
+    const { eventType, mandatory, signal } = options;
     const event = eventType === undefined ? data : { event_type: eventType, data };
-    const message = { channel, event, idempotency_key: randomKey() };
-    const { recipients, position } =
+    const message = { channel, event, idempotency_key: randomKey(), ...(mandatory && { mandatory }) };
+    const { recipients, position, bus } =
       (await this[OVER_SOCKET](message, options)) ?? (await this.#request<Published>("broadcast", signal, message));
-    return { recipients, position };
+    return { recipients, position, bus: bus ?? null };
   }
 
   /** Publish over the connection; null if that is not possible. */

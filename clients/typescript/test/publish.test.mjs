@@ -42,7 +42,10 @@ test("what cannot be published is refused, in time, or ended by a signal", async
   const client = await connected(t, gateway.url);
   const refused = client.publish("metrics", { cpu_percent: "hot" }, { eventType: "system_metrics" });
   await assert.rejects(refused, (error) => error instanceof RequestRefusedError && error.code === "invalid_event");
-  assert.equal((await client.publish("robots", "x".repeat(10_000))).position.offset, 1);
+  const unheard = client.publish("robots", 1, { mandatory: true });
+  await assert.rejects(unheard, (error) => error instanceof RequestRefusedError && error.code === "no_subscribers");
+  const { position, recipients, bus } = await client.publish("robots", "x".repeat(10_000));
+  assert.deepEqual([position.offset, recipients, bus], [1, 0, null]);
   process.kill(gateway.pid, "SIGSTOP");
   const signal = AbortSignal.abort();
   await assert.rejects(client.publish("robots", 1, { signal }), { name: "AbortError" });

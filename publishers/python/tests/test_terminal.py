@@ -76,6 +76,44 @@ async def test_a_line_is_published_when_it_comes(gateway: Gateway, connect: Conn
         assert [0, 1, 2] == client.channel(channel).numbers
 
 
+async def test_the_lines_of_a_file_are_published(
+    gateway: Gateway, connect: Connect, channel: str, tmp_path: Path
+) -> None:
+    client = await connect(channel)
+    file = tmp_path / "lines"
+    file.write_text('{"n": 0}\n\n{"n": 1}')
+    status, publish = await run(*to(gateway, channel, "--file", str(file)))
+    await client.events(channel, 2)
+
+    assert (0, f"published 2 events on {channel}\n") == (status, publish.errors)
+    assert [0, 1] == client.channel(channel).numbers
+
+
+async def test_a_file_is_followed_also_when_it_is_replaced(
+    gateway: Gateway, connect: Connect, channel: str, tmp_path: Path
+) -> None:
+    client = await connect(channel)
+    file, other = tmp_path / "lines", tmp_path / "other"
+    file.write_text('{"n": 0}\n')
+    async with command(*to(gateway, channel, "--file", str(file), "--follow")) as publish:
+        await client.events(channel, 1)
+        with file.open("a") as added:
+            added.write('{"n": 1}\n{"n"')
+            added.flush()
+            await client.events(channel, 2)
+            added.write(": 2}\n")
+        await client.events(channel, 3)
+        other.write_text('{"n": 3}\n')
+        other.replace(file)
+        await client.events(channel, 4)
+        file.write_text('{"n":4}\n')  # shorter: it was cut
+        await client.events(channel, 5)
+        publish.interrupt()
+        assert 130 == await publish.exited()
+
+    assert [*range(5)] == client.channel(channel).numbers
+
+
 async def test_invalid_lines_are_reported_by_number_and_the_others_published(
     gateway: Gateway, connect: Connect, channel: str
 ) -> None:

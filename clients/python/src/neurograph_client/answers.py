@@ -70,11 +70,13 @@ class Published:
     recipients: int
     """How many clients follow its channel."""
     position: Position
+    bus: bool | None = None
+    """Whether a process on the bus gets it; None if the channel is not published there."""
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> Self:
         """Return what a ``published`` message or the answer to a broadcast says."""
-        return cls(answer["recipients"], Position(**answer["position"]))
+        return cls(answer["recipients"], Position(**answer["position"]), answer.get("bus"))
 
 
 class Status(dict[str, Any]):

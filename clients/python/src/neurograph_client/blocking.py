@@ -176,9 +176,9 @@ class BlockingClient:
         task = self._call(start())
         return partial(self._thread.soon, task.cancel)
 
-    def publish(self, channel: str, data: Any, event_type: str | None = None) -> Published:
+    def publish(self, channel: str, data: Any, event_type: str | None = None, *, mandatory: bool = False) -> Published:
         """Publish on a channel; see `Client.publish`."""
-        return self._call(self._client.publish(channel, data, event_type))
+        return self._call(self._client.publish(channel, data, event_type, mandatory=mandatory))
 
     def request(
         self, channel: str, data: Any, event_type: str = "request", *, timeout: float | None = None

@@ -428,21 +428,27 @@ class Client:
 
     # -- over HTTP -----------------------------------------------------------------------------
 
-    async def publish(self, channel: str, data: Any, event_type: str | None = None) -> Published:
+    async def publish(
+        self, channel: str, data: Any, event_type: str | None = None, *, mandatory: bool = False
+    ) -> Published:
         """Publish on a channel: an event object if `event_type` is given, else JSON as it is.
 
         `data` may also be bytes: subscribers get them as the event's `data`.
         If the connection is lost before the answer, it is asked again on the next one; the event is published
-        once.
+        once. A `mandatory` event is published only if somebody gets it: a process on the bus, if the channel is
+        published there, else a client.
 
         Raises:
             NotConnectedError: There was no connection in time; or it was lost, and the gateway has restarted or
                 forgotten this client: the text says so, and the event may have been published.
-            RequestRefusedError: The event is not a valid one, or the channel is none.
+            RequestRefusedError: The event is not a valid one, or the channel is none; with the code
+                ``no_subscribers`` as it is `mandatory`, and nobody would get it.
             TimeoutError: No answer came in time.
         """
         event = data if event_type is None else {"event_type": event_type, "data": data}
-        message = {"channel": channel, "event": event, "idempotency_key": secrets.token_hex(16)}
+        message: dict[str, Any] = {"channel": channel, "event": event, "idempotency_key": secrets.token_hex(16)}
+        if mandatory:
+            message["mandatory"] = True
         if self._http is None:
             raise NotConnectedError("this client was not started")
         limits = self._link.hello.get("limits")

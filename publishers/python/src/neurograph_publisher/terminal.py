@@ -8,27 +8,25 @@ import codecs
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import orjson
+from click.core import ParameterSource
 
 from neurograph_publisher.checks import PublisherError, check_topic
 from neurograph_publisher.curve import Curve
 from neurograph_publisher.events import event
+from neurograph_publisher.lines import Encode, Payloads, followed, lines
 from neurograph_publisher.publisher import Publisher
 
 
 _INTERRUPTED = 130
-_LINE_BYTES_MAX = 32 * 1024 * 1024
-_REPORTED_LINES_MAX = 10
 _LOOK_SECONDS = 0.01
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.01, 0.5
-
-Encode = Callable[[bytes], bytes]
+_ONLY_BUS, _ONLY_URL = ("bus", "bind", "curve"), ("token", "token_file", "mandatory")
 
 
 def _complete_channel(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -45,6 +43,10 @@ def _complete_channel(context: click.Context, parameter: click.Parameter, incomp
 @click.argument("data", default="-")
 @click.option("--type", "event_type", metavar="TYPE", help="The event's type. DATA is its data.")
 @click.option("--text", is_flag=True, help="DATA is text, not JSON. It is sent as a JSON string.")
+@click.option(
+    "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Publish each line of this file."
+)
+@click.option("--follow", is_flag=True, help="At the end of --file, wait for further lines, until Ctrl-C.")
 @click.option(
     "--bus",
     envvar="GATEWAY_BUS",
@@ -69,21 +71,38 @@ def _complete_channel(context: click.Context, parameter: click.Parameter, incomp
     show_default=True,
     help="Wait at most so many seconds for a gateway to subscribe, and to receive each event.",
 )
+@click.option("--url", metavar="URL", help="Publish over the gateway at this address, as its clients do.")
+@click.option("--token", envvar="GATEWAY_TOKEN", show_envvar=True, help="With --url: a bearer token.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="With --url: a file with the token.")
+@click.option("--mandatory", is_flag=True, help="With --url: publish only what somebody gets.")
+@click.pass_context
 def publish(
+    context: click.Context,
     channel: str,
     data: str,
     event_type: str | None,
     text: bool,
+    file: Path | None,
+    follow: bool,
     bus: str,
     bind: str | None,
     curve: tuple[Path, Path] | None,
     wait_seconds: float,
+    url: str | None,
+    token: str | None,
+    token_file: Path | None,
+    mandatory: bool,
 ) -> None:
     """Publish DATA, a JSON document, on the bus. If DATA is missing or -, publish each line of input.
 
     It waits until a gateway has subscribed, so that no event is lost, and sends only what a gateway with
     default settings accepts. Empty lines are skipped. The last line on standard error is the number of
     events published.
+
+    With --url, it publishes over a gateway's WebSocket instead, with a token's permissions. Each event is
+    published once, also if the connection is lost meanwhile. If the gateway restarts before its answer, nobody
+    knows whether the event was published: that is an error, which names the line. What the gateway's limit
+    refuses for a moment (`clients.publishes_per_second`) is published a moment later.
 
     The exit status is 0; 1 if there is no gateway or a line is not valid; 2 if CHANNEL or DATA on the
     command line is not valid; 130 after Ctrl-C.
@@ -92,13 +111,16 @@ def publish(
     gateway publish robots.r2 '{"x": 1.5}'
     gateway publish logs '{"level": "info", "message": "hello"}' --type log.info
     ping -i 5 localhost | gateway publish --text pings
+    gateway publish --text syslog --file /var/log/syslog --follow --url https://gateway.example.org
     """
+    _check_options(context)
     try:
         check_topic(channel)
-        encode = _encoder(channel, event_type, text=text)
-        payloads = _encoded_lines(sys.stdin.buffer, encode)
-        if data != "-":
-            payloads = iter([_encoded_argument(data, encode)])
+        encode = _encoder(channel, event_type, text=text, check=url is None)
+        payloads = _payloads(data, file, encode, follow=follow)
+        if url is not None:
+            _publish_over(url, token_file or token or None, channel, payloads, wait_seconds, mandatory=mandatory)
+            return
         publisher = Publisher(
             connect=() if bind else bus,
             bind=bind or (),
@@ -113,14 +135,48 @@ def publish(
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _encoder(channel: str, event_type: str | None, *, text: bool) -> Encode:
+def _check_options(context: click.Context) -> None:
+    """Refuse options that mean nothing together."""
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+    def option(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    needs, without = (_ONLY_BUS, "--url is given") if given("url") else (_ONLY_URL, "there is no --url")
+    for name in filter(given, needs):
+        raise click.UsageError(f"{option(name)} has no meaning if {without}")
+    if given("token") and given("token_file"):
+        raise click.UsageError("give --token or --token-file, not both")
+    if given("file") and context.params["data"] != "-":
+        raise click.UsageError("give DATA or --file, not both")
+    if given("follow") and not given("file"):
+        raise click.UsageError("--follow needs --file; lines of standard input are published as they come")
+
+
+def _publish_over(
+    url: str, token: str | Path | None, channel: str, payloads: Payloads, wait_seconds: float, *, mandatory: bool
+) -> None:
+    try:
+        from neurograph_client.terminal.publish import publish_over
+    except ImportError:
+        message = "--url needs the client's package: pip install neurograph-client[terminal]"
+        raise click.ClickException(message) from None
+    publish_over(url, token, channel, payloads, wait_seconds=wait_seconds, mandatory=mandatory)
+
+
+def _encoder(channel: str, event_type: str | None, *, text: bool, check: bool) -> Encode:
     """Return what makes a message's payload of some input.
 
-    It raises ValueError if the input is not JSON, or if a gateway with default settings rejects the event.
+    It raises ValueError if the input is not JSON, or with `check` if a gateway with default settings rejects the event.
     """
-    from gateway.cli.event_check import EventCheck  # here: only this command needs the gateway
 
-    check = EventCheck().check
+    accept: Callable[[str, bytes], object] = _accept_json
+    if check:
+        from gateway.cli.event_check import EventCheck  # here: only this needs the gateway
+
+        accept = EventCheck().check
 
     def encode(given: bytes) -> bytes:
         given = given.removeprefix(codecs.BOM_UTF8)  # at the start of a file that an editor on Windows wrote
@@ -128,7 +184,7 @@ def _encoder(channel: str, event_type: str | None, *, text: bool) -> Encode:
         if event_type is not None:
             payload = orjson.dumps(event(event_type, orjson.Fragment(document)))
         try:
-            check(channel, payload)
+            accept(channel, payload)
         except ValueError as error:
             if _is_json(document):
                 raise
@@ -136,6 +192,11 @@ def _encoder(channel: str, event_type: str | None, *, text: bool) -> Encode:
         return payload
 
     return encode
+
+
+def _accept_json(_: str, payload: bytes) -> object:
+    """Raises ValueError: it is not JSON."""
+    return orjson.loads(payload)
 
 
 def _is_json(document: bytes) -> bool:
@@ -146,40 +207,23 @@ def _is_json(document: bytes) -> bool:
     return True
 
 
-def _encoded_argument(data: str, encode: Encode) -> bytes:
-    try:
-        return encode(data.encode("utf-8", "surrogateescape"))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="DATA") from None
+class _Argument(Payloads):
+    """DATA on the command line, in place of lines."""
+
+    place = "DATA"
+
+    def refuse(self, why: str) -> None:
+        raise click.BadParameter(why, param_hint=self.place)
 
 
-def _encoded_lines(source: BinaryIO, encode: Encode) -> Iterator[bytes]:
-    """Encode each line as it comes. Lines that are not valid are reported, and are an error at the end."""
-    if source.isatty():
+def _payloads(data: str, file: Path | None, encode: Encode, *, follow: bool) -> Payloads:
+    if data != "-":
+        return _Argument(iter([data.encode("utf-8", "surrogateescape")]), encode)
+    if file is not None:
+        return Payloads(followed(file) if follow else lines(file.open("rb")), encode)
+    if sys.stdin.isatty():
         click.echo("reading an event from each line; Ctrl-D ends", err=True)
-    refused = 0
-    for number, line in enumerate(_lines(source), 1):
-        if not line.strip():
-            continue
-        try:
-            payload = encode(line)
-        except ValueError as error:
-            refused += 1
-            if refused <= _REPORTED_LINES_MAX:
-                click.echo(f"line {number}: {error}", err=True)
-        else:
-            yield payload
-    if refused:
-        raise click.ClickException(f"{_count(refused, 'line')} not valid")
-
-
-def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """Read lines without their ends. A longer line is cut, and is still too long for an event."""
-    while line := source.readline(_LINE_BYTES_MAX + 1):
-        rest = line
-        while len(rest) > _LINE_BYTES_MAX and not rest.endswith(b"\n"):
-            rest = source.readline(_LINE_BYTES_MAX + 1)
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
+    return Payloads(lines(sys.stdin.buffer), encode)
 
 
 @dataclass(frozen=True, slots=True)

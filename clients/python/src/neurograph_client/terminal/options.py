@@ -108,13 +108,13 @@ def gateway_options(command: Callable[Concatenate[Gateway, P], None]) -> Callabl
         source = click.get_current_context().get_parameter_source("token")
         if token_file and source is ParameterSource.COMMANDLINE:
             raise click.UsageError("give --token or --token-file, not both")
-        command(_gateway(url, token_file or token or None), *args, **kwargs)
+        command(gateway_at(url, token_file or token or None), *args, **kwargs)
 
     return wrapper
 
 
-def _gateway(url: str, token: str | Path | None) -> Gateway:
-    """Check what was given. Errors show neither the token nor a password in the URL."""
+def gateway_at(url: str, token: str | Path | None) -> Gateway:
+    """Return a gateway after a check of what was given. Errors show neither the token nor a password in the URL."""
     gateway = Gateway(url.rstrip("/"), token)
     if not _is_address(url):
         expected = f"expected an address like {URL}, without user, query and fragment"
@@ -141,7 +141,7 @@ def complete_channel(context: click.Context, _: click.Parameter, incomplete: str
     url = given.get("url") or os.environ.get(URL_VARIABLE, URL)
     token = given.get("token_file") or given.get("token") or os.environ.get(TOKEN_VARIABLE)
     try:
-        found = _gateway(url, token).get("channels", timeout_seconds=1.0)
+        found = gateway_at(url, token).get("channels", timeout_seconds=1.0)
         names = [str(one["name"]) for one in found["channels"]]
     except (ClientError, click.ClickException, KeyError, TypeError):
         return []  # an error message would end up in the command line

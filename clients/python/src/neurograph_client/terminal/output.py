@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ import orjson
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
+
+_CLEAR_LINE = "\x1b[K"
+_PROGRESS_SECONDS = 0.5
 
 
 class CommandError(click.ClickException):
@@ -76,6 +80,29 @@ def write(text: str) -> None:
     """
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+class Progress:
+    """A line on standard error, if that is a terminal, which is written anew at most twice a second."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._count = count
+        self._at = time.monotonic()
+        self._is_shown = False
+
+    def show(self, count: int, text: str) -> None:
+        """Show a text, and how many more there are in a second."""
+        now = time.monotonic()
+        if now - self._at < _PROGRESS_SECONDS or not sys.stderr.isatty():
+            return
+        rate = (count - self._count) / (now - self._at)
+        self._count, self._at, self._is_shown = count, now, True
+        click.echo(f"\r{_CLEAR_LINE}{text}, {rate:,.0f}/s\r", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Leave the line to what is printed next."""
+        if self._is_shown:
+            click.echo(_CLEAR_LINE, nl=False, err=True)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,6 +25,20 @@ from neurograph_client.terminal.tail import ALL_CHANNELS, log_as_notices, new_cl
 
 
 _FLUSH_SECONDS = 1.0
+_SERVE = """
+import os, signal, threading
+
+def end_with_the_recorder():
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_with_the_recorder, daemon=True).start()
+from gateway.__main__ import main
+main()
+"""
+"""What runs the command `gateway`, and ends it when this process ends, however that is."""
+
 _BUS_LAST = 1000
 """With how many events of its own gateway's log a recording begins: what came before it was connected."""
 
@@ -136,7 +152,7 @@ class _Recording:
 
     async def _write_all(self, subscription: Subscription[Any]) -> None:
         flushed = time.monotonic()
-        progress = _Progress(self._recorder)
+        progress = output.Progress(self._recorder.events)
         taking: asyncio.Task[list[Event[Any] | Gap]] | None = None
         try:
             while True:
@@ -148,31 +164,12 @@ class _Recording:
                 if time.monotonic() - flushed >= _FLUSH_SECONDS:
                     self._recorder.flush()
                     flushed = time.monotonic()
-                    progress.show()
+                    progress.show(self._recorder.events, f"{_progress(self._recorder)} in {self._recorder.path.name}")
         except StopAsyncIteration:
             raise ClosedError("the client was closed") from None
         finally:
             if taking is not None:
                 taking.cancel()
-
-
-class _Progress:
-    """A line on a terminal that is written anew each second."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self._events = recorder.events
-        self._at = time.monotonic()
-
-    def show(self) -> None:
-        if not sys.stderr.isatty():
-            return
-        now = time.monotonic()
-        rate = (self._recorder.events - self._events) / max(now - self._at, 1e-9)
-        self._events, self._at = self._recorder.events, now
-        click.echo(
-            f"\r\x1b[K{_progress(self._recorder)}, {rate:,.0f}/s, in {self._recorder.path.name}\r", nl=False, err=True
-        )
 
 
 def _progress(recorder: Recorder) -> str:
@@ -184,14 +181,17 @@ def _progress(recorder: Recorder) -> str:
 def _bus_gateway(endpoint: str) -> Iterator[Gateway]:
     """Run a gateway of this command's own, which connects to a bus and repairs what it can."""
     arguments = ["--port", "0", "--connect", endpoint, "--bind", "", "--set", "figures_seconds=0"]
-    command = [sys.executable, "-m", "gateway", "serve", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # one argument each
+    command = [sys.executable, "-c", _SERVE, "serve", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True) as process:  # noqa: S603  # one argument each
         try:
             assert process.stderr is not None
             said = []
             for line in process.stderr:
                 said.append(line)
                 if found := re.search(r"https?://[^\s\"]+", line):
+                    # A pipe that nobody reads would stop the gateway once it is full.
+                    threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
                     yield Gateway(found[0])
                     return
             raise output.CommandError(f"no gateway for {endpoint}: {''.join(said).strip()}")

@@ -149,11 +149,13 @@ def _connect(gateway: Gateway) -> BlockingClient:
             continue
 
 
-def new_client(gateway: Gateway, notices: _ConnectionNotices | None = None) -> Client:
+def new_client(gateway: Gateway, notices: _ConnectionNotices | None = None, *, timeout: float = 10.0) -> Client:
     """Return a client that prints when it has lost its connection, and when it has one again."""
     notices = notices or _ConnectionNotices(gateway.url)
     token = None if gateway.token is None else lambda: gateway.read_token() or ""
-    client = Client(gateway.url, token=token, on_state=lambda state: notices.update(state, client.last_disconnect))
+    client = Client(
+        gateway.url, token=token, timeout=timeout, on_state=lambda state: notices.update(state, client.last_disconnect)
+    )
     return client
 
 
