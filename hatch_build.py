@@ -1,4 +1,5 @@
 """The gateway's dependencies: the group `run` of pyproject.toml, and the packages of its terminal commands.
+The group `cluster` is an extra.
 
 In a checkout, these packages are the ones beside the gateway; elsewhere, those of exactly its version."""
 
@@ -22,8 +23,9 @@ class Dependencies(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
         """Add the dependencies to the project's metadata."""
         root = Path(self.root)
-        needed = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]["run"]
-        metadata["dependencies"] = [*needed, *(_own(name, root / folder, root) for name, folder in OWN.items())]
+        groups = tomllib.loads((root / "pyproject.toml").read_text())["dependency-groups"]
+        metadata["optional-dependencies"] = {"cluster": groups["cluster"]}
+        metadata["dependencies"] = [*groups["run"], *(_own(name, root / folder, root) for name, folder in OWN.items())]
 
 
 def _own(name: str, folder: Path, root: Path) -> str:

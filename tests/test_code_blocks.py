@@ -259,6 +259,10 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("import { EventStream }", "clients/typescript/test/package.test.mjs compiles it with the package"),
     ],
     "docs/architecture.md": [("bus -> parent", "a drawing")],
+    "docs/cluster.md": [
+        ("[cluster]", toml),
+        ("ACL SETUSER", "tests/unit/cluster/test_engine.py gives it to a real Redis"),
+    ],
     "docs/decoders.md": [("[[bus.sources]]", toml), ("# my_decoder.py", "tests/test_decoders.py installs and runs it")],
     "docs/deploy.md": [
         ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),

@@ -28,6 +28,7 @@ FLOORS = [
     {"clock", "config", "exposition", "logs", "metric_table"},
     {"metrics"},
     {"auth", "control", "handover", "wiring", "write_scheduler", "runtime"},
+    {"cluster"},
     {"bus", "web"},
     {"edge", "link", "own_figures"},
     {"workers"},
@@ -39,7 +40,7 @@ FLOORS = [
 """An import goes down, or sideways inside one folder."""
 
 FLOORS_OF = {
-    "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}],
+    "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}, {"cluster"}],
     "web": [
         *(
             {"problems"},
@@ -81,6 +82,7 @@ HOMES = {
     "prometheus_client": ["exposition", "metrics"],
     "uvloop": ["runtime"],
     "psutil": ["runtime"],
+    "redis": ["cluster"],
     "structlog": ["logs"],
     "click": ["cli"],
 }
@@ -331,7 +333,8 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
-    needed = declared(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["run"])
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    needed = declared([*groups["run"], *groups["cluster"]])
     package_of = packages_distributions()
     modules_imported = {name.split(".")[0] for path in modules() for name in imports(path.read_text())} - {
         "gateway",

@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.options import configured
 from gateway.config import Config, example, secrets
+from gateway.config.cluster import parse_url
 from gateway.config.model import ChannelHistory
 from gateway.config.sources import endpoints
 
@@ -45,7 +46,12 @@ def check(config: Config) -> None:
 
         for name in {source.decoder for source in config.bus.sources} - {""}:
             load_decoder(name)
-    more = [*_bus_key_warnings(config), *_certificate_warnings(config), *secrets.warnings(config)]
+    more = [
+        *_bus_key_warnings(config),
+        *_certificate_warnings(config),
+        *secrets.warnings(config),
+        *_cluster_warnings(config),
+    ]
     for line in described(config):
         click.echo(line)
     for warning in (*warnings(config), *more):
@@ -85,6 +91,9 @@ def described(config: Config) -> Iterator[str]:
         f"sessions    kept for {sessions.ttl_seconds:g} s after a disconnect, at most "
         f"{sessions.disconnected_max}, each with at most {sessions.messages_max} personal messages"
     )
+    if config.cluster.url:
+        cluster = config.cluster
+        yield f"cluster     with the gateways whose keys begin with {cluster.prefix}: at {parse_url(cluster.url)}"
     yield (f"shutdown    within {end.timeout_seconds:g} s; clients reconnect within {end.reconnect_spread_seconds:g} s")
     yield f"log         {config.logging.level} and above, format {config.logging.format}, on standard error"
 
@@ -154,6 +163,20 @@ def _certificate_warnings(config: Config) -> list[str]:
 
     tls.context(config.tls)
     return list(tls.warnings(config.tls))
+
+
+def _cluster_warnings(config: Config) -> list[str]:
+    if not config.cluster.url:
+        return []
+    import asyncio
+
+    from gateway import cluster  # here, so that it works without redis where no cluster is configured
+
+    cluster.require()
+    from gateway.cluster.engine import probe
+
+    found = asyncio.run(probe(config.cluster))
+    return [] if found is None else [f"cluster.url: {found[0]}; {found[1]}"]
 
 
 def _unavailable(host: str, port: int) -> str:

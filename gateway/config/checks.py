@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
+from gateway.config.cluster import URL_FORMS, parse_url
 from gateway.config.errors import Problem
 from gateway.config.model import Config
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_pattern
@@ -23,6 +24,7 @@ _REMOTE = "can be reached from other machines without authentication"
 _REMOTE_REMEDY = "{}, or set insecure_allow_remote = true (--insecure-allow-remote) to allow it"
 _CURVE_REMEDY = "set bus.curve_key_file and bus.curve_client_keys_dir"
 _SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2
+_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _DNS_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -39,6 +41,7 @@ def check(config: Config, origins: Mapping[str, str]) -> list[Problem]:
             *_auth(config),
             *_roles(config),
             *_http(config),
+            *_cluster(config),
         )
     ]
 
@@ -233,6 +236,27 @@ def _http(config: Config) -> Iterator[tuple[str, str, str]]:
             ip_network(proxy)
         except ValueError as error:
             yield ("trusted_proxies", str(error), 'expected an address or a network, as in "10.0.0.0/8"')
+
+
+def _cluster(config: Config) -> Iterator[tuple[str, str, str]]:
+    cluster = config.cluster
+    if not cluster.url:
+        if cluster.password_file or cluster.ca_file:
+            key = "password_file" if cluster.password_file else "ca_file"
+            yield f"cluster.{key}", "has no effect without cluster.url", "set cluster.url, or remove it"
+        return
+    try:
+        address = parse_url(cluster.url)
+    except ValueError as error:
+        # Without the URL: it may hold a password.
+        yield "cluster.url", str(error), f"expected {URL_FORMS}"
+        return
+    if cluster.password_file and address.password:
+        yield "cluster.password_file", "cannot be combined with a password in cluster.url", "remove one"
+    if cluster.ca_file and not address.tls:
+        yield "cluster.ca_file", "has no effect without TLS", "write rediss:// or rediss+sentinel:// in cluster.url"
+    if not _PREFIX.fullmatch(cluster.prefix):
+        yield "cluster.prefix", f"{cluster.prefix!r} is not a prefix of keys", "expected A-Z a-z 0-9 _ - . :"
 
 
 def _endpoint_problem(endpoint: str, *, any_port: bool) -> str:

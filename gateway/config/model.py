@@ -341,6 +341,30 @@ class Tls(Struct, frozen=True, kw_only=True):
     """The settings that a reload changes; the others need a restart."""
 
 
+class Cluster(Struct, frozen=True, kw_only=True):
+    """Several gateways on one bus that act as one, by means of Redis or Valkey (docs/cluster.md)."""
+
+    url: Annotated[str, Meta(extra={"secret": True})] = ""
+    """redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, or with Sentinel
+    redis+sentinel://HOST[:PORT],HOST[:PORT]/SERVICE[/DATABASE]; "" = this gateway stands alone."""
+    password_file: str = ""
+    """File that holds the password, instead of one in `url`."""
+    ca_file: str = ""
+    """Certificates in PEM that verify a server with TLS; "" = those of the system."""
+    prefix: str = "neurograph"
+    """Begin of all keys; gateways with the same one are a cluster."""
+    name: str = ""
+    """This gateway's name in the cluster; "" = its host name and port."""
+    timeout_seconds: Annotated[float, _seconds(least=0.05, most=60)] = 1.0
+    """How long Redis may take to connect and to answer. Then what needs it is refused, until it answers again."""
+    ttl_seconds: Annotated[float, _seconds(least=0.5, most=3600)] = 10.0
+    """A gateway that has not reported for so long is gone, and so are its clients."""
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        return f"Cluster({shown | {'url': '***' if self.url else ''}})"
+
+
 class Shutdown(Struct, frozen=True, kw_only=True):
     """How the gateway stops on SIGTERM or SIGINT."""
 
@@ -405,6 +429,7 @@ class Config(Struct, frozen=True, kw_only=True):
     clients: Clients = Clients()
     http: Http = Http()
     sessions: Sessions = Sessions()
+    cluster: Cluster = Cluster()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()
 

@@ -9,7 +9,7 @@ from gateway.config.model import Config
 
 
 _OTHERS = 0o077
-_SECRETS = ("auth.secret_file", "bus.curve_key_file", "tls.key_file")
+_SECRETS = ("auth.secret_file", "bus.curve_key_file", "cluster.password_file", "tls.key_file")
 
 
 def warnings(config: Config) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""What several gateways decide as one, without the engine that they share."""

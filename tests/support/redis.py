@@ -1,0 +1,131 @@
+"""Real Redis servers and Sentinels on this machine, each in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import DEADLINE_SECONDS, scaled
+
+
+NEEDED = "needs redis-server and redis-sentinel (Debian: apt-get install redis-server redis-sentinel)"
+_ATTEMPTS = 20
+
+
+def installed() -> bool:
+    return shutil.which("redis-server") is not None
+
+
+def free_port() -> int:
+    """A port that was free just now; a server that cannot have it exits, and is started with another one."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class RedisServer:
+    """One server. Use it as a context manager. It keeps its data, if it may, in its folder."""
+
+    def __init__(self, *options: str, sentinel: bool = False) -> None:
+        if not installed():
+            pytest.skip(NEEDED)
+        self.folder = Path(tempfile.mkdtemp(prefix="ng-redis-"))
+        self.port = 0
+        self.options = ["--save", "", *options]
+        self.password = ""
+        """What the tests' own connection authenticates with."""
+        self._sentinel = sentinel
+        self._file = self.folder / "redis.conf"
+        self._file.touch()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, primary: RedisServer, service: str) -> None:
+        """Let a Sentinel watch a server; it decides alone, and soon."""
+        lines = (
+            f"monitor {service} 127.0.0.1 {primary.port} 1",
+            f"down-after-milliseconds {service} 500",
+            f"failover-timeout {service} 2000",
+        )
+        self._file.write_text("".join(f"sentinel {line}\n" for line in lines))
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> RedisServer:
+        """Start it, at the port that it had before if there is one."""
+        for _ in range(_ATTEMPTS):
+            port = self.port or free_port()
+            kind = ["--sentinel"] if self._sentinel else self.options
+            command = ["redis-server", str(self._file), "--port", str(port), "--bind", "127.0.0.1", *kind]
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            if self._answers(port):
+                self.port = port
+                return self
+        raise AssertionError(f"redis-server does not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+
+    def _answers(self, port: int) -> bool:
+        ends = time.monotonic() + scaled(DEADLINE_SECONDS)
+        while time.monotonic() < ends and self.process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=scaled(DEADLINE_SECONDS)) as one:
+                    one.sendall(b"PING\r\n")
+                    answer = one.recv(100)
+                    # It is this one if it has not ended because another has the port.
+                    if answer.startswith((b"+PONG", b"-NOAUTH")) and self.process.poll() is None:
+                        return True
+            except OSError:
+                pass
+            time.sleep(0.01)
+        return False
+
+    def listen_with_tls(self) -> int:
+        """Let it accept connections with TLS too; return the port."""
+        for _ in range(_ATTEMPTS):
+            port = free_port()
+            try:
+                self.command("CONFIG", "SET", "tls-port", port)
+            except Exception as error:  # another process has it
+                if "bind" not in str(error).lower() and "listen" not in str(error).lower():
+                    raise
+            else:
+                return port
+        raise AssertionError("redis-server finds no free port for TLS")
+
+    def command(self, *arguments: str | int) -> object:
+        """Send one command, and return its reply."""
+        import redis
+
+        with redis.Redis(port=self.port, password=self.password or None, decode_responses=True) as one:
+            return one.execute_command(*arguments)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send it a signal; wait for its end if that is what the signal means."""
+        self.process.send_signal(number)
+        if number in {signal.SIGKILL, signal.SIGTERM}:
+            self.process.wait(scaled(DEADLINE_SECONDS))
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> RedisServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
