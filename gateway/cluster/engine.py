@@ -94,7 +94,7 @@ class Engine:
         self._key = f"{settings.prefix}:engine"
         self._scripts: dict[str, Script] = {}
         self._waiting: deque[_Command] = deque()
-        self._under_way: list[_Command] = []
+        self._sent: list[_Command] = []
         self._wake = asyncio.Event()
         self._streams: dict[str, _Stream] = {}
         self._follower_id: Reply = None
@@ -155,10 +155,10 @@ class Engine:
                         await client.command("PING")
                 continue
             taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER_MAX))]
-            self._under_way = taken
+            self._sent = taken
             async with asyncio.timeout(self._settings.timeout_seconds):
                 replies = await client.send([one.arguments for one in taken])
-            self._under_way = []
+            self._sent = []
             self.commands += len(taken)
             failure = None
             for one, reply in zip(taken, replies, strict=True):
@@ -284,12 +284,12 @@ class Engine:
     def _go_down(self, problem: str, advice: str) -> None:
         was_up = self.up
         self.problem, self.advice = problem, advice
-        for sent, commands in ((True, self._under_way), (False, self._waiting)):
+        for sent, commands in ((True, self._sent), (False, self._waiting)):
             for one in commands:
                 if not one.reply.done():
                     one.reply.set_exception(EngineUnavailable(problem, sent=sent))
                     one.reply.exception()  # nobody may wait for it
-        self._under_way = []
+        self._sent = []
         self._waiting.clear()
         if was_up:
             for call in self.on_down:

@@ -132,7 +132,7 @@ async def test_a_server_that_does_not_answer_is_given_up_after_the_timeout(
         await one.command("INCR", one.key("n"))
 
     assert caught.value.sent
-    with pytest.raises(EngineUnavailable, match="does not answer within cluster.timeout_seconds"):
+    with pytest.raises(EngineUnavailable, match="does not answer within"):
         await one.command("PING")
     own_redis.kill(signal.SIGCONT)
     await up(one)

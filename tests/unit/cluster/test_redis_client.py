@@ -83,5 +83,5 @@ async def test_the_password_may_be_in_a_file(tmp_path: Path) -> None:
     with RedisServer("--requirepass", "right") as server:
         assert await probe(Cluster(url=server.url, password_file=str(file), timeout_seconds=10)) is None
 
-    with pytest.raises(ConfigError, match="cluster.password_file"):
+    with pytest.raises(ConfigError, match="password_file"):
         await probe(Cluster(url=server.url, password_file=str(tmp_path / "none")))
