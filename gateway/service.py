@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from gateway import clock, own_figures
 from gateway.bus import keys
+from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
@@ -35,9 +36,9 @@ from gateway.handover import Inherited
 from gateway.link import Link
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
-from gateway.runtime import ProcessUsage, memory_bytes, notify_systemd
+from gateway.runtime import ProcessUsage, memory_bytes, notify_systemd, open_files_max
 from gateway.web import admission
-from gateway.web.sockets.listener import Listener
+from gateway.web.sockets.listener import Listener, bus_connections_max
 from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
 from gateway.workers.supervisor import Supervisor
 
@@ -99,9 +100,10 @@ class Service:
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
         self._sequence_replays: dict[str, SequenceReplayClient] = {}
         """The clients of publishers with numbers of their own, by the endpoint of their replay."""
+        self._bus_connections = limit = ConnectionLimit(bus_connections_max(config, files=open_files_max()))
         self._outlet: BusOutlet | None = None
         if config.bus.publish:
-            self._outlet = BusOutlet(self._zmq, config.bus, self._curve, unix_ns=clock.unix_ns)
+            self._outlet = BusOutlet(self._zmq, config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
             assert edge.context.broadcaster is not None, "this process reads the bus"
             edge.context.broadcaster.bus = self._outlet
             self.pipeline.ingest.own_incarnation = self._outlet.incarnation
@@ -231,6 +233,7 @@ class Service:
             on_change=self._endpoint_changed,
             pause_seconds=self._edge.write_scheduler.pause_seconds,
             source=endpoint.source,
+            limit=self._bus_connections,
         )
         subscriber.subscribe(self._interest.prefixes)
         self._links[number] = Link(endpoint, subscriber)

@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import zmq
 
+from gateway.bus.connection_limit import AcceptMonitor, ConnectionLimit
 from gateway.bus.curve import Curve
-from gateway.bus.subscriber import BusError
+from gateway.bus.subscriber import HANDSHAKE_SECONDS, BusError
 from gateway.config.model import Bus
 from gateway.core.ingest.outlet import Outlet
 from gateway.core.protocol.channels import is_topic, matches
@@ -19,6 +20,9 @@ from gateway.core.protocol.channels import is_topic, matches
 HEARTBEAT_SECONDS = 1.0
 HIGH_WATER_MARK = 100_000
 _REQUESTS_AT_ONCE_MAX = 100
+_SUBSCRIPTIONS_AT_ONCE_MAX = 1_000
+SUBSCRIPTIONS_MAX = 10_000
+"""Prefixes that processes on the bus subscribe to; further ones get events, but do not count as reached."""
 _REPLIES_QUEUED_MAX = 32
 _REQUEST_BYTES_MAX = 64 * 1024
 _LINGER_MS = 500
@@ -30,13 +34,23 @@ _Socket = zmq.Socket[bytes]
 class BusOutlet:
     """Publishes on `bus.publish`. Needs a running event loop from `open` to `close`."""
 
-    def __init__(self, context: zmq.Context[_Socket], config: Bus, curve: Curve, *, unix_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[_Socket],
+        config: Bus,
+        curve: Curve,
+        *,
+        unix_ns: Callable[[], int],
+        limit: ConnectionLimit,
+    ) -> None:
         self.subscribed: set[bytes] = set()
         """The prefixes that processes on the bus subscribe to."""
         self._context = context
         self._config = config
         self._curve = curve
         self._unix_ns = unix_ns
+        self._limit = limit
+        self._monitors: list[AcceptMonitor] = []
         self._loop = asyncio.get_running_loop()
         self._outlet = Outlet(incarnation=secrets.randbits(64), name=f"gateway:{socket_module.gethostname()}"[:64])
         self._socket: _Socket | None = None
@@ -68,14 +82,17 @@ class BusOutlet:
                 publisher.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(config.heartbeat_timeout_seconds * 1000))
             router.sndhwm = _REPLIES_QUEUED_MAX
             router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else it drops in silence what it cannot queue
-            router.setsockopt(zmq.MAXMSGSIZE, _REQUEST_BYTES_MAX)
             for one in (publisher, router):
+                one.setsockopt(zmq.MAXMSGSIZE, _REQUEST_BYTES_MAX)
+                one.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_SECONDS * 1000))
+                self._monitors.append(AcceptMonitor(one, self._limit))
                 one.linger = _LINGER_MS
                 one.setsockopt(zmq.IPV6, 1)
                 self._curve.configure_server(one)
             publisher.bind(config.publish)
             router.bind(_replay_endpoint(config))
         except zmq.ZMQError as error:
+            self._close_monitors()
             publisher.close(linger=0)
             router.close(linger=0)
             raise BusError(f"bus.publish: cannot bind {config.publish} ({error})") from error
@@ -90,11 +107,17 @@ class BusOutlet:
         if self._socket is None or self._router is None:
             return
         self._beat(interval=0)
+        self._close_monitors()
         for one in (self._socket, self._router):
             self._loop.remove_reader(one.FD)
             one.close()
         self._socket = self._router = None
         self.subscribed.clear()
+
+    def _close_monitors(self) -> None:
+        for monitor in self._monitors:
+            monitor.close()
+        self._monitors.clear()
 
     # -- events --------------------------------------------------------------------------------
 
@@ -126,6 +149,8 @@ class BusOutlet:
     def beat(self) -> None:
         """Send a heartbeat; to be called every `HEARTBEAT_SECONDS`."""
         self.poll()
+        for monitor in self._monitors:
+            monitor.poll()
         self._beat(interval=HEARTBEAT_SECONDS)
 
     def _beat(self, *, interval: float) -> None:
@@ -154,17 +179,22 @@ class BusOutlet:
     def _take_subscriptions(self) -> None:
         """Read who subscribes; a new subscriber gets a heartbeat before the next event."""
         socket = self._socket
+        if socket is None:
+            return
         new = False
-        while socket is not None:
+        for _ in range(_SUBSCRIPTIONS_AT_ONCE_MAX):
             try:
                 message = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
             if message[:1] == b"\x01":
-                self.subscribed.add(message[1:])
+                if len(self.subscribed) < SUBSCRIPTIONS_MAX:
+                    self.subscribed.add(message[1:])
                 new = True
             elif message[:1] == b"\x00":
                 self.subscribed.discard(message[1:])
+        else:
+            self._loop.call_soon(self.poll)  # the FD is edge-triggered
         if new:
             self._beat(interval=HEARTBEAT_SECONDS)
 

@@ -21,6 +21,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from gateway.bus import zmtp_probe
+from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.connections import Connections
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames, MessageReader
@@ -87,6 +88,7 @@ class Subscriber:
     stopped (``stalled``), the socket was replaced (``reopened``), no peer has come (``waiting``).
     `pause_seconds` gets the number of messages read, and returns for how long to pause reading, so that more
     arrive. With a `source`, its settings say what kind of socket it is, and which topics it subscribes to.
+    A `limit` is shared with the other endpoints that are bound.
     Needs a running event loop from `open` to `close`."""
 
     def __init__(
@@ -101,6 +103,7 @@ class Subscriber:
         on_change: Callable[["Subscriber", str], None],
         pause_seconds: Callable[[int], float] = lambda _: 0.0,
         source: Source | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.mode: Mode = mode
@@ -133,6 +136,7 @@ class Subscriber:
         self._reader: MessageReader | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._connections = Connections()
+        self._limit = ConnectionLimit(config.connections_max) if limit is None else limit
         self._unreachable = False
         """Whether `problem` is that nobody can be reached."""
         self._waiting_since: float | None = self._loop.time()
@@ -296,6 +300,7 @@ class Subscriber:
             monitor.close(linger=0)
             socket.close(linger=0)
         self._connections = Connections()
+        self._limit.forget(self)
         self._unbound = False
 
     def _read(self) -> bool:
@@ -342,11 +347,11 @@ class Subscriber:
         try:
             while True:
                 found = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))
-                self._handle_event(found["event"], found["value"])
+                self._handle_event(found["event"], found["value"], found["endpoint"])
         except zmq.Again:
             return
 
-    def _handle_event(self, event: int, value: int) -> None:
+    def _handle_event(self, event: int, value: int, endpoint: bytes) -> None:
         if event == _UP:
             self._connections.succeeded()
             self.problem, self._unreachable, self._waiting_since = "", False, None
@@ -354,9 +359,13 @@ class Subscriber:
             self._on_change(self, "up")
         elif event & _FAILED:
             self._connections.failed()
-            self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind"))
+            if self._limit.ends(self):
+                self._refuse(self._limit.problem, True)
+            else:
+                self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind"))
             return
         elif event == zmq.Event.DISCONNECTED:
+            too_many = self._limit.closed(self, value)
             closed = self._connections.closed(value)
             if closed == "down":
                 self._on_change(self, "down")
@@ -365,12 +374,14 @@ class Subscriber:
                     self._reopen()
                     return
             elif closed == "wrong_kind":
-                self._refuse(self._wrong_kind(), False)
+                self._refuse(self._limit.problem if too_many else self._wrong_kind(), too_many)
             if self.mode == "connect" and self._reopen_timer is None:
                 self._reopen_timer = self._loop.call_later(REOPEN_AFTER_SECONDS, self._reopen)
             return
         elif event in {zmq.Event.CONNECTED, zmq.Event.ACCEPTED}:
             self._connections.opened(value)
+            if event == zmq.Event.ACCEPTED:
+                self._limit.opened(self, endpoint.decode(), value)
         if self._reopen_timer is not None:  # libzmq reconnects by itself
             self._reopen_timer.cancel()
             self._reopen_timer = None

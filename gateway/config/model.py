@@ -49,6 +49,9 @@ class Bus(Struct, frozen=True, kw_only=True):
     """High-water mark of the receiving socket (ZMQ_RCVHWM), per publisher."""
     message_bytes_max: Annotated[int, _number("bytes", least=64)] = 16_777_216
     """Largest message. ZeroMQ closes the connection of a publisher that sends a larger one."""
+    connections_max: Annotated[int, _number("connections", least=1)] = 1_000
+    """Connections to the endpoints that the gateway binds, all together. Beyond it the oldest that has sent
+    nothing is closed, or else the newest."""
     heartbeat_seconds: Seconds = 5.0
     """Interval of ZeroMQ's pings on a connection; 0 = none, for publishers that cannot answer them."""
     heartbeat_timeout_seconds: Annotated[float, _seconds(least=0.02)] = 15.0

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import aiohttp
 import psutil
 import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
+from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway
 from tests.support.issuer import es256
 from tests.support.keyserver import KeyServer, hangs, has
@@ -166,6 +168,34 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
             peer.close()
 
     assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="files") > 0
+
+
+async def test_connections_to_the_bus_that_say_nothing_take_no_files_from_others(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """All at once: health answers, publishers are heard and new ones come in, and there are no more files than stated."""
+    most, count = 50, 400
+    gateway = await launch(bind=free_tcp(), settings={"bus.connections_max": most})
+    bus = await publisher(gateway.bus_in)
+    witness = await connect("a", to=gateway)
+    process = psutil.Process(gateway.process.pid)
+    before = process.num_fds()
+    port = int(gateway.bus_in.rpartition(":")[2])
+    async with undisturbed(bus, witness, "a"):
+        with ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert (await gateway.request("GET", "/healthz")).status == 200
+            late = await publisher(gateway.bus_in)
+            other = await connect("b", to=gateway)
+            late.send("b", {"n": 1})
+            await other.until("event", channel="b")
+            await eventually(lambda: process.num_fds() <= before + most + 10)  # those of the two newcomers, and ours
+    failed = await gateway.metric("neurograph_gateway_bus_handshakes_failed_total", endpoint=gateway.bus_in)
+
+    assert failed >= count - most
+    problems = [record.get("problem", "") for record in gateway.records if record["message"] == "bus_endpoint_changed"]
+    assert any("bus.connections_max" in problem for problem in problems)
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from gateway.config.model import Clients
+from gateway.config.model import Clients, Config
 from gateway.logs import Throttle, logger
 from gateway.metric_table import Refused
 from gateway.runtime import Tasks, open_files_max
@@ -118,6 +118,14 @@ def sockets_max(connections_max: int, files: int | None) -> int:
     if files is None:
         return wanted
     return min(wanted, max(files - FILES_RESERVED - min(BUS_FILES_RESERVED, files // 4), 1))
+
+
+def bus_connections_max(config: Config, *, files: int | None) -> int:
+    """Return how many connections the bus may have, beside those of the listener, under a limit of open files."""
+    if files is None:
+        return config.bus.connections_max
+    left = files - FILES_RESERVED - sockets_max(config.clients.connections_max, files)
+    return min(config.bus.connections_max, max(left, 1))
 
 
 class Listener:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.web.sockets.listener import sockets_max
+from gateway.config.model import Clients, Config
+from gateway.web.sockets.listener import FILES_RESERVED, bus_connections_max, sockets_max
 
 
 @pytest.mark.parametrize(
@@ -12,3 +13,10 @@ from gateway.web.sockets.listener import sockets_max
 )
 def test_files_are_left_to_publishers_and_to_the_process(files: int | None, sockets: int) -> None:
     assert sockets_max(1000, files) == sockets
+
+
+@pytest.mark.parametrize(("files", "connections"), [(None, 1000), (20_000, 1000), (1024, 256), (400, 100), (10, 1)])
+def test_publishers_and_clients_have_files_at_the_same_time(files: int | None, connections: int) -> None:
+    assert bus_connections_max(Config(clients=Clients(connections_max=1000)), files=files) == connections
+    if files is not None and files > 100:
+        assert connections + sockets_max(1000, files) + FILES_RESERVED <= files
