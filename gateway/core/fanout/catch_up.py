@@ -8,7 +8,7 @@ The first event of an epoch has the epoch's id. If a filter or a rate drops that
 id instead, so a reader knows the epoch of each event that it gets. The place `ORIGIN` belongs to a
 reader that knows no epoch of the channel yet."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import attrgetter
@@ -81,9 +81,18 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
     return part
 
 
-def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cursor, bytes_max: int = 2**63) -> Part:
-    """Return the newest event of each key between two places, about `bytes_max`; then a gap.
+def read_newest(
+    log: ChannelLog,
+    after: Cursor,
+    view: ChannelView,
+    *,
+    until: Cursor,
+    bytes_max: int = 2**63,
+    current_only: bool = False,
+) -> Part:
+    """Return the newest event of each key that passes between two places, about `bytes_max`; then a gap.
 
+    With `current_only`, if a filter refuses the newest event of a key, no older one takes its place.
     The gap is for the conflated events. Its count is None if the log no longer holds all of them, or if they
     are more than the filters may judge at once: then only the newest are."""
     current = [entry for entry in log.current(after) if entry.at <= until]
@@ -95,9 +104,11 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
         current, steps = values[::-1], steps + more
     matches = Matches([*current, *held])
     passes = matches.any_of(view.filters)
-    chosen = {entry.key: entry for entry in compress(current, passes)}
     passing = list(compress(held, passes[len(current) :]))
-    chosen.update({entry.key: entry for entry in passing if entry.is_event})
+    chosen = _newest((*compress(current, passes), *passing))
+    if current_only:
+        unfiltered = _newest((*current, *held))
+        chosen = {key: entry for key, entry in chosen.items() if entry.at == unfiltered[key].at}
     entries = sorted((*chosen.values(), *[e for e in passing if not e.is_event]), key=_place)
     size = 0
     for at, entry in enumerate(entries, 1):
@@ -116,6 +127,11 @@ def read_newest(log: ChannelLog, after: Cursor, view: ChannelView, *, until: Cur
         part.frames.append(_conflated(log, after, part.reached, count))
     part.frames = view.encode(part.frames)
     return part
+
+
+def _newest(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Return the last event of each key."""
+    return {entry.key: entry for entry in entries if entry.is_event}
 
 
 def _with_epochs(log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor) -> Iterator[bytes]:

@@ -380,7 +380,7 @@ class Fanout:
         view = (log is not reader.personal and channel_view(reader.view, log.name)) or UNFILTERED
         limit = reader.latest_only.get(log.name, ORIGIN)
         if after < limit:
-            return read_newest(log, after, view, until=limit, bytes_max=bytes_max)
+            return read_newest(log, after, view, until=limit, bytes_max=bytes_max, current_only=True)
         reader.latest_only.pop(log.name, None)
         beyond = log.epochs.is_beyond_end(after)
         after = log.start if beyond else after

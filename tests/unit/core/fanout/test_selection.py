@@ -180,6 +180,19 @@ def test_the_current_value_is_delivered_after_its_eviction() -> None:
     assert numbers(peer.take())[-1] == 20
 
 
+def test_a_current_value_that_the_filter_refuses_is_not_replaced_by_an_older_one() -> None:
+    """The quiet host's value is older than both of the loud one: what is between is held as well."""
+    hub = keyed()
+    publish(hub, 1, host="quiet")
+    publish(hub, 2, 3, host="loud")
+    peer = Peer(hub, "p")
+    peer.connect()
+    replies = peer.send(type="subscribe", channels=["robots"], last=1, filter="data.n < 3")
+
+    assert numbers(replies) == [1]
+    assert conflated(replies) == [(1, 3, 1)]
+
+
 def test_current_values_are_limited_and_the_oldest_is_dropped() -> None:
     hub = keyed(keys_max=3)
     for n, host in enumerate("abcda"):
