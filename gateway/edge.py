@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import get_args
@@ -11,7 +12,9 @@ from aiohttp import web
 from gateway import clock, logs
 from gateway.auth import Verifier, verifier
 from gateway.auth.claims import Reason
+from gateway.cluster import join
 from gateway.config.model import Config
+from gateway.core.cluster.members import OwnFigures
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
@@ -87,6 +90,8 @@ class Edge:
             refilling=refilling,
             admission=admission,
         )
+        if pipeline is not None and config.cluster.url:
+            self.context.cluster = join(config.cluster, own=self._own_figures)
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)
         self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))
@@ -108,6 +113,8 @@ class Edge:
         """Be ready for connections; return what accepts them once it is opened."""
         if self.context.verifier is not None:
             self.context.verifier.start()
+        if self.context.cluster is not None:
+            self.context.cluster.start()
         await self.runner.setup()
         self._listener = Listener(
             self.runner,
@@ -169,6 +176,8 @@ class Edge:
         if self._listener is not None:
             self._listener.close()
         await self.runner.cleanup()
+        if self.context.cluster is not None:
+            await self.context.cluster.close()
         self.context.socket_writers.close()
 
     def _on_fanout_failure(self, error: Exception) -> None:
@@ -186,6 +195,19 @@ class Edge:
             lag_events=lag,
             connections=Counter(one.kind for one in clients),
             certificate_expires=self._certificate.expires,
+            cluster=None if context.cluster is None else context.cluster.state,
+        )
+
+    def _own_figures(self) -> OwnFigures:
+        """Return what the other gateways of a cluster get to know."""
+        hub, pipeline = self.context.hub, self.context.pipeline
+        assert pipeline is not None, "this process is the one of its gateway that others know"
+        listener = self._listener
+        port = listener.address[1] if listener is not None and listener.sockets else self.context.config.port
+        return OwnFigures(
+            name=f"{socket.gethostname()}:{port}",
+            clients=len(hub.sessions),
+            recovering=pipeline.ingest.recovery.recovering,
         )
 
     def _buffers(self) -> list[int]:

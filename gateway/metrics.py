@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway import __version__
+from gateway.core.cluster.members import ClusterState
 from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import CloseCode
@@ -89,6 +90,8 @@ class GatewayState:
     """By kind."""
     certificate_expires: float | None = None
     """Unix time; None without TLS."""
+    cluster: ClusterState | None = None
+    """None if this gateway stands alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +344,7 @@ class _Sampled(Collector):
         counts, recovery = hub.subscriber_counts(), self._pipeline.ingest.recovery
         streams, publishers = recovery.streams, recovery.publishers.known
         state, workers = self._metrics.state(), self._metrics.workers()
-        expires = state.certificate_expires
+        expires, cluster = state.certificate_expires, state.cluster
         stale = sum(publisher.stale for publisher in publishers)
         for name, log in hub.logs.by_name.items():
             label = self._label(name)
@@ -364,6 +367,10 @@ class _Sampled(Collector):
             "workers": {"": workers.ready},
             "workers_lost_total": {"": workers.lost},
             "certificate_expiry_timestamp_seconds": {"": expires} if expires is not None else {},
+            "cluster_gateways": {"": 0 if cluster is None else len(cluster.members)},
+            "cluster_engine_up": {} if cluster is None else {"": not cluster.problem},
+            "cluster_engine_failures_total": {"": 0 if cluster is None else cluster.failures},
+            "cluster_commands_total": {"": 0 if cluster is None else cluster.commands},
             "info": {__version__: 1},
             "ready": {"": state.ready},
             "draining": {"": state.draining},

@@ -2,13 +2,22 @@
 
     redis_client  makes connections, and says what an error means and what to do
     scripts       what is done in the engine in one step
+    cluster       one gateway's part in its cluster
     engine        one connection for commands, one for following streams; whether the engine is available
 
-Only `redis_client` imports redis. Import `engine` behind `require`, and only if a cluster is configured."""
+Only `redis_client` imports redis. So it is imported only if a cluster is configured."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from gateway.config.errors import ConfigError, Problem
+from gateway.config.model import Cluster as Settings
+from gateway.core.cluster.members import OwnFigures
+
+
+if TYPE_CHECKING:
+    from gateway.cluster.cluster import Cluster
 
 
 def require() -> None:
@@ -16,3 +25,12 @@ def require() -> None:
     if find_spec("redis") is None:
         remedy = "install it: pip install 'neurograph-gateway[cluster]'"
         raise ConfigError([Problem("cluster.url", "needs the package redis, which is not installed", remedy)])
+
+
+def join(settings: Settings, *, own: Callable[[], OwnFigures]) -> "Cluster":
+    """Return this gateway's part in a cluster, not started yet.
+    Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
+    require()
+    from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
+
+    return Cluster(settings, own=own)

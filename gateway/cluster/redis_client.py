@@ -63,7 +63,8 @@ def described(error: Exception, address: Address) -> tuple[str, str]:
     if isinstance(error, TimeoutError | errors.TimeoutError):
         return f"{address} does not answer within cluster.timeout_seconds", _UNREACHABLE
     if isinstance(error, errors.ResponseError):
-        return f"{address}: {error}", advice or _FAILING
+        text = str(error).partition(" script: ")[0].rstrip(".")  # without where in the script it was
+        return f"{address}: {text}", advice or _FAILING
     return f"{address}: {str(error) or type(error).__name__}", advice or _UNREACHABLE
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -25,6 +25,10 @@ from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection, ConnectionKind
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.writers import SocketWriters
+
+
+if TYPE_CHECKING:
+    from gateway.cluster.cluster import Cluster
 
 
 class ConnectedClient(Protocol):
@@ -85,6 +89,8 @@ class Context:
     verifier: Verifier | None
     """Verifies tokens; None without authentication."""
     admission: Admission
+    cluster: "Cluster | None" = None
+    """The other gateways on the same bus; None if this one stands alone, and in workers."""
     refilling: Callable[[], bool] = lambda: False
     """Whether the logs are still being filled with what publishers hold."""
     draining: bool = False

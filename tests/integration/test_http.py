@@ -30,7 +30,7 @@ async def test_health_is_plain(gateway: Gateway) -> None:
 
 async def test_readiness_has_reasons(gateway: Gateway) -> None:
     """Ready, and no reason against it."""
-    assert await gateway.get_json("/readyz") == {"ready": True, "reasons": []}
+    assert await gateway.get_json("/readyz") == {"ready": True, "reasons": [], "degraded": []}
 
 
 async def test_an_absent_publisher_does_not_make_it_unready(launch: Launch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -23,11 +24,11 @@ def installed() -> bool:
     return shutil.which("redis-server") is not None
 
 
-def free_port() -> int:
-    """A port that was free just now; a server that cannot have it exits, and is started with another one."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def some_port() -> int:
+    """A port that the kernel gives to no connection, so that a server may have it again after a restart.
+
+    A server that cannot have it exits, and is started with another one."""
+    return random.randrange(15_000, 32_000)
 
 
 class RedisServer:
@@ -67,7 +68,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         """Start it, at the port that it had before if there is one."""
         for _ in range(_ATTEMPTS):
-            port = self.port or free_port()
+            port = self.port or some_port()
             kind = ["--sentinel"] if self._sentinel else self.options
             command = ["redis-server", str(self._file), "--port", str(port), "--bind", "127.0.0.1", *kind]
             with (self.folder / "log").open("ab") as log:
@@ -95,7 +96,7 @@ class RedisServer:
     def listen_with_tls(self) -> int:
         """Let it accept connections with TLS too; return the port."""
         for _ in range(_ATTEMPTS):
-            port = free_port()
+            port = some_port()
             try:
                 self.command("CONFIG", "SET", "tls-port", port)
             except Exception as error:  # another process has it

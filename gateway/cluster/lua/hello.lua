@@ -4,7 +4,8 @@ local TTL_MS = 7 * 24 * 3600 * 1000
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch or redis.call('HGET', KEYS[1], 'server') ~= ARGV[2] then
     epoch = ARGV[1]
-    redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', ARGV[2])
 end
+-- Also if nothing changes: a full Redis must refuse it.
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], TTL_MS)
 return epoch

@@ -43,9 +43,30 @@ class ProcessFigures(Struct, frozen=True):
     open_files: int
 
 
+class ClusterGateway(Struct, kw_only=True):
+    """A gateway of the cluster. `lag_seconds` is how late it came to read from the bus; `recovering` counts the streams
+    whose missing messages it waits for; `own` is that of the gateway that answers."""
+
+    id: str
+    name: str
+    version: str
+    uptime_seconds: float
+    clients: int
+    lag_seconds: float
+    recovering: int
+    own: bool
+
+
+class Cluster(Struct):
+    """The cluster. `degraded` says what works less well now."""
+
+    degraded: list[str]
+    gateways: list[ClusterGateway]
+
+
 class GatewayStatus(Struct, kw_only=True):
     """The state of the gateway. `reasons` say why it is not ready; `subscriptions` counts those of all clients;
-    `bus_state` says whether publishers have been heard, or are silent."""
+    `bus_state` says whether publishers have been heard, or are silent; `cluster` is null for a gateway that stands alone."""
 
     version: str
     authentication: Literal["none", "token"]
@@ -60,6 +81,7 @@ class GatewayStatus(Struct, kw_only=True):
     channels: int
     bus_state: BusState
     bus: list[EndpointStatus]
+    cluster: Cluster | None
     rejected: dict[str, int]
     clients: list[Client]
     page: Page
@@ -220,7 +242,8 @@ class Health(Struct):
 
 
 class Readiness(Struct):
-    """Whether new clients can connect, and if not, why."""
+    """Whether new clients can connect, and if not, why; `degraded` says what works less well."""
 
     ready: bool
     reasons: list[str]
+    degraded: list[str]

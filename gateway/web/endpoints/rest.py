@@ -77,11 +77,32 @@ async def status(request: web.Request) -> web.Response:
             process=resources.ProcessFigures(*context.process.read()),
             bus_state=hub.bus_state(),
             bus=context.bus(),
+            cluster=_cluster(context),
             rejected=dict(_pipeline(context).ingest.rejections.counts),
             clients=shown,
             page=page,
         )
     )
+
+
+def _cluster(context: Context) -> resources.Cluster | None:
+    if context.cluster is None:
+        return None
+    state, now = context.cluster.state, unix_ns(context.now_ns()) / 1e9
+    gateways = [
+        resources.ClusterGateway(
+            id=one.id,
+            name=one.name,
+            version=one.version,
+            uptime_seconds=max(now - one.started, 0.0),
+            clients=one.clients,
+            lag_seconds=one.lag_seconds,
+            recovering=one.recovering,
+            own=one.id == state.own_id,
+        )
+        for one in state.members
+    ]
+    return resources.Cluster(state.degraded, gateways)
 
 
 def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
@@ -329,8 +350,10 @@ async def health(request: web.Request) -> web.Response:
 
 async def readiness(request: web.Request) -> web.Response:
     """Readiness: whether new clients can connect."""
-    reasons = request.app[CONTEXT].unready()
-    response = answer(resources.Readiness(not reasons, reasons), status=503 if reasons else 200)
+    context = request.app[CONTEXT]
+    reasons = context.unready()
+    degraded = [] if context.cluster is None else context.cluster.state.degraded
+    response = answer(resources.Readiness(not reasons, reasons, degraded), status=503 if reasons else 200)
     if reasons:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response

@@ -13,7 +13,7 @@ from gateway.cluster.scripts import Script, _read
 from gateway.config.model import Cluster
 from gateway.core.protocol.errors import ErrorCode
 from tests.support.blocks import ROOT
-from tests.support.redis import RedisServer, free_port
+from tests.support.redis import RedisServer, some_port
 from tests.support.waiting import eventually
 from tests.unit.cluster.conftest import NewEngine, down, up
 
@@ -183,7 +183,7 @@ async def test_an_acl_user_may_use_nothing_but_the_prefix(redis: RedisServer, en
 
 
 async def test_nobody_waits_for_a_server_that_never_was_there(engine: NewEngine) -> None:
-    one = engine(f"redis://127.0.0.1:{free_port()}")
+    one = engine(f"redis://127.0.0.1:{some_port()}")
     with pytest.raises(EngineUnavailable):
         await one.command("PING")
     await eventually(lambda: "Redis runs there" in one.advice)

@@ -24,8 +24,20 @@ interface Endpoint {
   problem: string;
 }
 
+interface ClusterGateway {
+  id: string;
+  name: string;
+  version: string;
+  uptime_seconds: number;
+  clients: number;
+  lag_seconds: number;
+  recovering: number;
+  own: boolean;
+}
+
 interface Status {
   bus: Endpoint[];
+  cluster: { degraded: string[]; gateways: ClusterGateway[] } | null;
   rejected: Record<string, number>;
 }
 
@@ -63,6 +75,7 @@ export function Overview({ gateway }: ViewProps): JSX.Element {
         <h2>{t("bus")}</h2>
         {status.data ? <Endpoints endpoints={status.data.bus} /> : <Missing error={status.error} />}
       </section>
+      {status.data?.cluster && <Gateways gateways={status.data.cluster.gateways} />}
     </>
   );
 }
@@ -152,6 +165,7 @@ function Verdict(props: {
     if (problem && !received && isFed) notes.push(t("note.unreached", endpoint, problem));
     else if (problem) problems.push(t("problem.endpoint", endpoint, problem));
   }
+  for (const one of props.status?.cluster?.degraded ?? []) problems.push(t("problem.degraded", one));
   if (figures?.bus === "waiting") problems.push(t("problem.bus.waiting"));
   if (figures?.bus === "stale") problems.push(<a href={publishers}>{t("problem.bus.stale")}</a>);
   else if (figures?.publishers_stale) {
@@ -185,6 +199,26 @@ function Verdict(props: {
           {one}
         </p>
       ))}
+    </section>
+  );
+}
+
+/** All gateways of the cluster. */
+function Gateways({ gateways }: { gateways: ClusterGateway[] }): JSX.Element {
+  return (
+    <section>
+      <h2>{t("cluster")}</h2>
+      <Table label={t("cluster")} head={[t("name"), t("cluster.version"), t("cluster.uptime"), t("card.clients"), t("cluster.lag")]}>
+        {gateways.map((one) => (
+          <tr key={one.id}>
+            <th scope="row">{one.own ? t("cluster.own", one.name) : one.name}</th>
+            <td>{one.version}</td>
+            <td class="number">{duration(one.uptime_seconds)}</td>
+            <td class="number">{figure(one.clients)}</td>
+            <td class="number">{t("cluster.seconds", one.lag_seconds.toFixed(3))}</td>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }

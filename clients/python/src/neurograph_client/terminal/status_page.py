@@ -25,6 +25,7 @@ def page(found: Document, before: Document | None, *, colour: bool, whole: bool 
     status = found["status"]
     tables = [
         (("BUS", "", "STATE", "PEERS", "EVENTS", "HEARTBEATS", "REJECTED", "LAST EVENT"), _links(status)),
+        (("GATEWAY", "VERSION", "UP", "CLIENTS", "LAG", ""), _gateways(status)),
         (("CHANNEL", "EVENTS", "SIZE", "SUBSCRIBERS", "POSITION", "RATE"), _channels(found, before)),
         (("PUBLISHER", "STATE", "LAST HEARD", "TOPICS", "LOST"), _publishers(found["publishers"])),
         (("CLIENT", "USER", "ADDRESS", "CONNECTED", "LAG", "CHANNELS"), _clients(status)),
@@ -42,6 +43,9 @@ def _summary(status: Document, *, colour: bool) -> str:
         ready = click.style(ready, fg="green" if status["ready"] else "red", bold=True)
     if status.get("reasons"):
         ready += f" ({printable('; '.join(status['reasons']))})"
+    degraded = (status.get("cluster") or {}).get("degraded")
+    if degraded:
+        ready += f", degraded ({printable('; '.join(degraded))})"
     rejected = status["rejected"]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejected.items()))
     lines = [
@@ -62,6 +66,13 @@ def _links(status: Document) -> Rows:
         heard = "never" if last is None else f"{_duration(last)} ago"
         counts = [link.get(name) for name in ("events", "heartbeats", "rejected")]
         yield link["endpoint"], link["mode"], link["state"], link["peers"], *counts, heard
+
+
+def _gateways(status: Document) -> Rows:
+    for one in (status.get("cluster") or {"gateways": []})["gateways"]:
+        lag = f"{one['lag_seconds']:.3f} s" + (f", {one['recovering']} recovering" if one["recovering"] else "")
+        up = _duration(one["uptime_seconds"])
+        yield one["name"], one["version"], up, one["clients"], lag, "this one" if one["own"] else ""
 
 
 def _problems(status: Document) -> Iterable[str]:

@@ -1,0 +1,84 @@
+"""One gateway's part in its cluster: it reports itself to the others, and knows them."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+
+from gateway import __version__, clock
+from gateway.cluster.engine import Engine
+from gateway.cluster.scripts import script
+from gateway.config.model import Cluster as Settings
+from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
+from gateway.core.protocol.errors import RequestError
+from gateway.runtime import Tasks, run_every
+
+
+_REPORT = script("report")
+_LEAVE = script("leave")
+_REPORTS_PER_TTL = 4
+
+
+class Cluster:
+    """Needs a running event loop. Raises ConfigError: the file with the engine's password cannot be read."""
+
+    def __init__(self, settings: Settings, *, own: Callable[[], OwnFigures]) -> None:
+        self.id = secrets.token_hex(8)
+        self.engine = Engine(settings, gateway=self.id)
+        self._own = own
+        self._ttl_seconds = settings.ttl_seconds
+        self._name = settings.name
+        self._started = clock.unix_ns() / 1e9
+        self._members = Members(ttl_ns=round(settings.ttl_seconds * 1e9))
+        self._late_seconds = 0.0
+        """The longest delay of this process's timer since the last report."""
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        self.engine.on_up.append(lambda changed: self._tasks.start(self._report()))
+        self.engine.start()
+        interval = self._ttl_seconds / _REPORTS_PER_TTL
+        self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
+
+    async def close(self) -> None:
+        """Leave the cluster, as far as the engine answers in time."""
+        self._tasks.cancel()
+        with contextlib.suppress(RequestError):
+            await self.engine.run(_LEAVE)
+        await self.engine.close()
+
+    @property
+    def state(self) -> ClusterState:
+        members = self._members.with_own(self._own_member(), now_ns=clock.now_ns())
+        engine = self.engine
+        return ClusterState(
+            own_id=self.id,
+            members=tuple(members),
+            problem=engine.problem,
+            advice=engine.advice,
+            failures=engine.failures,
+            commands=engine.commands,
+        )
+
+    def _own_member(self) -> Member:
+        own = self._own()
+        return Member(
+            id=self.id,
+            name=self._name or own.name,
+            version=__version__,
+            started=self._started,
+            clients=own.clients,
+            lag_seconds=self._late_seconds,
+            recovering=own.recovering,
+        )
+
+    def _note_late(self, seconds: float) -> None:
+        self._late_seconds = max(self._late_seconds, seconds)
+
+    async def _report(self) -> None:
+        report = encode(self._own_member())
+        self._late_seconds = 0.0
+        with contextlib.suppress(RequestError, asyncio.CancelledError):  # the engine says what is wrong
+            reply = await self.engine.run(_REPORT, report, round(self._ttl_seconds * 1000))
+            assert isinstance(reply, list)
+            self._members.take(reply, now_ns=clock.now_ns())

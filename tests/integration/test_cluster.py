@@ -1,0 +1,191 @@
+"""Gateways with a real Redis: they know each other, and go on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.command import run
+from tests.support.gateway import Gateway
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
+
+
+_prefixes = count(1)
+
+# A stopped gateway must be missed soon, and none only because the machine is busy.
+TTL_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that this test may stop and kill."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test{next(_prefixes)}"
+
+
+def clustered(server: RedisServer, prefix: str, name: str, **settings: object) -> dict[str, object]:
+    """The settings of a gateway of a cluster."""
+    given = {"url": server.url, "prefix": prefix, "name": name, "timeout_seconds": 5.0, "ttl_seconds": TTL_SECONDS}
+    return {f"cluster.{key}": value for key, value in given.items()} | settings
+
+
+async def members(gateway: Gateway) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await gateway.status())["cluster"]["gateways"]
+    return found
+
+
+async def sees(gateway: Gateway, *names: str) -> None:
+    """Wait until a gateway lists exactly these."""
+
+    async def listed() -> bool:
+        return list(names) == [one["name"] for one in await members(gateway)]
+
+    await eventually(listed, saying=f"{names} are listed")
+
+
+async def degraded(gateway: Gateway) -> list[str]:
+    """Wait until a gateway says that it is degraded, and return how."""
+
+    async def found() -> Any:
+        answer = await gateway.get_json("/readyz")
+        assert answer["ready"]
+        return answer["degraded"]
+
+    reasons: list[str] = await eventually(found, saying="it says that it is degraded")
+    return reasons
+
+
+async def whole(gateway: Gateway) -> None:
+    """Wait until a gateway uses its engine."""
+
+    async def up() -> bool:
+        return not (await gateway.get_json("/readyz"))["degraded"]
+
+    await eventually(up, saying="it uses its engine")
+
+
+async def test_gateways_list_each_other_until_they_end(
+    redis: RedisServer, prefix: str, launch: Launch, connect: Connect
+) -> None:
+    """With version, start, clients and lag; one that is killed disappears after its time, one that ends at once."""
+    a = await launch(settings=clustered(redis, prefix, "a"))
+    b = await launch(settings=clustered(redis, prefix, "b"))
+    c = await launch(settings=clustered(redis, prefix, "c", workers=2))
+    await connect("metrics", to=b)
+    for one in (a, b, c):
+        await sees(one, "a", "b", "c")
+
+    async def counted() -> bool:
+        return [0, 1, 0] == [one["clients"] for one in await members(a)]
+
+    await eventually(counted)
+    [own] = [one for one in await members(a) if one["own"]]
+    assert "a" == own["name"]
+    assert own["version"]
+    assert own["uptime_seconds"] > 0
+    assert 3 == await c.metric("neurograph_gateway_cluster_gateways")
+    b.kill()
+    await b.exited()
+    for one in (a, c):
+        await sees(one, "a", "c")
+    c.kill(signal.SIGTERM)
+    await sees(a, "a")
+
+
+async def test_gateways_with_another_prefix_are_another_cluster(
+    redis: RedisServer, prefix: str, launch: Launch
+) -> None:
+    a = await launch(settings=clustered(redis, prefix, "a"))
+    b = await launch(settings=clustered(redis, f"{prefix}-other", "b"))
+
+    await sees(a, "a")
+    await sees(b, "b")
+
+
+async def test_a_gateway_alone_has_no_cluster(gateway: Gateway) -> None:
+    assert (await gateway.status())["cluster"] is None
+    assert 0 == await gateway.metric("neurograph_gateway_cluster_gateways")
+
+
+async def test_status_shows_the_gateways(redis: RedisServer, prefix: str, launch: Launch) -> None:
+    a = await launch(settings=clustered(redis, prefix, "first-one"))
+    await sees(a, "first-one")
+    _, shown = await run("status", "--url", a.url)
+    [row] = [line for line in shown.lines if line.startswith("first-one")]
+
+    assert row.endswith("this one")
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "full"])
+async def test_without_its_engine_a_gateway_delivers_what_comes_from_the_bus(
+    how: str, own_redis: RedisServer, prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """It is ready, says that it is degraded and what to do, and comes back by itself."""
+    settings = clustered(own_redis, prefix, "a") | {"cluster.timeout_seconds": 0.5, "cluster.ttl_seconds": 1.0}
+    gateway = await launch(settings=settings)
+    bus = await publisher(gateway.bus_in)
+    client = await connect("metrics", to=gateway)
+    await whole(gateway)
+    match how:
+        case "killed":
+            own_redis.kill()
+        case "stopped":
+            own_redis.kill(signal.SIGSTOP)
+        case "full":
+            await asyncio.to_thread(own_redis.command, "CONFIG", "SET", "maxmemory", 1)
+    [problem] = await degraded(gateway)
+    late = await connect("metrics", to=gateway)
+    bus.send_numbered("metrics", range(1, 101))
+    for one in (client, late):
+        await one.events("metrics", 100)
+
+    assert f"127.0.0.1:{own_redis.port}" in problem
+    assert {"killed": "Redis runs there", "stopped": "does not answer", "full": "maxmemory"}[how] in problem
+    assert 0 == await gateway.metric("neurograph_gateway_cluster_engine_up")
+    match how:
+        case "killed":
+            await asyncio.to_thread(own_redis.start)
+        case "stopped":
+            own_redis.kill(signal.SIGCONT)
+        case "full":
+            await asyncio.to_thread(own_redis.command, "CONFIG", "SET", "maxmemory", 0)
+    await whole(gateway)
+    warned = [one for one in gateway.records if one["message"] == "cluster_unavailable"]
+    assert 1 == len(warned) == await gateway.metric("neurograph_gateway_cluster_engine_failures_total")
+    assert warned[0]["advice"]
+
+
+async def test_a_gateway_starts_without_its_engine_and_never_shows_the_password(
+    launch: Launch, prefix: str, connect: Connect
+) -> None:
+    with RedisServer("--requirepass", "right") as server:
+        wrong = {"cluster.url": f"redis://:hunter2@127.0.0.1:{server.port}"}
+        gateway = await launch(settings=clustered(server, prefix, "a") | wrong)
+        [problem] = await degraded(gateway)
+        await connect("metrics", to=gateway)
+        shown = [json.dumps(await gateway.status()), problem, *gateway.lines]
+        code, checked = await run("check", "--set", f"cluster.url={wrong['cluster.url']}")
+
+    assert "check the user and password of cluster.url" in problem
+    assert "check the user and password of cluster.url" in checked.errors
+    assert 0 == code
+    assert not [line for line in (*shown, checked.output, checked.errors) if "hunter2" in line]
