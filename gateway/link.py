@@ -3,8 +3,13 @@
 from dataclasses import dataclass, field
 
 from gateway.bus.subscriber import Subscriber
+from gateway.config.hosts import address
 from gateway.config.sources import Endpoint
 from gateway.metrics import EndpointStatus
+
+
+SILENCE_SECONDS = 30.0
+"""A connection without messages for so long is silent, if its publishers do not say when their next heartbeat is due."""
 
 
 @dataclass(slots=True)
@@ -29,17 +34,33 @@ class Traffic:
 class Link:
     """An open endpoint of the bus."""
 
+    number: int
+    """It is that of no other link before."""
     endpoint: Endpoint
+    """Where it is connected: for a name, at one of its addresses."""
+    configured: Endpoint
+    """As the settings have it."""
     subscriber: Subscriber
+    opened: float
+    """Loop time."""
     traffic: Traffic = field(default_factory=Traffic)
 
-    def status(self, *, now: float) -> EndpointStatus:
-        """Return its state; `now` is loop time."""
+    def is_silent(self, *, now: float) -> bool:
+        """Tell whether nothing is to be expected of it: nobody is connected, or nothing came for too long."""
+        subscriber = self.subscriber
+        heard = self.opened if subscriber.last_message is None else subscriber.last_message
+        return not subscriber.peers or now - heard > (subscriber.silence_seconds_max or SILENCE_SECONDS)
+
+    def status(self, *, now: float, leaving: bool = False) -> EndpointStatus:
+        """Return its state; `now` is loop time. `leaving` says that its name does not have this address any more."""
         subscriber, traffic = self.subscriber, self.traffic
+        named = self.endpoint is not self.configured
         return EndpointStatus(
-            endpoint=subscriber.endpoint,
+            endpoint=self.configured.address,
+            address=address(self.endpoint.address) if named else "",
+            link=self.number,
             mode=subscriber.mode,
-            state=subscriber.state,
+            state="leaving" if leaving else subscriber.state,
             peers=subscriber.peers,
             received=subscriber.received,
             reopened=subscriber.reopened,

@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -57,10 +57,12 @@ class EndpointStatus:
     """The state of one bus endpoint, for status and readiness."""
 
     endpoint: str
+    """As configured."""
     mode: str
     """``connect`` or ``bind``."""
     state: str
-    """``connecting``, ``connected``, ``listening``, ``refused``."""
+    """``connecting``, ``connected``, ``listening``, ``refused``, or ``leaving`` (its name does not have the address
+    any more, and the publisher there still sends)."""
     peers: int
     received: int
     """Messages of all kinds."""
@@ -76,6 +78,10 @@ class EndpointStatus:
     """How many handshakes failed."""
     problem: str = ""
     """Why the last one failed; empty after a success."""
+    address: str = ""
+    """The address, if the endpoint has a name; there is a state for each of its addresses."""
+    link: int = -1
+    """The number of the socket, which no other one had before; -1 if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,11 +339,12 @@ class _Sampled(Collector):
             else:
                 family = GaugeMetricFamily(full, text, labels=labels)
             for label, value in values[name].items():
-                family.add_metric([label] if labels else [], value)
+                family.add_metric((label if isinstance(label, tuple) else [label]) if labels else [], value)
             yield family
 
-    def _values(self) -> dict[str, Mapping[str, float]]:
-        hub, buffers, endpoints = self._hub, list(self._buffers()), list(self._endpoints())
+    def _values(self) -> dict[str, Mapping[Any, float]]:  # Any: a label, or a tuple of several
+        hub, buffers = self._hub, list(self._buffers())
+        endpoints = {(each.endpoint, each.address): each for each in self._endpoints()}
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
@@ -377,16 +384,16 @@ class _Sampled(Collector):
             "limit": self._metrics.limits,
             "client_lag_max_events": {"": state.lag_events},
             "bus_live": {"": self._hub.bus_state() == "live"},
-            "bus_events_total": {each.endpoint: each.events for each in endpoints},
-            "bus_heartbeats_total": {each.endpoint: each.heartbeats for each in endpoints},
-            "bus_rejected_total": {each.endpoint: each.rejected for each in endpoints},
+            "bus_events_total": {each: one.events for each, one in endpoints.items()},
+            "bus_heartbeats_total": {each: one.heartbeats for each, one in endpoints.items()},
+            "bus_rejected_total": {each: one.rejected for each, one in endpoints.items()},
             "bus_last_event_seconds": {
-                each.endpoint: math.inf if each.last_event_seconds is None else each.last_event_seconds
-                for each in endpoints
+                each: math.inf if one.last_event_seconds is None else one.last_event_seconds
+                for each, one in endpoints.items()
             },
-            "bus_peers": {each.endpoint: each.peers for each in endpoints},
-            "bus_handshakes_failed_total": {each.endpoint: each.refused for each in endpoints},
-            "bus_sockets_reopened_total": {each.endpoint: each.reopened for each in endpoints},
+            "bus_peers": {each: one.peers for each, one in endpoints.items()},
+            "bus_handshakes_failed_total": {each: one.refused for each, one in endpoints.items()},
+            "bus_sockets_reopened_total": {each: one.reopened for each, one in endpoints.items()},
             "bus_messages_lost_total": {"": streams.lost},
             "bus_messages_duplicated_total": {"": streams.duplicates},
             "bus_messages_late_total": {"": streams.late},

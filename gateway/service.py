@@ -16,13 +16,11 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.outlet import BusOutlet
 from gateway.bus.replay import ReplayClient
-from gateway.bus.sequence_replay import SequenceReplayClient
+from gateway.bus.resolver import Resolve, Resolver
 from gateway.bus.subscriber import BusError, Subscriber
 from gateway.config.changes import Changes, changes
-from gateway.config.errors import ConfigError
-from gateway.config.model import Bus, Config
-from gateway.config.model import Source as SourceSettings
-from gateway.config.sources import Endpoint, endpoints
+from gateway.config.model import Config
+from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
@@ -33,13 +31,13 @@ from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.edge import Edge
 from gateway.handover import Inherited
-from gateway.link import Link
+from gateway.links import Links
 from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus
 from gateway.runtime import ProcessUsage, memory_bytes, notify_systemd, open_files_max
 from gateway.web import admission
 from gateway.web.sockets.listener import Listener, bus_connections_max
-from gateway.wiring import build_hub, build_logs, build_pipeline, build_source
+from gateway.wiring import build_hub, build_logs, build_pipeline
 from gateway.workers.supervisor import Supervisor
 
 
@@ -59,9 +57,9 @@ _LOOK_SECONDS = 0.02
 class Service:
     """One gateway: all of it, or with `workers` above 1 all but the clients' connections.
 
-    Needs a running event loop from `start` to `stop`."""
+    `resolve` looks up names in endpoints; by default, the system's resolver does. Needs a running event loop from `start` to `stop`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, resolve: Resolve | None = None) -> None:
         self.config = config
         self.url = ""
         self._supervisor = supervisor = Supervisor(config) if config.workers > 1 else None
@@ -92,15 +90,24 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._zmq = make_context()
         self._curve = Curve(self._zmq, config.bus)
-        self._links: dict[int, Link] = {}
-        """The endpoints, each with a number that no other one had before."""
-        self._links_opened = 0
+        limit = ConnectionLimit(bus_connections_max(config, files=open_files_max()))
+        self._links = Links(
+            self._zmq,
+            config,
+            self._curve,
+            limit,
+            interest=self._interest,
+            publishers=self.pipeline.ingest.recovery.publishers,
+            resolve=resolve or Resolver(),
+            on_messages=self._on_messages,
+            on_foreign=self._on_foreign,
+            on_replies=self._on_replies,
+            on_change=self._endpoint_changed,
+            pause_seconds=edge.write_scheduler.pause_seconds,
+        )
         self._keeps_port = False
         """Whether connections may wait at the port for the next process."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
-        self._sequence_replays: dict[str, SequenceReplayClient] = {}
-        """The clients of publishers with numbers of their own, by the endpoint of their replay."""
-        self._bus_connections = limit = ConnectionLimit(bus_connections_max(config, files=open_files_max()))
         self._outlet: BusOutlet | None = None
         if config.bus.publish:
             self._outlet = BusOutlet(self._zmq, config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
@@ -129,7 +136,7 @@ class Service:
         predecessor = inherited.predecessor
         expected = frozenset() if predecessor is None else await predecessor.release_bus()
         for endpoint in endpoints(config):
-            await self._until_free(functools.partial(self._open, endpoint, config), retry=predecessor is not None)
+            await self._until_free(functools.partial(self._links.open, endpoint, config), retry=predecessor is not None)
         if self._outlet is not None:
             await self._until_free(self._outlet.open, retry=predecessor is not None)
         self._began = self._loop.time()
@@ -188,18 +195,14 @@ class Service:
 
     def release_bus(self) -> list[int]:
         """Close the endpoints that are bound, for a successor; return the incarnations of the live publishers."""
-        for link in self._links.values():
-            if link.endpoint.mode == "bind":
-                link.subscriber.suspend()
+        self._links.release()
         if self._outlet is not None:
             self._outlet.close()
         return [one.incarnation for one in self.pipeline.ingest.recovery.publishers.known if not one.stale]
 
     def resume_bus(self) -> None:
         """Open again what `release_bus` has closed: the successor failed."""
-        for link in self._links.values():
-            if link.endpoint.mode == "bind":
-                link.subscriber.resume()
+        self._links.resume()
         if self._outlet is not None:
             self._outlet.reopen()
 
@@ -208,49 +211,6 @@ class Service:
         if self._server is not None:
             self._server.leave_port()
 
-    def _open(self, endpoint: Endpoint, config: Config, *, again: bool = False) -> int:
-        """Open an endpoint; return its number. Raises BusError or ConfigError, as `start`.
-
-        `again` is for one that was just closed: libzmq may still hold its address."""
-        number, curve = self._links_opened, self._curve
-        self._links_opened += 1
-        on_messages = functools.partial(self._on_messages, number)
-        if endpoint.source is not None:
-            if not endpoint.may_use_curve:
-                curve = Curve(self._zmq, Bus())
-            source = build_source(config, endpoint.source)
-            on_messages = functools.partial(self._on_foreign, number, source)
-            if endpoint.source.replay:
-                replay_client = self._sequence_replay(endpoint.source, source, curve)
-                self._sequence_replays[endpoint.source.replay] = replay_client
-        subscriber = Subscriber(
-            self._zmq,
-            endpoint.address,
-            endpoint.mode,
-            config.bus,
-            curve,
-            on_messages=on_messages,
-            on_change=self._endpoint_changed,
-            pause_seconds=self._edge.write_scheduler.pause_seconds,
-            source=endpoint.source,
-            limit=self._bus_connections,
-        )
-        subscriber.subscribe(self._interest.prefixes)
-        self._links[number] = Link(endpoint, subscriber)
-        try:
-            subscriber.open(again=again)
-        except BusError:
-            self._close(number)
-            raise
-        return number
-
-    def _close(self, number: int) -> None:
-        link = self._links.pop(number)
-        link.subscriber.close()
-        source = link.endpoint.source
-        if source is not None and source.replay in self._sequence_replays:
-            self._sequence_replays.pop(source.replay).close()
-
     def reload(self, new: Config) -> Changes:
         """Use another configuration, as far as that needs no restart; return what changed.
         Raises ConfigError or BusError: it cannot be used, and nothing has changed."""
@@ -258,35 +218,13 @@ class Service:
         config = found.config
         apply = self._edge.prepare_reload(config)
         curve_keys = keys.read(config.bus)
-        wanted = endpoints(config)
-        gone = [number for number, link in self._links.items() if link.endpoint not in wanted]
-        opened: list[int] = []
-        # An address whose source changes can be opened only after it was closed; what remains is opened before.
-        taken = {self._links[number].endpoint.address for number in gone}
-        known = [link.endpoint for link in self._links.values()]
-        try:
-            for endpoint in wanted:
-                if endpoint.source is not None:
-                    build_source(config, endpoint.source)
-                if endpoint not in known and endpoint.address not in taken:
-                    opened.append(self._open(endpoint, config))
-        except (BusError, ConfigError):
-            for number in opened:
-                self._close(number)
-            raise
-        for number in gone:
-            self._close(number)
-        for endpoint in wanted:
-            if endpoint not in known and endpoint.address in taken:
-                self._open(endpoint, config, again=True)
+        self._links.reload(config)
         apply(elsewhere=self._supervisor is not None)
         if self._supervisor is not None:
             self._supervisor.reload(config)
         if stale := self._curve.reload(curve_keys):
             self._replay_client.close()  # opened again for the next request
-            for link in self._links.values():
-                if link.subscriber.mode in stale and link.endpoint.may_use_curve:
-                    link.subscriber.replace()
+            self._links.replace(stale)
         self.config = config
         return found
 
@@ -299,11 +237,8 @@ class Service:
         await self._edge.drain()
 
     async def stop(self) -> None:
-        for link in self._links.values():
-            link.subscriber.close()
+        self._links.close()
         self._replay_client.close()
-        for client in self._sequence_replays.values():
-            client.close()
         if self._outlet is not None:
             self._outlet.close()
         self._curve.close()
@@ -332,6 +267,9 @@ class Service:
         recovering = self.pipeline.ingest.recovery.recovering
         if recovering:
             return [f"waiting for replay of {recovering} streams"]
+        if names := self._links.looking_up:
+            self._began = self._loop.time()
+            return [f"waiting for the addresses of {', '.join(names)}"]
         if self._loop.time() < self._began + self.config.bus.discovery_seconds:
             return ["waiting to hear from publishers (bus.discovery_seconds)"]
         self._refilled = True
@@ -340,10 +278,10 @@ class Service:
     def _bus_state(self) -> BusState:
         """Return the state of the bus: without a connected publisher it is not live, whatever came before."""
         state = self.pipeline.bus_state
-        return "stale" if state == "live" and not any(one.subscriber.peers for one in self._links.values()) else state
+        return "stale" if state == "live" and not self._links.connected else state
 
     def bus(self) -> list[EndpointStatus]:
-        return [link.status(now=self._loop.time()) for link in self._links.values()]
+        return self._links.statuses()
 
     def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
@@ -351,7 +289,7 @@ class Service:
         publishers = self.pipeline.ingest.recovery.publishers
         heartbeats = publishers.heartbeats
         tick = self.pipeline.receive(batch, now_ns=now_ns, link=number)
-        link = self._links[number]
+        link = self._links.by_number[number]
         self._after(tick, link.endpoint.address)
         heartbeats = publishers.heartbeats - heartbeats
         rejected = len(tick.rejections)
@@ -363,20 +301,9 @@ class Service:
         self._edge.write_scheduler.begin_batch()
         now_ns = clock.now_ns()
         tick = self.pipeline.receive_from(source, batch, now_ns=now_ns, link=number)
-        link = self._links[number]
+        link = self._links.by_number[number]
         self._after(tick, link.endpoint.address)
         link.traffic.add(len(tick.events), 0, len(tick.rejections), now=self._loop.time())
-
-    def _sequence_replay(self, settings: SourceSettings, source: Source, curve: Curve) -> SequenceReplayClient:
-        return SequenceReplayClient(
-            self._zmq,
-            settings.replay,
-            self.config.bus,
-            curve,
-            first=settings.sequence_first,
-            convert=source.convert_replayed,
-            on_reply=lambda reply: self._on_replies([reply]),
-        )
 
     def _on_replies(self, replies: Sequence[Frames]) -> None:
         now_ns = clock.now_ns()
@@ -400,14 +327,14 @@ class Service:
                     suppressed=suppressed,
                 )
         for request in self.pipeline.ingest.recovery.take_requests():
-            client = self._sequence_replays.get(request.endpoint, self._replay_client)
-            client.send_request(request)
+            client = self._links.sequence_replays.get(request.endpoint, self._replay_client)
+            client.send_request(self._links.reach(request))
 
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
         interest = self._interest
         if not interest.everything and interest.watch(patterns, now_ns=clock.now_ns()):
-            self._subscribe()
+            self._links.subscribe()
 
     def _on_channel_closed(self, channel: str) -> None:
         suppressed = self._rejections_throttle.allow("channel_closed", now=self._loop.time())
@@ -425,12 +352,8 @@ class Service:
         if not interest.everything:
             interest.watch(self.hub.patterns(), now_ns=now_ns)
             if interest.drop_idle(now_ns=now_ns):
-                self._subscribe()
+                self._links.subscribe()
                 self.pipeline.ingest.recovery.pause_unwatched()
-
-    def _subscribe(self) -> None:
-        for link in self._links.values():
-            link.subscriber.subscribe(self._interest.prefixes)
 
     def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
         refused = "refused" in {change, subscriber.state}
@@ -439,7 +362,7 @@ class Service:
         suppressed = limit.allow(key, now=self._loop.time())
         if suppressed is not None:
             # One endpoint without a publisher is usual, as there is one of each mode by default.
-            alone = change == "waiting" and not any(one.subscriber.peers for one in self._links.values())
+            alone = change == "waiting" and not self._links.connected
             log.log(
                 logging.WARNING if refused or alone else logging.INFO,
                 "bus_endpoint_changed",
@@ -470,12 +393,8 @@ class Service:
         notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        for number, link in self._links.items():
-            link.subscriber.silence_seconds_max = self.pipeline.ingest.recovery.publishers.silence_ns(number) / 1e9
-            link.subscriber.poll()
+        self._links.poll()
         self._replay_client.poll()
-        for client in self._sequence_replays.values():
-            client.poll()
         if self._outlet is not None:
             self._outlet.beat()
         self._curve.poll()
@@ -489,8 +408,13 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, inherited: Inherited = Inherited()) -> AsyncIterator[Service]:  # noqa: B008
-    service = Service(config)
+async def running(
+    config: Config,
+    inherited: Inherited = Inherited(),  # noqa: B008  # frozen
+    *,
+    resolve: Resolve | None = None,
+) -> AsyncIterator[Service]:
+    service = Service(config, resolve=resolve)
     try:
         await service.start(inherited)
         yield service

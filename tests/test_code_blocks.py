@@ -264,6 +264,10 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("ACL SETUSER", "tests/unit/cluster/test_engine.py gives it to a real Redis"),
     ],
     "docs/decoders.md": [("[[bus.sources]]", toml), ("# my_decoder.py", "tests/test_decoders.py installs and runs it")],
+    "docs/bus.md": [
+        ("gateway serve --connect", "tests/integration/test_names.py gives the name its addresses"),
+        ("Publisher(bind", "tests/integration/test_names.py has such publishers"),
+    ],
     "docs/deploy.md": [
         ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),
         ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),

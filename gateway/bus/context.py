@@ -6,12 +6,18 @@ import sys
 import zmq
 
 
+Context = zmq.Context[zmq.Socket[bytes]]
+SOCKETS_MAX = 4096
+"""Each address that is connected to needs three, and libzmq's default is 1,023."""
+
+
 def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
     """Return a context whose I/O thread does not preempt the event loop.
 
     On a busy CPU the thread would preempt the loop for every few messages. With SCHED_BATCH (sched(7))
     it waits for its turn, and then reads more messages at once. On an idle CPU it runs without delay."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
     if sys.platform == "linux" and _may_batch():
         context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
     return context

@@ -11,6 +11,7 @@ from gateway.cli import findings
 from gateway.cli.findings import Finding
 from gateway.cli.http_findings import Site, endpoint_finding
 from gateway.config import Config
+from gateway.config.hosts import beside
 from gateway.config.sources import Endpoint
 
 
@@ -120,7 +121,7 @@ class Examination:
             sample.messages, config=self.config, received=sample.received, seconds=sample.seconds, endpoint=endpoint
         ):
             yield finding
-        async for finding in _replay(self.config, sample.messages):
+        async for finding in _replay(self.config, sample.messages, endpoint):
             yield finding
 
     def _uses_curve(self, endpoint: Endpoint) -> bool:
@@ -154,7 +155,7 @@ def _bus_of(site: Site) -> list[dict[str, Any]]:
         return []
 
 
-async def _replay(config: Config, messages: Iterable[findings.Message]) -> AsyncIterator[Finding]:
+async def _replay(config: Config, messages: Iterable[findings.Message], endpoint: Endpoint) -> AsyncIterator[Finding]:
     """Ask each publisher that offers replay for its newest message."""
     from gateway.bus.sampling import ask_for_replay
     from gateway.core.ingest.recovery import ReplayRequest
@@ -169,12 +170,15 @@ async def _replay(config: Config, messages: Iterable[findings.Message]) -> Async
             continue
         topic, newest = topics[0]
         incarnation = int(beat.incarnation, 16)
-        wanted = ReplayRequest(1, incarnation, beat.replay, beat.replay_key, topic, newest, newest)
+        asked = beat.replay
+        if asked.startswith("tcp://*:") and endpoint.mode == "connect":
+            asked = beside(asked, endpoint.address)
+        wanted = ReplayRequest(1, incarnation, asked, beat.replay_key, topic, newest, newest)
         replies = await ask_for_replay(config.bus, wanted)
         if not replies:
             remedy = "open that port to the gateway; a publisher on another machine needs Publisher(replay_address=…)"
-            yield Finding("replay", "problem", f"{beat.replay} does not answer within 2 s", remedy)
+            yield Finding("replay", "problem", f"{asked} does not answer within 2 s", remedy)
         elif len(replies[0]) < 5:
-            yield Finding("replay", "warning", f"{beat.replay} answers that it holds no message {newest} of {topic}")
+            yield Finding("replay", "warning", f"{asked} answers that it holds no message {newest} of {topic}")
         else:
-            yield Finding("replay", "ok", f"{beat.replay} replays")
+            yield Finding("replay", "ok", f"{asked} replays")

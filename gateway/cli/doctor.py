@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import click
 
+from gateway.bus.resolver import Resolver
 from gateway.cli.bus_findings import Examination
 from gateway.cli.findings import Finding, State
 from gateway.cli.http_findings import Site
@@ -60,9 +61,10 @@ async def _run(examination: Examination, address: str | None, report: "_Report")
         if address is None or same_endpoint(one.address) == same_endpoint(address)
     ] or [Endpoint(address or "", "connect")]
     for one in wanted:
-        report.begin(one.address, "publishers connect" if one.mode == "bind" else "a publisher binds")
-        async for finding in examination.findings(one):
-            report.add(finding)
+        if one.host:
+            await _examine_name(examination, one, report)
+        else:
+            await _examine(examination, one, report)
     if not address or any(one.mode == "bind" for one in wanted):
         report.begin(site.url, "clients connect")
         try:
@@ -70,6 +72,29 @@ async def _run(examination: Examination, address: str | None, report: "_Report")
         except OSError as error:
             report.add(Finding("http", "note", f"no gateway runs there ({error})", "start it with `gateway serve`"))
     return report.end()
+
+
+async def _examine(examination: Examination, one: Endpoint, report: "_Report") -> None:
+    report.begin(one.address, "publishers connect" if one.mode == "bind" else "a publisher binds")
+    async for finding in examination.findings(one):
+        report.add(finding)
+
+
+async def _examine_name(examination: Examination, one: Endpoint, report: "_Report") -> None:
+    """Look up a name, and examine each of its addresses."""
+    report.begin(one.address, "one publisher or several bind")
+    try:
+        addresses = await Resolver()(one.host)
+    except OSError as error:
+        report.add(Finding("name", "problem", f"{one.host} cannot be resolved: {error}", "look at the DNS server"))
+        return
+    if not addresses:
+        remedy = "correct the name, or start a publisher; a headless Service lists only Pods that are ready"
+        report.add(Finding("name", "problem", f"{one.host} has no addresses", remedy))
+    else:
+        report.add(Finding("name", "ok", f"{one.host} is {', '.join(addresses)}"))
+    for address in addresses:
+        await _examine(examination, one.at(address), report)
 
 
 class _Report:

@@ -114,7 +114,7 @@ class Site:
 
 def endpoint_finding(one: dict[str, Any]) -> Finding:
     """Return what a running gateway's state of an endpoint says."""
-    name = f"{one['endpoint']} ({one['mode']})"
+    name = f"{one['endpoint']} {one.get('address', '')} ({one['mode']})".replace("  ", " ")
     if one["peers"]:
         last = one["last_event_seconds"]
         heard = "no message yet" if last is None else f"the last message {last:.1f} s ago"

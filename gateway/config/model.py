@@ -60,6 +60,8 @@ class Bus(Struct, frozen=True, kw_only=True):
     """Delay before the first attempt to reconnect."""
     reconnect_seconds_max: Annotated[float, _seconds(least=0.001)] = 1.0
     """The delay doubles with each attempt up to this. Both are shortened at random, by up to 40 %."""
+    resolve_seconds: Annotated[float, _seconds(least=0.1)] = 5.0
+    """Interval at which names in endpoints are looked up again; the gateway connects to each of their addresses."""
     discovery_seconds: Seconds = 0.5
     """At start, the time to hear from publishers before the gateway is ready."""
     on_demand_idle_seconds: Seconds = 30.0

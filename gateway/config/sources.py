@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import inspect
+from msgspec import inspect, structs
 
 from gateway.config.checks import same_endpoint
 from gateway.config.errors import Problem
+from gateway.config.hosts import host_name, with_host
 from gateway.config.model import Config, Source
 from gateway.config.settings import source_settings
 from gateway.core.sources.presets import PRESETS
@@ -29,6 +30,20 @@ class Endpoint(NamedTuple):
     def may_use_curve(self) -> bool:
         """Whether the keys of `bus` are used here, if there are any."""
         return self.source is None or self.source.curve
+
+    @property
+    def host(self) -> str:
+        """The name whose addresses it connects to; "" if it has an address of its own."""
+        return host_name(self.address) if self.mode == "connect" else ""
+
+    def at(self, host_address: str) -> "Endpoint":
+        """Return it at one address of its name; the replay of its source, too, if that has the same name."""
+        source, address = self.source, with_host(self.address, host_address)
+        if source is not None:
+            same = source.replay and host_name(source.replay) == self.host
+            replay = with_host(source.replay, host_address) if same else source.replay
+            source = structs.replace(source, endpoint=address, replay=replay)
+        return Endpoint(address, self.mode, source)
 
 
 def endpoints(config: Config) -> list[Endpoint]:

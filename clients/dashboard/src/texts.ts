@@ -113,6 +113,7 @@ const TEXTS = {
   "endpoint.connecting": ["connecting", "подключение"],
   "endpoint.listening": ["listening", "ожидает"],
   "endpoint.refused": ["refused", "отказ"],
+  "endpoint.leaving": ["leaving", "отключается"],
 
   "problem.rejected.reasons": ["{0} messages were rejected: {1}.", "Отклонено сообщений: {0}: {1}."],
   "card.rejected.none": ["no message", "ни одного"],

@@ -24,6 +24,8 @@ Reason = Literal[
 _PAYLOAD_BYTES_MAX = 1024
 _FRAMES_MAX = 8
 _FRAME_BYTES_MAX = 256
+_LINKS_MAX = 256
+"""Endpoints whose rejections are kept; those of the one that began first are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +94,7 @@ class Rejections:
         )
         if link not in self._kept:
             self._kept[link] = deque(maxlen=self._kept_max)
+            if len(self._kept) > _LINKS_MAX:  # addresses of names come and go
+                del self._kept[next(iter(self._kept))]
         self._kept[link].append(rejection)
         return rejection

@@ -217,7 +217,7 @@ async def rejections(request: web.Request) -> web.Response:
     """The newest bus messages of each endpoint that were rejected, why, and what to change."""
     context = request.app[CONTEXT]
     found = _pipeline(context).ingest.rejections
-    endpoints = dict(enumerate(one.endpoint for one in context.bus()))
+    endpoints = {one.link: f"tcp://{one.address}" if one.address else one.endpoint for one in context.bus()}
     newest = [
         resources.RejectedMessage(
             number=one.number,

@@ -16,6 +16,8 @@ const CHANNELS_MAX = 24;
 
 interface Endpoint {
   endpoint: string;
+  /** Of a name there is one for each address; absent in older gateways. */
+  address?: string;
   mode: string;
   state: string;
   peers: number;
@@ -325,8 +327,11 @@ function Endpoints({ endpoints }: { endpoints: Endpoint[] }): JSX.Element {
   return (
     <Table label={t("bus")} head={head}>
       {endpoints.map((one) => (
-        <tr key={one.endpoint}>
-          <th scope="row">{one.endpoint}</th>
+        <tr key={`${one.endpoint} ${one.address ?? ""}`}>
+          <th scope="row">
+            {one.endpoint}
+            {one.address && <div class="quiet">{one.address}</div>}
+          </th>
           <td>
             <span class={`state ${one.problem ? "bad" : one.peers ? "good" : ""}`}>{known("endpoint", one.state)}</span>
             {one.problem && <div class="quiet">{one.problem}</div>}

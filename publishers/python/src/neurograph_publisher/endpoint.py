@@ -33,6 +33,11 @@ def bound_address(socket: zmq.Socket[bytes]) -> str:
     return re.sub(r"\[::ffff:([\d.]+)\]", r"\1", address)
 
 
+def announced(address: str) -> str:
+    """Return how gateways get to a bound address: ``*`` stands for the host at which they are connected already."""
+    return re.sub(r"^tcp://(0\.0\.0\.0|\[::\]):", "tcp://*:", address)
+
+
 class Endpoint:
     """An XPUB socket. ZeroMQ's are not thread-safe: the publisher's lock is held for every call.
 

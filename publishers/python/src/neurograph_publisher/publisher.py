@@ -27,7 +27,7 @@ from neurograph_publisher.checks import (
     check_within,
 )
 from neurograph_publisher.curve import Curve, Keys, ZapServer
-from neurograph_publisher.endpoint import Context, Endpoint
+from neurograph_publisher.endpoint import Context, Endpoint, announced
 from neurograph_publisher.inbox import Message
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
@@ -66,7 +66,7 @@ class Publisher(events.StandardChannels):
 
     With `replay`, so many of the newest messages of each topic are kept, also those dropped, and
     gateways fetch from `replay_endpoint` what they missed; `replay_address` is how they reach it,
-    where that is not the endpoint bound. 16 MiB are kept of a topic, and 128 MiB of 10,000 topics;
+    where that is not the endpoint bound. Of ``tcp://*:5557`` gateways that connect know the host. 16 MiB are kept of a topic, and 128 MiB of 10,000 topics;
     the topic that was published on least recently goes first.
 
     With `curve` all of it is encrypted, and both ends prove who they are: see `Curve`.
@@ -168,7 +168,7 @@ class Publisher(events.StandardChannels):
         except PublisherError:
             self._context.destroy(linger=0)
             raise
-        self.replay_address = (replay_address or self._replier.address) if self._replier else None
+        self.replay_address = (replay_address or announced(self._replier.address)) if self._replier else None
         """Where gateways are told to fetch what they missed; None without `replay`."""
         self._woken, self._waker = socketpair()
         self._attendant = threading.Thread(target=self._attend, name="neurograph-publisher", daemon=True)

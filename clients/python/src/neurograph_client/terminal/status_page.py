@@ -65,7 +65,13 @@ def _links(status: Document) -> Rows:
         last = link["last_event_seconds"]
         heard = "never" if last is None else f"{_duration(last)} ago"
         counts = [link.get(name) for name in ("events", "heartbeats", "rejected")]
-        yield link["endpoint"], link["mode"], link["state"], link["peers"], *counts, heard
+        yield _place(link), link["mode"], link["state"], link["peers"], *counts, heard
+
+
+def _place(link: Document) -> str:
+    """Where an endpoint is connected: for a name, there is a row for each address."""
+    address = link.get("address")
+    return f"{link['endpoint']} ({address})" if address else str(link["endpoint"])
 
 
 def _gateways(status: Document) -> Rows:
@@ -78,7 +84,7 @@ def _gateways(status: Document) -> Rows:
 def _problems(status: Document) -> Iterable[str]:
     for link in status["bus"]:
         if link.get("problem"):
-            yield f"{printable(link['endpoint'])}: {printable(link['problem'])}\n"
+            yield f"{printable(_place(link))}: {printable(link['problem'])}\n"
 
 
 def _channels(found: Document, before: Document | None) -> Rows:
