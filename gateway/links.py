@@ -74,7 +74,7 @@ class Links:
         self._pause_seconds = pause_seconds
         self._loop = asyncio.get_running_loop()
         self._opened = 0
-        self._names: dict[Endpoint, Name] = {}
+        self._names: list[Name] = []
         self._tasks = Tasks()
 
     def open(self, endpoint: Endpoint, config: Config, *, again: bool = False) -> None:
@@ -87,13 +87,14 @@ class Links:
             return
         if endpoint.source is not None:
             build_source(config, endpoint.source)
-        name = self._names[endpoint] = Name(
+        name = Name(
             endpoint,
             resolve=self._resolve,
             open_link=lambda at: self._open(at, endpoint, config),
             close_link=self._leave,
             is_silent=lambda number: self.by_number[number].is_silent(now=self._loop.time()),
         )
+        self._names.append(name)
         self._tasks.start(self._follow(name))
 
     async def _follow(self, name: Name) -> None:
@@ -181,13 +182,15 @@ class Links:
         self._config = config
 
     @property
-    def _configured(self) -> set[Endpoint]:
-        return {*self._names, *(link.configured for link in self.by_number.values())}
+    def _configured(self) -> list[Endpoint]:
+        links = [link.configured for link in self.by_number.values()]
+        return [*(name.endpoint for name in self._names), *(one for one in links if not one.host)]
 
     def _close_all(self, configured: Iterable[Endpoint]) -> None:
         for endpoint in configured:
-            if endpoint in self._names:
-                self._names.pop(endpoint).close()
+            for name in [one for one in self._names if one.endpoint == endpoint]:
+                name.close()
+                self._names.remove(name)
             for number in [one.number for one in self.by_number.values() if one.configured == endpoint]:
                 self._close(number)
 
@@ -219,7 +222,7 @@ class Links:
         for number, link in list(self.by_number.items()):
             link.subscriber.silence_seconds_max = self._publishers.silence_ns(number) / 1e9
             link.subscriber.poll()
-        for name in self._names.values():
+        for name in self._names:
             name.leave_silent()
         for client in self.sequence_replays.values():
             client.poll()
@@ -240,13 +243,13 @@ class Links:
     @property
     def looking_up(self) -> list[str]:
         """The names of which no look-up has ended yet."""
-        return [name.endpoint.host for name in self._names.values() if not name.answered]
+        return [name.endpoint.host for name in self._names if not name.answered]
 
     def statuses(self) -> list[EndpointStatus]:
         """Return the state of each link, and of each name that has none, or not all that it should."""
-        now, leaving = self._loop.time(), set[int]().union(*(name.leaving for name in self._names.values()))
+        now, leaving = self._loop.time(), set[int]().union(*(name.leaving for name in self._names))
         found = [link.status(now=now, leaving=number in leaving) for number, link in self.by_number.items()]
-        return found + [status for name in self._names.values() for status in name.statuses()]
+        return found + [status for name in self._names for status in name.statuses()]
 
     def close(self) -> None:
         self._tasks.cancel()

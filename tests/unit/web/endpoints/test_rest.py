@@ -19,9 +19,9 @@ def refused(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.json["code"]
 
 
-def endpoint(address: str) -> EndpointStatus:
+def endpoint(address: str, link: int = 0) -> EndpointStatus:
     return EndpointStatus(
-        endpoint=address, mode="bind", state="listening", peers=0, received=0, reopened=0, last_event_seconds=None
+        address, "bind", "listening", peers=0, received=0, reopened=0, last_event_seconds=None, link=link
     )
 
 
@@ -224,8 +224,8 @@ async def test_rejections_come_newest_first_and_readable(site: Site) -> None:
 
 
 async def test_a_rejection_has_its_frames_in_hex_its_endpoint_and_advice(site: Site) -> None:
-    site.links = lambda: [endpoint("tcp://a:1"), endpoint("tcp://b:2")]
-    site.hub.pipeline.receive([[b"a/b", b"\x00\x01"]], now_ns=0, link=1)
+    site.links = lambda: [endpoint("tcp://a:1", 4), endpoint("tcp://b:2", 7)]
+    site.hub.pipeline.receive([[b"a/b", b"\x00\x01"]], now_ns=0, link=7)
     [found] = (await site.get(f"{API}/rejections")).json["rejections"]
 
     assert (1, "tcp://b:2", ["612f62", "0001"]) == (found["number"], found["endpoint"], found["hex"])
