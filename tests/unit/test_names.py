@@ -22,7 +22,7 @@ class Followed:
             Endpoint("tcp://name.test:1", "connect"),
             resolve=self._resolve,
             open_link=self._open,
-            close_link=self.open.pop,
+            close_link=self.open.__delitem__,
             is_silent=lambda number: number in self.silent,
         )
 

@@ -40,7 +40,7 @@ def info(address: str) -> Any:
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     system = System()
-    monkeypatch.setattr(resolver.socket, "getaddrinfo", system.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", system.getaddrinfo)
     yield system
     system.answers.set()
 
