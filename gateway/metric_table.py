@@ -107,6 +107,10 @@ SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "bus_peers": ("Connected publishers, by endpoint.", ("endpoint", "address")),
     "bus_handshakes_failed_total": ("Failed handshakes on the bus, by endpoint.", ("endpoint", "address")),
     "bus_sockets_reopened_total": ("Bus sockets replaced because they were dead.", ("endpoint", "address")),
+    "bus_publish_reopen_failures_total": (
+        "Failed attempts to open `bus.publish` again after an upgrade that failed.",
+        (),
+    ),
     "bus_messages_lost_total": ("Messages lost on the bus, by their sequence numbers.", ()),
     "bus_messages_duplicated_total": ("Messages received twice; the second was dropped.", ()),
     "bus_messages_late_total": ("Messages received after they were reported as lost.", ()),

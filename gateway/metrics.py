@@ -123,6 +123,8 @@ class Metrics:
         """Returns the samples of the gateway's other processes."""
         self.state: Callable[[], GatewayState] = GatewayState
         self.workers: Callable[[], WorkerCounts] = WorkerCounts
+        self.reopen_failures: Callable[[], int] = int
+        """Returns how often `bus.publish` could not be opened again."""
         self.limits: Mapping[str, float] = {}
         """The settings that bound what is counted, by name."""
         self._hub = hub
@@ -394,6 +396,7 @@ class _Sampled(Collector):
             "bus_peers": {each: one.peers for each, one in endpoints.items()},
             "bus_handshakes_failed_total": {each: one.refused for each, one in endpoints.items()},
             "bus_sockets_reopened_total": {each: one.reopened for each, one in endpoints.items()},
+            "bus_publish_reopen_failures_total": {"": self._metrics.reopen_failures()},
             "bus_messages_lost_total": {"": streams.lost},
             "bus_messages_duplicated_total": {"": streams.duplicates},
             "bus_messages_late_total": {"": streams.late},

@@ -112,7 +112,8 @@ class Service:
         if config.bus.publish:
             self._outlet = BusOutlet(self._zmq, config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
             assert edge.context.broadcaster is not None, "this process reads the bus"
-            edge.context.broadcaster.bus = self._outlet
+            edge.context.broadcaster.bus = outlet = self._outlet
+            edge.metrics.reopen_failures = lambda: outlet.reopen_failures
             self.pipeline.ingest.own_incarnation = self._outlet.incarnation
         self._began = self._loop.time()
         self._refilled = False

@@ -15,6 +15,7 @@ from gateway.bus.subscriber import HANDSHAKE_SECONDS, BusError
 from gateway.config.model import Bus
 from gateway.core.ingest.outlet import Outlet
 from gateway.core.protocol.channels import is_topic, matches
+from gateway.logs import logger
 
 
 HEARTBEAT_SECONDS = 1.0
@@ -29,6 +30,8 @@ _LINGER_MS = 500
 _RETRY_SECONDS = 0.1
 
 _Socket = zmq.Socket[bytes]
+
+log = logger("gateway.bus")
 
 
 class BusOutlet:
@@ -56,6 +59,10 @@ class BusOutlet:
         self._socket: _Socket | None = None
         self._router: _Socket | None = None
         self._replay = ""
+        self.reopen_failures = 0
+        """How often the sockets could not be opened again."""
+        self._is_waiting = False
+        self._retrying: asyncio.TimerHandle | None = None
 
     @property
     def incarnation(self) -> int:
@@ -63,10 +70,19 @@ class BusOutlet:
 
     def reopen(self) -> None:
         """Open the sockets as soon as their addresses, which this process had, are free."""
+        self._retrying = None
         try:
             self.open()
-        except BusError:
-            self._loop.call_later(_RETRY_SECONDS, self.reopen)
+        except BusError as error:
+            if not self._is_waiting:
+                log.warning("bus_publish_unavailable", endpoint=self._config.publish, reason=str(error))
+            self._is_waiting = True
+            self.reopen_failures += 1
+            self._retrying = self._loop.call_later(_RETRY_SECONDS, self.reopen)
+        else:
+            if self._is_waiting:
+                log.info("bus_publish_reopened", endpoint=self._config.publish)
+            self._is_waiting = False
 
     def open(self) -> None:
         """Bind the sockets. Raises BusError: an endpoint is not valid on this machine, or in use."""
@@ -104,6 +120,8 @@ class BusOutlet:
 
     def close(self) -> None:
         """Say that this was all, and close."""
+        if self._retrying is not None:
+            self._retrying.cancel()
         if self._socket is None or self._router is None:
             return
         self._beat(interval=0)

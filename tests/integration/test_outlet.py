@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
+from neurograph_publisher import Inbox, Message
 
 from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.curve import Ring
 from tests.support.gateway import Gateway
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 from tests.support.ws import Client
 
 
@@ -107,6 +111,44 @@ async def test_a_mandatory_event_that_nobody_gets_is_refused_and_not_published(
     assert "no client subscribes to 'other'" in other["message"]
     assert 1 == reached["recipients"]
     assert [] == client.channel("core.commands").events
+
+
+async def test_with_curve_processes_with_a_known_key_get_what_clients_publish(
+    launch: Launch, connect: Connect, new_socket: NewSocket, endpoint: str, tmp_path: Path
+) -> None:
+    ring = Ring(tmp_path)
+    keys = {
+        "connect": "",
+        "bus.curve_key_file": ring.secret("gateway"),
+        "bus.curve_client_keys_dir": ring.listing("trusted", "core"),
+    }
+    gateway = await launch(settings={**settings(endpoint), **keys}, bind=f"{endpoint}.in", connect=[])
+    client = await connect(to=gateway)
+    strangers = new_socket(zmq.SUB), new_socket(zmq.SUB)
+    ring.approach(strangers[0], "stranger", "gateway")
+    for stranger in strangers:
+        stranger.subscribe("")
+        stranger.connect(endpoint)
+    curve = ring.curve("core", "gateway")
+    received = []
+    with Inbox(endpoint, "core", curve=curve) as inbox:
+        assert await asyncio.to_thread(inbox.wait_for_gateway, DEADLINE_SECONDS)
+        live = await client.ask(publish("core", 1), "published")
+        received.append(await asyncio.to_thread(inbox.receive, DEADLINE_SECONDS))
+    answers = [live]
+
+    async def reaches_nobody() -> bool:
+        answers.append(await client.ask(publish("core", 2), "published"))
+        return not answers[-1]["bus"]
+
+    await eventually(reaches_nobody, every=0.1)
+    with Inbox(endpoint, "core", curve=curve, since=inbox.positions) as again:
+        while len(received) < len(answers):
+            received.append(await asyncio.to_thread(again.receive, DEADLINE_SECONDS))
+
+    assert live["bus"] is True
+    assert [1, *[2] * (len(received) - 1)] == [one.data for one in received if isinstance(one, Message)]
+    assert [0, 0] == [stranger.poll(0) for stranger in strangers]
 
 
 async def test_events_that_come_back_are_not_received_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,8 +22,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from neurograph_client import Client, Event
-from neurograph_publisher import Publisher
+from neurograph_client import Client, Event, NotConnectedError
+from neurograph_publisher import Inbox, Message, Publisher
 
 from tests.conftest import Launch
 from tests.support.command import run_here
@@ -184,6 +187,52 @@ async def test_an_upgrade_loses_no_event_and_refuses_nobody(upgradable: Gateway,
     """`make upgrades` does it with 500 clients, 20 times."""
     clients, upgrades = (int(os.environ.get(name, few)) for name, few in (("CLIENTS", 20), ("UPGRADES", 1)))
     await check_upgrades(upgradable, tmp_path / "control", clients=clients, upgrades=upgrades, per_second=20)
+
+
+async def test_the_bus_gets_what_clients_publish_once_and_in_order_across_an_upgrade(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """What was answered without `bus` may be missing there; all else is received, and nothing twice."""
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:  # a short path, as a socket's has to be
+        endpoint, control = f"ipc://{folder}/out", tmp_path / "control"
+        gateway = await launch(settings={**SETTINGS, "control_file": control, "bus.publish": endpoint})
+        reached: list[int] = []
+        received: list[object] = []
+        with Inbox(endpoint, CHANNEL) as inbox:
+            assert await asyncio.to_thread(inbox.wait_for_gateway, DEADLINE_SECONDS)
+            stop = threading.Event()
+            receiving = asyncio.create_task(asyncio.to_thread(_receive, inbox, received, stop))
+            async with Client(gateway.url, timeout=DEADLINE_SECONDS) as client:
+                publishing = asyncio.create_task(_publish_over(client, reached))
+                await eventually(lambda: len(reached) > 20)
+                await upgrade(gateway, control)
+                before = len(reached)
+                await eventually(lambda: client.connection_count > 1 and len(reached) > before + 20)
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
+                await eventually(lambda: reached[-1] in received)
+            stop.set()
+            await receiving
+    await end_successor(gateway)
+
+    assert set(reached) <= set(received)
+    assert received == sorted(set(received))  # type: ignore[type-var]  # numbers, and no gap
+
+
+def _receive(inbox: Inbox, received: list[object], stop: threading.Event) -> None:
+    while not stop.is_set():
+        item = inbox.receive(0.1)
+        if item is not None:
+            received.append(item.data if isinstance(item, Message) else item)
+
+
+async def _publish_over(client: Client, reached: list[int]) -> None:
+    """Publish numbers one after the other, and keep those that a process on the bus gets."""
+    for number in itertools.count():
+        with contextlib.suppress(NotConnectedError):  # the gateway that was asked has ended
+            if (await client.publish(CHANNEL, number)).bus:
+                reached.append(number)
+        await asyncio.sleep(0.005)
 
 
 async def test_a_new_process_that_does_not_start_leaves_the_old_one_as_it_was(launch: Launch, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Sender:
         self.router = self._context.socket(zmq.ROUTER)
         for socket in (self.socket, self.router):
             socket.linger = 1000
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self.socket.bind(self.endpoint)
         self.router.bind(f"{self.endpoint}.replay")
         self.sequences: dict[str, int] = {}
@@ -52,6 +53,9 @@ class Sender:
         )
         for payload in found:
             self.socket.send_multipart([heartbeat.TOPIC, payload])
+
+    def restart(self, *, incarnation: int) -> None:
+        self.incarnation, self.sequences, self.held = incarnation, {}, replay.Store(1000)
 
     def send(self, number: int, channel: str = "core", *, lost: bool = False, held: bool = True) -> None:
         event = {"event_type": "t", "timestamp": "now", "data": number, "client_id": "c", "user_id": None}
@@ -186,7 +190,7 @@ def test_what_was_published_before_is_not_missed(sender: Sender) -> None:
 def test_a_gateway_that_restarts_is_a_gap_and_what_it_publishes_then_comes_whole(sender: Sender, inbox: Inbox) -> None:
     sender.send(1)
     assert [1] == received(inbox, 1)
-    sender.incarnation, sender.sequences, sender.held = 2, {}, replay.Store(1000)
+    sender.restart(incarnation=2)
     sender.send(11, lost=True)
     sender.beat()
     assert [Gap("core", 2, None, "restart")] == received(inbox, 1)
@@ -203,6 +207,66 @@ def test_a_gateway_that_says_goodbye_leaves_no_gap(sender: Sender, inbox: Inbox)
     sender.send(11)
 
     assert [1, 11] == received(inbox, 2)
+
+
+def test_a_later_inbox_goes_on_behind_what_an_earlier_one_received(sender: Sender, inbox: Inbox) -> None:
+    """Nothing is missing that was published meanwhile, on new channels, too, and nothing comes that was old before."""
+    for number in (1, 2):
+        sender.send(number)
+    assert [1] == received(inbox, 1)
+    kept = json.loads(json.dumps(inbox.positions))
+    assert [2] == received(inbox, 1)
+    inbox.close()
+    sender.send(3, lost=True)
+    sender.send(4, "chat.a", lost=True)
+    with Inbox(sender.endpoint, "core", "chat.*", since=kept) as again:
+        sender.subscribed()
+        for _ in range(2):
+            sender.answer(again)
+        found = received(again, 3)
+        sender.send(5)
+        assert [5] == received(again, 1)
+
+    assert {2, 3, 4} == set(found)
+    assert found.index(2) < found.index(3)
+    assert {sender.endpoint: {"core": f"{1:016x}:4", "chat.a": f"{1:016x}:1"}} == again.positions
+
+
+def test_a_later_inbox_reports_a_gateway_that_restarted_meanwhile_and_gets_all_that_it_published(
+    sender: Sender, inbox: Inbox
+) -> None:
+    sender.send(1)
+    assert [1] == received(inbox, 1)
+    kept = inbox.positions
+    inbox.close()
+    sender.restart(incarnation=2)
+    sender.send(2, lost=True)
+    with Inbox(sender.endpoint, "core", since=kept) as again:
+        sender.subscribed()
+        assert [Gap("core", 2, None, "restart")] == received(again, 1)
+        sender.answer(again)
+        assert [2] == received(again, 1)
+
+
+def test_an_event_that_overtakes_the_first_heartbeat_waits_for_it(sender: Sender) -> None:
+    """Only that says where what came before can be asked for."""
+    sender.send(1, lost=True)
+    with Inbox(sender.endpoint, "core", since={sender.endpoint: {}}) as again:
+        while sender.socket.recv() != b"\x01" + heartbeat.TOPIC:
+            pass
+        sender.send(2)
+        assert again.receive(0.1) is None
+        sender.beat()
+        sender.answer(again)
+
+        assert [1, 2] == received(again, 2)
+
+
+def test_positions_are_checked(sender: Sender) -> None:
+    with pytest.raises(PublisherError, match="tcp://elsewhere is not one of the endpoints"):
+        Inbox(sender.endpoint, since={"tcp://elsewhere": {}})
+    with pytest.raises(PublisherError, match="'7' is no position"):
+        Inbox(sender.endpoint, since={sender.endpoint: {"core": "7"}})
 
 
 def test_what_no_gateway_sends_is_counted_and_passed_over(sender: Sender, inbox: Inbox) -> None:

@@ -27,7 +27,12 @@ _AT_ONCE_MAX = 1_000
 _PING_MS, _SILENT_MS = 5_000, 15_000
 _is_channel = re.compile(r"(?:[A-Za-z0-9_-]+|\*)(?:\.(?:[A-Za-z0-9_-]+|\*))*(?:\.>)?|>").fullmatch
 
+_is_position = re.compile(r"([0-9a-f]{16}):(\d{1,19})").fullmatch
+
 Socket = zmq.Socket[bytes]
+Positions = dict[str, dict[str, str]]
+"""By endpoint and channel; as text it means something to an inbox only."""
+_Place = tuple[int, int, str]  # endpoint, incarnation, channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class _Publisher:
         """Whether what it published before it was heard is not missed: nobody listened."""
         self.name = ""
         self.replay: str | None = None
+        self.is_heard = is_first
+        """Whether a heartbeat was heard; where it begins with what comes, that is not waited for."""
         self.is_known = False
         """Whether a whole heartbeat was heard: topics that come later begin with number 1."""
         self.ended = False
@@ -78,7 +85,9 @@ class _Publisher:
 class _Stream:
     """One channel of one run of a gateway: `newest` is the last number that was handed out or given up."""
 
-    def __init__(self, newest: int) -> None:
+    def __init__(self, at: int, incarnation: int, newest: int) -> None:
+        self.at = at
+        self.incarnation = incarnation
         self.newest = newest
         self.last = newest
         """The highest number that is known to be used."""
@@ -94,17 +103,23 @@ class Inbox:
     """Receives what clients publish, from the endpoint that a gateway has as `bus.publish`, or several.
 
     `channels` are names or patterns (``core.*``, ``core.>``); without any, all are received. It begins with what is
-    published from now on. After a lost connection it asks the gateway for what it missed; so nothing is missing and
-    nothing comes twice, or a `Gap` says what. With `curve` all of it is encrypted: see `Curve`.
+    published from now on; with `since`, behind what an earlier inbox received, as its `positions` said: a gateway
+    keeps its newest 10,000 messages for that. After a lost connection it asks the gateway for what it missed; so
+    nothing is missing and nothing comes twice, or a `Gap` says what. With `curve` all of it is encrypted: see `Curve`.
 
     For one thread at a time. Iterate it, or call `receive`.
 
     Raises:
-        PublisherError: An endpoint, a channel or a key cannot be used.
+        PublisherError: An endpoint, a channel, a position or a key cannot be used.
     """
 
     def __init__(
-        self, connect: str | Sequence[str], *channels: str, high_water_mark: int = 100_000, curve: Curve | None = None
+        self,
+        connect: str | Sequence[str],
+        *channels: str,
+        since: Positions | None = None,
+        high_water_mark: int = 100_000,
+        curve: Curve | None = None,
     ) -> None:
         check_within("high_water_mark", high_water_mark, 0, 2**31 - 1)
         for channel in channels:
@@ -113,6 +128,10 @@ class Inbox:
         self.rejected = 0
         """Messages that were none of a gateway."""
         self._selects = [re.compile(_expression(channel)) for channel in channels or (">",)]
+        self._addresses = [connect] if isinstance(connect, str) else [*connect]
+        self._since = _read_positions(since or {}, self._addresses)
+        self._resumes = [address in (since or {}) for address in self._addresses]
+        self._reached: OrderedDict[tuple[int, str], tuple[int, int]] = OrderedDict(self._since)
         self._keys = Keys(curve) if curve else None
         self._context: zmq.Context[Socket] = zmq.Context()
         self._poller = zmq.Poller()
@@ -123,14 +142,14 @@ class Inbox:
         self._requests: dict[int, tuple[int, str]] = {}
         self._number = 0
         self._held = 0
-        self._ready: deque[Message | Gap] = deque()
+        self._ready: deque[tuple[Message | Gap, _Place, int]] = deque()
         try:
-            for at, address in enumerate([connect] if isinstance(connect, str) else connect):
+            for at, address in enumerate(self._addresses):
                 socket = self._open(zmq.SUB, address)
                 socket.rcvhwm = high_water_mark
                 for prefix in {re.split(r"[*>]", channel)[0] for channel in channels or (">",)}:
                     socket.subscribe(prefix.encode())
-                socket.subscribe(heartbeat.TOPIC)
+                socket.subscribe(heartbeat.TOPIC)  # last: a heartbeat says that the gateway knows all of them
                 self._sockets[socket] = at
         except PublisherError:
             self.close()
@@ -146,7 +165,23 @@ class Inbox:
             self._expire()
             if not self._ready and deadline is not None and time.monotonic() >= deadline:
                 return None
-        return self._ready.popleft()
+        item, (at, incarnation, channel), number = self._ready.popleft()
+        self._reached[at, channel] = incarnation, number
+        self._reached.move_to_end((at, channel))
+        while len(self._reached) > _STREAMS_MAX:
+            self._reached.popitem(last=False)
+        return item
+
+    @property
+    def positions(self) -> Positions:
+        """How far `receive` has come, as JSON can hold it: for the `since` of a later inbox, also in another process.
+
+        Keep it when a message has been dealt with: what was received after that comes again."""
+        heard = {at for (at, _), publisher in self._publishers.items() if publisher.is_known}
+        found: Positions = {one: {} for at, one in enumerate(self._addresses) if at in heard or self._resumes[at]}
+        for (at, channel), (incarnation, number) in self._reached.items():
+            found.setdefault(self._addresses[at], {})[channel] = f"{incarnation:016x}:{number}"
+        return found
 
     def __iter__(self) -> Iterator[Message | Gap]:
         while True:
@@ -219,12 +254,16 @@ class Inbox:
             publisher.name = message.get("name") or "?"
             self._supersede(at, incarnation, publisher.name)
         publisher.replay = message.get("replay")
+        begins_now = publisher.is_first and not publisher.is_known
+        # What comes before a heartbeat is held until it says whom to ask for the rest.
+        publisher.is_heard = True
         for channel, last in message["sequences"].items():
             if self._is_selected(channel):
-                begins_now = publisher.is_first and not publisher.is_known
-                stream = self._stream(incarnation, channel, last if begins_now else 0)
+                stream = self._stream(at, incarnation, channel, last if begins_now else 0)
                 stream.last = max(stream.last, last)
-                self._go_on(publisher, incarnation, channel, stream)
+        for (of, channel), stream in list(self._streams.items()):
+            if of == incarnation:
+                self._go_on(publisher, channel, stream)
         publisher.is_known = publisher.is_known or not message.get("more")
         publisher.ended = message["interval"] == 0
 
@@ -236,9 +275,9 @@ class Inbox:
         incarnation, sequence = found
         publisher = self._publisher(at, incarnation)
         begins_now = publisher.is_first and not publisher.is_known
-        stream = self._stream(incarnation, channel, sequence - 1 if begins_now else 0)
+        stream = self._stream(at, incarnation, channel, sequence - 1 if begins_now else 0)
         self._hold(stream, sequence, payload)
-        self._go_on(publisher, incarnation, channel, stream)
+        self._go_on(publisher, channel, stream)
 
     def _take_reply(self, frames: Sequence[bytes]) -> None:
         if len(frames) < 3 or frames[0] != replay.MAGIC:
@@ -254,7 +293,7 @@ class Inbox:
                 self._hold(stream, numbered[1], payload)
         # A reply is ascending: what it passes over is not held any more.
         stream.is_given_up = stream.newest + 1 not in stream.held
-        self._go_on(self._publisher_of(key[0]), *key, stream)
+        self._go_on(self._publishers.get((stream.at, stream.incarnation)), key[1], stream)
 
     # -- in order --------------------------------------------------------------------------------
 
@@ -264,27 +303,29 @@ class Inbox:
             stream.last = max(stream.last, sequence)
             self._held += 1
 
-    def _go_on(self, publisher: _Publisher | None, incarnation: int, channel: str, stream: _Stream) -> None:
+    def _go_on(self, publisher: _Publisher | None, channel: str, stream: _Stream) -> None:
         """Hand out what is next; ask for what is missing, or report it if that is of no use."""
+        place = stream.at, stream.incarnation, channel
         while stream.newest < stream.last:
             held = stream.held.pop(stream.newest + 1, None)
             if held is not None:
                 self._held -= 1
                 stream.newest += 1
-                self._hand_out(channel, held)
+                self._ready.append((_message(channel, held), place, stream.newest))
                 continue
             following = min(stream.held, default=stream.last + 1)
-            if stream.request and self._held <= HELD_MAX:
+            is_awaited = stream.request or (publisher is not None and not publisher.is_heard)
+            if is_awaited and self._held <= HELD_MAX:
                 return
             may_ask = not stream.is_given_up and self._held <= HELD_MAX
-            if may_ask and self._ask(publisher, incarnation, channel, stream, following - 1):
+            if may_ask and self._ask(publisher, channel, stream, following - 1):
                 return
-            self._ready.append(Gap(channel, stream.newest + 1, following - 1, "lost"))
+            self._ready.append((Gap(channel, stream.newest + 1, following - 1, "lost"), place, following - 1))
             stream.newest = following - 1
             stream.is_given_up = False
         stream.is_given_up = False
 
-    def _ask(self, publisher: _Publisher | None, incarnation: int, channel: str, stream: _Stream, last: int) -> bool:
+    def _ask(self, publisher: _Publisher | None, channel: str, stream: _Stream, last: int) -> bool:
         """Ask a gateway for what is missing; return whether that is possible."""
         if publisher is None or publisher.replay is None or publisher.ended:
             return False
@@ -294,7 +335,7 @@ class Inbox:
             dealer.send_multipart(replay.request(self._number, channel, stream.newest + 1, last), zmq.NOBLOCK)
         except (PublisherError, zmq.ZMQError):
             return False
-        self._requests[self._number] = incarnation, channel
+        self._requests[self._number] = stream.incarnation, channel
         stream.request, stream.until = self._number, time.monotonic() + _REPLY_SECONDS
         return True
 
@@ -319,24 +360,32 @@ class Inbox:
             elif stream.until <= now:
                 del self._requests[number]
                 stream.request, stream.is_given_up = 0, True
-                self._go_on(self._publisher_of(key[0]), *key, stream)
+                self._go_on(self._publishers.get((stream.at, stream.incarnation)), key[1], stream)
 
     def _supersede(self, at: int, incarnation: int, name: str) -> None:
         """Report what an earlier run of the same gateway may have published last, if it did not say that it ends."""
+        for (where, channel), (before, number) in list(self._since.items()):
+            if where == at:
+                del self._since[where, channel]
+                if before != incarnation:
+                    self._ready.append((Gap(channel, number + 1, None, "restart"), (at, before, channel), number))
+                else:
+                    self._stream(at, incarnation, channel, number)
         for (where, before), publisher in self._publishers.items():
             if where == at and before != incarnation and publisher.name == name and not publisher.ended:
                 publisher.ended = True
                 for (of, channel), stream in self._streams.items():
                     if of == before:
                         stream.request, stream.is_given_up = 0, True
-                        self._go_on(publisher, of, channel, stream)
-                        self._ready.append(Gap(channel, stream.newest + 1, None, "restart"))
+                        self._go_on(publisher, channel, stream)
+                        gap = Gap(channel, stream.newest + 1, None, "restart")
+                        self._ready.append((gap, (at, before, channel), stream.newest))
 
     def _publisher(self, at: int, incarnation: int) -> _Publisher:
         key = at, incarnation
         found = self._publishers.get(key)
         if found is None:
-            is_first = all(where != at for where, _ in self._publishers)
+            is_first = not self._resumes[at] and all(where != at for where, _ in self._publishers)
             found = self._publishers[key] = _Publisher(is_first=is_first)
             if len(self._publishers) > _PUBLISHERS_MAX:
                 (_, forgotten), _ = self._publishers.popitem(last=False)
@@ -345,13 +394,13 @@ class Inbox:
         self._publishers.move_to_end(key)
         return found
 
-    def _publisher_of(self, incarnation: int) -> _Publisher | None:
-        return next((one for (_, of), one in self._publishers.items() if of == incarnation), None)
-
-    def _stream(self, incarnation: int, channel: str, newest: int) -> _Stream:
+    def _stream(self, at: int, incarnation: int, channel: str, newest: int) -> _Stream:
         found = self._streams.get((incarnation, channel))
         if found is None:
-            found = self._streams[incarnation, channel] = _Stream(newest)
+            before, number = self._since.get((at, channel), (None, 0))
+            newest = number if before == incarnation else newest
+            found = self._streams[incarnation, channel] = _Stream(at, incarnation, newest)
+            self._reached.setdefault((at, channel), (incarnation, newest))
             if len(self._streams) > _STREAMS_MAX:
                 _, forgotten = self._streams.popitem(last=False)
                 self._held -= len(forgotten.held)
@@ -360,20 +409,32 @@ class Inbox:
     def _is_selected(self, channel: str) -> bool:
         return any(one.fullmatch(channel) for one in self._selects)
 
-    def _hand_out(self, channel: str, payload: bytes) -> None:
-        members = orjson.loads(payload)
-        self._ready.append(
-            Message(
-                channel=channel,
-                event_type=members.get("event_type", ""),
-                data=members.get("data", members.get("data_base64")),
-                timestamp=members.get("timestamp", ""),
-                client_id=members.get("client_id"),
-                user_id=members.get("user_id"),
-                reply_to=members.get("reply_to"),
-                members=members,
-            )
-        )
+
+def _message(channel: str, payload: bytes) -> Message:
+    members = orjson.loads(payload)
+    return Message(
+        channel=channel,
+        event_type=members.get("event_type", ""),
+        data=members.get("data", members.get("data_base64")),
+        timestamp=members.get("timestamp", ""),
+        client_id=members.get("client_id"),
+        user_id=members.get("user_id"),
+        reply_to=members.get("reply_to"),
+        members=members,
+    )
+
+
+def _read_positions(since: Positions, addresses: Sequence[str]) -> dict[tuple[int, str], tuple[int, int]]:
+    found = {}
+    for address, channels in since.items():
+        if address not in addresses:
+            raise PublisherError(f"since: {address} is not one of the endpoints")
+        for channel, position in channels.items():
+            match = _is_position(position)
+            if match is None:
+                raise PublisherError(f"since: {position!r} is no position that an inbox gave")
+            found[addresses.index(address), channel] = int(match[1], 16), int(match[2])
+    return found
 
 
 def _expression(pattern: str) -> str:

@@ -1,0 +1,46 @@
+"""The sockets on which clients' events are published, while they cannot be opened."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+import zmq
+
+from gateway.bus.connection_limit import ConnectionLimit
+from gateway.bus.context import make_context
+from gateway.bus.curve import Curve
+from gateway.bus.outlet import BusOutlet
+from gateway.config.model import Bus
+from tests.support.waiting import eventually
+
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context = make_context()
+    yield context
+    context.destroy(linger=0)
+
+
+async def test_an_address_that_cannot_be_used_is_logged_once_and_opened_when_it_can(context: Context) -> None:
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder, structlog.testing.capture_logs() as logged:
+        endpoint = f"ipc://{folder}/later/out"
+        config, limit = Bus(publish=endpoint), ConnectionLimit(10)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet.reopen()
+        await eventually(lambda: outlet.reopen_failures > 2)
+        (Path(folder) / "later").mkdir()
+        subscriber = context.socket(zmq.SUB)
+        subscriber.subscribe("core")
+        subscriber.connect(endpoint)
+        await eventually(lambda: b"core" in outlet.subscribed)
+        outlet.close()
+        subscriber.close(linger=0)
+
+    assert ["bus_publish_unavailable", "bus_publish_reopened"] == [one["event"] for one in logged]
