@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from gateway import clock
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.log.log import ChannelLog, Entry
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.events import ClientChange
 from gateway.core.protocol.messages import Publish

@@ -8,8 +8,8 @@ from msgspec.msgpack import Decoder, Encoder
 from gateway.config.model import Config
 from gateway.core.fanout.filters import Filter, parse
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.epochs import Cursor, EpochTable
-from gateway.core.log.log import Entry, LogState
+from gateway.core.log.log import LogState
+from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
 from gateway.core.protocol.messages import BroadcastResult, BusState
@@ -49,10 +49,9 @@ class Filled(Message):
 
 
 class Entries(Message):
-    """What was appended, with the epochs of the channels where one began."""
+    """What was appended."""
 
     entries: list[Entry]
-    epochs: dict[str, EpochTable]
 
 
 class Evict(Message):

@@ -5,12 +5,12 @@ and asks the parent for the whole log. Then its readers read on from where they 
 and a gap for the rest. If the log itself cannot be applied, its readers get a gap for all that it held, and
 then what comes next. Other logs are not affected."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gateway.core.fanout.fanout import Fanout
-from gateway.core.log.epochs import ORIGIN, Cursor, EpochTable
-from gateway.core.log.log import Entry, LogState
+from gateway.core.log.log import LogState
 from gateway.core.log.logs import Logs
+from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.workers.pipe import Unreadable
 
 
@@ -63,17 +63,16 @@ class Replica:
     def finish_filling(self) -> None:
         self._filled = None
 
-    def append(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> None:
+    def append(self, entries: list[Entry]) -> None:
         """Hold and deliver the next entries; not those of logs that have yet to come whole."""
         filled, awaited = self._filled, self._awaited
         if filled is not None or awaited:
             wanted = {one.channel for one in entries if filled is None or one.channel in filled} - awaited.keys()
             entries = [entry for entry in entries if entry.channel in wanted]
-            epochs = {name: table for name, table in epochs.items() if name in wanted}
         if not entries:
             return
         try:
-            failed = self._logs.replicate(entries, epochs)
+            failed = self._logs.replicate(entries)
         except Exception as error:  # the logs have them, but they could not be written
             self._on_failure("Entries", error)
             return

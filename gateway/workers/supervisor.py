@@ -23,8 +23,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from gateway.config.model import Config
-from gateway.core.log.epochs import EpochTable
-from gateway.core.log.log import Entry
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
 from gateway.exposition import MOSTS, Extra, Key
@@ -75,7 +74,6 @@ class Supervisor:
         self._tasks = Tasks()
         self._complete = asyncio.Event()
         self._stopping = False
-        self._sent_epochs: dict[str, tuple[int | None, int]] = {}
         self._sent_bus: BusState | None = None
         largest = max(log.bytes_max for log in (config.history, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
@@ -288,7 +286,7 @@ class Supervisor:
     def _send_entries(self, entries: list[Entry]) -> None:
         self._send_bus()
         try:
-            self._send_all(messages.Entries(entries, self._new_epochs(entries)))
+            self._send_all(messages.Entries(entries))
         except Exception:
             log.exception("process_message_failed", message_type="Entries")
             names = list(dict.fromkeys(entry.channel for entry in entries))
@@ -296,19 +294,7 @@ class Supervisor:
                 self._tasks.start(self._resend(child, messages.Resend(names, empty=False)))
 
     def _send_closed(self, name: str) -> None:
-        self._sent_epochs.pop(name, None)
         self._send_all(messages.Close(name, self._hub.logs.epoch))
-
-    def _new_epochs(self, entries: list[Entry]) -> dict[str, EpochTable]:
-        """Return the epochs of the channels where they are not what was sent last."""
-        changed = {}
-        for name in dict.fromkeys([entry.channel for entry in entries]):
-            epochs = self._hub.logs.by_name[name].epochs
-            present = (epochs.source, epochs.newest.epoch_number)
-            if self._sent_epochs.get(name) != present:
-                self._sent_epochs[name] = present
-                changed[name] = epochs.table
-        return changed
 
     def _send_bus(self) -> None:
         state = self._hub.bus_state()

@@ -8,8 +8,7 @@ from gateway import logs
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
 from gateway.core.fanout.fanout import Fanout
-from gateway.core.log.epochs import EpochTable
-from gateway.core.log.log import Entry
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver
 from gateway.edge import Edge
@@ -96,21 +95,19 @@ class Worker:
     def on_messages(self, received: list[messages.ToWorker | Unreadable]) -> None:
         """Handle what one wake-up brought; what was appended is written as one batch."""
         entries: list[Entry] = []
-        epochs: dict[str, EpochTable] = {}
         for message in received:
             if isinstance(message, messages.Entries):
                 entries += message.entries
-                epochs |= message.epochs
                 continue
-            self._replica.append(entries, epochs)
-            entries, epochs = [], {}
+            self._replica.append(entries)
+            entries = []
             try:
                 self._handle(message)
             except Exception:
                 kind, number = kind_and_number(message)
                 log.exception("process_message_failed", message_type=kind)
                 self._fail(kind, number)
-        self._replica.append(entries, epochs)
+        self._replica.append(entries)
 
     def _on_replica_failure(self, kind: str, error: Exception) -> None:
         self._edge.metrics.replication_failed()

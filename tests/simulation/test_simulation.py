@@ -10,7 +10,7 @@ from gateway.core.fanout import catch_up
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest import recovery
 from gateway.core.log import epochs, log
-from gateway.core.log.epochs import Cursor
+from gateway.core.log.sources import Cursor
 from tests.simulation.__main__ import simulate_many
 from tests.simulation.schedule import run
 from tests.support.sizes import full

@@ -4,11 +4,12 @@ Readers that lag and views whose rate holds events back both stand at a place in
 everything behind it unwritten. So both read from here, with the same rules for filters, keys, gaps
 and epochs.
 
-The first event of an epoch has the epoch's id. If a filter or a rate drops that event, a gap has the
-id instead, so a reader knows the epoch of each event that it gets. The place `ORIGIN` belongs to a
-reader that knows no epoch of the channel yet."""
+While one source is live, an event has its source's id only if the entry before it is of another source. If a filter or
+a rate drops that event, a gap has the id instead; if what stands between is passed over, the event gets the id here. So
+a reader knows the source of each event that it gets."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import attrgetter
@@ -17,11 +18,12 @@ from gateway.core.fanout.budget import affordable
 from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
-from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, encode_gap, filtered_gap
+from gateway.core.log.log import ChannelLog, encode_gap, filtered_gap
+from gateway.core.log.sources import Cursor, Entry
+from gateway.core.protocol.messages import Gap
 
 
-_place = attrgetter("at")
+_at = attrgetter("at")
 
 
 @dataclass(slots=True)
@@ -60,14 +62,12 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
     If some are evicted, first a gap."""
     part = Part(after)
     missing = log.missing(after)
-    if missing is not None:
-        part.frames.append(encode_gap(missing))
-        part.evicted = missing.count or 1
+    part.evicted = sum([gap.count or 1 for gap in missing])
     entries = log.read(after, bytes_max=bytes_max)
     if view.filters:
         entries, part.steps = affordable(entries, view.filters)
         part.unpaid = part.steps
-    part.reached = entries[-1].at if entries else log.newest
+    part.reached = log.advance(after, entries[-1].at) if entries else log.advance(after, log.at)
     if view.filters:
         matches = Matches(entries)
         entries = [
@@ -76,7 +76,11 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
             if passes or entry.begins
         ]
         part.failed = matches.failed
-    part.frames = view.encode(part.frames + [entry.frame for entry in entries])
+    if after.plain and not missing:
+        frames = [entry.frame for entry in entries]
+    else:
+        frames = _with_sources(log, after, missing, entries, [], part.reached)
+    part.frames = view.encode(frames)
     part.events = sum([entry.is_event for entry in entries])
     return part
 
@@ -95,7 +99,7 @@ def read_newest(
     With `current_only`, if a filter refuses the newest event of a key, no older one takes its place.
     The gap is for the conflated events. Its count is None if the log no longer holds all of them, or if they
     are more than the filters may judge at once: then only the newest are."""
-    current = [entry for entry in log.current(after) if entry.at <= until]
+    current = [entry for entry in log.current(after) if entry.at <= until.at]
     held, judged, steps = log.held(after, until), True, 0
     if view.filters:
         (values, steps), (newest, more) = (affordable(reversed(one), view.filters) for one in (current, held))
@@ -109,23 +113,30 @@ def read_newest(
     if current_only:
         unfiltered = _newest((*current, *held))
         chosen = {key: entry for key, entry in chosen.items() if entry.at == unfiltered[key].at}
-    entries = sorted((*chosen.values(), *[e for e in passing if not e.is_event]), key=_place)
+    entries = sorted((*chosen.values(), *[e for e in passing if not e.is_event]), key=_at)
     size = 0
-    for at, entry in enumerate(entries, 1):
+    for number, entry in enumerate(entries, 1):
         size += len(entry.frame)
         if size >= bytes_max:
-            del entries[at:]
-    part = Part(entries[-1].at if entries and size >= bytes_max else until)
-    part.conflated = sum(e.is_event and e.at <= part.reached for e in passing)
-    part.conflated -= sum(e.is_event and e.at > log.floor for e in entries)
+            del entries[number:]
+    reached = entries[-1].at if entries and size >= bytes_max else until.at
+    part = Part(log.advance(after, reached))
+    left: Counter[str] = Counter()
+    for one in passing:
+        left[one.source] += one.is_event and one.at <= reached
+    for one in entries:
+        left[one.source] -= one.is_event and one.at > log.floor
+    part.conflated = left.total()
     part.events = sum([entry.is_event for entry in entries])
     part.failed = matches.failed
     part.steps = part.unpaid = steps
-    part.frames += _with_epochs(log, after, entries, part.reached)
-    count = None if log.missing(after) is not None or not judged else part.conflated
-    if count != 0:
-        part.frames.append(_conflated(log, after, part.reached, count))
-    part.frames = view.encode(part.frames)
+    missing = {gap.epoch for gap in log.missing(after)}
+    gaps = (
+        []
+        if part.conflated == 0 and judged and not missing
+        else _conflated(log, after, part.reached, left, missing, judged)
+    )
+    part.frames = view.encode(_with_sources(log, after, [], entries, gaps, part.reached))
     return part
 
 
@@ -134,20 +145,46 @@ def _newest(entries: Iterable[Entry]) -> dict[str, Entry]:
     return {entry.key: entry for entry in entries if entry.is_event}
 
 
-def _with_epochs(log: ChannelLog, after: Cursor, entries: Collection[Entry], reached: Cursor) -> Iterator[bytes]:
-    """Yield the entries' frames, and a gap before an event if no entry has its epoch's id."""
-    known = None if after == ORIGIN else after.epoch_number
+def _conflated(
+    log: ChannelLog, after: Cursor, reached: Cursor, left: Mapping[str, int], missing: Container[str], judged: bool
+) -> list[Gap]:
+    """Return a gap for each source of which events are left out; the source of the newest entry comes last."""
+    have, gaps = log.have(after), []
+    to = reached.position.offsets
+    for source in sorted(to, key=lambda id_: id_ == reached.position.epoch):
+        offset = have(source) if log.knows(source) else 0
+        count = left.get(source, 0) if judged and source not in missing else None
+        if count != 0 and (to[source] > offset or source in left):
+            gaps.append(log.gap("conflated", source, to[source], first=offset + 1, count=count))
+    return gaps
+
+
+def _with_sources(
+    log: ChannelLog,
+    after: Cursor,
+    missing: Sequence[Gap],
+    entries: Sequence[Entry],
+    gaps: Sequence[Gap],
+    reached: Cursor,
+) -> list[bytes]:
+    """Return frames for one who reads on from there: unless several sources are live, what comes
+    behind them relies on the source of the newest entry."""
+    frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
+    known = [after.position.epoch, *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
+    known = gaps[-1].epoch if gaps else known
+    newest = log.source_at(reached.at)
+    if known != newest and not log.is_mixed:
+        # The next events are numbered in it.
+        offset = reached.position.offsets.get(newest, 0)
+        frames.append(encode_gap(log.gap("filtered", newest, offset)))
+    return frames
+
+
+def with_sources(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> list[bytes]:
+    """Return frames in which each event has its source's id, unless what comes before it says it."""
+    known = missing[-1].epoch if missing else after.position.epoch
+    frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
-        if entry.is_event and not entry.begins and entry.at.epoch_number != known:
-            until = Cursor(entry.at.epoch_number, entry.at.offset - 1)
-            yield encode_gap(log.gap("conflated", until))
-        known = entry.at.epoch_number
-        yield entry.frame
-    if known != reached.epoch_number:
-        # The view got no entry of the current epoch, but later events are numbered in it.
-        yield encode_gap(log.gap("filtered", reached))
-
-
-def _conflated(log: ChannelLog, after: Cursor, last: Cursor, count: int | None) -> bytes:
-    first = after.offset + 1 if after.epoch_number == last.epoch_number else None
-    return encode_gap(log.gap("conflated", last, first=first, count=count))
+        frames.append(entry.frame if entry.source == known else log.with_source(entry))
+        known = entry.source
+    return frames

@@ -6,8 +6,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from gateway.core.fanout.views import ChannelView, SeenChannels, View, channel_view
-from gateway.core.log.epochs import Cursor
 from gateway.core.log.log import ChannelLog
+from gateway.core.log.sources import Cursor
 from gateway.core.protocol.channels import EVERYONE, is_wildcard
 
 

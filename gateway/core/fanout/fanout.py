@@ -32,6 +32,7 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from operator import attrgetter
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
@@ -39,12 +40,14 @@ from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, R
 from gateway.core.fanout.failed_filters import FailedFilters
 from gateway.core.fanout.selection import Selection
 from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
-from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog, Entry, Retention, encode_gap
+from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
 
-Parts = dict[tuple[str, ChannelView, Cursor], Part]
+_at = attrgetter("at")
+
+Parts = dict[tuple[str, ChannelView, int], Part]
 """What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
 
 
@@ -76,7 +79,7 @@ class Fanout:
         """Live readers whose sockets are full: they leave their cohorts before the next write."""
         self._budget = Budget()
         self.failed_filters = FailedFilters()
-        self._shared: dict[tuple[str, ChannelView, Cursor, int], Part] | None = None
+        self._shared: dict[tuple[str, ChannelView, int, int], Part] | None = None
         """What `flush` has read, for all readers at the same place."""
 
     @property
@@ -177,7 +180,7 @@ class Fanout:
         events = conflated = 0
         for held in due:
             log, after = held.log, before[held.log.name]
-            key = log.name, held.view._replace(rate=None), after
+            key = log.name, held.view._replace(rate=None), after.at
             part = parts.get(key)
             if part is None:
                 until = unwritten.get(log.name, log.newest)
@@ -220,7 +223,9 @@ class Fanout:
             case ReaderState.WAITING:
                 self._read_on(reader)
             case ReaderState.LIVE if reader.full:
-                self._lag([reader], before={PERSONAL: entry.before})
+                self._lag(
+                    [reader], before={PERSONAL: reader.personal.cursor_at(entry.at - 1)} if reader.personal else {}
+                )
             case ReaderState.LIVE:
                 reader.writer.write(entry.frame)
                 self.tally.events += 1
@@ -233,7 +238,7 @@ class Fanout:
             cursors = self.heads(reader)
             for name, place in before.items():
                 if name in cursors:
-                    cursors[name] = min(place, cursors[name])
+                    cursors[name] = min(place, cursors[name], key=_at)
             self._leave_cohort(reader)
             reader.cursors = cursors
             self._set_state(reader, ReaderState.LAGGING)
@@ -354,7 +359,7 @@ class Fanout:
         cursors = reader.cursors
         held_back = self._held_back(reader)
         logs = sorted(self.logs_of(reader), key=lambda log: log.name)
-        behind = [log for log in logs if cursors.get(log.name, ORIGIN) < log.newest and log.name not in held_back]
+        behind = [log for log in logs if cursors.get(log.name, ORIGIN).at < log.at and log.name not in held_back]
         served = reader.served
         if served is not None:  # round robin: begin with the channel after the one read last
             behind.sort(key=lambda log: log.name <= served)
@@ -379,24 +384,20 @@ class Fanout:
     def _part(self, reader: Reader, log: ChannelLog, after: Cursor, bytes_max: int) -> Part:
         view = (log is not reader.personal and channel_view(reader.view, log.name)) or UNFILTERED
         limit = reader.latest_only.get(log.name, ORIGIN)
-        if after < limit:
+        if after.at < limit.at:
             return read_newest(log, after, view, until=limit, bytes_max=bytes_max, current_only=True)
         reader.latest_only.pop(log.name, None)
-        beyond = log.epochs.is_beyond_end(after)
-        after = log.start if beyond else after
-        if after >= reader.history.get(log.name, ORIGIN):
+        if after.at >= reader.history.get(log.name, ORIGIN).at:
             reader.history.pop(log.name, None)
         if view.rate is not None and log.name not in reader.history:
             part = read_newest(log, after, view, until=log.newest, bytes_max=bytes_max)
-        elif view.filters and self._shared is not None and not beyond:
-            key = log.name, view, after, bytes_max
+        elif view.filters and self._shared is not None and after.plain:
+            key = log.name, view, after.at, bytes_max
             if key in self._shared:
                 return self._shared[key]
             part = self._shared[key] = read_all(log, after, view, bytes_max=bytes_max)
         else:
             part = read_all(log, after, view, bytes_max=bytes_max)
-        if beyond:
-            part.frames.insert(0, encode_gap(log.gap("epoch", after)))
         return part
 
     # -- where readers are ---------------------------------------------------------------------
@@ -410,7 +411,8 @@ class Fanout:
     @property
     def unwritten(self) -> dict[str, Cursor]:
         """The places of live readers in channels of which something is pending."""
-        return {entry.channel: entry.before for entry in reversed(self.pending)}
+        first = {entry.channel: entry.at - 1 for entry in reversed(self.pending)}
+        return {name: self._logs[name].cursor_at(at) for name, at in first.items()}
 
     def is_at_head(self, reader: Reader) -> bool:
         """Return whether a reader is live and its cohort cannot hold anything back."""
@@ -486,7 +488,7 @@ class Fanout:
 
     def _is_ahead(self, reader: Reader) -> bool:
         cursors = reader.cursors
-        return any(cursors.get(log.name, ORIGIN) > log.newest for log in self.logs_of(reader))
+        return any(not cursors.get(log.name, ORIGIN).plain for log in self.logs_of(reader))
 
     def _leave_cohort(self, reader: Reader) -> None:
         if not reader.is_live:

@@ -14,8 +14,8 @@ from gateway.core.fanout.budget import Filters
 from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannels
-from gateway.core.log.epochs import Cursor
-from gateway.core.log.log import ChannelLog, Entry, filtered_gap
+from gateway.core.log.log import ChannelLog, filtered_gap
+from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.binary import MARK, with_bytes
 
 
@@ -98,7 +98,7 @@ class Selection:
         return {channel: self.start(channel) for channel in self.channels}
 
     def start(self, channel: str) -> Cursor:
-        return self.channels[channel][0][1].before
+        return self._logs[channel].cursor_at(self.channels[channel][0][1].at - 1)
 
     def steps(self, seen: SeenChannels) -> int:
         """Return the most steps that the filters of views without a rate take; none for what is judged already."""

@@ -38,6 +38,7 @@ class Pipeline:
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
+        logs.has_ended = ingest.recovery.publishers.has_ended
         self._received = False
 
     @property
@@ -138,7 +139,7 @@ class Pipeline:
                 missing = stream.take_unreported()
                 self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
                 if stream.final is not None:
-                    self.logs.finish(stream.topic, stream.incarnation, stream.final)
+                    self.logs.finish(stream.topic, stream.incarnation, stream.final, now_ns=now_ns)
         recovery.tick += 1
         for change in recovery.publishers.take_changes():
             self._publish_change(change, now_ns)

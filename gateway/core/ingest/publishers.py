@@ -5,6 +5,7 @@ newest number of each topic: so the loss of a topic's last messages shows, too. 
 heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale. It is forgotten when a later incarnation
 of the same name lives, or after `STALE_NS_MAX`."""
 
+import itertools
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -100,6 +101,14 @@ class Publishers:
 
     def get(self, incarnation: int) -> Publisher | None:
         return self._known.get(incarnation)
+
+    def has_ended(self, incarnation: int) -> bool:
+        """Return whether a publisher may have ended: it sends no heartbeats, is silent, or a later one has its name."""
+        publisher = self._known.get(incarnation)
+        if publisher is None or publisher.stale:
+            return True
+        later = itertools.takewhile(lambda one: one is not publisher, reversed(self._known.values()))
+        return bool(publisher.name) and any(one.name == publisher.name for one in later)
 
     @property
     def known(self) -> list[Publisher]:

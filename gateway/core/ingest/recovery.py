@@ -285,7 +285,7 @@ class Recovery:
     def _start_with_message(self, envelope: Envelope, topic: str, now_ns: int) -> Stream:
         last = envelope.sequence - 1
         self._make_room(now_ns)
-        stream, is_lost = self._start(envelope.incarnation, topic, last, now_ns)
+        stream, is_lost = self._starts.start(envelope.incarnation, topic, last, now_ns=now_ns)
         stream.sends_heartbeats = bool(envelope.flags & _SENDS_HEARTBEATS)
         self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns, flags=envelope.flags, report=False)
         return stream
@@ -301,16 +301,11 @@ class Recovery:
             self._make_room(now_ns)
         except NoRoom:
             return None
-        stream, is_lost = self._start(incarnation, topic, last, now_ns)
+        stream, is_lost = self._starts.start(incarnation, topic, last, now_ns=now_ns)
         stream.sends_heartbeats = True
         self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
         self._wait_for_earlier(stream)
         return stream
-
-    def _start(self, incarnation: int, topic: str, last: int, now_ns: int) -> tuple[Stream, bool]:
-        if self._starts.is_numbered_here(topic, incarnation):
-            self._end_earlier(topic, now_ns)
-        return self._starts.start(incarnation, topic, last, now_ns=now_ns)
 
     def _make_room(self, now_ns: int) -> None:
         """Forget a stream if there is no room for another one.
@@ -343,12 +338,6 @@ class Recovery:
         """Report that a stream's last messages may be missing."""
         if stream.add_unknown_end(now_ns):
             self._unreported[stream] = None
-
-    def _end_earlier(self, topic: str, now_ns: int) -> None:
-        """Report the same of earlier streams of a topic whose publishers send no heartbeats."""
-        for stream in self.streams.of_topic(topic):
-            if not stream.sends_heartbeats and self.publishers.get(stream.incarnation) is None:
-                self._end(stream, now_ns)
 
     def _wait_for_earlier(self, stream: Stream) -> None:
         """Hold the messages of a new stream while an earlier incarnation blocks it."""

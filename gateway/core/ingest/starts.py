@@ -3,9 +3,9 @@
 A stream that is first heard in the middle may be older than this gateway: then as much is expected as the
 channel keeps, and nothing counts as lost. Otherwise its first messages are lost.
 
-A stream that was forgotten and continues is a third case. The channel's log says how far it had come. Where
-the gateway numbers the channel, the log does not know: then a gap of reason ``epoch`` says that messages
-may be missing, and nothing is requested."""
+A stream that was forgotten and continues is a third case. The channel's log says how far it had come. If the
+log has forgotten it, too, or numbers its events: then a gap of reason ``epoch`` says that messages may be
+missing, and nothing is requested."""
 
 from collections.abc import Callable
 
@@ -39,10 +39,6 @@ class Starts:
         self._interest = interest
         self._log_reached = reached
         self._is_numbered = is_numbered
-
-    def is_numbered_here(self, topic: str, incarnation: int) -> bool:
-        """Return whether the gateway numbers a channel, so that no new epoch reports a publisher's end."""
-        return self._log_reached(topic, incarnation) is None
 
     def reached(self, topic: str, incarnation: int) -> int | None:
         """Return how far a stream had come if it was forgotten; 0 if it is new, None if that is not known."""

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from gateway.core.log.epochs import OWN, EpochTable
-from gateway.core.log.log import ChannelLog, Entry, LogState, Retention, Usage
+from gateway.core.log.log import ChannelLog, LogState, Retention, Usage
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.channels import EVERYONE, matches
 from gateway.core.protocol.events import STANDARD, Event, MissingRange
 
@@ -50,6 +50,8 @@ class Logs:
         """How many channels were closed."""
         self.cut_bytes = 0
         """How many bytes were evicted because of `total_bytes_max`."""
+        self.has_ended: Callable[[int], bool] = lambda _incarnation: True
+        """Returns whether a publisher may have ended; see `ChannelLog`."""
         self._first_epoch = epoch
         self._usage = Usage()
         self._total_bytes_max = total_bytes_max
@@ -162,17 +164,17 @@ class Logs:
     def reached(self, channel: str, incarnation: int) -> int | None:
         """Return the newest of a publisher's numbers in a log; 0 if there is none, None if that is not known."""
         log = self._logs.get(channel)
-        return 0 if log is None else log.epochs.reached(incarnation)
+        return 0 if log is None else log.reached(incarnation)
 
     def is_numbered(self, channel: str) -> bool:
-        """Return whether a channel has events, all of them numbered by one publisher at a time."""
+        """Return whether a channel has events that a publisher numbered."""
         log = self._logs.get(channel)
-        return log is not None and log.epochs.source not in {None, OWN}
+        return log is not None and log.is_numbered
 
-    def finish(self, channel: str, incarnation: int, last: int) -> None:
+    def finish(self, channel: str, incarnation: int, last: int, *, now_ns: int) -> None:
         log = self._logs.get(channel)
         if log is not None:
-            log.finish(incarnation, last)
+            self._notify(log.finish(incarnation, last, now_ns=now_ns))
 
     def load_state(self, state: LogState) -> None:
         """Replace a whole log by a copy of the parent's."""
@@ -180,27 +182,18 @@ class Logs:
             self._open(state.name)
         self._logs[state.name].load_state(state)
 
-    def replicate(self, entries: list[Entry], epochs: Mapping[str, EpochTable]) -> dict[str, Exception]:
+    def replicate(self, entries: list[Entry]) -> dict[str, Exception]:
         """Hold the entries that the parent appended, in order; return the errors, by channel.
 
-        `epochs` are those of the channels in which an epoch began with these entries. The log of a channel with
-        an error ends where it occurred; replace it (`load_state`)."""
+        The log of a channel with an error ends where it occurred; replace it (`load_state`)."""
         logs = self._logs
-        for name in dict.fromkeys(entry.channel for entry in entries):
-            if name not in logs:
-                self._open(name)
-        for name, table in epochs.items():
-            logs[name].epochs.load_table(table)
         failed: dict[str, Exception] = {}
         held: list[Entry] = []
         for entry in entries:
             if entry.channel in failed:
                 continue
             try:
-                log = logs[entry.channel]
-                if entry.before != log.newest:
-                    raise ValueError(f"{log.name}: {entry.before} does not follow {log.newest}")
-                log.replicate(entry)
+                (logs.get(entry.channel) or self._open(entry.channel)).replicate(entry)
                 held.append(entry)
             except Exception as error:  # one log must not cost the others their entries
                 failed[entry.channel] = error
@@ -231,4 +224,5 @@ class Logs:
     def _open(self, name: str) -> ChannelLog:
         retention = self._retentions.get(name, self._retention)
         self._logs[name] = log = ChannelLog(name, epoch=self.epoch, retention=retention, usage=self._usage)
+        log.has_ended = lambda incarnation: self.has_ended(incarnation)
         return log

@@ -12,11 +12,23 @@ Id = Annotated[str, Meta(max_length=128)] | int
 OptionalId = Id | UnsetType
 
 
-class Position(Struct, frozen=True):
-    """A place in a channel: behind the event with this offset in this epoch."""
+Epoch = Annotated[str, Meta(max_length=64)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
-    epoch: Annotated[str, Meta(max_length=64)]
-    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+class Position(Struct, frozen=True):
+    """A place in a channel: behind the event with this offset of the source `epoch`.
+
+    `others` has the offsets of the channel's further sources, by their epochs."""
+
+    epoch: Epoch
+    offset: Offset
+    others: Annotated[dict[Epoch, Offset], Meta(max_length=256)] | UnsetType = UNSET
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """The offset of each source."""
+        return {self.epoch: self.offset} if self.others is UNSET else {**self.others, self.epoch: self.offset}
 
 
 Since = Annotated[

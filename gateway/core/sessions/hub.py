@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import channel_view
-from gateway.core.log.epochs import Cursor
 from gateway.core.log.logs import Logs
+from gateway.core.log.sources import Cursor
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode

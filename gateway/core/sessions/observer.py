@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.core.fanout.fanout import Fanout
-from gateway.core.log.log import ChannelLog, Entry
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.logs import Logs
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import ClientChange, Connection, own_event
 from gateway.core.sessions.session import Session
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -10,8 +11,8 @@ from gateway.core.fanout.cohorts import Cursors
 from gateway.core.fanout.filters import Filter, FilterError
 from gateway.core.fanout.filters import parse as parse_filter
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.epochs import ORIGIN, Cursor
-from gateway.core.log.log import ChannelLog
+from gateway.core.log.log import ChannelLog, Resumed
+from gateway.core.log.sources import ORIGIN, Cursor
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import is_wildcard
 from gateway.core.protocol.errors import ErrorCode, RequestError
@@ -30,6 +31,7 @@ class _OnlyId(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_OnlyId).decode
 
 WARNINGS_MAX = 10
+_at = attrgetter("at")
 _SHOWN_CHARS = 40
 
 # A text with an unpaired surrogate cannot be encoded as UTF-8, which msgspec does first.
@@ -156,7 +158,7 @@ def read_since(since: dict[str, Any] | None) -> Position | dict[str, Position] |
     if since is None:
         return None
     try:
-        if since.keys() == {"epoch", "offset"} and not isinstance(since["epoch"], dict):
+        if isinstance(since.get("epoch"), str):
             return msgspec.convert(since, Position)
         return msgspec.convert(since, dict[str, Position])
     except msgspec.ValidationError as error:
@@ -181,8 +183,8 @@ class SubscriptionStarts:
         self.logs: dict[str, ChannelLog] = {}
         self.cursors: dict[str, Cursor] = {}
         self.recovered: dict[str, bool] = {}
-        self.lost: dict[str, ChannelLog] = {}
-        """Logs that do not know the client's position; the client gets a gap with reason `epoch`."""
+        self.lost: list[messages.Gap] = []
+        """A gap of reason `epoch` for each source that the client names and that a log does not know."""
         self.latest_only: set[str] = set()
         self.history: set[str] = set()
         """Logs whose events up to now come whole, whatever the rate."""
@@ -194,20 +196,20 @@ class SubscriptionStarts:
     def resume(self, log: ChannelLog, after: Cursor) -> None:
         """Start behind a place that the client has reached; what is evicted there becomes a gap."""
         self.start(log, after)
-        self.recovered[log.name] = log.missing(after) is None
+        self.recovered[log.name] = not log.missing(after)
 
     def resume_since(self, log: ChannelLog, since: Position) -> None:
-        """Resume behind a client's position; if the log does not know it, start with the oldest entry."""
-        after = log.epochs.cursor(since, ahead_max=log.retention.events_max)
-        if after is not None:
-            self.resume(log, after)
-        else:
-            self.start(log, log.start)
+        """Resume behind a client's position; if the log knows none of its sources, start with the oldest entry."""
+        found = log.resume(since, ahead_max=log.retention.events_max)
+        if found.lost:
+            self.start(log, found.cursor)
             self.recovered[log.name] = False
-            self.lost[log.name] = log
+            self.lost += lost_gaps(log, found)
+        else:
+            self.resume(log, found.cursor)
 
     def positions(self) -> dict[str, Position]:
-        return {name: self.logs[name].epochs.position(at) for name, at in self.cursors.items()}
+        return {name: self.logs[name].position_of(at) for name, at in self.cursors.items()}
 
     def start_request(self, request: SubscribeRequest, logs: Iterable[ChannelLog], current: Cursors) -> None:
         """Start the logs that a request selects, for a client whose places are `current`."""
@@ -223,17 +225,24 @@ class SubscriptionStarts:
                 self.resume(log, ORIGIN)
             elif last == 1:
                 # The current value, or that of each key, however long ago it changed.
-                oldest = next(iter(log.current(ORIGIN)), None)
-                first = log.newest if oldest is None else oldest.before
-                self.start(log, min(first, place))
-                if first <= place:  # else the client lags, and gets all events
+                first = log.before_current()
+                self.start(log, min(first, place, key=_at))
+                if first.at <= place.at:  # else the client lags, and gets all events
                     self.latest_only.add(log.name)
             elif last is not None:
                 # A client that lags by more than `last` events gets all of them.
-                self.start(log, min(log.before_last(last), place))
+                self.start(log, min(log.before_last(last), place, key=_at))
                 self.history.add(log.name)
             elif log.name not in self.cursors:
                 self.start(log, place)
+
+
+def lost_gaps(log: ChannelLog, found: Resumed) -> list[messages.Gap]:
+    """Return a gap for each source of a position that a log does not know; one for all if it knows none."""
+    if found.lost and found.is_new:
+        at = found.cursor.position
+        return [log.gap("epoch", at.epoch, at.offset)]
+    return [log.gap("epoch", source, None) for source in found.lost]
 
 
 def denial(channel: str, identity: Identity) -> messages.Denied:

@@ -18,14 +18,15 @@ another place, because of `since` or `last`, then also in `known` and in the pin
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import msgspec
 
 from gateway.core.fanout.cohorts import Cursors, Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import Subscription, View
-from gateway.core.log.epochs import ORIGIN
 from gateway.core.log.log import ChannelLog, encode_gap
+from gateway.core.log.sources import ORIGIN
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
@@ -40,6 +41,7 @@ from gateway.core.sessions.requests import SubscriptionStarts, denial, error_mes
 
 
 _encode = msgspec.json.Encoder().encode
+_at = attrgetter("at")
 _PINGS_MAX = 3
 _PART = b"part"
 """The payload of a ping behind a part; that of the heartbeat's pings is a number."""
@@ -130,7 +132,7 @@ class Session:
         starts = {name: at for name, at in starts.items() if name == PERSONAL or name in self._fanout.channels}
 
         def started(known: Cursors) -> Cursors:
-            kept = {name: min(known.get(name, ORIGIN), at) for name, at in starts.items()}
+            kept = {name: min(known.get(name, ORIGIN), at, key=_at) for name, at in starts.items()}
             return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
 
         self.known = started(self.known)
@@ -350,7 +352,7 @@ class Session:
             return {}
         places = self._fanout.cursors_of(self.reader)
         logs = [*self._fanout.logs_of(self.reader), *self._fanout.expected(self.subscriptions.values())]
-        return {log.name: log.epochs.position(places.get(log.name, ORIGIN)) for log in logs}
+        return {log.name: log.position_of(places.get(log.name, ORIGIN)) for log in logs}
 
     @property
     def _view(self) -> View:
@@ -422,9 +424,9 @@ class Session:
         )
         self.send(reply)
         self._counts.channels_resumed.update(starts.recovered.values())
-        for log in starts.lost.values():
+        for gap in starts.lost:
             if self.reader is not None:
-                self.reader.writer.write(encode_gap(log.gap("epoch", log.start)))
+                self.reader.writer.write(encode_gap(gap))
 
     def _reply_subscriptions(self, id_: messages.OptionalId, now_ns: int) -> None:
         options = {

@@ -10,16 +10,19 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
+from gateway.core.fanout.catch_up import with_sources
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.publishers import Publisher
 from gateway.core.ingest.streams import Stream
-from gateway.core.log.epochs import ORIGIN, Cursor
 from gateway.core.log.log import ChannelLog
+from gateway.core.log.sources import Cursor
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
-from gateway.core.protocol.messages import Position
+from gateway.core.protocol.frames import text_payload
+from gateway.core.protocol.positions import read_position
+from gateway.core.sessions import requests
 from gateway.core.sessions.broadcast import Sender
 from gateway.core.sessions.permissions import Action
 from gateway.web.access import shown
@@ -152,8 +155,8 @@ async def channel(request: web.Request) -> web.Response:
     now_ns = context.now_ns()
     since_ns = max(now_ns - _RATE_NS, context.started_ns)
     count = log.count_since(since_ns)
-    if count == len(log) and log.floor != ORIGIN:  # evicted events are not counted
-        since_ns = log.read(log.floor, bytes_max=1)[0].received_ns
+    if count == len(log) and log.floor:  # evicted events are not counted
+        since_ns = log.read(log.start, bytes_max=1)[0].received_ns
     rate = count / max((now_ns - since_ns) / 1e9, 1.0)
     return answer(resources.ChannelDetail(**msgspec.structs.asdict(summary), events_per_second=rate))
 
@@ -183,34 +186,30 @@ async def history(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     log = _log(context, request.match_info["channel"])
     limit = number(request.query, "limit", default=HISTORY_LIMIT, least=1, most=HISTORY_LIMIT_MAX)
-    after, gap = _start(log, request.query.get("since"), limit)
+    after, gaps = _start(log, request.query.get("since"), limit)
     entries = log.read(after, bytes_max=_HISTORY_BYTES_MAX)[:limit]
-    reached = entries[-1].at if entries else max(after, log.start)
+    reached = log.advance(after, entries[-1].at if entries else log.at)
     return answer(
         resources.History(
             channel=log.name,
             epoch=log.position.epoch,
-            events=[msgspec.Raw(entry.json) for entry in entries],
-            next=log.epochs.position(reached),
-            gap=gap,
+            events=[msgspec.Raw(text_payload(frame)) for frame in with_sources(log, after, gaps[1:], entries)],
+            next=reached.position,
+            gap=gaps[0] if gaps else None,
         )
     )
 
 
-def _start(log: ChannelLog, since: str | None, limit: int) -> tuple[Cursor, messages.Gap | None]:
-    """Return the cursor after which a page starts, and the gap before it."""
+def _start(log: ChannelLog, since: str | None, limit: int) -> tuple[Cursor, list[messages.Gap]]:
+    """Return the cursor after which a page starts, and the gaps before it."""
     if since is None:
-        return log.before_last(limit), None
-    epoch, colon, offset = since.rpartition(":")
-    number_ = number({"since": offset}, "since", default=0, least=0, most=2**63 - 1)
-    position = Position(epoch if colon else log.position.epoch, number_)
-    after = log.epochs.cursor(position, ahead_max=log.retention.events_max)
-    if after is not None:
-        return after, log.missing(after)
-    start = log.epochs.position(log.start)
-    return log.start, messages.Gap(
-        channel=log.name, epoch=start.epoch, from_=None, to=start.offset, count=None, reason="epoch"
-    )
+        return log.before_last(limit), []
+    try:
+        position = read_position(since if ":" in since else f"{log.position.epoch}:{since}")
+    except ValueError as error:
+        raise invalid_field(f"since: {error}") from error
+    found = log.resume(position, ahead_max=log.retention.events_max)
+    return found.cursor, [*requests.lost_gaps(log, found), *log.missing(found.cursor)]
 
 
 async def rejections(request: web.Request) -> web.Response:
@@ -410,7 +409,7 @@ def _channel(log: ChannelLog, *, subscribers: int) -> resources.Channel:
         position=log.position,
         events=len(log),
         bytes=log.bytes,
-        start=log.epochs.position(log.start),
+        start=log.start.position,
         retention=resources.RetentionInfo(
             events_max=retention.events_max, bytes_max=retention.bytes_max, age_seconds_max=retention.age_ns_max / 1e9
         ),

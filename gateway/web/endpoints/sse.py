@@ -14,6 +14,7 @@ from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
+from gateway.core.protocol.positions import position_text, read_position
 from gateway.core.sessions import requests
 from gateway.core.sessions.permissions import Action
 from gateway.core.sessions.requests import ConnectRequest
@@ -93,16 +94,26 @@ class EventStream:
 
     def _advance(self, message: _Message) -> None:
         if message.type in {"event", "gap"}:
-            before = self._positions.get(message.channel, _NOWHERE)
-            if message.epoch is not UNSET and message.epoch != before.epoch:
-                before = Position(message.epoch, 0)
-            reached = message.offset if message.type == "event" else _decode_to(message.to)
-            self._positions[message.channel] = before if reached is None else Position(before.epoch, reached)
+            self._move(message)
         elif message.positions is not UNSET:
             self._positions |= _decode_positions(message.positions)
 
+    def _move(self, message: _Message) -> None:
+        before = self._positions.get(message.channel, _NOWHERE)
+        is_named = message.epoch is not UNSET
+        epoch = message.epoch if message.epoch is not UNSET else before.epoch
+        offsets = before.offsets if is_named else {epoch: before.offset}  # else no other source is live
+        reached = message.offset if message.type == "event" else _decode_to(message.to)
+        if reached is None:  # the source has ended
+            offsets.pop(epoch, None)
+            epoch = before.epoch if before.epoch in offsets else next(iter(offsets), "")
+            reached = 0
+        offsets[epoch] = max(offsets.get(epoch, 0), reached)
+        others = {id_: offset for id_, offset in offsets.items() if id_ != epoch and offset}
+        self._positions[message.channel] = Position(epoch, offsets[epoch], others or UNSET)
+
     def _id(self) -> bytes:
-        text = ",".join([f"{n}={at.epoch}:{at.offset}" for n, at in self._positions.items()])
+        text = ",".join([f"{name}={position_text(at)}" for name, at in self._positions.items()])
         return text.encode() if len(text) <= ID_BYTES_MAX else b""
 
 
@@ -117,10 +128,12 @@ def read_event_id(text: str) -> dict[str, Position]:
     positions = {}
     for part in text.split(","):
         name, equals, position = part.partition("=")
-        epoch, colon, offset = position.partition(":")
-        if not (equals and colon and offset.isascii() and offset.isdigit() and len(offset) <= 16):
+        try:
+            positions[name] = read_position(position)
+        except ValueError:
+            equals = ""
+        if not equals:
             raise invalid_field(f"Last-Event-ID: {part[:80]!r} is not a position; expected channel=epoch:offset")
-        positions[name] = Position(epoch, int(offset))
     return positions
 
 

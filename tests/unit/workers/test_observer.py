@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.epochs import Cursor
+from gateway.core.log.sources import Cursor
 from gateway.core.sessions.observer import LocalObserver
 from gateway.workers import messages
 from gateway.workers.parent import WorkerObserver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.epochs import EpochTable
+from gateway.core.log.sources import EpochTable
 from gateway.core.log.log import ChannelLog, Entry, Retention
 from gateway.core.log.logs import Logs
 from gateway.core.protocol.events import Event, MissingRange

@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from gateway.core.log.epochs import OFFSET_MAX
+from gateway.core.log.sources import OFFSET_MAX
 from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope
 from tests.support.core import SECOND, Core, make_hub
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.epochs import EPOCHS_MAX, OFFSET_MAX, ORIGIN, OWN, Cursor
+from gateway.core.log.sources import EPOCHS_MAX, OFFSET_MAX, ORIGIN, OWN, Cursor
 from gateway.core.log.log import ChannelLog, Retention
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position

@@ -1,0 +1,154 @@
+"""Where a channel's events come from, and places in a channel.
+
+A source is a publisher (one incarnation of it), whose numbers are the offsets, or the gateway itself, which
+numbers what comes without usable numbers. So all gateways on the bus, and a restarted one, give the same
+positions, however many publishers a channel has.
+
+A `Cursor` is a place in a log: an ordinal, in the order of arrival, and the position that clients get for it."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from msgspec import UNSET, Struct
+
+from gateway.core.protocol.frames import text_payload
+from gateway.core.protocol.messages import Position
+
+
+SOURCES_MAX = 64
+"""Sources remembered per channel; positions in older ones are refused."""
+OFFSET_MAX = 2**53 - 1
+"""JavaScript cannot represent all integers above it."""
+QUIET_NS = 60_000_000_000
+"""A source that was silent for so long before a client's position, which does not name it, is over for it."""
+
+_at, _offset = attrgetter("at"), attrgetter("offset")
+
+
+class Entry(Struct, frozen=True, gc=False, array_like=True):
+    """An event or a gap in its log, the `at`-th; clients get its `frame`.
+
+    Its source had come to the offset `before`, and has come to `offset` with it."""
+
+    channel: str
+    at: int
+    source: str
+    before: int
+    offset: int
+    frame: bytes
+    received_ns: int
+    sent_ns: int = 0
+    is_event: bool = True
+    key: str = ""
+    begins: bool = False
+    """Whether it has its source's id, and events behind it rely on that."""
+    mixed: bool = False
+    """Whether it has its source's id, as every event while several sources are live."""
+
+    @property
+    def json(self) -> bytes:
+        return text_payload(self.frame)
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """A place in a log: behind the entry with the ordinal `at`.
+
+    If it is not `plain`, its position is not exactly what the log has up to there: it may cover further entries, or
+    lack some that are not held."""
+
+    at: int
+    position: Position
+    plain: bool = True
+
+
+ORIGIN = Cursor(0, Position("", 0))
+"""Before everything; the position of a reader that knows no source yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """A source of a channel, and its entries that are held, in order.
+
+    Its first entry here follows the offset `base` and the ordinal `began`. Up to the offset `floor` nothing is held.
+    It has `ended` with an ordinal, unless it is live. If it is `retired`, it has used its numbers twice, and the
+    gateway numbers its events."""
+
+    id: str
+    incarnation: int | None = None
+    """None for the gateway itself."""
+    base: int = 0
+    began: int = 0
+    newest: int = 0
+    floor: int = 0
+    ended: int | None = None
+    retired: bool = False
+    entries: list[Entry] = field(default_factory=list)
+    head: int = 0
+    """The index of the first entry held; a list with a moving head, see `ChannelLog`."""
+
+    @property
+    def state(self) -> "SourceState":
+        facts = self.base, self.began, self.newest, self.floor, self.ended, self.retired
+        return SourceState(self.id, self.incarnation, *facts)
+
+    def hold(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.newest = entry.offset
+
+    def drop_oldest(self) -> None:
+        self.floor = self.entries[self.head].offset
+        self.head += 1
+        if self.head > 64 and self.head * 2 > len(self.entries):
+            del self.entries[: self.head]
+            self.head = 0
+
+    @property
+    def is_held(self) -> bool:
+        return self.head < len(self.entries)
+
+    def offset_at(self, at: int) -> int:
+        """Return how far it had come at an ordinal."""
+        entries = self.entries
+        if not self.is_held or entries[-1].at <= at:
+            return self.newest
+        return entries[bisect_right(entries, at, lo=self.head, key=_at)].before
+
+    def first_behind(self, offset: int) -> Entry | None:
+        """Return the first entry held that an offset does not cover."""
+        at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
+        while at > self.head and not is_covered(self.entries[at - 1], offset):
+            at -= 1  # the gap for its end
+        return self.entries[at] if at < len(self.entries) else None
+
+    def last_within(self, offset: int) -> Entry | None:
+        """Return the last entry held that is not beyond an offset."""
+        at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
+        return self.entries[at - 1] if at > self.head else None
+
+
+class SourceState(Struct, frozen=True, array_like=True):
+    """A source without its entries, for a replica in another process."""
+
+    id: str
+    incarnation: int | None
+    base: int
+    began: int
+    newest: int
+    floor: int
+    ended: int | None
+    retired: bool
+
+
+def is_covered(entry: Entry, offset: int) -> bool:
+    """Return whether one who has come to an offset of an entry's source has the entry.
+
+    A gap for the end of a source takes no offset: who has come to it exactly may not know of the end."""
+    return entry.offset <= offset and (entry.before < offset or entry.before < entry.offset)
+
+
+def make_position(offsets: dict[str, int], first: str) -> Position:
+    """Return the position with these offsets by source; `first` is the source to be named first."""
+    if len(offsets) == 1:
+        return Position(first, offsets[first])
+    return Position(first, offsets[first], {id_: at for id_, at in offsets.items() if id_ != first} or UNSET)
