@@ -34,12 +34,13 @@ class Account:
 
     def begin(self, position: Position, truth: dict[int, int]) -> None:
         """Note where a first subscription starts; everything of other incarnations is before it."""
-        incarnation = incarnation_of(position.epoch)
-        self.unopened = incarnation is None and position.offset == 0
+        self.unopened = set(position.offsets.values()) == {0} and incarnation_of(position.epoch) is None
         if not self.unopened:
             self.excuse_everything(truth)
-        if incarnation is not None:
-            self.excused[incarnation] = position.offset
+        for epoch, offset in position.offsets.items():
+            incarnation = incarnation_of(epoch)
+            if incarnation is not None:
+                self.excused[incarnation] = offset
 
     def deliver(self, epoch: str, offset: int, data: dict[str, int], truth: dict[int, int]) -> None:
         incarnation, number = data["p"], data["n"]
@@ -60,9 +61,13 @@ class Account:
         """Note a gap; `truth` has the newest number of each incarnation."""
         incarnation = incarnation_of(epoch)
         first, last, reason = gap["from"], gap["to"], gap["reason"]
+        if reason == "epoch" and last is None:  # the source ended, or is not known here
+            if incarnation is not None and gap["count"] != 0:
+                self._excuse(incarnation, truth.get(incarnation, 0))
+            return
         if reason == "epoch" and incarnation is None:
             if not self.unopened:  # else it only repeats that the position was refused
-                self.refuse(Position(epoch, 1), truth)
+                self.excuse_everything(truth)
             return
         if first is None:
             for other, newest in truth.items():
@@ -83,21 +88,6 @@ class Account:
             self.lost.setdefault(incarnation, []).append((first, last))
         self._open(incarnation, first, truth)
         self.reported.setdefault(incarnation, []).append((first, last))
-
-    def refuse(self, position: Position, truth: dict[int, int]) -> None:
-        """Note that a position was refused.
-
-        Everything published until then may be missing, or delivered again with other offsets.
-        """
-        for incarnation, numbers in self.delivered.items():
-            self.before.setdefault(incarnation, set()).update(numbers)
-        self.delivered.clear()
-        self.lost.clear()
-        epoch_number = incarnation_of(position.epoch)
-        self.unopened = epoch_number is None and position.offset == 0
-        if not self.unopened:
-            for other, newest in truth.items():
-                self._excuse(other, position.offset if other == epoch_number else newest)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that everything published until now may be missing."""

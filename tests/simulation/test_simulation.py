@@ -9,7 +9,7 @@ import pytest
 from gateway.core.fanout import catch_up
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest import recovery
-from gateway.core.log import epochs, log
+from gateway.core.log import log
 from gateway.core.log.sources import Cursor
 from tests.simulation.__main__ import simulate_many
 from tests.simulation.schedule import run
@@ -60,18 +60,15 @@ def _start_lagging_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> Non
 
 
 def _accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
-    def wrong(self: Any, position: Any, *, ahead_max: int) -> Cursor:
-        return Cursor(self.newest.epoch_number, min(position.offset, self.newest.offset))
-
-    patch.setattr(epochs.Epochs, "cursor", wrong)
+    patch.setattr(log.ChannelLog, "resume", lambda self, _position, *, ahead_max: log.Resumed(self.newest, []))
 
 
 def _report_no_eviction(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(log.ChannelLog, "missing", lambda _self, _after: None)
+    patch.setattr(log.ChannelLog, "missing", lambda _self, _after: [])
 
 
 def _report_no_conflation(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(catch_up, "_conflated", lambda *_: b"")
+    patch.setattr(catch_up, "_conflated", lambda *_: [])
 
 
 def _release_replayed_messages_twice(patch: pytest.MonkeyPatch) -> None:

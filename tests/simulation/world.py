@@ -12,8 +12,11 @@ import struct
 from collections import deque
 from typing import Any
 
+import msgspec
+
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.log.sources import make_position
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position, ViewOptions
@@ -163,8 +166,6 @@ class Client(Socket):
         self.options: dict[str, Any] = {}
         self.patterns: list[str] = []
         self.positions: dict[str, Position] = {}
-        self._home = ("", 0)
-        self._moved = False
         self.seen: dict[tuple[str, str], int] = {}
         self.accounts: dict[str, Account] = {}
 
@@ -172,8 +173,6 @@ class Client(Socket):
         """Connect with the positions reached, to any gateway."""
         self.epoch_number += 1
         self.gateway = gateway
-        self._moved = self._home != (gateway.name, gateway.start_count)
-        self._home = (gateway.name, gateway.start_count)
         since = dict(self.positions) if self.patterns else None
         connect_request = ConnectRequest(
             client_id=f"{self.name}.{self.epoch_number}",
@@ -236,15 +235,9 @@ class Client(Socket):
     def _begin(self, message: dict[str, Any]) -> None:
         for channel, place in message["positions"].items():
             if channel in TOPICS:
-                position = Position(place["epoch"], place["offset"])
-                account = self._account(channel)
-                if not message["recovered"].get(channel, True):
-                    account.refuse(position, self.world.truth[channel])
-                elif channel not in message["recovered"] and channel not in self.positions:
-                    account.begin(position, self.world.truth[channel])
-                elif self._moved and self.world.is_shared(channel):
-                    # The position is one publisher's, and this gateway does not know yet that there are two.
-                    account.refuse(Position("", 1), self.world.truth[channel])
+                position = msgspec.convert(place, Position)
+                if channel not in message["recovered"] and channel not in self.positions:
+                    self._account(channel).begin(position, self.world.truth[channel])
                 self.positions[channel] = position
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -253,20 +246,25 @@ class Client(Socket):
         epoch = message.get("epoch", known.epoch)
         account = self._account(channel)
         truth = self.world.truth[channel]
+        # An event without an epoch says that no other source is live.
+        offsets = known.offsets if "epoch" in message else {epoch: known.offset}
         if message["type"] == "event":
             offset = message["offset"]
-            assert epoch != known.epoch or offset > known.offset, f"{offset} behind {known}"
-            self.positions[channel] = Position(epoch, offset)
-            # After a position is refused, all held events are sent: skip those received before.
+            assert offset > offsets.get(epoch, 0), f"{offset} behind {known}"
+            offsets[epoch] = offset
+            # What a position does not name comes from its beginning: skip what was received before.
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
                 account.deliver(epoch, offset, message["data"], truth)
-            return
-        account.gap(epoch, message, truth)
-        reached = message["to"]
-        if reached is None:
-            reached = 0 if epoch != known.epoch else known.offset
-        self.positions[channel] = Position(epoch, reached)
+        else:
+            account.gap(epoch, message, truth)
+            reached = message["to"]
+            if reached is None:  # the source ended
+                offsets.pop(epoch, None)
+                epoch = known.epoch if known.epoch in offsets else next(iter(offsets), "")
+                reached = 0
+            offsets[epoch] = max(reached, offsets.get(epoch, 0))
+        self.positions[channel] = make_position({id_: at for id_, at in offsets.items() if at or id_ == epoch}, epoch)
 
     def _account(self, channel: str) -> Account:
         account = self.accounts.get(channel)
@@ -278,7 +276,7 @@ class Client(Socket):
 def _short(message: dict[str, Any]) -> str:
     if message["type"] == "subscribed":
         at = {
-            name: f"{place['epoch']}:{place['offset']}"
+            name: {place["epoch"]: place["offset"], **place.get("others", {})}
             for name, place in message["positions"].items()
             if name in TOPICS
         }
@@ -312,8 +310,8 @@ class World:
         self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
         self.publishers: list[Publisher] = []
         self.publishers.append(Publisher(self, "core", TOPICS, sends_heartbeats=pick.random() < 0.8))
-        if pick.random() < 0.3:
-            self.publishers.append(Publisher(self, "second", TOPICS[1:], sends_heartbeats=pick.random() < 0.5))
+        for name in ["second", "third", "fourth"][: pick.choice([0, 0, 1, 1, 3])]:
+            self.publishers.append(Publisher(self, name, TOPICS[1:], sends_heartbeats=pick.random() < 0.7))
         self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
 
     def next_incarnation(self) -> int:

@@ -61,7 +61,6 @@ class Worker(Socket):
 
     def __init__(self, hub: Core) -> None:
         self.received: list[dict[str, Any]] = []
-        self._original = hub.logs
         self._replica = Logs(epoch="e1", channels_max=20, retention=Retention(), retentions=RETENTIONS)
         for log in hub.logs.by_name.values():
             self._replica.load_state(log.state)
@@ -72,11 +71,9 @@ class Worker(Socket):
         fanout.subscribe(reader, frozenset({Subscription(">")}), {})
 
     def _forward(self, entries: list[Entry]) -> None:
-        logs = self._original.by_name
-        tables: dict[str, EpochTable] = {one.channel: logs[one.channel].epochs.table for one in entries}
-        message = _decode(messages.encode(messages.Entries(entries, tables)))
+        message = _decode(messages.encode(messages.Entries(entries)))
         assert isinstance(message, messages.Entries)
-        self._replica.replicate(message.entries, message.epochs)
+        self._replica.replicate(message.entries)
 
     def _write(self, data: bytes) -> None:
         self.received += map(read, text_payloads(data))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.filters import SEARCHED_CHARS_MAX, Filter
-from gateway.core.log.log import Entry
+from gateway.core.log.sources import Entry
 
 
 VIEW_STEPS_MAX = 50_000

@@ -170,7 +170,7 @@ def _with_sources(
     """Return frames for one who reads on from there: unless several sources are live, what comes
     behind them relies on the source of the newest entry."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
-    known = [after.position.epoch, *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
+    known = [after.position.epoch if after.at else "", *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
     known = gaps[-1].epoch if gaps else known
     newest = log.source_at(reached.at)
     if known != newest and not log.is_mixed:
@@ -182,7 +182,7 @@ def _with_sources(
 
 def with_sources(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> list[bytes]:
     """Return frames in which each event has its source's id, unless what comes before it says it."""
-    known = missing[-1].epoch if missing else after.position.epoch
+    known = missing[-1].epoch if missing else after.position.epoch if after.at else ""
     frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
         frames.append(entry.frame if entry.source == known else log.with_source(entry))

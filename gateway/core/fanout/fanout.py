@@ -411,8 +411,10 @@ class Fanout:
     @property
     def unwritten(self) -> dict[str, Cursor]:
         """The places of live readers in channels of which something is pending."""
-        first = {entry.channel: entry.at - 1 for entry in reversed(self.pending)}
-        return {name: self._logs[name].cursor_at(at) for name, at in first.items()}
+        pending: dict[str, list[Entry]] = {}
+        for entry in self.pending:
+            pending.setdefault(entry.channel, []).append(entry)
+        return {name: self._logs[name].cursor_before(entries) for name, entries in pending.items()}
 
     def is_at_head(self, reader: Reader) -> bool:
         """Return whether a reader is live and its cohort cannot hold anything back."""

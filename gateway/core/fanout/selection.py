@@ -98,7 +98,7 @@ class Selection:
         return {channel: self.start(channel) for channel in self.channels}
 
     def start(self, channel: str) -> Cursor:
-        return self._logs[channel].cursor_at(self.channels[channel][0][1].at - 1)
+        return self._logs[channel].cursor_before([entry for _, entry in self.channels[channel]])
 
     def steps(self, seen: SeenChannels) -> int:
         """Return the most steps that the filters of views without a rate take; none for what is judged already."""

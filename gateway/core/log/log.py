@@ -20,7 +20,7 @@ its eviction."""
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -272,7 +272,7 @@ class ChannelLog:
         if event.incarnation is not None:
             id_ = f"{event.incarnation:016x}"
             known = self._sources.get(id_)
-            if known is not None:  # it goes on: its numbers say what is missing
+            if known is not None and not known.retired:  # it goes on: its numbers say what is missing
                 missing = tuple(one for one in missing if one.reason != "epoch")
             first = missing[0].first if missing and missing[0].reason != "epoch" else event.sequence
             if known is not None and not known.retired and first <= known.newest:
@@ -363,6 +363,8 @@ class ChannelLog:
                     source.ended = None
                     self._live += 1
                 entries.append(self._append_missing(source, one, now_ns))
+            elif known is not None and known.retired:
+                entries.append(self._append_missing(self._own, one, now_ns))
             elif known is not None and known.ended is None and self._live > 1:
                 entries += self._report_end(known, now_ns)
         return entries
@@ -413,7 +415,7 @@ class ChannelLog:
                 if len(self._current) > retention.keys_max:
                     self._current.popitem(last=False)
                     self.forgotten += 1
-        if len(entries) - self._head > retention.events_max or self.bytes > retention.bytes_max or retention.age_ns_max:
+        if entry.at - self.floor > retention.events_max or self.bytes > retention.bytes_max or retention.age_ns_max:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
@@ -479,6 +481,22 @@ class ChannelLog:
         }
         offsets.setdefault(first.id, first.offset_at(at))
         return Cursor(at, make_position(offsets, first.id))
+
+    def cursor_before(self, entries: Sequence[Entry]) -> Cursor:
+        """Return the place before the newest entries, from one of them on; they may be evicted."""
+        first = entries[0]
+        if first.at > self.floor:
+            return self.cursor_at(first.at - 1)
+        before: dict[str, int] = {}
+        for entry in entries:
+            before.setdefault(entry.source, entry.before)
+        offsets = {**self.start.position.offsets, **before}
+        for id_ in [one for one in offsets if one in self._sources and self._sources[one].began >= first.at - 1]:
+            if id_ != self._own.id:
+                del offsets[id_]
+        if not offsets:
+            return Cursor(first.at - 1, self.cursor_at(0).position)
+        return Cursor(first.at - 1, make_position(offsets, first.source if first.source in offsets else next(iter(offsets))))
 
     def _source_at(self, at: int) -> Source:
         if not at:
@@ -593,7 +611,7 @@ class ChannelLog:
                 break
         if not batch and len(self._entries) > at + _READ_MAX:  # all of these are covered
             rest = self._uncovered(after, self._entries[at + _READ_MAX :])
-            batch = [entry for entry in rest][:_READ_MAX]
+            batch = list(rest)[:_READ_MAX]
         return batch
 
     def _uncovered(self, after: Cursor, entries: Iterable[Entry | None]) -> Iterable[Entry]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.sources import EpochTable
-from gateway.core.log.log import ChannelLog, Entry, Retention
+from gateway.core.log.log import ChannelLog, Retention
 from gateway.core.log.logs import Logs
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position
 from gateway.workers import messages
@@ -32,7 +32,6 @@ class Pair:
         self.told: list[Entry] = []
         self.replica.on_append(self.told.extend)
         self.now = self.joined = 0
-        self.shipped: dict[str, tuple[int | None, int]] = {}
         self.sequences: dict[tuple[str, int], int] = {}
 
     def join(self) -> None:
@@ -43,17 +42,10 @@ class Pair:
             self.replica.load_state(message.state)
 
     def _tell(self, entries: list[Entry]) -> None:
-        table: dict[str, EpochTable] = {}
-        for name in {entry.channel for entry in entries}:
-            epochs = self.original.by_name[name].epochs
-            present = (epochs.source, epochs.newest.epoch_number)
-            if self.shipped.get(name) != present:
-                self.shipped[name] = present
-                table[name] = epochs.table
-        message = _decode(messages.encode(messages.Entries(entries, table)))
+        message = _decode(messages.encode(messages.Entries(entries)))
         assert isinstance(message, messages.Entries)
         if self.joined:
-            self.replica.replicate(message.entries, message.epochs)
+            self.replica.replicate(message.entries)
 
     def publish(self, channel: str, incarnation: int | None, lost: int) -> None:
         self.now += 1
@@ -78,25 +70,28 @@ class Pair:
 
 def seen(log: ChannelLog) -> object:
     """All that readers can ask of a log."""
-    places = [(position, log.epochs.cursor(position, ahead_max=3)) for position in positions(log)]
+    found = [log.resume(position, ahead_max=3) for position in positions(log)]
+    places = [one.cursor for one in found]
     return (
         log.newest,
         log.floor,
         log.start,
         log.bytes,
         len(log),
-        [log.missing(place) for _, place in places if place is not None],
-        places,
-        [log.epochs.is_beyond_end(place) for _, place in places if place is not None],
-        [[entry.frame for entry in log.held(place)] for _, place in places if place is not None],
+        [log.missing(place) for place in places],
+        found,
+        [[entry.frame for entry in log.held(place)] for place in places],
         [entry.frame for entry in log.current(log.start)],
         log.before_last(3),
     )
 
 
 def positions(log: ChannelLog) -> list[Position]:
-    epochs = {epoch_number.id for epoch_number in log.epochs.table.known.values()} | {"nobody's"}
-    return [Position(epoch, offset) for epoch in sorted(epochs) for offset in range(12)]
+    names = [*sorted({"e1", *log.position.offsets}), "nobody's"]
+    return [
+        *(Position(name, offset) for name in names for offset in range(12)),
+        *(Position(name, offset, {names[0]: 12 - offset}) for name in names[1:] for offset in range(12)),
+    ]
 
 
 publications = st.tuples(st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2]), st.sampled_from([0, 0, 0, 2]))
@@ -131,4 +126,4 @@ def test_followers_of_a_replica_hear_what_is_appended() -> None:
     pair.publish("a", 1, 2)
 
     assert ["a", "a"] == [entry.channel for entry in pair.told]
-    assert [(False, 3), (True, 4)] == [(one.is_event, one.at.offset) for one in pair.told]
+    assert [(False, 3), (True, 4)] == [(one.is_event, one.offset) for one in pair.told]

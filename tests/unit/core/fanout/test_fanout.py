@@ -99,8 +99,8 @@ def test_a_lagging_reader_reads_its_channels_in_turn() -> None:
     cursors = session.reader.cursors
 
     assert cursors is not None
-    assert cursors["logs.a"].offset == 1
-    assert 0 < cursors["robots"].offset < 900
+    assert cursors["logs.a"].at == 1
+    assert 0 < cursors["robots"].at < 900
 
 
 def test_one_read_is_limited_however_many_channels_there_are() -> None:

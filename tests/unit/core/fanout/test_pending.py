@@ -154,7 +154,7 @@ def test_positions_are_those_of_what_was_written(hub: Core) -> None:
     after = peer.send(type="ping")[-1]["positions"]["robots"]["offset"]
 
     assert (before, after) == (5, 7)
-    assert hub.heads()["robots"].offset == 7
+    assert hub.heads()["robots"].at == 7
 
 
 def test_a_pong_confirms_nothing_that_is_pending(hub: Core) -> None:
@@ -209,7 +209,7 @@ def test_a_personal_message_overtakes_pending_events(hub: Core) -> None:
     for paused in (False, True):
         peer = settled(hub, f"p{paused}")
         assert peer.session is not None
-        at = hub.logs.by_name["robots"].newest.offset
+        at = hub.logs.by_name["robots"].at
         publish(hub, "robots", 2)
         peer.writing_paused = paused
         message = Broadcast(event=Raw(b'{"hello":1}'), client_id=peer.session.client_id)

@@ -172,7 +172,7 @@ class Readers(RuleBasedStateMachine):
                 continue
             for channel, log in self.hub.logs.by_name.items():
                 if subscriber.is_subscribed(channel):
-                    assert subscriber.seen.get(channel, 0) == log.newest.offset, channel
+                    assert subscriber.seen.get(channel, 0) == log.position.offset, channel
 
     @invariant()
     def logs_do_not_grow_for_readers_that_do_not_read(self) -> None:

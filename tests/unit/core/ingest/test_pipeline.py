@@ -66,7 +66,7 @@ def test_a_silent_publishers_end_is_reported_on_a_channel_with_two_publishers() 
     bench.wait(2)
     bench.wait(1)
 
-    assert bench.log() == [(A, 1), ("epoch", None), (B, 1), (A, 2), ("epoch", None)], "once"
+    assert bench.log() == [(A, 1), (B, 1), (A, 2), ("epoch", None)], "once"
 
 
 def test_a_new_publisher_without_heartbeats_may_be_the_restart_of_another_on_a_shared_channel() -> None:
@@ -76,7 +76,7 @@ def test_a_new_publisher_without_heartbeats_may_be_the_restart_of_another_on_a_s
     bench.send(A, 2)
     bench.send(C, 1, 2)
 
-    assert bench.log() == [(A, 1), ("epoch", None), (B, 1), (A, 2), *[("epoch", None)] * 2, (C, 1), (C, 2)]
+    assert bench.log() == [(A, 1), ("epoch", None), (B, 1), (A, 2), ("epoch", None), (C, 1), (C, 2)]
 
 
 def test_a_publisher_that_said_farewell_leaves_no_doubt_on_a_shared_channel() -> None:
@@ -89,7 +89,7 @@ def test_a_publisher_that_said_farewell_leaves_no_doubt_on_a_shared_channel() ->
         bench.send_batch([[b"$heartbeat", json.dumps(text).encode()]])
     bench.send(C, 1)
 
-    assert bench.log()[-2:] == [(A, 2), (C, 1)]
+    assert bench.log()[-3:] == [(A, 2), ("epoch", 0), (C, 1)], "it ended, and nothing is missing"
 
 
 def test_a_restart_with_the_same_incarnation_is_reported_and_its_events_arrive() -> None:
@@ -154,7 +154,7 @@ def test_more_topics_than_streams_lose_nothing_and_repeat_nothing() -> None:
     assert requests <= len(topics), "only for what is missing"
 
 
-def test_a_forgotten_stream_that_continues_has_a_gap_where_the_gateway_numbers() -> None:
+def test_a_forgotten_stream_that_continues_has_a_gap_on_a_channel_with_two_publishers() -> None:
     bench = Bench(streams_max=2)
     bench.send(A, 1, topic="shared")
     bench.send(B, 1, topic="shared")
@@ -163,7 +163,7 @@ def test_a_forgotten_stream_that_continues_has_a_gap_where_the_gateway_numbers()
     bench.send(C, 1, topic="y")
     bench.send(A, 5, topic="shared")
 
-    assert bench.log("shared")[-2:] == [("epoch", None), (A, 5)]
+    assert bench.log("shared")[-2:] == [("bus_loss", 2), (A, 5)]
 
 
 def test_the_first_messages_of_a_restarted_publisher_are_lost_also_if_its_former_stream_was_forgotten() -> None:
@@ -209,8 +209,7 @@ def test_a_gap_begins_behind_the_readers_own_position() -> None:
     bench = Bench()
     bench.send(A, 1, 2, 9)
     log = bench.hub.logs.by_name["robots"]
-    place = log.epochs.cursor(log.position.__class__(f"{A:016x}", 5), ahead_max=0)
-    assert place is not None
+    place = log.resume(log.position.__class__(f"{A:016x}", 5), ahead_max=0).cursor
     expected = {"from": 6, "to": 8, "count": 3}
 
     for entries in (log.read(place, bytes_max=1), log.held(place)):

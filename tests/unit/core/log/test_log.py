@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.sources import Cursor
 from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.sources import Cursor
 from gateway.core.protocol.events import Event
 from gateway.core.protocol.frames import text_payload
 
@@ -16,7 +16,7 @@ def event(size: int = 1, *, now_ns: int = 0) -> Event:
 
 
 def offsets(log: ChannelLog, after: int, *, bytes_max: int = 1 << 30) -> list[int]:
-    return [entry.at.offset for entry in log.read(Cursor(0, after), bytes_max=bytes_max)]
+    return [entry.offset for entry in log.read(Cursor(after, log.position), bytes_max=bytes_max)]
 
 
 def test_a_frame_is_the_event_with_its_channel_and_offset() -> None:
@@ -45,8 +45,8 @@ def test_a_log_holds_the_newest_events_within_every_bound(
         frames.append(log.append(event(size, now_ns=now_ns))[0].frame)
         times.append(now_ns)
 
-    held = frames[log.start.offset :]
-    assert len(frames) == log.newest.offset
+    held = frames[log.floor :]
+    assert len(frames) == log.at
     assert len(held) == len(log)
     assert sum(map(len, held)) == log.bytes
     assert len(held) <= events_max
@@ -54,8 +54,8 @@ def test_a_log_holds_the_newest_events_within_every_bound(
         assert held
     if len(held) > 1:
         assert log.bytes <= bytes_max
-        assert not age_ns_max or now_ns - times[log.start.offset] <= age_ns_max
-    expected = [n for n in range(log.start.offset + 1, log.newest.offset + 1) if n > after]
+        assert not age_ns_max or now_ns - times[log.floor] <= age_ns_max
+    expected = [n for n in range(log.floor + 1, log.at + 1) if n > after]
     assert expected == offsets(log, after)
 
 

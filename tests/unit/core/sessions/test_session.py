@@ -509,8 +509,8 @@ def test_a_pong_confirms_the_places_of_its_ping_and_of_those_before() -> None:
         session.on_ping(payload, hub.heads())
     session.on_pong(b"2")
     assert session.positions()["robots"].offset == 5
-    assert session.known["robots"].offset == 2
+    assert session.known["robots"].position.offset == 2
     session.on_pong(b"5")
     session.on_pong(b"1")
 
-    assert session.known["robots"].offset == 5
+    assert session.known["robots"].position.offset == 5

@@ -322,7 +322,7 @@ async def test_an_event_may_be_as_large_as_on_the_bus_and_no_larger(make_site: M
 
     assert fits.status == 200
     assert refused(by_a_byte) == refused(by_far) == (413, "too_large")
-    assert site.hub.logs.by_name["robots"].newest.offset == 1
+    assert site.hub.logs.by_name["robots"].position.offset == 1
 
 
 async def test_readiness_names_its_reasons_and_health_does_not_care(site: Site) -> None:
