@@ -62,7 +62,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
     If some are evicted, first a gap."""
     part = Part(after)
     missing = log.missing(after)
-    part.evicted = sum([gap.count or 1 for gap in missing])
+    part.evicted = sum([gap.count or 1 for gap in missing if gap.reason == "evicted"])
     entries = log.read(after, bytes_max=bytes_max)
     if view.filters:
         entries, part.steps = affordable(entries, view.filters)
@@ -170,7 +170,11 @@ def _with_sources(
     """Return frames for one who reads on from there: unless several sources are live, what comes
     behind them relies on the source of the newest entry."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
-    known = [after.position.epoch if after.at else "", *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
+    known = [
+        after.position.epoch if after.at else "",
+        *[one.epoch for one in missing[-1:]],
+        *[one.source for one in entries[-1:]],
+    ][-1]
     known = gaps[-1].epoch if gaps else known
     newest = log.source_at(reached.at)
     if known != newest and not log.is_mixed:

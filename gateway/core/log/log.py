@@ -19,7 +19,7 @@ it is of another source, or if several sources are live; so has every gap. The n
 its eviction."""
 
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -85,6 +85,7 @@ class LogState(Struct, frozen=True, array_like=True):
     begins: bool
     entries: list[Entry]
     current: list[Entry]
+    ends: list[Entry]
 
 
 class Resumed(Struct, frozen=True):
@@ -124,6 +125,8 @@ class ChannelLog:
         self._begins = True
         """Whether the next event has to have its source's id."""
         self._newest: Cursor | None = None
+        self._ends: deque[Entry] = deque(maxlen=SOURCES_MAX)
+        """The evicted gaps that say that the end of a source is not known: no offset shows that they are missing."""
         # A list with a moving head: a read from the middle of a deque takes time in its length.
         self._entries: list[Entry | None] = []
         self._head = 0
@@ -182,9 +185,20 @@ class ChannelLog:
         sources = [one.state for one in self._sources.values()]
         if not entries:
             sources = [msgspec.structs.replace(one, floor=one.newest) for one in sources]
-        newest = self._source.id
-        own = self._own.state
-        return LogState(self.name, sources, own, self.at, floor, floor_source, newest, self._begins, entries, current)
+        ends = [one for one in self._entries[self._head :] if one is not None and _is_end(one)] if not entries else []
+        return LogState(
+            self.name,
+            sources,
+            self._own.state,
+            self.at,
+            floor,
+            floor_source,
+            self._source.id,
+            self._begins,
+            entries,
+            current,
+            [*self._ends, *ends],
+        )
 
     def load_state(self, state: LogState) -> None:
         """Hold the same entries as another log with the same retention."""
@@ -203,6 +217,7 @@ class ChannelLog:
         self._source, self._floor_source = newest_source, floor_source
         self._live = sum(one.ended is None for one in sources.values())
         self._begins = state.begins
+        self._ends = deque(state.ends, SOURCES_MAX)
         self.at, self.floor, self._newest = state.at, state.floor, None
         self._entries, self._head = list(state.entries), 0
         self.usage.bytes += size - self.bytes
@@ -222,8 +237,13 @@ class ChannelLog:
         if entry.is_event and not entry.mixed and self._live > 1:
             self._end_others(source)
         self._begins = entry.mixed or not entry.is_event
+        is_end = _is_end(entry)
+        if is_end and source.began == self.at:
+            self._end_others(source)
         msgspec.structs.force_setattr(entry, "source", source.id)  # one object for all
         self._hold(entry, source)
+        if is_end and source.began < entry.at - 1:
+            self._end(source)
 
     def _open_replica(self, entry: Entry) -> Source:
         if entry.source == self._own.id:
@@ -255,7 +275,7 @@ class ChannelLog:
 
     def _end_others(self, source: Source) -> None:
         for one in self._sources.values():
-            if one is not source and one.ended is None:
+            if one not in (source, self._own) and one.ended is None:
                 self._end(one)
 
     def _end(self, source: Source) -> None:
@@ -462,6 +482,8 @@ class ChannelLog:
         self.bytes -= size
         self.usage.bytes -= size
         self.floor = oldest.at
+        if _is_end(oldest):
+            self._ends.append(oldest)
         source = self._floor_source = self._sources[oldest.source]
         source.drop_oldest()
         if source is self._own and not source.is_held and source.ended is None and self._live > 1:
@@ -496,7 +518,9 @@ class ChannelLog:
                 del offsets[id_]
         if not offsets:
             return Cursor(first.at - 1, self.cursor_at(0).position)
-        return Cursor(first.at - 1, make_position(offsets, first.source if first.source in offsets else next(iter(offsets))))
+        return Cursor(
+            first.at - 1, make_position(offsets, first.source if first.source in offsets else next(iter(offsets)))
+        )
 
     def _source_at(self, at: int) -> Source:
         if not at:
@@ -551,13 +575,15 @@ class ChannelLog:
         for source in self._sources.values():
             offset = offsets.get(source.id, -1)
             if offset < 0:
-                offset = source.newest if newest is not None and self._is_over(source, newest) else source.base
+                offset = source.newest if newest is not None and self._is_over(source, newest) else 0
                 offsets[source.id] = offset
             first = source.first_behind(offset)
             if first is not None:
                 at = min(at, first.at - 1)
             if offset < source.floor:
                 at = min(at, self.floor)
+        ends = [one for one in self._ends if not is_covered(one, offsets.get(one.source, one.offset))]
+        at = min([at, *(one.at - 1 for one in ends)])
         plain = self.cursor_at(at)
         found = plain.position.offsets
         kept = {
@@ -565,7 +591,8 @@ class ChannelLog:
             for id_, n in offsets.items()
             if id_ in found or (id_ in self._sources and self._sources[id_].offset_at(at) != n)
         }
-        if kept == found or not kept:
+        kept = kept or found
+        if at >= self.floor and kept == found:
             return Resumed(plain, lost)
         first_id = plain.position.epoch if plain.position.epoch in kept else position.epoch
         first_id = first_id if first_id in kept else next(iter(kept))
@@ -685,7 +712,10 @@ class ChannelLog:
             if offset < source.floor:
                 first, count = offset + 1, source.floor - offset
                 gaps.append(self.gap("evicted", source.id, source.floor, first=first, count=count))
-        return gaps
+        ends = [one for one in self._ends if one.at > after.at]
+        if not after.plain:
+            ends = [one for one in ends if one.source in self._sources and not is_covered(one, have(one.source))]
+        return [*map(_gap_of, ends), *gaps]
 
     def gap(
         self, reason: GapReason, source: str, last: int | None, *, first: int | None = None, count: int | None = None
@@ -711,6 +741,15 @@ def _behind(offset: int, entry: Entry) -> Entry:
         return entry
     gap.from_, gap.count = offset + 1, entry.offset - offset
     return msgspec.structs.replace(entry, before=offset, frame=encode_gap(gap))
+
+
+def _is_end(entry: Entry) -> bool:
+    """Return whether an entry is a gap for the end of a source, which takes no offset."""
+    return not entry.is_event and entry.before == entry.offset
+
+
+def _gap_of(entry: Entry) -> Gap:
+    return _decode_gap(entry.json)
 
 
 def filtered_gap(log: ChannelLog, entry: Entry) -> Entry:
