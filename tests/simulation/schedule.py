@@ -164,6 +164,9 @@ def settle(world: World) -> None:
         for client in world.clients:
             while client.writing_paused:
                 client.read_on()
+    world.now_ns += 2 * SECOND
+    for gateway in world.gateways:
+        gateway.flush()  # what the rates hold back
 
 
 def check(world: World) -> None:

@@ -238,6 +238,8 @@ class Client(Socket):
                 position = msgspec.convert(place, Position)
                 if channel not in message["recovered"] and channel not in self.positions:
                     self._account(channel).begin(position, self.world.truth[channel])
+                elif not message["recovered"].get(channel, True) and set(position.offsets.values()) == {0}:
+                    self._account(channel).unopened = True  # nothing was received: the publishers may be older
                 self.positions[channel] = position
 
     def _take(self, message: dict[str, Any]) -> None:

@@ -217,10 +217,7 @@ class Recovery:
 
     def expire(self, *, now_ns: int) -> None:
         """Find stale publishers, and give up repairs that take too long."""
-        stale = self.publishers.find_stale(now_ns=now_ns)
-        for stream in self.streams if stale else ():
-            if stream.incarnation in stale:
-                self._end(stream, now_ns)
+        self.publishers.find_stale(now_ns=now_ns)
         for stream in list(self._repairing):
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):
@@ -333,11 +330,6 @@ class Recovery:
         new = self._start_with_message(envelope, stream.topic, now_ns)
         self._wait_for_earlier(new)
         return new
-
-    def _end(self, stream: Stream, now_ns: int) -> None:
-        """Report that a stream's last messages may be missing."""
-        if stream.add_unknown_end(now_ns):
-            self._unreported[stream] = None
 
     def _wait_for_earlier(self, stream: Stream) -> None:
         """Hold the messages of a new stream while an earlier incarnation blocks it."""

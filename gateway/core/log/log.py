@@ -202,8 +202,8 @@ class ChannelLog:
 
     def load_state(self, state: LogState) -> None:
         """Hold the same entries as another log with the same retention."""
-        own = Source(*msgspec.structs.astuple(state.own))
-        sources = {one.id: own if one.id == own.id else Source(*msgspec.structs.astuple(one)) for one in state.sources}
+        sources = {one.id: Source(*msgspec.structs.astuple(one)) for one in state.sources}
+        own = sources.get(state.own.id) or Source(*msgspec.structs.astuple(state.own))
         size = 0
         for entry in state.entries:
             newest = sources[entry.source].newest
@@ -232,8 +232,7 @@ class ChannelLog:
         if source is None:
             source = self._open_replica(entry)
         if source.ended is not None:
-            source.ended = None
-            self._live += 1
+            self._go_on(source)
         if entry.is_event and not entry.mixed and self._live > 1:
             self._end_others(source)
         self._begins = entry.mixed or not entry.is_event
@@ -278,6 +277,10 @@ class ChannelLog:
             if one not in (source, self._own) and one.ended is None:
                 self._end(one)
 
+    def _go_on(self, source: Source) -> None:
+        source.go_on(self.at)
+        self._live += 1
+
     def _end(self, source: Source) -> None:
         source.ended = self.at
         self._live -= 1
@@ -303,8 +306,7 @@ class ChannelLog:
         if source is self._own and self._own.id not in self._sources:
             self._add_source(source, source.newest)
         elif source.ended is not None:
-            source.ended = None
-            self._live += 1
+            self._go_on(source)
         entries += [self._append_missing(source, one, now_ns) for one in missing]
         return source, entries
 
@@ -380,14 +382,18 @@ class ChannelLog:
                 if source.retired or one.last > OFFSET_MAX or one.first <= source.newest:
                     source = self._own if self._own.id in self._sources else self._add_source(self._own, 0)
                 if source.ended is not None:
-                    source.ended = None
-                    self._live += 1
+                    self._go_on(source)
                 entries.append(self._append_missing(source, one, now_ns))
             elif known is not None and known.retired:
                 entries.append(self._append_missing(self._own, one, now_ns))
             elif known is not None and known.ended is None and self._live > 1:
                 entries += self._report_end(known, now_ns)
         return entries
+
+    def end(self, incarnation: int, *, now_ns: int) -> list[Entry]:
+        """Append a gap for the end of a publisher, if other sources are live; else that of the next one says it."""
+        source = self._sources.get(f"{incarnation:016x}")
+        return self._report_end(source, now_ns) if source is not None and self._live > 1 else []
 
     def finish(self, incarnation: int, last: int, *, now_ns: int = 0) -> list[Entry]:
         """Note a publisher's last number: if the log has come to it, nothing is missing. Return a gap that says so,
@@ -616,8 +622,7 @@ class ChannelLog:
         def offset(id_: str) -> int:
             found = offsets.get(id_)
             if found is None:
-                source = self._sources[id_]
-                found = source.base if source.began >= after.at else source.offset_at(after.at)
+                found = self._sources[id_].unnamed_at(after.at)
             return found
 
         return offset

@@ -176,6 +176,11 @@ class Logs:
         if log is not None:
             self._notify(log.finish(incarnation, last, now_ns=now_ns))
 
+    def end(self, incarnation: int, *, now_ns: int) -> None:
+        """Note that a publisher is silent: where other sources are live, a gap says that its end is not known."""
+        for log in list(self._logs.values()):
+            self._notify(log.end(incarnation, now_ns=now_ns))
+
     def load_state(self, state: LogState) -> None:
         """Replace a whole log by a copy of the parent's."""
         if state.name not in self._logs:

@@ -20,6 +20,8 @@ SOURCES_MAX = 64
 """Sources remembered per channel; positions in older ones are refused."""
 OFFSET_MAX = 2**53 - 1
 """JavaScript cannot represent all integers above it."""
+RETURNS_MAX = 16
+"""Returns remembered per source."""
 QUIET_NS = 60_000_000_000
 """A source that was silent for so long before a client's position, which does not name it, is over for it."""
 
@@ -83,13 +85,15 @@ class Source:
     floor: int = 0
     ended: int | None = None
     retired: bool = False
+    returns: list[tuple[int, int]] = field(default_factory=list)
+    """The ordinals and offsets at which it went on after it had ended; places between do not name it."""
     entries: list[Entry] = field(default_factory=list)
     head: int = 0
     """The index of the first entry held; a list with a moving head, see `ChannelLog`."""
 
     @property
     def state(self) -> "SourceState":
-        facts = self.base, self.began, self.newest, self.floor, self.ended, self.retired
+        facts = self.base, self.began, self.newest, self.floor, self.ended, self.retired, list(self.returns)
         return SourceState(self.id, self.incarnation, *facts)
 
     def hold(self, entry: Entry) -> None:
@@ -113,6 +117,18 @@ class Source:
         if not self.is_held or entries[-1].at <= at:
             return self.newest
         return entries[bisect_right(entries, at, lo=self.head, key=_at)].before
+
+    def unnamed_at(self, at: int) -> int:
+        """Return how far one is in it whose place behind an ordinal does not name it."""
+        if self.began >= at:
+            return self.base
+        return next((offset for returned, offset in self.returns if returned >= at), self.offset_at(at))
+
+    def go_on(self, at: int) -> None:
+        """Note that it goes on behind an ordinal, after it had ended."""
+        self.ended = None
+        self.returns.append((at, self.newest))
+        del self.returns[:-RETURNS_MAX]
 
     def first_behind(self, offset: int) -> Entry | None:
         """Return the first entry held that an offset does not cover."""
@@ -138,6 +154,7 @@ class SourceState(Struct, frozen=True, array_like=True):
     floor: int
     ended: int | None
     retired: bool
+    returns: list[tuple[int, int]]
 
 
 def is_covered(entry: Entry, offset: int) -> bool:
