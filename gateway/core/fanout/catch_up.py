@@ -130,13 +130,16 @@ def read_newest(
     part.events = sum([entry.is_event for entry in entries])
     part.failed = matches.failed
     part.steps = part.unpaid = steps
-    missing = {gap.epoch for gap in log.missing(after)}
+    gone = log.missing(after)
+    missing = {gap.epoch for gap in gone if gap.reason == "evicted"}
     gaps = (
         []
         if part.conflated == 0 and judged and not missing
         else _conflated(log, after, part.reached, left, missing, judged)
     )
-    part.frames = view.encode(_with_sources(log, after, [], entries, gaps, part.reached))
+    part.frames = view.encode(
+        _with_sources(log, after, [one for one in gone if one.reason == "epoch"], entries, gaps, part.reached)
+    )
     return part
 
 
@@ -150,9 +153,9 @@ def _conflated(
 ) -> list[Gap]:
     """Return a gap for each source of which events are left out; the source of the newest entry comes last."""
     have, gaps = log.have(after), []
-    to = reached.position.offsets
+    to = log.offsets_at(reached.at)
     for source in sorted(to, key=lambda id_: id_ == reached.position.epoch):
-        offset = have(source) if log.knows(source) else 0
+        offset = have(source)
         count = left.get(source, 0) if judged and source not in missing else None
         if count != 0 and (to[source] > offset or source in left):
             gaps.append(log.gap("conflated", source, to[source], first=offset + 1, count=count))

@@ -543,8 +543,9 @@ class ChannelLog:
         """Return the source of the entry with an ordinal: events behind it may rely on it."""
         return self._source_at(at).id
 
-    def knows(self, source: str) -> bool:
-        return source in self._sources
+    def offsets_at(self, at: int) -> dict[str, int]:
+        """Return how far each source had come at an ordinal, also those that had ended."""
+        return {one.id: one.offset_at(at) for one in self._sources.values() if one.began < at}
 
     def advance(self, after: Cursor, at: int) -> Cursor:
         """Return the place behind an ordinal for one who was at an earlier place."""

@@ -198,7 +198,8 @@ class Logs:
             if entry.channel in failed:
                 continue
             try:
-                (logs.get(entry.channel) or self._open(entry.channel)).replicate(entry)
+                log = logs[entry.channel] if entry.channel in logs else self._open(entry.channel)
+                log.replicate(entry)
                 held.append(entry)
             except Exception as error:  # one log must not cost the others their entries
                 failed[entry.channel] = error
