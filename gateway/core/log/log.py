@@ -578,18 +578,23 @@ class ChannelLog:
             lost = [id_ for id_ in lost if position.offsets[id_]]
         covered = [self._sources[id_].last_within(at) for id_, at in offsets.items() if id_ in self._sources]
         newest = max((one for one in covered if one is not None), key=_at, default=None)
-        at = self.at
+        at, over = self.at, set()
         for source in self._sources.values():
-            offset = offsets.get(source.id, -1)
-            if offset < 0:
-                offset = source.newest if newest is not None and self._is_over(source, newest) else 0
-                offsets[source.id] = offset
+            if source.id not in offsets and newest is not None and self._is_over(source, newest):
+                offsets[source.id] = source.newest
+                over.add(source.id)
+                continue
+            offset = offsets.setdefault(source.id, 0)
             first = source.first_behind(offset)
             if first is not None:
                 at = min(at, first.at - 1)
             if offset < source.floor:
                 at = min(at, self.floor)
-        ends = [one for one in self._ends if not is_covered(one, offsets.get(one.source, one.offset))]
+        ends = [
+            one
+            for one in self._ends
+            if one.source not in over and not is_covered(one, offsets.get(one.source, one.offset + 1))
+        ]
         at = min([at, *(one.at - 1 for one in ends)])
         plain = self.cursor_at(at)
         found = plain.position.offsets

@@ -1,0 +1,352 @@
+"""Positions by source: a publisher's own numbers, the gateway's for the rest; none ever stands for two events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor
+from gateway.core.protocol.envelope import Envelope
+from gateway.core.protocol.events import Event, MissingRange
+from gateway.core.protocol.messages import Position
+from gateway.core.protocol.positions import position_text, read_position
+from tests.support.core import Core, Peer, make_hub
+
+
+A, B, C = 0xA, 0xB, 0xC
+EPOCH_A, EPOCH_B, EPOCH_C = f"{A:016x}", f"{B:016x}", f"{C:016x}"
+
+
+def make(*, events_max: int = 1000, living: bool = True) -> ChannelLog:
+    """Return a log; its publishers are known to be `living`, or may have ended when another one begins."""
+    log = ChannelLog("robots", epoch="own", retention=Retention(events_max=events_max))
+    log.has_ended = lambda _incarnation: not living
+    return log
+
+
+def add(
+    log: ChannelLog, incarnation: int | None, *sequences: int, missing: tuple[MissingRange, ...] = (), now_ns: int = 0
+) -> list[tuple[str, int, bool]]:
+    """Append events; return each new entry's source and offset, and whether it is an event."""
+    added = []
+    for sequence in sequences:
+        for entry in log.append(Event("robots", b'"data":1', now_ns, 0, incarnation, sequence, missing)):
+            added.append((entry.source, entry.offset, entry.is_event))
+    return added
+
+
+def behind(log: ChannelLog, position: Position) -> list[tuple[str, int]]:
+    """Return the source and offset of each event that a client with a position gets."""
+    after = log.resume(position, ahead_max=100).cursor
+    return [(entry.source, entry.offset) for entry in log.held(after) if entry.is_event]
+
+
+def names(log: ChannelLog) -> list[bool]:
+    """Return for each event that is held whether it names its source."""
+    return ["epoch" in json.loads(entry.json) for entry in log.held(log.start) if entry.is_event]
+
+
+def test_a_publishers_numbers_become_the_offsets() -> None:
+    log = make()
+
+    assert add(log, A, 5, 6, 9) == [(EPOCH_A, 5, True), (EPOCH_A, 6, True), (EPOCH_A, 9, True)]
+    assert log.start.at == 0, "before everything that this gateway has received"
+
+
+def test_events_without_numbers_are_numbered_by_the_gateway() -> None:
+    assert add(make(), None, 0, 0) == [("own", 1, True), ("own", 2, True)]
+
+
+def test_two_publishers_keep_their_own_numbers() -> None:
+    log = make()
+    add(log, A, 1)
+    add(log, B, 1)
+
+    assert add(log, A, 2) == [(EPOCH_A, 2, True)]
+    assert add(log, None, 0) == [("own", 1, True)]
+    assert add(log, B, 2) == [(EPOCH_B, 2, True)]
+    assert log.position == Position(EPOCH_B, 2, {EPOCH_A: 2, "own": 1})
+
+
+def test_only_the_first_event_of_a_single_source_names_it() -> None:
+    log = make()
+    add(log, A, 1, 2, 3)
+
+    assert names(log) == [True, False, False]
+    assert log.position == Position(EPOCH_A, 3)
+    assert log.position.others is UNSET
+
+
+def test_every_event_names_its_source_while_several_are_live() -> None:
+    log = make()
+    add(log, A, 1, 2)
+    add(log, B, 1, 2)
+    add(log, A, 3)
+    log.finish(A, 3)
+    add(log, B, 3, 4)
+
+    assert names(log) == [True, False, True, True, True, True, False], "and again only the first, once A has ended"
+
+
+def test_a_restart_is_a_new_source_behind_a_gap() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+
+    assert add(log, B, 1, 2) == [(EPOCH_B, 0, False), (EPOCH_B, 1, True), (EPOCH_B, 2, True)]
+    assert log.position == Position(EPOCH_B, 2), "the one that ended is not named"
+
+
+def test_no_gap_precedes_a_restart_if_the_last_message_arrived() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+    log.finish(A, 2)
+
+    assert add(log, B, 1) == [(EPOCH_B, 1, True)]
+
+
+def test_a_gap_precedes_a_restart_if_the_last_message_is_missing() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+    log.finish(A, 3)
+
+    assert add(log, B, 1)[0] == (EPOCH_B, 0, False)
+
+
+def test_the_end_of_one_of_several_sources_is_a_gap_of_its_own() -> None:
+    log = make()
+    add(log, A, 1)
+    add(log, B, 1)
+    [clean] = log.finish(A, 1)
+    add(log, C, 1)
+    [unknown] = log.end(B, now_ns=0)
+    expected = {"from": None, "to": None, "reason": "epoch"}
+
+    for entry, source, count in ((clean, EPOCH_A, 0), (unknown, EPOCH_B, None)):
+        gap = json.loads(entry.json)
+        assert {**expected, "epoch": source, "count": count}.items() <= gap.items()
+    assert log.position == Position(EPOCH_C, 1, {EPOCH_B: 1}) or log.position.offsets == {EPOCH_C: 1, EPOCH_B: 1}
+
+
+def test_the_gateway_numbers_if_javascript_cannot_represent_a_number() -> None:
+    assert add(make(), A, OFFSET_MAX + 1) == [("own", 1, True)]
+
+
+def test_the_gateway_numbers_a_publisher_that_uses_its_numbers_twice() -> None:
+    log = make()
+    add(log, A, 1, 2)
+
+    assert add(log, A, 1, 2, 3) == [(EPOCH_A, 2, False), ("own", 1, True), ("own", 2, True), ("own", 3, True)]
+
+
+def test_a_loss_belongs_to_the_source_that_lost_it() -> None:
+    log = make()
+    add(log, B, 1)
+    hole = MissingRange(1, 4, "bus_loss")
+    gap = log.append(Event("robots", b'"data":1', 0, 0, A, 5, (hole,)))[0]
+
+    assert {"epoch": EPOCH_A, "from": 1, "to": 4, "count": 4}.items() <= json.loads(gap.json).items()
+
+
+# -- the hard cases of docs/protocol.md ------------------------------------------------------------
+
+
+def test_two_gateways_that_see_publishers_in_different_orders_resume_each_others_clients() -> None:
+    one, other = make(), make()
+    for log, order in ((one, "ABABAABB"), (other, "BBABAAAB")):
+        counts = {"A": 0, "B": 0}
+        for letter in order:
+            counts[letter] += 1
+            add(log, {"A": A, "B": B}[letter], counts[letter])
+    for at in range(1, one.at):
+        position = one.cursor_at(at).position
+        seen = position.offsets
+        expected = [(e.source, e.offset) for e in other.held(other.start) if e.offset > seen.get(e.source, 0)]
+        assert behind(other, position) == expected
+
+
+def test_a_source_heard_by_another_gateway_only_is_reported_alone() -> None:
+    log = make()
+    add(log, A, 1, 2, 3)
+    found = log.resume(Position(EPOCH_A, 2, {EPOCH_B: 7}), ahead_max=0)
+
+    assert found.lost == [EPOCH_B]
+    assert [(e.source, e.offset) for e in log.held(found.cursor)] == [(EPOCH_A, 3)]
+
+
+def test_a_source_that_a_position_does_not_name_comes_from_its_beginning() -> None:
+    log = make()
+    add(log, A, 1, 2)
+    add(log, B, 1, 2)
+    add(log, A, 3)
+
+    assert behind(log, Position(EPOCH_A, 3)) == [(EPOCH_B, 1), (EPOCH_B, 2)]
+
+
+def test_a_source_that_was_over_before_does_not_come_again() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+    add(log, B, 1, 2)
+
+    assert behind(log, Position(EPOCH_B, 1)) == [(EPOCH_B, 2)]
+
+
+def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:
+    log = make(events_max=10)
+    add(log, A, 1, 2)
+    for number in range(2 * SOURCES_MAX):
+        add(log, 0x100 + number, 1)
+
+    assert log.reached(A) is None, "not known"
+    assert len(log.position.offsets) <= SOURCES_MAX
+    assert log.resume(Position(EPOCH_A, 2), ahead_max=0).lost == [EPOCH_A]
+    assert add(log, A, 3) == [(EPOCH_A, 3, True)]
+    assert log.resume(Position(EPOCH_A, 3), ahead_max=0).lost == []
+
+
+def test_more_sources_than_are_remembered_evict_the_oldest_entries() -> None:
+    log = make()
+    for number in range(2 * SOURCES_MAX):
+        add(log, 0x100 + number, 1)
+
+    assert len(log) <= SOURCES_MAX
+    assert len(log.position.offsets) == SOURCES_MAX
+
+
+def test_a_position_ahead_of_this_gateway_gets_what_follows_it() -> None:
+    log = make()
+    add(log, A, 4, 5)
+    add(log, B, 1)
+    ahead = log.resume(Position(EPOCH_A, 8, {EPOCH_B: 1}), ahead_max=10).cursor
+    for number in (6, 7, 8, 9):
+        add(log, A, number)
+        add(log, B, number)
+
+    found = [(entry.source, entry.offset) for entry in log.read(ahead, bytes_max=1 << 20)]
+    assert found == [(EPOCH_B, 6), (EPOCH_B, 7), (EPOCH_B, 8), (EPOCH_A, 9), (EPOCH_B, 9)]
+    assert log.resume(Position(EPOCH_A, 20), ahead_max=10).lost == [EPOCH_A]
+
+
+def test_what_was_evicted_is_a_gap_in_each_source() -> None:
+    log = make(events_max=2)
+    for number in range(1, 6):
+        add(log, A, number)
+        add(log, B, number)
+    after = log.resume(Position(EPOCH_A, 2, {EPOCH_B: 3}), ahead_max=0).cursor
+
+    gaps = [(gap.epoch, gap.from_, gap.to, gap.count) for gap in log.missing(after)]
+    assert gaps == [(EPOCH_A, 3, 4, 2), (EPOCH_B, 4, 4, 1)]
+
+
+def test_everything_before_a_gateways_first_event_is_a_gap() -> None:
+    log = make()
+    add(log, A, 100, 101)
+    after = log.resume(Position(EPOCH_A, 50), ahead_max=0).cursor
+
+    assert [(gap.epoch, gap.from_, gap.to) for gap in log.missing(after)] == [(EPOCH_A, 51, 99)]
+
+
+def test_a_client_with_a_filter_over_many_sources_needs_no_gaps_to_know_them() -> None:
+    hub = make_hub()
+    peer = subscribed(hub, filter="data == 3")
+    for number in range(1, 4):
+        for incarnation in (A, B, C):
+            publish(hub, incarnation, number)
+
+    found = [one for one in peer.take() if one["type"] == "event"]
+    assert [(one["epoch"], one["offset"]) for one in found] == [(EPOCH_A, 3), (EPOCH_B, 3), (EPOCH_C, 3)]
+
+
+def test_the_newest_events_start_behind_a_position_of_all_sources() -> None:
+    hub = make_hub()
+    for number in range(1, 4):
+        for incarnation in (A, B):
+            publish(hub, incarnation, number)
+    peer = subscribed(hub, last=3)
+    found = peer.take()
+    [reply] = [one for one in found if one["type"] == "subscribed"]
+    position = reply["positions"]["robots"]
+
+    assert {position["epoch"]: position["offset"], **position["others"]} == {EPOCH_A: 2, EPOCH_B: 1}
+    assert [one["offset"] for one in found if one["type"] == "event"] == [2, 3, 3]
+
+
+def test_positions_of_twenty_sources_are_text_and_back() -> None:
+    position = Position(EPOCH_A, 7, {f"{n:016x}": n for n in range(100, 119)})
+
+    assert read_position(position_text(position)) == position
+    assert len(position_text(position)) < 450
+    assert read_position("e1-2:0") == Position("e1-2", 0)
+
+
+def subscribed(hub: Core, **options: Any) -> Peer:
+    peer = Peer(hub, "peer")
+    peer.connect()
+    peer.send(type="subscribe", channels=["robots"], **options)
+    return peer
+
+
+def publish(hub: Core, incarnation: int, number: int) -> None:
+    hub.tick([[b"robots", b"%d" % number, Envelope(incarnation, number, number).pack()]], now_ns=0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, A, B, C]), st.integers(1, 3), st.booleans()), max_size=40),
+    st.integers(1, 10),
+    st.booleans(),
+)
+def test_ordinals_ascend_and_positions_are_never_reused(
+    steps: list[tuple[int | None, int, bool]], events_max: int, living: bool
+) -> None:
+    log = make(events_max=events_max, living=living)
+    next_sequence: dict[int, int] = {}
+    seen: set[tuple[str, int]] = set()
+    last = 0
+    for incarnation, skip, lossy in steps:
+        sequence = 0
+        missing: tuple[MissingRange, ...] = ()
+        if incarnation is not None:
+            first = next_sequence.get(incarnation, 1)
+            sequence = first + (skip if lossy else 0)
+            missing = (MissingRange(first, sequence - 1, "bus_loss"),) if lossy else ()
+            next_sequence[incarnation] = sequence + 1
+        for entry in log.append(Event("robots", b'"data":1', 0, 0, incarnation, sequence, missing)):
+            assert entry.at == last + 1
+            last = entry.at
+            if entry.before < entry.offset:
+                assert (entry.source, entry.offset) not in seen
+                seen.add((entry.source, entry.offset))
+        assert log.resume(log.position, ahead_max=0).cursor.at == log.at
+
+
+@given(st.lists(st.sampled_from([None, A, B, C]), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=5))
+def test_from_any_place_the_rest_follows_exactly(order: list[int | None], places: list[int]) -> None:
+    log = make()
+    counts: dict[int | None, int] = {}
+    for incarnation in order:
+        counts[incarnation] = counts.get(incarnation, 0) + 1
+        add(log, incarnation, counts[incarnation])
+    every = [(entry.source, entry.offset) for entry in log.held(log.start)]
+    for place in places:
+        at = min(place, log.at)
+        cursor = log.cursor_at(at)
+        assert [(e.source, e.offset) for e in log.held(cursor)] == every[at:]
+        if at:
+            assert behind(log, cursor.position) == every[at:]
+            assert log.resume(cursor.position, ahead_max=0).cursor == Cursor(at, cursor.position)
+
+
+def test_two_gateways_on_one_bus_give_the_same_positions() -> None:
+    """They have other ids of their own sources, start at different times, and one has a loss."""
+    one, other = make_hub(epoch="one"), make_hub(epoch="other")
+    for sequence in range(1, 20):
+        frames = [b"robots", b"1", Envelope(7, sequence, 0).pack()]
+        one.tick([frames], now_ns=0)
+        if sequence % 5:
+            other.tick([frames], now_ns=0)
+
+    assert one.logs.by_name["robots"].position == other.logs.by_name["robots"].position
