@@ -33,10 +33,10 @@ def add(
     log: ChannelLog, incarnation: int | None, *sequences: int, missing: tuple[MissingRange, ...] = (), now_ns: int = 0
 ) -> list[tuple[str, int, bool]]:
     """Append events; return each new entry's source and offset, and whether it is an event."""
-    added = []
+    added: list[tuple[str, int, bool]] = []
     for sequence in sequences:
-        for entry in log.append(Event("robots", b'"data":1', now_ns, 0, incarnation, sequence, missing)):
-            added.append((entry.source, entry.offset, entry.is_event))
+        entries = log.append(Event("robots", b'"data":1', now_ns, 0, incarnation, sequence, missing))
+        added += [(entry.source, entry.offset, entry.is_event) for entry in entries]
     return added
 
 
