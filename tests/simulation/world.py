@@ -254,7 +254,7 @@ class Client(Socket):
             offset = message["offset"]
             assert offset > offsets.get(epoch, 0), f"{offset} behind {known}"
             offsets[epoch] = offset
-            # What a position does not name comes from its beginning: skip what was received before.
+            # What a position does not name comes from its beginning: skip what came before, or a gap reported.
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
                 account.deliver(epoch, offset, message["data"], truth)
@@ -266,6 +266,7 @@ class Client(Socket):
                 epoch = known.epoch if known.epoch in offsets else next(iter(offsets), "")
                 reached = 0
             offsets[epoch] = max(reached, offsets.get(epoch, 0))
+            self.seen[channel, epoch] = max(reached, self.seen.get((channel, epoch), 0))
         self.positions[channel] = make_position({id_: at for id_, at in offsets.items() if at or id_ == epoch}, epoch)
 
     def _account(self, channel: str) -> Account:
