@@ -99,6 +99,8 @@ def read_newest(
     With `current_only`, if a filter refuses the newest event of a key, no older one takes its place.
     The gap is for the conflated events. Its count is None if the log no longer holds all of them, or if they
     are more than the filters may judge at once: then only the newest are."""
+    if until.at < log.floor:
+        until = log.start  # nothing between is held
     current = [entry for entry in log.current(after) if entry.at <= until.at]
     held, judged, steps = log.held(after, until), True, 0
     if view.filters:
@@ -120,7 +122,8 @@ def read_newest(
         if size >= bytes_max:
             del entries[number:]
     reached = entries[-1].at if entries and size >= bytes_max else until.at
-    part = Part(log.advance(after, reached))
+    place = log.advance(after, reached) if reached >= log.floor else log.advance_among_evicted(after, entries)
+    part = Part(place)
     left: Counter[str] = Counter()
     for one in passing:
         left[one.source] += one.is_event and one.at <= reached
@@ -130,7 +133,7 @@ def read_newest(
     part.events = sum([entry.is_event for entry in entries])
     part.failed = matches.failed
     part.steps = part.unpaid = steps
-    gone = log.missing(after)
+    gone = log.missing(after, until=reached)
     missing = {gap.epoch for gap in gone if gap.reason == "evicted"}
     gaps = (
         []
@@ -153,7 +156,7 @@ def _conflated(
 ) -> list[Gap]:
     """Return a gap for each source of which events are left out; the source of the newest entry comes last."""
     have, gaps = log.have(after), []
-    to = log.offsets_at(reached.at)
+    to = log.offsets_at(reached.at) if reached.at >= log.floor else reached.position.offsets
     for source in sorted(to, key=lambda id_: id_ == reached.position.epoch):
         offset = have(source)
         count = left.get(source, 0) if judged and source not in missing else None

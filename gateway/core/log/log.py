@@ -548,7 +548,7 @@ class ChannelLog:
         return {one.id: one.offset_at(at) for one in self._sources.values() if one.began < at}
 
     def advance(self, after: Cursor, at: int) -> Cursor:
-        """Return the place behind an ordinal for one who was at an earlier place."""
+        """Return the place behind an ordinal for one who was at an earlier place; nothing behind it is evicted."""
         found = self.cursor_at(at)
         if after.plain:
             return found
@@ -558,6 +558,14 @@ class ChannelLog:
             if source is not None and offset > source.offset_at(at):
                 offsets[id_], ahead = offset, True
         return Cursor(at, make_position(offsets, found.position.epoch), False) if ahead else found
+
+    def advance_among_evicted(self, after: Cursor, entries: Sequence[Entry]) -> Cursor:
+        """Return the place of one who was at an earlier place and has got current values that are evicted."""
+        have, at = self.have(after), entries[-1].at
+        offsets = {id_: have(id_) for id_, one in self._sources.items() if one.began < at}
+        for entry in entries:
+            offsets[entry.source] = max(entry.offset, offsets.get(entry.source, 0))
+        return Cursor(at, make_position(offsets, entries[-1].source), False)
 
     def resume(self, position: Position, *, ahead_max: int) -> Resumed:
         """Return where a client's position leads to.
@@ -713,8 +721,9 @@ class ChannelLog:
         found.reverse()
         return [one for one in self._uncovered(after, found) if one.source in self._sources]
 
-    def missing(self, after: Cursor) -> list[Gap]:
-        """Return a gap for each source of which something behind a place is not held."""
+    def missing(self, after: Cursor, *, until: int | None = None) -> list[Gap]:
+        """Return a gap for each source of which something behind a place is not held, and those for ends of sources,
+        up to an ordinal."""
         if after.plain and after.at >= self.floor:
             return []
         have, gaps = self.have(after), []
@@ -723,7 +732,7 @@ class ChannelLog:
             if offset < source.floor:
                 first, count = offset + 1, source.floor - offset
                 gaps.append(self.gap("evicted", source.id, source.floor, first=first, count=count))
-        ends = [one for one in self._ends if one.at > after.at]
+        ends = [one for one in self._ends if one.at > after.at and (until is None or one.at <= until)]
         if not after.plain:
             ends = [one for one in ends if one.source in self._sources and not is_covered(one, have(one.source))]
         return [*map(_gap_of, ends), *gaps]

@@ -138,8 +138,11 @@ class Source:
         return self.entries[at] if at < len(self.entries) else None
 
     def last_within(self, offset: int) -> Entry | None:
-        """Return the last entry held that is not beyond an offset."""
+        """Return the last entry held that is not beyond an offset. A gap that takes no offset is, unless nothing is
+        between: who comes from another gateway may not have it."""
         at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
+        while at > self.head and self.entries[at - 1].before == self.entries[at - 1].offset != offset:
+            at -= 1
         return self.entries[at - 1] if at > self.head else None
 
 

@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from gateway.core.fanout.catch_up import read_newest
+from gateway.core.fanout.views import UNFILTERED
 from gateway.core.log.log import ChannelLog, Retention
 from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event, MissingRange
+from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
 from gateway.core.protocol.positions import position_text, read_position
 from tests.support.core import Core, Peer, make_hub
@@ -350,3 +353,47 @@ def test_two_gateways_on_one_bus_give_the_same_positions() -> None:
             other.tick([frames], now_ns=0)
 
     assert one.logs.by_name["robots"].position == other.logs.by_name["robots"].position
+
+
+def test_a_source_that_ended_comes_whole_to_a_client_who_has_nothing_of_what_followed_it() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+    add(log, B, 5, missing=(MissingRange(1, 4, "bus_loss"),))
+
+    assert behind(log, Position(EPOCH_B, 3)) == [(EPOCH_A, 1), (EPOCH_A, 2), (EPOCH_B, 5)]
+
+
+def test_what_is_evicted_while_a_client_awaits_the_newest_events_is_reported_in_each_source() -> None:
+    log = make(events_max=4)
+    start = log.newest
+    add(log, A, 1)
+    add(log, B, 1)
+    asked = log.newest
+    add(log, B, 2, 3)
+    add(log, A, 2, 3, 4, 5)
+
+    part = read_newest(log, start, UNFILTERED, until=asked)
+    gaps = [json.loads(one) for one in text_payloads(b"".join(part.frames)) if b'"gap"' in one]
+
+    assert {one["epoch"]: one["to"] for one in gaps if one["from"]} == {EPOCH_A: 1, EPOCH_B: 3}
+    assert [entry.offset for entry in log.read(part.reached, bytes_max=1000)] == [2, 3, 4, 5]
+
+
+def test_current_values_that_are_evicted_are_read_in_parts_without_a_hole() -> None:
+    log = ChannelLog("robots", epoch="own", retention=Retention(events_max=1, key=("data",)))
+    log.has_ended = lambda _incarnation: False
+    start = log.newest
+    for number in range(1, 4):
+        for incarnation in (A, B):
+            event = Event("robots", b'"data":"%d-%d"' % (incarnation, number), 0, 0, incarnation, number, ())
+            log.append(event)
+
+    got, place = [], start
+    while place.at < log.at:
+        part = read_newest(log, place, UNFILTERED, until=log.newest, bytes_max=1)
+        messages = [json.loads(one) for one in text_payloads(b"".join(part.frames))]
+        got += [(one["epoch"], one["offset"]) for one in messages if one["type"] == "event"]
+        place = part.reached
+
+    assert got == [(epoch, number) for number in range(1, 4) for epoch in (EPOCH_A, EPOCH_B)]
+    assert place == log.newest
