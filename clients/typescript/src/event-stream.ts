@@ -97,11 +97,11 @@ export class EventStream {
   #new(message: EventMessage | Exclude<StreamMessage, Event>): StreamMessage | null {
     switch (message.type) {
       case "subscribed":
-        for (const [name, { epoch, offset }] of Object.entries(message.positions)) {
-          this.#epochs.set(name, epoch);
+        for (const [name, position] of Object.entries(message.positions)) {
+          this.#epochs.set(name, position.epoch);
           const track = this.#tracks.get(name);
-          if (track === undefined) this.#tracks.set(name, new Track(epoch, offset));
-          else if (message.recovered[name] !== false) track.rewind(epoch);
+          if (track === undefined) this.#tracks.set(name, new Track(position));
+          else if (message.recovered[name] !== false) track.rewind(position);
         }
         return message;
       case "gap":
@@ -110,7 +110,7 @@ export class EventStream {
       case "event": {
         const epoch = message.epoch ?? this.#epochs.get(message.channel) ?? "";
         this.#epochs.set(message.channel, epoch);
-        const isNew = this.#track(message.channel, epoch).takes(epoch, message.offset);
+        const isNew = this.#track(message.channel, epoch).takes(epoch, message.offset, message.epoch === undefined);
         return isNew ? ({ ...message, epoch } as Event) : null;
       }
       default:
@@ -119,7 +119,7 @@ export class EventStream {
   }
 
   #track(channel: string, epoch: string): Track {
-    const track = this.#tracks.get(channel) ?? new Track(epoch, -1);
+    const track = this.#tracks.get(channel) ?? new Track({ epoch, offset: -1 });
     this.#tracks.set(channel, track);
     return track;
   }

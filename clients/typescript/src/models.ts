@@ -51,10 +51,15 @@ export interface Subscribed {
   id?: string | number;
 }
 
-/** A place in a channel: behind the event with this offset in this epoch. */
+/**
+ * A place in a channel: behind the event with this offset of the source `epoch`.
+ *
+ * `others` has the offsets of the channel's further sources, by their epochs.
+ */
 export interface Position {
   epoch: string;
   offset: number;
+  others?: Record<string, number>;
 }
 
 /** A channel that this client may not subscribe to. */

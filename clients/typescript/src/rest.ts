@@ -109,7 +109,7 @@ export abstract class Rest {
     options: RequestOptions & { since?: Position; limit?: number } = {},
   ): Promise<History> {
     const { since, limit = 100, signal } = options;
-    const query = new URLSearchParams({ limit: String(limit), ...(since && { since: `${since.epoch}:${since.offset}` }) });
+    const query = new URLSearchParams({ limit: String(limit), ...(since && { since: textOf(since) }) });
     const path = `channels/${encodeURIComponent(channel)}/events?${query}`;
     const answer = await this.#request<{ events: (Event | Gap)[]; next: Position; gap: Gap | null }>(path, signal);
     const named = answer.events.some((one) => one.epoch !== undefined);
@@ -152,6 +152,11 @@ export abstract class Rest {
     if (answer.ok) return JSON.parse(text) as Answer;
     throw new RequestRefusedError({ ...problem(text), status: answer.status, temporary: answer.status === 503 });
   }
+}
+
+/** A position as addresses have it. */
+function textOf({ epoch, offset, others = {} }: Position): string {
+  return [[epoch, offset], ...Object.entries(others)].flat().join(":");
 }
 
 /** The gateway's own words, or those of what stands between. */

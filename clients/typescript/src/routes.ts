@@ -55,7 +55,7 @@ export class Routes implements Iterable<Subscription> {
     const { channel, epoch } = event;
     if (epoch === undefined) event.epoch = this.#epochs.get(channel) ?? "";
     else this.#epochs.set(channel, epoch);
-    for (const one of this.#route(channel)) one.take(event);
+    for (const one of this.#route(channel)) one.take(event, epoch === undefined);
   }
 
   /** Returns what of a gap is new to anybody who did not ask for it. */
@@ -71,9 +71,9 @@ export class Routes implements Iterable<Subscription> {
 
   /** Channels go on from somewhere: for those that `asked`, or for all that a session held. */
   subscribed({ positions, recovered }: Subscribed, asked: readonly Subscription[] | undefined): void {
-    for (const [name, { epoch }] of Object.entries(positions)) {
-      this.#epochs.set(name, epoch);
-      for (const one of this.#route(name)) one.rewound(name, epoch, recovered);
+    for (const [name, position] of Object.entries(positions)) {
+      this.#epochs.set(name, position.epoch);
+      for (const one of this.#route(name)) one.rewound(name, position, recovered);
     }
     for (const one of asked ?? this) if (asked || one.held) one.begin(positions);
   }

@@ -87,8 +87,8 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.#resumes = options.since !== undefined;
     this.confirmed = this.#confirmation.promise;
     options.signal?.addEventListener("abort", this.#abort, { once: true });
-    for (const [name, { epoch, offset }] of Object.entries(perChannel(channels, options.since))) {
-      this.tracks.set(name, new Track(epoch, offset));
+    for (const [name, position] of Object.entries(perChannel(channels, options.since))) {
+      this.tracks.set(name, new Track(position));
     }
   }
 
@@ -172,19 +172,19 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
     this.#behind = "no";
     for (const [name, position] of Object.entries(positions)) {
       if (!this.selects(name) || this.tracks.has(name)) continue;
-      this.tracks.set(name, new Track(position.epoch, position.offset));
+      this.tracks.set(name, new Track(position));
     }
     this.#confirmation.resolve();
   }
 
   /** A channel goes on from a place of another's choice, or of its own. @internal */
-  rewound(name: string, epoch: string, recovered: Record<string, boolean>): void {
-    if (recovered[name] !== false) this.tracks.get(name)?.rewind(epoch);
+  rewound(name: string, position: Position, recovered: Record<string, boolean>): void {
+    if (recovered[name] !== false) this.tracks.get(name)?.rewind(position);
   }
 
-  /** Take an event, if it is new. @internal */
-  take(event: Event): void {
-    if (!this.#hasRoom() || !this.#track(event).takes(event.epoch, event.offset)) return;
+  /** Take an event, if it is new; `alone`: no other source of its channel is live. @internal */
+  take(event: Event, alone: boolean): void {
+    if (!this.#hasRoom() || !this.#track(event).takes(event.epoch, event.offset, alone)) return;
     this.#give(event as Item);
   }
 
@@ -215,7 +215,7 @@ export class Subscription<Item extends Event | Gap = Event | Gap>
   /** The track of a channel, which may have opened just now. */
   #track({ channel, epoch }: { channel: string; epoch: string }): Track {
     let track = this.tracks.get(channel);
-    if (track === undefined) this.tracks.set(channel, (track = new Track(epoch, -1)));
+    if (track === undefined) this.tracks.set(channel, (track = new Track({ epoch, offset: -1 })));
     return track;
   }
 

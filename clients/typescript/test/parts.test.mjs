@@ -11,30 +11,59 @@ import { Track } from "../dist/track.js";
 const gap = (epoch, from, to, reason = "evicted") => ({ type: "gap", channel: "a", epoch, from, to, count: 1, reason });
 
 test("an event is new once, in each epoch", () => {
-  const track = new Track("x", 5);
+  const track = new Track({ epoch: "x", offset: 5 });
 
   assert.deepEqual([5, 6, 9, 9, 7].map((offset) => track.takes("x", offset)), [false, true, true, false, false]);
-  assert.equal(track.takes("y", 1), true);
-  assert.deepEqual(track.position, { epoch: "y", offset: 1 });
+  assert.equal(track.takes("y", 1, true), true);
+  assert.deepEqual(track.position, { epoch: "y", offset: 1 }, "no other source is live");
   assert.equal(track.takes("x", 9), false);
   assert.deepEqual(track.position, { epoch: "y", offset: 1 });
 });
 
 test("what leads up to where a subscription stands is not new to it", () => {
-  const track = new Track("y", 5);
-  track.rewind("x");
+  const track = new Track({ epoch: "y", offset: 5 });
+  track.rewind({ epoch: "x", offset: 89 });
 
   assert.deepEqual([track.takes("x", 90), track.takes("x", 91)], [false, false]);
   assert.equal(track.misses(gap("x", 92, 93)), null);
   assert.deepEqual([track.takes("y", 5), track.takes("y", 6)], [false, true]);
-  track.rewind("x");
+  track.rewind({ epoch: "x", offset: 89 });
   assert.equal(track.takes("x", 94), false);
   assert.equal(track.misses(gap("z", null, 7)).to, 7, "the log has moved past it");
   assert.equal(track.takes("z", 8), true);
 });
 
+test("a position names each source that is live", () => {
+  const track = new Track({ epoch: "x", offset: 5, others: { y: 2 } });
+
+  assert.deepEqual([track.takes("z", 1), track.takes("y", 2), track.takes("y", 3)], [true, false, true]);
+  assert.deepEqual(track.position, { epoch: "y", offset: 3, others: { x: 5, z: 1 } });
+  assert.equal(track.misses(gap("x", null, null, "epoch")).epoch, "x");
+  assert.deepEqual(track.position, { epoch: "y", offset: 3, others: { z: 1 } });
+  assert.equal(track.misses({ ...gap("z", null, null, "epoch"), count: 0 }), null, "nothing is missing");
+  assert.deepEqual(track.position, { epoch: "y", offset: 3 });
+  assert.equal(track.takes("x", 5), false, "what is forgotten does not come again");
+});
+
+test("no source waits for another one when a gateway continues", () => {
+  const track = new Track({ epoch: "x", offset: 5, others: { y: 2 } });
+  track.rewind({ epoch: "y", offset: 2, others: { x: 5, z: 0 } });
+
+  assert.deepEqual([track.takes("z", 1), track.takes("y", 3), track.takes("x", 6)], [true, true, true]);
+  track.rewind({ epoch: "x", offset: 4, others: { y: 1, over: 7 } });
+  assert.deepEqual([track.takes("over", 8), track.takes("y", 2), track.takes("y", 4)], [false, false, true]);
+  assert.deepEqual([track.takes("new", 1), track.takes("x", 7)], [true, true]);
+});
+
+test("the subscription that is furthest behind in a source is behind", () => {
+  const [first, second] = [new Track({ epoch: "x", offset: 5, others: { y: 2 } }), new Track({ epoch: "x", offset: 5 })];
+  second.takes("y", 3);
+
+  assert.deepEqual([first.isBehind(second), second.isBehind(first)], [true, false]);
+});
+
 test("a gap is reported once, as far as it is new", () => {
-  const track = new Track("x", 5);
+  const track = new Track({ epoch: "x", offset: 5 });
 
   assert.deepEqual([track.misses(gap("x", 4, 8)).from, track.position.offset], [6, 8]);
   assert.equal(track.misses(gap("x", 4, 8)), null);
@@ -45,7 +74,7 @@ test("a gap is reported once, as far as it is new", () => {
 });
 
 test("past epochs are remembered up to a limit", () => {
-  const track = new Track("0", 1);
+  const track = new Track({ epoch: "0", offset: 1 });
   for (let epoch = 1; epoch <= 1000; epoch += 1) track.takes(String(epoch), 1);
 
   assert.equal(track.takes("999", 1), false);

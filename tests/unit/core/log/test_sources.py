@@ -367,9 +367,8 @@ def test_what_is_evicted_while_a_client_awaits_the_newest_events_is_reported_in_
     log = make(events_max=4)
     start = log.newest
     add(log, A, 1)
-    add(log, B, 1)
     asked = log.newest
-    add(log, B, 2, 3)
+    add(log, B, 1, 2, 3)
     add(log, A, 2, 3, 4, 5)
 
     part = read_newest(log, start, UNFILTERED, until=asked)
@@ -394,6 +393,7 @@ def test_current_values_that_are_evicted_are_read_in_parts_without_a_hole() -> N
         messages = [json.loads(one) for one in text_payloads(b"".join(part.frames))]
         got += [(one["epoch"], one["offset"]) for one in messages if one["type"] == "event"]
         place = part.reached
+        assert place.position.offsets.get(EPOCH_B, 0) == max((at for epoch, at in got if epoch == EPOCH_B), default=0)
 
     assert got == [(epoch, number) for number in range(1, 4) for epoch in (EPOCH_A, EPOCH_B)]
     assert place == log.newest
