@@ -35,7 +35,6 @@ from gateway.core.log.sources import (
     Entry,
     Source,
     SourceState,
-    is_covered,
     make_position,
 )
 from gateway.core.protocol.events import Event, MissingRange
@@ -555,7 +554,7 @@ class ChannelLog:
         offsets, ahead = found.position.offsets, False
         for id_, offset in after.position.offsets.items():
             source = self._sources.get(id_)
-            if source is not None and offset > source.offset_at(at):
+            if source is not None and offset > source.offset_at(at) and (source.ended is None or source.ended > at):
                 offsets[id_], ahead = offset, True
         return Cursor(at, make_position(offsets, found.position.epoch), False) if ahead else found
 
@@ -601,7 +600,7 @@ class ChannelLog:
         ends = [
             one
             for one in self._ends
-            if one.source not in over and not is_covered(one, offsets.get(one.source, one.offset + 1))
+            if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
         ]
         at = min([at, *(one.at - 1 for one in ends)])
         plain = self.cursor_at(at)
@@ -660,6 +659,10 @@ class ChannelLog:
             batch = list(rest)[:_READ_MAX]
         return batch
 
+    def _covers(self, entry: Entry, offset: int) -> bool:
+        source = self._sources.get(entry.source)
+        return source is None or source.covers(entry, offset)
+
     def _uncovered(self, after: Cursor, entries: Iterable[Entry | None]) -> Iterable[Entry]:
         """Yield what a place does not cover; of a gap that it is within, only what is missing behind it."""
         if after.plain:
@@ -669,7 +672,7 @@ class ChannelLog:
         for entry in entries:
             assert entry is not None
             offset = have(entry.source)
-            if not is_covered(entry, offset):
+            if not self._covers(entry, offset):
                 yield entry if entry.is_event or offset <= entry.before else _behind(offset, entry)
 
     def held(self, after: Cursor, until: Cursor | None = None) -> list[Entry]:
@@ -734,7 +737,7 @@ class ChannelLog:
                 gaps.append(self.gap("evicted", source.id, source.floor, first=first, count=count))
         ends = [one for one in self._ends if one.at > after.at and (until is None or one.at <= until)]
         if not after.plain:
-            ends = [one for one in ends if one.source in self._sources and not is_covered(one, have(one.source))]
+            ends = [one for one in ends if one.source in self._sources and not self._covers(one, have(one.source))]
         return [*map(_gap_of, ends), *gaps]
 
     def gap(

@@ -130,18 +130,28 @@ class Source:
         self.returns.append((at, self.newest))
         del self.returns[:-RETURNS_MAX]
 
+    def covers(self, entry: Entry, offset: int) -> bool:
+        """Return whether one who has come to an offset has an entry.
+
+        A gap for the end takes no offset: who has come to it exactly, or further than this gateway, may not know of
+        the end, unless the source has gone on."""
+        if entry.before < entry.offset:
+            return entry.offset <= offset
+        return entry.offset < min(offset, self.newest)
+
     def first_behind(self, offset: int) -> Entry | None:
         """Return the first entry held that an offset does not cover."""
         at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
-        while at > self.head and not is_covered(self.entries[at - 1], offset):
+        while at > self.head and not self.covers(self.entries[at - 1], offset):
             at -= 1  # the gap for its end
         return self.entries[at] if at < len(self.entries) else None
 
     def last_within(self, offset: int) -> Entry | None:
-        """Return the last entry held that is not beyond an offset. A gap that takes no offset is, unless nothing is
-        between: who comes from another gateway may not have it."""
+        """Return the last event held that is not beyond an offset, or a gap for an end exactly there.
+
+        A loss here does not say when a client of another gateway was there."""
         at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
-        while at > self.head and self.entries[at - 1].before == self.entries[at - 1].offset != offset:
+        while at > self.head and not (self.entries[at - 1].is_event or self.entries[at - 1].before == offset):
             at -= 1
         return self.entries[at - 1] if at > self.head else None
 
@@ -158,13 +168,6 @@ class SourceState(Struct, frozen=True, array_like=True):
     ended: int | None
     retired: bool
     returns: list[tuple[int, int]]
-
-
-def is_covered(entry: Entry, offset: int) -> bool:
-    """Return whether one who has come to an offset of an entry's source has the entry.
-
-    A gap for the end of a source takes no offset: who has come to it exactly may not know of the end."""
-    return entry.offset <= offset and (entry.before < offset or entry.before < entry.offset)
 
 
 def make_position(offsets: dict[str, int], first: str) -> Position:

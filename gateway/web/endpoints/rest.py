@@ -15,7 +15,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.publishers import Publisher
 from gateway.core.ingest.streams import Stream
 from gateway.core.log.log import ChannelLog
-from gateway.core.log.sources import Cursor
+from gateway.core.log.sources import ORIGIN, Cursor
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
@@ -193,7 +193,7 @@ async def history(request: web.Request) -> web.Response:
         resources.History(
             channel=log.name,
             epoch=log.position.epoch,
-            events=[msgspec.Raw(text_payload(frame)) for frame in with_sources(log, after, gaps[1:], entries)],
+            events=[msgspec.Raw(text_payload(frame)) for frame in with_sources(log, ORIGIN, gaps[1:], entries)],
             next=reached.position,
             gap=gaps[0] if gaps else None,
         )

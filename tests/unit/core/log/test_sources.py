@@ -397,3 +397,24 @@ def test_current_values_that_are_evicted_are_read_in_parts_without_a_hole() -> N
 
     assert got == [(epoch, number) for number in range(1, 4) for epoch in (EPOCH_A, EPOCH_B)]
     assert place == log.newest
+
+
+def test_a_loss_that_a_client_knows_does_not_end_an_earlier_source_for_it() -> None:
+    log = make(living=False)
+    add(log, A, 1, 2)
+    log.append_gaps(B, (MissingRange(1, 2, "bus_loss"),), now_ns=0)
+
+    assert behind(log, Position(EPOCH_B, 2)) == [(EPOCH_A, 1), (EPOCH_A, 2)]
+
+
+def test_a_client_that_is_further_than_a_source_came_here_gets_the_gap_for_its_end() -> None:
+    log = make()
+    add(log, A, 1, 2)
+    add(log, B, 1)
+    log.end(A, now_ns=0)
+    after = log.resume(Position(EPOCH_A, 3, {EPOCH_B: 1}), ahead_max=100).cursor
+    gaps = [json.loads(entry.json) for entry in log.held(after) if not entry.is_event]
+
+    assert [(gap["epoch"], gap["to"]) for gap in gaps] == [(EPOCH_A, None)]
+    add(log, B, 2)
+    assert log.advance(after, log.at).position == Position(EPOCH_B, 2), "the one that ended is not named any more"
