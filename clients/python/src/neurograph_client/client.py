@@ -22,7 +22,7 @@ from neurograph_client.connection import Disconnect
 from neurograph_client.encoding import Encoding, check_installed, to_json
 from neurograph_client.errors import ClosedError, NotConnectedError
 from neurograph_client.feed import Feed, Options
-from neurograph_client.items import Channel, Data, Event, Gap, Position, is_wildcard, matches
+from neurograph_client.items import Channel, Data, Event, Gap, Position, behind, is_wildcard, matches
 from neurograph_client.link import Link, State, Token, log
 from neurograph_client.replies import Replies
 from neurograph_client.subscription import Subscription, held_now
@@ -533,7 +533,7 @@ class Client:
             return await self._newest(channel, last)
         query: dict[str, object] = {"limit": limit}
         if since is not None:
-            query["since"] = f"{since.epoch}:{since.offset}"
+            query["since"] = str(since)
         answer = await self._request("GET", f"channels/{quote(channel)}/events?{urlencode(query)}")
         return History.read(answer, since)
 
@@ -543,8 +543,10 @@ class Client:
         following = (await self.history(channel, limit=1)).next
         async with aclosing(held_now(self._subscribe((channel,), Options(last)))) as held:
             items = [item async for some in held for item in some]
-        events = (one for one in reversed(items) if isinstance(one, Event))
-        return History(items, next((one.position for one in events), following), None)
+        reached: Position | None = None
+        for item in items:
+            reached = behind(reached, item)
+        return History(items, reached or following, None)
 
     async def columns(
         self,

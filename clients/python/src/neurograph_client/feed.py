@@ -12,6 +12,7 @@ from neurograph_client.items import Event, Gap, Position, is_wildcard, matches
 Item = Event[Any] | Gap
 
 _EPOCHS_MAX = 64
+_ENDED_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,12 @@ class Options:
         """What holds for the first time only, for one of the names and patterns."""
         found: dict[str, Any] = {} if self.last is None else {"last": self.last}
         if isinstance(self.since, Position):
-            found["since"] = as_json(self.since)
+            found["since"] = self.since.as_json()
         elif self.since is not None:
-            since = {name: as_json(place) for name, place in self.since.items() if matches(pattern, name)}
+            since = {name: place.as_json() for name, place in self.since.items() if matches(pattern, name)}
             if since or is_wildcard(pattern):
                 found["since"] = since
         return found
-
-
-def as_json(position: Position) -> dict[str, Any]:
-    """Return a position as the protocol has it."""
-    return {"epoch": position.epoch, "offset": position.offset}
 
 
 class Feed:
@@ -71,6 +67,8 @@ class Feed:
         self._limit = limit
         self._on_room = on_room
         self._seen: dict[str, dict[str, int]] = {}
+        self._ended: dict[tuple[str, str], int] = {}
+        """The offsets at which sources ended, by channel and epoch, as far as a gap has said it."""
         self._waiter: asyncio.Future[None] | None = None
         self._over: Exception | None = None
 
@@ -97,7 +95,8 @@ class Feed:
     def begin(self, channel: str, place: Position) -> None:
         """Note that what comes up to a place is not wanted."""
         self.starts.setdefault(channel, place)
-        self._note(self._seen_of(channel), place.epoch, place.offset)
+        for epoch, offset in place.offsets.items():
+            self._note(self._seen_of(channel), epoch, offset)
 
     def name_epoch(self, channel: str, epoch: str) -> None:
         """Note the epoch of what came before it was known."""
@@ -133,10 +132,14 @@ class Feed:
         seen = self._seen_of(gap.channel)
         known = seen.get(gap.epoch)
         to = gap.to
-        if to is None:
-            if known is not None and not lost:
+        if to is None:  # the source ended
+            source, at = (gap.channel, gap.epoch), known or 0
+            if gap.count == 0 or (self._ended.get(source) == at and not lost):
                 return
-            self._note(seen, gap.epoch, known or 0)
+            self._ended[source] = at
+            if len(self._ended) > _ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
+            self._note(seen, gap.epoch, at)
         else:
             if known is not None and to <= known:
                 return

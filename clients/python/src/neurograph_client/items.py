@@ -1,8 +1,9 @@
 """What a subscription gives the application: events, and gaps where events are missing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from neurograph_client.codes import GapReason
 
@@ -12,10 +13,32 @@ Data = TypeVar("Data")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a channel: behind the event with this offset, in this epoch of its numbering."""
+    """A place in a channel: behind the event with this offset of the source that the epoch names.
+
+    `others` has the offsets of the channel's further sources, by their epochs. As text it is ``EPOCH:OFFSET``, of
+    each source in turn."""
 
     epoch: str
     offset: int
+    others: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return ":".join(f"{epoch}:{offset}" for epoch, offset in self.offsets.items())
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """The offset of each source, that of `epoch` first."""
+        return {self.epoch: self.offset, **self.others}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the protocol has it."""
+        place = {"epoch": self.epoch, "offset": self.offset}
+        return {**place, "others": dict(self.others)} if self.others else place
+
+    @classmethod
+    def of(cls, offsets: Mapping[str, int], epoch: str) -> Self:
+        """Return the position with these offsets by source; `epoch` is one of them."""
+        return cls(epoch, offsets[epoch], {other: offset for other, offset in offsets.items() if other != epoch})
 
 
 # Not frozen: that would make an event three times as dear.
@@ -43,7 +66,7 @@ class Event(Generic[Data]):
 
     @property
     def position(self) -> Position:
-        """Where to go on behind this event: give it as `since` to a later `subscribe`."""
+        """Its place in its source. To go on behind it in a channel with several, keep their offsets, too."""
         return Position(self.epoch, self.offset)
 
     def _repr_html_(self) -> str:
@@ -84,6 +107,26 @@ class Channel(str, Generic[Data]):
     """A channel's name that also names the type of its events' data, for type checkers."""
 
     __slots__ = ()
+
+
+def position_behind(before: Position | None, message: Mapping[str, Any], epoch: str) -> Position | None:
+    """Return how far an event's or a gap's message, of the source `epoch`, brings one who was at a position."""
+    offsets = {} if before is None else before.offsets
+    offset = message["offset"] if "offset" in message else message["to"]
+    if offset is None:  # the source ended
+        if before is None or offsets.keys() <= {epoch}:
+            return before
+        offsets.pop(epoch, None)
+        return Position.of(offsets, next(iter(offsets)))
+    begins = message.get("reason") == "epoch" and epoch not in offsets
+    if begins or "epoch" not in message:  # no other source is live
+        offsets = {}
+    return Position.of({**offsets, epoch: offset}, epoch)
+
+
+def behind(before: Position | None, item: Event[Any] | Gap) -> Position | None:
+    """Return how far an item brings one who was at a position in its channel."""
+    return position_behind(before, item.message if isinstance(item, Event) else item.as_json(), item.epoch)
 
 
 def is_wildcard(pattern: str) -> bool:

@@ -407,10 +407,8 @@ class Link:
         while not await self._has_come(feed, newest):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _CATCH_UP_SECONDS[1])
-            now = await newest_now()  # a channel may have begun a new epoch, or be gone
-            newest = {
-                name: at if now[name].epoch == at.epoch else now[name] for name, at in newest.items() if name in now
-            }
+            now = await newest_now()  # a source may have ended, or a channel be gone
+            newest = {name: _still_named(at, now[name]) for name, at in newest.items() if name in now}
 
     async def _has_come(self, feed: Feed, newest: Mapping[str, Position]) -> bool:
         try:
@@ -452,9 +450,16 @@ def _denied(denied: Message) -> RequestRefusedError:
 
 
 def _has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
-    """Return whether each of `newest` is at or before the channel's position, if it has one."""
+    """Return whether each of `newest` is at or before the channel's position in each source, if it has one."""
     return all(
-        positions[name].epoch == at.epoch and positions[name].offset >= at.offset
+        positions[name].offsets.get(epoch, -1) >= offset
         for name, at in newest.items()
         if name in positions
+        for epoch, offset in at.offsets.items()
     )
+
+
+def _still_named(at: Position, now: Position) -> Position:
+    """Return a position without the sources that have ended; if all have, the present one."""
+    offsets = {epoch: offset for epoch, offset in at.offsets.items() if epoch in now.offsets}
+    return Position.of(offsets, next(iter(offsets))) if offsets else now

@@ -4,7 +4,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from neurograph_client.feed import Feed, as_json
+from neurograph_client.feed import Feed
 from neurograph_client.feeds import Feeds
 from neurograph_client.items import Event, Gap, Position
 
@@ -16,15 +16,15 @@ OWN = ("$personal", "$everyone")
 
 
 class Route:
-    """One channel: the epoch of what comes next, the last position that came, and who wants it."""
+    """One channel: the epoch of what comes next, how far each live source has come, and who wants it."""
 
-    __slots__ = ("epoch", "feeds", "lost", "offset", "reached")
+    __slots__ = ("epoch", "feeds", "lost", "offsets", "reached")
 
     def __init__(self) -> None:
         self.epoch = ""
         self.reached: str | None = None
-        """The epoch that `offset` belongs to; None as long as there is no position."""
-        self.offset = 0
+        """The source of what came last; None as long as there is no position."""
+        self.offsets: dict[str, int] = {}
         self.lost = False
         self.feeds: tuple[Feed, ...] = ()
 
@@ -78,8 +78,10 @@ class Routes:
             route = self._route(channel)
         if "epoch" in message:
             self._name(channel, route, message["epoch"])
+        elif len(route.offsets) > 1:  # no other source is live
+            route.offsets = {}
         route.reached = epoch = route.epoch
-        route.offset = offset = message["offset"]
+        route.offsets[epoch] = offset = message["offset"]
         feeds = route.feeds
         if not feeds:
             return False
@@ -105,7 +107,10 @@ class Routes:
                 feed.conflated += gap.count or 0
             return False
         if gap.to is not None:
-            route.reached, route.offset = gap.epoch, gap.to
+            route.reached, route.offsets[gap.epoch] = gap.epoch, gap.to
+        elif route.offsets.keys() - {gap.epoch}:  # the source ended
+            route.offsets.pop(gap.epoch, None)
+            route.reached = next(iter(route.offsets))
         lost, route.lost = route.lost, False
         for feed in route.feeds:
             feed.offer_gap(gap, lost=lost)
@@ -137,10 +142,12 @@ class Routes:
     def _place(self, channel: str, place: Mapping[str, Any]) -> None:
         route = self._route(channel)
         self._name(channel, route, place["epoch"])
-        route.reached, route.offset = place["epoch"], place["offset"]
+        route.reached, route.offsets = place["epoch"], Position(**place).offsets
 
     def _name(self, channel: str, route: Route, epoch: str) -> None:
         if not route.epoch:
+            if "" in route.offsets:
+                route.offsets[epoch] = route.offsets.pop("")
             for feed in route.feeds:
                 feed.name_epoch(channel, epoch)
         route.epoch = epoch
@@ -158,10 +165,10 @@ class Routes:
         for name, route in sorted(self._routes.items(), key=lambda item: item[0] not in named):
             if not route.reached or not selected(name):
                 continue
-            size += len(name) + len(route.reached) + 48
+            size += len(name) + sum(len(epoch) + 32 for epoch in route.offsets) + 48
             if size > bytes_max:
                 break
-            found[name] = as_json(Position(route.reached, route.offset))
+            found[name] = Position.of(route.offsets, route.reached).as_json()
         return found
 
 

@@ -160,7 +160,7 @@ class Magics:
         def publish(line: str) -> None:
             channel, text, event_type = parse_publish(line)
             made = self._connected.publish(channel, self._value(text), event_type)
-            place = f"{made.position.epoch}:{made.position.offset}"
+            place = str(made.position)
             print(f"published on {channel} at {place}; clients that follow it: {made.recipients:,}")
 
         def magic(line: str) -> None:

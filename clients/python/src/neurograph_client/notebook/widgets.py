@@ -13,6 +13,7 @@ import anywidget
 import traitlets
 
 from neurograph_client import BlockingClient, Columns, Event, Gap, Position
+from neurograph_client.items import behind
 from neurograph_client.notebook.cells import CELLS
 from neurograph_client.notebook.contents import Contents, CurrentValues, Lines, Numbers
 from neurograph_client.terminal.formatting import item_as_json
@@ -179,11 +180,11 @@ class _Live(anywidget.AnyWidget):
                 if isinstance(item, Gap):
                     self._gaps += 1
                     self._missing += item.count or 0
-                    if item.to is not None:
-                        self._positions[item.channel] = Position(item.epoch, item.to)
                 else:
                     self._events += 1
-                    self._positions[item.channel] = item.position
+                reached = behind(self._positions.get(item.channel), item)
+                if reached is not None:
+                    self._positions[item.channel] = reached
             self._kept.extend(items)
             self._shown.add(items)
             if items:

@@ -15,7 +15,7 @@ from mcap.records import Channel, Chunk, Message
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import MCAP0_MAGIC, Writer
 
-from neurograph_client.items import Event, Gap, Position
+from neurograph_client.items import Event, Gap, Position, position_behind
 
 
 GAPS, POSITIONS = "$gaps", "$positions"
@@ -49,11 +49,9 @@ class Record:
         """The channel of an event or a gap."""
         return str(self.message["channel"])
 
-    @property
-    def position(self) -> Position | None:
-        """How far an event or a gap brings its channel; None for a gap without an end."""
-        offset = self.message["offset" if self.kind == "event" else "to"]
-        return None if offset is None else Position(self.message["epoch"], offset)
+    def behind(self, before: Position | None) -> Position | None:
+        """Return how far an event or a gap brings its channel from a position."""
+        return position_behind(before, self.message, self.message["epoch"])
 
     @property
     def published_ns(self) -> int:
@@ -75,7 +73,7 @@ def record_of(item: Event[Any] | Gap, received_ns: int) -> Record:
 
 def positions_record(positions: dict[str, Position], received_ns: int) -> Record:
     """Return the record with which each file begins."""
-    places = {channel: {"epoch": at.epoch, "offset": at.offset} for channel, at in positions.items()}
+    places = {channel: at.as_json() for channel, at in positions.items()}
     return Record("positions", received_ns, {"type": "positions", "positions": places})
 
 

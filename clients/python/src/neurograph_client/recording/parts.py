@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neurograph_client.items import Event, Gap, Position
+from neurograph_client.items import Event, Gap, Position, behind
 from neurograph_client.recording.files import (
     RecordingError,
     RecordingFile,
@@ -41,9 +41,9 @@ def positions_of(path: Path) -> dict[str, Position]:
     for record in read(path):
         if record.kind == "positions":
             places = record.message["positions"].items()
-            found |= {channel: Position(at["epoch"], at["offset"]) for channel, at in places}
-        elif record.position is not None:
-            found[record.channel] = record.position
+            found |= {channel: Position(**at) for channel, at in places}
+        elif (reached := record.behind(found.get(record.channel))) is not None:
+            found[record.channel] = reached
     return found
 
 
@@ -115,8 +115,9 @@ class Recorder:
         for item in items:
             record = record_of(item, received_ns)
             self._file.write(record)
-            if record.position is not None:
-                self.positions[item.channel] = record.position
+            reached = behind(self.positions.get(item.channel), item)
+            if reached is not None:
+                self.positions[item.channel] = reached
             if isinstance(item, Event):
                 self.events += 1
             else:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import click
 
+from neurograph_client.items import Position
 from neurograph_client.terminal.output import printable
 
 
@@ -95,10 +96,13 @@ def _channels(found: Document, before: Document | None) -> Rows:
     for one in now["channels"]:
         position, last = one["position"], positions.get(one["name"])
         rate = ""
-        if last and seconds > 0 and last["epoch"] == position["epoch"]:
-            rate = f"{(position['offset'] - last['offset']) / seconds:,.1f}/s"
+        offsets = Position(**position).offsets
+        then = Position(**last).offsets if last else {}
+        if seconds > 0 and offsets.keys() & then.keys():
+            grown = sum(offset - then[epoch] for epoch, offset in offsets.items() if epoch in then)
+            rate = f"{grown / seconds:,.1f}/s"
         size = f"{one['bytes'] / 1024:,.0f} KiB"
-        at = f"{position['epoch']}:{position['offset']}"
+        at = str(Position(**position))
         yield unquote(one["name"]), one["events"], size, one["subscribers"], at, rate
 
 

@@ -30,13 +30,13 @@ from neurograph_client.terminal.options import Gateway, complete_channel, gatewa
 ALL_CHANNELS = (">", "$everyone")
 
 _USAGE_ERRORS = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
-_POSITION = re.compile(r"(?:([^=,:]+)=)?([0-9A-Za-z_-]+):(\d{1,19})")
+_POSITION = re.compile(r"(?:([^=,:]+)=)?([0-9A-Za-z_-]+:\d{1,19}(?::[0-9A-Za-z_-]+:\d{1,19})*)")
 
 Since = Position | dict[str, Position]
 
 
 def _read_since(_: click.Context, __: click.Parameter, text: str | None) -> Since | None:
-    """Read ``EPOCH:12``, or ``metrics=EPOCH:12,logs=EPOCH:7``."""
+    """Read ``EPOCH:12``, or ``metrics=EPOCH:12,logs=EPOCH:7``; a channel with several sources has all their offsets."""
     if text is None:
         return None
     found: dict[str, Position] = {}
@@ -44,7 +44,9 @@ def _read_since(_: click.Context, __: click.Parameter, text: str | None) -> Sinc
         match = _POSITION.fullmatch(part)
         if match is None:
             raise click.BadParameter(f"{part!r} is not CHANNEL=EPOCH:OFFSET, nor EPOCH:OFFSET")
-        found[match[1] or ""] = Position(match[2], int(match[3]))
+        places = match[2].split(":")
+        offsets = dict(zip(places[::2], map(int, places[1::2]), strict=True))
+        found[match[1] or ""] = Position.of(offsets, places[0])
     if "" not in found:
         return found
     if len(found) > 1:
@@ -65,7 +67,7 @@ def _read_last(_: click.Context, __: click.Parameter, last: int | None) -> int |
     "--since",
     metavar="POSITION",
     callback=_read_since,
-    help="Resume after EPOCH:OFFSET or CHANNEL=EPOCH:OFFSET,…, as in the JSON of events.",
+    help="Resume after EPOCH:OFFSET or CHANNEL=EPOCH:OFFSET,…, as in the JSON of events; EPOCH:1:EPOCH:3 of several sources.",
 )
 @click.option("--filter", metavar="CEL", help="Only events that meet this condition.")
 @click.option("--rate", type=float, metavar="N", help="At most N events per second; newest wins.")
