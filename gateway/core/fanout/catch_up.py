@@ -177,13 +177,13 @@ def _with_sources(
     behind them relies on the source of the newest entry."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
     known = [
-        after.position.epoch if after.at else "",
+        _known(log, after),
         *[one.epoch for one in missing[-1:]],
         *[one.source for one in entries[-1:]],
     ][-1]
     known = gaps[-1].epoch if gaps else known
-    newest = log.source_at(reached.at)
-    if known != newest and not log.is_mixed:
+    newest = log.relied_on(reached)
+    if newest not in {"", known} and not log.is_mixed:
         # The next events are numbered in it.
         offset = reached.position.offsets.get(newest, 0)
         frames.append(encode_gap(log.gap("filtered", newest, offset)))
@@ -192,9 +192,15 @@ def _with_sources(
 
 def with_sources(log: ChannelLog, after: Cursor, missing: Sequence[Gap], entries: Sequence[Entry]) -> list[bytes]:
     """Return frames in which each event has its source's id, unless what comes before it says it."""
-    known = missing[-1].epoch if missing else after.position.epoch if after.at else ""
+    known = missing[-1].epoch if missing else _known(log, after)
     frames = [encode_gap(gap) for gap in missing]
     for entry in entries:
         frames.append(entry.frame if entry.source == known else log.with_source(entry))
         known = entry.source
     return frames
+
+
+def _known(log: ChannelLog, after: Cursor) -> str:
+    """Return the source that one at a place takes an event without an id to be of; empty if that is not sure."""
+    source = log.relied_on(after)
+    return source if source == after.position.epoch else ""

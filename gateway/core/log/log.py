@@ -538,9 +538,14 @@ class ChannelLog:
         assert entry is not None
         return self._sources[entry.source]
 
-    def source_at(self, at: int) -> str:
-        """Return the source of the entry with an ordinal: events behind it may rely on it."""
-        return self._source_at(at).id
+    def relied_on(self, after: Cursor) -> str:
+        """Return the source whose id events behind a place may lack: that of the event there, if it is held and no
+        other source was live. Else it is empty."""
+        if after.at <= self.floor:
+            return ""
+        entry = self._entries[self._head + after.at - self.floor - 1]
+        assert entry is not None
+        return entry.source if entry.is_event and not entry.mixed else ""
 
     def offsets_at(self, at: int) -> dict[str, int]:
         """Return how far each source had come at an ordinal, also those that had ended."""

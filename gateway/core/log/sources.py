@@ -147,11 +147,14 @@ class Source:
         return self.entries[at] if at < len(self.entries) else None
 
     def last_within(self, offset: int) -> Entry | None:
-        """Return the last event held that is not beyond an offset, or a gap for an end exactly there.
+        """Return the last event held that is not beyond an offset, or the gap before the first, exactly there.
 
         A loss here does not say when a client of another gateway was there."""
         at = bisect_right(self.entries, offset, lo=self.head, key=_offset)
-        while at > self.head and not (self.entries[at - 1].is_event or self.entries[at - 1].before == offset):
+        while at > self.head:
+            entry = self.entries[at - 1]
+            if entry.is_event or (entry.at == self.began + 1 and entry.before == offset):
+                break
             at -= 1
         return self.entries[at - 1] if at > self.head else None
 

@@ -418,3 +418,38 @@ def test_a_client_that_is_further_than_a_source_came_here_gets_the_gap_for_its_e
     assert [(gap["epoch"], gap["to"]) for gap in gaps] == [(EPOCH_A, None)]
     add(log, B, 2)
     assert log.advance(after, log.at).position == Position(EPOCH_B, 2), "the one that ended is not named any more"
+
+
+def test_an_event_behind_the_end_of_another_source_has_its_sources_id_also_if_the_one_that_had_it_is_left_out() -> None:
+    log = make()
+    add(log, B, 1)
+    add(log, A, 1)
+    log.end(A, now_ns=0)
+    place = Cursor(log.at, Position(EPOCH_B, 1))
+    add(log, B, 2, 3)
+
+    part = read_newest(log, place, UNFILTERED, until=log.newest)
+    message = json.loads(next(text_payloads(part.frames[0])))
+
+    assert (message["epoch"], message["offset"]) == (EPOCH_B, 3)
+
+
+def test_no_gap_names_a_source_that_has_just_ended() -> None:
+    log = make()
+    add(log, B, 1)
+    add(log, A, 1)
+    log.end(A, now_ns=0)
+
+    part = read_newest(log, log.cursor_at(0), UNFILTERED, until=log.newest)
+
+    assert b"filtered" not in b"".join(part.frames)
+
+
+def test_a_loss_and_an_end_that_a_client_knows_do_not_hide_what_was_evicted() -> None:
+    log = make(events_max=2)
+    add(log, A, 1, 2)
+    log.append_gaps(B, (MissingRange(1, 2, "bus_loss"),), now_ns=0)
+    log.finish(B, 2)
+    after = log.resume(Position(EPOCH_B, 2), ahead_max=100).cursor
+
+    assert (EPOCH_A, 2) in [(gap.epoch, gap.to) for gap in log.missing(after)]
