@@ -559,9 +559,15 @@ class ChannelLog:
         offsets, ahead = found.position.offsets, False
         for id_, offset in after.position.offsets.items():
             source = self._sources.get(id_)
-            if source is not None and offset > source.offset_at(at) and (source.ended is None or source.ended > at):
+            if source is not None and offset > source.offset_at(at) and not self._has_reported_end(source, at):
                 offsets[id_], ahead = offset, True
         return Cursor(at, make_position(offsets, found.position.epoch), False) if ahead else found
+
+    def _has_reported_end(self, source: Source, at: int) -> bool:
+        """Return whether a source has ended at an ordinal with a gap of its own: then nobody's position names it."""
+        if source.ended is None or source.ended > at:
+            return False
+        return _is_end(source.entries[-1]) if source.is_held else any(one.source == source.id for one in self._ends)
 
     def advance_among_evicted(self, after: Cursor, entries: Sequence[Entry]) -> Cursor:
         """Return the place of one who was at an earlier place and has got current values that are evicted."""

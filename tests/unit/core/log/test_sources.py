@@ -453,3 +453,13 @@ def test_a_loss_and_an_end_that_a_client_knows_do_not_hide_what_was_evicted() ->
     after = log.resume(Position(EPOCH_B, 2), ahead_max=100).cursor
 
     assert (EPOCH_A, 2) in [(gap.epoch, gap.to) for gap in log.missing(after)]
+
+
+def test_what_a_client_has_of_a_source_that_seemed_to_have_ended_does_not_come_again() -> None:
+    log = make(living=False)
+    add(log, A, 1)
+    add(log, B, 1)
+    after = log.advance(log.resume(Position(EPOCH_A, 3, {EPOCH_B: 1}), ahead_max=100).cursor, log.at)
+    add(log, A, 2, 3, 4)
+
+    assert [(entry.source, entry.offset) for entry in log.read(after, bytes_max=1000)] == [(EPOCH_A, 4)]
