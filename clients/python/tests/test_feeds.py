@@ -6,8 +6,10 @@ from functools import partial
 
 import pytest
 from neurograph_client.batches import batches
+from neurograph_client.client import has_reached
 from neurograph_client.feed import Feed, Options
 from neurograph_client.feeds import Feeds
+from neurograph_client.items import Gap, Position
 from neurograph_client.routes import Routes
 
 from tests.support.counting import calls
@@ -90,3 +92,72 @@ def test_channels_that_begin_after_everybody_left_are_forgotten() -> None:
     routes.unsubscribed()
 
     assert {} == routes.since(lambda _: True, bytes_max=1000)
+
+
+def event(offset: int, epoch: str | None = None) -> dict[str, object]:
+    message = {"type": "event", "channel": "a", "offset": offset, "timestamp": "", "data": 1}
+    return message if epoch is None else {**message, "epoch": epoch}
+
+
+def end(epoch: str, count: int | None = None) -> dict[str, object]:
+    gap = {"type": "gap", "channel": "a", "epoch": epoch, "from": None, "to": None}
+    return {**gap, "count": count, "reason": "epoch"}
+
+
+def follow(place: dict[str, object]) -> tuple[Routes, Feed]:
+    routes, one = Routes(), feed("a")
+    routes.add(one)
+    routes.subscribed({"positions": {"a": place}, "recovered": {}}, [one])
+    return routes, one
+
+
+def since(routes: Routes) -> object:
+    return routes.since(lambda _: True, bytes_max=1000)["a"]
+
+
+def test_a_channel_goes_on_behind_each_of_its_sources() -> None:
+    routes, _ = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
+    for message in (event(6, "x"), event(1, "z"), event(3, "y")):
+        routes.event(message)
+
+    assert {"epoch": "y", "offset": 3, "others": {"x": 6, "z": 1}} == since(routes)
+
+
+def test_an_event_without_an_epoch_says_that_no_other_source_is_live() -> None:
+    routes, _ = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
+    routes.event(event(6, "x"))
+    routes.event(event(7))
+
+    assert {"epoch": "x", "offset": 7} == since(routes)
+
+
+def test_the_end_of_a_source_is_reported_once_unless_nothing_is_missing() -> None:
+    routes, one = follow({"epoch": "x", "offset": 5, "others": {"y": 2, "z": 1}})
+    for message in (end("y"), end("y"), end("z", count=0)):
+        routes.gap(message)
+
+    assert [("y", None)] == [(gap.epoch, gap.to) for gap in one.take_waiting() if isinstance(gap, Gap)]
+    assert {"epoch": "x", "offset": 5} == since(routes)
+
+
+def test_a_source_that_went_on_and_ended_again_is_reported_again() -> None:
+    routes, one = follow({"epoch": "x", "offset": 5, "others": {"y": 2}})
+    for take, message in ((routes.gap, end("y")), (routes.event, event(3, "y")), (routes.gap, end("y"))):
+        take(message)
+
+    assert ["y", "y", "y"] == [item.epoch for item in one.take_waiting()]
+
+
+def test_a_position_is_reached_in_each_of_its_sources() -> None:
+    place = Position("x", 5, {"y": 2})
+
+    assert has_reached({"a": Position("y", 2, {"x": 6})}, {"a": place})
+    assert not has_reached({"a": Position("y", 1, {"x": 6})}, {"a": place})
+    assert not has_reached({"a": Position("x", 6)}, {"a": place})
+
+
+def test_positions_of_several_sources_are_text_and_json() -> None:
+    place = Position("x", 5, {"y": 2})
+
+    assert ("x:5:y:2", place) == (str(place), Position(**place.as_json()))
+    assert {"epoch": "x", "offset": 5} == Position("x", 5).as_json()

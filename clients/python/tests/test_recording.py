@@ -107,6 +107,16 @@ def test_files_are_rotated_and_each_knows_all_positions(tmp_path: Path) -> None:
     assert {"once": Position("e1", 7), "a": Position("e1", 60)} == positions_of(parts_of(path)[-1])
 
 
+def test_a_recording_knows_the_positions_of_all_sources(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(path)
+    recorder.begin({"a": Position("e1", 1, {"e2": 4})})
+    recorder.write([event("a", 2, epoch="e1")])
+    recorder.close()
+
+    assert {"a": Position("e1", 2, {"e2": 4})} == recorder.positions == positions_of(path)
+
+
 def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run.mcap").write_bytes(b"precious")
 
