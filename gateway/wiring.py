@@ -14,8 +14,8 @@ from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Streams
-from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.protocol import messages
 from gateway.core.protocol.events import STANDARD
 from gateway.core.sessions.hub import Hub, Welcome

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.fanout import catch_up
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest import recovery
-from gateway.core.log import log
+from gateway.core.log import log, places
 from gateway.core.log.sources import Cursor
 from tests.simulation.__main__ import simulate_many
 from tests.simulation.schedule import run
@@ -60,7 +60,7 @@ def _start_lagging_behind_what_was_not_written(patch: pytest.MonkeyPatch) -> Non
 
 
 def _accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(log.ChannelLog, "resume", lambda self, _position, *, ahead_max: log.Resumed(self.newest, []))
+    patch.setattr(log.ChannelLog, "resume", lambda self, _position, *, ahead_max: places.Resumed(self.newest, []))
 
 
 def _report_no_eviction(patch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.starts import STARTUP_NS
 from gateway.core.ingest.streams import Streams
-from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position

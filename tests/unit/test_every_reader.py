@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.frames import text_payloads
 from gateway.web.endpoints.sse import EventStream

@@ -18,7 +18,8 @@ from gateway.core.fanout.budget import affordable
 from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
-from gateway.core.log.log import ChannelLog, encode_gap, filtered_gap
+from gateway.core.log.gaps import encode_gap, filtered_gap
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.messages import Gap
 
@@ -71,7 +72,7 @@ def read_all(log: ChannelLog, after: Cursor, view: ChannelView, *, bytes_max: in
     if view.filters:
         matches = Matches(entries)
         entries = [
-            entry if passes else filtered_gap(log, entry)
+            entry if passes else filtered_gap(entry)
             for entry, passes in zip(entries, matches.any_of(view.filters), strict=True)
             if passes or entry.begins
         ]
@@ -176,11 +177,7 @@ def _with_sources(
     """Return frames for one who reads on from there: unless several sources are live, what comes
     behind them relies on the source of the newest entry."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
-    known = [
-        _known(log, after),
-        *[one.epoch for one in missing[-1:]],
-        *[one.source for one in entries[-1:]],
-    ][-1]
+    known = [_known(log, after), *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
     known = gaps[-1].epoch if gaps else known
     newest = log.relied_on(reached)
     if newest not in {"", known} and not log.is_mixed:

@@ -40,7 +40,8 @@ from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, R
 from gateway.core.fanout.failed_filters import FailedFilters
 from gateway.core.fanout.selection import Selection
 from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
-from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 

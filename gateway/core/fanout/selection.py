@@ -14,7 +14,8 @@ from gateway.core.fanout.budget import Filters
 from gateway.core.fanout.failed_filters import Failed
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import SeenChannels
-from gateway.core.log.log import ChannelLog, filtered_gap
+from gateway.core.log.gaps import filtered_gap
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.binary import MARK, with_bytes
 
@@ -148,7 +149,7 @@ class Selection:
             if matches is None:
                 matches = self._matches[channel] = Matches([entry for _, entry in numbered])
             passing = self._passing[channel, filters] = [
-                one if passes else (one[0], filtered_gap(self._logs[channel], one[1]))
+                one if passes else (one[0], filtered_gap(one[1]))
                 for one, passes in zip(numbered, matches.any_of(filters), strict=True)
                 if passes or one[1].begins
             ]

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from gateway.core.log.log import ChannelLog, LogState, Retention, Usage
+from gateway.core.log.log import ChannelLog, LogState
+from gateway.core.log.retention import Retention, Usage
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.channels import EVERYONE, matches
 from gateway.core.protocol.events import STANDARD, Event, MissingRange

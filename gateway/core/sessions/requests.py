@@ -11,7 +11,8 @@ from gateway.core.fanout.cohorts import Cursors
 from gateway.core.fanout.filters import Filter, FilterError
 from gateway.core.fanout.filters import parse as parse_filter
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.log import ChannelLog, Resumed
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.places import Resumed
 from gateway.core.log.sources import ORIGIN, Cursor
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import is_wildcard

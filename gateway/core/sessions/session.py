@@ -25,7 +25,8 @@ import msgspec
 from gateway.core.fanout.cohorts import Cursors, Reader
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.fanout.views import Subscription, View
-from gateway.core.log.log import ChannelLog, encode_gap
+from gateway.core.log.gaps import encode_gap
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import ORIGIN
 from gateway.core.protocol import channels, messages
 from gateway.core.protocol.channels import PERSONAL

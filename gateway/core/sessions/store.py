@@ -17,7 +17,8 @@ from typing import TypedDict
 from msgspec import Struct
 
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.log import ChannelLog, LogState, Retention
+from gateway.core.log.log import ChannelLog, LogState
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.events import Event

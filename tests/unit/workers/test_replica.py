@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.log import ChannelLog, LogState, Retention
+from gateway.core.log.log import ChannelLog, LogState
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import Event
 from gateway.core.protocol.messages import Position

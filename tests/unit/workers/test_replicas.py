@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position

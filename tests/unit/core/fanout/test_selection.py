@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.log import Retention
+from gateway.core.log.retention import Retention
 from gateway.core.protocol.events import Event
 from tests.support.core import SECOND, Core, Peer, make_hub
 

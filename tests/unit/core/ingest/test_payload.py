@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Streams
-from gateway.core.log.log import Retention
+from gateway.core.log.retention import Retention
 from gateway.core.protocol.events import Event
 from tests.support.core import Peer, make_hub
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.core.log.log import Retention
 from gateway.core.log.logs import SILENT_NS, Logs
+from gateway.core.log.retention import Retention
 from gateway.core.protocol.events import STANDARD, Event
 from gateway.core.protocol.messages import Position
 from tests.support.core import SECOND, Core, Peer, make_hub

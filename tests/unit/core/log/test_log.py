@@ -5,7 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Cursor
 from gateway.core.protocol.events import Event
 from gateway.core.protocol.frames import text_payload

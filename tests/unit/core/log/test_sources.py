@@ -11,7 +11,8 @@ from msgspec import UNSET
 
 from gateway.core.fanout.catch_up import read_newest
 from gateway.core.fanout.views import UNFILTERED
-from gateway.core.log.log import ChannelLog, Retention
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.retention import Retention
 from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import Event, MissingRange

@@ -1,0 +1,343 @@
+"""One channel's recent events: numbered, encoded once, bounded by count, bytes and age.
+
+A log is a list of entries, events and gaps, in the order of their arrival. It never waits for a
+reader: `append` evicts the oldest entries, and a reader whose place is evicted gets a gap for each source.
+
+Which source numbers an event:
+
+    the event comes from                                     source
+    a publisher, with a number higher than all before        the publisher's incarnation
+    anything else                                            the gateway
+
+A publisher whose number is not higher has restarted with the same incarnation: from then on the gateway numbers its
+events. A new publisher ends each other one that `has_ended`. If it is the only live one then, a gap of its own says
+that the end of the earlier ones is not known; else each ends with a gap, unless it said that it stops.
+
+Invariants: ordinals ascend by one; the offsets of a source ascend; a position never stands for two events; all
+entries behind the ordinal ``floor`` are held; the newest entry is never evicted. An event has its source's id if the entry before
+it is of another source, or if several sources are live; so has every gap. The newest event of each key outlives
+its eviction."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.log.gaps import encode_gap, is_end
+from gateway.core.log.retention import Retention, Usage
+from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor, Entry, Source
+from gateway.core.protocol.events import Event, MissingRange
+from gateway.core.protocol.frames import text_frame
+from gateway.core.protocol.messages import Gap, GapReason
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+class LogEntries:
+    """The entries of one channel, and its sources.
+
+    `at` is the ordinal of the newest entry, `floor` that of the last evicted one. `has_ended` is called with an
+    incarnation when another one begins, and returns whether it may have ended."""
+
+    def __init__(self, name: str, *, epoch: str, retention: Retention, usage: Usage | None = None) -> None:
+        self.name = name
+        self.usage = usage or Usage()
+        self.retention = retention
+        self.has_ended: Callable[[int], bool] = lambda _incarnation: True
+        self.bytes = 0
+        self.at = 0
+        self.floor = 0
+        self.forgotten = 0
+        """How many keys' current values were dropped because of `keys_max`."""
+        self.has_forgotten = False
+        """Whether a source was forgotten: then one that seems new may not be."""
+        self._own = Source(epoch)
+        self._sources: dict[str, Source] = {}
+        self._source = self._own
+        """That of the newest entry."""
+        self._floor_source = self._own
+        self._live = 0
+        """How many of the sources have not ended."""
+        self._begins = True
+        """Whether the next event has to have its source's id."""
+        self._newest: Cursor | None = None
+        self._ends: deque[Entry] = deque(maxlen=SOURCES_MAX)
+        """The evicted gaps that say that the end of a source is not known: no offset shows that they are missing."""
+        # A list with a moving head: a read from the middle of a deque takes time in its length.
+        self._entries: list[Entry | None] = []
+        self._head = 0
+        self._current: OrderedDict[str, Entry] = OrderedDict()
+        self._prefix = b'{"type":"event","channel":"%b","offset":' % name.encode()
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._head
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether several sources are live: then every event has its source's id."""
+        return self._live > 1
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether any publisher has numbered events here."""
+        return any(one.incarnation is not None for one in self._sources.values())
+
+    def reached(self, incarnation: int) -> int | None:
+        """Return how far a publisher's messages have come; 0 if there are none, None if that is not known."""
+        source = self._sources.get(f"{incarnation:016x}")
+        if source is None:
+            return None if self.has_forgotten else 0
+        return None if source.retired else source.newest
+
+    def gap(
+        self, reason: GapReason, source: str, last: int | None, *, first: int | None = None, count: int | None = None
+    ) -> Gap:
+        """Return a gap in a source; `first` is None if it is not known where it begins, `last` if the source ended."""
+        return Gap(channel=self.name, epoch=source, from_=first, to=last, count=count, reason=reason)
+
+    # -- sources -------------------------------------------------------------------------------
+
+    def _add_source(self, source: Source, base: int) -> Source:
+        if len(self._sources) >= SOURCES_MAX:
+            self._forget_source()
+        source.base = source.newest = source.floor = base
+        source.began = self.at
+        source.ended = None
+        self._sources[source.id] = source
+        self._live += 1
+        return source
+
+    def _forget_source(self) -> None:
+        """Forget the oldest source without entries; if there is none, evict until there is one."""
+        while True:
+            for source in self._sources.values():
+                if not source.is_held and source is not self._own:
+                    del self._sources[source.id]
+                    self._live -= source.ended is None
+                    self.has_forgotten = True
+                    return
+            self._drop_oldest()
+
+    def _end_others(self, source: Source) -> None:
+        for one in self._sources.values():
+            if one not in (source, self._own) and one.ended is None:
+                self._end(one)
+
+    def _go_on(self, source: Source) -> None:
+        source.go_on(self.at)
+        self._live += 1
+
+    def _end(self, source: Source) -> None:
+        source.ended = self.at
+        self._live -= 1
+        self._begins = True
+        self._newest = None
+
+    def _source_for(self, event: Event) -> tuple[Source, list[Entry]]:
+        """Return the source that numbers an event, and new gaps for what is missing before it."""
+        missing, now_ns = event.missing, event.received_ns
+        entries: list[Entry] = []
+        source = self._own
+        if event.incarnation is not None:
+            id_ = f"{event.incarnation:016x}"
+            known = self._sources.get(id_)
+            if known is not None and not known.retired:  # it goes on: its numbers say what is missing
+                missing = tuple(one for one in missing if one.reason != "epoch")
+            first = missing[0].first if missing and missing[0].reason != "epoch" else event.sequence
+            if known is not None and not known.retired and first <= known.newest:
+                known.retired = True
+                entries += self._report_end(known, now_ns)
+            elif event.sequence <= OFFSET_MAX and (known is None or not known.retired):
+                source = known or self._begin(event.incarnation, id_, first - 1, entries, now_ns)
+        if source is self._own and self._own.id not in self._sources:
+            self._add_source(source, source.newest)
+        elif source.ended is not None:
+            self._go_on(source)
+        entries += [self._append_missing(source, one, now_ns) for one in missing]
+        return source, entries
+
+    def _begin(self, incarnation: int, id_: str, base: int, entries: list[Entry], now_ns: int) -> Source:
+        """Begin a source; append gaps for earlier ones that have ended meanwhile."""
+        live = [one for one in self._sources.values() if one.ended is None]
+        ended = [one for one in live if one.incarnation is not None and self.has_ended(one.incarnation)]
+        alone = len(ended) == len(live)
+        for one in ended:
+            if alone:
+                self._end(one)
+            else:
+                entries += self._report_end(one, now_ns)
+        source = self._add_source(Source(id_, incarnation), base)
+        if ended and alone:
+            entries.append(self._append_gap(source, base, None, None, "epoch", now_ns))
+        return source
+
+    def _report_end(self, source: Source, now_ns: int, count: int | None = None) -> list[Entry]:
+        """Append a gap for what may be missing at the end of a source, unless it has ended."""
+        if source.ended is not None:
+            return []
+        entry = self._append_gap(source, source.newest, None, count, "epoch", now_ns)
+        self._end(source)
+        return [entry]
+
+    # -- append --------------------------------------------------------------------------------
+
+    def append(self, event: Event) -> list[Entry]:
+        """Number and encode an event; evict what exceeds the retention.
+
+        Returns the new entries: gaps for what is missing before the event, then the event."""
+        source = self._source
+        entries: list[Entry] = []
+        # Most events belong to the source of the one before and nothing is missing: decided here, for speed.
+        if (
+            event.missing
+            or event.incarnation != source.incarnation
+            or source.ended is not None
+            or source.retired
+            or not self.at
+            or (event.incarnation is not None and not source.newest < event.sequence <= OFFSET_MAX)
+        ):
+            source, entries = self._source_for(event)
+        before = source.newest
+        offset = before + 1 if source.incarnation is None else event.sequence
+        mixed = self._live > 1
+        begins = not mixed and (self._begins or source is not self._source)
+        if mixed or begins:
+            epoch = b'"epoch":"%b",' % source.id.encode()
+            frame = text_frame(b"%b%d,%b%b}" % (self._prefix, offset, epoch, event.fields))
+        else:
+            frame = text_frame(b"%b%d,%b}" % (self._prefix, offset, event.fields))
+        self._begins = mixed
+        key = self._key(event) if self.retention.key else ""
+        at, received_ns = self.at + 1, event.received_ns
+        entry = Entry(
+            self.name, at, source.id, before, offset, frame, received_ns, event.sent_ns, True, key, begins, mixed
+        )
+        self._hold(entry, source)
+        entries.append(entry)
+        return entries
+
+    def append_gaps(self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> list[Entry]:
+        """Append gaps for messages that are missing behind a publisher's newest event; return the gaps."""
+        id_ = f"{incarnation:016x}"
+        known = self._sources.get(id_)
+        entries: list[Entry] = []
+        for one in missing:
+            if one.reason != "epoch":
+                source = known or self._begin(incarnation, id_, one.first - 1, entries, now_ns)
+                known = source
+                if source.retired or one.last > OFFSET_MAX or one.first <= source.newest:
+                    source = self._own if self._own.id in self._sources else self._add_source(self._own, 0)
+                if source.ended is not None:
+                    self._go_on(source)
+                entries.append(self._append_missing(source, one, now_ns))
+            elif known is not None and known.retired:
+                entries.append(self._append_missing(self._own, one, now_ns))
+            elif known is not None and known.ended is None and self._live > 1:
+                entries += self._report_end(known, now_ns)
+        return entries
+
+    def end(self, incarnation: int, *, now_ns: int) -> list[Entry]:
+        """Append a gap for the end of a publisher, if other sources are live; else that of the next one says it."""
+        source = self._sources.get(f"{incarnation:016x}")
+        return self._report_end(source, now_ns) if source is not None and self._live > 1 else []
+
+    def finish(self, incarnation: int, last: int, *, now_ns: int = 0) -> list[Entry]:
+        """Note a publisher's last number: if the log has come to it, nothing is missing. Return a gap that says so,
+        where other sources are live."""
+        source = self._sources.get(f"{incarnation:016x}")
+        if source is None or source.newest != last or source.ended is not None:
+            return []
+        if self._live > 1:
+            return self._report_end(source, now_ns, count=0)
+        self._end(source)
+        return []
+
+    def _append_missing(self, source: Source, missing: MissingRange, now_ns: int) -> Entry:
+        first, last, reason = missing
+        count = None if reason == "epoch" else last - first + 1
+        if source.incarnation is None:
+            # Where the gateway numbers, a gap takes one offset, whatever its count.
+            first = last = source.newest + 1
+        return self._append_gap(source, last, None if reason == "epoch" else first, count, reason, now_ns)
+
+    def _append_gap(
+        self, source: Source, last: int, first: int | None, count: int | None, reason: GapReason, now_ns: int
+    ) -> Entry:
+        ends = last == source.newest and source.began < self.at
+        frame = encode_gap(self.gap(reason, source.id, None if ends else last, first=first, count=count))
+        entry = Entry(self.name, self.at + 1, source.id, source.newest, last, frame, now_ns, is_event=False)
+        self._begins = True
+        self._hold(entry, source)
+        return entry
+
+    def _hold(self, entry: Entry, source: Source) -> None:
+        entries = self._entries
+        entries.append(entry)
+        source.entries.append(entry)
+        source.newest = entry.offset
+        self.at, self._source, self._newest = entry.at, source, None
+        size = len(entry.frame)
+        self.bytes += size
+        self.usage.bytes += size
+        retention = self.retention
+        if entry.is_event:
+            self._current[entry.key] = entry
+            if retention.key:
+                self._current.move_to_end(entry.key)
+                if len(self._current) > retention.keys_max:
+                    self._current.popitem(last=False)
+                    self.forgotten += 1
+        if entry.at - self.floor > retention.events_max or self.bytes > retention.bytes_max or retention.age_ns_max:
+            self.evict(now_ns=entry.received_ns)
+
+    def _key(self, event: Event) -> str:
+        try:
+            value = _decode(b"{%b}" % event.fields)
+        except msgspec.DecodeError:  # ingest rejects such events; one must not affect other events
+            return ""
+        for name in self.retention.key:
+            if not isinstance(value, dict) or name not in value:
+                return ""
+            value = value[name]
+        return msgspec.json.encode(value).decode()
+
+    @property
+    def newest_ns(self) -> int:
+        """When the newest entry was received; 0 if there is none."""
+        newest = self._entries[-1] if self._entries else None
+        return 0 if newest is None else newest.received_ns
+
+    def evict(self, *, now_ns: int, bytes_max: int | None = None) -> None:
+        """Drop the entries that exceed the retention at `now_ns`, or `bytes_max`, but never the newest."""
+        retention, entries = self.retention, self._entries
+        events_max = retention.events_max
+        bytes_max = retention.bytes_max if bytes_max is None else min(bytes_max, retention.bytes_max)
+        born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
+        count = len(entries) - self._head
+        while count > 1:
+            oldest = entries[self._head]
+            assert oldest is not None
+            if count <= events_max and self.bytes <= bytes_max and oldest.received_ns >= born_min:
+                break
+            self._drop_oldest()
+            count -= 1
+        if self._head > 64 and self._head * 2 > len(entries):
+            del entries[: self._head]
+            self._head = 0
+
+    def _drop_oldest(self) -> None:
+        oldest = self._entries[self._head]
+        assert oldest is not None
+        self._entries[self._head] = None
+        self._head += 1
+        size = len(oldest.frame)
+        self.bytes -= size
+        self.usage.bytes -= size
+        self.floor = oldest.at
+        if is_end(oldest):
+            self._ends.append(oldest)
+        source = self._floor_source = self._sources[oldest.source]
+        source.drop_oldest()
+        if source is self._own and not source.is_held and source.ended is None and self._live > 1:
+            self._end(source)  # else every event would have its source's id for ever

@@ -1,0 +1,203 @@
+"""Places in a channel's log: from a client's position to an ordinal, and back."""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+import msgspec
+from msgspec import Struct
+
+from gateway.core.log.entries import LogEntries
+from gateway.core.log.gaps import is_end
+from gateway.core.log.sources import QUIET_NS, Cursor, Entry, Source, make_position
+from gateway.core.protocol.messages import Position
+
+
+_at = attrgetter("at")
+
+
+class Resumed(Struct, frozen=True):
+    """Where a client's position leads to, and the sources that it names and that are not known here."""
+
+    cursor: Cursor
+    lost: list[str]
+    is_new: bool = False
+    """Whether none of its sources is known: then it starts with the oldest entry."""
+
+
+class LogPlaces(LogEntries):
+    """The entries of one channel, and the places between them."""
+
+    @property
+    def newest(self) -> Cursor:
+        found = self._newest
+        if found is None:
+            found = self._newest = self.cursor_at(self.at)
+        return found
+
+    @property
+    def position(self) -> Position:
+        return self.newest.position
+
+    @property
+    def start(self) -> Cursor:
+        """The place before the oldest entry held."""
+        return self.cursor_at(self.floor)
+
+    def cursor_at(self, at: int) -> Cursor:
+        """Return the place behind an ordinal, that of an entry held or of the last evicted one."""
+        first = self._source_at(at)
+        if len(self._sources) <= 1:
+            return Cursor(at, Position(first.id, first.offset_at(at)))
+        offsets = {
+            one.id: one.offset_at(at)
+            for one in self._sources.values()
+            if one.began < at and (one.ended is None or one.ended > at)
+        }
+        offsets.setdefault(first.id, first.offset_at(at))
+        return Cursor(at, make_position(offsets, first.id))
+
+    def cursor_before(self, entries: Sequence[Entry]) -> Cursor:
+        """Return the place before the newest entries, from one of them on; they may be evicted."""
+        first = entries[0]
+        if first.at > self.floor:
+            return self.cursor_at(first.at - 1)
+        before: dict[str, int] = {}
+        for entry in entries:
+            before.setdefault(entry.source, entry.before)
+        offsets = {**self.start.position.offsets, **before}
+        for id_ in [one for one in offsets if one in self._sources and self._sources[one].began >= first.at - 1]:
+            if id_ != self._own.id:
+                del offsets[id_]
+        if not offsets:
+            return Cursor(first.at - 1, self.cursor_at(0).position)
+        return Cursor(
+            first.at - 1, make_position(offsets, first.source if first.source in offsets else next(iter(offsets)))
+        )
+
+    def _source_at(self, at: int) -> Source:
+        if not at:
+            return self._own
+        if at == self.at:
+            return self._source
+        if at <= self.floor:
+            return self._floor_source
+        entry = self._entries[self._head + at - self.floor - 1]
+        assert entry is not None
+        return self._sources[entry.source]
+
+    def relied_on(self, after: Cursor) -> str:
+        """Return the source whose id events behind a place may lack: that of the event there, if it is held and no
+        other source was live. Else it is empty."""
+        if after.at <= self.floor:
+            return ""
+        entry = self._entries[self._head + after.at - self.floor - 1]
+        assert entry is not None
+        return entry.source if entry.is_event and not entry.mixed else ""
+
+    def offsets_at(self, at: int) -> dict[str, int]:
+        """Return how far each source had come at an ordinal, also those that had ended."""
+        return {one.id: one.offset_at(at) for one in self._sources.values() if one.began < at}
+
+    def advance(self, after: Cursor, at: int) -> Cursor:
+        """Return the place behind an ordinal for one who was at an earlier place; nothing behind it is evicted."""
+        found = self.cursor_at(at)
+        if after.plain:
+            return found
+        offsets, ahead = found.position.offsets, False
+        for id_, offset in after.position.offsets.items():
+            source = self._sources.get(id_)
+            if source is not None and offset > source.offset_at(at) and not self._has_reported_end(source, at):
+                offsets[id_], ahead = offset, True
+        return Cursor(at, make_position(offsets, found.position.epoch), False) if ahead else found
+
+    def _has_reported_end(self, source: Source, at: int) -> bool:
+        """Return whether a source has ended at an ordinal with a gap of its own: then nobody's position names it."""
+        if source.ended is None or source.ended > at:
+            return False
+        return is_end(source.entries[-1]) if source.is_held else any(one.source == source.id for one in self._ends)
+
+    def advance_among_evicted(self, after: Cursor, entries: Sequence[Entry]) -> Cursor:
+        """Return the place of one who was at an earlier place and has got current values that are evicted."""
+        have, at = self.have(after), entries[-1].at
+        offsets = {id_: have(id_) for id_, one in self._sources.items() if one.began < at}
+        for entry in entries:
+            offsets[entry.source] = max(entry.offset, offsets.get(entry.source, 0))
+        return Cursor(at, make_position(offsets, entries[-1].source), False)
+
+    def resume(self, position: Position, *, ahead_max: int) -> Resumed:
+        """Return where a client's position leads to.
+
+        A position from another gateway may be ahead of this one by at most `ahead_max` in each publisher's numbers.
+        A source that it does not name is new to the client, unless it was over before."""
+        offsets, lost = {}, []
+        for id_, offset in position.offsets.items():
+            source = self._own if id_ == self._own.id else self._sources.get(id_)
+            ahead = ahead_max if source is not None and source.incarnation is not None else 0
+            if source is not None and (source.ended is not None or offset <= source.newest + ahead):
+                offsets[id_] = offset
+            else:
+                lost.append(id_)
+        if not offsets:
+            return Resumed(self.start, lost, is_new=True)
+        if position.others is not msgspec.UNSET:
+            lost = [id_ for id_ in lost if position.offsets[id_]]
+        covered = [self._sources[id_].last_within(at) for id_, at in offsets.items() if id_ in self._sources]
+        newest = max((one for one in covered if one is not None), key=_at, default=None)
+        at, over = self.at, set()
+        for source in self._sources.values():
+            if source.id not in offsets and newest is not None and self._is_over(source, newest):
+                offsets[source.id] = source.newest
+                over.add(source.id)
+                continue
+            offset = offsets.setdefault(source.id, 0)
+            first = source.first_behind(offset)
+            if first is not None:
+                at = min(at, first.at - 1)
+            if offset < source.floor:
+                at = min(at, self.floor)
+        ends = [
+            one
+            for one in self._ends
+            if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
+        ]
+        at = min([at, *(one.at - 1 for one in ends)])
+        plain = self.cursor_at(at)
+        found = plain.position.offsets
+        kept = {
+            id_: n
+            for id_, n in offsets.items()
+            if id_ in found or (id_ in self._sources and self._sources[id_].offset_at(at) != n)
+        }
+        kept = kept or found
+        if at >= self.floor and kept == found:
+            return Resumed(plain, lost)
+        first_id = plain.position.epoch if plain.position.epoch in kept else position.epoch
+        first_id = first_id if first_id in kept else next(iter(kept))
+        return Resumed(Cursor(at, make_position(kept, first_id), False), lost)
+
+    def _is_over(self, source: Source, newest: Entry) -> bool:
+        """Return whether a source that a client does not name was over before the newest entry that the client has."""
+        if source.ended is not None and source.ended <= newest.at:
+            return True
+        last = source.entries[-1] if source.is_held else None
+        return last is None or last.received_ns < newest.received_ns - QUIET_NS
+
+    def _covers(self, entry: Entry, offset: int) -> bool:
+        source = self._sources.get(entry.source)
+        return source is None or source.covers(entry, offset)
+
+    def position_of(self, cursor: Cursor) -> Position:
+        """Return a place's position, as clients get it."""
+        return cursor.position if cursor.position.epoch else self.cursor_at(0).position
+
+    def have(self, after: Cursor) -> Callable[[str], int]:
+        """Return how far a place is in a source."""
+        offsets = after.position.offsets
+
+        def offset(id_: str) -> int:
+            found = offsets.get(id_)
+            if found is None:
+                found = self._sources[id_].unnamed_at(after.at)
+            return found
+
+        return offset
