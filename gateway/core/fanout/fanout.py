@@ -32,7 +32,6 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from operator import attrgetter
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
@@ -45,8 +44,6 @@ from gateway.core.log.retention import Retention
 from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
-
-_at = attrgetter("at")
 
 Parts = dict[tuple[str, ChannelView, int], Part]
 """What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
@@ -223,10 +220,8 @@ class Fanout:
         match reader.state:
             case ReaderState.WAITING:
                 self._read_on(reader)
-            case ReaderState.LIVE if reader.full:
-                self._lag(
-                    [reader], before={PERSONAL: reader.personal.cursor_at(entry.at - 1)} if reader.personal else {}
-                )
+            case ReaderState.LIVE if reader.full and reader.personal is not None:
+                self._lag([reader], before={PERSONAL: reader.personal.cursor_at(entry.at - 1)})
             case ReaderState.LIVE:
                 reader.writer.write(entry.frame)
                 self.tally.events += 1
@@ -239,7 +234,7 @@ class Fanout:
             cursors = self.heads(reader)
             for name, place in before.items():
                 if name in cursors:
-                    cursors[name] = min(place, cursors[name], key=_at)
+                    cursors[name] = min(place, cursors[name], key=lambda one: one.at)
             self._leave_cohort(reader)
             reader.cursors = cursors
             self._set_state(reader, ReaderState.LAGGING)
