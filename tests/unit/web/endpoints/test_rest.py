@@ -186,6 +186,46 @@ async def test_history_of_another_epoch_starts_at_the_oldest_event(site: Site, s
     assert offsets(answer) == [1, 2]
 
 
+def publish_numbered(site: Site, incarnation: int, count: int) -> None:
+    payload = b'{"event_type":"x","data":1}'
+    frames = [[b"robots", payload, Envelope(incarnation, n, 0, 0).pack()] for n in range(1, count + 1)]
+    assert not site.hub.tick(frames, now_ns=0).rejections
+
+
+async def test_history_names_what_was_evicted_of_each_source(make_site: MakeSite) -> None:
+    site = await make_site(events_max=4)
+    site.publish("robots", 3)
+    publish_numbered(site, 10, 3)
+    publish_numbered(site, 11, 3)
+    answer = await site.get(f"{API}/channels/robots/events?since=e1:0")
+    events = answer.json["events"]
+    gaps = [answer.json["gap"], *(one for one in events if one["type"] == "gap")]
+
+    assert {one["epoch"]: one["to"] for one in gaps if one["reason"] == "evicted"} == {"e1": 3, f"{10:016x}": 3}
+    assert [one["offset"] for one in events if one["type"] == "event"] == [1, 2, 3]
+
+
+async def test_history_goes_on_behind_a_position_of_several_sources(site: Site) -> None:
+    site.publish("robots", 3)
+    publish_numbered(site, 10, 3)
+    answer = await site.get(f"{API}/channels/robots/events?since=e1:2:{10:016x}:1")
+
+    assert [(one["epoch"], one["offset"]) for one in answer.json["events"]] == [
+        ("e1", 3),
+        (f"{10:016x}", 2),
+        (f"{10:016x}", 3),
+    ]
+    assert answer.json["next"] == {"epoch": f"{10:016x}", "offset": 3, "others": {"e1": 3}}
+
+
+async def test_the_first_event_of_a_history_has_its_epoch(site: Site) -> None:
+    site.publish("robots", 3)
+
+    for query in ("limit=2", "since=e1:1"):
+        answer = await site.get(f"{API}/channels/robots/events?{query}")
+        assert [one.get("epoch") for one in answer.json["events"]] == ["e1", None]
+
+
 async def test_history_of_a_channel_without_events_is_empty(site: Site) -> None:
     answer = await site.get(f"{API}/channels/metrics/events?since=0")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.protocol.frames import text_frame
+from gateway.core.protocol.positions import read_position
 from gateway.web.endpoints.sse import EventStream
 from tests.unit.web.conftest import MakeEdge
 
@@ -27,6 +28,15 @@ def test_a_write_has_one_id_with_the_positions_behind_its_last_event() -> None:
 
     assert written.count("id: ") == 1
     assert "id: a=e:2,b=e:7\ndata: " in written.split("\n\n")[2]
+
+
+def test_an_id_has_all_of_twenty_sources_and_is_a_position_again() -> None:
+    stream, written = EventStream(), b""
+    for number in range(1, 21):
+        written = stream.encode(frames({**event("a", number), "epoch": f"{number:016x}"}))
+    id_ = written.decode().partition("id: a=")[2].partition("\n")[0]
+
+    assert read_position(id_).offsets == {f"{number:016x}": number for number in range(1, 21)}
 
 
 async def opening(edge_port: int, version: str) -> tuple[str, str]:
