@@ -23,49 +23,63 @@ function t(e, [t, n]) {
 // ../typescript/src/track.ts
 var n = 64, r = class {
 	#e;
-	#t;
+	#t = /* @__PURE__ */ new Map();
 	#n = /* @__PURE__ */ new Map();
-	#r = !1;
-	constructor(e, t) {
-		this.#e = e, this.#t = t;
+	#r = /* @__PURE__ */ new Set();
+	constructor({ epoch: e, offset: t, others: n = {} }) {
+		this.#e = e, this.#t.set(e, t);
+		for (let [e, t] of Object.entries(n)) this.#t.set(e, t);
 	}
 	get position() {
+		let { [this.#e]: e = -1, ...t } = Object.fromEntries(this.#t);
 		return {
 			epoch: this.#e,
-			offset: this.#t
+			offset: e,
+			...this.#t.size > 1 && { others: t }
 		};
 	}
 	get isPlaced() {
-		return this.#e !== "" && this.#t >= 0;
+		return this.#e !== "" && this.#i(this.#e) >= 0;
 	}
-	rewind(e) {
-		this.#r = e !== this.#e;
+	rewind({ epoch: e, offset: t, others: n = {} }) {
+		let r = new Map([[e, t], ...Object.entries(n)]), i = [...this.#t].some(([e, t]) => (r.get(e) ?? -1) < t);
+		this.#r.clear();
+		for (let [e, t] of r) this.#i(e) >= 0 || (i ? t > 0 && this.#r.add(e) : this.#a(e, t));
 	}
 	name(e) {
-		this.#e === "" && (this.#e = e);
+		this.#e === "" && (this.#e = e, this.#t.set(e, this.#t.get("") ?? -1), this.#t.delete(""));
 	}
-	takes(e, t) {
-		return e === this.#e && (this.#r = !1), this.#r || t <= this.#i(e) ? !1 : (this.#a(e, t), !0);
+	takes(e, t, n = !1) {
+		if (this.#r.has(e)) return !1;
+		let r = this.#i(e);
+		return r >= 0 && t >= r && this.#r.clear(), t <= r ? !1 : (this.#a(e, t), this.#e = e, n && this.#t.size > 1 && this.#s(), !0);
 	}
 	misses(e) {
-		let { epoch: t, from: n, to: r } = e;
-		if ((t === this.#e || n === null) && (this.#r = !1), this.#r) return null;
-		if (r === null) return e;
-		let i = this.#i(t);
-		return e.reason === "conflated" ? r < i ? null : e : r <= i ? null : (this.#a(t, r), n !== null && n <= i ? {
+		let { epoch: t, from: n, to: r, count: i, reason: a } = e;
+		if (r === null) return this.#r.delete(t) || !this.#o(t) || i === 0 ? null : e;
+		if (n === null && this.#r.clear(), this.#r.has(t)) return null;
+		let o = this.#i(t);
+		return a === "conflated" ? r < o ? null : e : r <= o ? null : (this.#a(t, r), this.#e = t, a === "epoch" && o < 0 && this.#s(), n !== null && n <= o ? {
 			...e,
-			from: i + 1,
+			from: o + 1,
 			count: null
 		} : e);
 	}
 	isBehind(e) {
-		return this.isPlaced ? this.#e === e.#e ? this.#t < e.#t : e.#n.has(this.#e) : !0;
+		return !this.isPlaced || [...this.#t].some(([t, n]) => e.#n.has(t) || (e.#t.get(t) ?? n) > n);
 	}
 	#i(e) {
-		return e === this.#e ? this.#t : this.#n.get(e) ?? -1;
+		return this.#t.get(e) ?? this.#n.get(e) ?? -1;
 	}
 	#a(e, t) {
-		e !== this.#e && (this.#n.set(this.#e, this.#t), this.#n.delete(e), this.#n.size > n && this.#n.delete(this.#n.keys().next().value), this.#e = e), this.#t = t;
+		this.#n.delete(e), this.#t.set(e, t), this.#t.size > n && this.#o(this.#t.keys().next().value);
+	}
+	#o(e) {
+		let t = this.#t.get(e);
+		return t === void 0 ? !this.#n.has(e) : (this.#t.size === 1 || (this.#t.delete(e), this.#n.set(e, t), this.#n.size > n && this.#n.delete(this.#n.keys().next().value), e === this.#e && (this.#e = this.#t.keys().next().value)), !0);
+	}
+	#s() {
+		for (let e of [...this.#t.keys()]) e !== this.#e && this.#o(e);
 	}
 }, i = [
 	"connected",
@@ -114,16 +128,16 @@ var n = 64, r = class {
 	#d(e) {
 		switch (e.type) {
 			case "subscribed":
-				for (let [t, { epoch: n, offset: i }] of Object.entries(e.positions)) {
-					this.#i.set(t, n);
-					let a = this.#r.get(t);
-					a === void 0 ? this.#r.set(t, new r(n, i)) : e.recovered[t] !== !1 && a.rewind(n);
+				for (let [t, n] of Object.entries(e.positions)) {
+					this.#i.set(t, n.epoch);
+					let i = this.#r.get(t);
+					i === void 0 ? this.#r.set(t, new r(n)) : e.recovered[t] !== !1 && i.rewind(n);
 				}
 				return e;
 			case "gap": return this.#i.set(e.channel, e.epoch), this.#f(e.channel, e.epoch).misses(e);
 			case "event": {
 				let t = e.epoch ?? this.#i.get(e.channel) ?? "";
-				return this.#i.set(e.channel, t), this.#f(e.channel, t).takes(t, e.offset) ? {
+				return this.#i.set(e.channel, t), this.#f(e.channel, t).takes(t, e.offset, e.epoch === void 0) ? {
 					...e,
 					epoch: t
 				} : null;
@@ -132,7 +146,10 @@ var n = 64, r = class {
 		}
 	}
 	#f(e, t) {
-		let n = this.#r.get(e) ?? new r(t, -1);
+		let n = this.#r.get(e) ?? new r({
+			epoch: t,
+			offset: -1
+		});
 		return this.#r.set(e, n), n;
 	}
 };
