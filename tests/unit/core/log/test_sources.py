@@ -464,3 +464,32 @@ def test_what_a_client_has_of_a_source_that_seemed_to_have_ended_does_not_come_a
     add(log, A, 2, 3, 4)
 
     assert [(entry.source, entry.offset) for entry in log.read(after, bytes_max=1000)] == [(EPOCH_A, 4)]
+
+
+def test_an_event_of_several_sources_takes_at_most_30_bytes_more() -> None:
+    one, many = make(), make()
+    add(one, A, 1, 2)
+    add(many, B, 1)
+    add(many, A, 1, 2)
+    (*_, alone), (*_, mixed) = one.held(one.start), many.held(many.start)
+
+    assert 0 < len(mixed.frame) - len(alone.frame) <= 30
+
+
+def test_a_late_replica_of_several_sources_gives_the_same_places() -> None:
+    log, replica = make(events_max=6), make(events_max=6)
+    add(log, A, 1, 2)
+    add(log, B, 1)
+    replica.load_state(log.state)
+    late = log.at
+    add(log, A, 3)
+    add(log, C, 1, 2)
+    log.end(A, now_ns=0)
+    add(log, B, 2, 3)
+    for entry in log.held(log.cursor_at(late)):
+        replica.replicate(entry)
+
+    positions = [Position(EPOCH_A, 2, {EPOCH_B: 1}), Position(EPOCH_B, 2), log.position]
+    assert replica.position == log.position
+    assert [replica.resume(one, ahead_max=9) for one in positions] == [log.resume(one, ahead_max=9) for one in positions]
+    assert [behind(replica, one) for one in positions] == [behind(log, one) for one in positions]
