@@ -12,8 +12,8 @@ from gateway.core.ingest.ingest import Ingest
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Streams
-from gateway.core.log.log import Retention
 from gateway.core.log.logs import Logs
+from gateway.core.log.retention import Retention
 from gateway.core.sources.presets import PRESETS
 from gateway.core.sources.source import Source
 from gateway.core.sources.spec import problems

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import orjson
 
+from gateway.core.log.sources import make_position
 from gateway.core.protocol.messages import Position
 from tests.chaos.publisher import TOPICS
 from tests.simulation.account import Account
@@ -87,10 +87,9 @@ class Follower:
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            since = {n: {"epoch": p.epoch, "offset": p.offset} for n, p in self.positions.items()}
             query = f"channels={','.join(TOPICS)}"
-            if since:
-                query += f"&since={quote(orjson.dumps(since).decode())}"
+            if self.positions:
+                query += f"&since={quote(msgspec.json.encode(self.positions).decode())}"
             make = partial(_Wire, self, f"/ws?{query}")
             try:
                 _, self.wire = await loop.create_connection(make, "127.0.0.1", self.port())
@@ -104,11 +103,10 @@ class Follower:
         """Take in what came; see tests/simulation/world.py for the same in slow motion."""
         if message.type == "event":
             channel, offset = message.channel, message.offset
-            known = self.positions[channel]
-            epoch = message.epoch or known.epoch
-            if epoch == known.epoch and offset <= known.offset:
-                self.faults.append(f"{channel} {offset} behind {known}")
-            self.positions[channel] = Position(epoch, offset)
+            epoch, offsets = self._sources(message)
+            if offset <= offsets.get(epoch, 0):
+                self.faults.append(f"{channel} {offset} behind {self.positions[channel]}")
+            self._move(channel, epoch, {**offsets, epoch: offset})
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
                 self.delivered += 1
@@ -124,25 +122,41 @@ class Follower:
                 if channel in TOPICS:
                     self._begin(channel, position, message.recovered)
 
+    def _sources(self, message: _Message) -> tuple[str, dict[str, int]]:
+        """Return a message's source, and how far each live one had come."""
+        known = self.positions[message.channel]
+        if message.epoch is None:  # no other source is live
+            return known.epoch, {known.epoch: known.offset}
+        return message.epoch, known.offsets
+
+    def _move(self, channel: str, epoch: str, offsets: dict[str, int]) -> None:
+        self.positions[channel] = make_position({id_: at for id_, at in offsets.items() if at or id_ == epoch}, epoch)
+
     def _begin(self, channel: str, position: Position, recovered: dict[str, bool]) -> None:
         account = self.accounts[channel]
         if not recovered.get(channel, True):
             self.refused += 1
-            account.refuse(position, self.truth()[channel])
+            if set(position.offsets.values()) == {0}:
+                account.unopened = True  # nothing was received: the publishers may be older
         elif channel not in self.positions:
             account.begin(position, self.truth()[channel])
         self.positions[channel] = position
 
     def _gap(self, message: _Message) -> None:
-        known = self.positions[message.channel]
-        epoch = message.epoch or known.epoch
+        channel = message.channel
+        epoch, offsets = self._sources(message)
         told = {"from": message.from_, "to": message.to, "count": message.count}
-        truth = self.truth()[message.channel] if message.from_ is None else {}
-        self.accounts[message.channel].gap(epoch, {**told, "reason": message.reason}, truth)
+        unknown = message.from_ is None or message.to is None
+        truth = self.truth()[channel] if unknown else {}
+        self.accounts[channel].gap(epoch, {**told, "reason": message.reason}, truth)
         reached = message.to
-        if reached is None:
-            reached = 0 if epoch != known.epoch else known.offset
-        self.positions[message.channel] = Position(epoch, reached)
+        if reached is None:  # the source ended
+            offsets.pop(epoch, None)
+            known = self.positions[channel].epoch
+            epoch, reached = known if known in offsets else next(iter(offsets), ""), 0
+        reached = max(reached, offsets.get(epoch, 0))
+        self.seen[channel, epoch] = max(reached, self.seen.get((channel, epoch), 0))
+        self._move(channel, epoch, {**offsets, epoch: reached})
 
 
 class _Wire(Bee):

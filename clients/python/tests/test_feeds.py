@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 from neurograph_client.batches import batches
-from neurograph_client.client import has_reached
 from neurograph_client.feed import Feed, Options
 from neurograph_client.feeds import Feeds
 from neurograph_client.items import Gap, Position
+from neurograph_client.link import has_reached
 from neurograph_client.routes import Routes
 
 from tests.support.counting import calls

@@ -418,7 +418,7 @@ class Link:
                 raise
             return False  # the next connection goes on where this one stood
         # Until the gateway has confirmed the subscription on a new connection, it gives no position.
-        return (feed.starts.keys() & newest.keys()) <= positions.keys() and _has_reached(positions, newest)
+        return (feed.starts.keys() & newest.keys()) <= positions.keys() and has_reached(positions, newest)
 
     # -- who this is ---------------------------------------------------------------------------
 
@@ -449,7 +449,7 @@ def _denied(denied: Message) -> RequestRefusedError:
     return RequestRefusedError(denied["code"], f"{denied['channel']}: {denied['message']}", status=status)
 
 
-def _has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
+def has_reached(positions: Mapping[str, Position], newest: Mapping[str, Position]) -> bool:
     """Return whether each of `newest` is at or before the channel's position in each source, if it has one."""
     return all(
         positions[name].offsets.get(epoch, -1) >= offset

@@ -491,5 +491,7 @@ def test_a_late_replica_of_several_sources_gives_the_same_places() -> None:
 
     positions = [Position(EPOCH_A, 2, {EPOCH_B: 1}), Position(EPOCH_B, 2), log.position]
     assert replica.position == log.position
-    assert [replica.resume(one, ahead_max=9) for one in positions] == [log.resume(one, ahead_max=9) for one in positions]
+    assert [replica.resume(one, ahead_max=9) for one in positions] == [
+        log.resume(one, ahead_max=9) for one in positions
+    ]
     assert [behind(replica, one) for one in positions] == [behind(log, one) for one in positions]
