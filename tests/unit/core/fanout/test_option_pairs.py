@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from gateway.core.log.log import Retention
+from gateway.core.log.retention import Retention
 from gateway.core.protocol.frames import each_frame, text_payload
 from gateway.core.protocol.msgpack import from_frame
 from tests.support.core import SECOND, Core, Peer, make_hub
