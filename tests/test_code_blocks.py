@@ -267,6 +267,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "docs/bus.md": [
         ("gateway serve --connect", "tests/integration/test_names.py gives the name its addresses"),
         ("Publisher(bind", "tests/integration/test_names.py has such publishers"),
+        ("Publisher(connect", "publishers/python/tests/test_names.py gives the name its addresses"),
     ],
     "docs/deploy.md": [
         ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),

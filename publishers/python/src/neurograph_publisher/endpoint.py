@@ -19,6 +19,7 @@ Context = zmq.Context[Socket]
 
 _SUBSCRIPTIONS_PER_CALL = 1000
 _MEND_SECONDS = 1.0
+_PING_MS = 5_000
 _FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
 _MONITORED = _FAILED | _UP | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.CONNECTED
@@ -54,7 +55,12 @@ class Endpoint:
         high_water_mark: int,
         linger_seconds: float,
         keys: Keys | None,
+        named: bool = False,
     ) -> None:
+        self.named = named
+        """Whether it is one address of a name."""
+        self.connected = False
+        """Whether a gateway is connected where this connects; ZeroMQ keeps its subscriptions and its queue if it is not."""
         self.subscribed: set[bytes] = set()
         """What is subscribed to; only changed under the lock, and read without it."""
         self.heartbeat_due = False
@@ -62,7 +68,7 @@ class Endpoint:
         self.refused = 0
         """Handshakes that failed; of those that connect here, not counted."""
         self._received: deque[bytes] = deque()
-        self._asked = address
+        self.asked = address
         self._given_up: float | None = None
         """Since when ZeroMQ has not tried to connect again, in monotonic seconds."""
         self._speaks_zmtp = bind
@@ -75,6 +81,9 @@ class Endpoint:
         # same, or the first one back again, is noticed, too.
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        if named:  # a gateway may vanish with its host, and its queue must not stay
+            self._socket.setsockopt(zmq.HEARTBEAT_IVL, _PING_MS)
+            self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _PING_MS)
         if keys is not None:
             (keys.serve if bind else keys.approach)(self._socket)
         self._monitor = None if bind else self._socket.get_monitor_socket(int(_MONITORED))
@@ -133,9 +142,9 @@ class Endpoint:
         if self._given_up is not None and now - self._given_up >= _MEND_SECONDS:
             self._given_up = None
             with suppress(zmq.ZMQError):
-                self._socket.disconnect(self._asked)
+                self._socket.disconnect(self.asked)
             with suppress(zmq.ZMQError):  # a name that cannot be resolved now
-                self._socket.connect(self._asked)
+                self._socket.connect(self.asked)
 
     def close(self) -> None:
         """Send what is queued, in the background and for as long as the linger allows.
@@ -160,5 +169,7 @@ class Endpoint:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
                 self.refused += bool(event & _FAILED)
                 self._given_up = now if event == zmq.Event.DISCONNECTED else None
+                if event in {zmq.Event.DISCONNECTED, _UP}:
+                    self.connected = event == _UP
                 if event in {zmq.Event.CONNECTED, _UP}:
                     self._speaks_zmtp = event == _UP

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from socket import socketpair
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from neurograph_publisher.checks import (
 from neurograph_publisher.curve import Curve, Keys, ZapServer
 from neurograph_publisher.endpoint import Context, Endpoint, announced
 from neurograph_publisher.inbox import Message
+from neurograph_publisher.names import Names, host_name
 from neurograph_publisher.replay import Store
 from neurograph_publisher.replier import Replier
 
@@ -40,14 +42,18 @@ _LOOK_SECONDS = 0.005
 _ATTEND_SECONDS = 1.0
 _RETRY_SECONDS = 0.005
 _DEFERRED_MAX = 1000
+_WAKE_UPS_MAX = 64
 
 
 class Publisher(events.StandardChannels):
     """Publishes events on a bus.
 
     Either `connect` to the gateway's endpoint, or `bind` one that gateways connect to; both take
-    one endpoint or several, and each endpoint has a queue of its own. Messages carry an envelope,
-    numbered per topic; up to 100,000 topics are numbered.
+    one endpoint or several, and each endpoint has a queue of its own. A name to connect to stands for
+    all of its addresses: every `resolve_seconds` it is looked up again, new addresses are connected
+    to, and one that is gone is left when its gateway is gone, too; `problem` says why a name
+    could not be looked up. Messages carry an envelope, numbered per topic; up to 100,000 topics are
+    numbered.
 
     Publishing never waits, so it may be called from asyncio as well as from any thread. A signal
     handler or a finaliser that interrupts another call on its own thread may publish and close,
@@ -66,8 +72,9 @@ class Publisher(events.StandardChannels):
 
     With `replay`, so many of the newest messages of each topic are kept, also those dropped, and
     gateways fetch from `replay_endpoint` what they missed; `replay_address` is how they reach it,
-    where that is not the endpoint bound. Of ``tcp://*:5557`` gateways that connect know the host. 16 MiB are kept of a topic, and 128 MiB of 10,000 topics;
-    the topic that was published on least recently goes first.
+    where that is not the endpoint bound. Of ``tcp://*:5557`` gateways that connect know the host.
+    16 MiB are kept of a topic, and 128 MiB of 10,000 topics; the topic that was published on least
+    recently goes first.
 
     With `curve` all of it is encrypted, and both ends prove who they are: see `Curve`.
 
@@ -96,6 +103,7 @@ class Publisher(events.StandardChannels):
         replay_endpoint: str = "tcp://127.0.0.1:*",
         replay_address: str | None = None,
         curve: Curve | None = None,
+        resolve_seconds: float = 5.0,
     ) -> None:
         check_process()
         if bool(connect) == bool(bind):
@@ -105,6 +113,7 @@ class Publisher(events.StandardChannels):
         check_within("linger_seconds", linger_seconds, 0, 3600)
         check_within("heartbeat_seconds", heartbeat_seconds or 1, 0.01, 3600)
         check_within("replay", replay, 0, 1_000_000)
+        check_within("resolve_seconds", resolve_seconds, 0.1, 3600)
         if replay and not heartbeat_seconds:
             raise PublisherError("replay: heartbeats say where; heartbeat_seconds is 0")
         self._arguments: dict[str, Any] = {
@@ -119,6 +128,7 @@ class Publisher(events.StandardChannels):
             "replay_endpoint": replay_endpoint,
             "replay_address": replay_address,
             "curve": curve,
+            "resolve_seconds": resolve_seconds,
         }
         self.incarnation = secrets.randbits(64)
         self.published = 0
@@ -139,20 +149,19 @@ class Publisher(events.StandardChannels):
         self._store = Store(replay) if replay else None
         self._keys = keys = Keys(curve) if curve else None
         self._context: Context = zmq.Context()
-        given = connect or bind
+        given = [one] if isinstance(one := connect or bind, str) else list(one)
+        names = [one for one in given if connect and host_name(one)]
+        self._open = partial(
+            Endpoint,
+            self._context,
+            bind=bool(bind),
+            high_water_mark=high_water_mark,
+            linger_seconds=linger_seconds,
+            keys=keys,
+        )
         try:
             self._zap = ZapServer(self._context, keys) if keys else None
-            self._endpoints = [
-                Endpoint(
-                    self._context,
-                    address,
-                    bind=bool(bind),
-                    high_water_mark=high_water_mark,
-                    linger_seconds=linger_seconds,
-                    keys=keys,
-                )
-                for address in ([given] if isinstance(given, str) else given)
-            ]
+            self._endpoints = [self._open(address) for address in given if address not in names]
             self._replier = (
                 Replier(
                     self._context,
@@ -170,7 +179,10 @@ class Publisher(events.StandardChannels):
             raise
         self.replay_address = (replay_address or announced(self._replier.address)) if self._replier else None
         """Where gateways are told to fetch what they missed; None without `replay`."""
+        self._asked = given[-1]
         self._woken, self._waker = socketpair()
+        self._woken.setblocking(False)
+        self._names = Names(names, seconds=resolve_seconds, wake=partial(self._waker.send, b"n")) if names else None
         self._attendant = threading.Thread(target=self._attend, name="neurograph-publisher", daemon=True)
         self._attendant.start()
         atexit.register(self.close)
@@ -178,7 +190,12 @@ class Publisher(events.StandardChannels):
     @property
     def endpoint(self) -> str:
         """The endpoint bound or connected last, with its real port where ``*`` was asked for."""
-        return self._endpoints[-1].address
+        return self._endpoints[-1].address if self._endpoints else self._asked
+
+    @property
+    def problem(self) -> str:
+        """Why not all gateways behind a name are known; empty if they are."""
+        return self._names.problem if self._names else ""
 
     @property
     def closed(self) -> bool:
@@ -323,7 +340,8 @@ class Publisher(events.StandardChannels):
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._exclusive():
-                if all(endpoint.subscribed for endpoint in self._endpoints):
+                known = self._endpoints and (self._names is None or self._names.known)
+                if known and all(endpoint.subscribed for endpoint in self._endpoints):
                     return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -490,11 +508,32 @@ class Publisher(events.StandardChannels):
             with self._exclusive():
                 for endpoint in self._endpoints:
                     endpoint.mend()
+                self._follow_names(poller)
                 if time.monotonic() >= due:
                     self._beat(self._endpoints, interval=interval)
                     due = max(due + interval, time.monotonic())
             if self._replier:
                 longest = _RETRY_SECONDS if self._replier.serve() else _ATTEND_SECONDS
+
+    def _follow_names(self, poller: zmq.Poller) -> None:
+        """Connect to addresses that are new, and leave those that are gone once their gateways are, too."""
+        if self._names is None:
+            return
+        with suppress(BlockingIOError):
+            self._woken.recv(_WAKE_UPS_MAX)
+        wanted = self._names.endpoints
+        for endpoint in [one for one in self._endpoints if one.named and not one.connected and one.asked not in wanted]:
+            # Other threads may look at the list meanwhile: it is replaced, never changed.
+            self._endpoints = [one for one in self._endpoints if one is not endpoint]
+            poller.unregister(endpoint.descriptor)
+            endpoint.close()
+        connected = {one.asked for one in self._endpoints}
+        for address in wanted:
+            if address not in connected:
+                with suppress(PublisherError):  # no free socket: at the next wake-up
+                    endpoint = self._open(address, named=True)
+                    self._endpoints = [*self._endpoints, endpoint]
+                    poller.register(endpoint.descriptor, zmq.POLLIN)
 
     def _read(self, topic: bytes, first: int, last: int) -> list[bytes]:
         with self._exclusive():
@@ -503,6 +542,8 @@ class Publisher(events.StandardChannels):
     def _release(self) -> None:
         with self._holding():  # by now, who closes has said farewell
             self._closed = True
+            if self._names:
+                self._names.close()
             for endpoint in self._endpoints:
                 endpoint.close()
         if self._replier:
