@@ -4,19 +4,24 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import zmq
 
 from gateway.bus import zmtp_probe
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ReplayClient
+from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import Subscriber
 from gateway.config.model import Bus
 from gateway.config.sources import Endpoint
 from gateway.core.ingest.recovery import ReplayRequest
 
+
+Context = zmq.Context[zmq.Socket[bytes]]
 
 MESSAGES_MAX = 20_000
 BYTES_MAX = 64 * 1024 * 1024
@@ -93,28 +98,53 @@ async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
     return found
 
 
-async def ask_for_replay(config: Bus, request: ReplayRequest) -> list[Frames]:
-    """Return a publisher's reply to a replay request; empty if none comes."""
-    replies: list[Frames] = []
-    answered = asyncio.Event()
+async def ask_for_replay(config: Bus, request: ReplayRequest) -> Frames | None:
+    """Return a publisher's reply to a replay request; None if none comes."""
+    return await _ask(
+        config,
+        request,
+        lambda context, curve, on_reply: ReplayClient(
+            context, config, curve, on_replies=lambda replies: on_reply(replies[0])
+        ),
+    )
 
-    def on_replies(batch: Sequence[Frames]) -> None:
-        replies.extend(batch)
-        answered.set()
+
+async def ask_for_own_replay(
+    config: Bus, request: ReplayRequest, *, first: int, convert: Callable[[bytes], bytes]
+) -> Frames | None:
+    """Return the answer of a publisher with numbers of its own, as a reply; see `SequenceReplayClient`."""
+    return await _ask(
+        config,
+        request,
+        lambda context, curve, on_reply: SequenceReplayClient(
+            context, request.endpoint, config, curve, first=first, convert=convert, on_reply=on_reply
+        ),
+    )
+
+
+async def _ask(
+    config: Bus,
+    request: ReplayRequest,
+    make_client: Callable[[Context, Curve, Callable[[Frames], None]], ReplayClient | SequenceReplayClient],
+) -> Frames | None:
+    reply: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
+
+    def on_reply(frames: Frames) -> None:
+        if not reply.done():
+            reply.set_result(frames)
 
     context = make_context()
     curve = Curve(context, config)
-    client = ReplayClient(context, config, curve, on_replies=on_replies)
+    client = make_client(context, curve, on_reply)
     try:
         client.send_request(request)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REPLAY_SECONDS):
-                await answered.wait()
+        return await asyncio.wait_for(reply, _REPLAY_SECONDS)
+    except TimeoutError:
+        return None
     finally:
         client.close()
         curve.close()
         context.destroy(linger=0)
-    return replies
 
 
 async def identify_visitors(endpoint: str, *, seconds: float) -> list[zmtp_probe.Peer]:

@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.bus import zmtp_probe
-from gateway.cli import findings
+from gateway.cli import findings, replay_findings
 from gateway.cli.findings import Finding
 from gateway.cli.http_findings import Site, endpoint_finding
 from gateway.config import Config
-from gateway.config.hosts import beside
 from gateway.config.sources import Endpoint
 
 
@@ -115,13 +114,13 @@ class Examination:
         if sample.first_seconds is None:
             text = f"no message within {seconds:g} s: the publisher is connected and sends nothing"
             yield Finding("message", "warning", text, "publish something, or wait longer: --seconds 60")
-            return
-        yield Finding("message", "ok", f"the first one after {sample.first_seconds:.1f} s")
-        for finding in findings.examine(
-            sample.messages, config=self.config, received=sample.received, seconds=sample.seconds, endpoint=endpoint
-        ):
-            yield finding
-        async for finding in _replay(self.config, sample.messages, endpoint):
+        else:
+            yield Finding("message", "ok", f"the first one after {sample.first_seconds:.1f} s")
+            for finding in findings.examine(
+                sample.messages, config=self.config, received=sample.received, seconds=sample.seconds, endpoint=endpoint
+            ):
+                yield finding
+        async for finding in replay_findings.of(self.config, endpoint, sample.messages):
             yield finding
 
     def _uses_curve(self, endpoint: Endpoint) -> bool:
@@ -153,32 +152,3 @@ def _bus_of(site: Site) -> list[dict[str, Any]]:
         return site.bus()
     except OSError:
         return []
-
-
-async def _replay(config: Config, messages: Iterable[findings.Message], endpoint: Endpoint) -> AsyncIterator[Finding]:
-    """Ask each publisher that offers replay for its newest message."""
-    from gateway.bus.sampling import ask_for_replay
-    from gateway.core.ingest.recovery import ReplayRequest
-
-    for beat in findings.heartbeats(messages):
-        topics = [(topic, number) for topic, number in beat.sequences.items() if number]
-        if not beat.replay or not topics:
-            text = f"{beat.name or beat.incarnation} offers none" if not beat.replay else "nothing was published yet"
-            yield Finding(
-                "replay", "note", text, "" if beat.replay else "what is lost stays lost: Publisher(replay=1000)"
-            )
-            continue
-        topic, newest = topics[0]
-        incarnation = int(beat.incarnation, 16)
-        asked = beat.replay
-        if asked.startswith("tcp://*:") and endpoint.mode == "connect":
-            asked = beside(asked, endpoint.address)
-        wanted = ReplayRequest(1, incarnation, asked, beat.replay_key, topic, newest, newest)
-        replies = await ask_for_replay(config.bus, wanted)
-        if not replies:
-            remedy = "open that port to the gateway; a publisher on another machine needs Publisher(replay_address=…)"
-            yield Finding("replay", "problem", f"{asked} does not answer within 2 s", remedy)
-        elif len(replies[0]) < 5:
-            yield Finding("replay", "warning", f"{asked} answers that it holds no message {newest} of {topic}")
-        else:
-            yield Finding("replay", "ok", f"{asked} replays")

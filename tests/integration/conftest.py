@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,18 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.support import ws
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.vllm import Vllm
 from tests.support.workers import elsewhere, holder
 
 
 Pair = Callable[..., Awaitable[tuple[ws.Client, ws.Client]]]
+
+
+@pytest.fixture
+def vllm(tmp_path: Path) -> Iterator[Vllm]:
+    found = Vllm(tmp_path)
+    yield found
+    found.close()
 
 
 @pytest.fixture

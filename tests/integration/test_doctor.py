@@ -18,6 +18,7 @@ from tests.conftest import Launch
 from tests.support.addresses import free_port, free_tcp
 from tests.support.command import Command, run
 from tests.support.curve import Ring
+from tests.support.vllm import Vllm
 from tests.support.waiting import eventually
 
 
@@ -171,6 +172,46 @@ async def test_what_a_push_sends_is_left_to_the_gateway_unless_it_is_asked_for(
     assert (status, untouched["message"]["state"], lost) == (0, "note", [])
     assert "--take" in untouched["message"]["remedy"]
     assert 'socket = "pull"\nseparator = "/"' in taken["valid"]["settings"]
+
+
+@pytest.mark.parametrize("is_quiet", [False, True], ids=["publishes", "quiet"])
+async def test_a_publisher_with_numbers_of_its_own_is_asked_for_replay(is_quiet: bool, vllm: Vllm) -> None:
+    """A quiet one for its first message."""
+    for n in range(3):
+        vllm.publish([n, []])
+
+    async def publish() -> None:
+        await vllm.subscribed()
+        for _ in range(10):
+            vllm.publish([0, []])
+
+    publishing = asyncio.create_task(asyncio.sleep(0) if is_quiet else publish())
+    status, findings = await examined(vllm.table["endpoint"], *sources(vllm.table), "--seconds", "2")
+    await publishing
+
+    number = 0 if is_quiet else len(vllm.sent) - 1
+    assert (status, problems(findings), findings["replay"]["state"]) == (0, set(), "ok")
+    assert findings["replay"]["text"] == f"{vllm.table['replay']} replays message {number}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "text"),
+    [
+        ({"replay": ""}, "note", "its source has no `replay`"),
+        ({"replay": "tcp://127.0.0.1:9"}, "problem", "tcp://127.0.0.1:9 does not answer within 2 s"),
+        ({"payload": "json"}, "problem", "cannot be read as the source says"),
+    ],
+)
+async def test_a_replay_that_does_not_work_is_named(
+    settings: dict[str, object], state: str, text: str, vllm: Vllm
+) -> None:
+    vllm.publish([0, []])
+    table = vllm.table | settings
+    _, findings = await examined(vllm.table["endpoint"], *sources(table), "--seconds", "2")
+
+    assert findings["replay"]["state"] == state
+    assert text in findings["replay"]["text"]
+    assert findings["replay"]["remedy"]
 
 
 async def test_an_endpoint_without_curve_is_examined_without_it(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import zmq
 from zmq.log.handlers import PUBHandler
@@ -18,6 +16,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import ipc
 from tests.support.curve import Ring
 from tests.support.gateway import Gateway
+from tests.support.vllm import Vllm
 from tests.support.waiting import eventually
 
 
@@ -123,55 +122,6 @@ async def test_a_source_without_curve_is_read_although_the_bus_uses_it(
     bus.send_frames(b"a/b", b"1")
 
     assert 1 == (await client.expect("event"))["data"]
-
-
-class Vllm:
-    """Publishes and replays as vLLM's ZmqEventPublisher does, except that it can lose messages."""
-
-    def __init__(self, folder: Path) -> None:
-        self.table = {"endpoint": ipc(folder, "kv"), "preset": "vllm-kv", "replay": ipc(folder, "replay")}
-        self.asked: list[int] = []
-        """The first number of each request."""
-        self._buffer: list[tuple[bytes, bytes]] = []
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._publisher, self._replay = context.socket(zmq.XPUB), context.socket(zmq.ROUTER)
-        self._publisher.bind(self.table["endpoint"])
-        self._replay.bind(self.table["replay"])
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._answer)
-        self._thread.start()
-
-    async def subscribed(self) -> None:
-        await eventually(lambda: bool(self._publisher.poll(0)))
-
-    def publish(self, data: object, *, is_lost: bool = False) -> None:
-        number, payload = len(self._buffer).to_bytes(8), msgspec.msgpack.encode(data)
-        self._buffer.append((number, payload))
-        if not is_lost:
-            self._publisher.send_multipart([b"", number, payload])
-
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join()
-        self._publisher.close(linger=0)
-        self._replay.close(linger=0)
-
-    def _answer(self) -> None:
-        while not self._closed.is_set():
-            if not self._replay.poll(20):
-                continue
-            identity, _, first = self._replay.recv_multipart()
-            self.asked.append(int.from_bytes(first))
-            for number, payload in self._buffer[self.asked[-1] :]:
-                self._replay.send_multipart([identity, b"", number, payload])
-            self._replay.send_multipart([identity, b"", (-1).to_bytes(8, signed=True), b""])
-
-
-@pytest.fixture
-def vllm(tmp_path: Path) -> Iterator[Vllm]:
-    found = Vllm(tmp_path)
-    yield found
-    found.close()
 
 
 async def test_what_vllm_sent_before_and_what_was_lost_is_requested_from_its_replay(
