@@ -6,8 +6,8 @@ from gateway.cli import findings
 from gateway.cli.findings import Finding, Message
 from gateway.config import Config
 from gateway.config.hosts import beside
-from gateway.config.model import Bus
-from gateway.config.sources import Endpoint, Source
+from gateway.config.model import Bus, Source
+from gateway.config.sources import Endpoint
 from gateway.core.ingest.recovery import ReplayRequest
 from gateway.core.protocol.envelope import is_envelope, unpack
 from gateway.core.sources.errors import Unreadable
