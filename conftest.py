@@ -25,6 +25,7 @@ LONG = {"chaos", "fuzz"} | {
         "forged",
         "http_fuzz",
         "isolation",
+        "limits_at_once",
         "panels",
         "scale",
         "slow_clients",

@@ -9,8 +9,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import aiohttp
 import psutil
@@ -21,43 +21,18 @@ from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway
 from tests.support.issuer import es256
 from tests.support.keyserver import KeyServer, hangs, has
-from tests.support.publisher import Publisher
 from tests.support.raw import CONTINUATION, TEXT, RawPeer, encode_frame
 from tests.support.sizes import full
 from tests.support.tokens import bearer
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
-from tests.support.ws import Client
+from tests.support.witness import undisturbed
 
 
 MB = 1024 * 1024
-PACE_SECONDS = 0.005
 
 
 def _memory(gateway: Gateway) -> int:
     return psutil.Process(gateway.process.pid).memory_info().rss
-
-
-@asynccontextmanager
-async def undisturbed(bus: Publisher, witness: Client, channel: str) -> AsyncIterator[None]:
-    """Publish all the while to a client that must get everything in order."""
-    ends = asyncio.Event()
-    count = 0
-
-    async def publish() -> None:
-        nonlocal count
-        while not ends.is_set():
-            count += 1
-            bus.send(channel, {"n": count})
-            await witness.until("event", channel=channel, offset=count)
-            await asyncio.sleep(PACE_SECONDS)
-
-    publishing = asyncio.create_task(publish())
-    try:
-        yield
-    finally:
-        ends.set()
-        await publishing
-    assert list(range(1, count + 1)) == witness.channel(channel).numbers
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,8 @@ class Publishers:
     def __init__(self) -> None:
         self._known: OrderedDict[int, Publisher] = OrderedDict()
         self._changes: list[Change] = []
+        self._forgotten: set[int] = set()
+        """Publishers that made room for others, and whose silence would go unnoticed."""
         self.heartbeats = 0
         """Heartbeats received."""
         self.link = 0
@@ -137,7 +139,9 @@ class Publishers:
             publisher = self._known[incarnation] = Publisher(incarnation)
             self._changes.append(Change(publisher, "connected"))
             if len(self._known) > PUBLISHERS_MAX:
-                self._known.popitem(last=False)
+                _, longest_silent = self._known.popitem(last=False)
+                self._changes.append(Change(longest_silent, "disconnected"))
+                self._forgotten.add(longest_silent.incarnation)
         elif publisher.stale:
             publisher.stale = False
             self._changes.append(Change(publisher, "live"))
@@ -160,8 +164,9 @@ class Publishers:
         return max(MISSED_HEARTBEATS_MAX * max(intervals), SILENCE_NS_MIN) if intervals else 0
 
     def find_stale(self, *, now_ns: int) -> set[int]:
-        """Find the publishers that are silent for too long; return the incarnations of new ones."""
-        found: set[int] = set()
+        """Find the publishers that are silent for too long, or were forgotten; return the incarnations of new ones."""
+        found = self._forgotten - self._known.keys()
+        self._forgotten = set()
         for publisher in self._known.values():
             due_ns = publisher.last_ns + MISSED_HEARTBEATS_MAX * publisher.interval_ns
             if not publisher.stale and now_ns > due_ns:

@@ -103,6 +103,22 @@ def test_two_living_publishers_of_the_same_name_both_stay() -> None:
     assert len(bench.publishers.known) == 2
 
 
+def test_publishers_that_make_room_for_others_are_reported_as_if_they_had_fallen_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many appear at once, invented ones perhaps: what one that was forgotten sent last is in doubt."""
+    monkeypatch.setattr(limits, "PUBLISHERS_MAX", 3)
+    bench = Bench()
+    for incarnation in range(1, 6):
+        bench.beat(incarnation)
+    bench.beat(2)
+
+    assert [publisher.incarnation for publisher in bench.publishers.known] == [4, 5, 2]
+    assert [one for one, state in bench.changes() if state == "disconnected"] == [1, 2, 3]
+    assert bench.publishers.find_stale(now_ns=0) == {1, 3}
+    assert bench.publishers.find_stale(now_ns=0) == set()
+
+
 def test_a_silent_publisher_is_forgotten_in_the_end_and_the_bus_stays_stale() -> None:
     bench = Bench()
     bench.beat(1)

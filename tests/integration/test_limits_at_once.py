@@ -1,0 +1,283 @@
+"""Limits that publishers, clients and callers of REST press on all at the same moment, beside a client that notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
+from tests.support.addresses import free_tcp
+from tests.support.gateway import Gateway
+from tests.support.publisher import Publisher
+from tests.support.raw import PING, TEXT, RawPeer, encode_frame
+from tests.support.waiting import eventually
+from tests.support.witness import undisturbed
+
+
+MANY = 20
+KB, MB = 1024, 1024 * 1024
+SETTINGS: dict[str, object] = {
+    "ingest.payload_bytes_max": 100 * KB,
+    "ingest.rejections_max": 10,
+    "bus.message_bytes_max": 200 * KB,
+    "history.events_max": 10_000,
+    "history.total_bytes_max": 4 * MB,
+    "http.requests_waiting_max": 4,
+    "http.answers_bytes_max": 200 * KB,
+    "http.bodies_bytes_max": 200 * KB,
+    "clients.subscriptions_max": 8,
+    "clients.message_bytes_max": 8 * KB,
+    "clients.messages_burst": 10,
+    "sessions.messages_max": 5,
+}
+REST = "/api/v1/websocket"
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one process", "two workers"])
+def limited(request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    with Gateway(bind=free_tcp(), flags=["--workers", request.param], settings=SETTINGS) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def bus(limited: Gateway) -> AsyncIterator[Publisher]:
+    async with Publisher(limited.bus_in) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+async def crowd(limited: Gateway) -> AsyncIterator[list[Publisher]]:
+    publishers = [Publisher(limited.bus_in) for _ in range(MANY)]
+    await asyncio.gather(*(one.subscribed() for one in publishers))
+    yield publishers
+    for one in publishers:
+        one.close()
+
+
+@pytest.fixture
+async def beside(limited: Gateway, bus: Publisher, connect: Connect, channel: str) -> AsyncIterator[None]:
+    """A client that must get every event, in order, while the test runs."""
+    witness = await connect(channel, to=limited)
+    await witness.expect("subscribed")
+    async with undisturbed(bus, witness, channel):
+        yield
+
+
+def memory(gateway: Gateway) -> int:
+    """The bytes that its processes have together."""
+    parent = psutil.Process(gateway.process.pid)
+    return sum(one.memory_info().rss for one in (parent, *parent.children()))
+
+
+def answers(found: list[tuple[int, bytes]]) -> Counter[int]:
+    return Counter(status for status, _ in found)
+
+
+async def ask(gateway: Gateway, request: bytes) -> tuple[int, bytes]:
+    """Send a request on a connection of its own; return the status and the whole answer."""
+    peer = RawPeer(gateway.port)
+    try:
+        await peer.send_bytes(request)
+        answer = await peer.read_to_end()
+    finally:
+        peer.close()
+    return int(answer.split(b" ", 2)[1]), answer
+
+
+def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"{method} {REST}{path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+# -- publishers -----------------------------------------------------------------------------------
+
+
+async def test_publishers_that_open_channels_at_once_open_no_more_than_there_may_be(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    most = 40
+    gateway = await launch(settings={"ingest.channels_max": most})
+    witness = await connect("beside", to=gateway)
+    await witness.expect("subscribed")
+    crowd = [await publisher(gateway.bus_in) for _ in range(MANY)]
+    bus = await publisher(gateway.bus_in)
+    async with undisturbed(bus, witness, "beside"):
+        await eventually(lambda: witness.channel("beside").events)
+        for n in range(10):
+            for number, one in enumerate(crowd):
+                one.send(f"crowd.c{number}.n{n}", {"n": n})
+
+        async def rejected() -> bool:
+            return bool((await gateway.rejections())["counts"].get("too_many_channels", 0) >= 10 * MANY - most)
+
+        await eventually(rejected)
+    found = (await gateway.get_json(f"{REST}/channels"))["channels"]
+    assert len([one for one in found if not one["standard"]]) <= most
+
+
+@pytest.mark.usefixtures("beside")
+async def test_publishers_that_send_too_much_at_once_lose_that_alone(
+    limited: Gateway, crowd: list[Publisher], channel: str
+) -> None:
+    """A payload beyond the limit is rejected; one beyond ZeroMQ's ends its publisher's connection, which comes again."""
+    for number, one in enumerate(crowd):
+        one.send_payload(f"{channel}.big", b'"%b"' % (b"x" * (150 if number % 2 else 300) * KB))
+
+    async def all_heard() -> bool:
+        for number, one in enumerate(crowd):
+            one.send(f"{channel}.after", {"n": number})
+        answer = await limited.request("GET", f"{REST}/channels/{channel}.after/events?limit=1000")
+        if answer.status != 200:
+            return False
+        return {event["data"]["n"] for event in answer.json["events"]} == set(range(MANY))
+
+    await eventually(all_heard)
+    found = await limited.rejections()
+    assert found["counts"]["oversized"] >= MANY // 2
+    assert len(found["rejections"]) <= 10
+
+
+@pytest.mark.usefixtures("beside")
+async def test_histories_that_grow_at_once_stay_within_the_limit_of_all(
+    limited: Gateway, crowd: list[Publisher], connect: Connect, channel: str
+) -> None:
+    """What was cut is a gap, also at a worker, and a client gets everything that follows it."""
+    grown = crowd[:5]
+    for _ in range(20):
+        for number, one in enumerate(grown):
+            one.send(f"{channel}.h{number}", {"padding": "x" * 90 * KB})
+    for number in range(len(grown)):
+        await limited.holds(f"{channel}.h{number}", 20)
+    found = (await limited.get_json(f"{REST}/channels"))["channels"]
+    client = await connect(to=limited)
+    await client.subscribe(f"{channel}.h0", since={"epoch": "_", "offset": 0})
+    await client.until("event", channel=f"{channel}.h0", offset=20)
+
+    assert sum(one["bytes"] for one in found) <= 4 * MB
+    assert "histories_cut" in {record["message"] for record in limited.records}
+    assert 0 < len(client.channel(f"{channel}.h0").events) < 20
+
+
+# -- clients --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("beside")
+async def test_clients_that_subscribe_to_too_much_at_once_are_refused(limited: Gateway, raw: OpenRaw) -> None:
+    """Each within its own limits: what is beyond them changes nothing."""
+    peers = [await raw(to=limited) for _ in range(MANY)]
+    wanted = [{"type": "subscribe", "channels": [f"a.c{n}.{m}" for m in range(4)], "id": n} for n in range(5)]
+    sent = b"".join(encode_frame(TEXT, json.dumps(one).encode()) for one in wanted)
+
+    async def subscribe(peer: RawPeer) -> Counter[str]:
+        await peer.send_bytes(sent)
+        replies = [await peer.read_message() for _ in wanted]
+        return Counter(str(reply.get("code", reply["type"])) for reply in replies)
+
+    replies = await asyncio.gather(*map(subscribe, peers))
+    assert replies == [Counter({"subscribed": 2, "too_many_subscriptions": 3})] * MANY
+
+
+@pytest.mark.usefixtures("beside")
+async def test_clients_that_send_too_much_at_once_wait_or_are_closed(limited: Gateway, raw: OpenRaw) -> None:
+    """Of 40 messages in one segment those beyond the rate are refused; one that is too large closes its connection."""
+    peers = [await raw(to=limited) for _ in range(MANY)]
+    many = encode_frame(TEXT, b'{"type":"get_subscriptions"}') * 40 + encode_frame(PING)
+    large = encode_frame(TEXT, b'"%b"' % (b"x" * 9 * KB))
+
+    async def send(peer: RawPeer) -> int | None:
+        await peer.send_bytes(many + large)
+        ending = await peer.read_ending()
+        codes = Counter(message.get("code", message["type"]) for message in ending.messages)
+        assert codes["subscriptions"] + codes["rate_limited"] == 40
+        assert codes["subscriptions"] < 40
+        return ending.code
+
+    assert await asyncio.gather(*map(send, peers)) == [1009] * MANY
+
+
+async def test_a_key_that_many_publish_with_at_once_publishes_once(
+    limited: Gateway, raw: OpenRaw, channel: str
+) -> None:
+    """Over WebSockets at any worker, and over HTTP: all get the same answer."""
+    event = {"event_type": "note", "data": 1}
+    peers = [await raw(to=limited) for _ in range(MANY)]
+    message = {"type": "publish", "channel": channel, "event": event, "idempotency_key": channel}
+
+    async def publish(peer: RawPeer) -> int:
+        await peer.send_json(message)
+        return int((await peer.expect("published"))["position"]["offset"])
+
+    async def post() -> int:
+        broadcast = request(
+            "POST", f"/broadcast?channel={channel}", json.dumps(event).encode(), Idempotency_Key=channel
+        )
+        status, answer = await ask(limited, broadcast)
+        return 1 if status == 503 else int(json.loads(answer.partition(b"\r\n\r\n")[2])["position"]["offset"])
+
+    assert set(await asyncio.gather(*map(publish, peers), *(post() for _ in range(MANY)))) == {1}
+
+
+async def test_personal_messages_at_once_wait_up_to_their_limit(limited: Gateway, connect: Connect) -> None:
+    first = await connect(to=limited)
+    await first.lose()
+    body = json.dumps({"client_id": first.client_id, "event": {"n": 1}}).encode()
+    sent = answers(await asyncio.gather(*(ask(limited, request("POST", "/broadcast", body)) for _ in range(MANY))))
+    second = await connect(to=limited, session=first.session)
+    await second.events("$personal", 5)
+    await second.ping()
+    record = second.channel("$personal")
+
+    assert len(record.events) == 5
+    assert [(gap["from"], gap["to"]) for gap in record.gaps] == [(1, sent[200] - 5)]
+
+
+# -- callers of REST ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("beside")
+async def test_requests_at_once_are_answered_or_refused_with_a_time(
+    limited: Gateway, bus: Publisher, channel: str
+) -> None:
+    """Answers of 2 MB each, for 60 callers: some get theirs, health always does, and then all do again."""
+    for n in range(20):
+        bus.send(f"{channel}.big", {"n": n, "padding": "x" * 90 * KB})
+    await limited.holds(f"{channel}.big", 20)
+    history = request("GET", f"/channels/{channel}.big/events?limit=1000")
+    before = memory(limited)
+    asking = asyncio.gather(*(ask(limited, history) for _ in range(60)))
+    assert (await limited.request("GET", "/healthz")).status == 200
+    found = await asking
+    most = memory(limited)
+
+    assert set(answers(found)) == {200, 503}
+    assert all(b"\r\nRetry-After: " in answer for status, answer in found if status == 503)
+    assert most - before < 32 * MB
+    assert (await ask(limited, history))[0] == 200
+
+
+@pytest.mark.usefixtures("beside")
+async def test_bodies_at_once_take_no_more_memory_than_stated(limited: Gateway, channel: str) -> None:
+    """Events of 90 KB from 60 callers that send all but the last byte of them: two have room, and the others wait."""
+    body = json.dumps({"event_type": "x", "data": "x" * 90 * KB}).encode()
+    whole = request("POST", f"/broadcast?channel={channel}.body", body)
+    peers = [RawPeer(limited.port) for _ in range(60)]
+    try:
+        before = memory(limited)
+        await asyncio.gather(*(peer.send_bytes(whole[:-1]) for peer in peers))
+        assert (await limited.request("GET", "/healthz")).status == 200
+        assert memory(limited) - before < 16 * MB
+        await asyncio.gather(*(peer.send_bytes(whole[-1:]) for peer in peers))
+        found = await asyncio.gather(*(peer.read_to_end() for peer in peers))
+    finally:
+        for peer in peers:
+            peer.close()
+    statuses = Counter(int(answer.split(b" ", 2)[1]) for answer in found)
+
+    assert set(statuses) == {200, 503}
+    assert sum(statuses.values()) == 60
