@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 from structlog.testing import capture_logs
 
 from gateway.auth import Verifier
@@ -46,13 +48,19 @@ SENT = {
 
 
 class Stepped(Coroutine[Any, Any, Any]):
-    """A coroutine that calls `on_wait` each time it waits."""
+    """A coroutine that calls `on_wait` each time it waits, and `on_start` in the task that runs it."""
 
-    def __init__(self, inner: Coroutine[Any, Any, Any], on_wait: Callable[[], object]) -> None:
+    def __init__(
+        self, inner: Coroutine[Any, Any, Any], on_start: Callable[[], object], on_wait: Callable[[], object]
+    ) -> None:
         self._inner = inner
+        self._on_start: Callable[[], object] | None = on_start
         self._on_wait = on_wait
 
     def send(self, value: Any) -> Any:
+        if self._on_start is not None:
+            self._on_start()
+            self._on_start = None
         waited_for = self._inner.send(value)
         self._on_wait()
         return waited_for
@@ -68,18 +76,28 @@ class Stepped(Coroutine[Any, Any, Any]):
 
 
 class Requests:
-    """Calls `on_wait`, with the number of waits so far, each time that the handling of a request waits."""
+    """Calls `on_wait`, with the number of waits so far, each time that the handling of a request waits.
+
+    It wraps what aiohttp makes a task of: from Python 3.12 on, aiohttp asks no task factory."""
 
     def __init__(self, on_wait: Callable[[int], object]) -> None:
         self.tasks: list[asyncio.Task[Any]] = []
         self.waits = 0
         self._on_wait = on_wait
 
-    def make_task(self, loop: asyncio.AbstractEventLoop, inner: Any, **options: Any) -> asyncio.Task[Any]:
-        if not getattr(inner, "__qualname__", "").endswith("._handle_request"):
-            return asyncio.Task(inner, loop=loop, **options)
-        self.tasks.append(asyncio.Task(Stepped(inner, self._waited), loop=loop, **options))
-        return self.tasks[-1]
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        handle = RequestHandler._handle_request
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                RequestHandler, "_handle_request", lambda *given: Stepped(handle(*given), self._started, self._waited)
+            )
+            yield
+
+    def _started(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
 
     def _waited(self) -> None:
         self.waits += 1
@@ -109,10 +127,9 @@ async def lose_at(wait: int, edge: Edge, sent: bytes, how: str) -> bool:
             peer.reset()
 
     requests = Requests(lose)
-    asyncio.get_running_loop().set_task_factory(requests.make_task)
-    await peer.send_bytes(sent)
-    await eventually(lambda: requests.waits >= wait or (requests.tasks and waits_for_client(edge)))
-    asyncio.get_running_loop().set_task_factory(None)
+    with requests.watched():
+        await peer.send_bytes(sent)
+        await eventually(lambda: requests.waits >= wait or (requests.tasks and waits_for_client(edge)))
     peer.reset()
     await eventually(lambda: requests.tasks and all(task.done() for task in requests.tasks))
     return requests.waits >= wait
