@@ -1,6 +1,7 @@
 """A systemd of its own, with processes, mounts, cgroups and a network that nobody else sees: for the unit as it is.
 
-It needs root, and the kernel's namespaces; it runs beside an init of any kind."""
+It needs root, and the kernel's namespaces; it runs beside an init of any kind. ``python -m tests.support.systemd`` says
+why none can run on this machine, and fails then."""
 
 from __future__ import annotations
 
@@ -41,9 +42,10 @@ mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock /run/systemd /run/etc
-cp "$3/gateway.toml" /run/etc
-mkdir -p /etc/neurograph-gateway
-mount --bind /run/etc /etc/neurograph-gateway
+cp -a /etc/. /run/etc
+mkdir -p /run/etc/neurograph-gateway
+cp "$3/gateway.toml" /run/etc/neurograph-gateway
+mount --bind /run/etc /etc
 ip link set lo up
 if [ "$2" = v2 ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -88,6 +90,10 @@ class Manager:
         """Add settings to a unit, as `systemctl edit` does."""
         (self._folder / f"{unit}.d" / "edit.conf").write_text(_with_our_programs(text))
         self.run("systemctl", "daemon-reload")
+
+    def cgroups(self) -> list[Path]:
+        """Those below which its own are."""
+        return [tree / self._folder.name for tree in _trees()]
 
     def log(self) -> str:
         """What the service wrote."""
@@ -163,8 +169,30 @@ def _cgroup(name: str) -> Iterator[str]:
         yield "v2" if CGROUPS in _trees() else "v1"
     finally:
         for tree in _trees():
-            for path in sorted((tree / name).rglob("*/"), reverse=True):
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+            _remove(tree / name)
+
+
+def _remove(group: Path) -> None:
+    """Remove a cgroup and those below it, as the processes that were killed leave them."""
+    until = time.monotonic() + scaled(DEADLINE_SECONDS)
+    while group.exists():
+        for path in (*sorted(group.rglob("*/"), reverse=True), group):
             with contextlib.suppress(OSError):
-                (tree / name).rmdir()
+                path.rmdir()
+        assert time.monotonic() < until, f"{group} still has processes"
+        time.sleep(PAUSE_SECONDS_MAX)
+
+
+def main() -> int:
+    try:
+        if reason := missing():
+            pytest.skip(f"a systemd of its own {reason}")
+        with manager(ROOT / "ops" / "systemd", ""):
+            return 0
+    except pytest.skip.Exception as skipped:
+        print(skipped)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
