@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -87,6 +87,9 @@ systemd: .venv/dev ## run the unit with a real systemd beside this machine's own
 
 alerts: .venv/dev ## let each alert fire and resolve with real gateways, and compare the dashboard with what was done (needs Prometheus)
 	@$(BIN)/python -m tests.alerts
+
+deployments: .venv/dev ## check Dockerfile, compose file and manifests with hadolint, compose-go, kustomize and the schemas of Kubernetes (needs Go)
+	@$(BIN)/python -m ops.deployments
 
 lint: .venv/dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)

@@ -17,8 +17,12 @@ from gateway.core.sessions.permissions import Claims
 
 
 TOKEN_BYTES_MAX = 8_192
+LEVELS_MAX = 100
+"""Of lists and objects in each other: how many Python itself can decode depends on its version."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 _REASONS: dict[type[jwt.PyJWTError], Reason] = {
     jwt.InvalidSignatureError: "signature",
     jwt.InvalidAlgorithmError: "algorithm",
@@ -113,14 +117,26 @@ def _decoded(segment: str) -> bytes:
 
 
 def _object(segment: str) -> dict[str, object]:
-    """Decode a segment to a JSON object, strictly: UTF-8, no duplicate names, no NaN."""
+    """Decode a segment to a JSON object, strictly: UTF-8, no duplicate names, no NaN, few levels."""
+    content = _decoded(segment)
+    if _levels(content) > LEVELS_MAX:
+        raise TokenError("malformed")
     try:
-        found = json.loads(_decoded(segment).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        found = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except ValueError:
         raise TokenError("malformed") from None
     if not isinstance(found, dict):
         raise TokenError("malformed")
     return found
+
+
+def _levels(document: bytes) -> int:
+    """How deep lists and objects are in each other."""
+    level = deepest = 0
+    for sign in _BRACKETS.findall(_STRINGS.sub(b"", document)):
+        level += 1 if sign in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -290,6 +290,7 @@ def _headers(issuer: Issuer) -> Tokens:
         "a header in UTF-16": own.encode("utf-16"),
         "a header in Latin-1": f'{own[:-1]},"x":"é"}}'.encode("latin-1"),
         "a header that is deep": f'{own[:-1]},"x":{"[" * 2_500}{"]" * 2_500}}}'.encode(),
+        "a header of 101 levels": f'{own[:-1]},"x":{"[" * 100}{"]" * 100}}}'.encode(),
         "a header of a long number": f'{own[:-1]},"x":{"9" * 5_000}}}'.encode(),
     }
     tokens = {name: compact(header, claims, issuer.sign) for name, header in made.items()}
@@ -326,6 +327,7 @@ def _documents(issuer: Issuer) -> Tokens:
         "a payload in Latin-1": f'{own[:-1]},"x":"é"}}'.encode("latin-1"),
         "a payload with NUL behind it": own.encode() + b"\0",
         "a payload that is deep": f'{own[:-1]},"x":{"[" * 2_500}{"]" * 2_500}}}'.encode(),
+        "a payload of 101 levels": f'{own[:-1]},"x":{"[" * 100}{"]" * 100}}}'.encode(),
         "a payload of a long number": f'{own[:-1]},"x":{"9" * 5_000}}}'.encode(),
     }
     tokens = {name: compact(issuer.header(), payload, issuer.sign) for name, payload in made.items()}

@@ -66,6 +66,15 @@ async def test_the_good_token_beside_them_is_taken(issuer: Issuer, tmp_path: Pat
     assert ("alice", ("admin",)) == (claims.user_id, claims.roles)
 
 
+async def test_a_token_of_100_levels_is_taken(tmp_path: Path) -> None:
+    issuer = hs256()
+    deep: object = '["a bracket in a text is no level'
+    for _ in range(99):
+        deep = [deep]
+
+    assert "alice" == (await verifier_of(issuer, tmp_path).verify(issuer.token(x=deep))).user_id
+
+
 def test_there_are_enough_forgeries_to_show_to_every_door(issuer: Issuer) -> None:
     tokens = forged(issuer)
 
