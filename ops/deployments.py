@@ -89,7 +89,13 @@ def faults() -> Iterator[tuple[str, str]]:
             yaml.safe_dump_all(kinds, file)
             file.flush()
             for version in KUBERNETES:
-                validate = [programs / "kubernetes-validate", "--strict", "--quiet", "--kubernetes-version", version]
+                validate: list[str | Path] = [
+                    programs / "kubernetes-validate",
+                    "--strict",
+                    "--quiet",
+                    "--kubernetes-version",
+                    version,
+                ]
                 what = ", ".join(one["kind"] for one in kinds)
                 yield f"{name}, Kubernetes {version}: {what}", fault_of(*validate, file.name)
 
