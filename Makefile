@@ -28,22 +28,22 @@ demo: .venv/run ## the same, and print what a WebSocket client receives
 camera: .venv/run ## the same, and show a camera on a page (CAMERA=8100; INPUT= what ffmpeg reads)
 	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --camera $(CAMERA) --input="$(INPUT)"
 
-test: .venv/dev ## run the tests; TEST_FULL=1 for all of them, in their full size
+test: .venv/$(if $(filter 1,$(TEST_FULL)),dev,test) ## run the tests; TEST_FULL=1 for all of them, in their full size
 	@ops/test.sh
 
 coverage: .venv/dev ## run the Python tests, and say how much of each file of gateway/ they reach
 	@ops/coverage.sh
 
-simulate: .venv/dev ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
+simulate: .venv/test ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
 
-chaos: .venv/dev ## kill processes and cut connections at random (SECONDS=180 SEED=7), or let hostile peers in (HOSTILE=1 WORKERS=2)
+chaos: .venv/test ## kill processes and cut connections at random (SECONDS=180 SEED=7), or let hostile peers in (HOSTILE=1 WORKERS=2)
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),180) --workers $(or $(WORKERS),1) $(if $(HOSTILE),--hostile) $(if $(SEED),--seed $(SEED))
 
-upgrades: .venv/dev ## upgrade a gateway again and again under load, and count what clients lose (CLIENTS=500 UPGRADES=20)
+upgrades: .venv/test ## upgrade a gateway again and again under load, and count what clients lose (CLIENTS=500 UPGRADES=20)
 	@CLIENTS=$(or $(CLIENTS),500) UPGRADES=$(or $(UPGRADES),20) $(BIN)/pytest -q -s --timeout 3600 tests/integration/test_upgrade.py -k loses_no_event
 
-fuzz: .venv/dev ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
+fuzz: .venv/test ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 bench: .venv/dev ## compare the gateway with a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
@@ -55,13 +55,13 @@ bench-quick: .venv/dev ## measure the main ratios, in under 2 minutes
 bench-peers: .venv/dev ## compare the gateway with other servers that are installed (ROUNDS=3)
 	@$(BIN)/python -m ops.benchmarks --peers --rounds $(or $(ROUNDS),3) --write
 
-unit: .venv/dev ## run the tests that need no gateway process
+unit: .venv/test ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
 
 newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest aiohttp that pyproject.toml allows
 	@ops/newest_aiohttp.sh
 
-typescript: .venv/dev ## test the TypeScript client (needs Node 20 or later, and Chromium)
+typescript: .venv/test ## test the TypeScript client (needs Node 20 or later, and Chromium)
 	@ops/typescript.sh
 
 dashboard: .venv/dev ## build the dashboard into gateway/web/static, and test it (needs Node 20.19 or later, and Chromium)
@@ -134,14 +134,18 @@ clean: ## remove everything that was built
 	@rm -rf .venv build dist clients/typescript/dist clients/typescript/node_modules clients/dashboard/node_modules publishers/node/node_modules publishers/*/build publishers/*/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One environment in two states: to run, and to develop. The lock files agree on versions.
+# One environment in three states: to run, to test, and to develop. The lock files agree on versions.
 .venv/run: ops/setup.sh $(LOCKS) $(PACKAGES)
 	@PYTHON=$(PYTHON) ops/setup.sh $(LOCKS)
 	@touch $@
 
+.venv/test: ops/setup.sh requirements-test.lock $(PACKAGES)
+	@PYTHON=$(PYTHON) ops/setup.sh requirements-test.lock
+	@touch $@ .venv/run
+
 .venv/dev: ops/setup.sh requirements-dev.lock $(PACKAGES)
 	@PYTHON=$(PYTHON) ops/setup.sh requirements-dev.lock
-	@touch $@ .venv/run
+	@touch $@ .venv/test .venv/run
 
 # What notebooks need on top, which takes longer to install than all else: only `make notebooks` does.
 .venv/notebook: requirements-notebook.lock .venv/dev

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ LONG = {"chaos", "fuzz"} | {
         "http_fuzz",
         "isolation",
         "limits_at_once",
+        "licences",
         "panels",
         "scale",
         "slow_clients",
@@ -34,10 +35,12 @@ LONG = {"chaos", "fuzz"} | {
         "workers_lost",
     )
 }
-"""Folders and files of tests that take long: left out of a run of everything, unless TEST_FULL=1."""
+"""Folders and files of tests that take long, or need what only `.venv/dev` has: left out of a run of everything,
+unless TEST_FULL=1. So are tests with the mark `long`, one by one."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes a second of CPU or more; left out of a run of everything")
     # In the environment, as all workers of pytest-xdist must have the same order, and the same tests.
     os.environ.setdefault("TEST_ORDER", str(random.randrange(1_000_000)))
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
@@ -47,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if os.environ["TEST_BRIEF"] == "1":
-        terminalreporter.write_line(f"left out: tests that take long ({', '.join(sorted(LONG))}).")
+        terminalreporter.write_line(f"left out: tests that take long ({', '.join(sorted(LONG))}, and single ones).")
         terminalreporter.write_line("    TEST_FULL=1 make test runs all, in about 12 minutes.")
 
 
@@ -60,12 +63,28 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if os.environ["TEST_BRIEF"] == "1" and LONG & {*collection_path.parts} else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Import the test files in another order in each worker of pytest-xdist.
+
+    In a fresh clone pytest compiles each file, which takes most of the time of importing it. In the same order,
+    all workers would compile all files.
+    """
+    report = yield
+    if isinstance(collector, pytest.Dir | pytest.Session):
+        random.Random(os.environ.get("PYTEST_XDIST_WORKER")).shuffle(report.result)
+    return report
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Shuffle the modules, and the tests of each: what a module shares is still made once."""
     modules: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path, []).append(item)
+    for item in sorted(items, key=lambda item: item.path):
+        if os.environ["TEST_BRIEF"] == "0" or item.get_closest_marker("long") is None:
+            modules.setdefault(item.path, []).append(item)
     shuffled = list(modules.values())
     order = random.Random(os.environ["TEST_ORDER"])
     order.shuffle(shuffled)

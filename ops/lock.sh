@@ -14,6 +14,7 @@ compile() { # lock file, what goes into it …
 
 # The others are constrained by the first, so that one environment can install any of them.
 compile requirements-dev.lock --group run --group terminal --group dev "$@"
+compile requirements-test.lock --group run --group terminal --group test --constraint requirements-dev.lock
 compile requirements.lock --group run --group terminal --constraint requirements-dev.lock
 compile requirements-build.lock --group build --constraint requirements-dev.lock
 compile requirements-notebook.lock --group notebook --constraint requirements-dev.lock

@@ -20,8 +20,9 @@ fi
 pip() { PYTHONUNBUFFERED=1 .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 # One line for each package that is downloaded, and one at the end: a minute of silence looks like a failure.
+# A lock file names all dependencies, so pip need not look for any.
 count="$(cat "$@" | grep -c '^[^ #].*==')"
-pip install --require-hashes "${@/#/--requirement=}" |
+pip install --require-hashes --no-deps "${@/#/--requirement=}" |
     awk -v count="$count" '/^Collecting/ { printf "  package %2d of at most %d: %s\n", ++done, count, $2 }
         /^Installing collected/ { print "  installing them …" }'
 pip --quiet install --no-deps --no-build-isolation --editable . --editable publishers/python --editable clients/python
