@@ -17,6 +17,7 @@ LONG = {"chaos", "fuzz"} | {
         "added_commands",
         "benchmark",
         "code_blocks",
+        "conformance",
         "conformance_msgpack",
         "curve",
         "dist",

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.addresses import free_port
 from tests.support.command import environment, run
 from tests.support.gateway import Gateway
@@ -16,6 +18,7 @@ from tests.support.publisher import Publisher
 from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
+@pytest.mark.long
 async def test_bash_completes_commands_options_and_channels(
     gateway: Gateway, bus: Publisher, channel: str, tmp_path: Path
 ) -> None:

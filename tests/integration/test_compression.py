@@ -126,6 +126,7 @@ async def test_only_what_can_be_kept_is_agreed_on(
     assert answer is None if agreed is None else agreed in (answer or "")
 
 
+@pytest.mark.long
 async def test_bombs_go_off_nowhere(packing: Gateway, raw: OpenRaw, connect: Connect) -> None:
     """A thousand messages that would unpack to 64 MiB each: none does, and nobody else notices."""
     witness = await connect(to=packing)

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import psutil
+import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
@@ -44,6 +45,7 @@ async def garbage(gateway: Gateway, folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.long
 async def test_who_went_leaves_no_garbage(tmp_path: Path) -> None:
     """However they went, and whatever they asked for."""
     (tmp_path / "sitecustomize.py").write_text(SITE)

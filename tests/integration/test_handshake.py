@@ -126,6 +126,7 @@ async def test_a_plain_get_of_the_websocket_address_is_told_to_upgrade(gateway: 
     assert answer.headers["Upgrade"].lower() == "websocket"
 
 
+@pytest.mark.long
 async def test_a_storm_of_connections_is_accepted(launch: Launch, raw: OpenRaw) -> None:
     """500 clients at the same moment all get in: the listen backlog holds them."""
     gateway = await launch()

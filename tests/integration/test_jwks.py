@@ -163,6 +163,7 @@ async def test_a_secret_that_everybody_can_read_is_no_key(made: Make) -> None:
 # -- when they are fetched ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_ten_thousand_unknown_ids_cause_one_fetch_in_ten_seconds(
     made: Make, server: KeyServer, clock: Clock
 ) -> None:

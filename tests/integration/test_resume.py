@@ -184,6 +184,7 @@ async def test_a_wildcard_resumes_by_a_map(bus: Publisher, connect: Connect, cha
     assert [gap for name in names for gap in client.channel(name).gaps] == []
 
 
+@pytest.mark.long
 async def test_there_is_no_seam_between_history_and_live(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:

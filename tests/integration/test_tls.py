@@ -153,6 +153,7 @@ async def test_tls_and_request_have_one_deadline(launch: Launch, served: Files, 
     assert await gateway.metric("neurograph_gateway_connections_refused_total", reason="handshake") == 1
 
 
+@pytest.mark.long
 async def test_a_slow_client_catches_up_over_tls(
     launch: Launch, publisher: NewPublisher, served: Files, greeted: Greeted
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.long
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 

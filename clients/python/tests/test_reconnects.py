@@ -32,6 +32,7 @@ async def reconnected(client: Client, connection_count: int) -> None:
     await eventually(lambda: client.connection_count > connection_count, every=0.001)
 
 
+@pytest.mark.long
 async def test_many_reconnects_leave_nothing_behind(
     gateway: Gateway, bus: Publisher, proxy: NewProxy, channel: str
 ) -> None:

@@ -312,6 +312,7 @@ def test_a_record_without_a_time_of_its_own_has_that_of_its_receipt() -> None:
 # -- bench ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_benchmark_counts_each_delivery(launch: Launch) -> None:
     gateway = await launch()
     arguments = [

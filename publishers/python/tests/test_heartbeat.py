@@ -231,6 +231,7 @@ def test_signal_handlers_that_publish_find_no_heartbeat_in_their_way(bus: Bus) -
     assert last["b"] > 1
 
 
+@pytest.mark.long
 def test_a_topic_beyond_100_000_is_refused_and_those_before_go_on() -> None:
     with Publisher(bind="tcp://127.0.0.1:*") as publisher:
         for number in range(100_000):

@@ -221,6 +221,7 @@ async def test_what_comes_while_the_gateway_restarts_waits_for_it(
     await eventually(held)
 
 
+@pytest.mark.long
 async def test_a_stalled_gateway_ends_it_with_1(launch: Launch, connect: Connect, channel: str) -> None:
     """It takes nothing more, while more comes than the queue and the sockets hold."""
     gateway = await launch()
