@@ -63,7 +63,7 @@ class Setting:
 def sections() -> dict[str, str]:
     """Return the model's sections and their descriptions, without those of single channels or roles."""
     kinds = {field.name: field.default for field in msgspec.structs.fields(Config)}
-    return {name: (type(default).__doc__ or "") for name, default in kinds.items() if isinstance(default, Struct)}
+    return {name: _docs()[type(default).__name__, ""] for name, default in kinds.items() if isinstance(default, Struct)}
 
 
 @cache
@@ -107,13 +107,14 @@ def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
 
 @cache
 def _docs() -> Mapping[tuple[str, str], str]:
-    """Return the text below each setting in the model's source, by section and name.
+    """Return the text below each setting in the model's source, by section and name; of a section, below the name "".
 
-    Python itself keeps no docstrings of attributes."""
+    Python itself keeps no docstrings of attributes, and with -OO none at all."""
     docs = {}
     modules = (inspect.getsource(sys.modules[model.__module__]) for model in (Config, Spec))
     for section in chain.from_iterable(ast.parse(source).body for source in modules):
         if isinstance(section, ast.ClassDef):
+            docs[section.name, ""] = ast.get_docstring(section) or ""
             for field, below in pairwise(section.body):
                 if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
                     text = ast.literal_eval(below.value)
@@ -137,7 +138,7 @@ def _example_lines() -> Iterator[str]:
             yield from ("", f"# {described[section]}", f"[{section}]")
         yield from _entry(name, setting)
     yield ""
-    yield f"# {Source.__doc__}"
+    yield f"# {_docs()['Source', '']}"
     yield "# [[bus.sources]]"
     for setting in source_settings().values():
         value = _EXAMPLE_ENDPOINT if setting.key == "endpoint" else setting.default_toml

@@ -1,5 +1,7 @@
 """The annotated example: complete, true, and in step with the file in ops/."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from gateway.config import Config, example, load, settings
@@ -11,6 +13,13 @@ IN_OPS = Path(__file__).parents[3] / "ops" / "gateway.example.toml"
 def test_the_example_in_ops_is_the_generated_one() -> None:
     """If this fails: make settings."""
     assert example() == IN_OPS.read_text(encoding="utf-8")
+
+
+def test_python_without_docstrings_writes_the_same_example() -> None:
+    code = "from gateway.config import example; print(example(), end='')"
+    written = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True)
+
+    assert example() == written.stdout
 
 
 def test_the_example_changes_nothing() -> None:
