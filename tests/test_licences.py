@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops.audit import packages
 
 
-def test_every_locked_package_has_a_licence_that_is_allowed() -> None:
+def test_all_that_is_locked_has_a_licence_that_is_allowed() -> None:
     found = list(packages())
 
     assert [] == [one for one in found if not one.is_allowed]
