@@ -18,9 +18,11 @@ _ANY = "a"
 class Replaying:
     """Keeps its newest messages for gateways that ask; to be used like the plain one."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, bind: bool) -> None:
         self.sequences: dict[str, int] = defaultdict(int)
-        self._publisher = Publisher(bind=endpoint, replay=_KEPT, heartbeat_seconds=0.1)
+        place = {"bind" if bind else "connect": endpoint}
+        self._publisher = Publisher(**place, replay=_KEPT, heartbeat_seconds=0.1, name=endpoint[-64:])
+        self.incarnation = self._publisher.incarnation
 
     def send(self, channel: str, data: Any, *, enveloped: bool) -> None:
         """Publish an event; an envelope it always has."""

@@ -130,6 +130,8 @@ class Stage:
         if self.tokens:
             self.gateway.token = token("admin", user="the runner")
         self.replays: bool = case.get("replays", False)
+        self.publishers: list[Publisher | Replaying] = []
+        self.publishers_count: int = case.get("publishers", 1)
         self.driver = Driver(command)
         self.published: dict[str, int] = defaultdict(int)
 
@@ -142,8 +144,9 @@ class Stage:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.gateway)
             self.proxy = await stack.enter_async_context(Proxy(self.gateway.port))
-            await self._bind()
-            stack.callback(lambda: self.publisher.close())
+            stack.callback(lambda: [one.close() for one in self.publishers])
+            for number in range(self.publishers_count):
+                self.publishers.append(await self._publisher(number))
             await stack.enter_async_context(self.driver)
             connect: Message = {"url": self.proxy.url, "backoff_ms": BACKOFF_MS, "buffer": BUFFER}
             if self.encoding != ENCODINGS[0]:
@@ -179,17 +182,20 @@ class Stage:
 
     # -- what a case can do --------------------------------------------------------------------
 
-    async def _do_publish(self, channel: str, count: int, bytes: int = 0, binary: bool = False) -> None:
+    async def _do_publish(
+        self, channel: str, count: int, bytes: int = 0, binary: bool = False, publisher: int = 1
+    ) -> None:
+        by = self.publishers[publisher - 1]
         first = self.published[channel] + 1
         self.published[channel] += count
         for number in range(first, first + count):
             data: Message = {"n": number, "pad": "x" * bytes} if bytes else {"n": number}
             if binary:
                 event = {"data_base64": b64encode(json.dumps(data).encode()).decode()}
-                self.publisher.send_payload(channel, json.dumps(event).encode(), enveloped=True)
+                by.send_payload(channel, json.dumps(event).encode(), enveloped=True)
             else:
-                self.publisher.send(channel, data, enveloped=True)
-        await self._held(channel)
+                by.send(channel, data, enveloped=True)
+        await self._held(channel, by)
 
     async def _do_wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -199,22 +205,30 @@ class Stage:
         event = {"event_type": "test.event", "data": {"n": self.published[channel]}}
         await self.gateway.broadcast({"channel": channel, "event": event})
 
-    async def _held(self, channel: str) -> None:
+    async def _held(self, channel: str, by: Publisher | Replaying) -> None:
         """Wait until the gateway has all that was published."""
-        await self.gateway.holds(channel, self.publisher.sequences[channel])
+        await self.gateway.holds(channel, by.sequences[channel], epoch=f"{by.incarnation:016x}")
 
     async def _do_lose(self, channel: str, count: int) -> None:
         self.published[channel] += count
-        self.publisher.sequences[channel] += count
+        self.publishers[0].sequences[channel] += count
 
-    async def _do_restart_publisher(self) -> None:
-        self.publisher.close()
-        await self._bind()
+    async def _do_restart_publisher(self, publisher: int = 1) -> None:
+        self.publishers[publisher - 1].close()
+        self.publishers[publisher - 1] = await self._publisher(publisher - 1)
 
-    async def _bind(self) -> None:
-        endpoint = self.gateway.bus_out
-        publisher = Replaying(endpoint) if self.replays else Publisher(endpoint, bind=True)
-        self.publisher = await publisher.subscribed()
+    async def _publisher(self, number: int) -> Publisher | Replaying:
+        """Start a publisher: the first one binds, the others connect to the gateway."""
+        endpoint, binds = (self.gateway.bus_in, False) if number else (self.gateway.bus_out, True)
+        made = Replaying(endpoint, bind=binds) if self.replays else Publisher(endpoint, bind=binds)
+        await self._known(made)
+        return made
+
+    async def _known(self, publisher: Publisher | Replaying) -> None:
+        """Wait until the gateway has subscribed, and has a heartbeat of a publisher that sends them."""
+        await publisher.subscribed()
+        if isinstance(publisher, Replaying):
+            await self.gateway.knows(publisher.incarnation)
 
     async def _do_cut(self) -> None:
         self.proxy.cut()
@@ -242,10 +256,12 @@ class Stage:
 
     async def _anew(self) -> None:
         await self.gateway.exited()
-        await self.publisher.unsubscribed()
+        for publisher in self.publishers:
+            await publisher.unsubscribed()
         await self.gateway.restart()
         self.proxy.port = self.gateway.port
-        await self.publisher.subscribed()
+        for publisher in self.publishers:
+            await self._known(publisher)
 
     async def _do_take_over(self) -> None:
         async with aiohttp.ClientSession() as http:
@@ -273,6 +289,8 @@ class Expectations:
             case "gap":
                 item = await self._item(wanted)
                 _compare(item, {"saw": "gap", **wanted})
+            case "all":
+                await self._all(wanted)
             case "complete":
                 await self._complete(wanted)
             case "newest":
@@ -295,6 +313,15 @@ class Expectations:
         first, last = wanted["numbers"]
         for number in range(first, last + 1):
             _compare(await self._item(wanted), {"saw": "event", "number": number})
+
+    async def _all(self, wanted: Message) -> None:
+        first, last = wanted["numbers"]
+        due = set(range(first, last + 1))
+        while due:
+            item = await self._item(wanted)
+            if item["saw"] != "event" or item["number"] not in due:
+                raise Failed(f"expected one of {sorted(due)}, got {item}")
+            due.remove(item["number"])
 
     async def _complete(self, wanted: Message) -> None:
         first, last = wanted["numbers"]

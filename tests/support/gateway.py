@@ -262,14 +262,27 @@ class Gateway:
         wanted = labels.items()
         return sum(value for have, value in await self.samples(name) if wanted <= have.items())
 
-    async def holds(self, channel: str, offset: int) -> None:
-        """Wait until a channel has come so far."""
+    async def holds(self, channel: str, offset: int, *, epoch: str | None = None) -> None:
+        """Wait until a channel has come so far, in the source of its newest entry, or in another one."""
 
         async def there() -> bool:
             answer = await self.request("GET", f"/api/v1/websocket/channels/{channel}")
-            return answer.status == 200 and answer.json["position"]["offset"] >= offset
+            if answer.status != 200:
+                return False
+            position = answer.json["position"]
+            offsets = {position["epoch"]: position["offset"], **position.get("others", {})}
+            return bool(offsets.get(position["epoch"] if epoch is None else epoch, -1) >= offset)
 
         await eventually(there, saying=f"{channel} stands at {offset}")
+
+    async def knows(self, incarnation: int) -> None:
+        """Wait until it has had a heartbeat of a publisher."""
+
+        async def there() -> bool:
+            answer = await self.get_json("/api/v1/websocket/publishers")
+            return f"{incarnation:016x}" in [one["incarnation"] for one in answer["publishers"]]
+
+        await eventually(there, saying=f"a heartbeat of {incarnation:016x}")
 
     def rss(self) -> int:
         """Its resident memory in bytes."""

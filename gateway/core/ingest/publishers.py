@@ -5,7 +5,6 @@ newest number of each topic: so the loss of a topic's last messages shows, too. 
 heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale. It is forgotten when a later incarnation
 of the same name lives, or after `STALE_NS_MAX`."""
 
-import itertools
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -52,7 +51,9 @@ class Publisher:
     """The endpoint that answers replay requests."""
     replay_key: str | None = None
     """The public CURVE key of that endpoint."""
+    first_ns: int = 0
     last_ns: int = 0
+    """When its first and its last heartbeat came."""
     link: int = 0
     """The endpoint of the bus at which its last heartbeat arrived."""
     stale: bool = False
@@ -105,12 +106,13 @@ class Publishers:
         return self._known.get(incarnation)
 
     def has_ended(self, incarnation: int) -> bool:
-        """Return whether a publisher may have ended: it sends no heartbeats, is silent, or a later one has its name."""
+        """Return whether a publisher may have ended: it sends no heartbeats, or is silent, at least since there is
+        another one with its name."""
         publisher = self._known.get(incarnation)
         if publisher is None or publisher.stale:
             return True
-        later = itertools.takewhile(lambda one: one is not publisher, reversed(self._known.values()))
-        return bool(publisher.name) and any(one.name == publisher.name for one in later)
+        name, last_ns = publisher.name, publisher.last_ns
+        return bool(name) and any(one.name == name and one.first_ns > last_ns for one in self._known.values())
 
     @property
     def known(self) -> list[Publisher]:
@@ -136,7 +138,7 @@ class Publishers:
         if publisher is None and not heartbeat.interval:
             return Publisher(incarnation)  # a further part of the last heartbeat
         if publisher is None:
-            publisher = self._known[incarnation] = Publisher(incarnation)
+            publisher = self._known[incarnation] = Publisher(incarnation, first_ns=now_ns)
             self._changes.append(Change(publisher, "connected"))
             if len(self._known) > PUBLISHERS_MAX:
                 _, longest_silent = self._known.popitem(last=False)

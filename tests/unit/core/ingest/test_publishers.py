@@ -119,6 +119,26 @@ def test_publishers_that_make_room_for_others_are_reported_as_if_they_had_fallen
     assert bench.publishers.find_stale(now_ns=0) == set()
 
 
+def test_of_two_publishers_of_the_same_name_neither_has_ended_while_both_are_heard() -> None:
+    bench = Bench()
+    for _ in range(2):
+        bench.beat(1, name="worker")
+        bench.wait(0.5)
+        bench.beat(2, name="worker")
+        bench.wait(0.5)
+
+    assert [bench.publishers.has_ended(one) for one in (1, 2)] == [False, False]
+
+
+def test_a_publisher_has_ended_if_it_is_silent_since_there_is_another_one_of_its_name() -> None:
+    bench = Bench()
+    bench.beat(1, name="worker")
+    bench.wait(0.5)
+    bench.beat(2, name="worker")
+
+    assert [bench.publishers.has_ended(one) for one in (1, 2)] == [True, False]
+
+
 def test_a_silent_publisher_is_forgotten_in_the_end_and_the_bus_stays_stale() -> None:
     bench = Bench()
     bench.beat(1)
