@@ -20,8 +20,10 @@ class Replaying:
 
     def __init__(self, endpoint: str, *, bind: bool) -> None:
         self.sequences: dict[str, int] = defaultdict(int)
-        place = {"bind" if bind else "connect": endpoint}
-        self._publisher = Publisher(**place, replay=_KEPT, heartbeat_seconds=0.1, name=endpoint[-64:])
+        connect = () if bind else endpoint
+        self._publisher = Publisher(
+            connect, bind=endpoint if bind else (), replay=_KEPT, heartbeat_seconds=0.1, name=endpoint[-64:]
+        )
         self.incarnation = self._publisher.incarnation
 
     def send(self, channel: str, data: Any, *, enveloped: bool) -> None:
