@@ -141,9 +141,9 @@ class Pipeline:
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final, now_ns=now_ns)
         recovery.tick += 1
+        while recovery.silent:
+            self.logs.end(recovery.silent.pop(), now_ns=now_ns)
         for change in recovery.publishers.take_changes():
-            if change.state == "stale":
-                self.logs.end(change.publisher.incarnation, now_ns=now_ns)
             self._publish_change(change, now_ns)
 
     def _publish_change(self, change: Change, now_ns: int) -> None:

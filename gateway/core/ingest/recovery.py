@@ -103,6 +103,8 @@ class Recovery:
     ) -> None:
         self.streams = streams
         self.publishers = Publishers()
+        self.silent: set[int] = set()
+        """Publishers whose last messages may be missing, as nothing is heard of them any more."""
         self.repaired = 0
         """Missing messages that were replayed."""
         self.failed = 0
@@ -217,7 +219,7 @@ class Recovery:
 
     def expire(self, *, now_ns: int) -> None:
         """Find stale publishers, and give up repairs that take too long."""
-        self.publishers.find_stale(now_ns=now_ns)
+        self.silent |= self.publishers.find_stale(now_ns=now_ns)
         for stream in list(self._repairing):
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):

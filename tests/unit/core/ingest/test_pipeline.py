@@ -6,6 +6,9 @@ import itertools
 import json
 from typing import Any
 
+import pytest
+
+from gateway.core.ingest import publishers
 from gateway.core.log.sources import OFFSET_MAX
 from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope
 from tests.support.core import SECOND, Core, make_hub
@@ -67,6 +70,20 @@ def test_a_silent_publishers_end_is_reported_on_a_channel_with_two_publishers() 
     bench.wait(1)
 
     assert bench.log() == [(A, 1), (B, 1), (A, 2), ("epoch", None)], "once"
+
+
+def test_the_end_of_a_publisher_that_made_room_for_others_is_reported_on_a_channel_with_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishers, "PUBLISHERS_MAX", 2)
+    bench = Bench()
+    for incarnation in (A, B):
+        bench.beat(incarnation)
+        bench.send(incarnation, 1, flags=1)
+    bench.beat(C)
+    bench.wait(0.1)
+
+    assert bench.log() == [(A, 1), (B, 1), ("epoch", None)]
 
 
 def test_a_new_publisher_without_heartbeats_may_be_the_restart_of_another_on_a_shared_channel() -> None:
