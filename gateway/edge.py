@@ -91,7 +91,7 @@ class Edge:
             admission=admission,
         )
         if pipeline is not None and config.cluster.url:
-            self.context.cluster = join(config.cluster, own=self._own_figures)
+            self.context.cluster = join(config.cluster, hub, own=self._own_figures)
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)
         self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))

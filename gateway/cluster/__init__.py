@@ -3,6 +3,7 @@
     redis_client  makes connections, and says what an error means and what to do
     scripts       what is done in the engine in one step
     cluster       one gateway's part in its cluster
+    clients       the clients of all gateways: presence, and how many a user has
     engine        one connection for commands, one for following streams; whether the engine is available
 
 Only `redis_client` imports redis. So it is imported only if a cluster is configured."""
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.members import OwnFigures
+from gateway.core.sessions.hub import Hub
 
 
 if TYPE_CHECKING:
@@ -27,10 +29,10 @@ def require() -> None:
         raise ConfigError([Problem("cluster.url", "needs the package redis, which is not installed", remedy)])
 
 
-def join(settings: Settings, *, own: Callable[[], OwnFigures]) -> "Cluster":
+def join(settings: Settings, hub: Hub, *, own: Callable[[], OwnFigures]) -> "Cluster":
     """Return this gateway's part in a cluster, not started yet.
     Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
     require()
     from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
 
-    return Cluster(settings, own=own)
+    return Cluster(settings, hub, own=own)

@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Callable
 
 from gateway import __version__, clock
+from gateway.cluster.clients import ClusterClients
 from gateway.cluster.engine import Engine
 from gateway.cluster.scripts import script
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
 from gateway.core.protocol.errors import RequestError
+from gateway.core.sessions.hub import Hub
 from gateway.runtime import Tasks, run_every
 
 
@@ -22,9 +24,10 @@ _REPORTS_PER_TTL = 4
 class Cluster:
     """Needs a running event loop. Raises ConfigError: the file with the engine's password cannot be read."""
 
-    def __init__(self, settings: Settings, *, own: Callable[[], OwnFigures]) -> None:
+    def __init__(self, settings: Settings, hub: Hub, *, own: Callable[[], OwnFigures]) -> None:
         self.id = secrets.token_hex(8)
         self.engine = Engine(settings, gateway=self.id)
+        self.clients = ClusterClients(self.engine, hub, ttl_seconds=settings.ttl_seconds)
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
         self._name = settings.name
@@ -32,11 +35,14 @@ class Cluster:
         self._members = Members(ttl_ns=round(settings.ttl_seconds * 1e9))
         self._late_seconds = 0.0
         """The longest delay of this process's timer since the last report."""
+        self._is_listed = False
+        """Whether the engine, since it is up, has a report of this gateway."""
         self._tasks = Tasks()
 
     def start(self) -> None:
-        self.engine.on_up.append(lambda changed: self._tasks.start(self._report()))
+        self.engine.on_up.append(self._on_up)
         self.engine.start()
+        self._tasks.start(self.clients.keep_written())
         interval = self._ttl_seconds / _REPORTS_PER_TTL
         self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
 
@@ -75,10 +81,19 @@ class Cluster:
     def _note_late(self, seconds: float) -> None:
         self._late_seconds = max(self._late_seconds, seconds)
 
+    def _on_up(self, changed: bool) -> None:  # the only argument of a callback
+        self._is_listed = False
+        self.clients.lose()
+        self._tasks.start(self._report())
+
     async def _report(self) -> None:
         report = encode(self._own_member())
         self._late_seconds = 0.0
         with contextlib.suppress(RequestError, asyncio.CancelledError):  # the engine says what is wrong
             reply = await self.engine.run(_REPORT, report, round(self._ttl_seconds * 1000))
             assert isinstance(reply, list)
-            self._members.take(reply, now_ns=clock.now_ns())
+            was_listed, reports = reply
+            if self._is_listed and not was_listed:  # it was late, and its clients are gone with its report
+                self.clients.lose()
+            self._is_listed = True
+            self._members.take(reports, now_ns=clock.now_ns())

@@ -23,6 +23,8 @@ def _read(name: str) -> str:
 HELLO = Script("hello", _read("hello"))
 
 
-def script(name: str) -> Script:
-    """Return a script that begins with the check of the epoch; `Engine.run` adds the arguments for that."""
-    return Script(name, _read("prelude") + _read(name))
+def script(name: str, *parts: str) -> Script:
+    """Return a script that begins with the check of the epoch, then with `parts` that define functions.
+
+    `Engine.run` adds the arguments for that."""
+    return Script(name, "".join(map(_read, ("prelude", *parts, name))))

@@ -93,6 +93,14 @@ class LocalAdmission:
     async def admit(self, context: Context, connection: Connection, request: ConnectRequest) -> None:
         """Attach a session, unless its user, its address or the gateway has too many clients."""
         held = context.hub.attached(request, now_ns=context.now_ns())
+        if context.cluster is not None and held is None:
+            client_id = context.hub.client_id(request, now_ns=context.now_ns())
+            if not await user_admitted(context, request.identity, client_id):
+                refuse(context, connection, CloseCode.USER_LIMIT)
+                return
+            if not connection.can_write:
+                return  # it ended meanwhile
+            held = context.hub.attached(request, now_ns=context.now_ns())
         if held is not None:
             old = context.connections[held.client_id]
             old.close(CloseCode.SESSION_TAKEN_OVER)
@@ -110,7 +118,7 @@ class LocalAdmission:
             context.metrics.session_resumed(found=session.client_id != request.client_id)
 
     async def allows_identity(self, context: Context, session: Session, identity: Identity) -> bool:
-        return session.user_id == identity.user_id or not user_limit_reached(context, identity)
+        return session.user_id == identity.user_id or await user_admitted(context, identity, session.client_id)
 
     def publish(self, context: Context, session: Session, message: messages.Publish) -> None:
         assert context.broadcaster is not None, "this process reads the bus"
@@ -150,6 +158,21 @@ def user_limit_reached(context: Context, identity: Identity) -> bool:
         return False
     limit = context.config.clients.connections_per_user_max
     return context.hub.clients_of(identity.user_id) >= limit
+
+
+async def user_admitted(context: Context, identity: Identity, client_id: str) -> bool:
+    """Count a client as its user's on all gateways; return False if the user has too many already.
+
+    If the engine of the cluster is down, the clients of this gateway count alone."""
+    if user_limit_reached(context, identity):
+        return False
+    if context.cluster is None or context.verifier is None or identity.user_id is None:
+        return True
+    limit = context.config.clients.connections_per_user_max
+    try:
+        return await context.cluster.clients.admit(identity.user_id, client_id, limit=limit)
+    except RequestError:
+        return True
 
 
 async def answer(context: Context, connection: Connection, message: Unanswered) -> None:

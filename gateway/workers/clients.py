@@ -98,6 +98,27 @@ class Clients:
 
     def admit(self, child: Child, who: messages.Admit) -> None:
         """Admit a client or refuse it; a session that another connection holds is released first."""
+        if self._context.cluster is None:
+            self._admit(child, who)
+        else:
+            self._takeovers.start(self._admit_in_cluster(child, who))
+
+    async def _admit_in_cluster(self, child: Child, who: messages.Admit) -> None:
+        try:
+            request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
+            now_ns = clock.now_ns()
+            is_held = self._hub.attached(request, now_ns=now_ns) is not None
+            client_id = self._hub.client_id(request, now_ns=now_ns)
+            if not is_held and not await admission.user_admitted(self._context, who.identity, client_id):
+                spread = admission.spread_seconds(self._context)
+                child.pipe.send(messages.Refused(who.number, CloseCode.USER_LIMIT, spread))
+            elif not child.gone:
+                self._admit(child, who)
+        except Exception:
+            log.exception("process_message_failed", message_type="Admit")
+            self.refuse(child, who.number)
+
+    def _admit(self, child: Child, who: messages.Admit) -> None:
         context, now_ns = self._context, clock.now_ns()
         request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
         refused = admission.refusal_code(context, who.address)
@@ -139,12 +160,26 @@ class Clients:
         if child.gone:
             return
         try:
-            self.admit(child, who)
+            self._admit(child, who)
         except Exception:
             log.exception("process_message_failed", message_type="Admit")
             self.refuse(child, who.number)
 
     def identify(self, child: Child, who: messages.Identify) -> None:
+        if self._context.cluster is None:
+            self._identify(child, who)
+        else:
+            self._takeovers.start(self._identify_in_cluster(child, who))
+
+    async def _identify_in_cluster(self, child: Child, who: messages.Identify) -> None:
+        client = self._clients.get(who.client_id)
+        is_other = client is not None and client.session.user_id != who.identity.user_id
+        if is_other and not await admission.user_admitted(self._context, who.identity, who.client_id):
+            child.pipe.send(messages.Identified(who.number, allowed=False))
+        else:
+            self._identify(child, who)
+
+    def _identify(self, child: Child, who: messages.Identify) -> None:
         client = self._clients.get(who.client_id)
         allowed = client is not None and client.child is child
         if client is not None and allowed:

@@ -1,14 +1,20 @@
--- Take the report of a gateway (ARGV[3]), valid for ARGV[4] ms, and return the reports of all gateways.
+-- Take the report of a gateway (ARGV[3]), valid for ARGV[4] ms. Return whether the one before was still valid, and the
+-- reports of all gateways.
 local ttl = tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gateways = PREFIX .. 'gateways'
-redis.call('SET', PREFIX .. 'gateway:' .. ARGV[2], ARGV[3], 'PX', ttl)
+local own = PREFIX .. 'gateway:' .. ARGV[2]
+local known = redis.call('EXISTS', own)
+redis.call('SET', own, ARGV[3], 'PX', ttl)
 redis.call('ZADD', gateways, now + ttl, ARGV[2])
 redis.call('ZREMRANGEBYSCORE', gateways, '-inf', now)
 redis.call('PEXPIRE', gateways, ttl)
+for _, kind in ipairs({ 'presence:', 'users:' }) do
+    redis.call('PEXPIRE', PREFIX .. kind .. ARGV[2], ttl)
+end
 local reports = {}
 for _, id in ipairs(redis.call('ZRANGE', gateways, 0, -1)) do
     reports[#reports + 1] = redis.call('GET', PREFIX .. 'gateway:' .. id) or nil
 end
-return reports
+return { known, reports }

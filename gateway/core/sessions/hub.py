@@ -127,6 +127,11 @@ class Hub:
         session = self._resumable(request, now_ns)
         return session if session is not None and session.client_id in self.sessions else None
 
+    def client_id(self, request: ConnectRequest, *, now_ns: int) -> str:
+        """Return the id that a client will have if it connects."""
+        session = self._resumable(request, now_ns)
+        return request.client_id if session is None else session.client_id
+
     def _resumable(self, request: ConnectRequest, now_ns: int) -> Session | None:
         """Return the session with a request's secret, if the request's identity may resume it."""
         if not request.session:
@@ -190,6 +195,7 @@ class Hub:
 
     def report(self, session: Session, change: ClientChange, *, now_ns: int) -> None:
         self.observer.on_change(session, change, connected=len(self.sessions), now_ns=now_ns)
+        self.store.on_changed(session)
 
     def report_subscriptions(self, session: Session, changed: SubscriptionChange | None, *, now_ns: int) -> None:
         if changed is None:

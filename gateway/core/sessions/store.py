@@ -11,7 +11,7 @@ Invariants: a session has at most these two secrets; `_disconnected` has the ses
 oldest first."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TypedDict
 
 from msgspec import Struct
@@ -29,6 +29,10 @@ from gateway.core.sessions.session import Session
 _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
+def _nothing(session: Session) -> None:
+    """Nobody wants to know."""
+
+
 class SessionLimits(TypedDict):
     ttl_ns: int
     messages_max: int
@@ -38,6 +42,8 @@ class SessionLimits(TypedDict):
 class SessionStore:
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
         self.expired = 0
+        self.on_changed: Callable[[Session], object] = _nothing
+        """Called when a session's client connects, disconnects, or has another user or other subscriptions."""
         self._epoch = epoch
         self.set_limits(ttl_ns=ttl_ns, messages_max=messages_max, disconnected_max=disconnected_max)
         self._by_client: dict[str, Session] = {}
@@ -80,6 +86,7 @@ class SessionStore:
         if before != session.user_id:
             self._drop_user(session, before)
             self._add_user(session)
+            self.on_changed(session)
 
     def of_secret(self, secret: str, *, now_ns: int) -> Session | None:
         """Return the session with a secret; it may still be attached to another connection."""

@@ -3,13 +3,14 @@
 The docstring of each handler is its summary in the documents."""
 
 import codecs
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from gateway import __version__
+from gateway.core.cluster.presence import PresentClient
 from gateway.core.fanout.catch_up import with_sources
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.ingest.publishers import Publisher
@@ -25,6 +26,7 @@ from gateway.core.protocol.positions import read_position
 from gateway.core.sessions import requests
 from gateway.core.sessions.broadcast import Sender
 from gateway.core.sessions.permissions import Action
+from gateway.core.sessions.session import Session
 from gateway.web.access import shown
 from gateway.web.authentication import IDENTITY, audit
 from gateway.web.context import CONTEXT, ConnectedClient, Context
@@ -162,19 +164,21 @@ async def channel(request: web.Request) -> web.Response:
 
 
 async def presence(request: web.Request) -> web.Response:
-    """The clients that are subscribed to a channel now."""
+    """The clients that are subscribed to a channel now, those of all gateways of a cluster."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
-    sessions = context.hub.presence(name)
-    part, page = _page(request.query, len(sessions))
+    present: Sequence[Session | PresentClient] = context.hub.presence(name)
+    if context.cluster is not None:
+        present = await context.cluster.clients.present(name)
+    part, page = _page(request.query, len(present))
     clients = None
     if request[IDENTITY].permissions.may(Action.PRESENCE, name):
-        clients = [resources.PresentClient(one.client_id, one.user_id) for one in sessions[part]]
+        clients = [resources.PresentClient(one.client_id, one.user_id) for one in present[part]]
     return answer(
         resources.Presence(
             channel=name,
-            subscribers=len(sessions),
-            users=len({one.user_id for one in sessions if one.user_id is not None}),
+            subscribers=len(present),
+            users=len({one.user_id for one in present if one.user_id is not None}),
             clients=clients,
             page=page,
         )
