@@ -264,7 +264,7 @@ async def test_without_its_engine_a_gateway_delivers_what_comes_from_the_bus(
     for one in (client, late):
         await one.events("metrics", 100)
 
-    assert refused["temporary"]
+    assert "unavailable" == refused["code"]
     assert f"127.0.0.1:{own_redis.port}" in problem
     assert {"killed": "Redis runs there", "stopped": "does not answer", "full": "maxmemory"}[how] in problem
     assert 0 == await gateway.metric("neurograph_gateway_cluster_engine_up")
