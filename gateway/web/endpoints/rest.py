@@ -164,7 +164,7 @@ async def channel(request: web.Request) -> web.Response:
 
 
 async def presence(request: web.Request) -> web.Response:
-    """The clients that are subscribed to a channel now, those of all gateways of a cluster."""
+    """The clients that are subscribed to a channel now."""
     context = request.app[CONTEXT]
     name = request.match_info["channel"]
     present: Sequence[Session | PresentClient] = context.hub.presence(name)

@@ -369,7 +369,7 @@ async def test_readiness_names_its_reasons_and_health_does_not_care(site: Site) 
     site.unready = ["draining"]
     ready, health = await site.get("/readyz"), await site.get("/healthz")
 
-    assert (ready.status, ready.json) == (503, {"ready": False, "reasons": ["draining"]})
+    assert (ready.status, ready.json) == (503, {"ready": False, "reasons": ["draining"], "degraded": []})
     assert int(ready.headers["Retry-After"]) > 0
     assert (health.status, health.json) == (200, {"status": "ok"})
 
