@@ -195,7 +195,8 @@ class Hub:
 
     def report(self, session: Session, change: ClientChange, *, now_ns: int) -> None:
         self.observer.on_change(session, change, connected=len(self.sessions), now_ns=now_ns)
-        self.store.on_changed(session)
+        if self.store.on_changed is not None:
+            self.store.on_changed(session)
 
     def report_subscriptions(self, session: Session, changed: SubscriptionChange | None, *, now_ns: int) -> None:
         if changed is None:

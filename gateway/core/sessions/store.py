@@ -29,10 +29,6 @@ from gateway.core.sessions.session import Session
 _PERSONAL_BYTES_MAX = 1024 * 1024
 
 
-def _nothing(session: Session) -> None:
-    """Nobody wants to know."""
-
-
 class SessionLimits(TypedDict):
     ttl_ns: int
     messages_max: int
@@ -42,7 +38,7 @@ class SessionLimits(TypedDict):
 class SessionStore:
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
         self.expired = 0
-        self.on_changed: Callable[[Session], object] = _nothing
+        self.on_changed: Callable[[Session], object] | None = None
         """Called when a session's client connects, disconnects, or has another user or other subscriptions."""
         self._epoch = epoch
         self.set_limits(ttl_ns=ttl_ns, messages_max=messages_max, disconnected_max=disconnected_max)
@@ -86,7 +82,8 @@ class SessionStore:
         if before != session.user_id:
             self._drop_user(session, before)
             self._add_user(session)
-            self.on_changed(session)
+            if self.on_changed is not None:
+                self.on_changed(session)
 
     def of_secret(self, secret: str, *, now_ns: int) -> Session | None:
         """Return the session with a secret; it may still be attached to another connection."""
