@@ -80,6 +80,7 @@ SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "history_bytes": ("Bytes kept, by channel.", ("channel",)),
     "channels": ("Open channels.", ()),
     "channels_closed_total": ("Silent channels that were closed to make room for others.", ()),
+    "current_values_dropped_total": ("Current values that gave way to others of their channel.", ()),
     "history_cut_bytes_total": ("Bytes evicted because all channels held more than `history.total_bytes_max`.", ()),
     "history_total_bytes": ("Bytes kept in all channels.", ()),
     "write_buffer_bytes": ("Unsent bytes of all clients.", ()),

@@ -369,6 +369,7 @@ class _Sampled(Collector):
             "history_bytes": size,
             "channels": {"": sum(map(is_name, hub.logs.by_name))},
             "channels_closed_total": {"": hub.logs.closed},
+            "current_values_dropped_total": {"": hub.logs.values_dropped},
             "history_cut_bytes_total": {"": hub.logs.cut_bytes},
             "history_total_bytes": {"": hub.logs.bytes},
             "write_buffer_bytes": {"": sum(buffers)},

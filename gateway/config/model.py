@@ -117,7 +117,8 @@ class ChannelHistory(Struct, frozen=True, kw_only=True):
     """Path of the field that identifies the subject of an event, as in "data.host": current values
     and rates then apply per subject; "" = each channel has one subject."""
     keys_max: Annotated[int, _number("keys", least=1)] = 1_000
-    """Subjects with a current value per channel; the least recently changed are dropped first."""
+    """Subjects with a current value per channel; the least recently changed are dropped first, also if those that
+    the history does not hold any more exceed bytes_max."""
     typed: bool = True
     """Check the data of events on the six standard channels; false = any JSON, as on other channels."""
     on_demand: bool = False

@@ -75,7 +75,8 @@ class Supervisor:
         self._complete = asyncio.Event()
         self._stopping = False
         self._sent_bus: BusState | None = None
-        largest = max(log.bytes_max for log in (config.history, *config.channels.values()))
+        # With a key, a log's state also has its current values, within the history and beyond it.
+        largest = max(log.bytes_max * (3 if log.key else 1) for log in (config.history, *config.channels.values()))
         self._unread_bytes_max = UNREAD_BYTES_MAX + 2 * largest
 
     def observer(self, local: Observer) -> Observer:

@@ -18,11 +18,12 @@ entries behind the ordinal ``floor`` are held; the newest entry is never evicted
 it is of another source, or if several sources are live; so has every gap. The newest event of each key outlives
 its eviction."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
+from gateway.core.log.current import CurrentValues
 from gateway.core.log.gaps import encode_gap, is_end
 from gateway.core.log.retention import Retention, Usage
 from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor, Entry, Source
@@ -45,11 +46,8 @@ class LogEntries:
         self.usage = usage or Usage()
         self.retention = retention
         self.has_ended: Callable[[int], bool] = lambda _incarnation: True
-        self.bytes = 0
         self.at = 0
         self.floor = 0
-        self.forgotten = 0
-        """How many keys' current values were dropped because of `keys_max`."""
         self.has_forgotten = False
         """Whether a source was forgotten: then one that seems new may not be."""
         self._own = Source(epoch)
@@ -67,11 +65,22 @@ class LogEntries:
         # A list with a moving head: a read from the middle of a deque takes time in its length.
         self._entries: list[Entry | None] = []
         self._head = 0
-        self._current: OrderedDict[str, Entry] = OrderedDict()
+        self._history_bytes = 0
+        self._current = CurrentValues(self.usage)
         self._prefix = b'{"type":"event","channel":"%b","offset":' % name.encode()
 
     def __len__(self) -> int:
         return len(self._entries) - self._head
+
+    @property
+    def bytes(self) -> int:
+        """Those of the history, and of current values beyond it."""
+        return self._history_bytes + self._current.bytes
+
+    @property
+    def values_dropped(self) -> int:
+        """How many current values gave way to others."""
+        return self._current.dropped
 
     @property
     def is_mixed(self) -> bool:
@@ -278,17 +287,16 @@ class LogEntries:
         source.newest = entry.offset
         self.at, self._source, self._newest = entry.at, source, None
         size = len(entry.frame)
-        self.bytes += size
+        self._history_bytes += size
         self.usage.bytes += size
         retention = self.retention
         if entry.is_event:
-            self._current[entry.key] = entry
-            if retention.key:
-                self._current.move_to_end(entry.key)
-                if len(self._current) > retention.keys_max:
-                    self._current.popitem(last=False)
-                    self.forgotten += 1
-        if entry.at - self.floor > retention.events_max or self.bytes > retention.bytes_max or retention.age_ns_max:
+            if retention.key or self._current.bytes:
+                self._current.put(entry, floor=self.floor, retention=retention)
+            else:  # without a call: this runs for each event
+                self._current.entries[entry.key] = entry
+        held, too_large = entry.at - self.floor, self._history_bytes > retention.bytes_max
+        if held > retention.events_max or too_large or retention.age_ns_max:
             self.evict(now_ns=entry.received_ns)
 
     def _key(self, event: Event) -> str:
@@ -309,19 +317,23 @@ class LogEntries:
         return 0 if newest is None else newest.received_ns
 
     def evict(self, *, now_ns: int, bytes_max: int | None = None) -> None:
-        """Drop the entries that exceed the retention at `now_ns`, or `bytes_max`, but never the newest."""
+        """Drop the entries that exceed the retention at `now_ns`, but never the newest.
+
+        With `bytes_max`, hold no more than that, current values included."""
         retention, entries = self.retention, self._entries
-        events_max = retention.events_max
+        events_max, whole_max = retention.events_max, bytes_max
         bytes_max = retention.bytes_max if bytes_max is None else min(bytes_max, retention.bytes_max)
         born_min = now_ns - retention.age_ns_max if retention.age_ns_max else -1
         count = len(entries) - self._head
         while count > 1:
             oldest = entries[self._head]
             assert oldest is not None
-            if count <= events_max and self.bytes <= bytes_max and oldest.received_ns >= born_min:
+            if count <= events_max and self._history_bytes <= bytes_max and oldest.received_ns >= born_min:
                 break
             self._drop_oldest()
             count -= 1
+        left = bytes_max if whole_max is None else max(whole_max - self._history_bytes, 0)
+        self._current.limit(left, floor=self.floor)
         if self._head > 64 and self._head * 2 > len(entries):
             del entries[: self._head]
             self._head = 0
@@ -332,9 +344,10 @@ class LogEntries:
         self._entries[self._head] = None
         self._head += 1
         size = len(oldest.frame)
-        self.bytes -= size
+        self._history_bytes -= size
         self.usage.bytes -= size
         self.floor = oldest.at
+        self._current.evicted(oldest)
         if is_end(oldest):
             self._ends.append(oldest)
         source = self._floor_source = self._sources[oldest.source]

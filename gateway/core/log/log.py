@@ -1,7 +1,7 @@
 """One channel's log as readers have it, and its copy in another process."""
 
 from bisect import bisect_left
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from operator import attrgetter
 
@@ -33,6 +33,7 @@ class LogState(Struct, frozen=True, array_like=True):
     entries: list[Entry]
     current: list[Entry]
     ends: list[Entry]
+    values_dropped: int
 
 
 class ChannelLog(LogPlaces):
@@ -94,13 +95,13 @@ class ChannelLog(LogPlaces):
 
     def before_current(self) -> Cursor:
         """Return a place before the newest events of all keys; they may be evicted."""
-        oldest = next(iter(self._current.values()), None)
+        oldest = next(iter(self._current), None)
         if oldest is None:
             return self.newest
         if oldest.at > self.floor:
             return self.cursor_at(oldest.at - 1)
         offsets = self.start.position.offsets
-        for entry in reversed(self._current.values()):
+        for entry in reversed(self._current):
             if entry.source in offsets:
                 offsets[entry.source] = min(offsets[entry.source], entry.before)
         first = oldest.source if oldest.source in offsets else next(iter(offsets))
@@ -109,7 +110,7 @@ class ChannelLog(LogPlaces):
     def current(self, after: Cursor) -> list[Entry]:
         """Return the newest event of each key, if it is behind a place, in order."""
         found: list[Entry] = []
-        for entry in reversed(self._current.values()):
+        for entry in reversed(self._current):
             if entry.at <= after.at:
                 break
             found.append(entry)
@@ -147,7 +148,7 @@ class ChannelLog(LogPlaces):
     @property
     def state(self) -> LogState:
         entries = [entry for entry in self._entries[self._head :] if entry is not None]
-        return self._state(self.floor, self._floor_source.id, entries, list(self._current.values()))
+        return self._state(self.floor, self._floor_source.id, entries, list(self._current))
 
     @property
     def empty_state(self) -> LogState:
@@ -171,6 +172,7 @@ class ChannelLog(LogPlaces):
             entries,
             current,
             [*self._ends, *ends],
+            self.values_dropped,
         )
 
     def load_state(self, state: LogState) -> None:
@@ -185,7 +187,6 @@ class ChannelLog(LogPlaces):
             size += len(entry.frame)
         by_id = {own.id: own, **sources}
         newest_source, floor_source = by_id[state.newest_source], by_id[state.floor_source]
-        current = OrderedDict((entry.key, entry) for entry in state.current)
         self._own, self._sources = own, sources
         self._source, self._floor_source = newest_source, floor_source
         self._live = sum(one.ended is None for one in sources.values())
@@ -193,9 +194,9 @@ class ChannelLog(LogPlaces):
         self._ends = deque(state.ends, SOURCES_MAX)
         self.at, self.floor, self._newest = state.at, state.floor, None
         self._entries, self._head = list(state.entries), 0
-        self.usage.bytes += size - self.bytes
-        self.bytes = size
-        self._current = current
+        self.usage.bytes += size - self._history_bytes
+        self._history_bytes = size
+        self._current.load(state.current, floor=self.floor, dropped=state.values_dropped)
 
     def replicate(self, entry: Entry) -> None:
         """Hold the next entry of the log that this one is a replica of. Raises ValueError: it is not the next."""

@@ -89,6 +89,11 @@ class Logs:
         """How much all logs hold."""
         return self._usage.bytes
 
+    @property
+    def values_dropped(self) -> int:
+        """How many current values gave way to others, on channels that were closed, too."""
+        return self._usage.values_dropped
+
     def close(self, name: str, *, epoch: str | None = None) -> None:
         """Close a channel; logs that open from now on have another epoch, a replica's the one that is given."""
         log = self._logs.pop(name, None)

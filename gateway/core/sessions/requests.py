@@ -177,7 +177,7 @@ def read_filter(text: str) -> Filter:
 class SubscriptionStarts:
     """Where channels start for a client, because of `since` and `last`; for a ``subscribed`` message."""
 
-    __slots__ = ("cursors", "denied", "history", "latest_only", "logs", "lost", "recovered")
+    __slots__ = ("cursors", "denied", "history", "latest_only", "logs", "lost", "recovered", "warnings")
 
     def __init__(self) -> None:
         self.denied: list[messages.Denied] = []
@@ -189,6 +189,7 @@ class SubscriptionStarts:
         self.latest_only: set[str] = set()
         self.history: set[str] = set()
         """Logs whose events up to now come whole, whatever the rate."""
+        self.warnings: list[str] = []
 
     def start(self, log: ChannelLog, after: Cursor) -> None:
         self.logs[log.name] = log
@@ -230,12 +231,22 @@ class SubscriptionStarts:
                 self.start(log, min(first, place, key=_at))
                 if first.at <= place.at:  # else the client lags, and gets all events
                     self.latest_only.add(log.name)
+                if log.values_dropped:
+                    self.warnings.append(_values_dropped(log))
             elif last is not None:
                 # A client that lags by more than `last` events gets all of them.
                 self.start(log, min(log.before_last(last), place, key=_at))
                 self.history.add(log.name)
             elif log.name not in self.cursors:
                 self.start(log, place)
+
+
+def _values_dropped(log: ChannelLog) -> str:
+    limits = f"`keys_max` is {log.retention.keys_max}, `bytes_max` {log.retention.bytes_max}"
+    return (
+        f"`{log.name}`: {log.values_dropped} current values were dropped, the least recently changed ({limits}); "
+        "they are missing until they change again"
+    )
 
 
 def lost_gaps(log: ChannelLog, found: Resumed) -> list[messages.Gap]:

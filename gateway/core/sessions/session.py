@@ -380,7 +380,8 @@ class Session:
         self.subscriptions |= {one.channel: one.subscription for one in allowed}
         self._note_starts(starts.cursors, subscribed=current)
         unknown = [one.channel for one in allowed if one.since is None]
-        warnings = [*warnings, *requests.misspelt_channels(unknown, self._fanout.channels, self.identity)]
+        misspelt = requests.misspelt_channels(unknown, self._fanout.channels, self.identity)
+        warnings = [*warnings, *misspelt, *starts.warnings]
         self._reply_subscribed(starts, names, message.id, now_ns, warnings[: requests.WARNINGS_MAX])
         latest_only, history = starts.latest_only, starts.history
         self._fanout.subscribe(reader, self._view, starts.cursors, latest_only=latest_only, history=history)

@@ -200,7 +200,22 @@ def test_current_values_are_limited_and_the_oldest_is_dropped() -> None:
     log = hub.logs.by_name["robots"]
 
     assert [entry.key for entry in log.current(log.start)] == ['"c"', '"d"', '"a"']
-    assert log.forgotten == 2
+    assert (log.values_dropped, hub.logs.values_dropped) == (2, 2)
+
+
+def test_a_reader_of_current_values_is_told_that_some_were_dropped() -> None:
+    hub = keyed(keys_max=3)
+    peer = Peer(hub, "p")
+    peer.connect()
+    publish(hub, 1, 2, 3, host="a")
+    [before] = [one for one in peer.send(type="subscribe", channels=["robots"], last=1) if one["type"] == "subscribed"]
+    for n, host in enumerate("bcde"):
+        publish(hub, n, host=host)
+    peer.take()
+    [after] = [one for one in peer.send(type="subscribe", channels=["robots"], last=1) if one["type"] == "subscribed"]
+
+    assert "warnings" not in before
+    assert ["`robots`: 2 current values were dropped" in warning for warning in after["warnings"]] == [True]
 
 
 def test_a_reader_that_joins_a_cohort_that_holds_back_gets_each_event_once() -> None:

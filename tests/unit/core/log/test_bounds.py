@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core.log.logs import SILENT_NS, Logs
 from gateway.core.log.retention import Retention
+from gateway.core.log.sources import ORIGIN
 from gateway.core.protocol.events import STANDARD, Event
 from gateway.core.protocol.messages import Position
 from tests.support.core import SECOND, Core, Peer, make_hub
@@ -186,3 +187,53 @@ def test_what_closed_channels_held_counts_no_more() -> None:
     hub.logs.close("first")
 
     assert hub.logs.bytes == before - size
+
+
+def keyed_event(number: int, size: int) -> Event:
+    return Event("robots", b'"data":{"k":%d,"x":"%b"}' % (number, b"x" * size), 1)
+
+
+def test_current_values_beyond_the_history_have_its_limit_of_bytes() -> None:
+    """Else each of 1,000 keys could hold an event of the largest size for ever."""
+    retention = Retention(events_max=2, bytes_max=10_000, key=("data", "k"), keys_max=1_000)
+    logs = Logs(epoch="e1", channels_max=20, retention=retention)
+    logs.admit("robots")
+    log = logs.by_name["robots"]
+    for number in range(100):
+        logs.append([keyed_event(number, 1_000)])
+        assert log.bytes == logs.bytes <= 2 * 10_000
+    values = log.current(ORIGIN)
+
+    assert [one.at for one in values] == list(range(101 - len(values), 101)), "the newest stay"
+    assert 9 < len(values) == 100 - log.values_dropped
+    for number in range(90, 100):
+        logs.append([keyed_event(number, 10)])
+    assert log.bytes == sum(len(one.frame) for one in log.current(ORIGIN))
+
+
+def test_current_values_count_for_the_limit_of_all_logs() -> None:
+    retention = Retention(events_max=2, key=("data", "k"), keys_max=1_000)
+    logs = Logs(epoch="e1", channels_max=20, total_bytes_max=50_000, retention=retention)
+    logs.admit("robots")
+    for number in range(200):
+        logs.append([keyed_event(number, 1_000)])
+        assert logs.bytes <= 50_000
+    assert len(logs.by_name["robots"].current(ORIGIN)) > 40
+    logs.close("robots")
+
+    assert logs.bytes == sum(log.bytes for log in logs.by_name.values()) == 0
+
+
+def test_a_replica_holds_the_same_current_values_and_counts_their_bytes() -> None:
+    retention = Retention(events_max=2, bytes_max=10_000, key=("data", "k"))
+    original, replica = (Logs(epoch="e1", channels_max=20, retention=retention) for _ in range(2))
+    original.admit("robots")
+    for number in range(100):
+        original.append([keyed_event(number, 1_000)])
+    for _ in range(2):  # a second time for a log that could not be read
+        replica.load_state(original.by_name["robots"].state)
+    ours, theirs = original.by_name["robots"], replica.by_name["robots"]
+
+    assert ours.current(ORIGIN) == theirs.current(ORIGIN)
+    assert (ours.bytes, ours.values_dropped) == (theirs.bytes, theirs.values_dropped)
+    assert replica.bytes == original.bytes
