@@ -145,13 +145,8 @@ def set_up(level: str, format: Literal["auto", "console", "json"], descriptor: i
             ],
         )
     )
-    root = logging.getLogger()
-    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
-        root.removeHandler(old)
-        old.flush()
-        old.close()
-    root.addHandler(handler)
-    root.setLevel(level.upper())
+    _replace_handler(handler)
+    logging.getLogger().setLevel(level.upper())
     logging.captureWarnings(True)
     structlog.configure(
         processors=[
@@ -163,6 +158,15 @@ def set_up(level: str, format: Literal["auto", "console", "json"], descriptor: i
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _replace_handler(handler: "_Handler") -> None:
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
+        root.removeHandler(old)
+        old.flush()
+        old.close()
+    root.addHandler(handler)
 
 
 def logger(name: str) -> Logger:

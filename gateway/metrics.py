@@ -309,6 +309,10 @@ class _Histogram(Collector):
         yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
+_Values = dict[str, Mapping[Any, float]]
+"""The values of metrics by their label, or by a tuple of several."""
+
+
 class _Sampled(Collector):
     """Reads at the scrape what need not be counted all along."""
 
@@ -344,36 +348,52 @@ class _Sampled(Collector):
                 family.add_metric((label if isinstance(label, tuple) else [label]) if labels else [], value)
             yield family
 
-    def _values(self) -> dict[str, Mapping[Any, float]]:  # Any: a label, or a tuple of several
-        hub, buffers = self._hub, list(self._buffers())
-        endpoints = {(each.endpoint, each.address): each for each in self._endpoints()}
+    def _values(self) -> _Values:
+        return (
+            self._of_clients() | self._of_histories() | self._of_process() | self._of_endpoints() | self._of_streams()
+        )
+
+    def _of_clients(self) -> _Values:
+        hub, state, buffers = self._hub, self._metrics.state(), list(self._buffers())
+        return {
+            "connections": {kind: state.connections.get(kind, 0) for kind in ("websocket", "sse")},
+            "sessions_disconnected": {"": hub.store.remembered},
+            "clients_lagging": {"": len(hub.fanout.lagging)},
+            "client_lag_max_events": {"": state.lag_events},
+            "write_buffer_bytes": {"": sum(buffers)},
+            "write_buffer_max_bytes": {"": max(buffers, default=0)},
+        }
+
+    def _of_histories(self) -> _Values:
+        logs, counts = self._hub.logs, self._hub.subscriber_counts()
         subscriptions: Tally[str] = Tally()
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
-        counts, recovery = hub.subscriber_counts(), self._pipeline.ingest.recovery
-        streams, publishers = recovery.streams, recovery.publishers.known
-        state, workers = self._metrics.state(), self._metrics.workers()
-        expires, cluster = state.certificate_expires, state.cluster
-        stale = sum(publisher.stale for publisher in publishers)
-        for name, log in hub.logs.by_name.items():
+        for name, log in logs.by_name.items():
             label = self._label(name)
             subscriptions[label] += counts[name]
             events[label] += len(log)
             size[label] += log.bytes
         return {
-            "connections": {kind: state.connections.get(kind, 0) for kind in ("websocket", "sse")},
-            "sessions_disconnected": {"": hub.store.remembered},
             "subscriptions": subscriptions,
-            "clients_lagging": {"": len(hub.fanout.lagging)},
             "history_events": events,
             "history_bytes": size,
-            "channels": {"": sum(map(is_name, hub.logs.by_name))},
-            "channels_closed_total": {"": hub.logs.closed},
-            "current_values_dropped_total": {"": hub.logs.values_dropped},
-            "history_cut_bytes_total": {"": hub.logs.cut_bytes},
-            "history_total_bytes": {"": hub.logs.bytes},
-            "write_buffer_bytes": {"": sum(buffers)},
-            "write_buffer_max_bytes": {"": max(buffers, default=0)},
+            "channels": {"": sum(map(is_name, logs.by_name))},
+            "channels_closed_total": {"": logs.closed},
+            "current_values_dropped_total": {"": logs.values_dropped},
+            "history_cut_bytes_total": {"": logs.cut_bytes},
+            "history_total_bytes": {"": logs.bytes},
+        }
+
+    def _of_process(self) -> _Values:
+        state, workers = self._metrics.state(), self._metrics.workers()
+        expires, cluster = state.certificate_expires, state.cluster
+        return {
+            "info": {__version__: 1},
+            "ready": {"": state.ready},
+            "draining": {"": state.draining},
+            "limit": self._metrics.limits,
+            "event_loop_tasks": {"": len(asyncio.all_tasks())},
             "workers": {"": workers.ready},
             "workers_lost_total": {"": workers.lost},
             "certificate_expiry_timestamp_seconds": {"": expires} if expires is not None else {},
@@ -381,11 +401,11 @@ class _Sampled(Collector):
             "cluster_engine_up": {} if cluster is None else {"": not cluster.problem},
             "cluster_engine_failures_total": {"": 0 if cluster is None else cluster.failures},
             "cluster_commands_total": {"": 0 if cluster is None else cluster.commands},
-            "info": {__version__: 1},
-            "ready": {"": state.ready},
-            "draining": {"": state.draining},
-            "limit": self._metrics.limits,
-            "client_lag_max_events": {"": state.lag_events},
+        }
+
+    def _of_endpoints(self) -> _Values:
+        endpoints = {(each.endpoint, each.address): each for each in self._endpoints()}
+        return {
             "bus_live": {"": self._hub.bus_state() == "live"},
             "bus_events_total": {each: one.events for each, one in endpoints.items()},
             "bus_heartbeats_total": {each: one.heartbeats for each, one in endpoints.items()},
@@ -398,6 +418,13 @@ class _Sampled(Collector):
             "bus_handshakes_failed_total": {each: one.refused for each, one in endpoints.items()},
             "bus_sockets_reopened_total": {each: one.reopened for each, one in endpoints.items()},
             "bus_publish_reopen_failures_total": {"": self._metrics.reopen_failures()},
+        }
+
+    def _of_streams(self) -> _Values:
+        recovery = self._pipeline.ingest.recovery
+        streams, publishers = recovery.streams, recovery.publishers.known
+        stale = sum(publisher.stale for publisher in publishers)
+        return {
             "bus_messages_lost_total": {"": streams.lost},
             "bus_messages_duplicated_total": {"": streams.duplicates},
             "bus_messages_late_total": {"": streams.late},
@@ -408,7 +435,6 @@ class _Sampled(Collector):
             "bus_messages_held": {"": recovery.held},
             "bus_publishers": {"live": len(publishers) - stale, "stale": stale},
             "bus_streams_started_total": {"": streams.started},
-            "event_loop_tasks": {"": len(asyncio.all_tasks())},
         }
 
 

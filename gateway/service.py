@@ -108,13 +108,7 @@ class Service:
         self._keeps_port = False
         """Whether connections may wait at the port for the next process."""
         self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
-        self._outlet: BusOutlet | None = None
-        if config.bus.publish:
-            self._outlet = BusOutlet(self._zmq, config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
-            assert edge.context.broadcaster is not None, "this process reads the bus"
-            edge.context.broadcaster.bus = outlet = self._outlet
-            edge.metrics.reopen_failures = lambda: outlet.reopen_failures
-            self.pipeline.ingest.own_incarnation = self._outlet.incarnation
+        self._outlet = self._bound_outlet(limit) if config.bus.publish else None
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
@@ -123,6 +117,16 @@ class Service:
         self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
         self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
+
+    def _bound_outlet(self, limit: ConnectionLimit) -> BusOutlet:
+        """Return where processes on the bus get what clients publish."""
+        outlet = BusOutlet(self._zmq, self.config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
+        broadcaster = self._edge.context.broadcaster
+        assert broadcaster is not None, "this process reads the bus"
+        broadcaster.bus = outlet
+        self.metrics.reopen_failures = lambda: outlet.reopen_failures
+        self.pipeline.ingest.own_incarnation = outlet.incarnation
+        return outlet
 
     @property
     def _interest(self) -> Interest:

@@ -44,6 +44,24 @@ class Sample:
     """When the first message came, after the start."""
     seconds: float = 0.0
     """How long was received after the first message."""
+    _kept_bytes: int = 0
+
+    def keep(self, batch: Sequence[Frames], *, seconds: float) -> None:
+        """Count messages that came `seconds` after the start, and keep them within the limits."""
+        if self.first_seconds is None:
+            self.first_seconds = seconds
+        self.received += len(batch)
+        now_ns = time.time_ns()
+        for frames in batch:
+            self._kept_bytes += sum(map(len, frames))
+            if len(self.messages) < MESSAGES_MAX and (self._kept_bytes < BYTES_MAX or not self.messages):
+                self.messages.append((now_ns, frames))
+
+    def note(self, subscriber: Subscriber, change: str) -> None:
+        """Keep what a change of the connection says."""
+        self.connected |= change == "up"
+        if change == "refused":
+            self.problem = subscriber.problem
 
 
 async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
@@ -51,24 +69,6 @@ async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
     Raises BusError: the endpoint cannot be opened.
     Raises ConfigError: a CURVE key cannot be used."""
     loop, found = asyncio.get_running_loop(), Sample()
-    kept_bytes = 0
-
-    def on_messages(batch: Sequence[Frames]) -> None:
-        nonlocal kept_bytes
-        now_ns = time.time_ns()
-        if found.first_seconds is None:
-            found.first_seconds = loop.time() - began
-        found.received += len(batch)
-        for frames in batch:
-            kept_bytes += sum(map(len, frames))
-            if len(found.messages) < MESSAGES_MAX and (kept_bytes < BYTES_MAX or not found.messages):
-                found.messages.append((now_ns, frames))
-
-    def on_change(subscriber: Subscriber, change: str) -> None:
-        found.connected |= change == "up"
-        if change == "refused":
-            found.problem = subscriber.problem
-
     context = make_context()
     curve = Curve(context, config if endpoint.may_use_curve else Bus())
     began = loop.time()
@@ -78,8 +78,8 @@ async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
         endpoint.mode,
         config,
         curve,
-        on_messages=on_messages,
-        on_change=on_change,
+        on_messages=lambda batch: found.keep(batch, seconds=loop.time() - began),
+        on_change=found.note,
         source=endpoint.source,
     )
     try:
