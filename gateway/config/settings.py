@@ -83,11 +83,11 @@ def tables() -> Mapping[str, Mapping[str, Setting]]:
     return {table: {setting.key: setting for setting in _settings_of(model, "")} for table, model in _TABLES.items()}
 
 
-def settings() -> Iterator[Setting]:
-    """Yield every setting in the model's order, top level first."""
-    yield from _settings_of(Config, "")
-    for section in sections():
-        yield from _settings_of(type(getattr(Config(), section)), section + ".")
+@cache
+def settings() -> tuple[Setting, ...]:
+    """Return every setting in the model's order, top level first."""
+    of_sections = (_settings_of(type(getattr(Config(), section)), section + ".") for section in sections())
+    return (*_settings_of(Config, ""), *chain.from_iterable(of_sections))
 
 
 def _settings_of(model: type[Struct], prefix: str) -> Iterator[Setting]:
