@@ -74,15 +74,34 @@ export function Card(props: {
   );
 }
 
-/** A table that scrolls by itself where it is wider than the screen. */
-export function Table(props: { label: string; head: ComponentChildren[]; children: ComponentChildren }): JSX.Element {
+/**
+ * A table that scrolls by itself where it is wider than the screen.
+ *
+ * With `widths`, in percent, its columns keep their places, whatever comes into them. `sorted` is the column that its
+ * rows are sorted by, and how.
+ */
+export function Table(props: {
+  label: string;
+  head: ComponentChildren[];
+  widths?: readonly number[];
+  sorted?: readonly [number, "ascending" | "descending"];
+  children: ComponentChildren;
+}): JSX.Element {
+  const { widths, sorted } = props;
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={props.label}>
-      <table>
+      <table class={widths ? "fixed" : undefined}>
+        {widths && (
+          <colgroup>
+            {widths.map((width, n) => (
+              <col key={n} width={`${width}%`} />
+            ))}
+          </colgroup>
+        )}
         <thead>
           <tr>
             {props.head.map((one, n) => (
-              <th scope="col" key={n}>
+              <th scope="col" key={n} aria-sort={sorted?.[0] === n ? sorted[1] : undefined}>
                 {one}
               </th>
             ))}

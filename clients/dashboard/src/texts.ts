@@ -234,6 +234,7 @@ const TEXTS = {
   "send.event_type": ["Event type", "Тип события"],
   "send.data": ["Data (JSON)", "Данные (JSON)"],
   "send.button": ["Send event", "Отправить событие"],
+  "send.unheard": ["No process on the bus subscribes to it.", "На шине его не получает ни один процесс."],
   "send.published": ["Published at {1}; it goes to {0} clients. Look at", "Опубликовано на позиции {1}, получателей: {0}. Смотреть"],
   "send.example": ["Fill in its fields", "Подставить поля"],
   "send.sent": ["Sent to {0} clients.", "Отправлено клиентам: {0}."],

@@ -50,6 +50,7 @@ test("what was published is what the page shows, history first and then live", a
   await page.go("#/channels/metrics?tab=values&sort=n+down");
   await eventually(async () => (await page.count("[data-key]")) === 2);
   assert.deepEqual(await page.evaluate("[...document.querySelectorAll('[data-key]')].map(({ dataset }) => dataset.key)"), ["beta", "alpha"]);
+  assert.deepEqual(await page.evaluate("[...document.querySelectorAll('th[aria-sort]')].map((th) => [th.textContent, th.getAttribute('aria-sort')])"), [["n ▼", "descending"]]);
 });
 
 test("a gateway that is killed and started again costs the page nothing, and the page says so", async (t) => {
@@ -218,10 +219,10 @@ test("2,000 events a second are drawn a few times a second, and none is left out
   await eventually(async () => (await page.count(".row")) === 200);
 
   const { draws, rowsMost, longShare } = await seen();
+  // How long a task takes is the machine's affair, and is only said; how much one has to do is the page's.
   t.diagnostic(`${draws} drawings of at most ${rowsMost} rows, ${Math.round(longShare * 100)} % of the time in long tasks`);
   assert.ok(draws < 1_000, `${draws} drawings of 20,000 events`);
   assert.ok(rowsMost <= 100, `${rowsMost} rows at once`); // one screen's go, and as many come
-  assert.ok(longShare < 0.5, `${longShare} of the time`);
   assert.equal(await page.evaluate("document.querySelector('[data-count]').dataset.count"), "20000");
   assert.equal(await page.count("[data-gap]"), 0);
 });
@@ -250,6 +251,66 @@ test("no view has faults that axe finds, light or dark, wide or narrow", async (
       assert.deepEqual(found, [], `${path} ${options} ${theme}`);
       assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), `${path} is wider than ${width}`);
     }
+  }
+});
+
+test("what opens and what asks for a token has no faults that axe finds", async (t) => {
+  const gateway = await Gateway.start(t, { "auth.secret": SECRET });
+  await gateway.publish("logs", 1, 4, { data: { level: "error", message: "m", service: "s" } });
+  await gateway.publish("logs", 5, 5, { data: { level: 7 } }); // it is rejected
+  const page = await show(t, gateway);
+  await page.call("Page.setBypassCSP", { enabled: true });
+  await page.evaluate(`${AXE}; undefined`);
+  const faults = async (what) => {
+    for (const theme of ["light", "dark"]) {
+      await page.evaluate(`document.documentElement.dataset.theme = "${theme}"`);
+      const found = await page.evaluate("axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))");
+      assert.deepEqual(found, [], `${what} ${theme}`);
+    }
+  };
+  await eventually(() => page.count(".signin"));
+  await faults("the form for a token");
+  await signIn(page, 600);
+  const opened = { "channels/logs": ".row", publishers: ".row", overview: ".menu" };
+  for (const [view, part] of Object.entries(opened)) {
+    await page.go(`#/${view}`);
+    await eventually(() => page.count(`${part} summary`));
+    await page.evaluate(`document.querySelector("${part} summary").click()`);
+    await eventually(() => page.count(`${part}[open]`));
+    await faults(`${view} with ${part}`);
+  }
+  await page.go("#/send");
+  await eventually(() => page.count("#channel-names option[value=logs]"));
+  await page.evaluate(`(() => {
+    const input = document.querySelector("[name=name]");
+    input.value = "logs";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  })()`);
+  await eventually(() => page.count(".help"));
+  await faults("the help of a schema");
+});
+
+test("the keyboard reaches all that can be used, in every view, and shows where it is", async (t) => {
+  const gateway = await Gateway.start(t, { figures_seconds: 0.5 });
+  await gateway.hold("metrics", 1, 9, { data: { host: "alpha", cpu_percent: 12.5, memory_percent: 40 } });
+  await gateway.hold("logs", 1, 2, { data: { level: "error", message: "m", service: "s" } });
+  await gateway.publish("logs", 3, 3, { data: { level: 7 } }); // it is rejected
+  await gateway.hold("signals", 1, 2, { data: { event_id: 1, is_novel: true, priority: 7 }, event_type: "signal.text" });
+  await gateway.hold("actions", 1, 2, { data: { action_id: 1, status: "completed", execution_time_ms: 3 } });
+  const page = await show(t, gateway);
+  const usable = `[...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
+    .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true }))`;
+  for (const view of ["overview", "channels", "channels/logs", "channels/metrics?tab=chart", "channels/metrics?tab=values", "channels/metrics?tab=about", "logs", "signals", "actions", "publishers", "clients", "send", "about"]) {
+    await page.go(`#/${view}`);
+    await eventually(() => page.count("main table, main [role=table], main .row, main form, main dl"));
+    await page.evaluate("document.activeElement.blur(); reached = new Set(); 1");
+    for (let left = (await page.evaluate(`${usable}.length`)) + 10; left > 0; left -= 1) {
+      await press(page, "Tab", TAB);
+      const outline = await page.evaluate("reached.add(document.activeElement), document.activeElement === document.body ? '' : getComputedStyle(document.activeElement).outlineStyle");
+      if (outline === "none") assert.fail(`${view}: ${await page.evaluate("document.activeElement.outerHTML.slice(0, 200)")} does not show the focus`);
+    }
+    const missed = await page.evaluate(`${usable}.filter((one) => !reached.has(one)).map((one) => one.outerHTML.slice(0, 120))`);
+    assert.deepEqual(missed, [], view);
   }
 });
 

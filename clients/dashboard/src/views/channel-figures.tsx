@@ -105,6 +105,7 @@ export function ChannelValues({ events, options }: Props): JSX.Element {
   return (
     <Table
       label={t("tab.values")}
+      sorted={[by === "" ? 0 : columns.indexOf(by) + 2, direction === "down" ? "descending" : "ascending"]}
       head={[heading("", key ?? t("name")), t("time"), ...columns.map((one) => heading(one, one || "data"))]}
     >
       {rows.map(([name, event]) => (

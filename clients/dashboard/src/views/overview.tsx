@@ -1,6 +1,6 @@
 import type { Event, GatewayFigures } from "neurograph-client";
 import type { ComponentChildren, JSX } from "preact";
-import { useMemo } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 
 import { hrefOf } from "../address.js";
 import type { ViewProps } from "../app.js";
@@ -252,13 +252,15 @@ function Hosts({ items }: { items: Event[] }): JSX.Element {
       {rows.length === 0 ? (
         <p class="quiet">{t("hosts.none")}</p>
       ) : (
-        <Table label={t("hosts")} head={[t("name"), t("host.cpu"), t("trend"), t("host.memory"), t("host.load")]}>
+        <Table label={t("hosts")} widths={[26, 20, 15, 27, 12]} head={[t("name"), t("host.cpu"), t("trend"), t("host.memory"), t("host.load")]}>
           {rows.map(([name, list]) => {
             const last = list.at(-1) as HostMetrics;
             const memory = last.memory_mb === null || last.memory_mb === undefined ? null : bytes(last.memory_mb * 2 ** 20);
             return (
               <tr key={name} data-host={name}>
-                <th scope="row">{name}</th>
+                <th scope="row" title={name}>
+                  {name}
+                </th>
                 <td class="number">
                   <Meter value={last.cpu_percent} />
                 </td>
@@ -294,13 +296,16 @@ function Meter(props: { value: number | null | undefined; text?: string | null }
   );
 }
 
-/** A line for each channel, the busiest first. */
+/** A line for each channel, the busiest first when it is opened; then each keeps its place. */
 function Rates({ history }: { history: Record<string, number>[] }): JSX.Element {
   const sums = new Map<string, number>();
   for (const one of history) {
     for (const [name, rate] of Object.entries(one)) sums.set(name, (sums.get(name) ?? 0) + rate);
   }
-  const names = [...sums].sort(([, a], [, b]) => b - a).slice(0, CHANNELS_MAX).map(([name]) => name);
+  const places = useRef<string[]>([]);
+  const busiest = [...sums].sort(([, a], [, b]) => b - a).slice(0, CHANNELS_MAX).map(([name]) => name);
+  const names = [...new Set([...places.current.filter((name) => sums.has(name)), ...busiest])].slice(0, CHANNELS_MAX);
+  places.current = names;
   return (
     <section>
       <h2>

@@ -33,9 +33,9 @@ export function Send({ gateway }: ViewProps): JSX.Element {
     }
     try {
       if (target === "channel") {
-        const { recipients, position } = await gateway.client.publish(name, value, { eventType: type });
+        const { recipients, position, bus } = await gateway.client.publish(name, value, { eventType: type });
         const text = t("send.published", figure(recipients), `${position.epoch}:${position.offset}`);
-        return setAnswer({ isError: false, text, channel: name });
+        return setAnswer({ isError: false, text: bus === false ? `${t("send.unheard")} ${text}` : text, channel: name });
       }
       const to = { user: { userId: name }, client: { clientId: name }, everyone: {} }[target];
       setAnswer({ isError: false, text: t("send.sent", figure(await gateway.client.broadcast(type, value, to))) });
