@@ -125,9 +125,18 @@ BAD = {"name": "c", "vulns": [{"id": "CVE-1"}]}
     ],
 )
 def test_a_vulnerability_fails_and_what_could_not_be_asked_for_is_told(
-    tools: Says, capsys: pytest.CaptureFixture[str], python: object, npm: object, said: list[str], status: int
+    tools: Says,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    python: object,
+    npm: object,
+    said: list[str],
+    status: int,
 ) -> None:
     tools(python, npm)
+    monkeypatch.setattr(audit, "LOCK", tmp_path / "requirements.lock")
+    audit.LOCK.write_text("")
 
     assert status == audit.main()
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vuln")]
