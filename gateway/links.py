@@ -137,6 +137,8 @@ class Links:
             limit=self._limit,
         )
         subscriber.subscribe(self._interest.prefixes)
+        if endpoint.mode == "bind":
+            self._publishers.bound.add(number)
         self.by_number[number] = Link(number, endpoint, configured, subscriber, opened=self._loop.time())
         try:
             subscriber.open(again=again)
@@ -153,6 +155,7 @@ class Links:
     def _close(self, number: int) -> None:
         link = self.by_number.pop(number)
         link.subscriber.close()
+        self._publishers.bound.discard(number)
         source = link.endpoint.source
         if source is not None and source.replay in self.sequence_replays:
             self.sequence_replays.pop(source.replay).close()

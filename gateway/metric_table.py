@@ -125,6 +125,20 @@ SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "event_loop_tasks": ("Tasks of the event loop.", ()),
 }
 
+# name: help, without labels
+PROXY: Final[Mapping[str, str]] = {
+    "proxy_frames_received_total": "Frames that the proxy received from publishers; an event has two or three.",
+    "proxy_bytes_received_total": "Their bytes.",
+    "proxy_frames_sent_total": "Frames that the proxy sent on, once for all gateways.",
+    "proxy_bytes_sent_total": "Their bytes.",
+    "proxy_publishers": "Connections of the proxy with publishers.",
+    "proxy_gateways": "Connections of the proxy with gateways.",
+    "proxy_publishers_live": "Publishers behind the proxy whose heartbeats come.",
+    "proxy_handshakes_failed_total": "Failed handshakes at the proxy.",
+    "proxy_replay_requests_total": "Replay requests of gateways that the proxy passed on.",
+    "proxy_replay_unanswered_total": "Replay requests at the proxy without an answer.",
+}
+
 FROM_THE_START: Final[Mapping[str, Iterable[str]]] = {
     "events_rejected_total": get_args(Reason),
     "connections_refused_total": get_args(Refused),
@@ -144,4 +158,4 @@ FROM_THE_START: Final[Mapping[str, Iterable[str]]] = {
 
 
 def names() -> list[str]:
-    return [PREFIX + name for name in (*COUNTED, *SAMPLED)]
+    return [PREFIX + name for name in (*COUNTED, *SAMPLED, *PROXY)]

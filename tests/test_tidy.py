@@ -30,7 +30,7 @@ FLOORS = [
     {"cluster"},
     {"bus", "web"},
     {"edge", "link", "names", "own_figures"},
-    {"links"},
+    {"links", "proxy"},
     {"workers"},
     {"service"},
     {"process"},

@@ -106,7 +106,7 @@ class BusOutlet:
                 one.setsockopt(zmq.IPV6, 1)
                 self._curve.configure_server(one)
             publisher.bind(config.publish)
-            router.bind(_replay_endpoint(config))
+            router.bind(replay_endpoint(config.publish, config.publish_replay))
         except zmq.ZMQError as error:
             self._close_monitors()
             publisher.close(linger=0)
@@ -217,8 +217,8 @@ class BusOutlet:
             self._beat(interval=HEARTBEAT_SECONDS)
 
 
-def _replay_endpoint(config: Bus) -> str:
-    """Return where the ROUTER is bound: beside the publisher, unless the settings say it."""
-    if config.publish_replay or not config.publish.startswith("tcp://"):
-        return config.publish_replay or f"{config.publish}.replay"
-    return f"{config.publish.rpartition(':')[0]}:*"
+def replay_endpoint(publish: str, replay: str) -> str:
+    """Return where a ROUTER for replay is bound: beside `publish`, unless the settings say it."""
+    if replay or not publish.startswith("tcp://"):
+        return replay or f"{publish}.replay"
+    return f"{publish.rpartition(':')[0]}:*"

@@ -55,8 +55,11 @@ class ReplayClient:
         self._used[address] = now
         self._unanswered.setdefault(address, now)
         wanted = request.first.to_bytes(8) + request.last.to_bytes(8)
+        frames = [REPLAY, request.number.to_bytes(8), request.topic.encode(), wanted]
+        if request.forwarded:
+            frames.append(request.incarnation.to_bytes(8))
         try:
-            socket.send_multipart([REPLAY, request.number.to_bytes(8), request.topic.encode(), wanted], zmq.NOBLOCK)
+            socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.ZMQError:
             return
         self._loop.call_soon(self._drain, address, socket)  # sending may have consumed the edge of the FD

@@ -48,7 +48,7 @@ _PROBE_SECONDS = 10.0
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
 _FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
-_MONITORED = (
+MONITORED = (
     _FAILED
     | zmq.Event.HANDSHAKE_SUCCEEDED
     | zmq.Event.DISCONNECTED
@@ -182,7 +182,7 @@ class Subscriber:
         socket = self._context.socket(zmq.PULL if self._receiver == "pull" else zmq.SUB)
         try:
             configure(socket, self._config, pings=self.pings)
-            monitor = socket.get_monitor_socket(int(_MONITORED))
+            monitor = socket.get_monitor_socket(int(MONITORED))
             for prefix in () if self._receiver == "pull" else self._prefixes:
                 socket.subscribe(prefix.encode())
             if self.mode == "bind":

@@ -121,6 +121,19 @@ def serve(config: Config) -> None:
 
 
 @click.command()
+@configured
+def proxy(config: Config) -> None:
+    """Take events from publishers to gateways elsewhere, with libzmq's own proxy, until SIGTERM or SIGINT.
+
+    Publishers are at `connect` and `bind`, as for a gateway; gateways connect to `proxy.publish`, and ask there for
+    what they missed. At `host` and `port` are /healthz and /metrics. See docs/bus.md."""
+    from gateway import proxy as process  # here, so that other commands start faster
+
+    logs.set_up(config.logging.level, config.logging.format)
+    sys.exit(process.run(config))
+
+
+@click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--name", default="gateway", show_default=True, help="Name of the files.")
 def keys(folder: Path, name: str) -> None:
@@ -174,5 +187,5 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(command, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
-for command in (serve, reload, upgrade, check, doctor, token, keys, completion, version):
+for command in (serve, proxy, reload, upgrade, check, doctor, token, keys, completion, version):
     main.add_command(command)

@@ -150,6 +150,11 @@ def _outlet(config: Config) -> Iterator[tuple[str, str, str]]:
             yield key, f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
     if bus.publish and same_endpoint(bus.publish) in map(same_endpoint, filter(None, received)):
         yield "bus.publish", f"{bus.publish!r} is also an endpoint to receive events from", "choose another"
+    for key, endpoint in (("proxy.publish", config.proxy.publish), ("proxy.replay", config.proxy.replay)):
+        if (endpoint or key == "proxy.publish") and (problem := _endpoint_problem(endpoint, any_port=True)):
+            yield key, f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
+        elif endpoint and _is_exposed(endpoint, config):
+            yield key, f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
     for pattern in bus.publish_channels:
         if not is_pattern(pattern):
             yield "bus.publish_channels", f"{pattern!r} is not a channel or pattern", "expected a name as in core.>"

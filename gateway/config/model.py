@@ -87,6 +87,18 @@ class Bus(Struct, frozen=True, kw_only=True):
     """The settings that a reload changes; the others need a restart."""
 
 
+class Proxy(Struct, frozen=True, kw_only=True):
+    """`gateway proxy`, which takes events from `connect` and `bind` to gateways elsewhere (docs/bus.md)."""
+
+    publish: str = "tcp://127.0.0.1:5557"
+    """tcp:// or ipc:// endpoint to bind, to which gateways connect."""
+    replay: str = ""
+    """Endpoint to bind, at which gateways ask for what they missed; "" = a free port of the same address."""
+    send_hwm: Annotated[int, _number("messages", least=1)] = 100_000
+    """High-water mark of the sending socket (ZMQ_SNDHWM), per gateway; one that is further behind loses messages, and
+    asks for them."""
+
+
 class Ingest(Struct, frozen=True, kw_only=True):
     """What is accepted from publishers."""
 
@@ -428,6 +440,7 @@ class Config(Struct, frozen=True, kw_only=True):
     roles: dict[str, Role] = field(default_factory=ROLES.copy)
     tls: Tls = Tls()
     bus: Bus = Bus()
+    proxy: Proxy = Proxy()
     ingest: Ingest = Ingest()
     history: History = History()
     channels: dict[str, ChannelHistory] = {}

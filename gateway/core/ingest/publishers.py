@@ -40,6 +40,19 @@ class Heartbeat(Struct):
     name: Annotated[str, Meta(max_length=64)] = ""
     replay: Annotated[str, Meta(max_length=256)] | None = None
     replay_key: Annotated[str, Meta(max_length=40)] | None = None
+    forwards: bool = False
+    """Whether this is a proxy, which `replay`s for all publishers behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """What sends the messages of all publishers at one endpoint."""
+
+    incarnation: int
+    replay: str
+    replay_key: str | None
+    until_ns: int
+    """When it counts as silent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +112,10 @@ class Publishers:
         """Heartbeats received."""
         self.link = 0
         """The endpoint of the bus whose messages are received now."""
+        self.bound: set[int] = set()
+        """The endpoints to which anybody may connect: none of their peers speaks for the others."""
+        self.proxies: dict[int, Proxy] = {}
+        """Those that are alive, by endpoint of the bus."""
         self._expired = False
         """Whether the last publisher was forgotten because it was stale."""
 
@@ -134,6 +151,9 @@ class Publishers:
         self.heartbeats += 1
         self._expired = False
         incarnation = int(heartbeat.incarnation, 16)
+        if heartbeat.forwards:
+            self._on_proxy(incarnation, heartbeat, now_ns)
+            return Publisher(incarnation)
         publisher = self._known.get(incarnation)
         if publisher is None and not heartbeat.interval:
             return Publisher(incarnation)  # a further part of the last heartbeat
@@ -158,6 +178,13 @@ class Publishers:
             self._changes.append(Change(publisher, "disconnected"))
         return publisher
 
+    def _on_proxy(self, incarnation: int, heartbeat: Heartbeat, now_ns: int) -> None:
+        if not heartbeat.interval or not heartbeat.replay or self.link in self.bound:
+            self.proxies.pop(self.link, None)
+            return
+        until_ns = now_ns + round(MISSED_HEARTBEATS_MAX * heartbeat.interval * 1e9)
+        self.proxies[self.link] = Proxy(incarnation, heartbeat.replay, heartbeat.replay_key, until_ns)
+
     def silence_ns(self, link: int) -> int:
         """Return how long an endpoint may be silent before its connection is dead; 0 = no limit.
 
@@ -176,6 +203,7 @@ class Publishers:
                 found.add(publisher.incarnation)
                 self._changes.append(Change(publisher, "stale"))
         self._forget_stale(now_ns)
+        self.proxies = {link: proxy for link, proxy in self.proxies.items() if now_ns <= proxy.until_ns}
         return found
 
     def _forget_stale(self, now_ns: int) -> None:

@@ -79,6 +79,8 @@ class ReplayRequest:
     topic: str
     first: int
     last: int
+    forwarded: bool = False
+    """Whether it goes to a proxy, which passes it on to the publisher of this incarnation."""
 
 
 class Recovery:
@@ -176,7 +178,11 @@ class Recovery:
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
         """Take a heartbeat; its numbers show which messages are missing."""
+        proxies = self.publishers.proxies
+        link, before = self.publishers.link, proxies.get(self.publishers.link)
         publisher = self.publishers.on_heartbeat(heartbeat, now_ns=now_ns)
+        if heartbeat.forwards and (before is None or before.incarnation != publisher.incarnation):
+            self._ask_again(link)
         for topic, last in heartbeat.sequences.items():
             if not last or not self.interest.is_watched(topic):
                 continue
@@ -403,9 +409,32 @@ class Recovery:
         repair.request = next(self._numbers)
         repair.until_ns = now_ns + REPLY_TIMEOUT_NS
         self._requested[repair.request] = stream
+        self._requests.append(self._request_of(stream, repair, publisher))
+
+    def _request_of(self, stream: Stream, repair: Repair, publisher: Publisher) -> ReplayRequest:
         assert publisher.replay is not None
-        endpoint = (stream.incarnation, publisher.replay, publisher.replay_key)
-        self._requests.append(ReplayRequest(repair.request, *endpoint, stream.topic, repair.first, repair.last))
+        endpoint, proxy = (publisher.replay, publisher.replay_key), self.publishers.proxies.get(publisher.link)
+        if proxy is not None:
+            endpoint = proxy.replay, proxy.replay_key
+        return ReplayRequest(
+            repair.request,
+            stream.incarnation,
+            *endpoint,
+            stream.topic,
+            repair.first,
+            repair.last,
+            forwarded=proxy is not None,
+        )
+
+    def _ask_again(self, link: int) -> None:
+        """Ask a proxy that has just been heard for what was asked of the publishers behind it."""
+        for publisher in self.publishers.known:
+            if publisher.link == link:
+                publisher.retry_ns = 0
+        for stream in self._requested.values():
+            asked = self.publishers.get(stream.incarnation)
+            if asked is not None and asked.link == link and asked.replay and stream.repair is not None:
+                self._requests.append(self._request_of(stream, stream.repair, asked))
 
     def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
         """Send the publisher's next queued request; return the publisher, None if it has ended."""
