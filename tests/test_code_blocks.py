@@ -268,6 +268,8 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("gateway serve --connect", "tests/integration/test_names.py gives the name its addresses"),
         ("Publisher(bind", "tests/integration/test_names.py has such publishers"),
         ("Publisher(connect", "publishers/python/tests/test_names.py gives the name its addresses"),
+        ("gateway proxy", "tests/integration/test_proxy.py runs it at other addresses"),
+        ("publishers  ", "a drawing"),
     ],
     "docs/deploy.md": [
         ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),

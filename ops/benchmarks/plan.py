@@ -56,6 +56,11 @@ def sharing(workers: int) -> Server:
     return gateway(f"workers={workers}", name=name, alone=False)
 
 
+def beside(count: int) -> Server:
+    """Return several gateways, on the same CPUs as the load."""
+    return gateway(name=f"{count} gateways" if count > 1 else "1 gateway", alone=False, beside=count)
+
+
 BATCHINGS = (
     *(batching("fixed", milliseconds) for milliseconds in (0, 2, 5, 10, 20)),
     *(batching("adaptive", milliseconds) for milliseconds in (5, 10)),
@@ -98,6 +103,8 @@ def plan(*, quick: bool) -> list[Scenario]:
                  (tick, *BATCHINGS), STEADY, cost),
         Scenario("workers", "Workers: 1,000 clients, the highest rate held on two CPUs, load included",
                  high(1000, seconds, start=3000), (sharing(1), sharing(2)), HIGHEST, rate),
+        Scenario("beside", "Beside each other: 1,000 clients, the highest rate held on two CPUs, load included",
+                 high(1000, seconds, start=3000), (beside(1), beside(2)), HIGHEST, rate),
         Scenario("arriving", "10,000 clients come while 100 follow 100 events/s",
                  scenarios.arriving(9_900, 100, 100), (ours,), ARRIVING, frozenset()),
     ]  # fmt: skip

@@ -40,13 +40,26 @@ def limit(kind: str) -> Server:
     return Server(f"C, a send per {kind}", (program("limit"), "{port}", "{bus}", kind))
 
 
-def gateway(*settings: str, name: str = "gateway", subscribe: Words = (), alone: bool = True) -> Server:
-    """Return this project's gateway, all features on.
+def gateway(
+    *settings: str, name: str = "gateway", subscribe: Words = (), alone: bool = True, beside: int = 1
+) -> Server:
+    """Return this project's gateway, all features on; or as many `beside` each other, at one port.
 
     `settings` are as for ``--set``; each client sends one of the messages in `subscribe`, in turn.
     """
-    command = [sys.executable, "-m", "gateway", "serve", "--port", "{port}", "--bind", ""]
-    command += ["--connect", "tcp://127.0.0.1:{bus}", "--set", "logging.level=warning"]
+    command = [sys.executable, "-m", "gateway", "serve"]
+    if beside > 1:
+        command = [sys.executable, "-m", "ops.benchmarks.beside", str(beside), "{port}"]
+    command += [
+        "--port",
+        "{port}",
+        "--bind",
+        "",
+        "--connect",
+        "tcp://127.0.0.1:{bus}",
+        "--set",
+        "logging.level=warning",
+    ]
     for one in ("bus.discovery_seconds=0", "clients.connections_max=20000", *settings):
         command += ["--set", one]
     texts = [word for text in subscribe or (subscribe_to("metrics"),) for word in ("--text", text)]

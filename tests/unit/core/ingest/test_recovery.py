@@ -89,6 +89,24 @@ def test_replayed_messages_come_before_held_ones() -> None:
     assert bench.recovery.repaired == 3
 
 
+def test_what_was_asked_of_publishers_is_asked_of_their_proxy_once_it_is_heard() -> None:
+    """Their own addresses may be out of reach; the proxy's heartbeat comes a second later at most."""
+    bench = Bench()
+    bench.live(1)
+    bench.heartbeat(1)
+    bench.live(4)
+    [asked] = bench.recovery.take_requests()
+    proxy = Heartbeat(f"{9:016x}", 1.0, replay="proxy", replay_key="key", forwards=True)
+    bench.recovery.on_heartbeat(proxy, now_ns=bench.now_ns)
+    [again] = bench.recovery.take_requests()
+    bench.recovery.on_heartbeat(proxy, now_ns=bench.now_ns)
+
+    assert ("r", None, False) == (asked.endpoint, asked.key, asked.forwarded)
+    assert ("proxy", "key", True) == (again.endpoint, again.key, again.forwarded)
+    assert (asked.number, 7, 2, 3) == (again.number, again.incarnation, again.first, again.last)
+    assert [] == bench.recovery.take_requests()
+
+
 def test_after_a_partial_reply_the_rest_is_requested() -> None:
     bench = Bench()
     bench.heartbeat(0)
