@@ -43,7 +43,7 @@ FLOORS_OF = {
     "core": [{"protocol"}, {"log", "sources"}, {"ingest"}, {"fanout"}, {"sessions"}, {"cluster"}],
     "web": [
         *(
-            {"problems"},
+            {"problems", "proxy_site"},
             {"access", "request_limit", "sockets"},
             {"context"},
             {"authentication", "query"},

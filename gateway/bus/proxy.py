@@ -269,7 +269,7 @@ class BusProxy:
             name=f"proxy:{socket_module.gethostname()}"[:64],
             replay=self.replay,
             replay_key=self._curve.public,
-            forwards=True,
+            proxy=True,
         )
         with suppress(zmq.Again):
             self._own.send_multipart([publishers.TOPIC, msgspec.json.encode(said)], zmq.NOBLOCK)

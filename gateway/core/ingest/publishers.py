@@ -40,7 +40,7 @@ class Heartbeat(Struct):
     name: Annotated[str, Meta(max_length=64)] = ""
     replay: Annotated[str, Meta(max_length=256)] | None = None
     replay_key: Annotated[str, Meta(max_length=40)] | None = None
-    forwards: bool = False
+    proxy: bool = False
     """Whether this is a proxy, which `replay`s for all publishers behind it."""
 
 
@@ -116,6 +116,8 @@ class Publishers:
         """The endpoints to which anybody may connect: none of their peers speaks for the others."""
         self.proxies: dict[int, Proxy] = {}
         """Those that are alive, by endpoint of the bus."""
+        self._behind: dict[int, Publisher] = {}
+        """Publishers behind a proxy that has just been heard for the first time."""
         self._expired = False
         """Whether the last publisher was forgotten because it was stale."""
 
@@ -151,7 +153,7 @@ class Publishers:
         self.heartbeats += 1
         self._expired = False
         incarnation = int(heartbeat.incarnation, 16)
-        if heartbeat.forwards:
+        if heartbeat.proxy:
             self._on_proxy(incarnation, heartbeat, now_ns)
             return Publisher(incarnation)
         publisher = self._known.get(incarnation)
@@ -182,8 +184,26 @@ class Publishers:
         if not heartbeat.interval or not heartbeat.replay or self.link in self.bound:
             self.proxies.pop(self.link, None)
             return
+        before = self.proxies.get(self.link)
+        if before is None or before.incarnation != incarnation:
+            self._behind = {one.incarnation: one for one in self._known.values() if one.link == self.link}
+            for publisher in self._behind.values():
+                publisher.retry_ns = 0
         until_ns = now_ns + round(MISSED_HEARTBEATS_MAX * heartbeat.interval * 1e9)
         self.proxies[self.link] = Proxy(incarnation, heartbeat.replay, heartbeat.replay_key, until_ns)
+
+    def take_behind(self) -> dict[int, Publisher]:
+        """Return the publishers behind a proxy that has just been heard for the first time, by incarnation; once."""
+        behind, self._behind = self._behind, {}
+        return behind
+
+    def replay_of(self, publisher: Publisher) -> tuple[str, str | None, bool]:
+        """Return where a publisher that offers replay is asked, with which key, and whether a proxy passes that on."""
+        proxy = self.proxies.get(publisher.link)
+        if proxy is not None:
+            return proxy.replay, proxy.replay_key, True
+        assert publisher.replay is not None
+        return publisher.replay, publisher.replay_key, False
 
     def silence_ns(self, link: int) -> int:
         """Return how long an endpoint may be silent before its connection is dead; 0 = no limit.

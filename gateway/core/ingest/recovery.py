@@ -178,11 +178,9 @@ class Recovery:
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
         """Take a heartbeat; its numbers show which messages are missing."""
-        proxies = self.publishers.proxies
-        link, before = self.publishers.link, proxies.get(self.publishers.link)
         publisher = self.publishers.on_heartbeat(heartbeat, now_ns=now_ns)
-        if heartbeat.forwards and (before is None or before.incarnation != publisher.incarnation):
-            self._ask_again(link)
+        if heartbeat.proxy:
+            self._ask_new_proxy()
         for topic, last in heartbeat.sequences.items():
             if not last or not self.interest.is_watched(topic):
                 continue
@@ -412,29 +410,17 @@ class Recovery:
         self._requests.append(self._request_of(stream, repair, publisher))
 
     def _request_of(self, stream: Stream, repair: Repair, publisher: Publisher) -> ReplayRequest:
-        assert publisher.replay is not None
-        endpoint, proxy = (publisher.replay, publisher.replay_key), self.publishers.proxies.get(publisher.link)
-        if proxy is not None:
-            endpoint = proxy.replay, proxy.replay_key
-        return ReplayRequest(
-            repair.request,
-            stream.incarnation,
-            *endpoint,
-            stream.topic,
-            repair.first,
-            repair.last,
-            forwarded=proxy is not None,
-        )
+        endpoint, key, is_proxy = self.publishers.replay_of(publisher)
+        wanted = stream.topic, repair.first, repair.last
+        return ReplayRequest(repair.request, stream.incarnation, endpoint, key, *wanted, forwarded=is_proxy)
 
-    def _ask_again(self, link: int) -> None:
+    def _ask_new_proxy(self) -> None:
         """Ask a proxy that has just been heard for what was asked of the publishers behind it."""
-        for publisher in self.publishers.known:
-            if publisher.link == link:
-                publisher.retry_ns = 0
+        behind = self.publishers.take_behind()
         for stream in self._requested.values():
-            asked = self.publishers.get(stream.incarnation)
-            if asked is not None and asked.link == link and asked.replay and stream.repair is not None:
-                self._requests.append(self._request_of(stream, stream.repair, asked))
+            publisher = behind.get(stream.incarnation)
+            if publisher is not None and publisher.replay and stream.repair is not None:
+                self._requests.append(self._request_of(stream, stream.repair, publisher))
 
     def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
         """Send the publisher's next queued request; return the publisher, None if it has ended."""

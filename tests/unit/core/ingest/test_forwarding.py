@@ -86,7 +86,7 @@ def test_the_oldest_request_is_given_up_for_one_too_many() -> None:
 
 
 def proxied(publishers: Publishers) -> list[int]:
-    heartbeat = Heartbeat(f"{9:016x}", 1.0, replay="tcp://*:1", forwards=True)
+    heartbeat = Heartbeat(f"{9:016x}", 1.0, replay="tcp://*:1", proxy=True)
     publishers.link = 4
     publishers.on_heartbeat(heartbeat, now_ns=0)
     return list(publishers.proxies)
@@ -104,7 +104,7 @@ def test_a_proxy_is_no_publisher_and_is_forgotten_when_it_is_silent() -> None:
 def test_a_proxy_that_ends_is_forgotten() -> None:
     found = Publishers()
     proxied(found)
-    found.on_heartbeat(Heartbeat(f"{9:016x}", 0.0, replay="tcp://*:1", forwards=True), now_ns=1)
+    found.on_heartbeat(Heartbeat(f"{9:016x}", 0.0, replay="tcp://*:1", proxy=True), now_ns=1)
 
     assert {} == found.proxies
 
