@@ -273,6 +273,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     ],
     "docs/deploy.md": [
         ("openssl rand", "it needs a Docker daemon; tests/unit/config/test_deployments.py checks the settings"),
+        ("install -d", "it changes the system; tests/integration/real_systemd.py runs it with a systemd of its own"),
         ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),
     ],
     "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],

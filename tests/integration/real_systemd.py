@@ -5,10 +5,14 @@ Not every machine lets a second systemd run: CI runs these tests where one can."
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from tests.support import tls
+from tests.support.blocks import blocks
 from tests.support.systemd import BIN, ROOT, manager, missing
 
 
@@ -60,6 +64,30 @@ def test_systemd_restarts_a_gateway_that_hangs_also_after_an_upgrade() -> None:
         ready = systemd.run("curl", "--silent", "--fail", "--retry", "60", "--retry-all-errors", READY)
 
     assert '"ready":true' in ready
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("nginx", "prometheus"))), reason="needs nginx and prometheus")
+def test_it_is_served_by_nginx_and_watched_by_prometheus_as_documented(tmp_path: Path) -> None:
+    """The commands of docs/deploy.md, with a real nginx and a real Prometheus."""
+    installing, *_, securing = (
+        one.text for one in blocks() if one.document == "docs/deploy.md" and "/etc/neurograph-gateway" in one.text
+    )
+    certificate = tls.make(tmp_path)
+    url = "https://localhost/gw"
+    ask = f"curl --silent --cacert {certificate.cert} --header 'Host: gateway.example.org'"
+    with manager(UNIT.parent, "", others=("nginx", "prometheus")) as systemd:
+        systemd.shell(f"cp {certificate.cert} /etc/ssl/gateway.pem; cp {certificate.key} /etc/ssl/gateway.key")
+        systemd.shell("".join(line for line in installing.splitlines(True) if "pip" not in line and "venv" not in line))
+        systemd.shell(securing)
+        page = systemd.shell(f"{ask} --fail --retry 60 --retry-all-errors {url}/")
+        stranger = systemd.shell(f"{ask} --output /dev/null --write-out '%{{http_code}}' {url}/api/v1/websocket/status")
+        targets = "curl --silent http://127.0.0.1:9090/api/v1/targets"
+        systemd.shell(f'until {targets} | grep \'"health":"up"\'; do sleep 0.1; done')
+        rules = systemd.shell("curl --silent http://127.0.0.1:9090/api/v1/rules")
+
+    assert "<title>" in page
+    assert "401" == stranger
+    assert {"GatewayDown", "GatewaySaturated"} <= set(re.findall(r'"name":"(\w+)"', rules))
 
 
 def test_a_systemd_that_ends_leaves_no_cgroup() -> None:

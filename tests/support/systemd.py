@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,9 @@ cp -a /etc/. /run/etc
 mkdir -p /run/etc/neurograph-gateway
 cp "$3/gateway.toml" /run/etc/neurograph-gateway
 mount --bind /run/etc /etc
+for each in /var/lib/prometheus /var/log/nginx; do
+    [ ! -d $each ] || mount -t tmpfs -o mode=777 tmpfs $each
+done
 ip link set lo up
 if [ "$2" = v2 ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -83,6 +86,10 @@ class Manager:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.log()}"
         return done.stdout
 
+    def shell(self, script: str) -> str:
+        """Run what a document has for a shell, in the checkout."""
+        return self.run("sh", "-ec", f"cd {ROOT}\n{_with_our_programs(script)}")
+
     def show(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "--value", "--property", name, unit).strip()
 
@@ -106,13 +113,17 @@ def _with_our_programs(text: str) -> str:
 
 
 @contextmanager
-def manager(units: Path, configuration: str) -> Iterator[Manager]:
-    """Run systemd with the project's units from a folder; their programs are those of the tests' environment."""
+def manager(units: Path, configuration: str, *, others: Sequence[str] = ()) -> Iterator[Manager]:
+    """Run systemd with the project's units from a folder; their programs are those of the tests' environment.
+
+    `others` are services of this machine that it may start, too."""
     with tempfile.TemporaryDirectory(prefix="ng-systemd-") as name:
         folder = Path(name)
         (folder / "gateway.toml").write_text(configuration)
         for target in ("basic", "sysinit", "sockets", "timers", "paths", "slices", "network", "network-online"):
             shutil.copy(LIBRARY / "system" / f"{target}.target", folder)
+        for service in others:
+            shutil.copy(LIBRARY / "system" / f"{service}.service", folder)
         for unit in units.iterdir():
             (folder / unit.name).write_text(_with_our_programs(unit.read_text()))
             if unit.suffix == ".service":
