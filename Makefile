@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -57,6 +57,9 @@ bench-peers: .venv/dev ## compare the gateway with other servers that are instal
 
 unit: .venv/test ## run the tests that need no gateway process
 	@$(BIN)/pytest -q tests/unit
+
+pythons: .venv/dev ## run the unit tests with each other Python that is on this machine, from 3.11 on (VERSIONS="3.13 3.14")
+	@ops/pythons.sh "$(VERSIONS)"
 
 newest-aiohttp: .venv/dev ## run the HTTP and WebSocket tests with the newest aiohttp that pyproject.toml allows
 	@ops/newest_aiohttp.sh
