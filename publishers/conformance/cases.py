@@ -16,7 +16,8 @@ from typing import Any
 import zmq
 from zmq.auth import create_certificates, load_certificate
 
-from publishers.conformance.processes import WITHIN_SECONDS, Driver, Gateway, Setting, Subscriber, free_port, until
+from publishers.conformance.processes import WITHIN_SECONDS, Driver, Gateway, Setting, Subscriber, until
+from tests.support.addresses import free_tcp
 
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -117,7 +118,7 @@ def _u64(value: int) -> bytes:
 
 def _connected(setting: Setting, **options: Any) -> tuple[Gateway, Driver]:
     """A gateway that binds, and a publisher that connects to it."""
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
     driver = setting.driver(connect=endpoint, **options)
     assert driver.ask("wait", seconds=20), "wait_for_subscribers: no subscriber within 20 s"
@@ -175,7 +176,7 @@ def bind(setting: Setting) -> None:
 
 def example(setting: Setting) -> None:
     """The package's example, run as it stands: its three events arrive."""
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
     setting.run_example(endpoint)
     for channel in ("metrics", "logs", "robots.r2"):
@@ -318,7 +319,7 @@ def topics_in_heartbeats(setting: Setting) -> None:
 
 def welcome(setting: Setting) -> None:
     """Waiting for a subscriber: false while there is none, true once there is; nothing is lost then."""
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     driver = setting.driver(connect=endpoint)
     assert driver.ask("wait", seconds=0.2) is False
     gateway = setting.gateway("connect = []", f'bind = "{endpoint}"')
@@ -428,7 +429,7 @@ def _has_events(gateway: Gateway, channel: str, count: int) -> bool:
 
 def publisher_restarts(setting: Setting) -> None:
     """A killed publisher comes back as a new incarnation that counts from 1."""
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     gateway = setting.gateway(f'connect = ["{endpoint}"]', 'bind = ""')
     seen = []
     for n in range(2):
@@ -494,7 +495,7 @@ def _curve(folder: Path, own: str, gateways: str) -> dict[str, Any]:
 def curve_connect(setting: Setting) -> None:
     """CURVE, connecting: events and replay are encrypted; a key that is not known stays out."""
     keys = _keys(setting)
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     gateway = setting.gateway(
         "connect = []",
         f'bind = "{endpoint}"',
@@ -526,7 +527,7 @@ def curve_bind(setting: Setting) -> None:
 def curve_mismatch(setting: Setting) -> None:
     """A gateway with CURVE refuses a publisher without; once there is one without, they meet by themselves."""
     keys = _keys(setting)
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    endpoint = free_tcp()
     strict = setting.gateway(
         "connect = []",
         f'bind = "{endpoint}"',
@@ -554,7 +555,7 @@ def shutdown(setting: Setting) -> None:
         assert json.loads(subscriber.event()[1])["n"] == n
     assert subscriber.heartbeat()["interval"] == 0, "no farewell"
 
-    alone = setting.driver(connect=f"tcp://127.0.0.1:{free_port()}", linger_seconds=0.5, replay=10)
+    alone = setting.driver(connect=free_tcp(), linger_seconds=0.5, replay=10)
     alone.ask("burst", topic="s", count=10, bytes=100)
     assert alone.end() == 0, "the end of its input, without `close`"
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 import zmq
 
 from publishers.conformance.languages import Language
+from tests.support.addresses import free_port
 
 
 ROOT = Path(__file__).parents[2]
@@ -247,13 +248,6 @@ class ForeignPort:
             with visitor, suppress(OSError):
                 visitor.sendall(self._answer)
             self._visited.release()
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Setting:

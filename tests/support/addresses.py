@@ -10,6 +10,8 @@ from pathlib import Path
 
 _PORTS = range(20_000, 32_768)
 """Below those of Linux's ip_local_port_range."""
+_given: set[int] = set()
+"""Those that this process was given."""
 
 
 def ipc(folder: Path, name: str) -> str:
@@ -21,14 +23,16 @@ def ipc(folder: Path, name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback interface that was free a moment ago.
+    """A TCP port on the loopback interface that was free a moment ago, and no other call in this process returned.
 
     It is none that the kernel gives to connections: what is ended there and started again finds it free.
     """
     for port in random.sample(_PORTS, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
     raise AssertionError(f"no port is free between {_PORTS[0]} and {_PORTS[-1]}")
 
 
