@@ -69,8 +69,7 @@ def publishers() -> Iterator[str]:
         result = "as expected" if is_as_expected(case) else f"**fails**: {rejections or events}"
         if lost:
             result += f"; {lost} lost, reported"
-        publisher = case.publisher + ("" if case.seen else " (E)")
-        yield f"| {publisher} | {case.looks} | {_settings(case)} | {_event(*events[0]) if events else ''} | {result} |"
+        yield f"| {_named(case)} | {case.looks} | {_settings(case)} | {_event(*events[0]) if events else ''} | {result} |"
 
 
 def settings() -> Iterator[str]:
@@ -84,10 +83,12 @@ def settings() -> Iterator[str]:
 
 def presets() -> Iterator[str]:
     """Yield the rows of the table of presets."""
-    yield "| preset | settings |"
-    yield "|---|---|"
+    yield "| preset | settings | tested against |"
+    yield "|---|---|---|"
     for name, values in PRESETS.items():
-        yield f"| `{name}` | {', '.join(f'`{key} = {json.dumps(value)}`' for key, value in values.items())} |"
+        settings = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in values.items())
+        tested = [_named(case) for case in CASES if (case.settings or {}).get("preset") == name]
+        yield f"| `{name}` | {settings} | {'; '.join(tested)} |"
 
 
 def document() -> str:
@@ -98,6 +99,11 @@ def document() -> str:
         before, _, rest = text.partition(begin)
         text = "".join([before, begin, *(f"{row}\n" for row in rows()), _END, rest.partition(_END)[2]])
     return text
+
+
+def _named(case: Case) -> str:
+    """Return the publisher with its version; (E) if its bytes are made."""
+    return f"{case.publisher} ({case.seen or 'E'})"
 
 
 def _settings(case: Case) -> str:

@@ -1,7 +1,7 @@
 """One case per publisher: bytes as it sends them, the settings of its source, and the events that clients get.
 
-`seen` means that the bytes were captured from the running software; the others are made from its source or
-documentation.
+`seen` is the version whose bytes were captured as it ran, in November 2026; the others are made from the software's source or
+documentation of that month.
 """
 
 import gzip
@@ -31,7 +31,8 @@ class Case:
     """Channel and data of each event; of one that carries bytes, these and what is beside them."""
     settings: Mapping[str, object] | None = None
     """The table of its source; None if it needs none."""
-    seen: bool = False
+    seen: str = ""
+    """The version that sent these bytes; "" if they are made."""
     lost: int = 0
     """Messages that are missing by the publisher's own numbers."""
 
@@ -79,14 +80,14 @@ CASES = (
         "topic, JSON",
         [[b"watcher.w.reap", b'{"process_pid": 24414, "time": 1795901876.4551353, "exit_code": 0}']],
         [("watcher.w.reap", {"process_pid": 24414, "time": 1795901876.4551353, "exit_code": 0})],
-        seen=True,
+        seen="0.19.0",
     ),
     Case(
         "rsyslog omczmq, topicframe on, JSON template",
         "topic, JSON",
         [[b"syslog.app", b'{"message":" started"}']],
         [("syslog.app", {"message": " started"})],
-        seen=True,
+        seen="8.2302",
     ),
     Case(
         "rsyslog omczmq, topicframe off",
@@ -94,7 +95,7 @@ CASES = (
         [[b'syslog.app{"message":" started"}']],
         [("syslog.app", {"message": " started"})],
         {"preset": "rsyslog"},
-        seen=True,
+        seen="8.2302",
     ),
     Case(
         "rsyslog, default template",
@@ -102,7 +103,7 @@ CASES = (
         [[b"<14>2026-11-28T22:22:20.978541+00:00 vm app[12]: started"]],
         [("syslog", "<14>2026-11-28T22:22:20.978541+00:00 vm app[12]: started")],
         {"preset": "rsyslog"},
-        seen=True,
+        seen="8.2302",
     ),
     Case(
         "pyzmq's PUBHandler",
@@ -114,7 +115,7 @@ CASES = (
             ("logs", {"level": "error", "message": "lost", "service": "app.db"}),
         ],
         {"preset": "pyzmq-log"},
-        seen=True,
+        seen="27.3",
     ),
     Case(
         "ipykernel's IOPub",
@@ -125,7 +126,7 @@ CASES = (
             ("jupyter.stream.stdout", {**_KERNEL_DATA, "frames": [_base64("AAE=")]}),
         ],
         {"preset": "jupyter-iopub"},
-        seen=True,
+        seen="7.4",
     ),
     Case(
         "monerod --zmq-pub",
@@ -135,7 +136,7 @@ CASES = (
         {"preset": "monero"},
     ),
     Case(
-        "GNU Radio's pub_sink and pub_msg_sink (3.10.5.1)",
+        "GNU Radio's pub_sink and pub_msg_sink",
         "float32 samples or a PMT, with or without a key",
         [
             [struct.pack("<2f", 0.5, -1)],
@@ -148,7 +149,7 @@ CASES = (
             ("gnuradio", _event("BwIABGZyZXEEP/gAAAAAAAA=")),
         ],
         {"preset": "gnuradio"},
-        seen=True,
+        seen="3.10.5",
     ),
     Case(
         "bluesky's Publisher with JSON",
@@ -156,7 +157,7 @@ CASES = (
         [[b'raw start {"uid": "a", "time": 1.5}'], [b' start {"uid": "a", "time": 1.5}']],
         [("raw.start", {"uid": "a", "time": 1.5}), ("start", {"uid": "a", "time": 1.5})],
         {"framing": "single", "split": "json", "separator": " "},
-        seen=True,
+        seen="1.15.1",
     ),
     Case(
         "bluesky's Publisher with pickle, its default",
@@ -164,7 +165,7 @@ CASES = (
         [[b" " + _PICKLED]],
         [("bluesky", _event("c3RhcnQggASVHwAAAAAAAAB9lCiMA3VpZJSMAWGUjAR0aW1llEc/+AAAAAAAAHUu"))],
         {"framing": "single", "split": " ", "empty_topic": "bluesky", "payload": "raw"},
-        seen=True,
+        seen="1.15.1",
     ),
     Case(
         "imagezmq",
@@ -178,7 +179,7 @@ CASES = (
             ("camera", _event("/9j/2Q==", about={"msg": "cam1"})),
         ],
         {"frames": ["about", "payload"], "topic": "camera", "payload": "raw"},
-        seen=True,
+        seen="1.2.0",
     ),
     Case(
         "datastreamservicelib",
@@ -186,7 +187,7 @@ CASES = (
         [[b"sensor", b"\xf3<w\x8dk\x18C\x91\x89\xca7\xae*9\x96\t", b"\x81\xa5value\x03"]],
         [("sensor", {"value": 3})],
         {"frames": ["topic", "-", "payload"], "payload": "msgpack"},
-        seen=True,
+        seen="1.15.0",
     ),
     Case(
         "vLLM's KV cache events",

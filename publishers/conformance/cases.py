@@ -17,6 +17,7 @@ import zmq
 from zmq.auth import create_certificates, load_certificate
 
 from publishers.conformance.processes import WITHIN_SECONDS, Driver, Gateway, Setting, Subscriber, until
+from publishers.conformance.readmes import readme
 from tests.support.addresses import free_tcp
 
 
@@ -585,6 +586,7 @@ CASES: list[Callable[[Setting], None]] = [
     connect,
     bind,
     example,
+    readme,
     values,
     binary,
     refusals,

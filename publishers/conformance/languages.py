@@ -103,7 +103,7 @@ LANGUAGES = [
         library="JeroMQ",
         needs=("java", "mvn"),
         get="Java 17 and Maven (Debian: default-jdk-headless maven)",
-        build=(("mvn", "--quiet", "--batch-mode", "verify"),),
+        build=(("mvn", "--quiet", "--batch-mode", "install"),),
         driver=(*_JAVA, "org.neurograph.publisher.Driver"),
         example=(*_JAVA, "org.neurograph.publisher.Example"),
     ),

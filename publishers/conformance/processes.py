@@ -255,13 +255,13 @@ class Setting:
 
     def __init__(self, language: Language, scratch: Path) -> None:
         self.scratch = scratch
-        self._language = language
+        self.language = language
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._opened: list[Any] = []
 
     def driver(self, **options: Any) -> Driver:
         """Start a driver; with options, open its publisher."""
-        driver = Driver(self._language.driver, folder=self._language.folder)
+        driver = Driver(self.language.driver, folder=self.language.folder)
         self._opened.append(driver)
         if options:
             driver.opened = driver.ask("open", **options)
@@ -269,8 +269,8 @@ class Setting:
 
     def run_example(self, endpoint: str) -> None:
         """Run the package's example to its end."""
-        command = [*self._language.example, endpoint]
-        subprocess.run(command, cwd=self._language.folder, check=True, stdout=subprocess.DEVNULL)
+        command = [*self.language.example, endpoint]
+        subprocess.run(command, cwd=self.language.folder, check=True, stdout=subprocess.DEVNULL)
 
     def gateway(self, *settings: str) -> Gateway:
         """Start a gateway."""
