@@ -317,15 +317,15 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "publishers/README.md": [("import zmq", script(""))],
     "publishers/c/README.md": [("apt-get", "it changes the system"), ("#include", example("publishers/c/example.c"))],
     "publishers/go/README.md": [
-        ("go mod edit", "PATH/TO stands for the checkout"),
+        ("go mod edit", "make publishers follows it from an empty folder"),
         ("p, err", example("publishers/go/example/main.go")),
     ],
     "publishers/java/README.md": [
-        ("mvn", "it downloads dependencies: make publishers runs Maven"),
+        ("mvn", "make publishers follows it from an empty folder"),
         ("try (", example("publishers/java/src/test/java/org/neurograph/publisher/Example.java")),
     ],
     "publishers/node/README.md": [
-        ("npm install", "it downloads dependencies: make publishers runs npm"),
+        ("npm install", "make publishers follows it from an empty folder"),
         ("import {", example("publishers/node/example.js")),
     ],
     "publishers/python/README.md": [
@@ -337,7 +337,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("neurograph-system-metrics", "it never ends; publishers/python/tests/test_system_metrics.py runs it"),
     ],
     "publishers/rust/README.md": [
-        ("neurograph-publisher =", "PATH/TO stands for the checkout"),
+        ("neurograph-publisher =", "make publishers follows it from an empty folder"),
         ("let publisher", example("publishers/rust/examples/publish.rs")),
         ("[target", "make publishers builds with these settings"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <artifactId>readme</artifactId>
   <version>1</version>
   <properties>
-    <maven.compiler.release>17</maven.compiler.release>
+    <maven.compiler.source>17</maven.compiler.source>
+    <maven.compiler.target>17</maven.compiler.target>
     <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
   </properties>
   <dependencies>
@@ -127,8 +129,9 @@ def _go(text: str, folder: Path) -> None:
 
 
 def _rust(text: str, folder: Path) -> None:
-    """What its libraries were built to for the package's own tests is built once."""
+    """The libraries are those that were built for the package's own tests."""
     package = PUBLISHERS / "rust"
+    shutil.copy(package / "Cargo.lock", folder)
     dependencies = re.findall(r"^    ([\w-]+ = .*?) +#", text, re.MULTILINE)
     manifest = '[package]\nname = "readme"\nversion = "0.1.0"\nedition = "2021"\n\n[dependencies]\n'
     (folder / "Cargo.toml").write_text(manifest + "\n".join(dependencies).replace("PATH/TO", str(PUBLISHERS.parent)))
@@ -136,7 +139,8 @@ def _rust(text: str, folder: Path) -> None:
     (folder / ".cargo/config.toml").write_text(_block(text, "toml"))
     (folder / "src").mkdir()
     (folder / "src/main.rs").write_text(_RUST % _block(text, "rust"))
-    _run(folder, "cargo", "run", "--quiet", "--release", CARGO_TARGET_DIR=str(package / "target"))
+    same = {"CARGO_TARGET_DIR": str(package / "target"), "CARGO_PROFILE_RELEASE_DEBUG": "1"}
+    _run(folder, "cargo", "run", "--quiet", "--release", **same)
 
 
 def _java(text: str, folder: Path) -> None:
