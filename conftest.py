@@ -26,6 +26,7 @@ LONG = {"chaos", "fuzz"} | {
         "forged",
         "http_fuzz",
         "isolation",
+        "many_gateways",
         "limits_at_once",
         "licences",
         "panels",

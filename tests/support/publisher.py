@@ -51,6 +51,11 @@ class Publisher:
         else:
             self.socket.connect(endpoint)
 
+    @property
+    def epoch(self) -> str:
+        """The name of this source in positions."""
+        return f"{self.incarnation:016x}"
+
     def send_frames(self, *frames: bytes) -> None:
         """Send any frames at all."""
         self.socket.send_multipart(frames, zmq.NOBLOCK)

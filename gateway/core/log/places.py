@@ -168,6 +168,12 @@ class LogPlaces(LogEntries):
             for id_, n in offsets.items()
             if id_ in found or (id_ in self._sources and self._sources[id_].offset_at(at) != n)
         }
+        if not kept and self._own.id not in self._sources:
+            # Before everything: named by the client's sources, which all gateways know, not by this gateway.
+            known = {id_: n for id_, n in position.offsets.items() if id_ in self._sources}
+            first_id = position.epoch if position.epoch in known else next(iter(known), "")
+            if first_id:
+                return Resumed(Cursor(at, make_position(known, first_id)), lost)
         kept = kept or found
         if at >= self.floor and kept == found:
             return Resumed(plain, lost)

@@ -191,6 +191,16 @@ def test_a_source_that_a_position_does_not_name_comes_from_its_beginning() -> No
     assert behind(log, Position(EPOCH_A, 3)) == [(EPOCH_B, 1), (EPOCH_B, 2)]
 
 
+def test_the_place_before_everything_is_named_by_a_source_that_all_gateways_know() -> None:
+    log = make()
+    add(log, A, 1)
+    add(log, B, 1)
+
+    resumed = log.resume(Position(EPOCH_B, 0), ahead_max=100)
+    assert (Position(EPOCH_B, 0), []) == (resumed.cursor.position, resumed.lost)
+    assert behind(log, resumed.cursor.position) == [(EPOCH_A, 1), (EPOCH_B, 1)]
+
+
 def test_a_source_that_was_over_before_does_not_come_again() -> None:
     log = make(living=False)
     add(log, A, 1, 2)
