@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from clients.conformance.replaying import Replaying
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
 from tests.support.tokens import SETTINGS, token
-from tests.support.waiting import DEADLINE_SECONDS, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 Message = dict[str, Any]
@@ -228,7 +229,8 @@ class Stage:
         """Wait until the gateway has subscribed, and has a heartbeat of a publisher that sends them."""
         await publisher.subscribed()
         if isinstance(publisher, Replaying):
-            await self.gateway.knows(publisher.incarnation)
+            heard = partial(self.gateway.has_heard, publisher.incarnation)
+            await eventually(heard, saying="a heartbeat of the publisher")
 
     async def _do_cut(self) -> None:
         self.proxy.cut()

@@ -22,7 +22,7 @@ from tests.support.gateway import Gateway
 from tests.support.keeper import Keeper
 from tests.support.record import Message
 from tests.support.sse import EventSource
-from tests.support.waiting import DEADLINE_SECONDS, scaled
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 CHANNEL = "robots"
@@ -51,7 +51,12 @@ async def keeper() -> AsyncIterator[NewKeeper]:
 async def known(gateways: Iterable[Gateway], keepers: Iterable[Keeper]) -> None:
     """Wait until each gateway has had a heartbeat of each publisher."""
     for gateway, one in itertools.product(gateways, keepers):
-        await gateway.knows(one.incarnation)
+
+        async def heard(gateway: Gateway = gateway, one: Keeper = one) -> bool:
+            one.beat()
+            return await gateway.has_heard(one.incarnation)
+
+        await eventually(heard, saying=f"a heartbeat of {one.name}")
 
 
 async def hold(gateways: Iterable[Gateway], keepers: Iterable[Keeper]) -> None:

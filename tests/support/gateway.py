@@ -275,14 +275,10 @@ class Gateway:
 
         await eventually(there, saying=f"{channel} stands at {offset}")
 
-    async def knows(self, incarnation: int) -> None:
-        """Wait until it has had a heartbeat of a publisher."""
-
-        async def there() -> bool:
-            answer = await self.get_json("/api/v1/websocket/publishers")
-            return f"{incarnation:016x}" in [one["incarnation"] for one in answer["publishers"]]
-
-        await eventually(there, saying=f"a heartbeat of {incarnation:016x}")
+    async def has_heard(self, incarnation: int) -> bool:
+        """Whether it has had a heartbeat of a publisher."""
+        answer = await self.get_json("/api/v1/websocket/publishers")
+        return f"{incarnation:016x}" in [one["incarnation"] for one in answer["publishers"]]
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
