@@ -117,6 +117,17 @@ def test_a_recording_knows_the_positions_of_all_sources(tmp_path: Path) -> None:
     assert {"a": Position("e1", 2, {"e2": 4})} == recorder.positions == positions_of(path)
 
 
+def test_a_recording_knows_that_a_source_ended(tmp_path: Path) -> None:
+    """In the gateway's messages a missing epoch says so; in a recording each event has one."""
+    path = tmp_path / "run.jsonl"
+    recorder = Recorder(path)
+    recorder.begin({"a": Position("e0", 1)})
+    recorder.write([event("a", 1, epoch="e1"), event("a", 2), event("a", 3)])
+    recorder.close()
+
+    assert {"a": Position("e1", 3)} == recorder.positions == positions_of(path)
+
+
 def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "run.mcap").write_bytes(b"precious")
 

@@ -115,9 +115,13 @@ class Recorder:
         for item in items:
             record = record_of(item, received_ns)
             self._file.write(record)
-            reached = behind(self.positions.get(item.channel), item)
+            before = self.positions.get(item.channel)
+            reached = behind(before, item)
             if reached is not None:
                 self.positions[item.channel] = reached
+                if before is not None and before.others and record.behind(before) != reached:
+                    # Other sources ended. In the gateway's message a missing epoch says so; here each event has one.
+                    self._file.write(positions_record({item.channel: reached}, received_ns))
             if isinstance(item, Event):
                 self.events += 1
             else:
