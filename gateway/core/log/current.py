@@ -41,7 +41,8 @@ class CurrentValues:
 
     def evicted(self, entry: Entry) -> None:
         """Note that the history drops an entry, which may be a current value."""
-        if self.entries.get(entry.key) is entry:
+        value = self.entries.get(entry.key)
+        if value is not None and value.at == entry.at:  # in a replica not the same object
             self._add(len(entry.frame))
 
     def limit(self, bytes_max: int, *, floor: int) -> None:

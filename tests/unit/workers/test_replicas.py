@@ -119,6 +119,17 @@ def test_a_replica_is_what_it_is_a_replica_of(
         assert seen(log) == seen(pair.replica.by_name[name])
 
 
+def test_a_replica_counts_the_current_values_that_it_was_given() -> None:
+    pair = Pair()
+    pair.publish("b", None, 0)
+    pair.join()
+    pair.evict()
+    pair.publish("b", None, 0)
+    pair.evict()
+
+    assert pair.replica.by_name["b"].bytes == pair.original.by_name["b"].bytes
+
+
 def test_followers_of_a_replica_hear_what_is_appended() -> None:
     """They see one path, as with the engine itself."""
     pair = Pair()
