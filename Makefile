@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos fuzz autobahn bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -45,6 +45,9 @@ upgrades: .venv/test ## upgrade a gateway again and again under load, and count 
 
 fuzz: .venv/test ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+autobahn: .venv/dev ## run the Autobahn test suite against an echo of the gateway's sockets (WSTEST=wstest, which needs Python 2.7)
+	@$(BIN)/python -m tests.autobahn --wstest "$(or $(WSTEST),wstest)"
 
 bench: .venv/dev ## compare the gateway with a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
 	@$(BIN)/python -m ops.benchmarks --rounds $(or $(ROUNDS),3) --write

@@ -7,7 +7,7 @@ import asyncio
 import random
 import sys
 
-from tests.chaos.hostile import Hostile
+from tests.chaos.hostile import SETTINGS, Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
 from tests.support.gateway import allow_many_files
@@ -16,7 +16,8 @@ from tests.support.gateway import allow_many_files
 async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[Storm | Hostile], workers: int) -> int:
     """Run a storm; 0 if everything was accounted for."""
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
-    async with Stage(clients=clients, rate=rate, seed=seed, settings={"workers": workers}) as stage:
+    settings = {"workers": workers, **(SETTINGS if kind is Hostile else {})}
+    async with Stage(clients=clients, rate=rate, seed=seed, settings=settings) as stage:
         storm = kind(stage, seed, say=lambda text: print(text, flush=True))
         await storm.rage(seconds)
         await stage.settle()
@@ -29,12 +30,14 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[S
             "named as lost": stage.lost(),
             "given twice or out of order": len(stage.faults()),
             "unaccounted": stage.unaccounted(),
+            **(storm.figures if isinstance(storm, Hostile) else {}),
         }
         for name, figure in figures.items():
-            print(f"{name:>30} {figure:>12,}")
+            print(f"{name:>30} {figure:>12,.{0 if isinstance(figure, int) else 1}f}")
         for fault in stage.faults()[:10]:
             print("  ", fault)
-        return int(bool(stage.faults()) or stage.unaccounted() > 0)
+        lost = storm.workers_lost if isinstance(storm, Hostile) else 0
+        return int(bool(stage.faults()) or stage.unaccounted() > 0 or lost > 0)
 
 
 def main() -> int:

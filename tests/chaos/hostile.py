@@ -16,10 +16,11 @@ from urllib.parse import quote
 import psutil
 import zmq
 
+from tests.chaos.latency import Latency, measured
 from tests.chaos.publisher import TOPICS
 from tests.chaos.stage import Stage
 from tests.support.publisher import envelope
-from tests.support.raw import CONTINUATION, PING, PONG, TEXT, Ended, RawPeer, encode_frame
+from tests.support.raw import BINARY, CONTINUATION, PING, PONG, TEXT, Ended, RawPeer, encode_frame
 from tests.support.waiting import eventually
 
 
@@ -31,6 +32,8 @@ RUBBISH = [b"", b"\xff\xfe", b"{", b"]", b'"', b'{"a":1,"a":2', b"\x00" * 40, b'
 INTERVALS = [1e-9, 0, -1, 3600, 1e300, True, "1", None]
 SEQUENCES = [2**70, 2**63, -1, 1.5, "7", None, [], 2**53]
 NAMES = ["$everyone", "$personal", "*", ">", "a..b", "", "\x07", "ü", "x" * 5_000, "strange.1", "strange.2"]
+SETTINGS: dict[str, object] = {"channels.keyed.key": "data.k", "clients.compression_bytes_min": 1_024}
+"""What a gateway has to have on for all of it to do harm."""
 WORST_FILTER = " || ".join(f"data.x.contains('{n:x}{n:x}y')" for n in range(24))
 
 
@@ -41,23 +44,45 @@ class Hostile:
         self.stage = stage
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
-        self.bytes_max = 0
-        """The most memory that the gateway's processes had together."""
+        self.bytes_before = self.bytes_max = 0
+        """The memory that the gateway's processes had together before, and the most that they had."""
+        self.quiet, self.loud = Latency(), Latency()
+        """How late events came to a client beside them, before and meanwhile."""
         self._say = say
         self._context = zmq.Context[zmq.Socket[bytes]]()
 
     async def rage(self, seconds: float) -> None:
         """Let all of them do what they do at the same time, again and again."""
-        ends = time.monotonic() + seconds
+        async with measured(self.stage.gateway.url) as self.quiet:
+            await asyncio.sleep(seconds / 5)  # what is measured
+        self.bytes_before = self.memory()
         acts = (
             *(self.bad_events, self.deep_events, self.lying_heartbeats, self.many_topics, self.wrong_kinds),
-            *(self.idle_connections, self.vanish_full, self.vanish_subscribing, self.fragments, self.pongs),
-            *(self.invented_names, self.worst_filters, self.history_floods, self.bodies),
+            *(self.many_keys, self.idle_connections, self.vanish_full, self.vanish_subscribing, self.fragments),
+            *(self.pongs, self.invented_names, self.worst_filters, self.bad_publishes, self.bad_messagepack),
+            *(self.event_streams, self.history_floods, self.bodies),
         )
-        watching = asyncio.create_task(self._watch(ends))
-        await asyncio.gather(*(self._repeat(act, ends) for act in acts))
-        await watching
+        async with measured(self.stage.gateway.url) as self.loud:
+            ends = time.monotonic() + seconds
+            await asyncio.gather(self._watch(ends), *(self._repeat(act, ends) for act in acts))
         self._context.destroy(linger=0)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What it came to, for people."""
+        return {
+            "MB before": self.bytes_before / 1e6,
+            "MB at most": self.bytes_max / 1e6,
+            "workers lost": self.workers_lost,
+            "ms median before": self.quiet.median,
+            "ms median meanwhile": self.loud.median,
+            "ms 99 % before": self.quiet.p99,
+            "ms 99 % meanwhile": self.loud.p99,
+        }
+
+    @property
+    def workers_lost(self) -> int:
+        return sum(record["message"] == "worker_lost" for record in self.stage.gateway.records)
 
     async def _repeat(self, act: Callable[[], Awaitable[None]], ends: float) -> None:
         while time.monotonic() < ends:
@@ -123,6 +148,14 @@ class Hostile:
         await self._publish(
             (b"many.%d" % nth, b"1", envelope(incarnation, self.random.randrange(1, 5)))
             for nth in range(first, first + 1_000)
+        )
+
+    async def many_keys(self) -> None:
+        """More current values than there may be, each as large as it may be now and then."""
+        size = self.random.choice([10, 10_000, 1_000_000])
+        first, count = self.random.randrange(20_000), 2_000 if size < 10_000 else 10
+        await self._publish(
+            (b"keyed", b'{"data":{"k":%d,"x":"%b"}}' % (nth, b"x" * size)) for nth in range(first, first + count)
         )
 
     async def wrong_kinds(self) -> None:
@@ -194,6 +227,25 @@ class Hostile:
         query = quote(f"{WORST_FILTER} || data.n == {self.random.randrange(10_000)}")
         async with self._peer(f"/ws?channels={TOPICS[0]}&last=200&filter={query}"):
             await asyncio.sleep(0.3)
+
+    async def bad_publishes(self) -> None:
+        """Events that no publisher may send, from a client."""
+        async with self._peer("/ws") as peer:
+            for number in NUMBERS:
+                message = b'{"type":"publish","channel":"strange.1","event":{"data":%b},"idempotency_key":"k"}'
+                await peer.send_frame(TEXT, message % number[:60_000])
+            await peer.send_frame(TEXT, b'{"type":"publish","channel":"strange.1","event":' + b"[" * 60_000)
+
+    async def bad_messagepack(self) -> None:
+        async with self._peer("/ws?encoding=msgpack") as peer:
+            for data in (b"\x91" * 60_000, b"\xdf\xff\xff\xff\xff", b"\xc1", self.random.randbytes(1_000)):
+                await peer.send_frame(BINARY, data)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def event_streams(self) -> None:
+        """Event streams that nobody reads."""
+        head = f"GET /events?channels={','.join(TOPICS)}&last=1000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        await self._requests([head.encode()] * 10)
 
     async def history_floods(self) -> None:
         head = f"GET /api/v1/websocket/channels/{TOPICS[0]}/events?limit=10000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

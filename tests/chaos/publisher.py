@@ -52,7 +52,7 @@ def main(endpoint: str, folder: str, rate: float, replay: int, high_water_mark: 
                     at = sent % len(TOPICS)
                     numbers[at] += 1
                     record[:] = _COUNTS.pack(*numbers)
-                    data = {"p": publisher.incarnation, "n": numbers[at], "x": filling}
+                    data = {"p": publisher.incarnation, "n": numbers[at], "t": time.time_ns(), "x": filling}
                     publisher.publish(TOPICS[at], data, "chaos")
                     sent += 1
                 if idle[0]:
