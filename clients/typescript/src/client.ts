@@ -509,7 +509,7 @@ export class Client extends Rest {
 
   /** Bring what the gateway sends to what is wanted. */
   #flush(): void {
-    if (this.#state !== "connected" || Date.now() < this.#pausedUntil) return;
+    if (this.#state !== "connected" || performance.now() < this.#pausedUntil) return;
     const left = this.#routes.unwanted([...this.#followed]);
     for (let at = 0; at < left.length; at += CHANNELS_MAX) this.#drop(left.slice(at, at + CHANNELS_MAX));
     const wanted = [...this.#unasked].filter((one) => this.#routes.has(one));
@@ -552,9 +552,10 @@ export class Client extends Rest {
   }
 
   #pause(seconds: number): void {
-    this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + Math.ceil(seconds * 1000));
+    // Not by the clock: if it were set back meanwhile, nothing would be asked for until it has caught up.
+    this.#pausedUntil = Math.max(this.#pausedUntil, performance.now() + Math.ceil(seconds * 1000));
     clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = setTimeout(() => this.#flush(), this.#pausedUntil - Date.now() + 1);
+    this.#pauseTimer = setTimeout(() => this.#flush(), this.#pausedUntil - performance.now() + 1);
   }
 
   #request(message: models.Ping | models.GetSubscriptions, signal?: AbortSignal): Promise<models.ServerMessage> {

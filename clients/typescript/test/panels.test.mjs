@@ -103,6 +103,21 @@ test("panels that mount and unmount faster than the gateway permits are followed
   assert.deepEqual(errors, []);
 });
 
+test("panels that the gateway refuses for a while are followed though the clock is set back meanwhile", async (t) => {
+  const gateway = await Gateway.start(t, { "clients.subscribes_burst": 2, "clients.subscribes_per_second": 20 });
+  const { client, errors, mount } = dashboard(t, gateway);
+  await client.connect();
+  let now = Date.now();
+  t.mock.method(Date, "now", () => (now -= 60_000));
+  const panels = [];
+  for (const name of NAMES.slice(0, 10)) {
+    panels.push(...mount([name]));
+    await setImmediate();
+  }
+  await confirmed(panels);
+  assert.deepEqual(errors, []);
+});
+
 test("questions that the gateway refuses for a while are asked again", async (t) => {
   const gateway = await Gateway.start(t, {
     "clients.pings_burst": 1, "clients.pings_per_second": 20,
