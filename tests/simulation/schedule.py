@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.core.protocol.events import set_clock_offset
 from tests.simulation.world import STREAMS_ENOUGH, TOPICS, Client, World
 from tests.support.core import SECOND
 
 
 STEPS = 70
+HOUR = 3600 * SECOND
 
 
 def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
@@ -17,6 +19,7 @@ def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
     Returns the fault (an event was lost, or delivered twice or out of order; None if there is none)
     and the steps.
     """
+    set_clock_offset(0)
     world = World(seed)
     acts = [act for act, weight in ACTS for _ in range(weight)]
     try:
@@ -60,6 +63,11 @@ def change_losses(world: World) -> None:
     for gateway in world.gateways:
         gateway.loss = world.random.choice([0.0, 0.0, 0.2, 1.0])
         gateway.twice = world.random.choice([0.0, 0.3])
+
+
+def set_clock(world: World) -> None:
+    """Set the wall clock forward or back: no duration may depend on it."""
+    set_clock_offset(world.random.choice([-HOUR, 0, HOUR]))
 
 
 def mute(world: World) -> None:
@@ -132,6 +140,7 @@ ACTS: list[tuple[Callable[[World], None], int]] = [
     (stop_reading, 3),
     (change_losses, 3),
     (mute, 1),
+    (set_clock, 1),
     (restart_publisher, 1),
     (restart_gateway, 1),
 ]
