@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 
-ADDRESSES_MAX = 64
+ADDRESSES_MAX = 128
 """Addresses of one name that are connected to; there is a queue for each."""
 
 _NAMED = re.compile(r"tcp://([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(\d+)")
