@@ -85,7 +85,7 @@ publishers: .venv/dev ## run the publishers of six languages against a gateway, 
 sources: .venv/dev ## read what known publishers send, and write the tables of docs/decoders.md
 	@$(BIN)/python -m ops.sources
 
-proxies: .venv/dev ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
+proxies: .venv/proxies ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
 
 systemd: .venv/dev ## run the unit with a real systemd beside this machine's own: start, reload, upgrade, watchdog (needs root)
@@ -156,5 +156,10 @@ clean: ## remove everything that was built
 # What notebooks need on top, which takes longer to install than all else: only `make notebooks` does.
 .venv/notebook: requirements-notebook.lock .venv/dev
 	@echo "Adding what notebooks need …"
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement=$<
+	@touch $@
+
+# A proxy of 50 MB: only `make proxies` needs it.
+.venv/proxies: requirements-proxies.lock .venv/dev
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement=$<
 	@touch $@

