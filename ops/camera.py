@@ -108,6 +108,7 @@ def main() -> int:
         publish(receiving, arguments.bus)
     finally:
         ffmpeg.terminate()
+        os.close(receiving)  # else it waits for ever to write what nobody reads
         status = ffmpeg.wait()
     return status
 
