@@ -30,6 +30,7 @@ LONG = {"chaos", "fuzz"} | {
         "limits_at_once",
         "licences",
         "panels",
+        "recording_load",
         "scale",
         "slow_clients",
         "upgrade",

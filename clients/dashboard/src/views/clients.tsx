@@ -53,7 +53,7 @@ export function Clients({ gateway }: ViewProps): JSX.Element {
       ) : (
         <>
           <p>{t("clients.sums", figure(data.connections), figure(data.sessions_remembered), figure(data.subscriptions))}</p>
-          <Table label={t("nav.clients")} widths={[12, 10, 15, 11, 22, 8, 9, 13]} head={head}>
+          <Table label={t("nav.clients")} widths={[12, 9, 14, 14, 21, 8, 9, 13]} head={head}>
             {data.clients.map((one) => (
               <tr key={one.client_id} data-client={one.client_id}>
                 <th scope="row" class="code" title={one.client_id}>
