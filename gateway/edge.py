@@ -22,7 +22,7 @@ from gateway.logs import Throttle, logger
 from gateway.metrics import EndpointStatus, GatewayState, Metrics
 from gateway.runtime import Tasks, run_every
 from gateway.web import app
-from gateway.web.admission import LOCAL
+from gateway.web.admission import LOCAL, let_go
 from gateway.web.context import Admission, Context
 from gateway.web.problems import Handler
 from gateway.web.sockets.listener import Listener
@@ -101,7 +101,12 @@ class Edge:
             admission=admission,
         )
         if pipeline is not None and config.cluster.url:
-            self.context.cluster = join(config.cluster, hub, own=self._own_figures)
+            self.context.cluster = cluster = join(config.cluster, hub, own=self._own_figures)
+            cluster.sessions.on_taken = lambda session: self.context.let_go(session)
+            cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id)
+            assert self.context.broadcaster is not None, "this process reads the bus"
+            self.context.broadcaster.deliver = cluster.sessions.deliver_from_bus
+        self.context.let_go = functools.partial(let_go, self.context)
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)
         self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))

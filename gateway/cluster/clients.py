@@ -38,7 +38,6 @@ class ClusterClients:
         connected = lambda: list(hub.sessions)  # noqa: E731
         self._users = Mirror(self._user_of, connected)
         self._mirrors = {"presence": Mirror(self._present, connected), "users": self._users}
-        hub.store.on_changed = self._on_changed
 
     def lose(self) -> None:
         """Write all clients again: the engine may have lost them."""
@@ -75,7 +74,8 @@ class ClusterClients:
         own = [PresentClient(one.client_id, one.user_id) for one in self._hub.presence(channel)]
         return presence.merged(channel, own, found)
 
-    def _on_changed(self, session: Session) -> None:
+    def note(self, session: Session) -> None:
+        """Note that a client has changed."""
         for mirror in self._mirrors.values():
             mirror.note(session.client_id)
         self._changed.set()

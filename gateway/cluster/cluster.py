@@ -9,10 +9,17 @@ from gateway import __version__, clock
 from gateway.cluster.clients import ClusterClients
 from gateway.cluster.engine import Engine
 from gateway.cluster.scripts import script
+from gateway.cluster.sessions import ClusterSessions
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
-from gateway.core.protocol.errors import RequestError
+from gateway.core.cluster.once import Once
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.events import Event
+from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position
 from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Identity
+from gateway.core.sessions.session import Session
 from gateway.runtime import Tasks, run_every
 
 
@@ -28,6 +35,7 @@ class Cluster:
         self.id = secrets.token_hex(8)
         self.engine = Engine(settings, gateway=self.id)
         self.clients = ClusterClients(self.engine, hub, ttl_seconds=settings.ttl_seconds)
+        self.sessions = ClusterSessions(self.engine, hub)
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
         self._name = settings.name
@@ -38,18 +46,45 @@ class Cluster:
         self._is_listed = False
         """Whether the engine, since it is up, has a report of this gateway."""
         self._tasks = Tasks()
+        hub.store.on_changed = self._on_changed
+
+    def _on_changed(self, session: Session) -> None:
+        self.clients.note(session)
+        self.sessions.note(session)
 
     def start(self) -> None:
         self.engine.on_up.append(self._on_up)
         self.engine.start()
         self._tasks.start(self.clients.keep_written())
+        self._tasks.start(self.sessions.keep_written())
+        self._tasks.start(run_every(self.sessions.write_seconds, self.sessions.note_all, on_late=lambda seconds: None))
         interval = self._ttl_seconds / _REPORTS_PER_TTL
         self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
+
+    async def broadcast(self, message: Broadcast, event: Event, *, by: Identity) -> BroadcastResult:
+        """Send an event to a client, a user or everyone, wherever they are; with an idempotency key, once.
+        Raises RequestError: the client is unknown, the key was used for another event, the event is mandatory and
+        nobody would get it. Raises EngineUnavailable."""
+        clients = sum(one.clients for one in self.state.members)
+        if message.everyone:
+            if message.mandatory and not clients:
+                raise RequestError(ErrorCode.NO_SUBSCRIBERS, "no client is connected to a gateway of the cluster")
+            epoch, offset = await self.sessions.send_to_everyone(event.fields, once=Once.of(message, by))
+            return BroadcastResult(clients, EVERYONE, Position(f"{epoch:016x}", offset))
+        count = await self.sessions.send_personal(
+            event.fields, client_id=message.client_id, user_id=message.user_id, once=Once.of(message, by)
+        )
+        if not count and message.user_id is None:
+            raise RequestError(
+                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
+            )
+        return BroadcastResult(count, PERSONAL, None)
 
     async def close(self) -> None:
         """Leave the cluster, as far as the engine answers in time."""
         self._tasks.cancel()
         with contextlib.suppress(RequestError):
+            await self.sessions.write_all()
             await self.engine.run(_LEAVE)
         await self.engine.close()
 
@@ -84,6 +119,7 @@ class Cluster:
     def _on_up(self, changed: bool) -> None:  # the only argument of a callback
         self._is_listed = False
         self.clients.lose()
+        self.sessions.note_all()
         self._tasks.start(self._report())
 
     async def _report(self) -> None:

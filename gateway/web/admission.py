@@ -92,6 +92,8 @@ class LocalAdmission:
 
     async def admit(self, context: Context, connection: Connection, request: ConnectRequest) -> None:
         """Attach a session, unless its user, its address or the gateway has too many clients."""
+        if context.cluster is not None:
+            await context.cluster.sessions.take(request)
         held = context.hub.attached(request, now_ns=context.now_ns())
         if context.cluster is not None and held is None:
             client_id = context.hub.client_id(request, now_ns=context.now_ns())
@@ -242,6 +244,16 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
     context.hub.disconnect(session, code=code, seconds=seconds, remember=remember, now_ns=now_ns)
     if not context.in_worker:
         context.metrics.closed(code, seconds)
+
+
+def let_go(context: Context, session: Session) -> None:
+    """End a session of this process that another gateway has taken, with its connection."""
+    connection = context.connections.get(session.client_id)
+    if connection is None:
+        context.hub.store.drop(session)
+        return
+    connection.close(CloseCode.SESSION_TAKEN_OVER)
+    release(context, connection, remember=False)
 
 
 def read_connect_request(query: Mapping[str, str], identity: Identity) -> ConnectRequest:

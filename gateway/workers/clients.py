@@ -106,6 +106,8 @@ class Clients:
     async def _admit_in_cluster(self, child: Child, who: messages.Admit) -> None:
         try:
             request = ConnectRequest(who.client_id, who.secret, who.identity, session=who.session)
+            assert self._context.cluster is not None
+            await self._context.cluster.sessions.take(request)
             now_ns = clock.now_ns()
             is_held = self._hub.attached(request, now_ns=now_ns) is not None
             client_id = self._hub.client_id(request, now_ns=now_ns)
@@ -259,6 +261,24 @@ class Clients:
         if client is not None:
             client.child.pipe.send(messages.Disconnect(client_id))
         return client is not None
+
+    def let_go(self, session: Session) -> None:
+        """End a session that another gateway has taken, with its connection."""
+        client = self._clients.get(session.client_id)
+        if client is None:
+            self._hub.store.drop(session)
+        else:
+            self._takeovers.start(self._let_go(client))
+
+    async def _let_go(self, client: WorkerClient) -> None:
+        session = client.session
+        await client.child.requests.ask(
+            lambda number: messages.Release(number, client.client_id), within=_RELEASE_SECONDS
+        )
+        if self._clients.get(client.client_id) is client:
+            self._lose(client)
+        if self._hub.store.of_client(session.client_id) is session:
+            self._hub.store.drop(session)
 
     def on_worker_lost(self, child: Child) -> None:
         """Disconnect the clients of a worker that has ended; their sessions may be resumed."""

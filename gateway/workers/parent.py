@@ -82,7 +82,7 @@ class ParentClient:
             assert request.session is not None
             session = hub.new_session(state.client_id, state.identity)
             session.subscriptions = {one.pattern: one for one in state.subscriptions}
-            session.known = state.known
+            session.known, session.elsewhere = state.known, state.elsewhere
             if state.personal is not None:
                 hub.store.log_of(session).load_state(state.personal)
         if not connection.can_write or context.draining:

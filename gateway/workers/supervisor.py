@@ -94,6 +94,7 @@ class Supervisor:
         self._hub.logs.on_closed.append(self._send_closed)
         self._hub.logs.on_cut.append(lambda bytes_max: self._send_all(messages.Cut(bytes_max)))
         context.connected_clients = lambda: self._clients.connected
+        context.let_go = self._clients.let_go
         context.disconnect = self._clients.disconnect
         context.refresh_statistics = self._refresh
         context.metrics.others = lambda: self._metrics_sum.of(self._children)

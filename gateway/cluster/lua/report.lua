@@ -10,9 +10,10 @@ redis.call('SET', own, ARGV[3], 'PX', ttl)
 redis.call('ZADD', gateways, now + ttl, ARGV[2])
 redis.call('ZREMRANGEBYSCORE', gateways, '-inf', now)
 redis.call('PEXPIRE', gateways, ttl)
-for _, kind in ipairs({ 'presence:', 'users:' }) do
+for _, kind in ipairs({ 'presence:', 'users:', 'inbox:' }) do
     redis.call('PEXPIRE', PREFIX .. kind .. ARGV[2], ttl)
 end
+redis.call('PEXPIRE', KEYS[1], 7 * 24 * 3600 * 1000)
 local reports = {}
 for _, id in ipairs(redis.call('ZRANGE', gateways, 0, -1)) do
     reports[#reports + 1] = redis.call('GET', PREFIX .. 'gateway:' .. id) or nil

@@ -1,6 +1,6 @@
 """Events of clients: to a channel, a client, a user, or everyone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,8 @@ class Broadcaster:
     def __init__(self, hub: Hub, pipeline: Pipeline) -> None:
         self.bus: Bus | None = None
         """Where clients' events are published, too."""
+        self.deliver: Callable[[Session, Event], object] = hub.deliver_personal
+        """Delivers a personal message from the bus."""
         self._hub = hub
         self._pipeline = pipeline
         self._keys = IdempotencyKeys()
@@ -74,7 +76,14 @@ class Broadcaster:
         )
         return self.send(event, Sender(session.identity, session.client_id, message.request_id), now_ns=now_ns)
 
-    def _send(self, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
+    def personal_or_everyone(self, message: Broadcast, sender: Sender, *, now_ns: int) -> Event:
+        """Return the event of a message that is not for a channel, for whoever sends it to all gateways.
+        Raises RequestError: as `send`."""
+        self._check_target(message, sender)
+        assert message.channel is None
+        return self._event(EVERYONE if message.everyone else PERSONAL, message, now_ns)
+
+    def _check_target(self, message: Broadcast, sender: Sender) -> None:
         targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
         count = sum(target is not None for target in targets)
         if count != 1:
@@ -87,8 +96,13 @@ class Broadcaster:
             if not is_name(channel):
                 raise RequestError(ErrorCode.INVALID_CHANNEL, f"{channel[:128]!r} is not a valid channel name")
             sender.identity.require(Action.PUBLISH, channel)
-            return self._to_channel(channel, message, sender, now_ns)
-        sender.identity.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
+        else:
+            sender.identity.require(Action.PUBLISH, EVERYONE if message.everyone else PERSONAL)
+
+    def _send(self, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
+        self._check_target(message, sender)
+        if message.channel is not None:
+            return self._to_channel(message.channel, message, sender, now_ns)
         if message.everyone:
             return self._to_channel(EVERYONE, message, sender, now_ns)
         return self._to_sessions(message, now_ns)
@@ -111,13 +125,14 @@ class Broadcaster:
 
     def _deliver(self, sessions: Sequence[Session], event: Event) -> None:
         for session in sessions:
-            self._hub.observer.deliver_personal(session, *self._hub.store.append_personal(session, event))
+            self._hub.deliver_personal(session, event)
 
     def _on_personal(self, address: Address, event: Event) -> None:
         """Deliver a personal message from the bus, as far as its client has a session."""
         sessions = self._recipients(address)
         self._hub.counts.personal[bool(sessions)] += 1
-        self._deliver(sessions, event)
+        for session in sessions:
+            self.deliver(session, event)
 
     def _to_channel(self, name: str, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
         event = _with_reply_to(self._event(name, message, now_ns), sender)

@@ -18,7 +18,7 @@ from gateway.core.log.sources import Cursor
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode
-from gateway.core.protocol.events import ClientChange, timestamp, unix_timestamp
+from gateway.core.protocol.events import ClientChange, Event, timestamp, unix_timestamp
 from gateway.core.sessions.counts import ClientCounts
 from gateway.core.sessions.filter_warnings import FilterWarnings
 from gateway.core.sessions.observer import Observer
@@ -163,6 +163,12 @@ class Hub:
                 session.identity = identity
             elif identity != session.identity:
                 self.report_subscriptions(session, session.permit(identity, now_ns=now_ns), now_ns=now_ns)
+
+    def deliver_personal(self, session: Session, event: Event) -> None:
+        """Append an event to a session's own log, and deliver it if its client is connected."""
+        log, entries = self.store.append_personal(session, event)
+        for entry in entries:
+            self.observer.deliver_personal(session, log, entry)
 
     def disconnect(self, session: Session, *, code: int, seconds: float, now_ns: int, remember: bool = True) -> None:
         """Detach a session from its connection, which lasted `seconds`."""

@@ -80,6 +80,8 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         """By pattern."""
         self.known: Cursors = {}
+        self.elsewhere: Mapping[str, Position] = {}
+        """Positions that the client confirmed at another gateway; where it has none in `known`, it continues there."""
         self.personal: ChannelLog | None = None
         self.reader: Reader | None = None
         self.excessive = False
@@ -100,7 +102,7 @@ class Session:
 
     def attach(self, reader: Reader, *, since: Mapping[str, Position] | None, now_ns: int) -> None:
         """Attach the session to a new connection; its channels continue at `since`, else at `known`."""
-        since = since or {}
+        since = {**{name: at for name, at in self.elsewhere.items() if name not in self.known}, **(since or {})}
         reader.personal = self.personal
         reader.on_part = self._on_part
         self.reader = reader

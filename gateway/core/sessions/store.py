@@ -22,6 +22,7 @@ from gateway.core.log.retention import Retention
 from gateway.core.log.sources import Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.events import Event
+from gateway.core.protocol.messages import Position
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.session import Session
 
@@ -39,7 +40,8 @@ class SessionStore:
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
         self.expired = 0
         self.on_changed: Callable[[Session], object] | None = None
-        """Called when a session's client connects, disconnects, or has another user or other subscriptions."""
+        """Called when a session's client connects, disconnects, confirms events, or has another user or other
+        subscriptions, and when the session is forgotten."""
         self._epoch = epoch
         self.set_limits(ttl_ns=ttl_ns, messages_max=messages_max, disconnected_max=disconnected_max)
         self._by_client: dict[str, Session] = {}
@@ -52,6 +54,16 @@ class SessionStore:
         self._ttl_ns = ttl_ns
         self._disconnected_max = disconnected_max
         self._retention = Retention(events_max=messages_max, bytes_max=_PERSONAL_BYTES_MAX)
+
+    @property
+    def ttl_seconds(self) -> float:
+        """How long a disconnected client can resume."""
+        return self._ttl_ns / 1e9
+
+    @property
+    def messages_max(self) -> int:
+        """How many personal messages a session keeps."""
+        return self._retention.events_max
 
     @property
     def sessions(self) -> Collection[Session]:
@@ -76,6 +88,8 @@ class SessionStore:
         """Note that a session's client has the new secret; the earlier one is then invalid."""
         self._drop_secret(session, session.earlier_secret)
         session.earlier_secret = ""
+        if self.on_changed is not None:
+            self.on_changed(session)
 
     def reassign(self, session: Session, before: str | None) -> None:
         """Note that a session may belong to another user than `before`."""
@@ -111,16 +125,23 @@ class SessionStore:
         self.expired += 1
         self.forget(session)
 
+    def drop(self, session: Session) -> None:
+        """Remove a session of a client that is not connected."""
+        self._disconnected.pop(session, None)
+        self.forget(session)
+
     def forget(self, session: Session) -> None:
         """Remove a session that is not disconnected, so that nobody can resume it."""
         self._drop_secrets(session)
         del self._by_client[session.client_id]
         self._drop_user(session, session.user_id)
+        if self.on_changed is not None:
+            self.on_changed(session)
 
-    def append_personal(self, session: Session, event: Event) -> tuple[ChannelLog, Entry]:
+    def append_personal(self, session: Session, event: Event) -> tuple[ChannelLog, list[Entry]]:
+        """Append an event to a session's own log; return the log and its new entries."""
         log = self.log_of(session)
-        [entry] = log.append(event)
-        return log, entry
+        return log, log.append(event)
 
     def log_of(self, session: Session) -> ChannelLog:
         """Return a session's own log; open it if necessary."""
@@ -156,6 +177,7 @@ class SessionState(Struct, frozen=True):
     subscriptions: list[Subscription]
     known: dict[str, Cursor]
     personal: LogState | None
+    elsewhere: dict[str, Position] = {}
 
 
 def state_of(session: Session) -> SessionState:
@@ -166,6 +188,7 @@ def state_of(session: Session) -> SessionState:
         list(session.subscriptions.values()),
         known_cursors(session),
         None if personal is None else personal.state,
+        dict(session.elsewhere),
     )
 
 

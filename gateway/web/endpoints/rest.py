@@ -129,7 +129,8 @@ async def disconnect(request: web.Request) -> web.Response:
     """Disconnect a client: it is closed with 4504, and does not reconnect by itself."""
     context, identity = request.app[CONTEXT], request[IDENTITY]
     client_id = request.match_info["client"]
-    if not context.disconnect(client_id):
+    is_here = context.disconnect(client_id)
+    if not (is_here or (context.cluster is not None and await context.cluster.sessions.kick(client_id))):
         raise RequestError(ErrorCode.UNKNOWN_CLIENT, f"no client {shown(client_id)} is connected")
     audit.info("client_disconnected", client_id=client_id, user_id=identity.user_id, address=request.remote)
     return answer(resources.Disconnected(client_id))
@@ -313,7 +314,12 @@ async def broadcast(request: web.Request) -> web.Response:
         )
     identity = request[IDENTITY]
     assert context.broadcaster is not None, "the process that reads the bus answers REST"
-    result = context.broadcaster.send(message, Sender(identity), now_ns=context.now_ns())
+    sender, now_ns = Sender(identity), context.now_ns()
+    if context.cluster is None or message.channel is not None:
+        result = context.broadcaster.send(message, sender, now_ns=now_ns)
+    else:
+        event = context.broadcaster.personal_or_everyone(message, sender, now_ns=now_ns)
+        result = await context.cluster.broadcast(message, event, by=identity)
     audit.info(
         "broadcast",
         user_id=identity.user_id,

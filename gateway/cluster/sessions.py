@@ -1,0 +1,245 @@
+"""Sessions, personal messages and messages to everyone, in the engine: so they reach clients of all gateways."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway import clock
+from gateway.cluster.engine import Engine, StreamEntry
+from gateway.cluster.redis_client import Reply
+from gateway.cluster.scripts import script
+from gateway.core.cluster import sessions as kept
+from gateway.core.cluster.once import Once
+from gateway.core.cluster.presence import user_key
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.events import Event
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.session import Session
+from gateway.logs import logger
+
+
+log = logger("gateway.cluster")
+
+_TAKE = script("take", "send")
+_SAVE = script("save")
+_FORGET = script("forget")
+_PERSONAL = script("personal", "send", "once")
+_KICK = script("kick", "send")
+_EVERYONE = script("everyone", "once")
+_TOGETHER = 200
+"""Sessions that are written together."""
+_SECONDS_MIN = 60.0
+"""A connected client's session is kept for at least so long after it was last written."""
+_WRITES_PER_TTL = 3
+_EVERYONE_SECONDS = 24 * 3600
+_ONCE_SECONDS = 300
+
+
+class ClusterSessions:
+    """Keeps this gateway's sessions in the engine, takes those that come from other gateways, and delivers what
+    the engine has for its clients."""
+
+    def __init__(self, engine: Engine, hub: Hub) -> None:
+        self.on_taken: Callable[[Session], object] = lambda session: None
+        """Called with a session of this gateway that another one has taken: its client is there now."""
+        self.on_kick: Callable[[str], object] = lambda client_id: None
+        """Called with the id of a client to disconnect."""
+        self._engine = engine
+        self._hub = hub
+        self._changed: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._saved: set[str] = set()
+        """Clients whose sessions the engine may have."""
+        engine.follow(engine.key("inbox", engine.gateway), self._on_inbox)
+        engine.follow(engine.key("everyone"), self._on_everyone)
+
+    # -- this gateway's sessions ---------------------------------------------------------------
+
+    def note(self, session: Session) -> None:
+        """Note that a session has changed, or was forgotten."""
+        self._changed[session.client_id] = None
+        self._wake.set()
+
+    def note_all(self) -> None:
+        """Write all sessions again."""
+        for session in self._hub.store.sessions:
+            self._changed[session.client_id] = None
+        self._wake.set()
+
+    @property
+    def write_seconds(self) -> float:
+        """In which interval `note_all` keeps the sessions of connected clients from being forgotten."""
+        return max(self._hub.store.ttl_seconds, _SECONDS_MIN) / _WRITES_PER_TTL
+
+    async def keep_written(self) -> None:
+        """Write what changes, whenever the engine is up."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            with contextlib.suppress(RequestError):  # when it is up again, all is written again
+                if self._engine.up:
+                    await self.write_all()
+
+    async def write_all(self) -> None:
+        """Write what has changed. Raises EngineUnavailable."""
+        while self._changed:
+            await self._write(list(self._changed)[:_TOGETHER])
+
+    async def _write(self, client_ids: list[str]) -> None:
+        found = [(client_id, self._hub.store.of_client(client_id)) for client_id in client_ids]
+        replies = [
+            self._engine.run(_FORGET, client_id) if session is None else self._save(session)
+            for client_id, session in found
+            if session is not None or client_id in self._saved
+        ]
+        written = [one for one in found if one[1] is not None or one[0] in self._saved]
+        for client_id, session in found:
+            self._changed.pop(client_id, None)
+            (self._saved.discard if session is None else self._saved.add)(client_id)
+        for (_, session), reply in zip(written, await asyncio.gather(*replies), strict=True):
+            if session is not None and reply == 0:
+                self._lose(session)
+
+    def _save(self, session: Session) -> asyncio.Future[Reply]:
+        connected = session.client_id in self._hub.sessions
+        seconds = self._hub.store.ttl_seconds
+        if connected:
+            seconds = max(seconds, _SECONDS_MIN) * (1 + 1 / _WRITES_PER_TTL)
+        secrets = [kept.secret_key(one) for one in (session.secret, session.earlier_secret) if one]
+        return self._engine.run(
+            _SAVE,
+            session.client_id,
+            max(round(seconds * 1000), 1),
+            kept.identity_key(session.identity),
+            "" if session.user_id is None else user_key(session.user_id),
+            kept.encode(session),
+            int(connected),
+            *secrets,
+        )
+
+    def _lose(self, session: Session) -> None:
+        """Let go of a session that another gateway has taken."""
+        if self._hub.store.of_client(session.client_id) is session:
+            self.on_taken(session)
+
+    async def take(self, request: ConnectRequest) -> None:
+        """Add the session that a client brings to the hub if another gateway has it.
+
+        If the engine is down, or has no such session, nothing is done: the client may have a session of this gateway,
+        else it gets a new one."""
+        if request.session is None:
+            return
+        secret, identity = kept.secret_key(request.session), kept.identity_key(request.identity)
+        try:
+            reply = await self._engine.run(_TAKE, secret, identity)
+        except RequestError:
+            return
+        assert isinstance(reply, list)
+        if reply[0] != 2:
+            return
+        client_id, content, entries = reply[1].decode(), reply[2], reply[3]
+        if (old := self._hub.store.of_client(client_id)) is not None:
+            self._lose(old)
+        now_ns = clock.now_ns()
+        try:
+            session = kept.restore(self._hub, client_id, content, request, now_ns=now_ns)
+        except msgspec.MsgspecError as error:
+            log.warning("session_not_restored", client_id=client_id, problem=str(error))
+            return
+        self._saved.add(client_id)
+        for _, fields in entries:
+            names, values = fields[::2], fields[1::2]
+            self._deliver(session, {name.decode(): value for name, value in zip(names, values, strict=True)})
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def send_personal(self, event: bytes, *, client_id: str | None, user_id: str | None, once: Once) -> int:
+        """Send an event to a client or a user's clients; return how many sessions get it.
+        Raises EngineUnavailable; RequestError: `once` was used for another event."""
+        store = self._hub.store
+        found = [store.of_client(client_id)] if client_id is not None else store.of_user(user_id or "")
+        unwritten = [one for one in found if one is not None and one.client_id in self._changed]
+        if unwritten:
+            await self._write([one.client_id for one in unwritten])
+        reply = await self._engine.run(
+            _PERSONAL,
+            max(store.messages_max, 1),
+            event,
+            client_id or "",
+            "" if user_id is None else user_key(user_id),
+            once.key,
+            once.content,
+            _ONCE_SECONDS * 1000,
+        )
+        return once.checked(reply)
+
+    async def send_to_everyone(self, event: bytes, *, once: Once) -> tuple[int, int]:
+        """Send an event to all clients of all gateways; return its epoch and offset.
+        Raises EngineUnavailable; RequestError: `once` was used for another event."""
+        epoch = self._engine.epoch
+        kept_max = self._hub.logs.history(EVERYONE)
+        reply = await self._engine.run(
+            _EVERYONE, kept_max, event, _EVERYONE_SECONDS * 1000, once.key, once.content, _ONCE_SECONDS * 1000
+        )
+        return epoch, once.checked(reply)
+
+    def deliver_from_bus(self, session: Session, event: Event) -> None:
+        """Deliver a personal message that came from the bus to a session of this gateway.
+
+        It is numbered and kept by the engine, for other gateways; if that is down, by this gateway."""
+
+        def on_reply(reply: "asyncio.Future[Reply]") -> None:
+            failed = not reply.cancelled() and (reply.exception() is not None or not reply.result())
+            if failed and self._hub.store.of_client(session.client_id) is session:
+                self._hub.deliver_personal(session, event)
+
+        try:
+            if session.client_id in self._changed:
+                self._save(session).add_done_callback(_ignore)
+            reply = self._engine.run(
+                _PERSONAL, max(self._hub.store.messages_max, 1), event.fields, session.client_id, "", "", "", 0
+            )
+        except RequestError:
+            self._hub.deliver_personal(session, event)
+        else:
+            reply.add_done_callback(on_reply)
+
+    async def kick(self, client_id: str) -> bool:
+        """Have a client of another gateway disconnected; return whether there is one. Raises EngineUnavailable."""
+        return bool(await self._engine.run(_KICK, client_id))
+
+    def _on_inbox(self, entries: list[StreamEntry]) -> None:
+        for _, fields in entries:
+            client_id = fields["client"].decode()
+            session = self._hub.store.of_client(client_id)
+            match fields["kind"]:
+                case b"kick":
+                    self.on_kick(client_id)
+                case b"taken" if session is not None:
+                    # If it has come back since, writing it shows that it is this gateway's.
+                    self.note(session)
+                case b"personal" if session is not None:
+                    self._deliver(session, fields)
+
+    def _on_everyone(self, entries: list[StreamEntry]) -> None:
+        logs = self._hub.logs
+        for _, fields in entries:
+            one = kept.numbered(fields)
+            event = kept.new_event(logs.by_name[EVERYONE], EVERYONE, one, now_ns=clock.now_ns())
+            if event is not None:
+                logs.append([event])
+
+    def _deliver(self, session: Session, fields: Mapping[str, bytes]) -> None:
+        one = kept.numbered(fields)
+        event = kept.new_event(session.personal, PERSONAL, one, now_ns=clock.now_ns())
+        if event is not None:
+            self._hub.deliver_personal(session, event)
+
+
+def _ignore(reply: "asyncio.Future[Reply]") -> None:
+    if not reply.cancelled():
+        reply.exception()

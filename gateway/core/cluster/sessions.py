@@ -1,0 +1,101 @@
+"""Sessions as the engine keeps them, so that another gateway can go on with them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+from msgspec import Struct
+
+from gateway.core.fanout import filters
+from gateway.core.fanout.views import Subscription
+from gateway.core.log.log import ChannelLog
+from gateway.core.protocol.events import Event, MissingRange
+from gateway.core.protocol.messages import Position
+from gateway.core.sessions.hub import Hub
+from gateway.core.sessions.permissions import Identity
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.session import Session
+
+
+class KeptSubscription(Struct, frozen=True, array_like=True):
+    pattern: str
+    filter: str | None
+    rate: float | None
+    binary: bool
+
+
+class KeptSession(Struct, frozen=True):
+    """A session without its secret and permissions, and the positions up to which its client has confirmed events."""
+
+    user_id: str | None
+    subscriptions: list[KeptSubscription]
+    positions: dict[str, Position]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(KeptSession).decode
+
+
+def secret_key(secret: str) -> str:
+    """Return what stands for a session's secret in the engine, whose data may be read by others."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def identity_key(identity: Identity) -> str:
+    """Return what identities that may resume each other's sessions have in common; empty if all may."""
+    return "" if identity.is_open else _encode([identity.user_id, identity.is_anonymous]).decode()
+
+
+def encode(session: Session) -> bytes:
+    subscriptions = [
+        KeptSubscription(one.pattern, one.filter.text if one.filter else None, one.rate, one.binary)
+        for one in session.subscriptions.values()
+    ]
+    known = {name: place.position for name, place in session.known.items() if place.position.epoch}
+    return _encode(KeptSession(session.user_id, subscriptions, {**session.elsewhere, **known}))
+
+
+def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, now_ns: int) -> Session:
+    """Add another gateway's session to the hub, as that of a client that has disconnected and brings its secret.
+    Raises msgspec.MsgspecError: it cannot be read."""
+    found = _decode(kept)
+    identity = request.identity
+    if identity.expires_ns is None:
+        identity = replace(identity, user_id=found.user_id)
+    session = hub.new_session(client_id, identity)
+    session.subscriptions = {
+        one.pattern: Subscription(
+            one.pattern, None if one.filter is None else filters.parse(one.filter), one.rate, binary=one.binary
+        )
+        for one in found.subscriptions
+    }
+    session.elsewhere = found.positions
+    assert request.session is not None
+    hub.store.add_attached(session, request.session)
+    hub.store.remember(session, now_ns=now_ns)
+    return session
+
+
+class NumberedEvent(Struct, frozen=True):
+    """An event that the engine has numbered: `offset` in the source that is the `epoch` of its data."""
+
+    epoch: int
+    offset: int
+    fields: bytes
+
+
+def numbered(found: Mapping[str, bytes]) -> NumberedEvent:
+    """Read an entry of a stream. Raises KeyError, ValueError: it is none of this gateway's kind."""
+    return NumberedEvent(int(found["epoch"], 16), int(found["offset"]), found["event"])
+
+
+def new_event(log: ChannelLog | None, channel: str, one: NumberedEvent, *, now_ns: int) -> Event | None:
+    """Return an event for a log, with what is missing before it; None if the log has it already."""
+    reached = 0 if log is None else log.reached(one.epoch) or 0
+    if one.offset <= reached:
+        return None
+    missing: Sequence[MissingRange] = ()
+    if reached and one.offset > reached + 1:
+        missing = [MissingRange(reached + 1, one.offset - 1, "bus_loss")]
+    return Event(channel, one.fields, now_ns, incarnation=one.epoch, sequence=one.offset, missing=tuple(missing))

@@ -1,0 +1,252 @@
+"""Clients that move between the gateways of a cluster, and messages that find them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.cluster import clustered, degraded, whole
+from tests.support.gateway import Gateway
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
+from tests.support.ws import Client
+
+
+_prefixes = count(1)
+TAKEN_OVER, DISCONNECTED = 4500, 4504
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"sessions{next(_prefixes)}"
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "workers"])
+async def pair(request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
+    """Two gateways of a cluster."""
+    gateways = [
+        await launch(settings=clustered(redis, prefix, name, workers=request.param)) for name in ("first", "second")
+    ]
+    for one in gateways:
+        await whole(one)
+    return gateways
+
+
+async def kept(redis: RedisServer, prefix: str, client: Client, **fields: str) -> None:
+    """Wait until the engine has a client's session, with these fields."""
+
+    def is_kept() -> bool:
+        found = redis.command("HGETALL", f"{prefix}:session:{client.client_id}")
+        return isinstance(found, dict) and bool(found) and fields.items() <= found.items()
+
+    await eventually(lambda: asyncio.to_thread(is_kept), saying="the session is kept")
+
+
+async def closed(client: Client, code: int) -> None:
+    """Wait until a client's connection is closed with this code."""
+    await eventually(lambda: client.close_code, saying="it is closed")
+    assert code == client.close_code
+
+
+def note(n: int) -> dict[str, Any]:
+    return {"event_type": "note", "data": {"n": n}}
+
+
+def numbers(client: Client, channel: str) -> list[int]:
+    return [event["data"]["n"] for event in client.channel(channel).events]
+
+
+async def test_a_session_goes_on_at_another_gateway(
+    pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Same client, user and subscriptions; the events meanwhile are delivered, and nothing is missing."""
+    first, second = pair
+    buses = [await publisher(one.bus_in) for one in pair]
+    client = await connect("robots", "robots.*", to=first, user_id="ada")
+    witness = await connect("robots", to=second)
+    for one in (client, witness):
+        await one.expect("subscribed")
+    for bus in buses:
+        bus.incarnation = buses[0].incarnation
+        bus.send_numbered("robots", range(1, 11), enveloped=True)
+    await client.events("robots", 10)
+    await witness.events("robots", 10)
+    position = (await client.ping())["positions"]["robots"]
+    await kept(redis, prefix, client)
+    await client.lose()
+    for bus in buses:
+        bus.send_numbered("robots", range(11, 21), enveloped=True)
+    await witness.events("robots", 20)
+    back = await connect(session=client.session, since={"robots": position}, to=second)
+    subscribed = await back.expect("subscribed")
+    await back.events("robots", 10)
+
+    assert (client.client_id, True) == (back.client_id, back.hello["resumed"])
+    assert "ada" == back.hello["user_id"]
+    assert {"robots", "robots.*"} == set(subscribed["channels"])
+    assert subscribed["recovered"]["robots"]
+    assert list(range(11, 21)) == back.channel("robots").offsets
+
+
+async def test_personal_messages_find_a_client_wherever_it_is(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    """Sent at either gateway, to the client or to its user; also while it is away; each once, in order."""
+    first, second = pair
+    client = await connect(to=first, user_id="ada")
+    await kept(redis, prefix, client, connected="1")
+    for n, gateway in enumerate([first, second, second, first], 1):
+        to = {"client_id": client.client_id} if n % 2 else {"user_id": "ada"}
+        answer = await gateway.broadcast({**to, "event": note(n)})
+        assert 1 == answer["recipients"]
+    await client.events("$personal", 4)
+    position = (await client.ping())["positions"]["$personal"]
+    await client.lose()
+    await kept(redis, prefix, client, connected="0")
+    for n, gateway in enumerate([first, second], 5):
+        assert 1 == (await gateway.broadcast({"user_id": "ada", "event": note(n)}))["recipients"]
+    back = await connect(session=client.session, since={"$personal": position}, to=second)
+    await back.events("$personal", 2)
+    await first.broadcast({"user_id": "ada", "event": note(7)})
+    await back.events("$personal", 3)
+
+    assert [1, 2, 3, 4] == numbers(client, "$personal")
+    assert [5, 6, 7] == numbers(back, "$personal")
+    assert [5, 6, 7] == back.channel("$personal").offsets
+    assert [] == back.channel("$personal").gaps
+    assert back.hello["resumed"]
+
+
+async def test_a_session_that_moves_ends_its_old_connection(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    """It may move while it is connected, and back."""
+    first, second = pair
+    client = await connect("robots", to=first)
+    await kept(redis, prefix, client)
+    for gateway in (second, first, second):
+        before = client
+        client = await connect(session=before.session, to=gateway)
+        await closed(before, TAKEN_OVER)
+        assert client.hello["resumed"]
+        assert before.client_id == client.client_id
+        await kept(redis, prefix, client, connected="1")
+
+    async def is_alone() -> bool:
+        return [0, 1] == [(await one.status())["connections"] for one in pair]
+
+    await eventually(is_alone)
+    assert [0, 0] == [(await one.status())["sessions_remembered"] for one in pair]
+
+
+async def test_a_session_survives_its_gateway(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    """A gateway that is killed takes nothing with it that was confirmed."""
+    first, second = pair
+    client = await connect("robots", to=first, user_id="ada")
+    await kept(redis, prefix, client)
+    first.kill()
+    await first.exited()
+    assert 1 == (await second.broadcast({"user_id": "ada", "event": note(1)}))["recipients"]
+    back = await connect(session=client.session, to=second)
+    await back.events("$personal", 1)
+
+    assert back.hello["resumed"]
+    assert ["robots"] == (await back.ask({"type": "get_subscriptions"}, "subscriptions"))["channels"]
+
+
+async def test_a_message_to_everyone_has_one_position_on_all_gateways(pair: list[Gateway], connect: Connect) -> None:
+    first, second = pair
+    clients = [await connect(to=one) for one in pair]
+    sent = [await one.broadcast({"everyone": True, "event": note(n)}) for n, one in enumerate([first, second, first])]
+    for client in clients:
+        await client.events("$everyone", 3)
+
+    assert [[0, 1, 2]] * 2 == [numbers(client, "$everyone") for client in clients]
+    positions = [(await client.ping())["positions"]["$everyone"] for client in clients]
+    assert [sent[-1]["position"]] * 2 == positions
+    back = await connect(to=second, since={"$everyone": sent[0]["position"]})
+    await back.events("$everyone", 2)
+    assert [1, 2] == numbers(back, "$everyone")
+
+
+async def test_a_client_is_disconnected_by_any_gateway(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    first, second = pair
+    client = await connect(to=first)
+    await kept(redis, prefix, client, connected="1")
+    path = f"/api/v1/websocket/clients/{client.client_id}"
+    answer = await second.request("DELETE", path)
+    await closed(client, DISCONNECTED)
+
+    assert 200 == answer.status
+    await kept(redis, prefix, client, connected="0")
+    assert 404 == (await second.request("DELETE", path)).status
+
+
+async def test_an_event_with_a_key_is_sent_once_by_all_gateways(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    first, second = pair
+    client = await connect(to=first, user_id="ada")
+    await kept(redis, prefix, client, connected="1")
+    for to in ({"user_id": "ada"}, {"everyone": True}):
+        message = {**to, "event": note(1), "idempotency_key": f"key of {to}"}
+        answers = [await one.broadcast(message) for one in (first, second, first)]
+        assert [answers[0]["position"]] * 3 == [one["position"] for one in answers]
+        await second.broadcast({**message, "event": note(2)}, status=400)
+        await second.broadcast({**to, "event": note(3)})
+    for channel in ("$personal", "$everyone"):
+        await client.events(channel, 2)
+        assert [1, 3] == numbers(client, channel)
+
+
+async def test_without_the_engine_a_client_goes_on_from_its_positions(
+    prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """Another gateway does not know its session then, but the events of the bus; what needs the engine is refused."""
+    with RedisServer() as redis:
+        first, second = [
+            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
+            for name in ("first", "second")
+        ]
+        buses = [await publisher(one.bus_in) for one in (first, second)]
+        for bus in buses:
+            bus.incarnation = buses[0].incarnation
+        client = await connect("robots", to=first)
+        await client.expect("subscribed")
+        for bus in buses:
+            bus.send_numbered("robots", range(1, 11), enveloped=True)
+        await client.events("robots", 10)
+        await second.holds("robots", 10)
+        position = (await client.ping())["positions"]["robots"]
+        await kept(redis, prefix, client)
+        redis.kill()
+        for one in (first, second):
+            await degraded(one)
+        await first.broadcast({"everyone": True, "event": note(1)}, status=503)
+        await first.broadcast({"client_id": client.client_id, "event": note(1)}, status=503)
+        for bus in buses:
+            bus.send_numbered("robots", range(11, 21), enveloped=True)
+        back = await connect("robots", session=client.session, since={"robots": position}, to=second)
+        subscribed = await back.expect("subscribed")
+        await back.events("robots", 10)
+        again = await connect(session=client.session, to=first)
+
+        assert not back.hello["resumed"]
+        assert {"robots": True} == {"robots": subscribed["recovered"]["robots"]}
+        assert list(range(11, 21)) == back.channel("robots").offsets
+        assert again.hello["resumed"], "its own session needs no engine"
