@@ -123,7 +123,7 @@ class Edge:
         if self.context.verifier is not None:
             self.context.verifier.start()
         if self.context.cluster is not None:
-            self.context.cluster.start()
+            await self.context.cluster.start()
         await self.runner.setup()
         self._listener = Listener(
             self.runner,

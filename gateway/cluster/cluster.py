@@ -38,6 +38,7 @@ class Cluster:
         self.sessions = ClusterSessions(self.engine, hub)
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
+        self._timeout_seconds = settings.timeout_seconds
         self._name = settings.name
         self._started = clock.unix_ns() / 1e9
         self._members = Members(ttl_ns=round(settings.ttl_seconds * 1e9))
@@ -52,7 +53,8 @@ class Cluster:
         self.clients.note(session)
         self.sessions.note(session)
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Join the cluster, and wait until this gateway has what the engine holds for it, if that is up."""
         self.engine.on_up.append(self._on_up)
         self.engine.start()
         self._tasks.start(self.clients.keep_written())
@@ -60,6 +62,8 @@ class Cluster:
         self._tasks.start(run_every(self.sessions.write_seconds, self.sessions.note_all, on_late=lambda seconds: None))
         interval = self._ttl_seconds / _REPORTS_PER_TTL
         self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.engine.settled.wait(), self._timeout_seconds)
 
     async def broadcast(self, message: Broadcast, event: Event, *, by: Identity) -> BroadcastResult:
         """Send an event to a client, a user or everyone, wherever they are; with an idempotency key, once.

@@ -99,6 +99,9 @@ class Engine:
         self._streams: dict[str, _Stream] = {}
         self._follower_id: Reply = None
         self._streams_changed = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set once what the streams held at the first connection was read, or the first attempt has failed."""
+        self._has_caught_up = False
         self._task: asyncio.Task[None] | None = None
         self._reported = ""
 
@@ -197,10 +200,13 @@ class Engine:
                 continue
             names = list(self._streams)
             places = [self._streams[name].after for name in names]
+            # Once without waiting, to know when all that there was is read.
+            wait = ("BLOCK", round(_FOLLOW_SECONDS * 1000)) if self._has_caught_up else ()
             async with asyncio.timeout(_FOLLOW_SECONDS + self._settings.timeout_seconds):
-                found = await client.command(
-                    "XREAD", "COUNT", _ENTRIES_MAX, "BLOCK", round(_FOLLOW_SECONDS * 1000), "STREAMS", *names, *places
-                )
+                found = await client.command("XREAD", "COUNT", _ENTRIES_MAX, *wait, "STREAMS", *names, *places)
+            if not found:
+                self._has_caught_up = True
+                self.settled.set()
             for name, entries in _streams_of(found):
                 stream = self._streams.get(name)
                 if stream is None or not entries:
@@ -279,6 +285,7 @@ class Engine:
             log.warning("cluster_unavailable", problem=problem, advice=advice)
             self.failures += 1
         self._reported = problem
+        self.settled.set()
         self._go_down(problem, advice)
 
     def _go_down(self, problem: str, advice: str) -> None:

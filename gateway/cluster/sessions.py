@@ -25,7 +25,7 @@ from gateway.logs import logger
 log = logger("gateway.cluster")
 
 _TAKE = script("take", "send")
-_SAVE = script("save")
+_SAVE = script("save", "send")
 _FORGET = script("forget")
 _PERSONAL = script("personal", "send", "once")
 _KICK = script("kick", "send")
@@ -101,8 +101,20 @@ class ClusterSessions:
             self._changed.pop(client_id, None)
             (self._saved.discard if session is None else self._saved.add)(client_id)
         for (_, session), reply in zip(written, await asyncio.gather(*replies), strict=True):
-            if session is not None and reply == 0:
+            if session is None:
+                continue
+            assert isinstance(reply, list)
+            if reply[0] == 0:
                 self._lose(session)
+            elif reply[1] and kept.is_behind(session.personal, int(reply[1], 16), int(reply[2])):
+                await self._catch_up(session)
+
+    async def _catch_up(self, session: Session) -> None:
+        """Deliver what the engine has for a session and what this gateway's own stream has not brought."""
+        found = await self._engine.command("XRANGE", self._engine.key("personal", session.client_id), "-", "+")
+        assert isinstance(found, list)
+        for _, fields in found:
+            self._deliver(session, {name.decode(): value for name, value in fields.items()})
 
     def _save(self, session: Session) -> asyncio.Future[Reply]:
         connected = session.client_id in self._hub.sessions
@@ -134,8 +146,9 @@ class ClusterSessions:
         if request.session is None:
             return
         secret, identity = kept.secret_key(request.session), kept.identity_key(request.identity)
+        is_here = self._hub.store.of_secret(request.session, now_ns=clock.now_ns()) is not None
         try:
-            reply = await self._engine.run(_TAKE, secret, identity)
+            reply = await self._engine.run(_TAKE, secret, identity, int(is_here))
         except RequestError:
             return
         assert isinstance(reply, list)
@@ -144,16 +157,18 @@ class ClusterSessions:
         client_id, content, entries = reply[1].decode(), reply[2], reply[3]
         if (old := self._hub.store.of_client(client_id)) is not None:
             self._lose(old)
+            if self._hub.store.of_client(client_id) is not None:
+                return  # a worker is closing its connection; the client gets a new session
         now_ns = clock.now_ns()
         try:
             session = kept.restore(self._hub, client_id, content, request, now_ns=now_ns)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             log.warning("session_not_restored", client_id=client_id, problem=str(error))
             return
         self._saved.add(client_id)
-        for _, fields in entries:
-            names, values = fields[::2], fields[1::2]
-            self._deliver(session, {name.decode(): value for name, value in zip(names, values, strict=True)})
+        for _, parts in entries:
+            fields = {name.decode(): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
+            self._deliver(session, fields)
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -223,7 +238,10 @@ class ClusterSessions:
                     # If it has come back since, writing it shows that it is this gateway's.
                     self.note(session)
                 case b"personal" if session is not None:
-                    self._deliver(session, fields)
+                    if kept.is_next(session.personal, kept.numbered(fields)):
+                        self._deliver(session, fields)
+                    else:  # some entries before it were dropped; writing the session brings them
+                        self.note(session)
 
     def _on_everyone(self, entries: list[StreamEntry]) -> None:
         logs = self._hub.logs

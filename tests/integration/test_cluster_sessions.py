@@ -182,6 +182,25 @@ async def test_a_message_to_everyone_has_one_position_on_all_gateways(pair: list
     assert [1, 2] == numbers(back, "$everyone")
 
 
+async def test_a_message_to_everyone_finds_a_client_that_moves(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    """Also the first one that there ever was, sent while the client was nowhere."""
+    first, second = pair
+    client = await connect("robots", to=first)
+    await kept(redis, prefix, client, connected="1")
+    await client.lose()
+    await kept(redis, prefix, client, connected="0")
+    for n, gateway in enumerate(pair):
+        await gateway.broadcast({"everyone": True, "event": note(n)})
+    back = await connect(session=client.session, to=second)
+    await back.events("$everyone", 2)
+
+    assert back.hello["resumed"]
+    assert [0, 1] == numbers(back, "$everyone")
+    assert [] == back.channel("$everyone").gaps
+
+
 async def test_a_client_is_disconnected_by_any_gateway(
     pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:

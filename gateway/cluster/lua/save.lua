@@ -1,11 +1,14 @@
 -- Keep the session of client ARGV[3] for ARGV[4] ms: its identity's key ARGV[5], its user's key ARGV[6] ('' for none),
 -- what it consists of ARGV[7], whether its client is connected ARGV[8], the keys of its secrets ARGV[9] ….
--- Return 0 if another gateway has taken it, else 1.
+-- Return { 0 } if another gateway has taken it, else { 1, the epoch and the offset of its newest personal message }.
+-- Which gateway took it last may be lost with an epoch: then the first one that writes it has it, and one whose client
+-- is connected before one that only remembers it.
 local client, ttl, user = ARGV[3], ARGV[4], ARGV[6]
 local session = PREFIX .. 'session:' .. client
-local before = redis.call('HMGET', session, 'owner', 'secrets', 'user')
-if before[1] and before[1] ~= ARGV[2] then
-    return 0
+local before = redis.call('HMGET', session, 'owner', 'secrets', 'user', 'claimed', 'connected', 'epoch', 'offset')
+local other = before[1] and before[1] ~= ARGV[2]
+if other and before[4] == ARGV[1] and not (ARGV[8] == '1' and before[5] == '0') then
+    return { 0 }
 end
 local secrets = {}
 for n = 9, #ARGV do
@@ -13,9 +16,12 @@ for n = 9, #ARGV do
 end
 redis.call(
     'HSET', session,
-    'owner', ARGV[2], 'identity', ARGV[5], 'user', user, 'kept', ARGV[7], 'connected', ARGV[8],
+    'owner', ARGV[2], 'claimed', ARGV[1], 'identity', ARGV[5], 'user', user, 'kept', ARGV[7], 'connected', ARGV[8],
     'secrets', table.concat(secrets, ' ')
 )
+if other then
+    send(before[1], { 'kind', 'taken', 'client', client })
+end
 redis.call('PEXPIRE', session, ttl)
 redis.call('PEXPIRE', PREFIX .. 'personal:' .. client, ttl)
 for secret in string.gmatch(before[2] or '', '%S+') do
@@ -37,4 +43,4 @@ if user ~= '' then
         redis.call('PEXPIRE', clients, ttl)
     end
 end
-return 1
+return { 1, before[6] or '', before[7] or '' }

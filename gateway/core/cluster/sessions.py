@@ -10,6 +10,8 @@ from msgspec import Struct
 from gateway.core.fanout import filters
 from gateway.core.fanout.views import Subscription
 from gateway.core.log.log import ChannelLog
+from gateway.core.log.sources import ORIGIN
+from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.hub import Hub
@@ -52,7 +54,8 @@ def encode(session: Session) -> bytes:
         KeptSubscription(one.pattern, one.filter.text if one.filter else None, one.rate, one.binary)
         for one in session.subscriptions.values()
     ]
-    known = {name: place.position for name, place in session.known.items() if place.position.epoch}
+    # Who has had nothing of a channel yet begins with its oldest event, whoever numbers it at the other gateway.
+    known = {name: at.position for name, at in session.known.items() if any(at.position.offsets.values())}
     return _encode(KeptSession(session.user_id, subscriptions, {**session.elsewhere, **known}))
 
 
@@ -71,6 +74,8 @@ def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, n
         for one in found.subscriptions
     }
     session.elsewhere = found.positions
+    if EVERYONE not in found.positions:
+        session.known = {EVERYONE: ORIGIN}
     assert request.session is not None
     hub.store.add_attached(session, request.session)
     hub.store.remember(session, now_ns=now_ns)
@@ -88,6 +93,16 @@ class NumberedEvent(Struct, frozen=True):
 def numbered(found: Mapping[str, bytes]) -> NumberedEvent:
     """Read an entry of a stream. Raises KeyError, ValueError: it is none of this gateway's kind."""
     return NumberedEvent(int(found["epoch"], 16), int(found["offset"]), found["event"])
+
+
+def is_behind(log: ChannelLog | None, epoch: int, offset: int) -> bool:
+    """Return whether a log lacks an event that the engine has numbered."""
+    return offset > (0 if log is None else log.reached(epoch) or 0)
+
+
+def is_next(log: ChannelLog | None, one: NumberedEvent) -> bool:
+    """Return whether nothing is missing between a log and an event; so it is, too, if the log has the event already."""
+    return not is_behind(log, one.epoch, one.offset - 1)
 
 
 def new_event(log: ChannelLog | None, channel: str, one: NumberedEvent, *, now_ns: int) -> Event | None:

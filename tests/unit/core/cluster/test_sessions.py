@@ -1,0 +1,123 @@
+"""Sessions as the engine keeps them, and the events that it numbers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from gateway.core.cluster import sessions as kept
+from gateway.core.cluster.once import Once
+from gateway.core.cluster.sessions import NumberedEvent
+from gateway.core.log.log import ChannelLog
+from gateway.core.log.retention import Retention
+from gateway.core.protocol.channels import PERSONAL
+from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.messages import Broadcast
+from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.session import Session
+from tests.support.core import Core, Peer, make_hub, open_identity, publish
+
+
+POLICY = Policy({"all": Grants(subscribe=(">",))}, unauthenticated_role=None)
+
+
+def of_user(name: str) -> Identity:
+    return POLICY.identity(Claims(user_id=name, expires_ns=2**62))
+
+
+def confirm(hub: Core, session: Session) -> None:
+    """Let a client answer a ping behind all that there is."""
+    hub.fanout.flush(now_ns=0)
+    session.on_ping(b"1", hub.heads())
+    hub.on_pong(session, b"1")
+
+
+def test_a_session_goes_on_at_another_hub_with_all_that_it_had() -> None:
+    here, there = make_hub(epoch="e1"), make_hub(epoch="e2")
+    peer = Peer(here, "p")
+    session = peer.connect(user_id="ada")
+    peer.send(type="subscribe", channels=["robots", {"channel": "logs.*", "filter": "data.n > 1", "rate": 2}])
+    publish(here, "robots", 3)
+    confirm(here, session)
+    content = kept.encode(session)
+    request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
+    restored = kept.restore(there, session.client_id, content, request, now_ns=0)
+
+    assert restored is there.store.of_secret(session.secret, now_ns=0)
+    assert (session.client_id, "ada") == (restored.client_id, restored.user_id)
+    assert session.subscriptions == restored.subscriptions
+    assert session.known["robots"].position == restored.elsewhere["robots"]
+    assert kept.encode(restored) == content, "a third gateway may go on with it"
+    assert session.secret not in content.decode()
+
+
+def test_what_the_other_hub_does_not_know_is_reported() -> None:
+    """The positions that the client has confirmed are of the other gateway's own numbers."""
+    here, there = make_hub(epoch="e1"), make_hub(epoch="e2")
+    peer = Peer(here, "p")
+    session = peer.connect()
+    peer.send(type="subscribe", channels=["robots"])
+    publish(here, "robots", 3)
+    confirm(here, session)
+    request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
+    kept.restore(there, session.client_id, kept.encode(session), request, now_ns=0)
+    publish(there, "robots", 2)
+    moved = Peer(there, "q")
+    moved.connect(session=session.secret)
+    subscribed = next(one for one in moved.received if one["type"] == "subscribed")
+
+    assert subscribed["recovered"] == {"robots": False}
+    assert [("robots", "epoch")] == [(one["channel"], one["reason"]) for one in moved.received if one["type"] == "gap"]
+
+
+@given(st.text(max_size=3), st.text(max_size=3))
+def test_only_the_same_user_may_take_a_session(first: str, second: str) -> None:
+    mine, others = of_user(first), of_user(second)
+
+    assert mine.is_same_as(others) == (kept.identity_key(mine) == kept.identity_key(others))
+    assert kept.identity_key(mine) != kept.identity_key(POLICY.anonymous)
+    assert "" == kept.identity_key(open_identity("whoever"))
+
+
+def test_a_secret_is_not_in_the_engine() -> None:
+    assert "secret" not in kept.secret_key("a secret")
+    assert kept.secret_key("a secret") != kept.secret_key("another secret")
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 6)), max_size=30))
+def test_an_event_that_the_engine_numbered_is_appended_once(arrivals: list[tuple[int, int]]) -> None:
+    """However often, late and in whatever order it comes, each is in the log at most once, and a hole is a gap."""
+    log = ChannelLog(PERSONAL, epoch="own", retention=Retention())
+    for epoch, offset in arrivals:
+        event = kept.new_event(log, PERSONAL, NumberedEvent(epoch, offset, b'"data":1'), now_ns=0)
+        assert (event is None) == (offset <= (log.reached(epoch) or 0))
+        if event is not None:
+            log.append(event)
+    for epoch in (1, 2):
+        held = [one for one in log.held(log.cursor_at(0)) if one.source == f"{epoch:016x}" and one.is_event]
+        assert [one.offset for one in held] == sorted({one.offset for one in held})
+
+
+def test_an_entry_of_another_kind_is_refused() -> None:
+    with pytest.raises(KeyError):
+        kept.numbered({"epoch": b"1"})
+    with pytest.raises(ValueError, match="invalid literal"):
+        kept.numbered({"epoch": b"x", "offset": b"1", "event": b""})
+
+
+def test_a_key_is_for_one_event_of_one_user() -> None:
+    event = Broadcast(event=Raw(b"1"), everyone=True, idempotency_key="k")
+    same = Broadcast(event=Raw(b"1"), everyone=True, idempotency_key="k")
+    other = Broadcast(event=Raw(b"2"), everyone=True, idempotency_key="k")
+    ada, eve = of_user("ada"), of_user("eve")
+
+    assert Once.of(event, ada) == Once.of(same, ada)
+    assert Once.of(event, ada).key == Once.of(other, ada).key != Once.of(event, eve).key
+    assert Once.of(event, ada).content != Once.of(other, ada).content
+    assert "" == Once.of(Broadcast(event=Raw(b"1"), everyone=True), ada).key
+    assert 7 == Once.of(event, ada).checked(7)
+    with pytest.raises(RequestError, match="'k' was used for another event"):
+        Once.of(other, ada).checked(-1)
