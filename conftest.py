@@ -16,6 +16,7 @@ LONG = {"chaos", "fuzz"} | {
     for name in (
         "added_commands",
         "benchmark",
+        "cluster_sessions",
         "code_blocks",
         "conformance",
         "conformance_msgpack",

@@ -32,12 +32,11 @@ def prefix() -> str:
     return f"sessions{next(_prefixes)}"
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "workers"])
+@pytest.fixture
 async def pair(request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
-    """Two gateways of a cluster."""
-    gateways = [
-        await launch(settings=clustered(redis, prefix, name, workers=request.param)) for name in ("first", "second")
-    ]
+    """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
+    workers = getattr(request, "param", 1)
+    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
     for one in gateways:
         await whole(one)
     return gateways
@@ -59,6 +58,10 @@ async def closed(client: Client, code: int) -> None:
     assert code == client.close_code
 
 
+with_workers = pytest.mark.parametrize("pair", [1, 2], indirect=True)
+"""The test with gateways in one process, and with workers."""
+
+
 def note(n: int) -> dict[str, Any]:
     return {"event_type": "note", "data": {"n": n}}
 
@@ -67,6 +70,7 @@ def numbers(client: Client, channel: str) -> list[int]:
     return [event["data"]["n"] for event in client.channel(channel).events]
 
 
+@with_workers
 async def test_a_session_goes_on_at_another_gateway(
     pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
 ) -> None:
@@ -99,6 +103,7 @@ async def test_a_session_goes_on_at_another_gateway(
     assert list(range(11, 21)) == back.channel("robots").offsets
 
 
+@with_workers
 async def test_personal_messages_find_a_client_wherever_it_is(
     pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
@@ -128,6 +133,7 @@ async def test_personal_messages_find_a_client_wherever_it_is(
     assert back.hello["resumed"]
 
 
+@with_workers
 async def test_a_session_that_moves_ends_its_old_connection(
     pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
