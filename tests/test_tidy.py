@@ -55,7 +55,7 @@ FLOORS_OF = {
 """The same of the folders and files in a folder."""
 
 CORE_MAY_IMPORT = {
-    *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "itertools"),
+    *("gateway", "msgspec", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools"),
     *(
         "base64",
         "bisect",
