@@ -90,22 +90,26 @@ class ClusterSessions:
             await self._write(list(self._changed)[:_TOGETHER])
 
     async def _write(self, client_ids: list[str]) -> None:
-        found = [(client_id, self._hub.store.of_client(client_id)) for client_id in client_ids]
+        store, saved = self._hub.store, self._saved
+        found = [(client_id, store.of_client(client_id)) for client_id in client_ids]
+        written = [(client_id, one) for client_id, one in found if one is not None or client_id in saved]
         replies = [
             self._engine.run(_FORGET, client_id) if session is None else self._save(session)
-            for client_id, session in found
-            if session is not None or client_id in self._saved
+            for client_id, session in written
         ]
-        written = [one for one in found if one[1] is not None or one[0] in self._saved]
-        for client_id, session in found:
+        for client_id in client_ids:
             self._changed.pop(client_id, None)
-            (self._saved.discard if session is None else self._saved.add)(client_id)
-        for (_, session), reply in zip(written, await asyncio.gather(*replies), strict=True):
+        for (client_id, session), reply in zip(written, await asyncio.gather(*replies), strict=True):
             if session is None:
+                saved.discard(client_id)
                 continue
             assert isinstance(reply, list)
             if reply[0] == 0:
                 self._lose(session)
+                continue
+            saved.add(client_id)
+            if store.of_client(client_id) is not session:
+                self.note(session)  # it was forgotten meanwhile
             elif reply[1] and kept.is_behind(session.personal, int(reply[1], 16), int(reply[2])):
                 await self._catch_up(session)
 
@@ -135,6 +139,8 @@ class ClusterSessions:
 
     def _lose(self, session: Session) -> None:
         """Let go of a session that another gateway has taken."""
+        # Not to be forgotten in the engine: it may come back, and would be gone then.
+        self._saved.discard(session.client_id)
         if self._hub.store.of_client(session.client_id) is session:
             self.on_taken(session)
 
