@@ -102,7 +102,7 @@ class Edge:
         )
         if pipeline is not None and config.cluster.url:
             self.context.cluster = cluster = join(config.cluster, hub, own=self._own_figures)
-            cluster.sessions.on_taken = lambda session: self.context.let_go(session)
+            cluster.sessions.let_go = lambda session: self.context.let_go(session)
             cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id)
             assert self.context.broadcaster is not None, "this process reads the bus"
             self.context.broadcaster.deliver = cluster.sessions.deliver_from_bus

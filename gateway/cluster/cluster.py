@@ -35,7 +35,8 @@ class Cluster:
         self.id = secrets.token_hex(8)
         self.engine = Engine(settings, gateway=self.id)
         self.clients = ClusterClients(self.engine, hub, ttl_seconds=settings.ttl_seconds)
-        self.sessions = ClusterSessions(self.engine, hub)
+        self._tasks = Tasks()
+        self.sessions = ClusterSessions(self.engine, hub, self._tasks)
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
         self._timeout_seconds = settings.timeout_seconds
@@ -46,7 +47,6 @@ class Cluster:
         """The longest delay of this process's timer since the last report."""
         self._is_listed = False
         """Whether the engine, since it is up, has a report of this gateway."""
-        self._tasks = Tasks()
         hub.store.on_changed = self._on_changed
 
     def _on_changed(self, session: Session) -> None:
@@ -133,7 +133,9 @@ class Cluster:
             reply = await self.engine.run(_REPORT, report, round(self._ttl_seconds * 1000))
             assert isinstance(reply, list)
             was_listed, reports = reply
-            if self._is_listed and not was_listed:  # it was late, and its clients are gone with its report
+            if self._is_listed and not was_listed:
+                # It was late: its clients are gone with its report, and others may have taken its sessions unnoticed.
                 self.clients.lose()
+                self.sessions.note_all()
             self._is_listed = True
             self._members.take(reports, now_ns=clock.now_ns())

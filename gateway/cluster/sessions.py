@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -20,6 +20,7 @@ from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from gateway.logs import logger
+from gateway.runtime import Tasks
 
 
 log = logger("gateway.cluster")
@@ -43,12 +44,13 @@ class ClusterSessions:
     """Keeps this gateway's sessions in the engine, takes those that come from other gateways, and delivers what
     the engine has for its clients."""
 
-    def __init__(self, engine: Engine, hub: Hub) -> None:
-        self.on_taken: Callable[[Session], object] = lambda session: None
-        """Called with a session of this gateway that another one has taken: its client is there now."""
+    def __init__(self, engine: Engine, hub: Hub, tasks: Tasks) -> None:
+        self.let_go: Callable[[Session], Awaitable[None]]
+        """Ends a session of this gateway that another one has taken, with its connection."""
         self.on_kick: Callable[[str], object] = lambda client_id: None
         """Called with the id of a client to disconnect."""
         self._engine = engine
+        self._tasks = tasks
         self._hub = hub
         self._changed: dict[str, None] = {}
         self._wake = asyncio.Event()
@@ -105,7 +107,7 @@ class ClusterSessions:
                 continue
             assert isinstance(reply, list)
             if reply[0] == 0:
-                self._lose(session)
+                self._tasks.start(self._lose(session))
                 continue
             saved.add(client_id)
             if store.of_client(client_id) is not session:
@@ -137,12 +139,12 @@ class ClusterSessions:
             *secrets,
         )
 
-    def _lose(self, session: Session) -> None:
+    async def _lose(self, session: Session) -> None:
         """Let go of a session that another gateway has taken."""
         # Not to be forgotten in the engine: it may come back, and would be gone then.
         self._saved.discard(session.client_id)
         if self._hub.store.of_client(session.client_id) is session:
-            self.on_taken(session)
+            await self.let_go(session)
 
     async def take(self, request: ConnectRequest) -> None:
         """Add the session that a client brings to the hub if another gateway has it.
@@ -162,9 +164,9 @@ class ClusterSessions:
             return
         client_id, content, entries = reply[1].decode(), reply[2], reply[3]
         if (old := self._hub.store.of_client(client_id)) is not None:
-            self._lose(old)
+            await self._lose(old)
             if self._hub.store.of_client(client_id) is not None:
-                return  # a worker is closing its connection; the client gets a new session
+                return  # it has just come back by another connection
         now_ns = clock.now_ns()
         try:
             session = kept.restore(self._hub, client_id, content, request, now_ns=now_ns)

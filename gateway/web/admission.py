@@ -246,7 +246,7 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
         context.metrics.closed(code, seconds)
 
 
-def let_go(context: Context, session: Session) -> None:
+async def let_go(context: Context, session: Session) -> None:
     """End a session of this process that another gateway has taken, with its connection."""
     connection = context.connections.get(session.client_id)
     if connection is None:

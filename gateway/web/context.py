@@ -102,7 +102,7 @@ class Context:
     """All clients of the gateway, those of other processes too."""
     disconnect: Callable[[str], bool] = field(init=False)
     """Closes the connection of the client with this id, in whatever process; returns whether there is one."""
-    let_go: Callable[[Session], object] = field(init=False)
+    let_go: Callable[[Session], Awaitable[None]] = field(init=False)
     """Ends a session that another gateway has taken, with its connection, in whatever process."""
     refresh_statistics: Callable[[], Awaitable[None]] = _nothing
     """Waits for current statistics from other processes."""

@@ -262,21 +262,15 @@ class Clients:
             client.child.pipe.send(messages.Disconnect(client_id))
         return client is not None
 
-    def let_go(self, session: Session) -> None:
+    async def let_go(self, session: Session) -> None:
         """End a session that another gateway has taken, with its connection."""
         client = self._clients.get(session.client_id)
-        if client is None:
-            self._hub.store.drop(session)
-        else:
-            self._takeovers.start(self._let_go(client))
-
-    async def _let_go(self, client: WorkerClient) -> None:
-        session = client.session
-        await client.child.requests.ask(
-            lambda number: messages.Release(number, client.client_id), within=_RELEASE_SECONDS
-        )
-        if self._clients.get(client.client_id) is client:
-            self._lose(client)
+        if client is not None:
+            await client.child.requests.ask(
+                lambda number: messages.Release(number, client.client_id), within=_RELEASE_SECONDS
+            )
+            if self._clients.get(client.client_id) is client:
+                self._lose(client)
         if self._hub.store.of_client(session.client_id) is session:
             self._hub.store.drop(session)
 
