@@ -271,7 +271,8 @@ class Clients:
             )
             if self._clients.get(client.client_id) is client:
                 self._lose(client)
-        if self._hub.store.of_client(session.client_id) is session:
+        is_connected = session.client_id in self._hub.sessions
+        if not is_connected and self._hub.store.of_client(session.client_id) is session:
             self._hub.store.drop(session)
 
     def on_worker_lost(self, child: Child) -> None:
