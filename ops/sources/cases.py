@@ -69,6 +69,16 @@ _KERNEL_DATA = {
 _KV = [1_795_901_871.5, [["BlockRemoved", [b"\x01\x02"], "GPU"]], 0]
 _KV_DATA = [1_795_901_871.5, [["BlockRemoved", [_base64("AQI=")], "GPU"]], 0]
 _HASH = bytes(range(32))
+_GENESIS = "418015bb9ae982a1975da7d79277c2705727a56894ba0fb246adaabb1f4632e3"
+_FIRST = "9367c7420fd1bb7fc6c5505eb2da37245579de8346cda8b7ee68d8ab4764c2ec"
+_BLOCKS = (
+    {"first_height": 1, "first_prev_id": _GENESIS, "ids": [_FIRST]},
+    {
+        "first_height": 2,
+        "first_prev_id": _FIRST,
+        "ids": ["1266ca0b59e9f921c9989182a4219308bbdc595d8a5b43f4400331078828db84"],
+    },
+)
 _PICKLED = (
     b"start \x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x03uid\x94\x8c\x01a\x94\x8c\x04time\x94G"
     b"?\xf8\x00\x00\x00\x00\x00\x00u."
@@ -131,9 +141,10 @@ CASES = (
     Case(
         "monerod --zmq-pub",
         "`json-full-chain_main:[…]` in one frame",
-        [[b'json-minimal-chain_main:{"first_height":3}'], [b'json-full-txpool_add:[{"version":2}]']],
-        [("monero.json-minimal-chain_main", {"first_height": 3}), ("monero.json-full-txpool_add", [{"version": 2}])],
+        [[b"json-minimal-chain_main:" + _dumps(one)] for one in _BLOCKS],
+        [("monero.json-minimal-chain_main", one) for one in _BLOCKS],
         {"preset": "monero"},
+        seen="0.18.0.0",
     ),
     Case(
         "GNU Radio's pub_sink and pub_msg_sink",
