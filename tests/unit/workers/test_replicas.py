@@ -124,6 +124,7 @@ def test_a_replica_counts_the_current_values_that_it_was_given() -> None:
     pair.publish("b", None, 0)
     pair.join()
     pair.evict()
+    pair.now += 1  # the next event has another key
     pair.publish("b", None, 0)
     pair.evict()
 
