@@ -182,9 +182,13 @@ class LogPlaces(LogEntries):
         return Resumed(Cursor(at, make_position(kept, first_id), False), lost)
 
     def _is_over(self, source: Source, newest: Entry) -> bool:
-        """Return whether a source that a client does not name was over before the newest entry that the client has."""
+        """Return whether a source that a client does not name was over before the newest entry that the client has.
+
+        Silence alone says it only of this gateway: another one may not have heard a publisher that sends seldom."""
         if source.ended is not None and source.ended <= newest.at:
             return True
+        if source.incarnation is not None:
+            return False
         last = source.entries[-1] if source.is_held else None
         return last is None or last.received_ns < newest.received_ns - QUIET_NS
 

@@ -23,7 +23,7 @@ OFFSET_MAX = 2**53 - 1
 RETURNS_MAX = 16
 """Returns remembered per source."""
 QUIET_NS = 60_000_000_000
-"""A source that was silent for so long before a client's position, which does not name it, is over for it."""
+"""A gateway that numbered nothing for so long before a client's position, which does not name it, is over for it."""
 
 _at, _offset = attrgetter("at"), attrgetter("offset")
 

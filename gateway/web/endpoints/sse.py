@@ -63,6 +63,9 @@ class EventStream:
 
     def __init__(self, *, has_chunks: bool = True) -> None:
         self._positions: dict[str, Position] = {}
+        self._ended: dict[str, set[str]] = {}
+        """Sources that ended, by channel. They stay in the id until something comes of another source: without them, their
+        events would come again to one who reconnects at that moment."""
         self._part = _chunk if has_chunks else bytes
 
     def encode(self, frames: bytes) -> bytes:
@@ -104,10 +107,11 @@ class EventStream:
         epoch = message.epoch if message.epoch is not UNSET else before.epoch
         offsets = before.offsets if is_named else {epoch: before.offset}  # else no other source is live
         reached = message.offset if message.type == "event" else _decode_to(message.to)
-        if reached is None:  # the source has ended
-            offsets.pop(epoch, None)
-            epoch = before.epoch if before.epoch in offsets else next(iter(offsets), "")
-            reached = 0
+        if reached is None:
+            self._ended.setdefault(message.channel, set()).add(epoch)
+            return
+        for id_ in self._ended.pop(message.channel, ()):
+            offsets.pop(id_, None)
         offsets[epoch] = max(offsets.get(epoch, 0), reached)
         others = {id_: offset for id_, offset in offsets.items() if id_ != epoch and offset}
         self._positions[message.channel] = Position(epoch, offsets[epoch], others or UNSET)

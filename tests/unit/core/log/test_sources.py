@@ -19,7 +19,7 @@ from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
 from gateway.core.protocol.positions import position_text, read_position
-from tests.support.core import Core, Peer, make_hub
+from tests.support.core import SECOND, Core, Peer, make_hub
 
 
 A, B, C = 0xA, 0xB, 0xC
@@ -207,6 +207,41 @@ def test_a_source_that_was_over_before_does_not_come_again() -> None:
     add(log, B, 1, 2)
 
     assert behind(log, Position(EPOCH_B, 1)) == [(EPOCH_B, 2)]
+
+
+def test_a_publisher_that_sends_seldom_comes_whole_to_a_client_of_a_gateway_that_did_not_hear_it() -> None:
+    log = make()
+    add(log, B, 1, 2)
+    add(log, A, 1, 2, 3, now_ns=3600 * SECOND)
+
+    assert behind(log, Position(EPOCH_A, 2)) == [(EPOCH_B, 1), (EPOCH_B, 2), (EPOCH_A, 3)]
+
+
+def test_what_is_not_held_any_more_of_such_a_publisher_is_a_gap() -> None:
+    log = make(events_max=2)
+    add(log, B, 1, 2)
+    add(log, A, 1, 2, 3, now_ns=3600 * SECOND)
+    after = log.resume(Position(EPOCH_A, 2), ahead_max=100).cursor
+
+    assert [(gap.epoch, gap.from_, gap.to) for gap in log.missing(after)] == [(EPOCH_B, 1, 2)]
+
+
+def test_what_this_gateway_numbered_long_ago_does_not_come_late() -> None:
+    log = make()
+    add(log, None, 0)
+    add(log, A, 1, 2, now_ns=3600 * SECOND)
+
+    assert behind(log, Position(EPOCH_A, 1)) == [(EPOCH_A, 2)]
+
+
+def test_to_one_who_names_a_source_that_ended_only_its_end_comes_again() -> None:
+    log = make()
+    add(log, A, 1, 2)
+    add(log, B, 1)
+    log.end(A, now_ns=0)
+    after = log.resume(Position(EPOCH_B, 1, {EPOCH_A: 2}), ahead_max=100).cursor
+
+    assert [(one.source, one.is_event) for one in log.held(after)] == [(EPOCH_A, False)]
 
 
 def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:

@@ -39,6 +39,17 @@ def test_an_id_has_all_of_twenty_sources_and_is_a_position_again() -> None:
     assert read_position(id_).offsets == {f"{number:016x}": number for number in range(1, 21)}
 
 
+def test_a_source_that_ended_leaves_the_id_with_the_next_event_of_another_one() -> None:
+    stream = EventStream()
+    stream.encode(frames(event("a", 2), {**event("a", 5), "epoch": "f"}))
+    end = {"type": "gap", "channel": "a", "epoch": "e", "from": None, "to": None}
+    behind_the_end = stream.encode(frames(end)).decode()
+    behind_the_next = stream.encode(frames({**event("a", 6), "epoch": "f"})).decode()
+
+    assert "id: a=f:5:e:2\n" in behind_the_end
+    assert "id: a=f:6\n" in behind_the_next
+
+
 async def opening(edge_port: int, version: str) -> tuple[str, str]:
     """Open a stream; its head, and what comes up to its first message's end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge_port)
