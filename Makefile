@@ -115,7 +115,7 @@ models: .venv/dev ## write the clients' models and codes from the gateway's
 settings: .venv/dev ## write ops/gateway.example.toml and the tables of docs/configuration.md from the model of the settings
 	@$(BIN)/python -m ops.settings
 
-audit: .venv/dev ## check the licences and known vulnerabilities of the dependencies
+audit: .venv/dev ## check the lock files, and the licences and known vulnerabilities of the dependencies
 	@$(BIN)/python ops/audit.py
 
 picture: .venv/dev ## record docs/demo.svg from a run of the demo

@@ -1,4 +1,4 @@
-"""Audit the dependencies: their licences, and known vulnerabilities.
+"""Audit the dependencies: their licences, known vulnerabilities, and whether the lock files have what is asked for.
 
 Licences are those that installed packages declare, compared with a list of allowed ones. For vulnerabilities
 it runs pip-audit and npm, which need a network; without one it says that this was left out.
@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,11 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements-dev.lock"
 """All dependencies; those of the gateway are among them."""
+PROJECT = ROOT / "pyproject.toml"
+LOCKED: Mapping[str, tuple[str, ...]] = {
+    "requirements.lock": ("run", "terminal"),
+    "requirements-build.lock": ("build",),
+    "requirements-test.lock": ("run", "terminal", "test"),
+    "requirements-dev.lock": ("run", "terminal", "dev"),
+    "requirements-notebook.lock": ("notebook",),
+}
+"""The dependency groups of each lock file, as in ops/lock.sh. `npm ci` compares those of npm by itself."""
 NPM = ROOT / "clients" / "typescript"
 ASK_SECONDS_MAX = 120
 
@@ -65,10 +76,35 @@ def _is_met(expression: str) -> bool:
     return any(ALLOWED.issuperset(re.split(r"\s+AND\s+", one)) for one in alternatives)
 
 
+def locked_in(path: Path) -> Iterator[Requirement]:
+    for line in re.findall(r"^\S+==[^\\\n]+", path.read_text(), re.MULTILINE):
+        yield Requirement(line)
+
+
+def not_locked(root: Path = ROOT) -> Iterator[str]:
+    """Yield what pyproject.toml asks for and its lock file does not have, in a version that is allowed."""
+    groups = tomllib.loads((root / PROJECT.name).read_text())["dependency-groups"]
+    for name, wanted in LOCKED.items():
+        found = {canonicalize_name(one.name): one.specifier for one in locked_in(root / name)}
+        for requirement in sorted({one for group in wanted for one in asked_for(groups, group)}):
+            asked = Requirement(requirement)
+            version = str(found.get(canonicalize_name(asked.name), "")).removeprefix("==")
+            if not version or version not in asked.specifier:
+                yield f"{name} has {asked.name} {version or 'not at all'}, and {requirement} is asked for: make lock"
+
+
+def asked_for(groups: Mapping[str, Any], name: str) -> Iterator[str]:  # Any: TOML
+    """Yield the requirements of a group, with those of groups that it includes."""
+    for one in groups[name]:
+        if isinstance(one, str):
+            yield one
+        else:
+            yield from asked_for(groups, one["include-group"])
+
+
 def packages() -> Iterator[Package]:
     """Yield the locked packages for this platform."""
-    for line in re.findall(r"^\S+==[^\\\n]+", LOCK.read_text(), re.MULTILINE):
-        locked = Requirement(line)
+    for locked in locked_in(LOCK):
         if locked.marker is None or locked.marker.evaluate():
             version = str(locked.specifier).removeprefix("==")
             yield Package(locked.name, version, licence(locked.name, version))
@@ -140,10 +176,12 @@ def main() -> int:
         print(f"{mark}{package.name:<28} {package.version:<16} {package.licence or 'unknown'}")
     refused = [package.name for package in found if not package.is_allowed]
     print(f"licences: {len(found)} packages, not allowed: {', '.join(refused) or 'none'}")
+    stale = list(not_locked())
+    print(f"lock files: {'; '.join(stale) or 'have all that is asked for'}")
     vulnerabilities = list(vulnerable())
     for who, what, _ in vulnerabilities:
         print(f"vulnerabilities, {who}: {what}")
-    return int(bool(refused) or any(found for _, _, found in vulnerabilities))
+    return int(bool(refused or stale) or any(found for _, _, found in vulnerabilities))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ for version in ${1:-3.11 3.12 3.13 3.14}; do
     [ "$version" != "$own" ] || continue
     found="$(interpreter "$version")" || { absent+=("$version") && continue; }
     environment="build/pythons/$version"
-    if [ ! "$environment/ready" -nt requirements-dev.lock ]; then
+    if [ ! "$environment/ready" -nt requirements-test.lock ]; then
         "$found" -m venv "$environment"
         "$environment/bin/python" -m pip --disable-pip-version-check --quiet install \
-            --require-hashes --requirement requirements-dev.lock
+            --require-hashes --requirement requirements-test.lock
         "$environment/bin/python" -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation \
             --editable . --editable publishers/python --editable clients/python
         touch "$environment/ready"

@@ -47,6 +47,25 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
     return say
 
 
+def test_the_lock_files_have_all_that_is_asked_for() -> None:
+    assert [] == list(audit.not_locked())
+
+
+def test_a_lock_file_that_lacks_a_package_or_has_it_in_a_version_that_is_not_allowed_is_named(tmp_path: Path) -> None:
+    groups = {**{key: [] for key in ("terminal", "build", "notebook", "dev")}, "run": ["A-b>=2", "c"], "test": ["d"]}
+    (tmp_path / "pyproject.toml").write_text(
+        "[dependency-groups]\n" + "".join(f"{name} = {wanted}\n" for name, wanted in groups.items())
+    )
+    for name in audit.LOCKED:
+        (tmp_path / name).write_text("a-b==2.1 \\\n    --hash=x\nc==1\n")
+    (tmp_path / "requirements.lock").write_text("a-b==1.9\nc==1\n")
+
+    found = list(audit.not_locked(tmp_path))
+    assert [("requirements.lock", "A-b"), ("requirements-test.lock", "d")] == [
+        (one.split()[0], one.split()[2]) for one in found
+    ]
+
+
 @pytest.mark.parametrize(
     ("licence", "allowed"),
     [
