@@ -33,6 +33,12 @@ for each in client publisher; do
     [ -z "$("$folder/$each/bin/pip" list --format=freeze | grep -i neurograph-gateway)" ]
 done
 
+say "the gateway in one folder, for hosts without pip"
+"$folder/gateway/bin/pip" install --no-index --find-links . --target "$folder/one/neurograph" neurograph-gateway
+for command in tail publish serve; do
+    (cd "$folder/one" && PYTHONPATH=neurograph "$root/.venv/bin/python" -S -m gateway "$command" --help >/dev/null)
+done
+
 say "together, in an empty folder"
 mkdir "$folder/empty"
 cd "$folder/empty"

@@ -276,7 +276,11 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
         ("install -d", "it changes the system; tests/integration/real_systemd.py runs it with a systemd of its own"),
         ("python3 -m venv /opt", "it changes the system; tests/integration/test_systemd.py verifies the unit"),
     ],
-    "docs/install.md": [("python3 -m venv", NEEDS_INDEX), ("sha256sum", NEEDS_INDEX)],
+    "docs/install.md": [
+        ("python3 -m venv", NEEDS_INDEX),
+        ("sha256sum", NEEDS_INDEX),
+        ("pip install --target", NEEDS_INDEX),
+    ],
     "docs/notebook.md": [
         ("pip install", NEEDS_INDEX),
         ("%load_ext", "clients/python/notebooks/tests/test_tutorials.py runs it in a kernel"),
