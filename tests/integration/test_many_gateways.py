@@ -96,7 +96,7 @@ async def publish(keepers: list[Keeper], count: int, *, wanders: Callable[[], Aw
     chance = random.Random(7)
     for number in range(count):
         send(chance.choice(keepers))
-        if number % 40 == 20:
+        if number % 25 == 20:
             await wanders()
         await asyncio.sleep(0.002)
 
@@ -105,7 +105,7 @@ async def read_pages(gateways: list[Gateway], account: Account, since: Position,
     """Read the history in pages, each at the next gateway; at the end ask until all is there."""
     for gateway in itertools.cycle(gateways):
         async with Client(gateway.url) as client:
-            page = await client.history(CHANNEL, since=since, limit=40)
+            page = await client.history(CHANNEL, since=since, limit=25)
         for item in page:
             account.take(item)
         assert page.gap is None
@@ -147,7 +147,7 @@ async def test_clients_that_change_gateways_at_every_reconnect_get_every_event_o
         send(one)
     await hold(gateways, keepers)
     accounts = {name: Account() for name in ("websocket", "stream", "pages")}
-    start, total = Position(keepers[0].epoch, 0), 240
+    start, total = Position(keepers[0].epoch, 0), 150
     async with Proxy(gateways[0].port) as proxy, Client(proxy.url, backoff=Backoff(0.01, 0.05)) as client:
         ports = itertools.cycle([gateways[1].port, gateways[0].port])
 
