@@ -24,9 +24,9 @@ from tests.support.gateway import Gateway
 from tests.support.waiting import eventually
 
 
-COUNT = 300
-PAYLOAD = "x" * 40_000
-"""So large that the kernel's buffers do not hold `COUNT` of them."""
+COUNT = 150
+PAYLOAD = "x" * 20_000
+"""So large that the kernel's buffers of a Unix socket do not hold `COUNT` of them."""
 
 Start = Callable[..., Any]
 Make = Callable[..., Publisher]
@@ -105,7 +105,7 @@ async def test_what_is_lost_behind_the_proxy_is_replayed_through_it(
     start: Start, make: Make, launch: Launch, connect: Connect, tmp_path: Path
 ) -> None:
     """The proxy drops what a gateway that stands still does not read; the other gateway is not disturbed."""
-    proxy = await start(ipc(tmp_path, "in"), "tcp://127.0.0.1:*", "--set", "proxy.send_hwm=10")
+    proxy = await start(ipc(tmp_path, "in"), ipc(tmp_path, "out"), "--set", "proxy.send_hwm=10")
     settings = {"bus.receive_hwm": 10, "history.bytes_max": 100_000_000}
     one, other = [await launch(connect=[proxy.publish], bind="", settings=settings) for _ in range(2)]
     publisher = make(connect=ipc(tmp_path, "in"))
