@@ -540,3 +540,16 @@ def test_a_late_replica_of_several_sources_gives_the_same_places() -> None:
         log.resume(one, ahead_max=9) for one in positions
     ]
     assert [behind(replica, one) for one in positions] == [behind(log, one) for one in positions]
+
+
+def test_the_current_values_of_several_sources_name_theirs() -> None:
+    log = ChannelLog("robots", epoch="own", retention=Retention(key=("data",)))
+    log.has_ended = lambda _incarnation: False
+    for number, (incarnation, key) in enumerate([(A, 1), (B, 2), (A, 2), (B, 1)]):
+        log.append(Event("robots", b'"data":%d' % key, 0, 0, incarnation, number // 2 + 1))
+
+    part = read_newest(log, log.before_current(), UNFILTERED, until=log.newest)
+    messages = [json.loads(payload) for payload in text_payloads(b"".join(part.frames))]
+    events = [(one["epoch"], one["offset"], one["data"]) for one in messages if one["type"] == "event"]
+    assert events == [(EPOCH_A, 2, 2), (EPOCH_B, 2, 1)]
+    assert part.reached.position.offsets == {EPOCH_A: 2, EPOCH_B: 2}
