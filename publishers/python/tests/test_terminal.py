@@ -244,13 +244,13 @@ async def test_events_that_no_gateway_received_end_it_with_1(launch: Launch, con
     async with command(*to(gateway, channel, "--wait", "1")) as publish:
         publish.type("1\n")
         await client.events(channel, 1)
-        gateway.kill(signal.SIGKILL)
-        await gateway.exited()
-        publish.type("2\n")
+        gateway.kill(signal.SIGSTOP)
+        await asyncio.to_thread(publish.type, f'"{"x" * 500_000}"\n' * 40)  # more than the sockets hold
         publish.end_of_input()
 
         assert 1 == await publish.exited()
         assert "did not receive all events within 1 s" in publish.errors.splitlines()[-1]
+    gateway.kill(signal.SIGKILL)
 
 
 async def test_gateways_may_connect_to_it(gateway: Gateway, connect: Connect, channel: str) -> None:

@@ -63,6 +63,8 @@ def _bare(line: bytes) -> bytes:
 class Payloads:
     """The payloads of lines, as they come. Lines that are not valid are reported, and are an error at the end."""
 
+    skips_empty = True
+
     def __init__(self, source: Iterator[bytes], encode: Encode) -> None:
         self._source = source
         self._encode = encode
@@ -78,7 +80,7 @@ class Payloads:
     def __iter__(self) -> Iterator[bytes]:
         for line in self._source:
             self.line += 1
-            if not line.strip():
+            if self.skips_empty and not line.strip():
                 continue
             try:
                 payload = self._encode(line)

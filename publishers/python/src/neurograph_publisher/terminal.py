@@ -211,6 +211,7 @@ class _Argument(Payloads):
     """DATA on the command line, in place of lines."""
 
     place = "DATA"
+    skips_empty = False
 
     def refuse(self, why: str) -> None:
         raise click.BadParameter(why, param_hint=self.place)
