@@ -59,6 +59,8 @@ class LogEntries:
         """How many of the sources have not ended."""
         self._begins = True
         """Whether the next event has to have its source's id."""
+        self._doubtful: Source | None = None
+        """The only live source, if it may have ended, and nothing says so yet."""
         self._newest: Cursor | None = None
         self._ends: deque[Entry] = deque(maxlen=SOURCES_MAX)
         """The evicted gaps that say that the end of a source is not known: no offset shows that they are missing."""
@@ -162,6 +164,7 @@ class LogEntries:
         if source is self._own and self._own.id not in self._sources:
             self._add_source(source, source.newest)
         elif source.ended is not None:
+            entries += self._report_doubtful(source, now_ns)
             self._go_on(source)
         entries += [self._append_missing(source, one, now_ns) for one in missing]
         return source, entries
@@ -180,6 +183,13 @@ class LogEntries:
         if ended and alone:
             entries.append(self._append_gap(source, base, None, None, "epoch", now_ns))
         return source
+
+    def _report_doubtful(self, source: Source, now_ns: int) -> list[Entry]:
+        """Append a gap for the one that may have ended as the only one, before another source goes on."""
+        one, self._doubtful = self._doubtful, None
+        if one is None or one is source or one.id not in self._sources or not self.has_ended(one.incarnation or 0):
+            return []
+        return self._report_end(one, now_ns)
 
     def _report_end(self, source: Source, now_ns: int, count: int | None = None) -> list[Entry]:
         """Append a gap for what may be missing at the end of a source, unless it has ended."""
@@ -220,7 +230,7 @@ class LogEntries:
         key = self._key(event) if self.retention.key else ""
         at, received_ns = self.at + 1, event.received_ns
         entry = Entry(
-            self.name, at, source.id, before, offset, frame, received_ns, event.sent_ns, True, key, begins, mixed
+            self.name, at, source.id, before, offset, frame, received_ns, event.late, True, key, begins, mixed
         )
         self._hold(entry, source)
         entries.append(entry)
@@ -238,6 +248,7 @@ class LogEntries:
                 if source.retired or one.last > OFFSET_MAX or one.first <= source.newest:
                     source = self._own if self._own.id in self._sources else self._add_source(self._own, 0)
                 if source.ended is not None:
+                    entries += self._report_doubtful(source, now_ns)
                     self._go_on(source)
                 entries.append(self._append_missing(source, one, now_ns))
             elif known is not None and known.retired:
@@ -247,9 +258,13 @@ class LogEntries:
         return entries
 
     def end(self, incarnation: int, *, now_ns: int) -> list[Entry]:
-        """Append a gap for the end of a publisher, if other sources are live; else that of the next one says it."""
+        """Append a gap for the end of a publisher, if other sources are live; else the next one that begins or goes on
+        says it."""
         source = self._sources.get(f"{incarnation:016x}")
-        return self._report_end(source, now_ns) if source is not None and self._live > 1 else []
+        if source is None or self._live > 1:
+            return self._report_end(source, now_ns) if source is not None else []
+        self._doubtful = source
+        return []
 
     def finish(self, incarnation: int, last: int, *, now_ns: int = 0) -> list[Entry]:
         """Note a publisher's last number: if the log has come to it, nothing is missing. Return a gap that says so,

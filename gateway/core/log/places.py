@@ -141,7 +141,7 @@ class LogPlaces(LogEntries):
             return Resumed(self.start, lost, is_new=True)
         if position.others is not msgspec.UNSET:
             lost = [id_ for id_ in lost if position.offsets[id_]]
-        covered = [self._sources[id_].last_within(at) for id_, at in offsets.items() if id_ in self._sources]
+        covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
         newest = max((one for one in covered if one is not None), key=_at, default=None)
         at, over = self.at, set()
         for source in self._sources.values():

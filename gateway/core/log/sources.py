@@ -40,7 +40,8 @@ class Entry(Struct, frozen=True, gc=False, array_like=True):
     offset: int
     frame: bytes
     received_ns: int
-    sent_ns: int = 0
+    late: bool = False
+    """Whether it was replayed, or held until earlier ones were: then it is older than its place says."""
     is_event: bool = True
     key: str = ""
     begins: bool = False
@@ -157,6 +158,16 @@ class Source:
                 break
             at -= 1
         return self.entries[at - 1] if at > self.head else None
+
+    def last_in_time_within(self, offset: int) -> Entry | None:
+        """Return the last entry of `last_within` that came when it was published: what is before it is older."""
+        last = self.last_within(offset)
+        while last is not None and last.late:
+            last = self.last_within(last.before)
+        if last is None or last.is_event:
+            return last
+        behind = self.entries[self.head + 1 : self.head + 2]  # a gap before the first event is as old as that
+        return None if behind and behind[0].late else last
 
 
 class SourceState(Struct, frozen=True, array_like=True):

@@ -226,6 +226,48 @@ def test_what_is_not_held_any_more_of_such_a_publisher_is_a_gap() -> None:
     assert [(gap.epoch, gap.from_, gap.to) for gap in log.missing(after)] == [(EPOCH_B, 1, 2)]
 
 
+def test_events_that_were_replayed_do_not_say_that_what_came_before_them_was_over() -> None:
+    """A gateway that starts may receive B's newest event first, and only then A's older ones, by replay."""
+    log = make(living=False)
+    add(log, B, 8)
+    for sequence in (1, 2, 3):
+        log.append(Event("robots", b'"data":1', 0, 0, A, sequence, late=True))
+    found = log.resume(Position(EPOCH_A, 17), ahead_max=100)
+
+    assert [(gap.epoch, gap.from_, gap.to) for gap in log.missing(found.cursor)] == [(EPOCH_B, 1, 7)]
+    assert behind(log, Position(EPOCH_A, 17)) == [(EPOCH_B, 8)]
+
+
+def test_a_repaired_event_does_not_bring_again_what_was_over_before_others() -> None:
+    log = make(living=False)
+    add(log, B, 1)
+    add(log, A, 1)
+    log.append(Event("robots", b'"data":1', 0, 0, A, 2, late=True))
+
+    assert behind(log, Position(EPOCH_A, 2)) == []
+
+
+def test_the_end_of_an_only_source_is_a_gap_when_another_one_goes_on() -> None:
+    log = make()
+    add(log, A, 1)
+    add(log, B, 1)
+    log.end(B, now_ns=0)
+    log.end(A, now_ns=0)
+    log.has_ended = lambda _incarnation: True
+
+    assert add(log, B, 2) == [(EPOCH_A, 1, False), (EPOCH_B, 2, True)]
+
+
+def test_an_only_source_that_was_silent_for_a_while_has_not_ended_when_another_one_goes_on() -> None:
+    log = make()
+    add(log, A, 1)
+    add(log, B, 1)
+    log.end(B, now_ns=0)
+    log.end(A, now_ns=0)
+
+    assert add(log, B, 2) == [(EPOCH_B, 2, True)]
+
+
 def test_what_this_gateway_numbered_long_ago_does_not_come_late() -> None:
     log = make()
     add(log, None, 0)
