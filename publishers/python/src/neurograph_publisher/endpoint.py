@@ -86,6 +86,10 @@ class Endpoint:
             self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _PING_MS)
         if keys is not None:
             (keys.serve if bind else keys.approach)(self._socket)
+        else:
+            # With a domain, ZeroMQ refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+            # subscriptions, and makes one; it aborts the process if the socket is just being closed.
+            self._socket.setsockopt_string(zmq.ZAP_DOMAIN, "publisher")
         self._monitor = None if bind else self._socket.get_monitor_socket(int(_MONITORED))
         try:
             (self._socket.bind if bind else self._socket.connect)(address)
@@ -149,9 +153,7 @@ class Endpoint:
     def close(self) -> None:
         """Send what is queued, in the background and for as long as the linger allows.
 
-        Where the other end does not speak ZMTP nothing is sent, and ZeroMQ must not connect to it again: of an
-        answer in no known protocol it takes a subscription, for which a closing socket has no room, and then
-        it aborts the process.
+        Where the other end does not speak ZMTP nothing is sent: ZeroMQ must not connect to it again for that.
         """
         self._read_monitor(time.monotonic())
         if not self._speaks_zmtp:
