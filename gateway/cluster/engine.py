@@ -187,10 +187,6 @@ class Engine:
         self._streams[key] = _Stream(after, on_entries)
         self._streams_changed.set()
 
-    def unfollow(self, key: str) -> None:
-        self._streams.pop(key, None)
-        self._streams_changed.set()
-
     async def _follow(self, client: Client) -> None:
         """Read the streams, for as long as the engine answers. Raises `FAILURES`."""
         while True:
@@ -208,9 +204,9 @@ class Engine:
                 self._has_caught_up = True
                 self.settled.set()
             for name, entries in _streams_of(found):
-                stream = self._streams.get(name)
-                if stream is None or not entries:
+                if not entries:
                     continue
+                stream = self._streams[name]
                 stream.after = entries[-1][0]
                 try:
                     stream.on_entries(entries)
