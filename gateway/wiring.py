@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from gateway import __version__, clock
+from gateway import __version__
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import ChannelHistory, Clients, Config
 from gateway.config.model import Source as SourceSettings
@@ -25,6 +25,7 @@ from gateway.core.sessions.rate_limit import ClientLimits, RateLimit
 from gateway.core.sessions.store import SessionLimits, SessionStore
 from gateway.core.sources.framing import Decoder
 from gateway.core.sources.source import Source
+from gateway.runtime import clock
 
 
 DECODERS = "gateway.decoders"

@@ -24,9 +24,9 @@ import aiohttp
 import zmq
 
 import gateway
-from gateway import logs
 from gateway.config.model import Config, Fanout
-from gateway.service import Service, running
+from gateway.process.service import Service, running
+from gateway.runtime import logs
 
 
 REPEATS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.settings import settings
-from gateway.metric_table import names
+from gateway.metrics.table import names
 from ops import graph, trace
 from ops import settings as reference
 

@@ -15,7 +15,7 @@ import orjson
 
 from gateway.auth.claims import TokenError
 from gateway.auth.keys import Key, KeySource, from_jwk
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 FETCH_SECONDS_MAX = 5.0

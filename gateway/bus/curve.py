@@ -12,7 +12,7 @@ from zmq.utils import z85
 
 from gateway.bus import keys
 from gateway.config.model import Bus
-from gateway.logs import Throttle, logger
+from gateway.runtime.logs import Throttle, logger
 
 
 log = logger("gateway.bus")

@@ -16,7 +16,7 @@ from zmq.utils import z85
 
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Bus
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway.bus")

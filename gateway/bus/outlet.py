@@ -15,7 +15,7 @@ from gateway.bus.subscriber import HANDSHAKE_SECONDS, BusError
 from gateway.config.model import Bus
 from gateway.core.ingest.outlet import Outlet
 from gateway.core.protocol.channels import is_topic, matches
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 HEARTBEAT_SECONDS = 1.0

@@ -26,7 +26,7 @@ from gateway.bus.connections import Connections
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames, MessageReader
 from gateway.config.model import Bus, Source
-from gateway.runtime import Tasks
+from gateway.runtime.tasks import Tasks
 
 
 Mode = Literal["connect", "bind"]

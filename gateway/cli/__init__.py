@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from gateway import __version__, logs
+from gateway import __version__
 from gateway.cli import streams
 from gateway.cli.check import check
 from gateway.cli.control import reload, upgrade
@@ -19,6 +19,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.options import REREAD, configured
 from gateway.cli.token import token
 from gateway.config import Config
+from gateway.runtime import logs
 
 
 GROUP = "gateway.commands"
@@ -114,7 +115,7 @@ def serve(config: Config) -> None:
     It is configured by a TOML file, GATEWAY_… variables and flags; the later override the earlier. The first
     signal drains the clients, a second one stops at once. SIGHUP reads the configuration again, as `gateway
     reload` does."""
-    from gateway import process  # here, so that other commands start faster
+    from gateway.process import gateway as process  # here, so that other commands start faster
 
     logs.set_up(config.logging.level, config.logging.format)
     sys.exit(process.run(config, click.get_current_context().meta[REREAD]))
@@ -127,7 +128,7 @@ def proxy(config: Config) -> None:
 
     Publishers are at `connect` and `bind`, as for a gateway; gateways connect to `proxy.publish`, and ask there for
     what they missed. At `host` and `port` are /healthz and /metrics. See docs/bus.md."""
-    from gateway import proxy as process  # here, so that other commands start faster
+    from gateway.process import proxy as process  # here, so that other commands start faster
 
     logs.set_up(config.logging.level, config.logging.format)
     sys.exit(process.run(config))

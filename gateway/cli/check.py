@@ -109,7 +109,7 @@ def _allowed(config: Config) -> str:
 def _total(config: Config) -> str:
     if config.history.total_bytes_max:
         return f"{config.history.total_bytes_max} are kept (history.total_bytes_max)"
-    from gateway.runtime import memory_bytes
+    from gateway.runtime.system import memory_bytes
 
     return f"{memory_bytes() // 4} are kept, a quarter of the memory (history.total_bytes_max)"
 
@@ -121,7 +121,7 @@ def _kept(history: ChannelHistory) -> str:
 
 def warnings(config: Config) -> Iterator[str]:
     """Yield what would fail on this machine now, or is probably a mistake."""
-    from gateway.runtime import open_files_max
+    from gateway.runtime.system import open_files_max
 
     if problem := _unavailable(config.host, config.port):
         yield f"port: {problem}"

@@ -2,9 +2,9 @@
 
 import click
 
-from gateway import control
 from gateway.cli.options import configured
 from gateway.config import Config
+from gateway.process import control
 
 
 _RELOAD_SECONDS = 30.0

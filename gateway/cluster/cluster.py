@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections.abc import Callable
 
-from gateway import __version__, clock
+from gateway import __version__
 from gateway.cluster.clients import ClusterClients
 from gateway.cluster.engine import Engine
 from gateway.cluster.scripts import script
@@ -20,7 +20,8 @@ from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.session import Session
-from gateway.runtime import Tasks, run_every
+from gateway.runtime import clock
+from gateway.runtime.tasks import Tasks, run_every
 
 
 _REPORT = script("report")

@@ -22,7 +22,7 @@ from gateway.cluster.scripts import HELLO, Script
 from gateway.config.model import Cluster
 from gateway.core.cluster.backoff import Backoff
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway.cluster")

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from gateway import clock
 from gateway.cluster.engine import Engine, StreamEntry
 from gateway.cluster.redis_client import Reply
 from gateway.cluster.scripts import script
@@ -19,8 +18,9 @@ from gateway.core.protocol.events import Event
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
-from gateway.logs import logger
-from gateway.runtime import Tasks
+from gateway.runtime import clock
+from gateway.runtime.logs import logger
+from gateway.runtime.tasks import Tasks
 
 
 log = logger("gateway.cluster")

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from gateway.config.checks import is_loopback
 from gateway.config.model import Config
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.web.problems import invalid_field
 
 

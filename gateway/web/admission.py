@@ -17,7 +17,7 @@ from gateway.core.protocol.messages import Position
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session, Unanswered
-from gateway.logs import Throttle
+from gateway.runtime.logs import Throttle
 from gateway.web.authentication import audit, identity_of_token
 from gateway.web.context import Context
 from gateway.web.problems import invalid_field

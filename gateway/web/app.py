@@ -7,9 +7,9 @@ from collections.abc import Set
 from aiohttp import HttpVersion11, web
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.logs import Throttle, logger
-from gateway.metric_table import Refused
-from gateway.metrics import OTHER
+from gateway.metrics.metrics import OTHER
+from gateway.metrics.table import Refused
+from gateway.runtime.logs import Throttle, logger
 from gateway.web.access import Caller, check_framing
 from gateway.web.authentication import Access, restricted
 from gateway.web.context import CONTEXT, PREFIX, Context

@@ -14,7 +14,7 @@ from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.sessions.permissions import Action, Identity
 from gateway.core.sources.topics import escape
-from gateway.logs import Throttle, logger
+from gateway.runtime.logs import Throttle, logger
 from gateway.web.context import CONTEXT, Context
 from gateway.web.problems import Handler, invalid_field
 

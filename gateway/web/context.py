@@ -18,8 +18,8 @@ from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
-from gateway.metrics import EndpointStatus, Metrics
-from gateway.runtime import ProcessUsage
+from gateway.metrics.metrics import EndpointStatus, Metrics
+from gateway.runtime.system import ProcessUsage
 from gateway.web.access import AccessPolicy, AddressLimit
 from gateway.web.request_limit import RequestLimit
 from gateway.web.sockets.connection import Connection, ConnectionKind

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.core.protocol.errors import ErrorCode, RequestError
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway.http")

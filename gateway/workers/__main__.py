@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from gateway import logs
 from gateway.config.errors import ConfigError
-from gateway.runtime import allow_many_files, loop_factory, tune_garbage_collector
+from gateway.runtime import logs
+from gateway.runtime.system import allow_many_files, loop_factory, tune_garbage_collector
 from gateway.workers import messages
 from gateway.workers.pipe import Pipe, Unreadable
 from gateway.workers.worker import Worker

@@ -7,7 +7,6 @@ its connection."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway import clock
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import Entry
@@ -19,8 +18,9 @@ from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest, parse
 from gateway.core.sessions.session import Session
 from gateway.core.sessions.store import state_of
-from gateway.logs import logger
-from gateway.runtime import Tasks
+from gateway.runtime import clock
+from gateway.runtime.logs import logger
+from gateway.runtime.tasks import Tasks
 from gateway.web import admission
 from gateway.web.context import Context
 from gateway.web.sockets.connection import ConnectionKind

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.workers.messages import Answer, Message, encode
 
 

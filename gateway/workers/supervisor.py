@@ -26,10 +26,10 @@ from gateway.config.model import Config
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import Observer
-from gateway.exposition import MOSTS, Extra, Key
-from gateway.logs import logger
-from gateway.metrics import WorkerCounts
-from gateway.runtime import Tasks
+from gateway.metrics.exposition import MOSTS, Extra, Key
+from gateway.metrics.metrics import WorkerCounts
+from gateway.runtime.logs import logger
+from gateway.runtime.tasks import Tasks
 from gateway.web.context import Context
 from gateway.web.sockets.listener import Listener
 from gateway.workers import messages

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import socket
 
-from gateway import logs
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver
-from gateway.edge import Edge
-from gateway.runtime import Tasks
+from gateway.runtime import logs
+from gateway.runtime.tasks import Tasks
 from gateway.web import admission
+from gateway.web.edge import Edge
 from gateway.wiring import build_hub, build_logs
 from gateway.workers import messages
 from gateway.workers.parent import ParentClient, WorkerObserver

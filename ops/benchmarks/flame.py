@@ -36,7 +36,7 @@ PHASES: Mapping[str, Sequence[str]] = {
     "log and numbering": ("Logs.", "ChannelLog.", "Epochs."),
     "envelopes, order, repair": ("Ingest.", "Recovery.", "Streams."),
     "the bus: libzmq and pyzmq": ("recv_multipart", "zmq"),
-    "counting, for the metrics": ("(gateway/metrics.py",),
+    "counting, for the metrics": ("(gateway/metrics/",),
     "the loop around these": ("Hub.", "Service._tick"),
     "everything else": ("",),
 }

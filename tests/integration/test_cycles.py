@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.model import Config
-from gateway.service import running
+from gateway.process.service import running
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.http import HttpProtocol
 from tests.support.waiting import eventually

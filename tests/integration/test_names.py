@@ -13,7 +13,7 @@ from neurograph_publisher import Publisher
 
 from gateway.config.model import Bus, Config, Source
 from gateway.config.sources import Endpoint
-from gateway.service import Service, running
+from gateway.process.service import Service, running
 from tests.support import ws
 from tests.support.addresses import free_port
 from tests.support.waiting import eventually

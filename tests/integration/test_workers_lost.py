@@ -17,7 +17,7 @@ import pytest
 
 from gateway.config import Config
 from gateway.core.protocol.events import Event
-from gateway.service import running
+from gateway.process.service import running
 from gateway.workers import messages
 from gateway.workers import supervisor as crew_module
 from tests.conftest import Connect, Launch, NewPublisher

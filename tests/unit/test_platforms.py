@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gateway.runtime import allow_many_files
+from gateway.runtime.system import allow_many_files
 from tests.support.forkserver import search_path
 
 

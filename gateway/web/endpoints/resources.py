@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from gateway.core.protocol.messages import BusState, Gap, Position
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
 
 
 class Page(Struct):

@@ -18,7 +18,7 @@ from gateway.core.protocol.positions import position_text, read_position
 from gateway.core.sessions import requests
 from gateway.core.sessions.permissions import Action
 from gateway.core.sessions.requests import ConnectRequest
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.web import admission
 from gateway.web.authentication import IDENTITY
 from gateway.web.context import CONTEXT

@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, web
 from gateway.core.protocol import msgpack
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.sessions.permissions import Identity
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.web import admission, authentication, query
 from gateway.web.context import CONTEXT, Context
 from gateway.web.endpoints.schemas import WEBSOCKET_QUERY

@@ -30,7 +30,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.protocol.errors import ErrorCode
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.web.problems import problem
 
 

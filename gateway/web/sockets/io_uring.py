@@ -14,7 +14,7 @@ import struct
 import sys
 from array import array
 
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway.http")

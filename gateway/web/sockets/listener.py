@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from gateway.config.model import Clients, Config
-from gateway.logs import Throttle, logger
-from gateway.metric_table import Refused
-from gateway.runtime import Tasks, open_files_max
+from gateway.metrics.table import Refused
+from gateway.runtime.logs import Throttle, logger
+from gateway.runtime.system import open_files_max
+from gateway.runtime.tasks import Tasks
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Tls
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway.tls")

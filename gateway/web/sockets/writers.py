@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from gateway.core.fanout.cohorts import CohortWriter, SequentialWriter, Writer
 from gateway.core.fanout.fanout import Fanout
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 from gateway.web.sockets.io_uring import IoUring
 
 

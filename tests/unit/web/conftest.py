@@ -17,8 +17,8 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway.auth import Verifier
 from gateway.config.model import Config
-from gateway.metrics import EndpointStatus, Metrics
-from gateway.runtime import loop_factory
+from gateway.metrics.metrics import EndpointStatus, Metrics
+from gateway.runtime.system import loop_factory
 from gateway.web import app
 from gateway.web.admission import LOCAL
 from gateway.web.context import Context

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
 from tests.unit.web.conftest import API, Answer, Site
 
 

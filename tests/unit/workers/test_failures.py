@@ -13,7 +13,7 @@ from gateway.config.model import Config
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange
 from gateway.core.sessions.observer import LocalObserver
-from gateway.edge import Edge
+from gateway.web.edge import Edge
 from gateway.workers import child as child_module
 from gateway.workers import messages
 from gateway.workers.child import Child

@@ -6,7 +6,7 @@ import socket
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import Metrics
+from gateway.metrics.metrics import Metrics
 from gateway.workers import messages
 from gateway.workers.child import Child
 from gateway.workers.supervisor import MetricsSum

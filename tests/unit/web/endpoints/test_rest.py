@@ -9,7 +9,7 @@ import pytest
 from gateway.config.model import Config, Ingest
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import set_clock_offset
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
 from tests.support.core import SECOND, Peer, publish
 from tests.unit.web.conftest import API, Answer, MakeSite, Site
 

@@ -16,7 +16,7 @@ import pytest
 from gateway.config.model import Config
 from gateway.core.protocol.errors import CloseCode, ErrorCode
 from gateway.core.protocol.events import STANDARD
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
 from gateway.web.endpoints.schemas import asyncapi_document, openapi_document
 from gateway.web.routes import ROUTES
 from tests.support.core import Peer

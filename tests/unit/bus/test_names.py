@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.bus.names import ADDRESSES_MAX, Name
 from gateway.bus.subscriber import BusError
 from gateway.config.sources import Endpoint
-from gateway.names import ADDRESSES_MAX, Name
 
 
 class Followed:

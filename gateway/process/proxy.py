@@ -4,17 +4,19 @@ import asyncio
 import signal
 from collections.abc import Iterator, Mapping
 
-from gateway import __version__, clock
+from gateway import __version__
+from gateway.bus.names import Name
 from gateway.bus.proxy import HEARTBEAT_SECONDS, BusProxy
 from gateway.bus.resolver import Resolver
 from gateway.bus.subscriber import BusError
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Config
 from gateway.config.sources import Endpoint
-from gateway.logs import logger
-from gateway.metric_table import PREFIX, PROXY
-from gateway.names import Name
-from gateway.runtime import Tasks, allow_many_files, loop_factory, notify_systemd, run_every
+from gateway.metrics.table import PREFIX, PROXY
+from gateway.runtime import clock
+from gateway.runtime.logs import logger
+from gateway.runtime.system import allow_many_files, loop_factory, notify_systemd
+from gateway.runtime.tasks import Tasks, run_every
 from gateway.web import proxy_site
 
 

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import __version__
 from gateway.core.ingest.rejections import Reason
 from gateway.core.protocol.events import STANDARD
-from gateway.metric_table import COUNTED, SAMPLED
-from gateway.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics, WorkerCounts
+from gateway.metrics.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics, WorkerCounts
+from gateway.metrics.table import COUNTED, SAMPLED
 from tests.support.core import Core, Peer, make_hub, publish
 
 

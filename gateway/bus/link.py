@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from gateway.bus.subscriber import Subscriber
 from gateway.config.hosts import address
 from gateway.config.sources import Endpoint
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
 
 
 SILENCE_SECONDS = 30.0

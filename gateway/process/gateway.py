@@ -4,17 +4,18 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 
-from gateway import __version__, handover
+from gateway import __version__
 from gateway.bus.subscriber import BusError
 from gateway.config import secrets
 from gateway.config.changes import Changes
 from gateway.config.checks import is_loopback
 from gateway.config.errors import ConfigError
 from gateway.config.model import Config
-from gateway.control import ControlSocket
-from gateway.logs import logger
-from gateway.runtime import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
-from gateway.service import Service, running
+from gateway.process import handover
+from gateway.process.control import ControlSocket
+from gateway.process.service import Service, running
+from gateway.runtime.logs import logger
+from gateway.runtime.system import allow_many_files, loop_factory, notify_systemd, tune_garbage_collector
 
 
 log = logger("gateway")

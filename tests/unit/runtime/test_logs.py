@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import logs
+from gateway.runtime import logs
 
 
 class Stream:

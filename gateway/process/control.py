@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway")

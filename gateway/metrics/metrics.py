@@ -34,8 +34,8 @@ from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import STANDARD
 from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
-from gateway.exposition import PROCESS_SUMS, Extra, exposition, kind
-from gateway.metric_table import COUNTED, FROM_THE_START, PREFIX, SAMPLED, Refused
+from gateway.metrics.exposition import PROCESS_SUMS, Extra, exposition, kind
+from gateway.metrics.table import COUNTED, FROM_THE_START, PREFIX, SAMPLED, Refused
 
 
 # `_created` series would double the number of series, for no use.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from gateway.bus.resolver import Resolve
 from gateway.bus.subscriber import BusError
 from gateway.config.sources import Endpoint
-from gateway.logs import Throttle, logger
-from gateway.metrics import EndpointStatus
+from gateway.metrics.metrics import EndpointStatus
+from gateway.runtime.logs import Throttle, logger
 
 
 log = logger("gateway")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from gateway.logs import logger
+from gateway.runtime.logs import logger
 
 
 log = logger("gateway")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.metric_table import names
+from gateway.metrics.table import names
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RULES = ROOT / "ops/prometheus/rules.yml"
 DASHBOARD = ROOT / "ops/grafana/dashboards/gateway.json"
 ALERTS = re.findall(r"- alert: (\w+)", RULES.read_text())

@@ -15,9 +15,9 @@ import math
 import time
 from collections.abc import Callable
 
-from gateway import clock
 from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.fanout import Fanout
+from gateway.runtime import clock
 
 
 PENDING_MAX = 2_000

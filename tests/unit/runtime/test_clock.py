@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway import clock
 from gateway.core.protocol.events import set_clock_offset, timestamp, unix_ns
+from gateway.runtime import clock
 from tests.support.core import SECOND, Peer, make_hub
 
 
 HOUR = 3600 * SECOND
-ROOT = Path(__file__).parents[2]
-READS_WALL_CLOCK = {"auth", "cli", "bus/sampling.py", "clock.py", "web/sockets/tls.py"}
+ROOT = Path(__file__).parents[3]
+READS_WALL_CLOCK = {"auth", "cli", "bus/sampling.py", "runtime/clock.py", "web/sockets/tls.py"}
 """What needs the date: tokens and certificates, and commands that run for seconds."""
 
 

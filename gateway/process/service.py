@@ -8,12 +8,12 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from gateway import clock, own_figures
 from gateway.bus import keys
 from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
+from gateway.bus.links import Links
 from gateway.bus.outlet import BusOutlet
 from gateway.bus.replay import ReplayClient
 from gateway.bus.resolver import Resolve, Resolver
@@ -29,13 +29,14 @@ from gateway.core.protocol.events import own_event
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
-from gateway.edge import Edge
-from gateway.handover import Inherited
-from gateway.links import Links
-from gateway.logs import Throttle, logger
-from gateway.metrics import EndpointStatus
-from gateway.runtime import ProcessUsage, memory_bytes, notify_systemd, open_files_max
+from gateway.metrics import own_figures
+from gateway.metrics.metrics import EndpointStatus
+from gateway.process.handover import Inherited
+from gateway.runtime import clock
+from gateway.runtime.logs import Throttle, logger
+from gateway.runtime.system import ProcessUsage, memory_bytes, notify_systemd, open_files_max
 from gateway.web import admission
+from gateway.web.edge import Edge
 from gateway.web.sockets.listener import Listener, bus_connections_max
 from gateway.wiring import build_hub, build_logs, build_pipeline
 from gateway.workers.supervisor import Supervisor

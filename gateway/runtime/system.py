@@ -1,4 +1,4 @@
-"""What every process of the gateway needs: an event loop, open files, tasks, timers, its own figures."""
+"""What a process asks of its system: an event loop, open files, memory, what it uses, systemd's attention."""
 
 import asyncio
 import contextlib
@@ -7,19 +7,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
-
-from gateway.logs import logger
 
 
 if sys.platform != "win32":
     import resource
 
-
-log = logger("gateway")
 
 _FILES_MAX = 1 << 20
 _OLD_COLLECTIONS = 1_000
@@ -33,22 +29,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop  # not available for Windows
 
     return uvloop.new_event_loop
-
-
-class Tasks:
-    """Background tasks, referenced until they end: the event loop alone does not keep them alive."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
 
 
 def memory_bytes() -> int:
@@ -91,19 +71,6 @@ class ProcessUsage:
         elapsed, self._read_at = now - self._read_at, now
         used, self._cpu_seconds = cpu_seconds - self._cpu_seconds, cpu_seconds
         return 100 * max(used, 0.0) / max(elapsed, 1e-3), memory_bytes, open_files
-
-
-async def run_every(seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]) -> None:
-    """Call `act` at an interval, also after it failed; `on_late` gets the delay of each call in seconds."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + seconds
-        await asyncio.sleep(seconds)
-        on_late(max(loop.time() - due, 0.0))
-        try:
-            act()
-        except Exception:
-            log.exception("timer_failed")
 
 
 def tune_garbage_collector() -> None:

@@ -8,7 +8,7 @@ import time
 from gateway.config.model import Fanout as Settings
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.sessions.requests import ConnectRequest
-from gateway.write_scheduler import PAUSE_SECONDS_MAX, PENDING_MAX, WriteScheduler
+from gateway.web.write_scheduler import PAUSE_SECONDS_MAX, PENDING_MAX, WriteScheduler
 from tests.support.core import Core, Writer, make_hub, open_identity, publish
 from tests.support.waiting import eventually
 

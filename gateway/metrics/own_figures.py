@@ -9,7 +9,7 @@ from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.events import GatewayFigures
 from gateway.core.sessions.hub import Hub
-from gateway.metrics import Metrics
+from gateway.metrics.metrics import Metrics
 
 
 class Counts(Struct, frozen=True, kw_only=True):

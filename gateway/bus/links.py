@@ -9,6 +9,8 @@ from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import Context
 from gateway.bus.curve import Curve, Mode
 from gateway.bus.framing import Frames
+from gateway.bus.link import Link
+from gateway.bus.names import Name
 from gateway.bus.resolver import Resolve
 from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import BusError, Subscriber
@@ -20,11 +22,9 @@ from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.publishers import Publishers
 from gateway.core.ingest.recovery import ReplayRequest
 from gateway.core.sources.source import Source
-from gateway.link import Link
-from gateway.logs import logger
-from gateway.metrics import EndpointStatus
-from gateway.names import Name
-from gateway.runtime import Tasks
+from gateway.metrics.metrics import EndpointStatus
+from gateway.runtime.logs import logger
+from gateway.runtime.tasks import Tasks
 from gateway.wiring import build_source
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.metrics import Metrics
-from gateway.own_figures import Counts, count, figures
+from gateway.metrics.metrics import Metrics
+from gateway.metrics.own_figures import Counts, count, figures
 from tests.support.core import SECOND, Core, make_hub, publish
 
 

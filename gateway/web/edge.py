@@ -9,7 +9,6 @@ from typing import get_args
 
 from aiohttp import web
 
-from gateway import clock, logs
 from gateway.auth import Verifier, verifier
 from gateway.auth.claims import Reason
 from gateway.cluster import join
@@ -18,17 +17,18 @@ from gateway.core.cluster.members import OwnFigures
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.sessions.hub import Hub
-from gateway.logs import Throttle, logger
-from gateway.metrics import EndpointStatus, GatewayState, Metrics
-from gateway.runtime import Tasks, run_every
+from gateway.metrics.metrics import EndpointStatus, GatewayState, Metrics
+from gateway.runtime import clock, logs
+from gateway.runtime.logs import Throttle, logger
+from gateway.runtime.tasks import Tasks, run_every
 from gateway.web import app
 from gateway.web.admission import LOCAL, let_go
 from gateway.web.context import Admission, Context
 from gateway.web.problems import Handler
 from gateway.web.sockets.listener import Listener
 from gateway.web.sockets.tls import Certificate
+from gateway.web.write_scheduler import WriteScheduler
 from gateway.wiring import build_policy, reload_core
-from gateway.write_scheduler import WriteScheduler
 
 
 log = logger("gateway")

@@ -1,0 +1,1 @@
+"""What every process of the gateway has: clock, log, tasks, and what it asks of its system."""

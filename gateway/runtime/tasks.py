@@ -1,0 +1,38 @@
+"""Tasks that run in the background, and timers."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from gateway.runtime.logs import logger
+
+
+log = logger("gateway")
+
+
+class Tasks:
+    """Background tasks, referenced until they end: the event loop alone does not keep them alive."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+async def run_every(seconds: float, act: Callable[[], object], *, on_late: Callable[[float], object]) -> None:
+    """Call `act` at an interval, also after it failed; `on_late` gets the delay of each call in seconds."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + seconds
+        await asyncio.sleep(seconds)
+        on_late(max(loop.time() - due, 0.0))
+        try:
+            act()
+        except Exception:
+            log.exception("timer_failed")
