@@ -69,7 +69,12 @@ class Curve:
 
     def configure_server(self, socket: _Socket) -> None:
         """Make a socket that will bind accept only the clients in the list of keys."""
-        if self._keys is not None:
+        if self._keys is None:
+            if socket.type == zmq.XPUB:
+                # With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which
+                # has no subscriptions, and makes one; it aborts the process if the socket is just being closed.
+                socket.zap_domain = _DOMAIN
+        else:
             socket.curve_server = 1
             socket.curve_secretkey = self._keys.secret
             socket.zap_domain = _DOMAIN
@@ -150,8 +155,9 @@ class Curve:
 
     def _authorize(self, request: list[bytes]) -> list[bytes]:
         """Answer an authorization request, which libzmq made, so it is well-formed."""
-        peer, empty, version, number, _domain, address, _identity, _mechanism, key = request
-        shown = z85.encode(key)
+        peer, empty, version, number, _domain, address, _identity, mechanism, *credentials = request
+        # A socket that was bound before the keys were set still has clients without one.
+        shown = z85.encode(credentials[0]) if mechanism == b"CURVE" else b""
         name = self._name_of(shown)
         if name is None:
             self._log(logging.WARNING, "bus_client_refused", shown, address=address.decode(errors="replace"))

@@ -582,6 +582,22 @@ def foreign_port(setting: Setting) -> None:
         assert driver.end() == 0, f"the process ended with {driver.process.returncode} behind {answer[:20]!r}"
 
 
+def foreign_answer_while_closing(setting: Setting) -> None:
+    """A program that does not speak ZeroMQ answers just when the publisher closes: its process lives on, 100 times."""
+    driver = setting.driver()
+    for n in range(100):
+        # Of each, libzmq without a ZAP domain makes a subscription: a short and a long identity, as ZMTP 1 sends them.
+        port = setting.foreign_port((b"\1\0" * 50, FOREIGN_ANSWERS[1])[n % 2], waits=True)
+        driver.ask("open", connect=port.endpoint, heartbeat_seconds=0.01)
+        driver.ask("burst", topic="a", count=20, bytes=100)
+        port.await_visits(1)
+        driver.begin("close")
+        time.sleep(n % 20 / 10_000)
+        port.answer_newest()
+        driver.finish("close")
+    assert driver.end() == 0, f"the process ended with {driver.process.returncode}"
+
+
 CASES: list[Callable[[Setting], None]] = [
     connect,
     bind,
@@ -605,4 +621,5 @@ CASES: list[Callable[[Setting], None]] = [
     curve_mismatch,
     shutdown,
     foreign_port,
+    foreign_answer_while_closing,
 ]

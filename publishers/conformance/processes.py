@@ -57,11 +57,19 @@ class Driver:
             self._answers.put(line)
         self._answers.put("")
 
-    def ask(self, do: str, *, within: float = WITHIN_SECONDS, **arguments: Any) -> Any:
-        """Return the answer to a command, or raise Refused."""
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Send a command; `finish` reads the answer to it."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self.process.stdin.flush()
+
+    def ask(self, do: str, *, within: float = WITHIN_SECONDS, **arguments: Any) -> Any:
+        """Return the answer to a command, or raise Refused."""
+        self.begin(do, **arguments)
+        return self.finish(do, within=within)
+
+    def finish(self, do: str, *, within: float = WITHIN_SECONDS) -> Any:
+        """Return the answer to a command that was sent, or raise Refused."""
         try:
             line = self._answers.get(timeout=within)
         except queue.Empty:
@@ -220,10 +228,15 @@ class Subscriber:
 
 
 class ForeignPort:
-    """A TCP port of a program that does not speak ZeroMQ: it answers, and closes each connection."""
+    """A TCP port of a program that does not speak ZeroMQ: it answers, and closes each connection.
 
-    def __init__(self, answer: bytes) -> None:
+    If it waits, it does so only at `answer_newest`.
+    """
+
+    def __init__(self, answer: bytes, *, waits: bool = False) -> None:
         self._answer = answer
+        self._waits = waits
+        self._waiting: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._visited = threading.Semaphore(0)
         self.endpoint = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -234,10 +247,16 @@ class ForeignPort:
         for _ in range(count):
             assert self._visited.acquire(timeout=WITHIN_SECONDS), f"no visit within {WITHIN_SECONDS:.0f} s"
 
+    def answer_newest(self) -> None:
+        """Answer the newest connection, and close it."""
+        self._reply(self._waiting.pop())
+
     def close(self) -> None:
         """Listen no longer."""
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._listener.close()
+        for visitor in self._waiting:
+            visitor.close()
 
     def _serve(self) -> None:
         while True:
@@ -245,9 +264,15 @@ class ForeignPort:
                 visitor, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            with visitor, suppress(OSError):
-                visitor.sendall(self._answer)
+            if self._waits:
+                self._waiting.append(visitor)
+            else:
+                self._reply(visitor)
             self._visited.release()
+
+    def _reply(self, visitor: socket.socket) -> None:
+        with visitor, suppress(OSError):
+            visitor.sendall(self._answer)
 
 
 class Setting:
@@ -284,9 +309,9 @@ class Setting:
         self._opened.append(subscriber)
         return subscriber
 
-    def foreign_port(self, answer: bytes) -> ForeignPort:
+    def foreign_port(self, answer: bytes, *, waits: bool = False) -> ForeignPort:
         """Listen at a port without ZeroMQ."""
-        port = ForeignPort(answer)
+        port = ForeignPort(answer, waits=waits)
         self._opened.append(port)
         return port
 

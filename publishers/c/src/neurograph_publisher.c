@@ -608,6 +608,9 @@ static bool open_socket(ng_publisher *publisher, const ng_options *options, int 
      * first one back again, is not noticed. */
     set(publisher->socket, ZMQ_XPUB_NODROP, 1);
     set(publisher->socket, ZMQ_XPUB_VERBOSE, 1);
+    /* With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+     * subscriptions, and makes one; it aborts the process if the socket is just being closed. */
+    zmq_setsockopt(publisher->socket, ZMQ_ZAP_DOMAIN, "bus", 3);
     if (options->curve && !(options->bind ? serve_curve : approach_curve)(publisher->socket, options->curve)) return false;
     if (options->connect) {
         int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
@@ -685,8 +688,7 @@ void ng_close(ng_publisher *publisher) {
         pthread_join(publisher->thread, NULL);
     }
     if (publisher->monitor) {
-        /* Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an answer
-         * in no known protocol it takes a subscription, for which a closing socket has no room, and then it aborts the process. */
+        /* Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
         read_monitor(publisher);
         if (!publisher->speaks_zmtp) set(publisher->socket, ZMQ_LINGER, 0);
         zmq_socket_monitor(publisher->socket, NULL, 0);

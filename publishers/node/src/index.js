@@ -83,7 +83,9 @@ export class Publisher {
       ...{ context, linger, sendHighWaterMark: highWaterMark },
       // Without noDrop a socket at its mark drops in silence. Without verbosity a second subscriber to the
       // same, or the first one back again, is not noticed. Sending never waits.
-      ...{ noDrop: true, verbosity: "allSubs", sendTimeout: 0 },
+      // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has
+      // no subscriptions, and makes one; it aborts the process if the socket is just being closed.
+      ...{ noDrop: true, verbosity: "allSubs", sendTimeout: 0, zapDomain: "bus" },
       ...(curve ? (bind ? serverOptions(curve) : clientOptions(curve)) : {}),
     })
     if (replay) {
@@ -278,10 +280,7 @@ export class Publisher {
     }
   }
 
-  /**
-   * Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an answer in no
-   * known protocol it takes a subscription, for which a closing socket has no room, and then it aborts the process.
-   */
+  /** Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
   async #stopReconnecting() {
     await new Promise(setImmediate) // what the socket has said so far is read then
     if (!this.#speaksZmtp) this.#socket.linger = 0

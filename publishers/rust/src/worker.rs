@@ -71,6 +71,9 @@ pub fn open_socket(
     if failed != 0 {
         return Err(Error("this libzmq has no ZMQ_XPUB_NODROP: 4.2 or later is needed".to_owned()));
     }
+    // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
+    // subscriptions, and makes one; it aborts the process if the socket is just being closed.
+    socket.set_zap_domain("bus")?;
     if let Some(keys) = &options.curve {
         (if options.bind { curve::serve } else { curve::approach })(&socket, keys)?;
     }
@@ -112,9 +115,7 @@ impl Worker {
                 read(monitor, &mut shared, &mut link);
             }
             if let Some(closing) = shared.closing.take() {
-                // Where the other end does not speak ZMTP nothing is sent, and libzmq must not connect to it again: of an
-                // answer in no known protocol it takes a subscription, for which a closing socket has no room, and then
-                // it aborts the process.
+                // Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that.
                 if self.monitor.is_some() && !link.speaks_zmtp {
                     let _ = closing.set_linger(0);
                 }

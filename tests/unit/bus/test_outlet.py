@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
 from gateway.bus.outlet import BusOutlet
 from gateway.config.model import Bus
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -44,3 +46,20 @@ async def test_an_address_that_cannot_be_used_is_logged_once_and_opened_when_it_
         subscriber.close(linger=0)
 
     assert ["bus_publish_unavailable", "bus_publish_reopened"] == [one["event"] for one in logged]
+
+
+async def test_what_does_not_speak_zmtp_2_is_refused_and_subscribes_to_nothing(context: Context) -> None:
+    """libzmq makes a subscription for it, and aborts the process if the socket is just being closed."""
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:
+        config, limit = Bus(publish=f"ipc://{folder}/out"), ConnectionLimit(10)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet.open()
+        reader, writer = await asyncio.open_unix_connection(f"{folder}/out")
+        writer.write(b"\1\0" * 50)
+        with suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), DEADLINE_SECONDS)  # until it is closed
+        writer.close()
+        outlet.poll()
+        outlet.close()
+
+    assert set() == outlet.subscribed

@@ -285,7 +285,10 @@ public final class Publisher implements AutoCloseable {
             if (message == null) {
                 break;
             }
-            String prefix = new String(message, 1, Math.max(message.length - 1, 0), StandardCharsets.ISO_8859_1);
+            if (message.length == 0) {
+                continue; // no subscription: whoever is there does not speak ZeroMQ
+            }
+            String prefix = new String(message, 1, message.length - 1, StandardCharsets.ISO_8859_1);
             if (message[0] == 1) {
                 isDue = true;
                 subscribed.add(prefix);
