@@ -19,8 +19,7 @@ from gateway.config.hosts import beside
 from gateway.config.model import Bus, Config
 from gateway.config.sources import Endpoint, endpoints
 from gateway.core.ingest.interest import Interest
-from gateway.core.ingest.publishers import Publishers
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import Publishers, ReplayRequest
 from gateway.core.sources.source import Source
 from gateway.metrics.metrics import EndpointStatus
 from gateway.runtime.logs import logger

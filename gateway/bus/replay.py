@@ -13,7 +13,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.config.model import Bus
 from gateway.core.ingest.ingest import REPLAY
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 
 
 ENDPOINTS_MAX = 64

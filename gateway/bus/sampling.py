@@ -18,7 +18,7 @@ from gateway.bus.sequence_replay import SequenceReplayClient
 from gateway.bus.subscriber import Subscriber
 from gateway.config.model import Bus
 from gateway.config.sources import Endpoint
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 
 
 Context = zmq.Context[zmq.Socket[bytes]]

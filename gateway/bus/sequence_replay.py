@@ -14,7 +14,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import open_dealer
 from gateway.config.model import Bus
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 from gateway.core.ingest.sequence_replay import Answer
 
 

@@ -8,7 +8,7 @@ from gateway.config import Config
 from gateway.config.hosts import beside
 from gateway.config.model import Bus, Source
 from gateway.config.sources import Endpoint
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 from gateway.core.protocol.envelope import is_envelope, unpack
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.payload import is_json

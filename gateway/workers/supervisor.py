@@ -92,6 +92,7 @@ class Supervisor:
         self._clients = Clients(context)
         self._hub.logs.on_append(self._send_entries)
         self._hub.logs.on_closed.append(self._send_closed)
+        self._hub.logs.on_source.append(self._send_log_to_all)
         self._hub.logs.on_cut.append(lambda bytes_max: self._send_all(messages.Cut(bytes_max)))
         context.connected_clients = lambda: self._clients.connected
         context.let_go = self._clients.let_go
@@ -196,6 +197,10 @@ class Supervisor:
             except Exception:
                 log.exception("process_message_failed", message_type="Log")
         child.pipe.send(messages.Log(found.empty_state))
+
+    def _send_log_to_all(self, name: str) -> None:
+        for child in self._children:
+            self._send_log(child, name)
 
     async def _resend(self, child: Child, message: messages.Resend) -> None:
         names = list(self._hub.logs.by_name) if message.names is None else message.names

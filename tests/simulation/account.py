@@ -24,6 +24,8 @@ class Account:
         """The numbers delivered before a position was refused."""
         self.excused: dict[int, int] = {}
         """By incarnation, up to which number nothing need be accounted for."""
+        self.over: set[int] = set()
+        """The incarnations whose end a gap has reported, and of which nothing came since."""
         self.ends: dict[int, int] = {}
         self.counted = 0
         """How many losses gaps have reported where the gateway numbers."""
@@ -56,12 +58,15 @@ class Account:
         for first, last in self.lost.get(incarnation, ()):
             assert not first <= number <= last, f"{incarnation}:{number} was reported as missing"
         before.append(number)
+        self.over.discard(incarnation)
 
     def gap(self, epoch: str, gap: dict[str, Any], truth: dict[int, int]) -> None:
         """Note a gap; `truth` has the newest number of each incarnation."""
         incarnation = incarnation_of(epoch)
         first, last, reason = gap["from"], gap["to"], gap["reason"]
         if reason == "epoch" and last is None:  # the source ended, or is not known here
+            if incarnation is not None:
+                self.over.add(incarnation)
             if incarnation is not None and gap["count"] != 0:
                 self._excuse(incarnation, truth.get(incarnation, 0))
             return
@@ -73,6 +78,7 @@ class Account:
             for other, newest in truth.items():
                 if other != incarnation:
                     self._excuse(other, newest)
+                    self.over.add(other)
             if last is not None and incarnation is not None:
                 self._excuse(incarnation, last)
             return
@@ -88,6 +94,7 @@ class Account:
             self.lost.setdefault(incarnation, []).append((first, last))
         self._open(incarnation, first, truth)
         self.reported.setdefault(incarnation, []).append((first, last))
+        self.over.discard(incarnation)
 
     def excuse_everything(self, truth: dict[int, int]) -> None:
         """Note that everything published until now may be missing."""
@@ -105,13 +112,18 @@ class Account:
         is_lost = range(self.excused.get(incarnation, 0) + 1, newest + 1)
         return [n for n in is_lost if n not in accounted and not (self.odd_only and n % 2 == 0)]
 
-    def excuse_end(self, incarnation: int, living: set[int], *, shared: bool) -> None:
+    def knows(self, incarnation: int) -> bool:
+        """Return whether the client has got anything of an incarnation, or a gap."""
+        return incarnation in self.delivered or incarnation in self.reported
+
+    def excuse_end(self, incarnation: int, living: set[int]) -> None:
         """Note that an incarnation has ended: its last messages may be lost.
 
-        The first event of the next incarnation reports that with a gap. Without such an event, and on
-        a channel with several publishers, nothing reports it.
+        A gap reports that, at the latest before the first event of the next incarnation; what is lost behind the gap,
+        and without such an event, is not reported. Nor is the end of one that was over before the client came.
         """
-        if shared or self.numbered_by_gateway or not living & self.delivered.keys():
+        reported = incarnation in self.over or not self.knows(incarnation)
+        if reported or self.numbered_by_gateway or not living & self.delivered.keys():
             self.ends[incarnation] = max(self.delivered.get(incarnation, [0]), default=0)
 
     def _open(self, incarnation: int, first: int, truth: dict[int, int]) -> None:

@@ -200,10 +200,10 @@ def _check(world: World, client: Client, topic: str) -> None:
     living = {publisher.incarnation for publisher in world.publishers}
     for incarnation in world.truth[topic].keys() - living:
         assert client.gateway is not None
-        if (topic, incarnation) in client.gateway.known:
-            account.excuse_end(incarnation, living, shared=world.is_shared(topic))
+        if (topic, incarnation) in client.gateway.known or account.knows(incarnation):
+            account.excuse_end(incarnation, living)
         else:
-            account.ends[incarnation] = 0  # no gateway received anything of it
+            account.ends[incarnation] = 0  # neither the client nor its gateway ever heard of it
     missing = {
         incarnation: found
         for incarnation, newest in world.truth[topic].items()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.fanout.cohorts import Reader
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 from gateway.core.log.sources import make_position
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.frames import text_payloads
@@ -320,9 +320,6 @@ class World:
     def next_incarnation(self) -> int:
         self._incarnation += 1
         return self._incarnation
-
-    def is_shared(self, topic: str) -> bool:
-        return sum(topic in publisher.topics for publisher in self.publishers) > 1
 
     def say(self, text: str) -> None:
         self.trace.append(text)

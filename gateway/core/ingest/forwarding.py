@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from gateway.core.ingest.ingest import REPLAY
-from gateway.core.ingest.publishers import Heartbeat, Publishers
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import Heartbeat, Publishers, ReplayRequest
 
 
 WAITING_MAX = 10_000

@@ -119,7 +119,7 @@ class Ingest:
         Raises NoRoom: there are too many streams now. Append what was released, and try `again`."""
         try:
             try:
-                return self._accept(frames, now_ns, by_source)
+                return self._accept(frames, now_ns, by_source, again)
             except NoRoom as error:
                 if not again:
                     raise
@@ -169,7 +169,7 @@ class Ingest:
         except _Reject as error:
             raise ValueError(error.detail) from error
 
-    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool) -> Event | None:
+    def _accept(self, frames: Sequence[bytes], now_ns: int, by_source: bool, again: bool) -> Event | None:
         if not 2 <= len(frames) <= 3:
             raise _Reject(
                 "frame_count", f"a message has 2 or 3 frames (topic, payload, envelope), this one {len(frames)}"
@@ -178,7 +178,7 @@ class Ingest:
         name = self._names.get(topic)
         if name is None:
             if topic == publishers.TOPIC:
-                self._on_heartbeat(payload, now_ns)
+                self._on_heartbeat(payload, now_ns, again)
                 return None
             if topic == _PERSONAL:
                 self._on_personal(payload, now_ns)
@@ -215,11 +215,11 @@ class Ingest:
         missing = stream.take_unreported() if stream.unreported else ()
         return Event(name, fields, now_ns, envelope.sent_ns, incarnation, sequence, missing, late)
 
-    def _on_heartbeat(self, payload: bytes, now_ns: int) -> None:
+    def _on_heartbeat(self, payload: bytes, now_ns: int, again: bool) -> None:
         try:
             heartbeat = publishers.parse(payload)
             if int(heartbeat.incarnation, 16) != self.own_incarnation:
-                self.recovery.on_heartbeat(heartbeat, now_ns=now_ns)
+                self.recovery.on_heartbeat(heartbeat, now_ns=now_ns, again=again)
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error
 

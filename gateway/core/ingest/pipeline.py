@@ -39,6 +39,7 @@ class Pipeline:
         self.ingest = ingest
         self.logs = logs
         logs.has_ended = ingest.recovery.publishers.has_ended
+        logs.on_return = ingest.recovery.publishers.note_return
         self._received = False
 
     @property
@@ -138,6 +139,7 @@ class Pipeline:
             for stream in unreported:
                 missing = stream.take_unreported()
                 self.logs.append_gaps(stream.topic, stream.incarnation, missing, now_ns=now_ns)
+                self.logs.note_source(stream.topic, stream.incarnation, stream.newest)
                 if stream.final is not None:
                     self.logs.finish(stream.topic, stream.incarnation, stream.final, now_ns=now_ns)
         recovery.tick += 1

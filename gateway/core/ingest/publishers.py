@@ -70,11 +70,30 @@ class Publisher:
     link: int = 0
     """The endpoint of the bus at which its last heartbeat arrived."""
     stale: bool = False
+    returned_ns: int = 0
+    """When it last went on without a heartbeat, after it had been found silent; 0 if it has not."""
     retry_ns: int = 0
     """No request is sent before this time, because one was not answered."""
     requests_open: int = 0
     waiting: deque[Stream] = field(default_factory=deque)
     """Streams whose requests wait until an open one is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
+
+    `key` is the endpoint's public CURVE key, if it has one."""
+
+    number: int
+    incarnation: int
+    endpoint: str
+    key: str | None
+    topic: str
+    first: int
+    last: int
+    forwarded: bool = False
+    """Whether it goes to a proxy, which passes it on to the publisher of this incarnation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,12 @@ class Publishers:
         name, last_ns = publisher.name, publisher.last_ns
         return bool(name) and any(one.name == name and one.first_ns > last_ns for one in self._known.values())
 
+    def note_return(self, incarnation: int, now_ns: int) -> None:
+        """Note a message of a publisher that had ended: if it sends no heartbeat, it will be silent again."""
+        publisher = self._known.get(incarnation)
+        if publisher is not None and publisher.stale:
+            publisher.returned_ns = now_ns
+
     @property
     def known(self) -> list[Publisher]:
         """All publishers, in the order of their last heartbeats."""
@@ -150,7 +175,6 @@ class Publishers:
         return changes
 
     def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> Publisher:
-        self.heartbeats += 1
         self._expired = False
         incarnation = int(heartbeat.incarnation, 16)
         if heartbeat.proxy:
@@ -170,6 +194,7 @@ class Publishers:
             publisher.stale = False
             self._changes.append(Change(publisher, "live"))
         self._known.move_to_end(incarnation)
+        publisher.returned_ns = 0
         publisher.name = heartbeat.name
         publisher.interval_ns = round(heartbeat.interval * 1e9)
         publisher.link = self.link
@@ -222,6 +247,9 @@ class Publishers:
                 publisher.stale = True
                 found.add(publisher.incarnation)
                 self._changes.append(Change(publisher, "stale"))
+            elif 0 < publisher.returned_ns < now_ns - MISSED_HEARTBEATS_MAX * publisher.interval_ns:
+                publisher.returned_ns = 0
+                found.add(publisher.incarnation)
         self._forget_stale(now_ns)
         self.proxies = {link: proxy for link, proxy in self.proxies.items() if now_ns <= proxy.until_ns}
         return found

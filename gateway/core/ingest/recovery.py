@@ -44,10 +44,9 @@ for what happens if it continues later."""
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gateway.core.ingest.interest import Interest
-from gateway.core.ingest.publishers import Heartbeat, Publisher, Publishers
+from gateway.core.ingest.publishers import Heartbeat, Publisher, Publishers, ReplayRequest
 from gateway.core.ingest.starts import Starts
 from gateway.core.ingest.streams import Message, NoRoom, Repair, RepairState, Stream, Streams
 from gateway.core.protocol.envelope import Envelope
@@ -64,23 +63,6 @@ HELD_MAX = 100_000
 HELD_BYTES_MAX = 64 * 1024 * 1024
 
 _SENDS_HEARTBEATS = 1  # bit 0 of an envelope's flags
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRequest:
-    """A request for a topic's messages from `first` to `last`, to the publisher at `endpoint`.
-
-    `key` is the endpoint's public CURVE key, if it has one."""
-
-    number: int
-    incarnation: int
-    endpoint: str
-    key: str | None
-    topic: str
-    first: int
-    last: int
-    forwarded: bool = False
-    """Whether it goes to a proxy, which passes it on to the publisher of this incarnation."""
 
 
 class Recovery:
@@ -176,9 +158,13 @@ class Recovery:
         self._hold(stream, envelope, payload, now_ns)
         return None
 
-    def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int) -> None:
-        """Take a heartbeat; its numbers show which messages are missing."""
+    def on_heartbeat(self, heartbeat: Heartbeat, *, now_ns: int, again: bool = False) -> None:
+        """Take a heartbeat; its numbers show which messages are missing.
+
+        Raises NoRoom: there is no room for some of its streams now; not if it is taken `again`."""
         publisher = self.publishers.on_heartbeat(heartbeat, now_ns=now_ns)
+        self.publishers.heartbeats += not again
+        has_room = True
         if heartbeat.proxy:
             self._ask_new_proxy()
         for topic, last in heartbeat.sequences.items():
@@ -186,7 +172,10 @@ class Recovery:
                 continue
             stream = self.streams.get(publisher.incarnation, topic)
             if stream is None:
-                stream = self._start_with_heartbeat(publisher.incarnation, topic, last, now_ns)
+                try:
+                    stream = self._start_with_heartbeat(publisher.incarnation, topic, last, now_ns)
+                except NoRoom:
+                    has_room = False
                 if stream is None:
                     continue
             elif stream.repair is None:
@@ -200,6 +189,8 @@ class Recovery:
             if not heartbeat.interval:
                 stream.final = last
                 self._unreported[stream] = None
+        if not has_room and not again:
+            raise NoRoom
 
     def on_reply(self, number: int, messages: Sequence[Message], *, now_ns: int) -> None:
         """Take the messages of a reply, in order; they are empty if the publisher has no more."""
@@ -274,10 +265,13 @@ class Recovery:
             stream.unwatched = not self.interest.is_watched(stream.topic)
 
     def take_unreported(self) -> list[Stream]:
-        """Return the streams with a loss that no event may report soon, or whose publisher ended."""
+        """Return the streams with a loss that no event may report soon, those whose publisher ended, and those that a
+        heartbeat has started."""
         found = [one for one in self._unreported if one.repair is None and not self._is_blocked(one)]
         for stream in found:
             del self._unreported[stream]
+            if stream.final is not None:
+                self._skip_to(stream, stream.final, is_lost=True)
             self.streams.forget_replaced(stream)
         if found:
             self._unblock()
@@ -294,19 +288,19 @@ class Recovery:
         return stream
 
     def _start_with_heartbeat(self, incarnation: int, topic: str, last: int, now_ns: int) -> Stream | None:
-        """Start a stream, unless nothing can be missing in it, or that is not known."""
+        """Start a stream, unless nothing can be missing in it, or that is not known.
+
+        Raises NoRoom: there is no room for it now."""
         if not self._admit(topic):
             return None
         reached = self._starts.reached(topic, incarnation)
         if reached is None or reached >= last:
             return None
-        try:
-            self._make_room(now_ns)
-        except NoRoom:
-            return None
+        self._make_room(now_ns)
         stream, is_lost = self._starts.start(incarnation, topic, last, now_ns=now_ns)
         stream.sends_heartbeats = True
         self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
+        self._unreported[stream] = None  # the log gets to know the source, also if nothing of it is held
         self._wait_for_earlier(stream)
         return stream
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gateway.core.ingest.ingest import REPLAY
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 from gateway.core.protocol.envelope import Envelope
 
 

@@ -39,13 +39,15 @@ class LogEntries:
     """The entries of one channel, and its sources.
 
     `at` is the ordinal of the newest entry, `floor` that of the last evicted one. `has_ended` is called with an
-    incarnation when another one begins, and returns whether it may have ended."""
+    incarnation when another one begins, and returns whether it may have ended. `on_return` is called with the incarnation
+    of one that goes on after it had ended."""
 
     def __init__(self, name: str, *, epoch: str, retention: Retention, usage: Usage | None = None) -> None:
         self.name = name
         self.usage = usage or Usage()
         self.retention = retention
         self.has_ended: Callable[[int], bool] = lambda _incarnation: True
+        self.on_return: Callable[[int, int], object] = lambda _incarnation, _now_ns: None
         self.at = 0
         self.floor = 0
         self.has_forgotten = False
@@ -135,9 +137,11 @@ class LogEntries:
             if one not in (source, self._own) and one.ended is None:
                 self._end(one)
 
-    def _go_on(self, source: Source) -> None:
+    def _go_on(self, source: Source, now_ns: int) -> None:
         source.go_on(self.at)
         self._live += 1
+        if source.incarnation is not None:
+            self.on_return(source.incarnation, now_ns)
 
     def _end(self, source: Source) -> None:
         source.ended = self.at
@@ -165,7 +169,7 @@ class LogEntries:
             self._add_source(source, source.newest)
         elif source.ended is not None:
             entries += self._report_doubtful(source, now_ns)
-            self._go_on(source)
+            self._go_on(source, now_ns)
         entries += [self._append_missing(source, one, now_ns) for one in missing]
         return source, entries
 
@@ -249,13 +253,22 @@ class LogEntries:
                     source = self._own if self._own.id in self._sources else self._add_source(self._own, 0)
                 if source.ended is not None:
                     entries += self._report_doubtful(source, now_ns)
-                    self._go_on(source)
+                    self._go_on(source, now_ns)
                 entries.append(self._append_missing(source, one, now_ns))
             elif known is not None and known.retired:
                 entries.append(self._append_missing(self._own, one, now_ns))
             elif known is not None and known.ended is None and self._live > 1:
                 entries += self._report_end(known, now_ns)
         return entries
+
+    def note_source(self, incarnation: int, newest: int) -> bool:
+        """Begin a source of which nothing is held up to a number; return False if it is known, or there is no room."""
+        id_ = f"{incarnation:016x}"
+        if id_ in self._sources or len(self._sources) >= SOURCES_MAX or not 0 < newest <= OFFSET_MAX:
+            return False
+        self._add_source(Source(id_, incarnation), newest).began -= 1  # the newest entry is behind it
+        self._newest = None
+        return True
 
     def end(self, incarnation: int, *, now_ns: int) -> list[Entry]:
         """Append a gap for the end of a publisher, if other sources are live; else the next one that begins or goes on

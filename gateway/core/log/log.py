@@ -206,7 +206,7 @@ class ChannelLog(LogPlaces):
         if source is None:
             source = self._open_replica(entry)
         if source.ended is not None:
-            self._go_on(source)
+            self._go_on(source, entry.received_ns)
         if entry.is_event and not entry.mixed and self._live > 1:
             self._end_others(source)
         self._begins = entry.mixed or not entry.is_event

@@ -47,12 +47,16 @@ class Logs:
         """Called with the name of each channel that is closed to make room."""
         self.on_cut: list[Callable[[int], object]] = []
         """Called with the size that the largest logs were cut to."""
+        self.on_source: list[Callable[[str], object]] = []
+        """Called with the name of each channel whose log gets to know a source without an entry."""
         self.closed = 0
         """How many channels were closed."""
         self.cut_bytes = 0
         """How many bytes were evicted because of `total_bytes_max`."""
         self.has_ended: Callable[[int], bool] = lambda _incarnation: True
         """Returns whether a publisher may have ended; see `ChannelLog`."""
+        self.on_return: Callable[[int, int], object] = lambda _incarnation, _now_ns: None
+        """Called with a publisher that goes on after it had ended."""
         self._first_epoch = epoch
         self._usage = Usage()
         self._total_bytes_max = total_bytes_max
@@ -167,6 +171,13 @@ class Logs:
         if self.admit(channel):
             self._notify(self._logs[channel].append_gaps(incarnation, missing, now_ns=now_ns))
 
+    def note_source(self, channel: str, incarnation: int, newest: int) -> None:
+        """Note a publisher that has come to a number, if nothing of it is in the log: then it is what is missing."""
+        log = self._logs.get(channel)
+        if log is not None and log.note_source(incarnation, newest):
+            for call in self.on_source:
+                call(channel)
+
     def reached(self, channel: str, incarnation: int) -> int | None:
         """Return the newest of a publisher's numbers in a log; 0 if there is none, None if that is not known."""
         log = self._logs.get(channel)
@@ -237,4 +248,5 @@ class Logs:
         retention = self._retentions.get(name, self._retention)
         self._logs[name] = log = ChannelLog(name, epoch=self.epoch, retention=retention, usage=self._usage)
         log.has_ended = lambda incarnation: self.has_ended(incarnation)
+        log.on_return = lambda incarnation, now_ns: self.on_return(incarnation, now_ns)
         return log

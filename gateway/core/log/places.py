@@ -75,8 +75,8 @@ class LogPlaces(LogEntries):
         )
 
     def _source_at(self, at: int) -> Source:
-        if not at:
-            return self._own
+        if at <= 0:
+            return next((one for one in self._sources.values() if one.began < at), self._own)
         if at == self.at:
             return self._source
         if at <= self.floor:
@@ -154,7 +154,7 @@ class LogPlaces(LogEntries):
             if first is not None:
                 at = min(at, first.at - 1)
             if offset < source.floor:
-                at = min(at, self.floor)
+                at = min(at, self.floor, self.at - 1)  # before the newest, or there was nothing to write
         ends = [
             one
             for one in self._ends

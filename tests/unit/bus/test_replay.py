@@ -15,7 +15,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.replay import ENDPOINTS_MAX, ReplayClient
 from gateway.config.model import Bus
-from gateway.core.ingest.recovery import ReplayRequest
+from gateway.core.ingest.publishers import ReplayRequest
 from tests.support.addresses import ipc
 from tests.support.waiting import eventually
 

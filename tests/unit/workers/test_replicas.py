@@ -30,6 +30,7 @@ class Pair:
     def __init__(self) -> None:
         self.original, self.replica = logs(), logs()
         self.original.on_append(self._tell)
+        self.original.on_source.append(self._send)
         self.told: list[Entry] = []
         self.replica.on_append(self.told.extend)
         self.now = self.joined = 0
@@ -37,9 +38,13 @@ class Pair:
 
     def join(self) -> None:
         self.joined = 1
-        for log in self.original.by_name.values():
-            message = _decode(messages.encode(messages.Log(log.state)))
-            assert isinstance(message, messages.Log)
+        for name in self.original.by_name:
+            self._send(name)
+
+    def _send(self, name: str) -> None:
+        message = _decode(messages.encode(messages.Log(self.original.by_name[name].state)))
+        assert isinstance(message, messages.Log)
+        if self.joined:
             self.replica.load_state(message.state)
 
     def _tell(self, entries: list[Entry]) -> None:
@@ -61,6 +66,14 @@ class Pair:
             missing = (MissingRange(before + 1, number - 1, "bus_loss"),) if lost else ()
             event = Event(channel, fields, self.now, 0, incarnation, number, missing)
         self.original.append([event])
+
+    def note_source(self, channel: str, incarnation: int) -> None:
+        self.original.admit(channel)
+        self.sequences.setdefault((channel, incarnation), 3)
+        self.original.note_source(channel, incarnation, 3)
+
+    def end(self, incarnation: int) -> None:
+        self.original.end(incarnation, now_ns=self.now)
 
     def evict(self) -> None:
         self.now += 5
@@ -95,14 +108,16 @@ def positions(log: ChannelLog) -> list[Position]:
     ]
 
 
-publications = st.tuples(st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2]), st.sampled_from([0, 0, 0, 2]))
-steps = st.lists(st.one_of(publications, st.sampled_from(["join", "evict"])), max_size=40)
+Step = str | int | tuple[str, int] | tuple[str, int | None, int]
+
+publications = st.tuples(
+    st.sampled_from(CHANNELS), st.sampled_from([None, 1, 1, 1, 2, 3]), st.sampled_from([0, 0, 0, 2])
+)
+steps = st.lists(st.one_of(publications, st.sampled_from(["join", "evict", ("a", 3), ("b", 3), 1, 3])), max_size=40)
 
 
 @given(before=steps, after=steps)
-def test_a_replica_is_what_it_is_a_replica_of(
-    before: list[str | tuple[str, int | None, int]], after: list[str | tuple[str, int | None, int]]
-) -> None:
+def test_a_replica_is_what_it_is_a_replica_of(before: list[Step], after: list[Step]) -> None:
     """Whatever the publishers do, before and after it joins: the same entries, places and gaps."""
     pair = Pair()
     for step in [*before, "join", *after]:
@@ -111,6 +126,10 @@ def test_a_replica_is_what_it_is_a_replica_of(
                 pair.join()
             case "evict":
                 pair.evict()
+            case int(incarnation):
+                pair.end(incarnation)
+            case (channel, incarnation):
+                pair.note_source(channel, incarnation)
             case (channel, incarnation, lost):
                 pair.publish(channel, incarnation, lost)
 

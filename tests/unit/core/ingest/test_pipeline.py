@@ -11,7 +11,8 @@ import pytest
 from gateway.core.ingest import publishers
 from gateway.core.log.sources import OFFSET_MAX
 from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope
-from tests.support.core import SECOND, Core, make_hub
+from gateway.core.protocol.messages import Position
+from tests.support.core import SECOND, Core, Peer, make_hub
 
 
 A, B, C = 0xA, 0xB, 0xC
@@ -59,6 +60,11 @@ class Bench:
         ]
 
 
+def farewell(incarnation: int, last: int) -> list[bytes]:
+    text = {"incarnation": f"{incarnation:016x}", "interval": 0, "sequences": {"robots": last}}
+    return [b"$heartbeat", json.dumps(text).encode()]
+
+
 def test_a_silent_publishers_end_is_reported_on_a_channel_with_two_publishers() -> None:
     bench = Bench()
     for incarnation in (A, B, A):
@@ -86,6 +92,50 @@ def test_the_end_of_a_publisher_that_made_room_for_others_is_reported_on_a_chann
     assert bench.log() == [(A, 1), (B, 1), ("epoch", None)]
 
 
+def test_a_silent_publisher_that_went_on_without_heartbeats_is_silent_again() -> None:
+    bench = Bench()
+    for incarnation in (A, B):
+        bench.beat(incarnation)
+        bench.send(incarnation, 1, flags=1)
+    bench.wait(2)
+    bench.beat(B)
+    bench.wait(2)
+    bench.send(A, 2)
+    for _ in range(8):
+        bench.beat(B)
+        bench.wait(1)
+
+    assert bench.log() == [(A, 1), (B, 1), ("epoch", None), (A, 2), ("epoch", None)], "once more"
+
+
+def test_what_a_heartbeat_alone_said_of_a_publisher_is_missing_for_a_client_that_does_not_name_it() -> None:
+    bench = Bench(started_ns=0)
+    bench.beat(A, robots=6)
+    bench.send(B, 1)
+    log = bench.hub.logs.by_name["robots"]
+
+    def missing(position: Position) -> list[tuple[str, int | None, int | None]]:
+        return [(gap.epoch, gap.from_, gap.to) for gap in log.missing(log.resume(position, ahead_max=9).cursor)]
+
+    assert missing(Position(f"{B:016x}", 1)) == [(f"{A:016x}", 1, 6)]
+    assert missing(Position(f"{B:016x}", 1, {f"{A:016x}": 4})) == [(f"{A:016x}", 5, 6)]
+    assert missing(Position(f"{B:016x}", 1, {f"{A:016x}": 6})) == []
+    assert bench.log() == [(B, 1)], "it is older than the gateway: nothing was lost"
+
+
+def test_a_client_learns_at_once_what_it_misses_of_a_publisher_of_which_nothing_is_held() -> None:
+    bench = Bench(started_ns=0)
+    bench.beat(A, robots=6)
+    peer = Peer(bench.hub, "c1")
+    peer.connect("robots", since={"robots": Position(f"{A:016x}", 4)})
+    subscribed, *gaps = [one for one in peer.take() if one["type"] in {"subscribed", "gap"}]
+    pong = peer.send(type="ping")[-1]
+
+    assert subscribed["recovered"] == {"robots": False}
+    assert [(one["epoch"], one["from"], one["to"]) for one in gaps] == [(f"{A:016x}", 5, 6)]
+    assert pong["positions"]["robots"] == {"epoch": f"{A:016x}", "offset": 6}
+
+
 def test_a_new_publisher_without_heartbeats_may_be_the_restart_of_another_on_a_shared_channel() -> None:
     bench = Bench()
     bench.send(A, 1)
@@ -101,12 +151,30 @@ def test_a_publisher_that_said_farewell_leaves_no_doubt_on_a_shared_channel() ->
     bench.send(A, 1)
     bench.send(B, 1)
     bench.send(A, 2)
-    for incarnation, last in ((A, 2), (B, 1)):
-        text = {"incarnation": f"{incarnation:016x}", "interval": 0, "sequences": {"robots": last}}
-        bench.send_batch([[b"$heartbeat", json.dumps(text).encode()]])
+    bench.send_batch([farewell(A, 2)])
+    bench.send_batch([farewell(B, 1)])
     bench.send(C, 1)
 
     assert bench.log()[-3:] == [(A, 2), ("epoch", 0), (C, 1)], "it ended, and nothing is missing"
+
+
+def test_the_last_heartbeat_says_what_is_missing_also_behind_messages_that_are_held() -> None:
+    bench = Bench()
+    bench.beat(A, replay="r")
+    bench.send(A, 1)
+    bench.send(A, 3)
+    bench.send_batch([farewell(A, 5)])
+    bench.wait(3)
+
+    assert bench.log() == [(A, 1), ("bus_loss", 1), (A, 3), ("bus_loss", 2)]
+
+
+def test_the_last_heartbeat_says_what_is_missing_also_if_there_is_no_room_for_its_stream_at_first() -> None:
+    bench = Bench(streams_max=1)
+    bench.send_batch([bench.message(A, 1), farewell(B, 2)])
+    bench.send(C, 1)
+
+    assert bench.log() == [(A, 1), ("epoch", None), ("bus_loss", 2), (C, 1)]
 
 
 def test_a_restart_with_the_same_incarnation_is_reported_and_its_events_arrive() -> None:
@@ -196,8 +264,7 @@ def test_a_stream_that_blocks_another_one_is_not_forgotten() -> None:
     """Else that one would wait for it for ever."""
     bench = Bench(streams_max=2)
     bench.send(A, 1)
-    farewell = {"incarnation": f"{A:016x}", "interval": 0, "sequences": {"robots": 1}}
-    batch = [[b"$heartbeat", json.dumps(farewell).encode()], bench.message(B, 1), bench.message(C, 1, topic="x")]
+    batch = [farewell(A, 1), bench.message(B, 1), bench.message(C, 1, topic="x")]
     bench.send_batch(batch)
 
     assert bench.log() == [(A, 1), (B, 1)]
