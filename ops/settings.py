@@ -66,6 +66,8 @@ def _values(setting: Setting) -> str:
             return "`true`, `false`"
         case msgspec.inspect.VarTupleType():
             return "list of texts"
+        case msgspec.inspect.UnionType():
+            return "text, or list of texts"
         case msgspec.inspect.DictType():
             return "table of texts"
         case msgspec.inspect.StrType():

@@ -156,7 +156,7 @@ async def trace() -> dict[str, Files]:
         plain = Fanout(io_uring=False, batch_delay_seconds_max=0.0)
         config = Config(port=0, connect=(), bind=f"ipc://{folder}/bus", fanout=plain)
         async with running(config) as service, aiohttp.ClientSession() as http:
-            publisher, client = Publisher(config.bind), Client(http, service.url)
+            publisher, client = Publisher(config.bind), Client(http, service.urls[0])
             await publisher.subscribed()
             await until(lambda: not service.unready())
             found = await _acts(service, publisher, client)

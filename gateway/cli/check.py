@@ -12,6 +12,7 @@ from gateway.config import Config, example, secrets
 from gateway.config.cluster import parse_url
 from gateway.config.model import ChannelHistory
 from gateway.config.sources import endpoints
+from gateway.runtime.listening import shown
 
 
 FILES_RESERVED = 64 + 256 + 256
@@ -61,10 +62,10 @@ def check(config: Config) -> None:
 def described(config: Config) -> Iterator[str]:
     """Yield what the gateway would do, line by line."""
     clients, sessions, end = config.clients, config.sessions, config.shutdown
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    at = f"{host}:{config.port or '<any free port>'}"
     s = "s" if config.tls.cert_file else ""
-    yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
+    for host in config.hosts:
+        at = shown(host, config.port or "<any free port>")
+        yield f"serve       http{s}://{at} and ws{s}://{at}/ws"
     yield f"allow       {_allowed(config)}"
     for address, mode, source in endpoints(config):
         as_read = f", read as {source.preset or 'its source says'}" if source is not None else ""
@@ -123,8 +124,9 @@ def warnings(config: Config) -> Iterator[str]:
     """Yield what would fail on this machine now, or is probably a mistake."""
     from gateway.runtime.system import open_files_max
 
-    if problem := _unavailable(config.host, config.port):
-        yield f"port: {problem}"
+    for host in config.hosts:
+        if problem := _unavailable(host, config.port):
+            yield f"port: {problem}"
     for endpoint, mode, _ in endpoints(config):
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         is_bound = mode == "bind" and endpoint.startswith("tcp://") and port.isdigit()
@@ -192,6 +194,6 @@ def _unavailable(host: str, port: int) -> str:
             probe.bind(address)
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
-            return f"{host}:{port} is in use by another program"
-        return f"cannot listen on {host}:{port} ({exc.strerror or exc})"
+            return f"{shown(host, port)} is in use by another program"
+        return f"cannot listen on {shown(host, port)} ({exc.strerror or exc})"
     return ""

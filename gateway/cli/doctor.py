@@ -17,6 +17,7 @@ from gateway.cli.options import configured
 from gateway.config import Config
 from gateway.config.checks import same_endpoint
 from gateway.config.sources import Endpoint, endpoints
+from gateway.runtime import listening
 
 
 _COLOURS: dict[State, str] = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
@@ -143,6 +144,6 @@ def _printable(text: str) -> str:
 
 
 def _url(config: Config) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104  # not bound here
-    shown = f"[{host}]" if ":" in host else host
-    return f"http{'s' if config.tls.cert_file else ''}://{shown}:{config.port}"
+    host = config.hosts[0]
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not bound here
+    return listening.url("https" if config.tls.cert_file else "http", reached, config.port)

@@ -23,7 +23,7 @@ _DOCS = {setting.key: f"{setting.doc}  [default: {setting.default_toml}]" for se
 def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[..., None]:
     """Pass a command the configuration as its first argument; a wrong one exits with status 2."""
 
-    @click.option("--host", help=_DOCS["host"])
+    @click.option("--host", multiple=True, help=_DOCS["host"] + "  Repeatable.")
     @click.option("--port", help=_DOCS["port"])
     @click.option("--workers", help=_DOCS["workers"])
     @click.option("--connect", multiple=True, help=_DOCS["connect"] + "  Repeatable.")
@@ -41,7 +41,7 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
     )
     @wraps(command)
     def wrapper(
-        host: str | None,
+        host: tuple[str, ...],
         port: str | None,
         workers: str | None,
         connect: tuple[str, ...],
@@ -52,9 +52,11 @@ def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[...,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        given = {"host": host, "port": port, "workers": workers, "bind": bind}
+        given = {"port": port, "workers": workers, "bind": bind}
         flags: dict[str, str | list[str]] = _assigned(assignments)
         flags |= {key: value for key, value in given.items() if value is not None}
+        if host:
+            flags["host"] = ",".join(host)
         if connect:
             flags["connect"] = list(connect)
         if insecure_allow_remote:

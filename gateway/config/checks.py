@@ -62,10 +62,13 @@ def _workers(config: Config) -> Iterator[tuple[str, str, str]]:
 def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
     if len(os.fsencode(config.control_file)) > _SOCKET_PATH_BYTES_MAX - _CONTROL_SUFFIX_BYTES:
         yield ("control_file", f"{config.control_file!r} is too long for a Unix socket", "choose a shorter path")
-    if not config.host or any(c.isspace() or c in "/[]" for c in config.host):
-        yield ("host", f"{config.host!r} is not a host", "expected an address or a host name, without brackets")
-    elif not (config.insecure_allow_remote or config.auth.required or is_loopback(config.host)):
-        yield ("host", f"{config.host!r} {_REMOTE}", _REMOTE_REMEDY.format("configure auth, use 127.0.0.1"))
+    if not config.hosts:
+        yield ("host", "the list is empty", "name at least one address")
+    for host in config.hosts:
+        if not host or any(c.isspace() or c in ",/[]" for c in host):
+            yield ("host", f"{host!r} is not a host", "expected an address or a host name, without brackets")
+        elif not (config.insecure_allow_remote or config.auth.required or is_loopback(host)):
+            yield ("host", f"{host!r} {_REMOTE}", _REMOTE_REMEDY.format("configure auth, use 127.0.0.1"))
     for endpoint in config.connect:
         if problem := _endpoint_problem(endpoint, any_port=False):
             yield "connect", f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"

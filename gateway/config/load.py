@@ -180,15 +180,25 @@ def _parse(kind: inspect.Type, one: Given) -> Value:
                 raise ValueError(f"is not one of {', '.join(map(str, words))}")
             return str(value)
         case inspect.VarTupleType():
-            if isinstance(value, str) and one.text:
-                value = [part.strip() for part in value.split(",") if part.strip()]
-            if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-                raise ValueError("is not a list of strings")
-            return tuple(value)
+            return _strings(one)
+        case inspect.UnionType():
+            is_one = isinstance(value, str) and not (one.text and "," in value)
+            if not is_one and not isinstance(value, list | str):
+                raise ValueError("is neither a string nor a list of strings")
+            return str(value) if is_one else _strings(one)
         case _:
             if not isinstance(value, str):
                 raise ValueError("is not a string")
             return value
+
+
+def _strings(one: Given) -> tuple[str, ...]:
+    value = one.value
+    if isinstance(value, str) and one.text:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ValueError("is not a list of strings")
+    return tuple(value)
 
 
 def _number(kind: inspect.IntType | inspect.FloatType, one: Given) -> int | float:

@@ -410,8 +410,9 @@ class Logging(Struct, frozen=True, kw_only=True):
 class Config(Struct, frozen=True, kw_only=True):
     """Every setting. `gateway.config.load` makes a checked one."""
 
-    host: str = "127.0.0.1"
-    """Address to serve HTTP and WebSocket on; "::" = all addresses, of IPv4 and IPv6."""
+    host: str | tuple[str, ...] = "127.0.0.1"
+    """Address to serve HTTP and WebSocket on, or a list of them, all at the same port; "::" = all
+    addresses, of IPv4 and IPv6."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """Port to serve on; 0 = any free port."""
     workers: Annotated[int, _number("processes", least=1, most=64)] = 1
@@ -430,8 +431,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Origins of web pages that may use the gateway, as in "https://dash.example"; the gateway's
     own origin always may; "*" = all."""
     allowed_hosts: tuple[str, ...] = ()
-    """Host names that requests may use, besides the gateway's address and localhost. Empty = no
-    others on a loopback address, any name elsewhere."""
+    """Host names that requests may use, besides the gateway's addresses and localhost. Empty = no
+    others if only this machine is served, else any name."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are used."""
     figures_seconds: Seconds = 5.0
@@ -451,6 +452,11 @@ class Config(Struct, frozen=True, kw_only=True):
     cluster: Cluster = Cluster()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to serve on."""
+        return (self.host,) if isinstance(self.host, str) else self.host
 
     LIVE: ClassVar = ("connect", "bind", "insecure_allow_remote", "allowed_origins", "allowed_hosts", "trusted_proxies")
     """The settings that a reload changes; the others need a restart."""

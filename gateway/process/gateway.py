@@ -84,10 +84,12 @@ class _Process:
         if config.control_file:
             await self._control.open(takes_over=succeeds)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
-        log.info("listening", url=service.url, version=__version__)
-        notify_systemd(READY=1, STATUS=f"listening at {service.url}")
-        if not (config.auth.required or is_loopback(config.host)):
-            log.warning("authentication_disabled", host=config.host, role=config.auth.unauthenticated_role)
+        url, *also = service.urls
+        log.info("listening", url=url, **({"also": also} if also else {}), version=__version__)
+        notify_systemd(READY=1, STATUS=f"listening at {' and '.join(service.urls)}")
+        exposed = [host for host in config.hosts if not is_loopback(host)]
+        if exposed and not config.auth.required:
+            log.warning("authentication_disabled", host=",".join(exposed), role=config.auth.unauthenticated_role)
         _warn_of_secrets(config)
         for subscriber in service.bus():
             log.info("bus_endpoint_changed", change="opened", endpoint=subscriber.endpoint, mode=subscriber.mode)

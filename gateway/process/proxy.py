@@ -14,6 +14,7 @@ from gateway.config.model import Config
 from gateway.config.sources import Endpoint
 from gateway.metrics.table import PREFIX, PROXY
 from gateway.runtime import clock
+from gateway.runtime.listening import listen, url
 from gateway.runtime.logs import logger
 from gateway.runtime.system import allow_many_files, loop_factory, notify_systemd
 from gateway.runtime.tasks import Tasks, run_every
@@ -62,19 +63,19 @@ async def _serve(config: Config) -> int:
         return 1
     tasks = Tasks()
     try:
-        site, port = await proxy_site.serve(config.host, config.port, metrics=lambda: page(figures(proxy)))
+        sockets = await listen(config.hosts, config.port)
     except OSError as error:
-        log.error("cannot_start", reason=f"host, port: cannot listen on {config.host}:{config.port} ({error})")
+        log.error("cannot_start", reason=f"host, port: cannot listen on {error.filename} ({error.strerror})")
         proxy.close()
         return 1
+    site = await proxy_site.serve(sockets, metrics=lambda: page(figures(proxy)))
     try:
         for address in config.connect:
             _follow(proxy, Endpoint(address, "connect"), config, tasks)
         tasks.start(run_every(HEARTBEAT_SECONDS, proxy.tick, on_late=lambda _: None))
-        shown = f"[{config.host}]" if ":" in config.host else config.host
-        log.info(
-            "listening", url=f"http://{shown}:{port}", publish=proxy.publish, replay=proxy.replay, version=__version__
-        )
+        first, *also = [url("http", *one.getsockname()[:2]) for one in sockets]
+        more = {"also": also} if also else {}
+        log.info("listening", url=first, **more, publish=proxy.publish, replay=proxy.replay, version=__version__)
         notify_systemd(READY=1)
         await stop.wait()
     finally:

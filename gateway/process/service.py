@@ -33,6 +33,7 @@ from gateway.metrics import own_figures
 from gateway.metrics.metrics import EndpointStatus
 from gateway.process.handover import Inherited
 from gateway.runtime import clock
+from gateway.runtime.listening import listen, url
 from gateway.runtime.logs import Throttle, logger
 from gateway.runtime.system import ProcessUsage, memory_bytes, notify_systemd, open_files_max
 from gateway.web import admission
@@ -62,7 +63,7 @@ class Service:
 
     def __init__(self, config: Config, *, resolve: Resolve | None = None) -> None:
         self.config = config
-        self.url = ""
+        self.urls: list[str] = []
         self._supervisor = supervisor = Supervisor(config) if config.workers > 1 else None
         logs = build_logs(config, total_bytes_max=config.history.total_bytes_max or memory_bytes() // 4)
         fanout = Fanout(logs.by_name, epoch=logs.epoch)
@@ -149,18 +150,17 @@ class Service:
         listener = await self._edge.start()
         self._keeps_port = inherited.by_systemd
         try:
-            await listener.open(config.host, config.port, inherited.sockets)
+            listener.listen(inherited.sockets or await listen(config.hosts, config.port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise OSError(f"host: cannot listen on {config.host}:{config.port} ({error})") from error
-            reason = f"port: {config.host}:{config.port} is in use, perhaps by another gateway"
+                raise OSError(f"host: cannot listen on {error.filename} ({error.strerror})") from error
+            reason = f"port: {error.filename} is in use, perhaps by another gateway"
             raise OSError(f"{reason}; choose another with --port, or 0 for any that is free") from error
         if self._supervisor is not None:
             await self._supervisor.start(self._edge.runner, listener)
         self._server = listener
-        host, port = listener.address
         scheme = "https" if config.tls.cert_file else "http"
-        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        self.urls = [url(scheme, *address) for address in listener.addresses]
         self._edge.every(_HOUSEKEEPING_SECONDS, self._housekeep)
         if predecessor is not None:
             await self._fill_logs(expected)
@@ -386,7 +386,7 @@ class Service:
         event = own_figures.figures(
             before,
             self._counts,
-            gateway=f"{socket.gethostname()}:{self.url.rpartition(':')[2]}",
+            gateway=f"{socket.gethostname()}:{self.urls[0].rpartition(':')[2]}",
             started_ns=context.started_ns,
             usage=self._usage.read(),
             lags=[client.lag for client in context.connected_clients() if client.lagging],

@@ -45,8 +45,8 @@ class AccessPolicy:
     """The hosts, origins and proxies that a configuration accepts."""
 
     def __init__(self, config: Config) -> None:
-        self._names = {"localhost", config.host.lower(), *map(str.lower, config.allowed_hosts)}
-        self._any_name = not config.allowed_hosts and not is_loopback(config.host)
+        self._names = {"localhost", *map(str.lower, (*config.hosts, *config.allowed_hosts))}
+        self._any_name = not config.allowed_hosts and not all(map(is_loopback, config.hosts))
         self._origins = {_normal(origin) or origin for origin in config.allowed_origins}
         self._noted: set[str] = set()
         self._proxies = [ip_network(proxy) for proxy in config.trusted_proxies]

@@ -212,7 +212,7 @@ class Edge:
         hub, pipeline = self.context.hub, self.context.pipeline
         assert pipeline is not None, "this process is the one of its gateway that others know"
         listener = self._listener
-        port = listener.address[1] if listener is not None and listener.sockets else self.context.config.port
+        port = listener.addresses[0][1] if listener is not None and listener.sockets else self.context.config.port
         return OwnFigures(
             name=f"{socket.gethostname()}:{port}",
             clients=len(hub.sessions),

@@ -1,13 +1,13 @@
 """The HTTP side of `gateway proxy`: health and metrics, for probes and Prometheus."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 
-async def serve(host: str, port: int, *, metrics: Callable[[], str]) -> tuple[web.AppRunner, int]:
-    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; return what ends it, and the port.
-    Raises OSError: the address cannot be bound."""
+async def serve(sockets: Sequence[socket.socket], *, metrics: Callable[[], str]) -> web.AppRunner:
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics`` at sockets that listen; return what ends it."""
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -19,5 +19,6 @@ async def serve(host: str, port: int, *, metrics: Callable[[], str]) -> tuple[we
     application.add_routes([web.get("/healthz", health), web.get("/readyz", health), web.get("/metrics", page)])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner, runner.addresses[0][1]
+    for one in sockets:
+        await web.SockSite(runner, one).start()
+    return runner

@@ -14,6 +14,7 @@ from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.frames import binary_frame, close_frame, pong_frame, text_frame
 from gateway.core.protocol.parser import Message, Opcode
 from gateway.core.sessions.session import Unanswered
+from gateway.runtime.listening import listen
 from gateway.web.sockets.connection import Connection, WebSocket
 from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.listener import Listener
@@ -91,6 +92,6 @@ async def serving() -> AsyncIterator[int]:
         stack.push_async_callback(runner.cleanup)
         listener = Listener(runner, Clients(), tls=lambda: None, on_refused=lambda _: None)
         stack.callback(listener.close)
-        await listener.open("127.0.0.1", 0)
+        listener.listen(await listen(["127.0.0.1"], 0))
         listener.resume_accepting()
-        yield listener.address[1]
+        yield listener.addresses[0][1]

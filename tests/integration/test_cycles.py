@@ -36,7 +36,7 @@ def left() -> int:
 )
 async def test_a_malformed_connection_leaves_no_reference_cycle(said: bytes, tmp_path: Path) -> None:
     async with running(Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus")) as service:
-        port = int(service.url.rpartition(":")[2])
+        port = int(service.urls[0].rpartition(":")[2])
         gc.collect()
         gc.disable()
         try:

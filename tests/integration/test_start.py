@@ -172,6 +172,22 @@ async def test_a_second_gateway_does_not_take_the_path_of_a_first_one(launch: La
     assert f"{first.bus_in} is in use by process {first.process.pid}" in second.errors
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_several_hosts_are_served_at_one_port(launch: Launch, connect: Connect, workers: int) -> None:
+    gateway = await launch(flags=["--host", "127.0.0.1", "--host", "::1"], settings={"workers": workers})
+    port = gateway.port
+    [listening] = [one for one in gateway.records if one["message"] == "listening"]
+    clients = []
+    for address in ("127.0.0.1", "[::1]"):
+        gateway.url = f"http://{address}:{port}"
+        assert (await gateway.request("GET", "/readyz")).status == 200
+        clients.append(await connect("news", to=gateway))
+    await gateway.broadcast({"everyone": True, "event": {"event_type": "note", "data": "to both"}})
+
+    assert ["to both", "to both"] == [(await client.expect("event"))["data"] for client in clients]
+    assert (f"http://127.0.0.1:{port}", [f"http://[::1]:{port}"]) == (listening["url"], listening["also"])
+
+
 async def test_one_host_serves_both_families(launch: Launch) -> None:
     gateway = await launch(flags=["--host", "::", "--insecure-allow-remote"])
     for address in ("127.0.0.1", "[::1]"):

@@ -189,6 +189,20 @@ async def test_an_upgrade_loses_no_event_and_refuses_nobody(upgradable: Gateway,
     await check_upgrades(upgradable, tmp_path / "control", clients=clients, upgrades=upgrades, per_second=20)
 
 
+async def test_all_hosts_are_served_after_an_upgrade(launch: Launch, tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    gateway = await launch(flags=["--host", "127.0.0.1,::1"], settings={**SETTINGS, "control_file": control})
+    await upgrade(gateway, control)
+    port = gateway.port
+    for address in ("127.0.0.1", "[::1]"):
+        gateway.url = f"http://{address}:{port}"
+        assert (await gateway.request("GET", "/readyz")).status == 200
+
+    listening = [one for one in gateway.records if one["message"] == "listening"]
+    assert [[f"http://[::1]:{port}"]] * 2 == [one["also"] for one in listening]
+    await end_successor(gateway)
+
+
 async def test_the_bus_gets_what_clients_publish_once_and_in_order_across_an_upgrade(
     launch: Launch, tmp_path: Path
 ) -> None:

@@ -277,7 +277,7 @@ async def test_entries_that_no_worker_can_read_cost_no_worker_and_no_event(monke
     async with running(Config(host="127.0.0.1", port=0, connect=(), bind="", workers=2)) as service:
         supervisor, logs = service._supervisor, service.hub.logs
         assert supervisor is not None
-        client = await ws.connect(service.url, "load")
+        client = await ws.connect(service.urls[0], "load")
         send = supervisor._send_all
 
         def spoil(message: messages.Message) -> None:

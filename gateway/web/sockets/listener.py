@@ -22,7 +22,6 @@ from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 log = logger("gateway.http")
 
-BACKLOG = 4096
 """Connections that may wait to be accepted: all clients may reconnect at once."""
 SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and unfinished handshakes."""
@@ -169,24 +168,12 @@ class Listener:
         self._sockets_max = sockets_max(connections_max, open_files_max())
 
     @property
-    def address(self) -> tuple[str, int]:
-        host, port = self._listening[0].getsockname()[:2]
-        return host, port
+    def addresses(self) -> list[tuple[str, int]]:
+        return [one.getsockname()[:2] for one in self._listening]
 
-    async def open(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> None:
-        """Listen on every address that a host has; `::` stands for those of IPv4, too. Accept nothing yet.
-
-        With `inherited` sockets, listen on these instead.
-        Raises OSError: an address cannot be bound."""
-        if inherited:
-            self._listening += inherited
-            return
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-            one = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
-            one.setblocking(False)
-            self._listening.append(one)
+    def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen with these sockets. Accept nothing yet."""
+        self._listening += sockets
 
     @property
     def sockets(self) -> Sequence[socket.socket]:

@@ -29,6 +29,13 @@ def test_serving_other_machines_must_be_asked_for_by_name(host: str) -> None:
     assert host == load(None, {}, {"host": host, "insecure_allow_remote": "true"}).host
 
 
+def test_of_several_hosts_each_counts() -> None:
+    assert ("127.0.0.1", "::1") == load(None, {}, {"host": "127.0.0.1, ::1"}).hosts
+    assert problem(host="127.0.0.1,192.168.1.2").startswith("host: '192.168.1.2' can be reached from other machines")
+    assert problem(host=["::1", "a b"]).startswith("host: 'a b' is not a host")
+    assert problem(host=",").startswith("host: the list is empty")
+
+
 @pytest.mark.parametrize("host", ["", "a b", "http://x", "[::1]"])
 def test_a_host_is_an_address_or_a_name(host: str) -> None:
     assert "is not a host" in problem(host=host)

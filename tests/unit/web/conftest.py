@@ -18,6 +18,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from gateway.auth import Verifier
 from gateway.config.model import Config
 from gateway.metrics.metrics import EndpointStatus, Metrics
+from gateway.runtime.listening import listen
 from gateway.runtime.system import loop_factory
 from gateway.web import app
 from gateway.web.admission import LOCAL
@@ -142,9 +143,9 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             stack.push_async_callback(runner.cleanup)
             listener = Listener(runner, config.clients, tls=lambda: None, on_refused=context.metrics.refused)
             stack.callback(listener.close)
-            await listener.open("127.0.0.1", 0)
+            listener.listen(await listen(["127.0.0.1"], 0))
             listener.resume_accepting()
-            return Edge(context, listener.address[1])
+            return Edge(context, listener.addresses[0][1])
 
         yield make
 

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.auth import verifier
 from gateway.config.model import Auth, Clients, Config
+from gateway.core.protocol.errors import RequestError
 from gateway.web.access import AccessPolicy
 from tests.support.tokens import SECRET, bearer, token
 from tests.support.waiting import eventually
@@ -171,6 +172,20 @@ def test_forwarded_addresses_may_have_ports(forwarded: str, address: str) -> Non
     policy = AccessPolicy(Config(trusted_proxies=("10.0.0.0/8",)))
 
     assert policy.caller("10.0.0.1", "http", [forwarded], []).address == address
+
+
+def test_requests_may_name_each_host_that_is_served() -> None:
+    policy = AccessPolicy(Config(host=("127.0.0.1", "localhost", "ip6-localhost"), allowed_hosts=("gateway.example",)))
+
+    assert "ip6-localhost:80" == policy.check_host(["IP6-localhost:80"], None)
+    with pytest.raises(RequestError):
+        policy.check_host(["foreign.example"], None)
+
+
+def test_names_are_open_if_one_host_is_not_this_machine_alone() -> None:
+    policy = AccessPolicy(Config(host=("127.0.0.1", "192.168.1.2")))
+
+    assert "foreign.example" == policy.check_host(["foreign.example"], None)
 
 
 def test_what_a_proxy_sends_and_is_not_understood_is_logged_once() -> None:
