@@ -198,7 +198,10 @@ class LogPlaces(LogEntries):
 
     def position_of(self, cursor: Cursor) -> Position:
         """Return a place's position, as clients get it."""
-        return cursor.position if cursor.position.epoch else self.cursor_at(0).position
+        if cursor.position.epoch:
+            return cursor.position
+        first = self._source_at(0)
+        return Position(first.id, first.unnamed_at(0))  # where it began, also if what followed is evicted
 
     def have(self, after: Cursor) -> Callable[[str], int]:
         """Return how far a place is in a source."""

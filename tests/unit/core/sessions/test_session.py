@@ -99,6 +99,18 @@ def test_a_client_that_resumes_gets_every_event_or_a_gap(
     assert offsets(got) == expected
 
 
+def test_a_channel_that_is_new_to_a_wildcard_starts_at_its_beginning_also_if_that_is_evicted() -> None:
+    hub = make_hub(events_max=4)
+    publish(hub, "logs.b", 6)
+    peer = Peer(hub, "p")
+    peer.connect()
+    got = peer.send(type="subscribe", channels=["logs.*"], since={})
+
+    assert {"logs.b": {"epoch": "e1", "offset": 0}} == got[0]["positions"]
+    assert [(1, 2, "evicted")] == [(m["from"], m["to"], m["reason"]) for m in got if m["type"] == "gap"]
+    assert [3, 4, 5, 6] == offsets(got)
+
+
 def test_a_wildcard_resumes_known_channels_at_their_positions_and_new_ones_at_their_start() -> None:
     hub = make_hub()
     publish(hub, "logs.a", 5)
