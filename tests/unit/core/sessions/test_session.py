@@ -108,7 +108,7 @@ def test_a_channel_that_is_new_to_a_wildcard_starts_at_its_beginning_also_if_tha
 
     assert {"logs.b": {"epoch": "e1", "offset": 0}} == got[0]["positions"]
     assert [(1, 2, "evicted")] == [(m["from"], m["to"], m["reason"]) for m in got if m["type"] == "gap"]
-    assert [3, 4, 5, 6] == offsets(got)
+    assert [3, 4, 5, 6] == offsets(got, "logs.b")
 
 
 def test_a_wildcard_resumes_known_channels_at_their_positions_and_new_ones_at_their_start() -> None:
