@@ -66,7 +66,11 @@ async def status(request: web.Request) -> web.Response:
     hub, now_ns, reasons = context.hub, context.now_ns(), context.unready()
     clients = context.connected_clients()
     part, page = _page(request.query, len(clients))
-    shown = [_client(one, now_ns) async for one in _unhurried(context, clients[part])]
+    shown = [
+        _client(one, one.session, now_ns)
+        async for one in _unhurried(context, clients[part])
+        if one.session is not None  # it has disconnected while those before it were written
+    ]
     return answer(
         resources.GatewayStatus(
             version=__version__,
@@ -110,9 +114,7 @@ def _cluster(context: Context) -> resources.Cluster | None:
     return resources.Cluster(state.degraded, gateways)
 
 
-def _client(client: ConnectedClient, now_ns: int) -> resources.Client:
-    session = client.session
-    assert session is not None, "connected clients have sessions"
+def _client(client: ConnectedClient, session: Session, now_ns: int) -> resources.Client:
     return resources.Client(
         client_id=session.client_id,
         user_id=session.user_id,

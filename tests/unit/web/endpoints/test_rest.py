@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from gateway.config.model import Config, Ingest
 from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import set_clock_offset
+from gateway.core.sessions.session import Session
 from gateway.metrics.metrics import EndpointStatus
+from gateway.web.sockets.connection import ConnectionKind
 from tests.support.core import SECOND, Peer, publish
 from tests.unit.web.conftest import API, Answer, MakeSite, Site
 
@@ -86,6 +89,30 @@ async def test_the_status_counts_what_the_hub_holds(site: Site) -> None:
     assert found["rejected"] == {"bad_topic": 1}
     assert found["uptime_seconds"] == 1000
     assert found["ready"] is True
+
+
+@dataclass
+class Connected:
+    """A client, or one that has disconnected since the list of clients was made."""
+
+    session: Session | None
+    address: str = "192.0.2.1"
+    kind: ConnectionKind = "websocket"
+    connected_ns: int = 0
+    lagging: bool = False
+    lag: int = 0
+    buffered: int = 0
+
+
+async def test_a_client_that_disconnects_while_the_status_is_written_is_left_out(site: Site) -> None:
+    """Events pass between the pieces of a long list, and connections end."""
+    session = Peer(site.hub, "here").connect("robots")
+    clients = [Connected(None), Connected(session), Connected(None)]
+    site.context.connected_clients = lambda: clients
+    answer = await site.get(f"{API}/status")
+
+    assert answer.status == 200
+    assert ["here-1"] == [one["client_id"] for one in answer.json["clients"]]
 
 
 async def test_channels_know_their_subscribers_live_or_lagging_by_name_or_pattern(site: Site) -> None:
