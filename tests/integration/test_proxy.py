@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -53,15 +53,24 @@ class Proxy:
         await eventually(so, saying=str(figures))
 
 
+@asynccontextmanager
+async def proxy_at(bind: str, publish: str, *more: str) -> AsyncIterator[Proxy]:
+    """Run a proxy; with the block, SIGTERM ends it well, unless it has ended."""
+    arguments = ["--port", "0", "--bind", bind, "--set", "connect=", "--set", f"proxy.publish={publish}"]
+    async with command("proxy", *arguments, *more) as running:
+        await running.until(lambda it: '"listening"' in it.errors)
+        yield Proxy(running)
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            assert 0 == await running.exited()
+
+
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def one(bind: str, publish: str, *more: str) -> Proxy:
-            arguments = ["--port", "0", "--bind", bind, "--set", "connect=", "--set", f"proxy.publish={publish}"]
-            running = await stack.enter_async_context(command("proxy", *arguments, *more))
-            await running.until(lambda it: '"listening"' in it.errors)
-            return Proxy(running)
+            return await stack.enter_async_context(proxy_at(bind, publish, *more))
 
         yield one
 
