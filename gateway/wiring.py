@@ -1,5 +1,6 @@
 """Builds the core from the configuration."""
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from gateway.core.ingest.streams import Streams
 from gateway.core.log.logs import Logs
 from gateway.core.log.retention import Retention
 from gateway.core.protocol import messages
+from gateway.core.protocol.envelope import GROUP_BITS
 from gateway.core.protocol.events import STANDARD
 from gateway.core.sessions.hub import Hub, Welcome
 from gateway.core.sessions.observer import Observer
@@ -104,8 +106,17 @@ def build_pipeline(config: Config, logs: Logs) -> Pipeline:
         admit=logs.admit,
         recovery=recovery,
         untyped=[name for name in STANDARD if not config.channels.get(name, config.history).typed],
+        own_group=_own_group(config),
     )
     return Pipeline(ingest=ingest, logs=logs)
+
+
+def _own_group(config: Config) -> int:
+    """Return the number of this gateway's cluster on the bus; of one that stands alone, a random one."""
+    if not config.cluster.url:
+        return secrets.randbits(GROUP_BITS)
+    digest = hashlib.sha256(config.cluster.prefix.encode()).digest()
+    return int.from_bytes(digest) % (1 << GROUP_BITS)
 
 
 def build_hub(

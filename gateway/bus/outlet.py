@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import secrets
 import socket as socket_module
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,6 +44,7 @@ class BusOutlet:
         *,
         unix_ns: Callable[[], int],
         limit: ConnectionLimit,
+        incarnation: int,
     ) -> None:
         self.subscribed: set[bytes] = set()
         """The prefixes that processes on the bus subscribe to."""
@@ -55,7 +55,7 @@ class BusOutlet:
         self._limit = limit
         self._monitors: list[AcceptMonitor] = []
         self._loop = asyncio.get_running_loop()
-        self._outlet = Outlet(incarnation=secrets.randbits(64), name=f"gateway:{socket_module.gethostname()}"[:64])
+        self._outlet = Outlet(incarnation=incarnation, name=f"gateway:{socket_module.gethostname()}"[:64])
         self._socket: _Socket | None = None
         self._router: _Socket | None = None
         self._replay = ""
@@ -63,10 +63,6 @@ class BusOutlet:
         """How often the sockets could not be opened again."""
         self._is_waiting = False
         self._retrying: asyncio.TimerHandle | None = None
-
-    @property
-    def incarnation(self) -> int:
-        return self._outlet.incarnation
 
     def reopen(self) -> None:
         """Open the sockets as soon as their addresses, which this process had, are free."""
@@ -143,13 +139,17 @@ class BusOutlet:
         """Return whether clients' events on a channel are published on the bus."""
         return is_topic(channel) and any(matches(pattern, channel) for pattern in self._config.publish_channels)
 
+    def reaches(self, channel: str) -> bool:
+        """Return whether a process on the bus subscribes to a channel."""
+        self._take_subscriptions()
+        name = channel.encode()
+        return self._socket is not None and any(name.startswith(prefix) for prefix in self.subscribed)
+
     def send(self, channel: str, payload: bytes, *, mandatory: bool) -> bool:
         """Publish an event; return whether a process on the bus subscribes to it and its queue has room.
 
         If not, a `mandatory` event is not sent at all. Others are kept, for processes that ask later."""
-        self._take_subscriptions()
-        name = channel.encode()
-        reaches = any(name.startswith(prefix) for prefix in self.subscribed)
+        reaches = self.reaches(channel)
         if self._socket is None or not self._outlet.has_room(channel) or (mandatory and not reaches):
             return False
         frames = self._outlet.message(channel, payload, sent_ns=self._unix_ns())

@@ -4,6 +4,8 @@
     scripts       what is done in the engine in one step
     cluster       one gateway's part in its cluster
     clients       the clients of all gateways: presence, and how many a user has
+    sessions      sessions, and personal messages, wherever their clients are
+    events        what clients publish on channels, and messages to everyone
     engine        one connection for commands, one for following streams; whether the engine is available
 
 Only `redis_client` imports redis. So it is imported only if a cluster is configured."""
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.members import OwnFigures
+from gateway.core.sessions.broadcast import Broadcaster
 from gateway.core.sessions.hub import Hub
 
 
@@ -29,10 +32,10 @@ def require() -> None:
         raise ConfigError([Problem("cluster.url", "needs the package redis, which is not installed", remedy)])
 
 
-def join(settings: Settings, hub: Hub, *, own: Callable[[], OwnFigures]) -> "Cluster":
+def join(settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures]) -> "Cluster":
     """Return this gateway's part in a cluster, not started yet.
     Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
     require()
     from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
 
-    return Cluster(settings, hub, own=own)
+    return Cluster(settings, hub, broadcaster, own=own)

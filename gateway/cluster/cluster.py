@@ -5,9 +5,12 @@ import contextlib
 import secrets
 from collections.abc import Callable
 
+import msgspec
+
 from gateway import __version__
 from gateway.cluster.clients import ClusterClients
 from gateway.cluster.engine import Engine
+from gateway.cluster.events import ClusterEvents
 from gateway.cluster.scripts import script
 from gateway.cluster.sessions import ClusterSessions
 from gateway.config.model import Cluster as Settings
@@ -16,28 +19,37 @@ from gateway.core.cluster.once import Once
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import Event
-from gateway.core.protocol.messages import Broadcast, BroadcastResult, Position
+from gateway.core.protocol.messages import Broadcast, BroadcastResult, Publish
+from gateway.core.sessions.broadcast import Broadcaster, Sender, as_broadcast, no_subscribers, sender_of
 from gateway.core.sessions.hub import Hub
-from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.session import Session
 from gateway.runtime import clock
+from gateway.runtime.logs import logger
 from gateway.runtime.tasks import Tasks, run_every
 
+
+log = logger("gateway.cluster")
 
 _REPORT = script("report")
 _LEAVE = script("leave")
 _REPORTS_PER_TTL = 4
+_decode_answer = msgspec.json.Decoder(tuple[int, bool | None]).decode
 
 
 class Cluster:
     """Needs a running event loop. Raises ConfigError: the file with the engine's password cannot be read."""
 
-    def __init__(self, settings: Settings, hub: Hub, *, own: Callable[[], OwnFigures]) -> None:
+    def __init__(
+        self, settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures]
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.engine = Engine(settings, gateway=self.id)
         self.clients = ClusterClients(self.engine, hub, ttl_seconds=settings.ttl_seconds)
         self._tasks = Tasks()
         self.sessions = ClusterSessions(self.engine, hub, self._tasks)
+        self.events = ClusterEvents(self.engine, hub.logs)
+        self._hub = hub
+        self._broadcaster = broadcaster
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
         self._timeout_seconds = settings.timeout_seconds
@@ -60,30 +72,68 @@ class Cluster:
         self.engine.start()
         self._tasks.start(self.clients.keep_written())
         self._tasks.start(self.sessions.keep_written())
+        self._tasks.start(self.events.keep_current())
         self._tasks.start(run_every(self.sessions.write_seconds, self.sessions.note_all, on_late=lambda seconds: None))
         interval = self._ttl_seconds / _REPORTS_PER_TTL
         self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.engine.settled.wait(), self._timeout_seconds)
+            async with asyncio.timeout(self._timeout_seconds):
+                await self.engine.settled.wait()
+                if self.engine.up:
+                    await self.events.settled.wait()
 
-    async def broadcast(self, message: Broadcast, event: Event, *, by: Identity) -> BroadcastResult:
-        """Send an event to a client, a user or everyone, wherever they are; with an idempotency key, once.
-        Raises RequestError: the client is unknown, the key was used for another event, the event is mandatory and
-        nobody would get it. Raises EngineUnavailable."""
-        clients = sum(one.clients for one in self.state.members)
-        if message.everyone:
-            if message.mandatory and not clients:
-                raise RequestError(ErrorCode.NO_SUBSCRIBERS, "no client is connected to a gateway of the cluster")
-            epoch, offset = await self.sessions.send_to_everyone(event.fields, once=Once.of(message, by))
-            return BroadcastResult(clients, EVERYONE, Position(f"{epoch:016x}", offset))
+    def publish(
+        self, message: Publish, session: Session, on_answer: Callable[[BroadcastResult | RequestError], object]
+    ) -> None:
+        """Send an event that came over a WebSocket, and call `on_answer` when that is done; events are sent in order."""
+        self._tasks.start(self._publish(as_broadcast(message), sender_of(message, session), on_answer))
+
+    async def _publish(
+        self, message: Broadcast, sender: Sender, on_answer: Callable[[BroadcastResult | RequestError], object]
+    ) -> None:
+        answer: BroadcastResult | RequestError
+        try:
+            answer = await self.broadcast(message, sender)
+        except RequestError as error:
+            answer = error
+        except Exception:
+            log.exception("cluster_failed")
+            answer = RequestError(ErrorCode.INTERNAL, "the event may or may not have been published")
+        on_answer(answer)
+
+    async def broadcast(self, message: Broadcast, sender: Sender) -> BroadcastResult:
+        """Send an event to exactly one target, wherever its clients are; with an idempotency key, once.
+        Raises RequestError: as `Broadcaster.send`. Raises EngineUnavailable."""
+        self.engine.check()
+        event = self._broadcaster.event(message, sender, now_ns=clock.now_ns())
+        once = Once.of(message, sender.identity)
+        if event.channel != PERSONAL:
+            return await self._to_channel(event, sender, once, mandatory=message.mandatory)
         count = await self.sessions.send_personal(
-            event.fields, client_id=message.client_id, user_id=message.user_id, once=Once.of(message, by)
+            event.fields, client_id=message.client_id, user_id=message.user_id, once=once
         )
         if not count and message.user_id is None:
             raise RequestError(
                 ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
             )
         return BroadcastResult(count, PERSONAL, None)
+
+    async def _to_channel(self, event: Event, sender: Sender, once: Once, *, mandatory: bool) -> BroadcastResult:
+        channel, reaches = event.channel, self._broadcaster.reaches(event.channel)
+        recipients = self._hub.subscribers(channel)
+        if channel == EVERYONE:
+            recipients = sum(one.clients for one in self.state.members)
+        elif mandatory and reaches is None and not recipients:
+            recipients = len(await self.clients.present(channel))
+        if mandatory and not (recipients if reaches is None else reaches):
+            raise no_subscribers(channel, on_bus=reaches is not None)
+        answer = msgspec.json.encode([recipients, reaches]).decode()
+        published = await self.events.publish(event, once=once, answer=answer)
+        if published.is_new:
+            self._broadcaster.send_on_bus(event, sender)
+            self._hub.counts.published[reaches] += 1
+        recipients, reaches = _decode_answer(published.answer)
+        return BroadcastResult(recipients, channel, published.position, reaches)
 
     async def close(self) -> None:
         """Leave the cluster, as far as the engine answers in time."""

@@ -125,6 +125,11 @@ class Engine:
 
     # -- commands ------------------------------------------------------------------------------
 
+    def check(self) -> None:
+        """Raises EngineUnavailable: the engine is down."""
+        if self.problem:
+            raise EngineUnavailable(self.problem)
+
     def run(self, script: Script, *arguments: Argument) -> asyncio.Future[Reply]:
         """Run a script: all of it, or nothing. Scripts are run in the order of the calls.
         Raises EngineUnavailable, EngineError."""
@@ -136,8 +141,7 @@ class Engine:
     def command(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """Send a command; commands that collect meanwhile are sent together, in order.
         Raises EngineUnavailable, EngineError."""
-        if self.problem:
-            raise EngineUnavailable(self.problem)
+        self.check()
         if len(self._waiting) >= _WAITING_MAX:
             raise EngineUnavailable(f"{_WAITING_MAX} commands wait already")
         command = _Command(arguments, asyncio.get_running_loop().create_future())

@@ -1,4 +1,4 @@
-"""Sessions, personal messages and messages to everyone, in the engine: so they reach clients of all gateways."""
+"""Sessions and personal messages in the engine: so they reach clients of all gateways."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,10 @@ from gateway.cluster.engine import Engine, StreamEntry
 from gateway.cluster.redis_client import Reply
 from gateway.cluster.scripts import script
 from gateway.core.cluster import sessions as kept
+from gateway.core.cluster.numbered import is_behind, is_next, new_event, numbered
 from gateway.core.cluster.once import Once
 from gateway.core.cluster.presence import user_key
-from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.events import Event
 from gateway.core.sessions.hub import Hub
@@ -30,13 +31,11 @@ _SAVE = script("save", "send")
 _FORGET = script("forget")
 _PERSONAL = script("personal", "send", "once")
 _KICK = script("kick", "send")
-_EVERYONE = script("everyone", "once")
 _TOGETHER = 200
 """Sessions that are written together."""
 _SECONDS_MIN = 60.0
 """A connected client's session is kept for at least so long after it was last written."""
 _WRITES_PER_TTL = 3
-_EVERYONE_SECONDS = 24 * 3600
 _ONCE_SECONDS = 300
 
 
@@ -57,7 +56,6 @@ class ClusterSessions:
         self._saved: set[str] = set()
         """Clients whose sessions the engine may have."""
         engine.follow(engine.key("inbox", engine.gateway), self._on_inbox)
-        engine.follow(engine.key("everyone"), self._on_everyone)
 
     # -- this gateway's sessions ---------------------------------------------------------------
 
@@ -112,7 +110,7 @@ class ClusterSessions:
             saved.add(client_id)
             if store.of_client(client_id) is not session:
                 self.note(session)  # it was forgotten meanwhile
-            elif reply[1] and kept.is_behind(session.personal, int(reply[1], 16), int(reply[2])):
+            elif reply[1] and is_behind(session.personal, int(reply[1], 16), int(reply[2])):
                 await self._catch_up(session)
 
     async def _catch_up(self, session: Session) -> None:
@@ -200,16 +198,6 @@ class ClusterSessions:
         )
         return once.checked(reply)
 
-    async def send_to_everyone(self, event: bytes, *, once: Once) -> tuple[int, int]:
-        """Send an event to all clients of all gateways; return its epoch and offset.
-        Raises EngineUnavailable; RequestError: `once` was used for another event."""
-        epoch = self._engine.epoch
-        kept_max = self._hub.logs.history(EVERYONE)
-        reply = await self._engine.run(
-            _EVERYONE, kept_max, event, _EVERYONE_SECONDS * 1000, once.key, once.content, _ONCE_SECONDS * 1000
-        )
-        return epoch, once.checked(reply)
-
     def deliver_from_bus(self, session: Session, event: Event) -> None:
         """Deliver a personal message that came from the bus to a session of this gateway.
 
@@ -246,22 +234,13 @@ class ClusterSessions:
                     # If it has come back since, writing it shows that it is this gateway's.
                     self.note(session)
                 case b"personal" if session is not None:
-                    if kept.is_next(session.personal, kept.numbered(fields)):
+                    if is_next(session.personal, numbered(fields)):
                         self._deliver(session, fields)
                     else:  # some entries before it were dropped; writing the session brings them
                         self.note(session)
 
-    def _on_everyone(self, entries: list[StreamEntry]) -> None:
-        logs = self._hub.logs
-        for _, fields in entries:
-            one = kept.numbered(fields)
-            event = kept.new_event(logs.by_name[EVERYONE], EVERYONE, one, now_ns=clock.now_ns())
-            if event is not None:
-                logs.append([event])
-
     def _deliver(self, session: Session, fields: Mapping[str, bytes]) -> None:
-        one = kept.numbered(fields)
-        event = kept.new_event(session.personal, PERSONAL, one, now_ns=clock.now_ns())
+        event = new_event(session.personal, PERSONAL, numbered(fields), now_ns=clock.now_ns())
         if event is not None:
             self._hub.deliver_personal(session, event)
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import logging
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
@@ -25,6 +26,7 @@ from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.pipeline import Tick
 from gateway.core.protocol.channels import OWN_FIGURES
+from gateway.core.protocol.envelope import GROUP_BITS
 from gateway.core.protocol.events import own_event
 from gateway.core.protocol.messages import BusState
 from gateway.core.sessions.observer import LocalObserver, Observer
@@ -122,12 +124,16 @@ class Service:
 
     def _bound_outlet(self, limit: ConnectionLimit) -> BusOutlet:
         """Return where processes on the bus get what clients publish."""
-        outlet = BusOutlet(self._zmq, self.config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns)
+        group = self.pipeline.ingest.own_group
+        assert group is not None
+        incarnation = group << GROUP_BITS | secrets.randbits(GROUP_BITS)
+        outlet = BusOutlet(
+            self._zmq, self.config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns, incarnation=incarnation
+        )
         broadcaster = self._edge.context.broadcaster
         assert broadcaster is not None, "this process reads the bus"
         broadcaster.bus = outlet
         self.metrics.reopen_failures = lambda: outlet.reopen_failures
-        self.pipeline.ingest.own_incarnation = outlet.incarnation
         return outlet
 
     @property

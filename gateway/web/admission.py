@@ -123,14 +123,26 @@ class LocalAdmission:
         return session.user_id == identity.user_id or await user_admitted(context, identity, session.client_id)
 
     def publish(self, context: Context, session: Session, message: messages.Publish) -> None:
-        assert context.broadcaster is not None, "this process reads the bus"
-        now_ns = context.now_ns()
-        try:
-            result = context.broadcaster.publish(message, session, now_ns=now_ns)
-        except RequestError as error:
-            session.refuse(error, message.id)
-        else:
-            session.confirm(message, result, now_ns=now_ns)
+        if context.cluster is None:
+            assert context.broadcaster is not None, "this process reads the bus"
+            try:
+                answer = context.broadcaster.publish(message, session, now_ns=context.now_ns())
+            except RequestError as error:
+                session.refuse(error, message.id)
+            else:
+                session.confirm(message, answer, now_ns=context.now_ns())
+            return
+        reader = session.reader
+
+        def on_answer(answer: messages.BroadcastResult | RequestError) -> None:
+            if session.reader is not reader:
+                return  # another connection has the session, and its messages may have the same ids
+            if isinstance(answer, RequestError):
+                session.refuse(answer, message.id)
+            else:
+                session.confirm(message, answer, now_ns=context.now_ns())
+
+        context.cluster.publish(message, session, on_answer)
 
 
 LOCAL = LocalAdmission()

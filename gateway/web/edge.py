@@ -101,11 +101,12 @@ class Edge:
             admission=admission,
         )
         if pipeline is not None and config.cluster.url:
-            self.context.cluster = cluster = join(config.cluster, hub, own=self._own_figures)
+            broadcaster = self.context.broadcaster
+            assert broadcaster is not None, "this process reads the bus"
+            self.context.cluster = cluster = join(config.cluster, hub, broadcaster, own=self._own_figures)
             cluster.sessions.let_go = lambda session: self.context.let_go(session)
             cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id)
-            assert self.context.broadcaster is not None, "this process reads the bus"
-            self.context.broadcaster.deliver = cluster.sessions.deliver_from_bus
+            broadcaster.deliver = cluster.sessions.deliver_from_bus
         self.context.let_go = functools.partial(let_go, self.context)
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)

@@ -12,7 +12,7 @@ from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import Entry
 from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.events import ClientChange
-from gateway.core.protocol.messages import Publish
+from gateway.core.protocol.messages import BroadcastResult, Publish
 from gateway.core.sessions.observer import Observer
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.requests import ConnectRequest, parse
@@ -199,20 +199,30 @@ class Clients:
         return True
 
     def publish(self, child: Child, what: messages.Publish) -> None:
-        """Publish a client's event; without a result, as the answer says why."""
+        """Publish a client's event, and answer when that is done."""
         broadcaster, client = self._context.broadcaster, self._clients.get(what.client_id)
         assert broadcaster is not None
+
+        def answer(found: BroadcastResult | RequestError) -> None:
+            if child.gone:
+                return
+            if isinstance(found, RequestError):
+                problem = found.code.name, found.message, found.retry_after
+                child.pipe.send(messages.Broadcasted(what.number, None, *problem))
+            else:
+                child.pipe.send(messages.Broadcasted(what.number, found))
+
         try:
             if client is None or client.child is not child:
                 raise RequestError(ErrorCode.UNAVAILABLE, "another connection has taken this session over")
             message = parse(what.text)
             assert isinstance(message, Publish)
-            result = broadcaster.publish(message, client.session, now_ns=clock.now_ns())
+            if self._context.cluster is None:
+                answer(broadcaster.publish(message, client.session, now_ns=clock.now_ns()))
+            else:
+                self._context.cluster.publish(message, client.session, answer)
         except RequestError as error:
-            refused = messages.Broadcasted(what.number, None, error.code.name, error.message, error.retry_after)
-            child.pipe.send(refused)
-        else:
-            child.pipe.send(messages.Broadcasted(what.number, result))
+            answer(error)
 
     def on_failed(self, child: Child, what: messages.Failed) -> None:
         """Forget a client that its worker could not connect."""

@@ -3,7 +3,7 @@
 -- ARGV[7] to ARGV[9] are the idempotency key, the content and how long, in ms, it counts.
 local before = answered(ARGV[7], ARGV[8])
 if before then
-    return before
+    return tonumber(before)
 end
 local clients = { ARGV[5] }
 if ARGV[5] == '' then

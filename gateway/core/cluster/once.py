@@ -30,11 +30,16 @@ class Once:
         """Return the number that a script replied. Raises RequestError: the key was used for another event."""
         assert isinstance(reply, int)
         if reply < 0:
-            raise RequestError(
-                ErrorCode.INVALID_FIELD,
-                f"idempotency_key: {self.shown!r} was used for another event; choose a new key for each",
-            )
+            raise self.used_otherwise
         return reply
+
+    @property
+    def used_otherwise(self) -> RequestError:
+        """The error if the key was used for another event."""
+        return RequestError(
+            ErrorCode.INVALID_FIELD,
+            f"idempotency_key: {self.shown!r} was used for another event; choose a new key for each",
+        )
 
 
 def _digest(value: object) -> str:

@@ -1,7 +1,6 @@
 """Sessions as the engine keeps them, so that another gateway can go on with them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -9,10 +8,8 @@ from msgspec import Struct
 
 from gateway.core.fanout import filters
 from gateway.core.fanout.views import Subscription
-from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import ORIGIN
 from gateway.core.protocol.channels import EVERYONE
-from gateway.core.protocol.events import Event, MissingRange
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity
@@ -80,37 +77,3 @@ def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, n
     hub.store.add_attached(session, request.session)
     hub.store.remember(session, now_ns=now_ns)
     return session
-
-
-class NumberedEvent(Struct, frozen=True):
-    """An event that the engine has numbered: `offset` in the source that is the `epoch` of its data."""
-
-    epoch: int
-    offset: int
-    fields: bytes
-
-
-def numbered(found: Mapping[str, bytes]) -> NumberedEvent:
-    """Read an entry of a stream. Raises KeyError, ValueError: it is none of this gateway's kind."""
-    return NumberedEvent(int(found["epoch"], 16), int(found["offset"]), found["event"])
-
-
-def is_behind(log: ChannelLog | None, epoch: int, offset: int) -> bool:
-    """Return whether a log lacks an event that the engine has numbered."""
-    return offset > (0 if log is None else log.reached(epoch) or 0)
-
-
-def is_next(log: ChannelLog | None, one: NumberedEvent) -> bool:
-    """Return whether nothing is missing between a log and an event; so it is, too, if the log has the event already."""
-    return not is_behind(log, one.epoch, one.offset - 1)
-
-
-def new_event(log: ChannelLog | None, channel: str, one: NumberedEvent, *, now_ns: int) -> Event | None:
-    """Return an event for a log, with what is missing before it; None if the log has it already."""
-    reached = 0 if log is None else log.reached(one.epoch) or 0
-    if one.offset <= reached:
-        return None
-    missing: Sequence[MissingRange] = ()
-    if reached and one.offset > reached + 1:
-        missing = [MissingRange(reached + 1, one.offset - 1, "bus_loss")]
-    return Event(channel, one.fields, now_ns, incarnation=one.epoch, sequence=one.offset, missing=tuple(missing))

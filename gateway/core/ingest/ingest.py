@@ -17,7 +17,7 @@ from gateway.core.ingest.rejections import Reason, Rejection, Rejections
 from gateway.core.ingest.streams import NoRoom, Stream
 from gateway.core.protocol import channels
 from gateway.core.protocol.binary import bytes_fields
-from gateway.core.protocol.envelope import SEQUENCE_MAX, Envelope, is_envelope, unpack
+from gateway.core.protocol.envelope import GROUP_BITS, SEQUENCE_MAX, Envelope, is_envelope, unpack
 from gateway.core.protocol.events import (
     STANDARD,
     Address,
@@ -93,10 +93,12 @@ class Ingest:
         admit: Callable[[str], bool],
         recovery: Recovery,
         untyped: Collection[str] = (),
+        own_group: int | None = None,
     ) -> None:
         self.recovery = recovery
-        self.own_incarnation: int | None = None
-        """That of the gateway's own messages on the bus, which are ignored if they come back."""
+        self.own_group = own_group
+        """The upper half of the incarnations of this gateway, and of the other ones of its cluster, on the bus: what
+        they publish is ignored if it comes back, as it is in the channel already."""
         self.on_personal: Callable[[Address, Event], object] = lambda address, event: None
         """Called with each personal message."""
         self._data_decoders = {name: decode for name, decode in _DATA_DECODERS.items() if name not in untyped}
@@ -193,7 +195,7 @@ class Ingest:
             envelope = unpack(frames[2])
         except ValueError as error:
             raise _Reject("bad_envelope", str(error)) from error
-        if envelope.incarnation == self.own_incarnation:
+        if envelope.incarnation >> GROUP_BITS == self.own_group:
             return None
         if envelope.sequence > SEQUENCE_MAX:
             raise _Reject("bad_envelope", f"the sequence {envelope.sequence} is above {SEQUENCE_MAX}")
@@ -218,7 +220,7 @@ class Ingest:
     def _on_heartbeat(self, payload: bytes, now_ns: int, again: bool) -> None:
         try:
             heartbeat = publishers.parse(payload)
-            if int(heartbeat.incarnation, 16) != self.own_incarnation:
+            if int(heartbeat.incarnation, 16) >> GROUP_BITS != self.own_group:
                 self.recovery.on_heartbeat(heartbeat, now_ns=now_ns, again=again)
         except ValueError as error:
             raise _Reject("bad_heartbeat", str(error)) from error

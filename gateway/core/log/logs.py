@@ -64,7 +64,7 @@ class Logs:
         self._silent: deque[tuple[int, str]] = deque()
         """Channels that may be closed, the longest silent first, with the time of their newest entries."""
         self._scanned_ns = -_SCAN_NS
-        self._channels_max = channels_max
+        self.channels_max = channels_max
         self._retention = retention or Retention()
         self._retentions = retentions or {}
         self._logs: dict[str, ChannelLog] = {}
@@ -83,7 +83,7 @@ class Logs:
 
         ``$everyone`` is always open and does not count."""
         if name not in self._logs:
-            if len(self._logs) > self._channels_max and not self._make_room():
+            if len(self._logs) > self.channels_max and not self._make_room():
                 return False
             self._open(name)
         return True
@@ -193,9 +193,10 @@ class Logs:
         if log is not None:
             self._notify(log.finish(incarnation, last, now_ns=now_ns))
 
-    def end(self, incarnation: int, *, now_ns: int) -> None:
-        """Note that a publisher is silent: where other sources are live, a gap says that its end is not known."""
-        for log in list(self._logs.values()):
+    def end(self, incarnation: int, *, now_ns: int, channel: str | None = None) -> None:
+        """Note that a publisher is silent, on one channel or all: where other sources are live, a gap says that its end
+        is not known."""
+        for log in list(self._logs.values()) if channel is None else [self._logs[channel]]:
             self._notify(log.end(incarnation, now_ns=now_ns))
 
     def load_state(self, state: LogState) -> None:

@@ -13,6 +13,8 @@ _LAYOUT = struct.Struct(">4sIQQQ")
 SIZE = _LAYOUT.size
 SEQUENCE_MAX = 2**63 - 1
 """The highest number that the gateway accepts."""
+GROUP_BITS = 32
+"""An incarnation of a gateway is the number of its cluster, shifted by so many bits, and a random number."""
 
 
 class Envelope(Struct, frozen=True, gc=False):

@@ -27,6 +27,9 @@ class Bus(Protocol):
     def carries(self, channel: str, /) -> bool:
         """Return whether events on a channel are published there."""
 
+    def reaches(self, channel: str, /) -> bool:
+        """Return whether a process gets events on a channel."""
+
     def send(self, channel: str, payload: bytes, /, *, mandatory: bool) -> bool:
         """Publish an event; return whether a process gets it. If none does, a `mandatory` one is not published."""
 
@@ -68,20 +71,23 @@ class Broadcaster:
 
     def publish(self, message: Publish, session: Session, *, now_ns: int) -> BroadcastResult:
         """Send an event that came over a WebSocket; raises what `send` does."""
-        event = Broadcast(
-            event=message.event,
-            channel=message.channel,
-            idempotency_key=message.idempotency_key,
-            mandatory=message.mandatory,
-        )
-        return self.send(event, Sender(session.identity, session.client_id, message.request_id), now_ns=now_ns)
+        return self.send(as_broadcast(message), sender_of(message, session), now_ns=now_ns)
 
-    def personal_or_everyone(self, message: Broadcast, sender: Sender, *, now_ns: int) -> Event:
-        """Return the event of a message that is not for a channel, for whoever sends it to all gateways.
-        Raises RequestError: as `send`."""
+    def event(self, message: Broadcast, sender: Sender, *, now_ns: int) -> Event:
+        """Return the event of a message, for whoever sends it to all gateways.
+        Raises RequestError: as `send`; but its client may be unknown, and nobody may get it."""
         self._check_target(message, sender)
-        assert message.channel is None
-        return self._event(EVERYONE if message.everyone else PERSONAL, message, now_ns)
+        name = message.channel if message.channel is not None else EVERYONE if message.everyone else PERSONAL
+        return self._event(name, message, sender, now_ns)
+
+    def reaches(self, channel: str) -> bool | None:
+        """Return whether a process on the bus gets events on a channel; None if they are not published there."""
+        return self.bus.reaches(channel) if self.bus is not None and self.bus.carries(channel) else None
+
+    def send_on_bus(self, event: Event, sender: Sender) -> None:
+        """Publish an event on the bus that is in its channel already, if the channel is published there."""
+        if self.bus is not None and self.bus.carries(event.channel):
+            self.bus.send(event.channel, _bus_payload(event, sender), mandatory=False)
 
     def _check_target(self, message: Broadcast, sender: Sender) -> None:
         targets = [message.channel, message.client_id, message.user_id, message.everyone or None]
@@ -105,15 +111,15 @@ class Broadcaster:
             return self._to_channel(message.channel, message, sender, now_ns)
         if message.everyone:
             return self._to_channel(EVERYONE, message, sender, now_ns)
-        return self._to_sessions(message, now_ns)
+        return self._to_sessions(message, sender, now_ns)
 
-    def _to_sessions(self, message: Broadcast, now_ns: int) -> BroadcastResult:
+    def _to_sessions(self, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
         sessions = self._recipients(message)
         if not sessions and message.user_id is None:
             raise RequestError(
                 ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
             )
-        self._deliver(sessions, self._event(PERSONAL, message, now_ns))
+        self._deliver(sessions, self._event(PERSONAL, message, sender, now_ns))
         return BroadcastResult(len(sessions), PERSONAL, None)
 
     def _recipients(self, to: Broadcast | Address) -> Sequence[Session]:
@@ -135,35 +141,52 @@ class Broadcaster:
             self.deliver(session, event)
 
     def _to_channel(self, name: str, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
-        event = _with_reply_to(self._event(name, message, now_ns), sender)
-        logs, recipients = self._pipeline.logs, self._hub.subscribers(name)
-        if not logs.admit(name):
-            raise RequestError(
-                ErrorCode.UNAVAILABLE, f"channel {name!r} cannot open: as many as `ingest.channels_max` allows are open"
-            )
-        reaches = None
+        event = self._event(name, message, sender, now_ns)
+        logs, recipients, reaches = self._pipeline.logs, self._hub.subscribers(name), None
         if self.bus is not None and self.bus.carries(name):
             reaches = self.bus.send(name, _bus_payload(event, sender), mandatory=message.mandatory)
-            if message.mandatory and not reaches:
-                raise RequestError(
-                    ErrorCode.NO_SUBSCRIBERS,
-                    f"no process on the bus subscribes to {name!r} at `bus.publish`, or its queue is full",
-                )
-        elif message.mandatory and not recipients:
-            raise RequestError(
-                ErrorCode.NO_SUBSCRIBERS,
-                f"no client subscribes to {name!r}, and it is not published on the bus "
-                "(`bus.publish`, `bus.publish_channels`)",
-            )
+        if message.mandatory and not (recipients if reaches is None else reaches):
+            raise no_subscribers(name, on_bus=reaches is not None)
         self._hub.counts.published[reaches] += 1
         logs.append([event])
         return BroadcastResult(recipients, name, logs.by_name[name].position, reaches)
 
-    def _event(self, channel: str, message: Broadcast, now_ns: int) -> Event:
+    def _event(self, channel: str, message: Broadcast, sender: Sender, now_ns: int) -> Event:
         try:
-            return self._pipeline.ingest.read_event(channel, bytes(message.event), now_ns=now_ns)
+            event = self._pipeline.ingest.read_event(channel, bytes(message.event), now_ns=now_ns)
         except ValueError as error:
             raise RequestError(ErrorCode.INVALID_EVENT, str(error)) from error
+        if channel == PERSONAL:
+            return event
+        if not self._pipeline.logs.admit(channel):
+            raise RequestError(
+                ErrorCode.UNAVAILABLE,
+                f"channel {channel!r} cannot open: as many as `ingest.channels_max` allows are open",
+            )
+        return _with_reply_to(event, sender)
+
+
+def as_broadcast(message: Publish) -> Broadcast:
+    return Broadcast(
+        event=message.event,
+        channel=message.channel,
+        idempotency_key=message.idempotency_key,
+        mandatory=message.mandatory,
+    )
+
+
+def sender_of(message: Publish, session: Session) -> Sender:
+    return Sender(session.identity, session.client_id, message.request_id)
+
+
+def no_subscribers(channel: str, *, on_bus: bool) -> RequestError:
+    """Return the error of a mandatory event that nobody would get."""
+    if on_bus:
+        reason = f"no process on the bus subscribes to {channel!r} at `bus.publish`, or its queue is full"
+    else:
+        published = "it is not published on the bus (`bus.publish`, `bus.publish_channels`)"
+        reason = f"no client subscribes to {channel!r}, and {published}"
+    return RequestError(ErrorCode.NO_SUBSCRIBERS, reason)
 
 
 def _with_reply_to(event: Event, sender: Sender) -> Event:

@@ -316,12 +316,10 @@ async def broadcast(request: web.Request) -> web.Response:
         )
     identity = request[IDENTITY]
     assert context.broadcaster is not None, "the process that reads the bus answers REST"
-    sender, now_ns = Sender(identity), context.now_ns()
-    if context.cluster is None or message.channel is not None:
-        result = context.broadcaster.send(message, sender, now_ns=now_ns)
+    if context.cluster is None:
+        result = context.broadcaster.send(message, Sender(identity), now_ns=context.now_ns())
     else:
-        event = context.broadcaster.personal_or_everyone(message, sender, now_ns=now_ns)
-        result = await context.cluster.broadcast(message, event, by=identity)
+        result = await context.cluster.broadcast(message, Sender(identity))
     audit.info(
         "broadcast",
         user_id=identity.user_id,

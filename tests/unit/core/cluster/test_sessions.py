@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.core.cluster import sessions as kept
+from gateway.core.cluster.numbered import NumberedEvent, new_event, numbered
 from gateway.core.cluster.once import Once
-from gateway.core.cluster.sessions import NumberedEvent
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
 from gateway.core.protocol.channels import PERSONAL
@@ -92,7 +92,7 @@ def test_an_event_that_the_engine_numbered_is_appended_once(arrivals: list[tuple
     """However often, late and in whatever order it comes, each is in the log at most once, and a hole is a gap."""
     log = ChannelLog(PERSONAL, epoch="own", retention=Retention())
     for epoch, offset in arrivals:
-        event = kept.new_event(log, PERSONAL, NumberedEvent(epoch, offset, b'"data":1'), now_ns=0)
+        event = new_event(log, PERSONAL, NumberedEvent(epoch, offset, b'"data":1'), now_ns=0)
         assert (event is None) == (offset <= (log.reached(epoch) or 0))
         if event is not None:
             log.append(event)
@@ -103,9 +103,9 @@ def test_an_event_that_the_engine_numbered_is_appended_once(arrivals: list[tuple
 
 def test_an_entry_of_another_kind_is_refused() -> None:
     with pytest.raises(KeyError):
-        kept.numbered({"epoch": b"1"})
+        numbered({"epoch": b"1"})
     with pytest.raises(ValueError, match="invalid literal"):
-        kept.numbered({"epoch": b"x", "offset": b"1", "event": b""})
+        numbered({"epoch": b"x", "offset": b"1", "event": b""})
 
 
 def test_a_key_is_for_one_event_of_one_user() -> None:

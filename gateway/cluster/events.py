@@ -1,0 +1,133 @@
+"""Events that gateways put in themselves: the engine numbers them, and all gateways get them from it."""
+
+import asyncio
+import contextlib
+import secrets
+from typing import NamedTuple
+
+from gateway.cluster.engine import Engine, StreamEntry
+from gateway.cluster.scripts import script
+from gateway.core.cluster.channels import EngineChannels
+from gateway.core.cluster.numbered import ChannelEvent, NumberedEvent, channel_event
+from gateway.core.cluster.once import Once
+from gateway.core.log.logs import SILENT_NS, Logs
+from gateway.core.protocol.channels import EVERYONE
+from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.events import Event
+from gateway.core.protocol.messages import Position
+from gateway.runtime import clock
+from gateway.runtime.logs import logger
+
+
+log = logger("gateway.cluster")
+
+_APPEND = script("append", "once")
+_KEPT_MS = 24 * 3600 * 1000
+_SILENT_MS = SILENT_NS // 1_000_000
+_ONCE_MS = 300 * 1000
+_FETCHED_TOGETHER = 10
+"""Channels whose streams are asked for at once."""
+_ENTRIES_PER_ANSWER = 100
+_FIRST = "-"
+
+
+class Published(NamedTuple):
+    """An event that the engine has numbered; `answer` is what belongs to it, from the first request if that was another
+    one with the same idempotency key, and then it is not new."""
+
+    position: Position
+    answer: str
+    is_new: bool
+
+
+class ClusterEvents:
+    """Appends events in the engine, and brings those of all gateways to the logs of this one."""
+
+    def __init__(self, engine: Engine, logs: Logs) -> None:
+        self.channels = EngineChannels(logs)
+        self.settled = asyncio.Event()
+        """Set once the logs have what the engine kept when it was up for the first time."""
+        self._engine = engine
+        self._logs = logs
+        self._wake = asyncio.Event()
+        engine.on_up.append(self._on_up)
+        engine.follow(engine.key("events"), self._on_entries)
+
+    async def publish(self, event: Event, *, once: Once, answer: str) -> Published:
+        """Have the engine number an event and give it to all gateways; with an idempotency key, once.
+
+        Events are numbered in the order of the calls.
+        Raises EngineUnavailable; RequestError: `once` was used for another event, or there is no room for the channel."""
+        engine, channel = self._engine.epoch, event.channel
+        arguments = (channel, max(self._logs.history(channel), 1), f"{secrets.randbits(64):016x}", event.fields)
+        reply = await self._engine.run(
+            _APPEND, _KEPT_MS, self._logs.channels_max, _SILENT_MS, once.key, once.content, _ONCE_MS, answer, *arguments
+        )
+        assert isinstance(reply, list)
+        match reply[0]:
+            case b"new":
+                source, offset = reply[1].decode(), int(reply[2])
+                numbered = NumberedEvent(int(source, 16), offset, event.fields)
+                self.channels.take_own(ChannelEvent(channel, engine, numbered), now_ns=clock.now_ns())
+                return Published(Position(source, offset), answer, is_new=True)
+            case b"known":
+                source, offset, answer = reply[1].decode().split(":", 2)
+                return Published(Position(source, int(offset)), answer, is_new=False)
+            case b"other":
+                raise once.used_otherwise
+        raise RequestError(
+            ErrorCode.UNAVAILABLE,
+            f"channel {channel!r} cannot open: the cluster's engine has as many as `ingest.channels_max` allows",
+        )
+
+    async def keep_current(self) -> None:
+        """Fetch what is missing, whenever the engine is up."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            with contextlib.suppress(RequestError):  # when it is up again, the rest is fetched
+                if self._engine.up:
+                    await self._catch_up()
+                    self.settled.set()
+
+    async def _catch_up(self) -> None:
+        channels, key = self.channels, self._engine.key("channels")
+        if not channels.listed:
+            found = await self._engine.command("ZRANGE", key, 0, -1)
+            assert isinstance(found, list)
+            channels.list([EVERYONE, *(name.decode() for name in found)])
+        while behind := channels.behind[:_FETCHED_TOGETHER]:
+            await asyncio.gather(*map(self._fetch, behind))
+
+    async def _fetch(self, channel: str) -> None:
+        key, after = self._engine.key("channel", channel), _FIRST
+        while True:
+            self.channels.ask(channel)
+            reply = await self._engine.command("XRANGE", key, after, "+", "COUNT", _ENTRIES_PER_ANSWER)
+            assert isinstance(reply, list)
+            entries = [
+                (id_.decode(), {name.decode(): value for name, value in fields.items()}) for id_, fields in reply
+            ]
+            events = self._read(entries, channel)
+            if entries:
+                after = f"({entries[-1][0]}"
+            if not self.channels.take_kept(channel, events, now_ns=clock.now_ns()):
+                return
+
+    def _on_up(self, changed: bool) -> None:  # the only argument of a callback
+        self.channels.begin(self._engine.epoch, now_ns=clock.now_ns())
+        self._wake.set()
+
+    def _on_entries(self, entries: list[StreamEntry]) -> None:
+        self.channels.take(self._read(entries), now_ns=clock.now_ns())
+        if self.channels.behind or not self.channels.listed:
+            self._wake.set()
+
+    def _read(self, entries: list[StreamEntry], channel: str | None = None) -> list[ChannelEvent]:
+        events = []
+        for id_, fields in entries:
+            try:
+                events.append(channel_event(fields, channel))
+            except (KeyError, ValueError) as error:  # another version's, or not a gateway's
+                log.warning("cluster_entry_unreadable", id=id_, channel=channel, problem=repr(error))
+        return events

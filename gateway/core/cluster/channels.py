@@ -1,0 +1,136 @@
+"""Channels whose events the engine numbers, as one gateway takes them into its logs.
+
+The engine keeps one stream of all channels' events, which every gateway follows, and one of each channel's newest events.
+A channel here is
+
+    current  its log has all that has come: an entry that follows is appended at once
+    behind   entries may be missing: they are to be fetched from the channel's own stream, and what comes meanwhile is
+             passed over, as it is in that stream, too
+
+All channels are behind when the engine is up for the first time, or with another epoch, and when entries of the stream
+of all channels were dropped before this gateway read them. One is, if an entry does not follow what its log has.
+
+The source of a channel's events is named by the engine when it begins to number the channel, and anew when its epoch
+changes: the last events of the source before may be lost then.
+
+Invariants: an event is in a log once, and has the same number in the logs of all gateways; the offsets of a source
+ascend; what the engine does not keep any more is a missing range in the log, never left out silently."""
+
+from collections.abc import Iterable, Sequence
+
+from gateway.core.cluster.numbered import ChannelEvent, is_behind, is_next, new_event
+from gateway.core.log.logs import Logs
+
+
+class EngineChannels:
+    def __init__(self, logs: Logs) -> None:
+        self.engine = 0
+        """The epoch of the engine's data; 0 before the first one."""
+        self.listed = False
+        """Whether it is known which channels the engine has."""
+        self.appended = 0
+        """Events that came to the logs."""
+        self.missing = 0
+        """Events that the engine did not keep until this gateway read them: they are gaps in the logs."""
+        self.refused = 0
+        """Events of channels that cannot open here, as many as `ingest.channels_max` allows are open."""
+        self._logs = logs
+        self._place = 0
+        """That of the newest entry of the stream of all channels; 0 if none has come in the present epoch."""
+        self._behind: dict[str, ChannelEvent | None] = {}
+        """The newest event of each that was passed over."""
+        self._asked: dict[str, ChannelEvent | None] = {}
+        """The same when its stream was asked for last."""
+        self._sources: dict[str, int] = {}
+        """The source of each channel in the present epoch."""
+        may_have_ended = logs.has_ended
+        logs.has_ended = lambda incarnation: incarnation not in self._sources.values() and may_have_ended(incarnation)
+        logs.on_closed.append(self._on_closed)
+
+    @property
+    def behind(self) -> list[str]:
+        """The channels whose streams are to be asked for."""
+        return list(self._behind)
+
+    def begin(self, engine: int, *, now_ns: int) -> None:
+        """Take a new epoch of the engine's data: its sources have ended, all channels are behind, and to be listed."""
+        if engine == self.engine:
+            return
+        for channel, source in self._sources.items():
+            self._logs.end(source, channel=channel, now_ns=now_ns)
+        self.engine, self.listed, self._place = engine, False, 0
+        self._sources.clear()
+        self._behind.clear()
+        self._asked.clear()
+
+    def list(self, channels: Iterable[str]) -> None:
+        """Take the list of the channels that the engine has: all are behind."""
+        for channel in channels:
+            self._behind.setdefault(channel, None)
+        self.listed = True
+
+    def take(self, events: Sequence[ChannelEvent], *, now_ns: int) -> None:
+        """Take what came by the stream of all channels, in order."""
+        for one in events:
+            if self._place and one.place > self._place + 1:
+                self.listed = False
+            self._place = one.place
+            if not self._logs.admit(one.channel):
+                self.refused += 1
+            elif self._follows(one):
+                self._append(one, now_ns)
+            else:
+                self._behind[one.channel] = one
+
+    def take_own(self, one: ChannelEvent, *, now_ns: int) -> None:
+        """Take an event of this gateway that the engine has just confirmed, unless others are to come before it."""
+        if self._logs.admit(one.channel) and self._follows(one):
+            self._append(one, now_ns)
+
+    def ask(self, channel: str) -> None:
+        """Note that the next entries of a channel's own stream are asked for now."""
+        self._asked[channel] = self._behind.get(channel)
+
+    def take_kept(self, channel: str, events: Sequence[ChannelEvent], *, now_ns: int) -> bool:
+        """Take the answer, in order; return whether to ask for those behind it. If there are none, it is current."""
+        if channel not in self._behind:
+            return False  # it was closed meanwhile, or the epoch has changed
+        for one in events:
+            self._append(one, now_ns, late=True)
+        asked = self._asked.pop(channel, None)
+        if events:
+            return True
+        if asked is not None and self._lacks(asked):
+            self._append(asked, now_ns)  # not kept any more
+        passed = self._behind[channel]
+        if passed is not None and self._lacks(passed):
+            return True  # it came after the answer was given
+        del self._behind[channel]
+        return False
+
+    def _follows(self, one: ChannelEvent) -> bool:
+        is_current = self.listed and one.channel not in self._behind
+        return is_current and is_next(self._logs.by_name.get(one.channel), one.numbered)
+
+    def _lacks(self, one: ChannelEvent) -> bool:
+        return is_behind(self._logs.by_name.get(one.channel), one.numbered.epoch, one.numbered.offset)
+
+    def _append(self, one: ChannelEvent, now_ns: int, *, late: bool = False) -> None:
+        logs, channel, source = self._logs, one.channel, one.numbered.epoch
+        if not logs.admit(channel):
+            self.refused += 1
+            return
+        log = logs.by_name[channel]
+        if log.reached(source) is None and (late or one.engine != self.engine):
+            return  # the log has forgotten the source, and may have had it; the source's next event says so
+        if one.engine == self.engine:
+            self._sources[channel] = source
+        event = new_event(log, channel, one.numbered, now_ns=now_ns, late=late)
+        if event is not None:
+            logs.append([event])
+            self.appended += 1
+            self.missing += sum(each.last - each.first + 1 for each in event.missing if each.reason != "epoch")
+
+    def _on_closed(self, channel: str) -> None:
+        for known in (self._behind, self._asked, self._sources):
+            known.pop(channel, None)
