@@ -154,6 +154,7 @@ class Cluster:
             advice=engine.advice,
             failures=engine.failures,
             commands=engine.commands,
+            events=self.events.channels.counts,
         )
 
     def _own_member(self) -> Member:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.cluster.engine import Engine, StreamEntry
@@ -91,11 +92,15 @@ class ClusterEvents:
                     self.settled.set()
 
     async def _catch_up(self) -> None:
-        channels, key = self.channels, self._engine.key("channels")
+        channels, engine = self.channels, self._engine
         if not channels.listed:
-            found = await self._engine.command("ZRANGE", key, 0, -1)
+            place, found = await asyncio.gather(
+                engine.command("HGET", engine.key("engine"), "events"),
+                engine.command("ZRANGE", engine.key("channels"), 0, -1),
+            )
             assert isinstance(found, list)
-            channels.list([EVERYONE, *(name.decode() for name in found)])
+            assert place is None or isinstance(place, bytes)
+            channels.list([EVERYONE, *(name.decode() for name in found)], int(place or 0))
         while behind := channels.behind[:_FETCHED_TOGETHER]:
             await asyncio.gather(*map(self._fetch, behind))
 
@@ -123,7 +128,7 @@ class ClusterEvents:
         if self.channels.behind or not self.channels.listed:
             self._wake.set()
 
-    def _read(self, entries: list[StreamEntry], channel: str | None = None) -> list[ChannelEvent]:
+    def _read(self, entries: Sequence[StreamEntry], channel: str | None = None) -> list[ChannelEvent]:
         events = []
         for id_, fields in entries:
             try:

@@ -401,6 +401,7 @@ class _Sampled(Collector):
             "cluster_engine_up": {} if cluster is None else {"": not cluster.problem},
             "cluster_engine_failures_total": {"": 0 if cluster is None else cluster.failures},
             "cluster_commands_total": {"": 0 if cluster is None else cluster.commands},
+            "cluster_events_total": {} if cluster is None else cluster.events,
         }
 
     def _of_endpoints(self) -> _Values:

@@ -92,6 +92,10 @@ SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "cluster_engine_up": ("1 if the cluster's engine can be used, else 0; absent without a cluster.", ()),
     "cluster_engine_failures_total": ("How often the cluster's engine could not be used any more.", ()),
     "cluster_commands_total": ("Commands sent to the cluster's engine.", ()),
+    "cluster_events_total": (
+        "Events that the cluster's engine numbered: in a log, missing, or without room.",
+        ("outcome",),
+    ),
     "info": ("The gateway that runs; always 1.", ("version",)),
     "ready": ("1 if new clients can connect, else 0.", ()),
     "draining": ("1 while all clients are being closed, else 0.", ()),

@@ -28,15 +28,12 @@ class EngineChannels:
         """The epoch of the engine's data; 0 before the first one."""
         self.listed = False
         """Whether it is known which channels the engine has."""
-        self.appended = 0
-        """Events that came to the logs."""
-        self.missing = 0
-        """Events that the engine did not keep until this gateway read them: they are gaps in the logs."""
-        self.refused = 0
-        """Events of channels that cannot open here, as many as `ingest.channels_max` allows are open."""
+        self.counts = {"appended": 0, "missing": 0, "refused": 0}
+        """Events that came to the logs; that the engine did not keep until this gateway read them, which are gaps in the
+        logs; of channels that cannot open here, as many as `ingest.channels_max` allows are open."""
         self._logs = logs
         self._place = 0
-        """That of the newest entry of the stream of all channels; 0 if none has come in the present epoch."""
+        """That of the newest entry of the stream of all channels, as far as this gateway knows."""
         self._behind: dict[str, ChannelEvent | None] = {}
         """The newest event of each that was passed over."""
         self._asked: dict[str, ChannelEvent | None] = {}
@@ -63,20 +60,22 @@ class EngineChannels:
         self._behind.clear()
         self._asked.clear()
 
-    def list(self, channels: Iterable[str]) -> None:
-        """Take the list of the channels that the engine has: all are behind."""
+    def list(self, channels: Iterable[str], place: int) -> None:
+        """Take the list of the channels that the engine has: all are behind.
+
+        `place` is that of the newest entry of the stream of all channels, or of one before it."""
         for channel in channels:
             self._behind.setdefault(channel, None)
-        self.listed = True
+        self.listed, self._place = True, max(self._place, place)
 
     def take(self, events: Sequence[ChannelEvent], *, now_ns: int) -> None:
         """Take what came by the stream of all channels, in order."""
         for one in events:
-            if self._place and one.place > self._place + 1:
+            if one.place > self._place + 1:
                 self.listed = False
-            self._place = one.place
+            self._place = max(self._place, one.place)
             if not self._logs.admit(one.channel):
-                self.refused += 1
+                self.counts["refused"] += 1
             elif self._follows(one):
                 self._append(one, now_ns)
             else:
@@ -118,7 +117,7 @@ class EngineChannels:
     def _append(self, one: ChannelEvent, now_ns: int, *, late: bool = False) -> None:
         logs, channel, source = self._logs, one.channel, one.numbered.epoch
         if not logs.admit(channel):
-            self.refused += 1
+            self.counts["refused"] += 1
             return
         log = logs.by_name[channel]
         if log.reached(source) is None and (late or one.engine != self.engine):
@@ -128,8 +127,10 @@ class EngineChannels:
         event = new_event(log, channel, one.numbered, now_ns=now_ns, late=late)
         if event is not None:
             logs.append([event])
-            self.appended += 1
-            self.missing += sum(each.last - each.first + 1 for each in event.missing if each.reason != "epoch")
+            self.counts["appended"] += 1
+            self.counts["missing"] += sum(
+                each.last - each.first + 1 for each in event.missing if each.reason != "epoch"
+            )
 
     def _on_closed(self, channel: str) -> None:
         for known in (self._behind, self._asked, self._sources):

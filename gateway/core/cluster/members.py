@@ -1,6 +1,6 @@
 """The gateways of a cluster, as they report themselves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -72,6 +72,8 @@ class ClusterState:
     """How often the engine went down."""
     commands: int
     """How many commands this gateway has sent to it."""
+    events: Mapping[str, int]
+    """Events that it numbered, by what became of them here."""
 
     @property
     def degraded(self) -> list[str]:

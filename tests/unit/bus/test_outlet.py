@@ -34,7 +34,7 @@ async def test_an_address_that_cannot_be_used_is_logged_once_and_opened_when_it_
     with tempfile.TemporaryDirectory(prefix="ng-") as folder, structlog.testing.capture_logs() as logged:
         endpoint = f"ipc://{folder}/later/out"
         config, limit = Bus(publish=endpoint), ConnectionLimit(10)
-        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit, incarnation=1)
         outlet.reopen()
         await eventually(lambda: outlet.reopen_failures > 2)
         (Path(folder) / "later").mkdir()

@@ -49,7 +49,7 @@ def test_gateways_are_listed_by_name() -> None:
 
 
 def test_a_cluster_is_degraded_while_its_engine_is_down() -> None:
-    state = ClusterState("a", (), problem="it is gone", advice="start it", failures=1, commands=0)
+    state = ClusterState("a", (), problem="it is gone", advice="start it", failures=1, commands=0, events={})
 
     assert ["the cluster's engine is down: it is gone; start it"] == state.degraded
-    assert [] == ClusterState("a", (), problem="", advice="", failures=1, commands=0).degraded
+    assert [] == ClusterState("a", (), problem="", advice="", failures=1, commands=0, events={}).degraded

@@ -1,0 +1,252 @@
+"""What clients publish on channels, at any gateway of a cluster: numbered once, and the same at all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.cluster import clustered, degraded, sees, whole
+from tests.support.gateway import Gateway
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
+from tests.support.ws import Client
+
+
+_prefixes = count(1)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"events{next(_prefixes)}"
+
+
+@pytest.fixture
+async def pair(request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
+    """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
+    workers = getattr(request, "param", 1)
+    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
+    for one in gateways:
+        await whole(one)
+    return gateways
+
+
+def note(n: int) -> dict[str, Any]:
+    return {"event_type": "note", "data": {"n": n}}
+
+
+def publish(n: int, channel: str = "chat", **more: object) -> dict[str, Any]:
+    return {"type": "publish", "channel": channel, "event": note(n), **more}
+
+
+def broadcast(n: int, channel: str = "chat", **more: object) -> dict[str, Any]:
+    return {"channel": channel, "event": note(n), **more}
+
+
+def numbers(client: Client, channel: str = "chat") -> list[int]:
+    return [event["data"]["n"] for event in client.channel(channel).events]
+
+
+async def subscriber(connect: Connect, gateway: Gateway, *channels: str) -> Client:
+    client = await connect(*(channels or ("chat",)), to=gateway)
+    await client.expect("subscribed")
+    return client
+
+
+async def history(gateway: Gateway, query: str = "") -> list[tuple[str, Any]]:
+    """What a gateway has of the channel, by number."""
+    answer = await gateway.get_json(f"/api/v1/websocket/channels/chat/events{query}")
+    return [(one["offset"], one["data"]["n"]) for one in answer["events"]]
+
+
+@pytest.mark.parametrize("pair", [1, 2], indirect=True)
+async def test_events_of_clients_have_one_position_on_all_gateways(pair: list[Gateway], connect: Connect) -> None:
+    """Published over WebSocket and HTTP at either of them; a client goes on at the other gateway."""
+    first, second = pair
+    clients = [await subscriber(connect, one) for one in pair]
+    positions = []
+    for n in range(1, 9):
+        at = n % 2
+        if n % 4 < 2:
+            positions.append((await clients[at].ask(publish(n, request_id="r"), "published"))["position"])
+        else:
+            positions.append((await pair[at].broadcast(broadcast(n)))["position"])
+    for client in clients:
+        await client.events("chat", 8)
+
+    assert [list(range(1, 9))] * 2 == [client.channel("chat").offsets for client in clients]
+    assert [list(range(1, 9))] * 2 == [numbers(client) for client in clients]
+    assert list(range(1, 9)) == [one["offset"] for one in positions]
+    assert 1 == len({one["epoch"] for one in positions})
+    assert [positions[-1]] * 2 == [(await client.ping())["positions"]["chat"] for client in clients]
+    assert clients[0].client_id == clients[1].channel("chat").events[3]["reply_to"]["client_id"]
+    assert await history(first) == await history(second)
+    back = await connect("chat", to=second, since={"chat": positions[4]})
+    await back.events("chat", 3)
+    assert [6, 7, 8] == numbers(back)
+
+
+async def test_events_of_one_client_come_in_the_order_in_which_it_sent_them(
+    pair: list[Gateway], connect: Connect
+) -> None:
+    """It need not wait for answers."""
+    first, second = pair
+    client, witness = await subscriber(connect, first), await subscriber(connect, second)
+    for n in range(1, 51):
+        await client.send(publish(n, id=n))
+    await witness.events("chat", 50)
+    for n in range(1, 51):
+        answer = await client.expect("published")
+        assert (n, n) == (answer["id"], answer["position"]["offset"])
+
+    assert list(range(1, 51)) == numbers(witness)
+
+
+async def test_an_event_with_a_key_is_published_once_by_all_gateways(pair: list[Gateway], connect: Connect) -> None:
+    first, second = pair
+    clients = [await subscriber(connect, one) for one in pair]
+    answers = [await one.broadcast(broadcast(1, idempotency_key="k")) for one in (first, second, first)]
+    over_ws = await clients[1].ask(publish(1, idempotency_key="k"), "published")
+    await second.broadcast(broadcast(2, idempotency_key="k"), status=400)
+    await second.broadcast(broadcast(3))
+    for client in clients:
+        await client.events("chat", 2)
+
+    assert answers[0] == answers[1] == answers[2]
+    assert (answers[0]["position"], 1) == (over_ws["position"], over_ws["recipients"])
+    assert [[1, 3]] * 2 == [numbers(client) for client in clients]
+
+
+async def test_a_gateway_that_starts_late_has_the_same_positions(
+    redis: RedisServer, prefix: str, launch: Launch, connect: Connect
+) -> None:
+    first = await launch(settings=clustered(redis, prefix, "first"))
+    await whole(first)
+    sent = [await first.broadcast(broadcast(n)) for n in range(1, 21)]
+    everyone = [await first.broadcast({"everyone": True, "event": note(n)}) for n in range(3)]
+    late = await launch(settings=clustered(redis, prefix, "late"))
+    client = await connect("chat", to=late, since={"chat": sent[9]["position"], "$everyone": everyone[0]["position"]})
+    await client.events("chat", 10)
+    await client.events("$everyone", 2)
+
+    assert await history(first) == await history(late)
+    assert list(range(11, 21)) == numbers(client)
+    assert [1, 2] == numbers(client, "$everyone")
+
+
+async def test_a_mandatory_event_needs_a_subscriber_at_any_gateway(pair: list[Gateway], connect: Connect) -> None:
+    first, second = pair
+    client = await subscriber(connect, second, "chat")
+
+    async def found() -> bool:
+        present = await first.get_json("/api/v1/websocket/channels/chat/presence")
+        return bool(present["subscribers"])
+
+    await eventually(found)
+    answer = await first.broadcast(broadcast(1, mandatory=True))
+    refused = await first.broadcast(broadcast(1, "other", mandatory=True), status=503)
+    await client.events("chat", 1)
+
+    assert 1 == answer["recipients"]
+    assert "no_subscribers" == refused["code"]
+
+
+async def test_an_event_that_other_gateways_also_hear_on_the_bus_has_one_number(
+    redis: RedisServer, prefix: str, launch: Launch, connect: Connect, publisher: NewPublisher
+) -> None:
+    """A gateway ignores what the others of its cluster publish on the bus; it takes what another publisher sends."""
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:
+        outlet = f"ipc://{folder}/out"
+        publishing = {"bus.publish": outlet, "bus.publish_channels": ">"}
+        first = await launch(settings=clustered(redis, prefix, "first") | publishing)
+        second = await launch(connect=[outlet], settings=clustered(redis, prefix, "second"))
+        await sees(second, "first", "second")
+        clients = [await subscriber(connect, one) for one in (first, second)]
+
+        async def heard() -> bool:
+            return bool((await clients[0].ask(publish(0), "published"))["bus"])
+
+        await eventually(heard, every=0.1)
+        last = await clients[0].ask(publish(1), "published")
+        bus = await publisher(second.bus_in)
+        bus.send_numbered("chat", range(1, 2), enveloped=True)
+        for client in clients:
+            await client.events("chat", last["position"]["offset"])
+        await second.holds("chat", 1, epoch=f"{bus.incarnation:016x}")
+        await clients[1].events("chat", last["position"]["offset"] + 1)
+
+        assert last["bus"]
+        own = [[one for one in client.channel("chat").events if one.get("event_type") == "note"] for client in clients]
+        assert [list(range(1, last["position"]["offset"] + 1))] * 2 == [[one["offset"] for one in each] for each in own]
+        publishers = await second.get_json("/api/v1/websocket/publishers")
+        assert [] == [one for one in publishers["publishers"] if one["name"].startswith("gateway:")]
+
+
+async def test_without_the_engine_publishing_is_refused_and_goes_on_when_it_is_back(
+    prefix: str, launch: Launch, connect: Connect
+) -> None:
+    """Nothing that was confirmed is lost or doubled, on either gateway."""
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as redis:
+        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
+        for one in pair:
+            await whole(one)
+        clients = [await subscriber(connect, one) for one in pair]
+        await pair[0].broadcast(broadcast(1))
+        redis.kill()
+        for one in pair:
+            await degraded(one)
+        over_http = await pair[1].broadcast(broadcast(2), status=503)
+        over_ws = await clients[0].refused(publish(2))
+        await asyncio.to_thread(redis.start)
+        for one in pair:
+            await whole(one)
+        await clients[0].ask(publish(3), "published")
+        for client in clients:
+            await client.events("chat", 2)
+
+    assert ("unavailable", 503) == (over_http["code"], over_http["status"])
+    assert ("unavailable", 503, True) == (over_ws["code"], over_ws["status"], over_ws["temporary"])
+    assert [[1, 3]] * 2 == [numbers(client) for client in clients]
+
+
+async def test_writes_that_the_engine_lost_are_reported_on_all_gateways(
+    prefix: str, launch: Launch, connect: Connect
+) -> None:
+    """The data is of another epoch then: a gap says that what came last is not known."""
+    with RedisServer() as redis:  # it keeps nothing
+        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
+        for one in pair:
+            await whole(one)
+        clients = [await subscriber(connect, one) for one in pair]
+        for n in (1, 2):
+            await pair[0].broadcast(broadcast(n))
+        for client in clients:
+            await client.events("chat", 2)
+        redis.kill()
+        for one in pair:
+            await degraded(one)
+        await asyncio.to_thread(redis.start)
+        for one in pair:
+            await whole(one)
+        answer = await pair[1].broadcast(broadcast(3))
+        for client in clients:
+            await client.events("chat", 3)
+        moved = [await connect("chat", to=one, since={"chat": answer["position"]}) for one in pair]
+
+        for client in clients:
+            [gap] = client.channel("chat").gaps
+            assert "epoch" == gap["reason"]
+            assert answer["position"] == (await client.ping())["positions"]["chat"]
+        for client in moved:
+            assert (await client.expect("subscribed"))["recovered"]["chat"]
