@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway import __version__
-from gateway.core.cluster.members import ClusterState
+from gateway.core.cluster.members import EVENT_OUTCOMES, ClusterState
 from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
 from gateway.core.protocol.errors import CloseCode
@@ -401,7 +401,7 @@ class _Sampled(Collector):
             "cluster_engine_up": {} if cluster is None else {"": not cluster.problem},
             "cluster_engine_failures_total": {"": 0 if cluster is None else cluster.failures},
             "cluster_commands_total": {"": 0 if cluster is None else cluster.commands},
-            "cluster_events_total": {} if cluster is None else cluster.events,
+            "cluster_events_total": dict.fromkeys(EVENT_OUTCOMES, 0) if cluster is None else cluster.events,
         }
 
     def _of_endpoints(self) -> _Values:

@@ -18,6 +18,7 @@ ascend; what the engine does not keep any more is a missing range in the log, ne
 
 from collections.abc import Iterable, Sequence
 
+from gateway.core.cluster.members import EVENT_OUTCOMES
 from gateway.core.cluster.numbered import ChannelEvent, is_behind, is_next, new_event
 from gateway.core.log.logs import Logs
 
@@ -28,7 +29,7 @@ class EngineChannels:
         """The epoch of the engine's data; 0 before the first one."""
         self.listed = False
         """Whether it is known which channels the engine has."""
-        self.counts = {"appended": 0, "missing": 0, "refused": 0}
+        self.counts = dict.fromkeys(EVENT_OUTCOMES, 0)
         """Events that came to the logs; that the engine did not keep until this gateway read them, which are gaps in the
         logs; of channels that cannot open here, as many as `ingest.channels_max` allows are open."""
         self._logs = logs

@@ -59,6 +59,9 @@ class Members:
         return sorted((own, *others), key=lambda one: (one.name, one.id))
 
 
+EVENT_OUTCOMES = ("appended", "missing", "refused")
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterState:
     """A cluster as one gateway sees it."""
@@ -73,7 +76,7 @@ class ClusterState:
     commands: int
     """How many commands this gateway has sent to it."""
     events: Mapping[str, int]
-    """Events that it numbered, by what became of them here."""
+    """Events that it numbered, by what became of them here (`EVENT_OUTCOMES`)."""
 
     @property
     def degraded(self) -> list[str]:
