@@ -52,7 +52,7 @@ async def test_what_does_not_speak_zmtp_2_is_refused_and_subscribes_to_nothing(c
     """libzmq makes a subscription for it, and aborts the process if the socket is just being closed."""
     with tempfile.TemporaryDirectory(prefix="ng-") as folder:
         config, limit = Bus(publish=f"ipc://{folder}/out"), ConnectionLimit(10)
-        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit, incarnation=1)
         outlet.open()
         reader, writer = await asyncio.open_unix_connection(f"{folder}/out")
         writer.write(b"\1\0" * 50)
