@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 
 import psutil
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
 from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway
+from tests.support.keeper import Keeper
 from tests.support.publisher import Publisher
-from tests.support.raw import PING, TEXT, RawPeer, encode_frame
+from tests.support.raw import CONTINUATION, PING, PONG, TEXT, RawPeer, encode_frame
 from tests.support.waiting import eventually
 from tests.support.witness import undisturbed
 
@@ -143,6 +146,35 @@ async def test_publishers_that_send_too_much_at_once_lose_that_alone(
     assert len(found["rejections"]) <= 10
 
 
+@pytest.mark.long
+async def test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """One message of each is lost, and none answers: of the others no more wait than stated, and all come."""
+    count, size = 45, 90 * KB
+    gateway = await launch(settings={"ingest.payload_bytes_max": 100 * KB, "history.total_bytes_max": 4 * MB})
+    witness, bus = await connect("beside", to=gateway), await publisher(gateway.bus_in)
+    async with AsyncExitStack() as stack:
+        crowd = [Keeper(gateway.bus_in, keep=1, interval=60) for _ in range(MANY)]
+        for one in crowd:
+            stack.callback(one.close)
+            await eventually(partial(gateway.has_heard, one.incarnation))
+            one.task.cancel()  # and so it answers nothing
+        most_held = 0.0
+        await stack.enter_async_context(undisturbed(bus, witness, "beside"))
+        for n in range(count):
+            for number, one in enumerate(crowd):
+                one.lose = n == 1
+                one.send(f"held.c{number}", "x" * size)
+            most_held = max(most_held, await gateway.metric("neurograph_gateway_bus_messages_held"))
+        for number in range(MANY):
+            await gateway.holds(f"held.c{number}", count)
+
+    assert most_held <= 64 * MB / size + 1
+    assert await gateway.metric("neurograph_gateway_bus_messages_held") == 0
+    assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == MANY
+
+
 @pytest.mark.usefixtures("beside")
 async def test_histories_that_grow_at_once_stay_within_the_limit_of_all(
     limited: Gateway, crowd: list[Publisher], connect: Connect, channel: str
@@ -199,6 +231,26 @@ async def test_clients_that_send_too_much_at_once_wait_or_are_closed(limited: Ga
         return ending.code
 
     assert await asyncio.gather(*map(send, peers)) == [1009] * MANY
+
+
+@pytest.mark.usefixtures("beside")
+async def test_unfinished_messages_of_many_clients_take_about_their_size(limited: Gateway, raw: OpenRaw) -> None:
+    """Each of 100 clients leaves one that is nearly as large as allowed, in fragments of 16 bytes, and ends it later."""
+    text = b'{"type":"get_subscriptions"}'.rjust(7 * KB)
+    pieces = [text[at : at + 16] for at in range(0, len(text), 16)]
+    first, *more, last = pieces
+    unfinished = encode_frame(TEXT, first, fin=False)
+    unfinished += b"".join(encode_frame(CONTINUATION, piece, fin=False) for piece in more)
+    peers = [await raw(to=limited) for _ in range(100)]
+    before = memory(limited)
+    # The pong behind them shows that they were read.
+    await asyncio.gather(*(peer.send_bytes(unfinished + encode_frame(PING)) for peer in peers))
+    assert {PONG} == {(await peer.read_frame()).opcode for peer in peers}
+    grown = memory(limited) - before
+    await asyncio.gather(*(peer.send_frame(CONTINUATION, last) for peer in peers))
+
+    assert {"subscriptions"} == {str((await peer.read_message())["type"]) for peer in peers}
+    assert grown < 100 * 2 * 8 * KB + 4 * MB
 
 
 async def test_a_key_that_many_publish_with_at_once_publishes_once(
