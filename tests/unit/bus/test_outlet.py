@@ -12,6 +12,7 @@ import pytest
 import structlog
 import zmq
 
+from gateway.bus import outlet as bus_outlet
 from gateway.bus.connection_limit import ConnectionLimit
 from gateway.bus.context import make_context
 from gateway.bus.curve import Curve
@@ -46,6 +47,36 @@ async def test_an_address_that_cannot_be_used_is_logged_once_and_opened_when_it_
         subscriber.close(linger=0)
 
     assert ["bus_publish_unavailable", "bus_publish_reopened"] == [one["event"] for one in logged]
+
+
+async def test_prefixes_beyond_the_limit_get_events_and_do_not_count(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_outlet, "SUBSCRIPTIONS_MAX", 2)
+    with tempfile.TemporaryDirectory(prefix="ng-") as folder:
+        config, limit = Bus(publish=f"ipc://{folder}/out"), ConnectionLimit(10)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet.open()
+        subscriber = context.socket(zmq.SUB)
+        for prefix in ("one", "two"):
+            subscriber.subscribe(prefix)
+        subscriber.connect(config.publish)
+        await eventually(lambda: len(outlet.subscribed) == 2)
+        third = context.socket(zmq.SUB)
+        third.subscribe("three")
+        third.connect(config.publish)
+
+        def arrives() -> bool:
+            outlet.send("three", b"1", mandatory=False)
+            return bool(third.poll(0))
+
+        await eventually(arrives)
+        counted = set(outlet.subscribed)
+        outlet.close()
+        subscriber.close(linger=0)
+        third.close(linger=0)
+
+    assert {b"one", b"two"} == counted
 
 
 async def test_what_does_not_speak_zmtp_2_is_refused_and_subscribes_to_nothing(context: Context) -> None:

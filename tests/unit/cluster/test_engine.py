@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from gateway.cluster import engine as cluster_engine
 from gateway.cluster.engine import Engine, EngineError, EngineUnavailable, StreamEntry, probe
 from gateway.cluster.scripts import Script, _read
 from gateway.config.model import Cluster
@@ -180,6 +181,19 @@ async def test_an_acl_user_may_use_nothing_but_the_prefix(redis: RedisServer, en
     assert 1 == await one.run(NUMBER, "n")
     await one.command("XADD", one.key("a"), "*", "n", 1)
     await eventually(lambda: got)
+
+
+async def test_commands_beyond_those_that_may_wait_fail_at_once(
+    redis: RedisServer, engine: NewEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_engine, "_WAITING_MAX", 3)
+    one = await up(engine(redis.url))
+    waiting = [one.command("INCR", one.key("counter")) for _ in range(3)]
+    with pytest.raises(EngineUnavailable, match="3 commands wait already"):
+        one.command("INCR", one.key("counter"))
+
+    assert [1, 2, 3] == await asyncio.gather(*waiting)
+    assert 4 == await one.command("INCR", one.key("counter"))
 
 
 async def test_nobody_waits_for_a_server_that_never_was_there(engine: NewEngine) -> None:

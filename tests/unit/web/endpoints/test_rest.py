@@ -12,6 +12,7 @@ from gateway.core.protocol.envelope import Envelope
 from gateway.core.protocol.events import set_clock_offset
 from gateway.core.sessions.session import Session
 from gateway.metrics.metrics import EndpointStatus
+from gateway.web.endpoints import rest
 from gateway.web.sockets.connection import ConnectionKind
 from tests.support.core import SECOND, Peer, publish
 from tests.unit.web.conftest import API, Answer, MakeSite, Site
@@ -272,6 +273,20 @@ async def test_pages_of_history_hold_each_event_once_whatever_its_size(site: Sit
         since = str(page.json["next"]["offset"])
 
     assert sizes == seen
+
+
+async def test_one_answer_of_a_history_holds_so_many_bytes_and_says_what_is_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "_HISTORY_BYTES_MAX", 10_000)
+    for _ in range(10):
+        await site.broadcast({"channel": "sizes", "event": "x" * 3000})
+    first = (await site.get(f"{API}/channels/sizes/events?limit=10&since=0")).json
+    second = (await site.get(f"{API}/channels/sizes/events?limit=10&since={first['next']['offset']}")).json
+    offsets = [event["offset"] for event in (*first["events"], *second["events"])]
+
+    assert 0 < len(first["events"]) <= 4
+    assert list(range(1, second["next"]["offset"] + 1)) == offsets
 
 
 @pytest.mark.parametrize("name", ["%24everyone", "%24personal", "a%2Fb", "a..b", "%20", "x" * 256])

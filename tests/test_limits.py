@@ -1,0 +1,179 @@
+"""The table of what is at a limit (docs/architecture.md): each row has a test that presses on it.
+
+`AT_ONCE` are the limits that clients, publishers and callers of REST press on, many at the same moment, with a real
+gateway. The others are pressed on one by one, mostly in the core."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
+
+AT_ONCE = {
+    "size of a message": {
+        "integration/test_limits_at_once.py": (
+            "test_publishers_that_send_too_much_at_once_lose_that_alone",
+            "test_clients_that_send_too_much_at_once_wait_or_are_closed",
+        )
+    },
+    "connections to what the gateway binds": {
+        "integration/test_floods.py": ("test_connections_to_the_bus_that_say_nothing_take_no_files_from_others",)
+    },
+    "messages not read yet": {"chaos/test_chaos.py": ("test_at_the_high_water_mark_losses_named_are_losses_made",)},
+    "messages held for replay": {
+        "integration/test_limits_at_once.py": (
+            "test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit",
+        )
+    },
+    "rejections kept": {
+        "integration/test_limits_at_once.py": ("test_publishers_that_send_too_much_at_once_lose_that_alone",)
+    },
+    "channels": {
+        "integration/test_limits_at_once.py": (
+            "test_publishers_that_open_channels_at_once_open_no_more_than_there_may_be",
+        )
+    },
+    "all channels' histories": {
+        "integration/test_limits_at_once.py": ("test_histories_that_grow_at_once_stay_within_the_limit_of_all",)
+    },
+    "a client's unsent bytes": {"integration/test_floods.py": ("test_clients_that_never_read_cost_little",)},
+    "a lagging client": {"integration/test_slow_clients.py": ("test_stalled_clients_do_not_grow_the_memory",)},
+    "HTTP answers that are not read": {
+        "integration/test_floods.py": ("test_answers_that_nobody_reads_do_not_pile_up",)
+    },
+    "REST requests": {
+        "integration/test_limits_at_once.py": ("test_requests_at_once_are_answered_or_refused_with_a_time",)
+    },
+    "REST answers being sent": {
+        "integration/test_limits_at_once.py": ("test_requests_at_once_are_answered_or_refused_with_a_time",)
+    },
+    "bodies of requests": {
+        "integration/test_limits_at_once.py": ("test_bodies_at_once_take_no_more_memory_than_stated",)
+    },
+    "clients": {"integration/test_at_once.py": ("test_clients_that_come_at_once_get_the_places_there_are",)},
+    "clients of one user": {
+        "integration/test_at_once.py": ("test_clients_that_come_at_once_get_the_places_there_are",)
+    },
+    "open sockets": {"integration/test_floods.py": ("test_with_all_places_taken_the_gateway_still_answers",)},
+    "head of a request": {
+        "integration/test_floods.py": ("test_handshakes_that_dribble_are_closed_and_hold_up_nobody",)
+    },
+    "bytes not handled yet": {
+        "integration/test_limits_at_once.py": (
+            "test_unfinished_messages_of_many_clients_take_about_their_size",
+            "test_clients_that_send_too_much_at_once_wait_or_are_closed",
+        )
+    },
+    "frames of messages, fragments and pongs": {
+        "integration/test_limits_at_once.py": ("test_unfinished_messages_of_many_clients_take_about_their_size",),
+        "unit/web/sockets/test_connection.py": ("test_fragments_above_the_rate_limit_pause_reading",),
+    },
+    "messages per second": {
+        "integration/test_limits_at_once.py": ("test_clients_that_send_too_much_at_once_wait_or_are_closed",)
+    },
+    "idempotency keys": {
+        "integration/test_limits_at_once.py": ("test_a_key_that_many_publish_with_at_once_publishes_once",),
+        "unit/core/sessions/test_broadcast.py": ("test_keys_are_forgotten_after_their_age_and_beyond_their_number",),
+    },
+    "subscriptions": {
+        "integration/test_limits_at_once.py": ("test_clients_that_subscribe_to_too_much_at_once_are_refused",)
+    },
+    "what filters take in one write": {
+        "unit/core/fanout/test_budget.py": ("test_one_turn_takes_no_more_steps_than_all_views_may_take",)
+    },
+    "disconnected sessions": {
+        "integration/test_at_once.py": ("test_clients_that_come_at_once_get_the_places_there_are",),
+        "integration/test_sessions.py": ("test_remembered_sessions_are_bounded",),
+    },
+    "personal messages": {
+        "integration/test_limits_at_once.py": ("test_personal_messages_at_once_wait_up_to_their_limit",)
+    },
+    "metric labels": {"integration/test_metrics.py": ("test_thousands_of_channels_make_a_bounded_number_of_series",)},
+}
+
+IN_TURN = {
+    "replay requests under way": {
+        "unit/core/ingest/test_recovery.py": ("test_requests_under_way_are_limited_and_all_are_sent",)
+    },
+    "publishers with heartbeats": {
+        "unit/core/ingest/test_publishers.py": (
+            "test_publishers_that_make_room_for_others_are_reported_as_if_they_had_fallen_silent",
+        )
+    },
+    "streams with sequence numbers": {
+        "unit/core/ingest/test_pipeline.py": ("test_more_topics_than_streams_lose_nothing_and_repeat_nothing",)
+    },
+    "clients' events kept for replay on the bus": {
+        "unit/core/ingest/test_outlet.py": ("test_the_oldest_messages_of_all_channels_are_dropped_beyond_the_limits",)
+    },
+    "subscriptions to clients' events on the bus": {
+        "unit/bus/test_outlet.py": ("test_prefixes_beyond_the_limit_get_events_and_do_not_count",)
+    },
+    "topics in a heartbeat": {
+        "unit/core/ingest/test_publishers.py": (
+            "test_a_heartbeat_beyond_the_limits_is_refused_and_the_error_names_the_member",
+        )
+    },
+    "a channel's history": {"unit/core/log/test_log.py": ("test_a_log_holds_the_newest_events_within_every_bound",)},
+    "current values": {
+        "unit/core/log/test_bounds.py": ("test_current_values_beyond_the_history_have_its_limit_of_bytes",),
+        "unit/core/fanout/test_selection.py": ("test_current_values_are_limited_and_the_oldest_is_dropped",),
+    },
+    "epochs of a channel": {
+        "unit/core/log/test_sources.py": ("test_more_sources_than_are_remembered_evict_the_oldest_entries",)
+    },
+    "offsets": {"unit/core/ingest/test_pipeline.py": ("test_no_offset_is_one_that_javascript_cannot_represent",)},
+    "entries waiting to be written": {"unit/web/test_write_scheduler.py": ("test_a_batch_is_bounded",)},
+    "events in one REST answer": {
+        "unit/web/endpoints/test_rest.py": ("test_one_answer_of_a_history_holds_so_many_bytes_and_says_what_is_next",)
+    },
+    "an idle HTTP connection": {"integration/test_handshake.py": ("test_an_idle_connection_is_closed_in_the_end",)},
+    "body of a request": {"integration/test_bad_requests.py": ("test_a_body_that_dribbles_is_given_up",)},
+    "token": {"unit/auth/test_claims.py": ("test_a_token_may_have_8192_characters",)},
+    "a filter": {"unit/core/fanout/test_filters.py": ("test_the_size_of_a_filter_is_limited",)},
+    "what a filter looks at in an event": {
+        "unit/core/fanout/test_filters.py": ("test_lists_and_maps_are_compared_up_to_a_limit",),
+        "unit/core/fanout/test_budget.py": ("test_the_searches_of_a_filter_share_a_limit",),
+    },
+    "commands that the engine has not answered": {
+        "unit/cluster/test_engine.py": ("test_commands_beyond_those_that_may_wait_fail_at_once",)
+    },
+    "what a worker has not read": {"unit/workers/test_pipe.py": ("test_who_does_not_read_is_given_up_at_the_limit",)},
+}
+
+OF_THE_ENGINE = {
+    "what a gateway has not read from others",
+    "presence",
+    "idempotency keys in the engine",
+    "keys in the engine",
+}
+"""Limits that Redis itself keeps, by the arguments of its commands: no test fills it."""
+
+
+def rows() -> list[str]:
+    """The limits that the table names."""
+    _, _, section = (ROOT / "docs/architecture.md").read_text().partition("\n## What is at a limit\n")
+    table, _, _ = section.partition("\n## ")
+    cells = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    return [cell for cell in cells[2:] if not cell.startswith("**")]
+
+
+def test_each_limit_of_the_table_has_a_test_that_presses_on_it() -> None:
+    named = [*AT_ONCE, *IN_TURN, *OF_THE_ENGINE]
+
+    assert set(rows()) == set(named)
+
+
+def test_the_tests_that_press_on_limits_exist() -> None:
+    wanted = {
+        (file, test) for limit in (*AT_ONCE.values(), *IN_TURN.values()) for file in limit for test in limit[file]
+    }
+    missing = [
+        f"{file}::{test}"
+        for file, test in sorted(wanted)
+        if not re.search(rf"^(async )?def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+    ]
+
+    assert [] == missing
