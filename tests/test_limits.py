@@ -140,6 +140,12 @@ IN_TURN = {
     "commands that the engine has not answered": {
         "unit/cluster/test_engine.py": ("test_commands_beyond_those_that_may_wait_fail_at_once",)
     },
+    "channels that the engine numbers": {
+        "unit/core/cluster/test_channels.py": (
+            "test_events_of_channels_that_cannot_open_are_counted",
+            "test_what_the_engine_does_not_keep_any_more_is_a_gap",
+        )
+    },
     "what a worker has not read": {"unit/workers/test_pipe.py": ("test_who_does_not_read_is_given_up_at_the_limit",)},
 }
 

@@ -55,7 +55,7 @@ async def test_prefixes_beyond_the_limit_get_events_and_do_not_count(
     monkeypatch.setattr(bus_outlet, "SUBSCRIPTIONS_MAX", 2)
     with tempfile.TemporaryDirectory(prefix="ng-") as folder:
         config, limit = Bus(publish=f"ipc://{folder}/out"), ConnectionLimit(10)
-        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit)
+        outlet = BusOutlet(context, config, Curve(context, config), unix_ns=lambda: 0, limit=limit, incarnation=1)
         outlet.open()
         subscriber = context.socket(zmq.SUB)
         for prefix in ("one", "two"):
