@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-AT_ONCE = {
+AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
     "size of a message": {
         "integration/test_limits_at_once.py": (
             "test_publishers_that_send_too_much_at_once_lose_that_alone",
@@ -93,7 +93,7 @@ AT_ONCE = {
     "metric labels": {"integration/test_metrics.py": ("test_thousands_of_channels_make_a_bounded_number_of_series",)},
 }
 
-IN_TURN = {
+IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
     "replay requests under way": {
         "unit/core/ingest/test_recovery.py": ("test_requests_under_way_are_limited_and_all_are_sent",)
     },

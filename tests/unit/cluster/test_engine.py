@@ -190,7 +190,7 @@ async def test_commands_beyond_those_that_may_wait_fail_at_once(
     one = await up(engine(redis.url))
     waiting = [one.command("INCR", one.key("counter")) for _ in range(3)]
     with pytest.raises(EngineUnavailable, match="3 commands wait already"):
-        one.command("INCR", one.key("counter"))
+        await one.command("INCR", one.key("counter"))
 
     assert [1, 2, 3] == await asyncio.gather(*waiting)
     assert 4 == await one.command("INCR", one.key("counter"))
