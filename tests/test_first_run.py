@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from urllib.request import urlopen
+
+import pytest
 
 from tests.support.addresses import free_port, free_tcp
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
@@ -49,3 +52,24 @@ async def test_the_page_and_events_are_there_and_ctrl_c_ends_it(tmp_path: Path) 
     finally:
         process.kill()
         process.wait()
+
+
+def test_make_takes_another_port_and_another_bus() -> None:
+    command = ["make", "--dry-run", "run", "PORT=8001", "BUS=ipc:///tmp/bus"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "ops/run.py --port 8001 --bus ipc:///tmp/bus" in shown
+
+
+@pytest.mark.parametrize("setting", ["port", "bind"])
+def test_an_address_in_use_is_named_with_how_to_choose_another(tmp_path: Path, setting: str) -> None:
+    output = tmp_path / "output"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # Port 0 is any that is free.
+        other = ("--port", str(port)) if setting == "port" else ("--port", "0", "--bus", f"tcp://127.0.0.1:{port}")
+        assert 1 == start(*other, output=output).wait(scaled(DEADLINE_SECONDS))
+
+    assert f"{setting}: 127.0.0.1:{port} is in use by another program" in output.read_text()
+    assert "make run PORT=8001 BUS=tcp://127.0.0.1:5557" in output.read_text()
+    assert "Traceback" not in output.read_text()
