@@ -84,9 +84,12 @@ class BusProxy:
         """Endpoints that libzmq does not connect to again, and since when."""
         self._replay_client = ReplayClient(self._context, config.bus, self._curve, on_replies=self._on_replies)
         self._base = Traffic()
+        self._sides: list[_Side] = []
         try:
             self._open()
         except zmq.ZMQError as error:
+            for side in self._sides:
+                side.close()  # the loop would abort the process if what it watches were closed below it
             self._context.destroy(linger=0)
             raise BusError(f"{self._opening} cannot be bound ({error})") from error
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)

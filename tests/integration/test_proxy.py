@@ -196,6 +196,35 @@ async def test_a_gateway_that_starts_later_gets_the_history_through_the_proxy_wi
     await proxy.shows(publishers=2, gateways=1, handshakes_failed_total=0)
 
 
+async def test_a_proxy_connects_to_a_name(start: Start, make: Make, tmp_path: Path) -> None:
+    bound = make(bind="tcp://127.0.0.1:*")
+    assert bound.endpoint is not None
+    name = bound.endpoint.replace("127.0.0.1", "127.1")
+    proxy = await start(ipc(tmp_path, "in"), ipc(tmp_path, "out"), "--connect", name)
+
+    await proxy.shows(publishers=1, publishers_live=1)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (
+            ["--insecure-allow-remote", "--set", "proxy.publish=tcp://192.0.2.1:5557"],
+            "proxy.publish: tcp://192.0.2.1:5557 cannot be bound",
+        ),
+        (["--host", "192.0.2.1", "--insecure-allow-remote"], "cannot listen on 192.0.2.1"),
+    ],
+)
+async def test_a_proxy_that_cannot_open_an_address_ends_and_says_which(
+    more: list[str], reason: str, tmp_path: Path
+) -> None:
+    places = ["--bind", ipc(tmp_path, "in"), "--set", "connect=", "--set", f"proxy.publish={ipc(tmp_path, 'out')}"]
+    async with command("proxy", "--port", "0", *places, *more) as running:
+        assert 1 == await running.exited()
+
+    assert reason in running.errors
+
+
 async def test_sigterm_ends_the_proxy(start: Start, tmp_path: Path) -> None:
     proxy = await start(ipc(tmp_path, "in"), ipc(tmp_path, "out"))
     proxy.command.process.send_signal(signal.SIGTERM)
