@@ -20,6 +20,7 @@ from gateway.cli.options import REREAD, configured
 from gateway.cli.token import token
 from gateway.config import Config
 from gateway.runtime import logs
+from gateway.runtime.docstrings import docstring
 
 
 GROUP = "gateway.commands"
@@ -67,7 +68,10 @@ class Commands(click.Group):
         return sorted({*super().list_commands(context), *PACKAGES, *added})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return super().get_command(context, name) or _added(name)
+        command = super().get_command(context, name) or _added(name)
+        if command is not None and command.help is None and command.callback is not None:  # with -OO
+            command.help = docstring(command.callback)
+        return command
 
 
 def _added(name: str) -> click.Command | None:
@@ -101,10 +105,14 @@ def _unavailable(name: str, reason: str) -> click.Command:
     )
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Events from a ZeroMQ bus to WebSocket clients.",
+)
 @click.version_option(__version__, message="%(version)s")
 def main() -> None:
-    """Events from a ZeroMQ bus to WebSocket clients."""
+    """The command `gateway`."""
 
 
 @click.command()

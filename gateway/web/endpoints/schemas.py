@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.core.protocol import events, messages
 from gateway.core.protocol.errors import CloseCode, ErrorCode
+from gateway.runtime.docstrings import docstring
 from gateway.web.authentication import Access
 from gateway.web.context import PREFIX
 from gateway.web.endpoints.rest import answer
@@ -118,7 +119,7 @@ class Route:
     @property
     def summary(self) -> str:
         """The docstring of the handler, as one line."""
-        return " ".join((self.handler.__doc__ or "").split()).removesuffix(".")
+        return " ".join(docstring(self.handler).split()).removesuffix(".")
 
     @property
     def example(self) -> str:
@@ -268,7 +269,7 @@ def _messages(kinds: Iterable[type]) -> JsonObject:
     return {
         kind.__name__: {
             "name": kind.__struct_config__.tag,  # type: ignore[attr-defined]  # all are tagged structs
-            "summary": (kind.__doc__ or "").split("\n")[0],
+            "summary": docstring(kind).split("\n")[0],
             "payload": _reference(kind),
         }
         for kind in kinds
