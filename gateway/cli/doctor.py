@@ -51,7 +51,8 @@ def doctor(
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(f"{url!r} is not a URL; expected http://HOST:PORT", param_hint="--url")
     site = Site(url, token=os.environ.get("GATEWAY_TOKEN", ""), origin=origin)
-    sys.exit(asyncio.run(_run(Examination(config, site, seconds, take), endpoint, _Report(as_json))))
+    report = _Report(as_json)
+    sys.exit(asyncio.run(_run(Examination(config, site, seconds, take, report.add), endpoint, report)))
 
 
 async def _run(examination: Examination, address: str | None, report: "_Report") -> int:
@@ -77,8 +78,7 @@ async def _run(examination: Examination, address: str | None, report: "_Report")
 
 async def _examine(examination: Examination, one: Endpoint, report: "_Report") -> None:
     report.begin(one.address, "publishers connect" if one.mode == "bind" else "a publisher binds")
-    async for finding in examination.findings(one):
-        report.add(finding)
+    await examination.examine(one)
 
 
 async def _examine_name(examination: Examination, one: Endpoint, report: "_Report") -> None:

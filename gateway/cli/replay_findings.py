@@ -1,6 +1,6 @@
 """Whether publishers replay what was lost, for `gateway doctor`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.cli import findings
 from gateway.cli.findings import Finding, Message
@@ -21,14 +21,18 @@ _CONFIGURED = (
 )
 
 
-def of(config: Config, endpoint: Endpoint, messages: Sequence[Message]) -> AsyncIterator[Finding]:
+Report = Callable[[Finding], object]
+
+
+async def examine(config: Config, endpoint: Endpoint, messages: Sequence[Message], report: Report) -> None:
     """Ask for the newest message of an endpoint's publishers once more; `messages` is what came."""
     if endpoint.source is None:
-        return _announced(config, endpoint, messages)
-    return _configured(config, endpoint, endpoint.source, messages)
+        await _announced(config, endpoint, messages, report)
+    else:
+        await _configured(config, endpoint, endpoint.source, messages, report)
 
 
-async def _announced(config: Config, endpoint: Endpoint, messages: Sequence[Message]) -> AsyncIterator[Finding]:
+async def _announced(config: Config, endpoint: Endpoint, messages: Sequence[Message], report: Report) -> None:
     """Ask each publisher whose heartbeats say where it replays."""
     from gateway.bus.sampling import ask_for_replay  # here, so that other commands start without zmq
 
@@ -37,7 +41,7 @@ async def _announced(config: Config, endpoint: Endpoint, messages: Sequence[Mess
         if not beat.replay or not topics:
             text = f"{beat.name or beat.incarnation} offers none" if not beat.replay else "nothing was published yet"
             remedy = "" if beat.replay else "what is lost stays lost: Publisher(replay=1000)"
-            yield Finding("replay", "note", text, remedy)
+            report(Finding("replay", "note", text, remedy))
             continue
         topic, newest = topics[0]
         asked = beat.replay
@@ -45,12 +49,12 @@ async def _announced(config: Config, endpoint: Endpoint, messages: Sequence[Mess
             asked = beside(asked, endpoint.address)
         wanted = ReplayRequest(1, int(beat.incarnation, 16), asked, beat.replay_key, topic, newest, newest)
         reply = await ask_for_replay(config.bus, wanted)
-        yield _answer(asked, reply, f"message {newest} of {topic}", _ANNOUNCED)
+        report(_answer(asked, reply, f"message {newest} of {topic}", _ANNOUNCED))
 
 
 async def _configured(
-    config: Config, endpoint: Endpoint, source: Source, messages: Sequence[Message]
-) -> AsyncIterator[Finding]:
+    config: Config, endpoint: Endpoint, source: Source, messages: Sequence[Message], report: Report
+) -> None:
     """Ask at the endpoint that the source names, as vLLM answers; if nothing came, for the first message."""
     from gateway.bus.sampling import ask_for_own_replay
 
@@ -58,7 +62,7 @@ async def _configured(
         return
     if not source.replay:
         text = "its source has no `replay`: what is lost is reported, and stays lost"
-        yield Finding("replay", "note", text, "if the publisher replays as vLLM does, set `replay` to that endpoint")
+        report(Finding("replay", "note", text, "if the publisher replays as vLLM does, set `replay` to that endpoint"))
         return
     reader = build_source(config, source)
     newest = 1
@@ -74,11 +78,13 @@ async def _configured(
     number = newest - 1 + source.sequence_first
     if reply is not None and len(reply) >= 5 and not is_json(reply[3]):
         text = f"{source.replay} replays message {number}, but it cannot be read as the source says"
-        yield Finding(
-            "replay", "problem", text, "set `payload` and `compression` as the publisher encodes what it replays"
+        report(
+            Finding(
+                "replay", "problem", text, "set `payload` and `compression` as the publisher encodes what it replays"
+            )
         )
         return
-    yield _answer(source.replay, reply, f"message {number}", _CONFIGURED)
+    report(_answer(source.replay, reply, f"message {number}", _CONFIGURED))
 
 
 def _answer(place: str, reply: Sequence[bytes] | None, message: str, remedy: str) -> Finding:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import zmq
+from neurograph_publisher import Publisher
 
 from gateway.core.protocol.events import STANDARD
-from tests.conftest import Launch
+from tests.conftest import Connect, Launch, NewPublisher
 from tests.support.addresses import free_port, free_tcp
 from tests.support.command import Command, run
 from tests.support.curve import Ring
+from tests.support.tokens import SETTINGS
 from tests.support.vllm import Vllm
 from tests.support.waiting import eventually
 
@@ -237,6 +239,84 @@ async def test_a_running_gateway_says_how_it_is(launch: Launch) -> None:
     assert (status, problems(findings)) == (1, {"origin"})
     assert "no publisher has connected" in findings["bus"]["text"]
     assert findings["ready"]["state"] == "ok"
+
+
+async def test_a_gateway_with_clients_and_rejected_messages_says_so(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    gateway = await launch()
+    bus = await publisher(gateway.bus_in)
+    client = await connect(to=gateway)
+    await client.ask(
+        {"type": "subscribe", "channels": [{"channel": "robots", "filter": "data.speed > 1"}]}, "subscribed"
+    )
+    bus.send_frames(b"robots", b'{"event_type": "x", "data": {"arm": 1}}')
+    bus.send_frames(b"no name", b"{}")
+
+    async def counted() -> bool:
+        failed = await gateway.metric("neurograph_gateway_filter_errors_total")
+        return bool(failed and (await gateway.status())["rejected"])
+
+    await eventually(counted)
+    status, findings = await examined(gateway.bus_in, "--bind", gateway.bus_in, "--url", gateway.url)
+
+    assert (status, problems(findings)) == (0, set())
+    assert "rejected since its start: 1 bad_topic" in findings["rejections"]["text"]
+    assert "1 of" in findings["subscribers"]["text"]
+    assert "clients' filters failed on 1 events" in findings["filters"]["text"]
+
+
+async def test_a_gateway_that_does_not_show_its_status_to_everyone_is_examined_without_it(launch: Launch) -> None:
+    gateway = await launch(connect=[], settings=SETTINGS)
+    status, findings = await examined(gateway.bus_in, "--bind", gateway.bus_in, "--url", gateway.url)
+
+    assert (status, problems(findings)) == (0, set())
+    assert "not open to this caller (401)" in findings["bus"]["text"]
+    assert "does not say how it is" in findings["bind"]["text"]
+
+
+async def test_another_program_at_the_gateways_port_is_a_problem() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        status, findings = await examined("--set", "connect=", "--bind", free_tcp(), "--url", url, "--seconds", "0.2")
+
+    assert (status, problems(findings)) == (1, {"http"})
+    assert "/healthz answers 404" in findings["http"]["text"]
+
+
+async def test_each_address_of_a_name_is_examined(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    with context.socket(zmq.PUB) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT).replace("127.0.0.1", "127.1")
+        async with publishing(socket, b"robots", b"{}"):
+            status, findings = await examined(endpoint, "--seconds", "0.5")
+
+    assert (status, findings["name"]["text"]) == (0, "127.1 is 127.0.0.1")
+    assert findings["message"]["state"] == "ok"
+
+
+async def test_a_name_that_cannot_be_looked_up_is_a_problem() -> None:
+    status, findings = await examined(f"tcp://{'x' * 64}.invalid:5556")
+
+    assert (status, problems(findings)) == (1, {"name"})
+
+
+@pytest.mark.parametrize(
+    ("replay", "said"), [(100, "replays message 1 of robots"), (0, "offers none")], ids=["replay", "no replay"]
+)
+async def test_a_publisher_is_asked_for_replay_where_its_heartbeats_say(replay: int, said: str) -> None:
+    with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=0.1, replay=replay, linger_seconds=0) as bus:
+        bus.publish("robots", 1)
+        assert bus.endpoint is not None
+        status, findings = await examined(bus.endpoint, "--seconds", "0.5")
+
+    assert (status, problems(findings)) == (0, set())
+    assert said in findings["replay"]["text"]
 
 
 async def test_nobody_there_is_said_in_words() -> None:

@@ -111,6 +111,32 @@ async def test_an_old_peer_names_its_kind_by_a_number() -> None:
     assert peer == Peer("zmtp", version="2.0", mechanism="NULL", kind="PUSH")
 
 
+async def test_a_peer_that_breaks_off_within_its_greeting_is_named() -> None:
+    async with answering(b"\xff" + bytes(8) + b"\x7f\x03", after=b"\x7f") as endpoint:
+        peer = await probe(endpoint, seconds=1.5)
+
+    assert peer == Peer("closed")
+    assert "closes every connection" in problem(peer, curve=False)
+
+
+async def test_a_peer_that_hangs_within_its_greeting_is_named() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1) == b"\xff":
+            writer.write(b"\xff" + bytes(8) + b"\x7f\x03")
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        peer = await probe(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", seconds=0.3)
+
+    assert peer == Peer("silent")
+    assert "a process that hangs" in problem(peer, curve=False)
+
+
+def test_a_mechanism_that_the_gateway_does_not_have_is_named() -> None:
+    assert "mechanism PLAIN" in problem(Peer("zmtp", version="3.0", mechanism="PLAIN"), curve=False)
+
+
 def test_each_wrong_kind_is_told_with_its_remedy() -> None:
     assert "another gateway" in kind_problem("SUB")
     assert "Make it a PUB" in kind_problem("PUSH")
