@@ -218,8 +218,10 @@ async def test_without_its_engine_a_gateway_delivers_what_comes_from_the_bus(
     refused = await gateway.get_json("/api/v1/websocket/channels/metrics/presence", status=503)
     late = await connect("metrics", to=gateway)
     bus.send_numbered("metrics", range(1, 101))
+    bus.send("$personal", client_id=client.client_id)
     for one in (client, late):
         await one.events("metrics", 100)
+    await client.events("$personal", 1)
 
     assert "unavailable" == refused["code"]
     assert f"127.0.0.1:{own_redis.port}" in problem

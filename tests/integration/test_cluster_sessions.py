@@ -133,6 +133,24 @@ async def test_personal_messages_find_a_client_wherever_it_is(
     assert back.hello["resumed"]
 
 
+async def test_personal_messages_from_the_bus_are_numbered_with_those_of_other_gateways(
+    pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
+) -> None:
+    first, second = pair
+    bus = await publisher(first.bus_in)
+    client = await connect(to=first)
+    bus.send("$personal", {"n": 1}, client_id=client.client_id)  # its session may not be written yet
+    await client.events("$personal", 1)
+    await kept(redis, prefix, client)
+    await second.broadcast({"client_id": client.client_id, "event": note(2)})
+    await client.events("$personal", 2)
+    bus.send("$personal", {"n": 3}, client_id=client.client_id)
+    await client.events("$personal", 3)
+
+    assert [1, 2, 3] == numbers(client, "$personal")
+    assert [1, 2, 3] == client.channel("$personal").offsets
+
+
 @with_workers
 async def test_a_session_that_moves_ends_its_old_connection(
     pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect

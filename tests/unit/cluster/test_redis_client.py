@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.cluster import require
 from gateway.cluster.engine import probe
 from gateway.config import ConfigError
 from gateway.config.model import Cluster
@@ -85,3 +87,10 @@ async def test_the_password_may_be_in_a_file(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="password_file"):
         await probe(Cluster(url=server.url, password_file=str(tmp_path / "none")))
+
+
+def test_a_cluster_without_the_library_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(ConfigError, match=r"needs the package redis.*pip install 'neurograph-gateway\[cluster\]'"):
+        require()

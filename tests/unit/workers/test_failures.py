@@ -19,6 +19,7 @@ from gateway.workers import messages
 from gateway.workers.child import Child
 from gateway.workers.pipe import Pipe, Unreadable
 from gateway.workers.supervisor import Supervisor
+from gateway.workers.worker import Worker
 from tests.support.core import Core, make_hub, open_identity
 from tests.support.waiting import eventually
 
@@ -178,3 +179,64 @@ async def test_a_worker_gets_logs_again_that_it_asks_for(parent: Parent, request
     await eventually(lambda: len(parent.answers) == len(names))
 
     assert names == [one.state.name for one in parent.answers if isinstance(one, messages.Log)]
+
+
+class WorkerEnd:
+    """A worker without clients, and the parent's end of its pipe."""
+
+    def __init__(self) -> None:
+        self.received: list[messages.ToParent | Unreadable] = []
+        self._parent = Pipe(messages.to_parent, on_messages=self.received.extend, on_lost=lambda: None)
+        self._pipe: Pipe[messages.ToWorker] = Pipe(
+            messages.to_worker, on_messages=lambda found: self.worker.on_messages(found), on_lost=lambda: None
+        )
+        self.parent_sockets, self._sockets = socket.socketpair()
+
+    async def open(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.worker = Worker(messages.Start(Config(workers=2), "epoch"), self._pipe, self._sockets)
+        await self._pipe.open(ours)
+        await self._parent.open(theirs)
+        await self.worker.start()
+
+    async def close(self) -> None:
+        await self.worker.stop()
+        self._pipe.close()
+        self._parent.close()
+        for one in (self.parent_sockets, self._sockets):
+            one.close()
+
+    def get(self, *message: object) -> None:
+        """Have the worker receive this, which may be no message."""
+        body = messages.encode(list(message))
+        self._parent.write(len(body).to_bytes(4) + body)
+
+    async def answer(self) -> messages.ToParent | Unreadable:
+        await eventually(lambda: self.received)
+        return self.received.pop(0)
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[WorkerEnd]:
+    made = WorkerEnd()
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_worker_answers_what_it_cannot_read(worker: WorkerEnd) -> None:
+    """Else the parent would wait for it, or replace the worker."""
+    worker.get("Release", 7, [])
+    assert await worker.answer() == messages.Released(7)
+
+    worker.get("Report", 8, "more", "than", {})
+    worker.get("Report", "not a number")
+    worker.get("Report", 9)
+    answers = [await worker.answer() for _ in range(3)]
+    assert [8, 0, 9] == [one.number for one in answers if isinstance(one, messages.Reported)]
+
+
+async def test_a_worker_asks_again_for_logs_that_it_cannot_read(worker: WorkerEnd) -> None:
+    worker.get("Log", "no log")
+
+    assert isinstance(await worker.answer(), messages.Resend)
