@@ -27,24 +27,24 @@ def vllm(tmp_path: Path) -> Iterator[Vllm]:
 
 
 @pytest.fixture
-async def crew(launch: Launch) -> Gateway:
+async def divided(launch: Launch) -> Gateway:
     """A gateway with two workers."""
     return await launch(flags=["--workers", "2"])
 
 
 @pytest.fixture
-async def crew_bus(crew: Gateway, publisher: NewPublisher) -> Publisher:
+async def divided_bus(divided: Gateway, publisher: NewPublisher) -> Publisher:
     """A publisher to which it has subscribed."""
-    return await publisher(crew.bus_in)
+    return await publisher(divided.bus_in)
 
 
 @pytest.fixture
-async def pair(crew: Gateway, connect: Connect) -> Pair:
+async def pair(divided: Gateway, connect: Connect) -> Pair:
     """Connect two clients alike, to two different workers."""
 
     async def make(*channels: str, to: Gateway | None = None, **query: Any) -> Any:
-        first = await connect(*channels, to=to or crew, **query)
-        there = holder(to or crew, first)
-        return first, await elsewhere(to or crew, connect, there, *channels, **query)
+        first = await connect(*channels, to=to or divided, **query)
+        there = holder(to or divided, first)
+        return first, await elsewhere(to or divided, connect, there, *channels, **query)
 
     return make

@@ -29,34 +29,34 @@ EVENT = {"event_type": "test.workers", "data": {"n": 1}}
 # -- one gateway ---------------------------------------------------------------------------------
 
 
-async def test_connections_are_spread_evenly(crew: Gateway, connect: Connect) -> None:
+async def test_connections_are_spread_evenly(divided: Gateway, connect: Connect) -> None:
     """Each goes to the worker that has fewest."""
-    clients = [await connect(to=crew) for _ in range(20)]
-    counts = Counter(holder(crew, client).pid for client in clients)
+    clients = [await connect(to=divided) for _ in range(20)]
+    counts = Counter(holder(divided, client).pid for client in clients)
 
     assert 2 == len(counts)
     assert 8 <= min(counts.values())
 
 
 async def test_positions_mean_the_same_on_every_worker(
-    crew: Gateway, crew_bus: Publisher, pair: Pair, connect: Connect
+    divided: Gateway, divided_bus: Publisher, pair: Pair, connect: Connect
 ) -> None:
     """A client goes on at another worker exactly where it stood."""
     first, witness = await pair("load", "own.numbers")
-    crew_bus.send_numbered("load", range(1, 11), enveloped=True)
-    crew_bus.send_numbered("own.numbers", range(1, 11))
+    divided_bus.send_numbered("load", range(1, 11), enveloped=True)
+    divided_bus.send_numbered("own.numbers", range(1, 11))
     for client in (first, witness):
         await client.events("load", 10)
         await client.events("own.numbers", 10)
     since = (await first.ping())["positions"]
     here = since == (await witness.ping())["positions"]
     del since["$everyone"]
-    crew_bus.send_numbered("load", range(11, 21), enveloped=True)
-    crew_bus.send_numbered("own.numbers", range(11, 21))
+    divided_bus.send_numbered("load", range(11, 21), enveloped=True)
+    divided_bus.send_numbered("own.numbers", range(11, 21))
     await witness.events("load", 20)
-    there = holder(crew, first)
+    there = holder(divided, first)
     await first.lose()
-    second = await elsewhere(crew, connect, there, "load", "own.numbers", since=since)
+    second = await elsewhere(divided, connect, there, "load", "own.numbers", since=since)
     answer = await second.expect("subscribed")
     await second.events("load", 10)
     await second.events("own.numbers", 10)
@@ -68,20 +68,22 @@ async def test_positions_mean_the_same_on_every_worker(
         assert [] == second.channel(name).faults(after=10, until=20)
 
 
-async def test_a_session_is_taken_up_at_another_worker(crew: Gateway, crew_bus: Publisher, connect: Connect) -> None:
+async def test_a_session_is_taken_up_at_another_worker(
+    divided: Gateway, divided_bus: Publisher, connect: Connect
+) -> None:
     """Identity, subscriptions with filters, positions, and personal messages that waited."""
-    first = await connect(to=crew, user_id="ada")
-    there = holder(crew, first)
+    first = await connect(to=divided, user_id="ada")
+    there = holder(divided, first)
     await first.subscribe({"channel": "load", "filter": "data.n > 5"}, "test.*")
-    crew_bus.send_numbered("load", range(1, 11))
+    divided_bus.send_numbered("load", range(1, 11))
     await first.events("load", 5)
-    await crew.broadcast({"client_id": first.client_id, "event": EVENT})
+    await divided.broadcast({"client_id": first.client_id, "event": EVENT})
     await first.events("$personal", 1)
     positions = (await first.ping())["positions"]
     await first.lose()
-    await crew.broadcast({"client_id": first.client_id, "event": EVENT})
-    crew_bus.send_numbered("load", range(1, 11))
-    second = await elsewhere(crew, connect, there, session=first.session, since=positions)
+    await divided.broadcast({"client_id": first.client_id, "event": EVENT})
+    divided_bus.send_numbered("load", range(1, 11))
+    second = await elsewhere(divided, connect, there, session=first.session, since=positions)
     await second.events("load", 5)
     await second.events("$personal", 1)
 
@@ -116,44 +118,44 @@ async def test_what_a_client_confirmed_is_known_to_every_worker(
 
 
 async def test_an_attached_session_is_taken_over_from_another_worker(
-    crew: Gateway, crew_bus: Publisher, connect: Connect
+    divided: Gateway, divided_bus: Publisher, connect: Connect
 ) -> None:
     """The old connection is closed with 4500; the new one has everything, and there is one client."""
-    old = await connect("over", to=crew)
+    old = await connect("over", to=divided)
     await old.expect("subscribed")
-    new = await connect(to=crew, session=old.session)
+    new = await connect(to=divided, session=old.session)
     await new.expect("subscribed")
     code = await old.closed()
-    crew_bus.send("over", {"n": 1})
+    divided_bus.send("over", {"n": 1})
     await new.events("over", 1)
 
     assert 4500 == code
     assert old.client_id == new.client_id
-    assert (True, 1) == (new.hello["resumed"], (await crew.status())["connections"])
+    assert (True, 1) == (new.hello["resumed"], (await divided.status())["connections"])
 
 
-async def test_broadcasts_reach_whoever_is_connected_to_any_worker(crew: Gateway, pair: Pair) -> None:
+async def test_broadcasts_reach_whoever_is_connected_to_any_worker(divided: Gateway, pair: Pair) -> None:
     """To a user, to a client, to everyone, to a channel; recipients are counted over all."""
     one, two = await pair("test.all", user_id="ada")
     for client in (one, two):
-        answer = await crew.broadcast({"client_id": client.client_id, "event": EVENT})
+        answer = await divided.broadcast({"client_id": client.client_id, "event": EVENT})
         assert 1 == answer["recipients"]
         await client.events("$personal", 1)
     for target in ({"user_id": "ada"}, {"everyone": True}, {"channel": "test.all"}):
-        answer = await crew.broadcast({**target, "event": EVENT})
+        answer = await divided.broadcast({**target, "event": EVENT})
         assert 2 == answer["recipients"]
     for client in (one, two):
         await client.events("$personal", 2)
         await client.events("$everyone", 1)
         await client.events("test.all", 1)
         assert [1, 2] == client.channel("$personal").offsets
-    await crew.broadcast({"client_id": "nobody", "event": EVENT}, status=404)
+    await divided.broadcast({"client_id": "nobody", "event": EVENT}, status=404)
 
 
-async def test_who_comes_and_goes_is_told_with_true_totals(crew: Gateway, pair: Pair, connect: Connect) -> None:
+async def test_who_comes_and_goes_is_told_with_true_totals(divided: Gateway, pair: Pair, connect: Connect) -> None:
     """One order of events on ``connections``, the same for all."""
     witness, other = await pair("connections")
-    third = await connect("metrics", to=crew)
+    third = await connect("metrics", to=divided)
     await third.lose()
 
     def of_third(client: ws.Client) -> list[tuple[str, int]]:
@@ -167,17 +169,17 @@ async def test_who_comes_and_goes_is_told_with_true_totals(crew: Gateway, pair: 
     await eventually(lambda: expected == of_third(witness) == of_third(other))
 
 
-async def test_every_worker_gives_the_same_answers(crew: Gateway, crew_bus: Publisher, pair: Pair) -> None:
+async def test_every_worker_gives_the_same_answers(divided: Gateway, divided_bus: Publisher, pair: Pair) -> None:
     """REST and metrics are those of the whole gateway, whichever worker is asked."""
     clients = await pair("load", user_id="ada")
-    crew_bus.send_numbered("load", range(1, 11))
+    divided_bus.send_numbered("load", range(1, 11))
     for client in clients:
         await client.events("load", 10)
     for _ in range(6):  # each on a connection of its own
-        status = await crew.status()
-        presence = await crew.get_json(f"{API}/channels/load/presence")
-        detail = await crew.get_json(f"{API}/channels/load")
-        history = await crew.get_json(f"{API}/channels/load/events?since=7")
+        status = await divided.status()
+        presence = await divided.get_json(f"{API}/channels/load/presence")
+        detail = await divided.get_json(f"{API}/channels/load")
+        history = await divided.get_json(f"{API}/channels/load/events?since=7")
 
         assert (2, 2) == (status["connections"], status["subscriptions"])
         assert {c.client_id for c in clients} == {c["client_id"] for c in status["clients"]}
@@ -185,19 +187,19 @@ async def test_every_worker_gives_the_same_answers(crew: Gateway, crew_bus: Publ
         assert (2, 1) == (presence["subscribers"], presence["users"])
         assert (2, 10) == (detail["subscribers"], detail["position"]["offset"])
         assert [8, 9, 10] == [event["offset"] for event in history["events"]]
-        assert 2 == await crew.metric("neurograph_gateway_connections")
-        assert 20 <= await crew.metric("neurograph_gateway_events_delivered_total") <= 30
-        assert 2 == await crew.metric("neurograph_gateway_connections_opened_total")
-        assert 10 == await crew.metric("neurograph_gateway_events_received_total", channel="load")
-        assert "ok" == (await crew.get_json("/healthz"))["status"]
-        assert (await crew.get_json("/readyz"))["ready"]
+        assert 2 == await divided.metric("neurograph_gateway_connections")
+        assert 20 <= await divided.metric("neurograph_gateway_events_delivered_total") <= 30
+        assert 2 == await divided.metric("neurograph_gateway_connections_opened_total")
+        assert 10 == await divided.metric("neurograph_gateway_events_received_total", channel="load")
+        assert "ok" == (await divided.get_json("/healthz"))["status"]
+        assert (await divided.get_json("/readyz"))["ready"]
 
 
-async def test_errors_of_rest_come_through(crew: Gateway) -> None:
+async def test_errors_of_rest_come_through(divided: Gateway) -> None:
     """The problem documents of the parent, with their status and headers."""
-    unknown = await crew.request("GET", f"{API}/channels/never.opened")
-    refused = await crew.request("POST", f"{API}/broadcast", raw=b"{")
-    method = await crew.request("DELETE", f"{API}/status")
+    unknown = await divided.request("GET", f"{API}/channels/never.opened")
+    refused = await divided.request("POST", f"{API}/broadcast", raw=b"{")
+    method = await divided.request("DELETE", f"{API}/status")
 
     assert (404, "unknown_channel") == (unknown.status, unknown.json["code"])
     assert (400, "invalid_json") == (refused.status, refused.json["code"])
@@ -206,16 +208,16 @@ async def test_errors_of_rest_come_through(crew: Gateway) -> None:
     assert "nosniff" == unknown.headers["X-Content-Type-Options"]
 
 
-async def test_a_stream_of_server_sent_events_goes_on_at_any_worker(crew: Gateway, crew_bus: Publisher) -> None:
+async def test_a_stream_of_server_sent_events_goes_on_at_any_worker(divided: Gateway, divided_bus: Publisher) -> None:
     """`Last-Event-ID` holds for all."""
-    async with EventSource(crew.url, "channels=load") as source:
+    async with EventSource(divided.url, "channels=load") as source:
         await source.next("subscribed")
-        crew_bus.send_numbered("load", range(1, 6))
+        divided_bus.send_numbered("load", range(1, 6))
         await source.messages(5)
         last = source.last_id
-    crew_bus.send_numbered("load", range(6, 11))
+    divided_bus.send_numbered("load", range(6, 11))
     for _ in range(3):
-        async with EventSource(crew.url, "channels=load", last_id=last) as source:
+        async with EventSource(divided.url, "channels=load", last_id=last) as source:
             found = await source.messages(5)
             assert [6, 7, 8, 9, 10] == [event["offset"] for event in found]
 
@@ -244,15 +246,15 @@ async def test_on_demand_the_interest_of_all_workers_counts(
     await eventually(lambda: not watched())
 
 
-async def test_a_client_is_disconnected_at_whichever_worker_has_it(crew: Gateway, connect: Connect) -> None:
-    clients = [await connect("metrics", to=crew) for _ in range(4)]
+async def test_a_client_is_disconnected_at_whichever_worker_has_it(divided: Gateway, connect: Connect) -> None:
+    clients = [await connect("metrics", to=divided) for _ in range(4)]
     for client in clients[:3]:
-        answer = await crew.request("DELETE", f"{API}/clients/{client.client_id}")
+        answer = await divided.request("DELETE", f"{API}/clients/{client.client_id}")
         assert (200, 4504) == (answer.status, await client.closed())
-    again = await crew.request("DELETE", f"{API}/clients/{clients[0].client_id}")
+    again = await divided.request("DELETE", f"{API}/clients/{clients[0].client_id}")
 
     assert (404, "unknown_client") == (again.status, again.json["code"])
-    assert [clients[3].client_id] == [one["client_id"] for one in (await crew.status())["clients"]]
+    assert [clients[3].client_id] == [one["client_id"] for one in (await divided.status())["clients"]]
 
 
 # -- limits --------------------------------------------------------------------------------------
@@ -375,10 +377,10 @@ async def test_what_a_role_may_do_holds_at_every_worker(launch: Launch, connect:
     assert 4002 == await first.closed()
 
 
-async def test_the_terminal_shows_the_whole_gateway(crew: Gateway, pair: Pair) -> None:
+async def test_the_terminal_shows_the_whole_gateway(divided: Gateway, pair: Pair) -> None:
     """`gateway status` lists the clients of all workers."""
     clients = await pair("load")
-    status, shown = await run("status", "--url", crew.url)
+    status, shown = await run("status", "--url", divided.url)
 
     assert 0 == status
     assert all(client.client_id in shown.output for client in clients)

@@ -18,8 +18,7 @@ import pytest
 from gateway.config import Config
 from gateway.core.protocol.events import Event
 from gateway.process.service import running
-from gateway.workers import messages
-from gateway.workers import supervisor as crew_module
+from gateway.workers import messages, supervisor
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.integration.conftest import Pair
 from tests.support import tls, ws
@@ -131,33 +130,33 @@ async def test_clients_of_a_worker_that_is_killed_resume_without_loss(launch: La
 
 
 async def test_a_new_worker_has_all_that_the_logs_hold(
-    crew: Gateway, crew_bus: Publisher, pair: Pair, connect: Connect
+    divided: Gateway, divided_bus: Publisher, pair: Pair, connect: Connect
 ) -> None:
     """History, positions and current values are there before its first client."""
     first, second = await pair("load")
-    crew_bus.send_numbered("load", range(1, 101))
+    divided_bus.send_numbered("load", range(1, 101))
     await second.events("load", 100)
-    crew.errors_expected = True
-    for n, victim in enumerate(workers(crew)):
+    divided.errors_expected = True
+    for n, victim in enumerate(workers(divided)):
         victim.kill()
-        await eventually(functools.partial(started, crew, 3 + n))
-    late = await connect("load", to=crew, last=30)
-    resumed = await connect(to=crew, session=first.session, since={"load": {"epoch": "", "offset": 0}})
+        await eventually(functools.partial(started, divided, 3 + n))
+    late = await connect("load", to=divided, last=30)
+    resumed = await connect(to=divided, session=first.session, since={"load": {"epoch": "", "offset": 0}})
     await late.events("load", 30)
 
     assert list(range(71, 101)) == late.channel("load").offsets
     assert resumed.hello["resumed"] is True
-    crew_bus.send_numbered("load", range(101, 111))
+    divided_bus.send_numbered("load", range(101, 111))
     await late.events("load", 40)
     assert [] == late.channel("load").faults(after=70, until=110)
 
 
 async def test_counters_do_not_go_back_when_a_worker_is_replaced(
-    crew: Gateway, crew_bus: Publisher, pair: Pair, connect: Connect
+    divided: Gateway, divided_bus: Publisher, pair: Pair, connect: Connect
 ) -> None:
     """What was counted stays counted, and each client lost is a connection closed."""
     clients = await pair("load")
-    crew_bus.send_numbered("load", range(1, 101))
+    divided_bus.send_numbered("load", range(1, 101))
     for client in clients:
         await client.events("load", 100)
 
@@ -167,64 +166,64 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
             *("neurograph_gateway_connections_opened_total", "neurograph_gateway_connections_closed_total"),
             *("neurograph_gateway_fanout_latency_seconds_count", "process_cpu_seconds_total"),
         ]
-        return {name: await crew.metric(name) for name in names}
+        return {name: await divided.metric(name) for name in names}
 
     before = await counters()
-    victim = holder(crew, clients[0])
+    victim = holder(divided, clients[0])
     victim.kill()
     during = await counters()
-    await replaced(crew, victim)
+    await replaced(divided, victim)
     after = await counters()
 
     assert all(before[name] <= during[name] <= after[name] for name in before)
     assert 200 <= before["neurograph_gateway_events_delivered_total"]
     assert 1 == after["neurograph_gateway_connections_closed_total"]
-    assert 1 == await crew.metric("neurograph_gateway_connections")
+    assert 1 == await divided.metric("neurograph_gateway_connections")
 
 
-async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(crew: Gateway, connect: Connect) -> None:
+async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(divided: Gateway, connect: Connect) -> None:
     """It waits for a moment, rather than being turned away."""
-    crew.errors_expected = True
-    for worker in workers(crew):
+    divided.errors_expected = True
+    for worker in workers(divided):
         worker.kill()
     # What a dying one was just handed is cut with it: come when none is left.
-    await eventually(functools.partial(lost, crew, 2))
-    client = await connect("metrics", to=crew)
+    await eventually(functools.partial(lost, divided, 2))
+    client = await connect("metrics", to=divided)
 
     assert client.hello["type"] == "connected"
 
 
-async def test_a_worker_that_hangs_is_replaced(crew: Gateway, pair: Pair) -> None:
+async def test_a_worker_that_hangs_is_replaced(divided: Gateway, pair: Pair) -> None:
     """It reports nothing for too long; its clients are cut and may come back."""
     one, other = await pair("metrics")
-    victim = holder(crew, one)
+    victim = holder(divided, one)
     victim.suspend()
-    await replaced(crew, victim)
+    await replaced(divided, victim)
     await one.closed()
 
     assert (await other.ping())["type"] == "pong"
 
 
-async def test_a_session_is_taken_over_from_a_worker_that_hangs(crew: Gateway, pair: Pair, connect: Connect) -> None:
+async def test_a_session_is_taken_over_from_a_worker_that_hangs(divided: Gateway, pair: Pair, connect: Connect) -> None:
     """What it does not let go of is taken from it."""
-    crew.errors_expected = True
+    divided.errors_expected = True
     one, _ = await pair("metrics")
-    victim = holder(crew, one)
+    victim = holder(divided, one)
     victim.suspend()
-    new = await elsewhere(crew, connect, victim, session=one.session)
+    new = await elsewhere(divided, connect, victim, session=one.session)
 
     assert one.client_id == new.client_id
     assert (True, "pong") == (new.hello["resumed"], (await new.ping())["type"])
     await one.closed()  # when the worker is replaced
 
 
-async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(crew: Gateway, pair: Pair) -> None:
+async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(divided: Gateway, pair: Pair) -> None:
     """A session that is being taken over, from a worker that hangs, for one that ends meanwhile."""
-    crew.errors_expected = True
+    divided.errors_expected = True
     one, other = await pair("metrics")
-    hangs, dies = holder(crew, one), holder(crew, other)
+    hangs, dies = holder(divided, one), holder(divided, other)
     hangs.suspend()
-    requests_open = [asyncio.create_task(ws.connect(crew.url, session=one.session)) for _ in range(4)]
+    requests_open = [asyncio.create_task(ws.connect(divided.url, session=one.session)) for _ in range(4)]
 
     def asked() -> bool:
         """Whether some are at the one that will die: it has waited for the parent's word."""
@@ -236,10 +235,10 @@ async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(crew: Gatewa
     for task in requests_open:
         task.cancel()
     await asyncio.gather(*requests_open, return_exceptions=True)
-    await eventually(functools.partial(started, crew, 4))
+    await eventually(functools.partial(started, divided, 4))
 
     async def nobody() -> bool:
-        return bool((await crew.status())["connections"] == 0)
+        return bool((await divided.status())["connections"] == 0)
 
     await eventually(nobody)
 
@@ -309,7 +308,7 @@ async def test_a_worker_that_hangs_before_it_is_ready_is_replaced(monkeypatch: p
         return [child for child in children() if child.pid not in known]
 
     async with running(config):
-        monkeypatch.setattr(crew_module, "_START_SECONDS", 1.0)
+        monkeypatch.setattr(supervisor, "_START_SECONDS", 1.0)
         served = new()
         known |= {child.pid for child in served}
         for child in served:
@@ -343,13 +342,13 @@ async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(laun
 # -- the end -------------------------------------------------------------------------------------
 
 
-async def test_all_workers_drain(crew: Gateway, pair: Pair) -> None:
+async def test_all_workers_drain(divided: Gateway, pair: Pair) -> None:
     """Every client is told when to come back; the exit status is 0, and no process is left."""
     clients = await pair("metrics")
-    children = workers(crew)
-    crew.kill(signal.SIGTERM)
+    children = workers(divided)
+    divided.kill(signal.SIGTERM)
     codes = [await client.closed() for client in clients]
-    status = await crew.exited()
+    status = await divided.exited()
 
     assert [1012, 1012] == codes
     assert all(c.closing is not None and c.closing["reconnect"] for c in clients)
@@ -357,33 +356,33 @@ async def test_all_workers_drain(crew: Gateway, pair: Pair) -> None:
     assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
 
 
-async def test_a_worker_that_only_starts_holds_up_no_drain(crew: Gateway, pair: Pair) -> None:
+async def test_a_worker_that_only_starts_holds_up_no_drain(divided: Gateway, pair: Pair) -> None:
     """Nobody is there to be sent away."""
-    crew.errors_expected = True
+    divided.errors_expected = True
     one, other = await pair("metrics")
-    before = {worker.pid for worker in workers(crew)}
-    holder(crew, one).kill()
+    before = {worker.pid for worker in workers(divided)}
+    holder(divided, one).kill()
 
     def new() -> list[psutil.Process]:
-        return [worker for worker in workers(crew) if worker.pid not in before]
+        return [worker for worker in workers(divided) if worker.pid not in before]
 
     [starts] = await eventually(new, every=0.001)
     starts.suspend()
-    crew.kill(signal.SIGTERM)
-    code, status = await other.closed(), await crew.exited()
+    divided.kill(signal.SIGTERM)
+    code, status = await other.closed(), await divided.exited()
 
     assert (1012, 0) == (code, status)
-    assert not any("drain_timed_out" in line for line in crew.lines)
+    assert not any("drain_timed_out" in line for line in divided.lines)
     assert not starts.is_running()
 
 
-async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
+async def test_no_worker_outlives_its_parent(divided: Gateway, pair: Pair) -> None:
     """Killed with -9, the parent leaves no process and no port behind."""
     clients = await pair("metrics")
-    children = workers(crew)
-    port = crew.port
-    crew.kill(signal.SIGKILL)
-    await crew.exited()
+    children = workers(divided)
+    port = divided.port
+    divided.kill(signal.SIGKILL)
+    await divided.exited()
     for client in clients:
         await client.closed()
 
@@ -392,27 +391,27 @@ async def test_no_worker_outlives_its_parent(crew: Gateway, pair: Pair) -> None:
         pass
 
 
-async def test_a_second_signal_ends_all_at_once(crew: Gateway, pair: Pair) -> None:
+async def test_a_second_signal_ends_all_at_once(divided: Gateway, pair: Pair) -> None:
     """The workers go with their parent."""
-    crew.expected_exit = None
+    divided.expected_exit = None
     await pair("metrics")
-    children = workers(crew)
-    crew.kill(signal.SIGTERM)
-    crew.kill(signal.SIGTERM)
-    await crew.exited()
+    children = workers(divided)
+    divided.kill(signal.SIGTERM)
+    divided.kill(signal.SIGTERM)
+    await divided.exited()
 
     assert [] == psutil.wait_procs(children, timeout=scaled(DEADLINE_SECONDS))[1]
 
 
-async def test_signals_to_a_worker_are_not_its_own(crew: Gateway, pair: Pair) -> None:
+async def test_signals_to_a_worker_are_not_its_own(divided: Gateway, pair: Pair) -> None:
     """A service manager may signal every process: the parent alone says when clients go."""
     clients = await pair("metrics")
-    for worker in workers(crew):
+    for worker in workers(divided):
         worker.send_signal(signal.SIGTERM)
         worker.send_signal(signal.SIGINT)
     for client in clients:
         await client.ping()
-    await crew.metric("neurograph_gateway_connections")
+    await divided.metric("neurograph_gateway_connections")
     for client in clients:
         await client.ping()
 
@@ -432,14 +431,14 @@ def open_files(process: psutil.Process) -> set[str]:
     return found
 
 
-async def test_a_worker_has_only_what_it_needs(crew: Gateway, crew_bus: Publisher, pair: Pair) -> None:
+async def test_a_worker_has_only_what_it_needs(divided: Gateway, divided_bus: Publisher, pair: Pair) -> None:
     """No listening socket, no socket of the bus, no thread of ZeroMQ."""
     await pair("metrics")
-    parent = psutil.Process(crew.process.pid)
+    parent = psutil.Process(divided.process.pid)
     ours = open_files(parent)
 
     assert any(name.startswith("ZMQ") for name in threads(parent))
-    for worker in workers(crew):
+    for worker in workers(divided):
         assert not [one for one in open_files(worker) & ours if one.startswith("socket:")]
         assert not any(name.startswith("ZMQ") for name in threads(worker))
         assert not [c for c in worker.net_connections("tcp") if c.status == psutil.CONN_LISTEN]

@@ -61,7 +61,7 @@ WELCOME = {"websocket": 101, "sse": 200, "rest": 200}
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Gateway]:
+def guarded() -> Iterator[Gateway]:
     """A gateway on loopback with one foreign origin and one name."""
     with Gateway(settings={"allowed_origins": LISTED, "allowed_hosts": NAMED}) as gateway:
         yield gateway
@@ -130,10 +130,10 @@ STRANGE_ORIGINS = [
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize("strange", STRANGE_ORIGINS, ids=range(len(STRANGE_ORIGINS)))
-async def test_a_page_of_another_origin_is_refused(door: Gateway, kind: str, strange: str) -> None:
+async def test_a_page_of_another_origin_is_refused(guarded: Gateway, kind: str, strange: str) -> None:
     """403 before the upgrade, with the setting that would let it in; and no header that lets it read."""
-    origin = strange.format(port=door.port, other=door.port + 1)
-    said = await ask(door, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{door.port}")
+    origin = strange.format(port=guarded.port, other=guarded.port + 1)
+    said = await ask(guarded, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{guarded.port}")
 
     assert said.status == 403
     assert "`allowed_origins`" in said.text
@@ -145,10 +145,10 @@ KNOWN_ORIGINS = [LISTED, "https://DASH.Example", "https://dash.example:443", "ht
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize("known", KNOWN_ORIGINS)
-async def test_a_page_of_a_known_origin_is_let_in(door: Gateway, kind: str, known: str) -> None:
+async def test_a_page_of_a_known_origin_is_let_in(guarded: Gateway, kind: str, known: str) -> None:
     """Those that are listed, and the gateway's own; and the page may read what it gets."""
-    origin = known.format(port=door.port)
-    said = await ask(door, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{door.port}")
+    origin = known.format(port=guarded.port)
+    said = await ask(guarded, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{guarded.port}")
 
     assert said.status == WELCOME[kind]
     assert "access-control-allow-credentials" not in said.headers
@@ -158,25 +158,25 @@ async def test_a_page_of_a_known_origin_is_let_in(door: Gateway, kind: str, know
 
 
 @pytest.mark.parametrize("kind", ADDRESSES)
-async def test_two_origins_are_none(door: Gateway, kind: str) -> None:
-    said = await ask(door, ADDRESSES[kind], f"Origin: {LISTED}", f"Origin: {LISTED}")
+async def test_two_origins_are_none(guarded: Gateway, kind: str) -> None:
+    said = await ask(guarded, ADDRESSES[kind], f"Origin: {LISTED}", f"Origin: {LISTED}")
 
     assert said.status == 403
 
 
-async def test_the_own_origin_is_that_of_the_host_in_the_request(door: Gateway) -> None:
+async def test_the_own_origin_is_that_of_the_host_in_the_request(guarded: Gateway) -> None:
     """A page from http://localhost:8000 may speak to localhost:8000, not to 127.0.0.1:8000."""
-    origin = f"Origin: http://localhost:{door.port}"
-    same = await ask(door, "/ws", origin, host=f"LocalHost:{door.port}")
-    other = await ask(door, "/ws", origin, host=f"127.0.0.1:{door.port}")
-    by_port = await ask(door, "/ws", "Origin: http://localhost", host="localhost:80")
+    origin = f"Origin: http://localhost:{guarded.port}"
+    same = await ask(guarded, "/ws", origin, host=f"LocalHost:{guarded.port}")
+    other = await ask(guarded, "/ws", origin, host=f"127.0.0.1:{guarded.port}")
+    by_port = await ask(guarded, "/ws", "Origin: http://localhost", host="localhost:80")
 
     assert [same.status, other.status, by_port.status] == [101, 403, 101]
 
 
-async def test_who_is_no_page_needs_no_origin(door: Gateway) -> None:
+async def test_who_is_no_page_needs_no_origin(guarded: Gateway) -> None:
     for kind, address in ADDRESSES.items():
-        assert (await ask(door, address)).status == WELCOME[kind]
+        assert (await ask(guarded, address)).status == WELCOME[kind]
 
 
 async def test_null_is_let_in_only_by_name_or_with_all(launch: Launch) -> None:
@@ -191,34 +191,34 @@ async def test_null_is_let_in_only_by_name_or_with_all(launch: Launch) -> None:
     assert answer.headers["access-control-allow-origin"] == "https://evil.example"
 
 
-async def test_a_refused_origin_is_shown_short_and_harmless(door: Gateway) -> None:
+async def test_a_refused_origin_is_shown_short_and_harmless(guarded: Gateway) -> None:
     """It is a stranger's text, and ends in an answer and in a log."""
-    said = await ask(door, "/healthz", "Origin: https://\u202e" + "x" * 4000)
+    said = await ask(guarded, "/healthz", "Origin: https://\u202e" + "x" * 4000)
 
     assert said.status == 403
     assert len(said.text) < 500
     assert "\u202e" not in said.text
-    records = [r for r in door.records if r["message"] == "request_refused"]
+    records = [r for r in guarded.records if r["message"] == "request_refused"]
     assert records
     assert all(len(record["reason"]) < 300 for record in records)
 
 
-async def test_refusals_are_counted(door: Gateway) -> None:
-    before = await door.metric("neurograph_gateway_connections_refused_total", reason="origin")
-    await ask(door, "/ws", "Origin: https://evil.example")
-    await ask(door, "/ws", host="evil.example")
+async def test_refusals_are_counted(guarded: Gateway) -> None:
+    before = await guarded.metric("neurograph_gateway_connections_refused_total", reason="origin")
+    await ask(guarded, "/ws", "Origin: https://evil.example")
+    await ask(guarded, "/ws", host="evil.example")
 
-    assert await door.metric("neurograph_gateway_connections_refused_total", reason="origin") == before + 1
-    assert await door.metric("neurograph_gateway_connections_refused_total", reason="host") >= 1
+    assert await guarded.metric("neurograph_gateway_connections_refused_total", reason="origin") == before + 1
+    assert await guarded.metric("neurograph_gateway_connections_refused_total", reason="host") >= 1
 
 
 # -- what a page may read and ask -----------------------------------------------------------------
 
 
-async def test_a_preflight_is_told_what_the_address_serves(door: Gateway) -> None:
+async def test_a_preflight_is_told_what_the_address_serves(guarded: Gateway) -> None:
     """So that a dashboard may send a token, and broadcast."""
     wishes = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization"]
-    said = await ask(door, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS")
+    said = await ask(guarded, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS")
 
     assert said.status == 204
     assert said.headers["access-control-allow-origin"] == LISTED
@@ -226,13 +226,13 @@ async def test_a_preflight_is_told_what_the_address_serves(door: Gateway) -> Non
     assert said.headers["access-control-allow-headers"] == ("Authorization, Content-Type, Last-Event-ID")
     assert said.headers["access-control-max-age"] == "600"
     assert "access-control-allow-credentials" not in said.headers
-    rest = await ask(door, ADDRESSES["rest"], f"Origin: {LISTED}", *wishes, method="OPTIONS")
+    rest = await ask(guarded, ADDRESSES["rest"], f"Origin: {LISTED}", *wishes, method="OPTIONS")
     assert rest.headers["access-control-allow-methods"] == "GET, HEAD"
 
 
-async def test_a_preflight_of_a_stranger_is_refused(door: Gateway) -> None:
+async def test_a_preflight_of_a_stranger_is_refused(guarded: Gateway) -> None:
     said = await ask(
-        door,
+        guarded,
         "/api/v1/websocket/broadcast",
         "Origin: https://evil.example",
         "Access-Control-Request-Method: POST",
@@ -243,8 +243,8 @@ async def test_a_preflight_of_a_stranger_is_refused(door: Gateway) -> None:
     assert not [name for name in said.headers if name.startswith("access-control")]
 
 
-async def test_options_without_a_page_is_no_preflight(door: Gateway) -> None:
-    said = await ask(door, ADDRESSES["rest"], method="OPTIONS")
+async def test_options_without_a_page_is_no_preflight(guarded: Gateway) -> None:
+    said = await ask(guarded, ADDRESSES["rest"], method="OPTIONS")
 
     assert said.status == 405
 
@@ -258,16 +258,16 @@ async def test_options_without_a_page_is_no_preflight(door: Gateway) -> None:
         ("GET", "/events", 400),
     ],
 )
-async def test_a_page_can_read_its_errors(door: Gateway, method: str, target: str, status: int) -> None:
-    said = await ask(door, target, f"Origin: {LISTED}", method=method)
+async def test_a_page_can_read_its_errors(guarded: Gateway, method: str, target: str, status: int) -> None:
+    said = await ask(guarded, target, f"Origin: {LISTED}", method=method)
 
     assert said.status == status
     assert said.headers["access-control-allow-origin"] == LISTED
 
 
-async def test_caches_keep_the_answers_to_pages_apart(door: Gateway) -> None:
+async def test_caches_keep_the_answers_to_pages_apart(guarded: Gateway) -> None:
     """Also the answer to who is no page: it lacks the header that a page needs."""
-    assert "Origin" in (await ask(door, "/healthz")).headers["vary"]
+    assert "Origin" in (await ask(guarded, "/healthz")).headers["vary"]
 
 
 # -- hosts ----------------------------------------------------------------------------------------
@@ -340,15 +340,15 @@ STRANGE_HOSTS = [
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize("host", NO_HOSTS, ids=range(len(NO_HOSTS)))
-async def test_what_is_no_host_is_refused(door: Gateway, kind: str, host: str) -> None:
-    assert (await ask(door, ADDRESSES[kind], host=host)).status == 400
+async def test_what_is_no_host_is_refused(guarded: Gateway, kind: str, host: str) -> None:
+    assert (await ask(guarded, ADDRESSES[kind], host=host)).status == 400
 
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize("host", STRANGE_HOSTS)
-async def test_a_name_of_somebody_else_is_refused(door: Gateway, kind: str, host: str) -> None:
+async def test_a_name_of_somebody_else_is_refused(guarded: Gateway, kind: str, host: str) -> None:
     """A page whose name was rebound to this address still sends its own name."""
-    said = await ask(door, ADDRESSES[kind], host=host.format(port=door.port))
+    said = await ask(guarded, ADDRESSES[kind], host=host.format(port=guarded.port))
 
     assert said.status == 421
     assert "`allowed_hosts`" in said.text
@@ -358,22 +358,22 @@ async def test_a_name_of_somebody_else_is_refused(door: Gateway, kind: str, host
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:1", NAMED, "Gateway.Example:443", "127.0.0.1:80", "10.0.0.1", "[::1]:9"]
 )
-async def test_a_name_of_its_own_and_every_address_is_served(door: Gateway, kind: str, host: str) -> None:
+async def test_a_name_of_its_own_and_every_address_is_served(guarded: Gateway, kind: str, host: str) -> None:
     """An address cannot be rebound; and what port it is reached by, only who forwards it knows."""
-    assert (await ask(door, ADDRESSES[kind], host=host)).status == WELCOME[kind]
+    assert (await ask(guarded, ADDRESSES[kind], host=host)).status == WELCOME[kind]
 
 
 @pytest.mark.parametrize("kind", ADDRESSES)
-async def test_a_request_without_a_host_or_with_two_is_refused(door: Gateway, kind: str) -> None:
-    none = await ask(door, ADDRESSES[kind], host=None)
-    old = await ask(door, ADDRESSES[kind], host=None, version="1.0")
-    two = await ask(door, ADDRESSES[kind], "Host: localhost", host="localhost")
+async def test_a_request_without_a_host_or_with_two_is_refused(guarded: Gateway, kind: str) -> None:
+    none = await ask(guarded, ADDRESSES[kind], host=None)
+    old = await ask(guarded, ADDRESSES[kind], host=None, version="1.0")
+    two = await ask(guarded, ADDRESSES[kind], "Host: localhost", host="localhost")
 
     assert [none.status, old.status, two.status] == [400, 400, 400]
 
 
 @pytest.mark.parametrize("path", ADDRESSES.values(), ids=ADDRESSES)
-async def test_the_request_line_and_the_host_must_agree(door: Gateway, path: str) -> None:
+async def test_the_request_line_and_the_host_must_agree(guarded: Gateway, path: str) -> None:
     """Where they differ, one in front of us may have looked at the other one."""
     for target, host, status in [
         ("http://evil.example", "localhost", 400),
@@ -383,8 +383,8 @@ async def test_the_request_line_and_the_host_must_agree(door: Gateway, path: str
         ("http://localhost:80", "localhost", 400),
         ("http://localhost.", "localhost", 400),
     ]:
-        assert (await ask(door, target + path, host=host)).status == status, (target, host)
-    assert (await ask(door, f"http://LocalHost{path}", host="localhost")).status in {101, 200}
+        assert (await ask(guarded, target + path, host=host)).status == status, (target, host)
+    assert (await ask(guarded, f"http://LocalHost{path}", host="localhost")).status in {101, 200}
 
 
 async def test_without_names_loopback_is_only_called_localhost(gateway: Gateway) -> None:
