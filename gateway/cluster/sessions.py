@@ -12,7 +12,7 @@ from gateway.cluster.scripts import script
 from gateway.core.cluster import sessions as kept
 from gateway.core.cluster.numbered import is_behind, is_next, new_event, numbered
 from gateway.core.cluster.once import Once
-from gateway.core.cluster.presence import user_key
+from gateway.core.cluster.presence import user_key, user_of
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.events import Event
@@ -31,6 +31,7 @@ _SAVE = script("save", "send")
 _FORGET = script("forget")
 _PERSONAL = script("personal", "send", "once")
 _KICK = script("kick", "send")
+_KICK_USER = script("kick_user", "live", "send")
 _TOGETHER = 200
 """Sessions that are written together."""
 _SECONDS_MIN = 60.0
@@ -48,6 +49,8 @@ class ClusterSessions:
         """Ends a session of this gateway that another one has taken, with its connection."""
         self.on_kick: Callable[[str], object] = lambda client_id: None
         """Called with the id of a client to disconnect."""
+        self.on_kick_user: Callable[[str], object] = lambda user_id: None
+        """Called with the id of a user whose clients to disconnect."""
         self._engine = engine
         self._tasks = tasks
         self._hub = hub
@@ -223,8 +226,17 @@ class ClusterSessions:
         """Have a client of another gateway disconnected; return whether there is one. Raises EngineUnavailable."""
         return bool(await self._engine.run(_KICK, client_id))
 
+    async def kick_user(self, user_id: str) -> int:
+        """Have a user's clients of other gateways disconnected; return how many there are. Raises EngineUnavailable."""
+        reply = await self._engine.run(_KICK_USER, user_key(user_id))
+        assert isinstance(reply, int)
+        return reply
+
     def _on_inbox(self, entries: list[StreamEntry]) -> None:
         for _, fields in entries:
+            if fields["kind"] == b"kick_user":
+                self.on_kick_user(user_of(fields["user"]))
+                continue
             client_id = fields["client"].decode()
             session = self._hub.store.of_client(client_id)
             match fields["kind"]:

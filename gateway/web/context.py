@@ -143,6 +143,10 @@ class Context:
             connection.close(CloseCode.DISCONNECTED)
         return connection is not None
 
+    def disconnect_user(self, user_id: str) -> int:
+        """Close the connections of a user's clients, in whatever processes; return how many there are."""
+        return sum(self.disconnect(one.client_id) for one in self.hub.store.of_user(user_id))
+
     def reload(self, config: Config, policy: Policy, verifier: Verifier | None) -> None:
         """Use another configuration for the requests that come from now on."""
         self.config, self.policy, self.verifier = config, policy, verifier

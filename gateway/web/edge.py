@@ -106,6 +106,7 @@ class Edge:
             self.context.cluster = cluster = join(config.cluster, hub, broadcaster, own=self._own_figures)
             cluster.sessions.let_go = lambda session: self.context.let_go(session)
             cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id)
+            cluster.sessions.on_kick_user = self.context.disconnect_user
             broadcaster.deliver = cluster.sessions.deliver_from_bus
         self.context.let_go = functools.partial(let_go, self.context)
         self.metrics.state = self._state

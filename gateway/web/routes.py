@@ -67,6 +67,16 @@ ROUTES: Final = (
         answer=resources.Disconnected,
         errors=(ErrorCode.UNKNOWN_CLIENT,),
     ),
+    Route(
+        f"{_API}/users/{{user}}",
+        rest.disconnect_user,
+        method="DELETE",
+        access=Access.OPERATOR,
+        is_proxied=True,
+        tag="gateway",
+        answer=resources.UserDisconnected,
+        errors=(ErrorCode.UNAVAILABLE,),
+    ),
     _identified(f"{_API}/channels", rest.channels, answer=resources.Channels, errors=_INVALID),
     _subscriber(f"{_API}/channels/{{channel}}", rest.channel, answer=resources.ChannelDetail, errors=_UNKNOWN_CHANNEL),
     _subscriber(

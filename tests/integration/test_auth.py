@@ -498,6 +498,29 @@ async def test_only_an_operator_disconnects_a_client_and_the_audit_log_says_who_
     assert await other.ping()
 
 
+async def test_only_an_operator_disconnects_a_user_and_the_audit_log_says_who_did(
+    guarded: Gateway, connect: Connect
+) -> None:
+    clients = [await connect("metrics", to=guarded, headers=bearer(token("developer", user="bob"))) for _ in range(2)]
+    other = await connect("metrics", to=guarded)
+    path = f"{API}/users/bob"
+    refused = [
+        (await guarded.request("DELETE", path, headers=bearer(token(role)))).status for role in ("developer", "monitor")
+    ]
+    answer = await guarded.request("DELETE", path, headers=bearer(token("admin")))
+    codes = [await one.closed() for one in clients]
+    again = await guarded.request("DELETE", path, headers=bearer(token("admin")))
+    await said(guarded, "user_disconnected")
+    record = next(r for r in guarded.records if r["message"] == "user_disconnected")
+
+    assert [403, 403] == refused
+    assert (200, {"user_id": "bob", "clients": 2}) == (answer.status, answer.json)
+    assert [4504, 4504] == codes
+    assert (200, 0) == (again.status, again.json["clients"])
+    assert ("alice", "bob", 2) == (record["user_id"], record["user"], record["clients"])
+    assert await other.ping()
+
+
 async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> None:
     gateway = await launch(flags=["--host", "0.0.0.0", "--insecure-allow-remote"])
     status = await gateway.status()

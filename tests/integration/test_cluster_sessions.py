@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -238,6 +239,30 @@ async def test_a_client_is_disconnected_by_any_gateway(
     assert 200 == answer.status
     await kept(redis, prefix, client, connected="0")
     assert 404 == (await second.request("DELETE", path)).status
+
+
+@with_workers
+async def test_all_clients_of_a_user_are_disconnected_by_any_gateway(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    first, second = pair
+    user = "ada / l\u00f6velace"
+    clients = [await connect(to=one, user_id=user) for one in (first, first, second)]
+    other = await connect(to=first, user_id="ada")
+
+    def counted() -> bool:
+        keys: Any = redis.command("KEYS", f"{prefix}:users:*")
+        members: list[Any] = [redis.command("ZRANGE", key, 0, -1) for key in keys]
+        return 4 == sum(map(len, members))
+
+    await eventually(lambda: asyncio.to_thread(counted))
+    path = f"/api/v1/websocket/users/{quote(user, safe='')}"
+    answer = await second.request("DELETE", path)
+    for one in clients:
+        await closed(one, DISCONNECTED)
+
+    assert (200, {"user_id": user, "clients": 3}) == (answer.status, answer.json)
+    assert await other.ping()
 
 
 async def test_an_event_with_a_key_is_sent_once_by_all_gateways(

@@ -43,6 +43,7 @@ ADDRESSES = [
     ("GET", "/metrics"),
     ("POST", f"{API}/broadcast?channel=metrics"),
     ("DELETE", f"{API}/clients/somebody"),
+    ("DELETE", f"{API}/users/somebody"),
 ]
 HEADER_CHARS_MAX = 8_000
 STEP = full(1, 4)
@@ -120,7 +121,7 @@ async def at_an_address(gateway: Gateway, method: str, path: str, good: str, tok
 
         assert 1 == len(heard), f"{path}: not the same answer to all: {heard}"
         assert next(iter(heard)).startswith("(401,"), heard
-        taken = {404} if method == "DELETE" else {101, 200}  # there is no such client
+        taken = {404} if "/clients/" in path else {101, 200}  # there is no such client
         assert (await ask(good))[0] in taken, "a good token is taken there"
 
 

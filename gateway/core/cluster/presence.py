@@ -51,6 +51,11 @@ def user_key(user_id: str) -> str:
     return _encode(user_id).decode()
 
 
+def user_of(key: bytes) -> str:
+    """Return the user that a key stands for. Raises msgspec.MsgspecError: it is none."""
+    return msgspec.json.decode(key, type=str)
+
+
 def selecting(channel: str, wildcards: Iterable[str]) -> list[str]:
     """Return the keys of the patterns that select a channel: itself, and those of some wildcards."""
     return [key_of(channel), *(key_of(one) for one in sorted(set(wildcards)) if matches(one, channel))]

@@ -35,6 +35,13 @@ class Disconnected(Struct):
     client_id: str
 
 
+class UserDisconnected(Struct):
+    """The user whose `clients` connections are being closed."""
+
+    user_id: str
+    clients: int
+
+
 class ProcessFigures(Struct, frozen=True):
     """What the gateway uses, its workers included; `cpu_percent` is of one CPU, since the last request."""
 

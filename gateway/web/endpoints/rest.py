@@ -138,6 +138,17 @@ async def disconnect(request: web.Request) -> web.Response:
     return answer(resources.Disconnected(client_id))
 
 
+async def disconnect_user(request: web.Request) -> web.Response:
+    """Disconnect all clients of a user, as one client is; the answer is how many there were."""
+    context, identity = request.app[CONTEXT], request[IDENTITY]
+    user = request.match_info["user"]
+    count = context.disconnect_user(user)
+    if context.cluster is not None:
+        count += await context.cluster.sessions.kick_user(user)
+    audit.info("user_disconnected", user=user, clients=count, user_id=identity.user_id, address=request.remote)
+    return answer(resources.UserDisconnected(user, count))
+
+
 async def channels(request: web.Request) -> web.Response:
     """The open channels that the caller may subscribe to."""
     context, permissions = request.app[CONTEXT], request[IDENTITY].permissions
