@@ -7,6 +7,8 @@ import asyncio
 import random
 import sys
 
+from tests.chaos.cluster.stage import ClusterStage
+from tests.chaos.cluster.storm import ClusterStorm
 from tests.chaos.hostile import SETTINGS, Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
@@ -40,18 +42,45 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[S
         return int(bool(stage.faults()) or stage.unaccounted() > 0 or lost > 0)
 
 
+async def cluster(seconds: float, seed: int, clients: int, rate: float) -> int:
+    """Run a storm over three gateways and their Redis; 0 if everything was accounted for."""
+    print(f"seed {seed}: 3 gateways, {clients} clients, {rate:g} events/s, {seconds:.0f} s", flush=True)
+    async with ClusterStage(clients=clients, rate=rate, seed=seed) as stage:
+        storm = ClusterStorm(stage, seed, say=lambda text: print(text, flush=True))
+        await storm.rage(seconds)
+        faults: list[str] = []
+        try:
+            await stage.settle()
+        except AssertionError as error:
+            faults = [str(error), *stage.unaccounted()]
+        done = {name.replace("_", " "): count for name, count in storm.done.most_common()}
+        for name, figure in {**done, **stage.figures()}.items():
+            print(f"{name:>38} {figure:>12,}")
+        faults += [*stage.faults(), *stage.senders.faults]
+        for fault in faults[:20]:
+            print("  ", fault)
+        for line in stage.traces():
+            print("  ", line)
+        return int(bool(faults))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--rate", type=int, default=400)
+    parser.add_argument("--clients", type=int, default=0)
+    parser.add_argument("--rate", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--cluster", action="store_true", help="three gateways, 20 publishers, and Redis with Sentinels"
+    )
     parser.add_argument("--hostile", action="store_true", help="hostile publishers and clients, and nothing is killed")
     given = parser.parse_args()
     allow_many_files()
+    if given.cluster:
+        return asyncio.run(cluster(given.seconds, given.seed, given.clients or 500, given.rate or 25))
     kind = Hostile if given.hostile else Storm
-    return asyncio.run(chaos(given.seconds, given.seed, given.clients, given.rate, kind, given.workers))
+    return asyncio.run(chaos(given.seconds, given.seed, given.clients or 100, given.rate or 400, kind, given.workers))
 
 
 if __name__ == "__main__":

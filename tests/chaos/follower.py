@@ -19,12 +19,15 @@ from tests.support.raw import PING, PONG, TEXT, encode_frame
 from tests.support.swarm import Bee
 
 
-class _Message(msgspec.Struct, rename={"from_": "from"}):
+class Message(msgspec.Struct, rename={"from_": "from"}):
     type: str
     channel: str = ""
     offset: int = 0
     epoch: str | None = None
     data: dict[str, Any] = {}
+    client_id: str = ""
+    session: str = ""
+    resumed: bool = False
     from_: int | None = None
     to: int | None = None
     count: int | None = None
@@ -33,7 +36,7 @@ class _Message(msgspec.Struct, rename={"from_": "from"}):
     recovered: dict[str, bool] = {}
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+decode = msgspec.json.Decoder(Message).decode
 
 
 class Follower:
@@ -99,7 +102,7 @@ class Follower:
                 pass
             await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
-    def take(self, message: _Message) -> None:
+    def take(self, message: Message) -> None:
         """Take in what came; see tests/simulation/world.py for the same in slow motion."""
         if message.type == "event":
             channel, offset = message.channel, message.offset
@@ -122,7 +125,7 @@ class Follower:
                 if channel in TOPICS:
                     self._begin(channel, position, message.recovered)
 
-    def _sources(self, message: _Message) -> tuple[str, dict[str, int]]:
+    def _sources(self, message: Message) -> tuple[str, dict[str, int]]:
         """Return a message's source, and how far each live one had come."""
         known = self.positions[message.channel]
         if message.epoch is None:  # no other source is live
@@ -142,7 +145,7 @@ class Follower:
             account.begin(position, self.truth()[channel])
         self.positions[channel] = position
 
-    def _gap(self, message: _Message) -> None:
+    def _gap(self, message: Message) -> None:
         channel = message.channel
         epoch, offsets = self._sources(message)
         told = {"from": message.from_, "to": message.to, "count": message.count}
@@ -174,7 +177,7 @@ class _Wire(Bee):
 
     def _frame(self, opcode: int, payload: bytes) -> None:
         if opcode == TEXT:
-            message = _decode(payload)
+            message = decode(payload)
             self.subscribed |= message.type == "subscribed"
             try:
                 self.follower.take(message)

@@ -47,14 +47,18 @@ class RedisServer:
         self._file.touch()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def watch(self, primary: RedisServer, service: str) -> None:
-        """Let a Sentinel watch a server; it decides alone, and soon."""
+    def watch(self, primary: RedisServer, service: str, *, quorum: int = 1) -> None:
+        """Let a Sentinel watch a server; it decides soon, with so many others as `quorum` says."""
         lines = (
-            f"monitor {service} 127.0.0.1 {primary.port} 1",
+            f"monitor {service} 127.0.0.1 {primary.port} {quorum}",
             f"down-after-milliseconds {service} 500",
             f"failover-timeout {service} 2000",
         )
         self._file.write_text("".join(f"sentinel {line}\n" for line in lines))
+
+    def follow(self, primary: RedisServer) -> None:
+        """Let it be a replica, until a Sentinel says otherwise: its file changes then."""
+        self._file.write_text(f"replicaof 127.0.0.1 {primary.port}\n")
 
     @property
     def url(self) -> str:
@@ -130,3 +134,56 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class RedisGroup:
+    """A primary server with replicas, and Sentinels that make another one primary if it fails. Use it as a context manager."""
+
+    SERVICE = "chaos"
+
+    def __init__(self, *, replicas: int = 2, sentinels: int = 3) -> None:
+        # A primary that was replaced has no replicas: without the last ones it would take writes for 10 s, and lose them.
+        options = ("--repl-diskless-sync-delay", "0", "--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
+        self.servers = [RedisServer(*options) for _ in range(1 + replicas)]
+        self.sentinels = [RedisServer(sentinel=True) for _ in range(sentinels)]
+
+    def __enter__(self) -> RedisGroup:
+        first, *others = self.servers
+        first.start()
+        for one in others:
+            one.follow(first)
+            one.start()
+        for one in self.sentinels:
+            one.watch(first, self.SERVICE, quorum=len(self.sentinels) // 2 + 1)
+            one.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (*self.sentinels, *self.servers):
+            one.stop()
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/{self.SERVICE}"
+
+    def primary(self) -> RedisServer:
+        """The server that the Sentinels take for the primary one now."""
+        found = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.SERVICE)
+        assert isinstance(found, list)
+        return next(one for one in self.servers if one.port == int(found[1]))
+
+    def knows_all(self) -> bool:
+        """Whether each Sentinel knows all others and all replicas, without which there is no failover."""
+        for one in self.sentinels:
+            found = _pairs(one.command("SENTINEL", "MASTER", self.SERVICE))
+            replicas = one.command("SENTINEL", "REPLICAS", self.SERVICE)
+            assert isinstance(replicas, list)
+            ready = [replica for replica in map(_pairs, replicas) if replica["master-link-status"] == "ok"]
+            if int(found["num-other-sentinels"]) < len(self.sentinels) - 1 or len(ready) < len(self.servers) - 1:
+                return False
+        return True
+
+
+def _pairs(reply: object) -> dict[str, str]:
+    assert isinstance(reply, list)
+    return dict(zip(reply[::2], reply[1::2], strict=True))

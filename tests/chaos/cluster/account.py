@@ -1,0 +1,126 @@
+"""What one client got of one source, and what of that is missing; without excuses for what the gateways could have had.
+
+A number counts as accounted for if it was delivered, once and in order. One that was not is excused only if a
+gap covers it, and no gateway needed to have it: a publisher without replay, or what one published shortly before it
+was killed, while no gateway may have heard it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+Range = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Source:
+    """The numbers of one source, as they came to one client; `last` is the newest delivered or reported."""
+
+    last: int = 0
+    count: int = 0
+    missing: list[Range] = field(default_factory=list)
+    """What was passed over up to `last`."""
+    reported: list[Range] = field(default_factory=list)
+
+    def deliver(self, number: int) -> None:
+        """Note an event behind the last one."""
+        assert number > self.last, f"{number} came after {self.last}"
+        self.pass_over(number - 1)
+        self.last = number
+        self.count += 1
+
+    def report(self, first: int, last: int) -> None:
+        """Note a gap, whose numbers will not come."""
+        self.reported.append((first, last))
+        self.pass_over(last)
+
+    def report_unknown(self, newest: int) -> None:
+        """Note a gap that does not say how much is missing; `newest` is what was published until now."""
+        self.reported.append((self.last + 1, newest))
+
+    def is_missing(self, number: int) -> bool:
+        return number > self.last or any(first <= number <= last for first, last in self.missing)
+
+    def lacks(self, newest: int, *, held: int) -> tuple[int, int]:
+        """Return how many numbers up to `newest` are excused, and how many are not.
+
+        All up to `held` could be had by every gateway: no gap excuses them."""
+        absent = [(first, min(last, newest)) for first, last in (*self.missing, (self.last + 1, newest))]
+        unaccounted = excused = 0
+        for first, last in absent:
+            if first > last:
+                continue
+            unaccounted += max(min(last, held) - first + 1, 0)
+            for number in range(max(first, held + 1), last + 1):
+                if any(low <= number <= high for low, high in self.reported):
+                    excused += 1
+                else:
+                    unaccounted += 1
+        return excused, unaccounted
+
+    def pass_over(self, last: int) -> None:
+        """Note that nothing up to `last` comes any more."""
+        if last > self.last:
+            self.missing.append((self.last + 1, last))
+            self.last = last
+
+
+@dataclass(slots=True)
+class Sent:
+    """A message that a gateway has acknowledged."""
+
+    number: int
+    began: float
+    """When it was first sent, and when the answer came."""
+    answered: float
+    attempts: int
+    client_id: str = ""
+    epoch: str = ""
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class Messages:
+    """What one client got of messages that the engine numbers, on one channel."""
+
+    delivered: dict[int, str] = field(default_factory=dict)
+    """By the number that their sender gave them, in which epoch they came."""
+    again: list[int] = field(default_factory=list)
+    """Those that came a second time, in another epoch: their first write was lost, and their key with it."""
+    epoch_gaps: list[tuple[float, str]] = field(default_factory=list)
+    """When a gap of reason `epoch` came, and of which source."""
+    reported: int = 0
+    """How many further gaps have reported."""
+
+    def deliver(self, number: int, epoch: str) -> None:
+        before = self.delivered.get(number)
+        assert before != epoch, f"message {number} came twice in epoch {epoch}"
+        if before is None:
+            self.delivered[number] = epoch
+        else:
+            self.again.append(number)
+
+    def lacks(
+        self, sent: list[Sent], *, engine_failed: list[float], new_sessions: list[float]
+    ) -> tuple[int, list[Sent]]:
+        """Return how many messages are excused, and those that are not.
+
+        A message is excused if the engine failed shortly before or after it was acknowledged, and that was reported: the
+        client got a gap of reason `epoch` for the message's source, or any since it was sent, or another session since."""
+        excused, left = 0, []
+        for one in sent:
+            if one.number in self.delivered:
+                continue
+            reported = any(at >= one.began or epoch == one.epoch for at, epoch in self.epoch_gaps)
+            reported = reported or any(at >= one.began for at in new_sessions)
+            failed = any(one.began - FAILED_SECONDS < at < one.answered + FAILED_SECONDS for at in engine_failed)
+            if reported and failed:
+                excused += 1
+            else:
+                left.append(one)
+        by_count = min(self.reported, len(left))
+        return excused + by_count, left[by_count:]
+
+
+FAILED_SECONDS = 15.0
+"""For how long after an outage of the engine writes that it confirmed may be lost: until Sentinel has replaced it."""

@@ -1,0 +1,178 @@
+"""Several publishers in a process of their own, to be killed: python -m tests.chaos.cluster.publishers FOLDER RATE PLACE ENDPOINTS.
+
+Each writes down what it is about to publish, in a file that outlives it. SIGUSR1: publish no more, but live on and replay."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurograph_publisher import Publisher
+
+
+MANY, ONE = "chaos.many", "chaos.one"
+TOPICS = [MANY, ONE]
+PER_PROCESS = 5
+HELD_SECONDS = 15.0
+"""What a publisher published so long before it was killed, every gateway has had time to get."""
+_KEPT = 1_000_000
+_COUNTS = struct.Struct(f"<{len(TOPICS)}Q")
+_TICK_SECONDS = 0.01
+_KINDS = {"full": (0.5, _KEPT), "beats": (0.5, 0), "bare": (0.0, 0)}
+"""Heartbeats in seconds, and how many messages are kept for replay."""
+_KIND_OF_PLACE = ("full", "full", "full", "beats", "bare")
+
+
+@dataclass(slots=True)
+class _Running:
+    """One publisher's life."""
+
+    publisher: Publisher
+    record: mmap.mmap
+    topics: list[str]
+    numbers: list[int]
+
+    def publish(self, at: int) -> None:
+        self.numbers[at] += 1
+        self.record[:] = _COUNTS.pack(*self.numbers)
+        self.publisher.publish(TOPICS[at], {"p": self.publisher.incarnation, "n": self.numbers[at]}, "chaos")
+
+
+def _run(folder: Path, name: str, kind: str, endpoints: Sequence[str], *, also_one: bool) -> _Running:
+    heartbeat, replay = _KINDS[kind]
+    publisher = Publisher(connect=endpoints, name=name, heartbeat_seconds=heartbeat, replay=replay)
+    being_made = folder / f".{publisher.incarnation:016x}"
+    being_made.write_bytes(bytes(_COUNTS.size))
+    with being_made.open("r+b") as opened:
+        record = mmap.mmap(opened.fileno(), 0)
+    being_made.rename(folder / f"{publisher.incarnation:016x}.{kind}.{os.getpid()}")
+    return _Running(publisher, record, TOPICS if also_one else [MANY], [0] * len(TOPICS))
+
+
+def main(folder: str, rate: float, place: int, endpoints: Sequence[str]) -> None:
+    idle = [False]
+    signal.signal(signal.SIGUSR1, lambda *_: idle.__setitem__(0, True))
+    running = [
+        _run(Path(folder), f"chaos{place}.{n}", kind, endpoints, also_one=place == n == 0)
+        for n, kind in enumerate(_KIND_OF_PLACE)
+    ]
+    turns = [(one, TOPICS.index(topic)) for one in running for topic in one.topics]
+    began, sent = time.monotonic(), 0
+    while True:
+        due = int((time.monotonic() - began) * rate)
+        while sent < due and not idle[0]:
+            one, at = turns[sent % len(turns)]
+            one.publish(at)
+            sent += 1
+        if idle[0]:
+            sent = due
+        time.sleep(_TICK_SECONDS)
+
+
+class Life:
+    """What a publisher has published from its start to its end, as the stage reads it."""
+
+    def __init__(self, file: Path) -> None:
+        self.epoch, kind, pid = file.name.split(".")
+        self.pid = int(pid)
+        self.keeps = kind == "full"
+        """Whether it replays all that it published."""
+        self.ended = False
+        self._before: deque[tuple[float, tuple[int, ...]]] = deque()
+        self._held = (0,) * len(TOPICS)
+        with file.open("rb") as opened:
+            self._record = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def newest(self, topic: str) -> int:
+        """The newest number that it published, or was about to."""
+        return int(_COUNTS.unpack(self._record)[TOPICS.index(topic)])
+
+    def held(self, topic: str) -> int:
+        """Up to which number every gateway could have had everything."""
+        if not self.keeps:
+            return 0
+        return self._held[TOPICS.index(topic)] if self.ended else self.newest(topic)
+
+    def sample(self) -> None:
+        """Note how far it has come now."""
+        now = time.monotonic()
+        self._before.append((now, _COUNTS.unpack(self._record)))
+        while self._before and self._before[0][0] < now - HELD_SECONDS:
+            self._held = self._before.popleft()[1]
+
+    def end(self) -> None:
+        self.sample()
+        self.ended = True
+
+
+class Publishers:
+    """All processes with publishers, and all the lives that these had."""
+
+    def __init__(self, endpoints: Sequence[str], *, processes: int, rate: float) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ng-chaos-"))
+        self.lives: dict[str, Life] = {}
+        """By epoch."""
+        self._endpoints = endpoints
+        self._rate = rate / processes
+        self.processes = [self._start(place) for place in range(processes)]
+
+    def _start(self, place: int) -> subprocess.Popen[bytes]:
+        arguments = [str(self.folder), str(self._rate), str(place), *self._endpoints]
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.cluster.publishers", *arguments], cwd=Path(__file__).parents[3]
+        )
+
+    def restart(self, place: int) -> None:
+        """Kill a process, and start another one."""
+        process = self.processes[place]
+        process.kill()
+        process.wait()
+        self.sample()
+        for life in self.lives.values():
+            if life.pid == process.pid:
+                life.end()
+        self.processes[place] = self._start(place)
+
+    def signal(self, number: signal.Signals, place: int | None = None) -> None:
+        for process in self.processes if place is None else [self.processes[place]]:
+            process.send_signal(number)
+
+    def sample(self) -> None:
+        """Find new lives, and note how far each has come."""
+        for file in self.folder.iterdir():
+            epoch = file.name.partition(".")[0]
+            if epoch and epoch not in self.lives:
+                self.lives[epoch] = Life(file)
+        for life in self.lives.values():
+            if not life.ended:
+                life.sample()
+
+    @property
+    def living(self) -> list[Life]:
+        return [life for life in self.lives.values() if not life.ended]
+
+    def newest(self, topic: str, epoch: str) -> int:
+        life = self.lives.get(epoch)
+        if life is None:
+            self.sample()
+            life = self.lives.get(epoch)
+        return 0 if life is None else life.newest(topic)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

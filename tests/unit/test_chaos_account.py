@@ -1,0 +1,100 @@
+"""The account of the storms over a cluster finds what is planted, and takes no excuse for what gateways could have had."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.cluster.account import FAILED_SECONDS, Messages, Sent, Source
+
+
+def source(*numbers: int, last: int = 0) -> Source:
+    """The account of a client that began behind `last`, and got these."""
+    found = Source(last)
+    for number in numbers:
+        found.deliver(number)
+    return found
+
+
+def test_what_came_in_order_is_complete() -> None:
+    assert (0, 0) == source(1, 2, 3).lacks(3, held=3)
+    assert (0, 0) == source(8, 9, last=7).lacks(9, held=9)
+
+
+@pytest.mark.parametrize("dropped", [1, 2, 3])
+def test_an_event_that_is_dropped_is_found(dropped: int) -> None:
+    assert (0, 1) == source(*({1, 2, 3} - {dropped})).lacks(3, held=0)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_event_that_comes_twice_or_late_is_found(number: int) -> None:
+    one = source(1, 3)
+    with pytest.raises(AssertionError):
+        one.deliver(number)
+
+
+def test_a_source_that_a_gateway_leaves_out_is_found() -> None:
+    assert (0, 5) == Source().lacks(5, held=0)
+
+
+def test_a_gap_excuses_its_numbers_and_no_others() -> None:
+    one = source(1)
+    one.report(2, 3)
+    one.deliver(5)
+
+    assert (2, 1) == one.lacks(5, held=0)
+
+
+def test_a_gap_does_not_excuse_what_every_gateway_could_have_had() -> None:
+    one = source(1)
+    one.report(2, 4)
+    one.deliver(5)
+
+    assert (1, 2) == one.lacks(5, held=3)
+
+
+def test_the_end_of_a_source_excuses_what_was_published_until_then() -> None:
+    one = source(1, 2)
+    one.report_unknown(4)
+
+    assert (2, 0) == one.lacks(4, held=0)
+    assert (2, 1) == one.lacks(5, held=0)
+
+
+SENT = Sent(7, began=100.0, answered=100.5, attempts=1, epoch="e1", offset=3)
+
+
+def test_a_message_that_was_acknowledged_and_did_not_come_is_found() -> None:
+    assert (0, [SENT]) == Messages().lacks([SENT], engine_failed=[], new_sessions=[])
+
+
+def test_a_message_comes_once_in_an_epoch() -> None:
+    one = Messages()
+    one.deliver(7, "e1")
+    one.deliver(7, "e2")
+    with pytest.raises(AssertionError):
+        one.deliver(7, "e1")
+
+    assert (0, []) == one.lacks([SENT], engine_failed=[], new_sessions=[])
+    assert [7] == one.again
+
+
+@pytest.mark.parametrize(
+    ("failed", "gap", "excused"),
+    [
+        (101.0, (102.0, "e1"), True),
+        (101.0, (102.0, "e2"), True),
+        (99.0, (99.5, "e1"), True),
+        (99.0, (99.5, "e2"), False),
+        (101.0, None, False),
+        (100.5 + 2 * FAILED_SECONDS, (200.0, "e1"), False),
+        (None, (102.0, "e1"), False),
+    ],
+)
+def test_a_message_is_excused_if_its_engine_failed_and_that_was_reported(
+    failed: float | None, gap: tuple[float, str] | None, excused: bool
+) -> None:
+    one = Messages()
+    one.epoch_gaps += [] if gap is None else [gap]
+    found, left = one.lacks([SENT], engine_failed=[] if failed is None else [failed], new_sessions=[])
+
+    assert excused == (found == 1) == (left == [])
