@@ -23,6 +23,7 @@ PUBLISHERS_MAX = 1000
 """Publishers remembered; the one whose last heartbeat is oldest is forgotten first."""
 TOPICS_MAX = 10_000
 """Topics in one heartbeat message; publishers with more send several messages."""
+FIRST_HEARTBEAT_TIMEOUT_NS = 3_000_000_000
 STALE_NS_MAX = 3600 * 1_000_000_000
 """For how long a stale publisher is remembered."""
 SILENCE_NS_MIN = 1_000_000_000
@@ -125,6 +126,8 @@ class Publishers:
     def __init__(self) -> None:
         self._known: OrderedDict[int, Publisher] = OrderedDict()
         self._changes: list[Change] = []
+        self._awaited: dict[int, int] = {}
+        """When publishers were heard whose messages say that they send heartbeats, and of which none came yet."""
         self._forgotten: set[int] = set()
         """Publishers that made room for others, and whose silence would go unnoticed."""
         self.heartbeats = 0
@@ -144,13 +147,25 @@ class Publishers:
         return self._known.get(incarnation)
 
     def has_ended(self, incarnation: int) -> bool:
-        """Return whether a publisher may have ended: it sends no heartbeats, or is silent, at least since there is
-        another one with its name."""
+        """Return whether a publisher may have ended: it sends no heartbeats, or its first is overdue, or it is silent,
+        at least since there is another one with its name."""
         publisher = self._known.get(incarnation)
-        if publisher is None or publisher.stale:
+        if publisher is None:
+            return incarnation not in self._awaited
+        if publisher.stale:
             return True
         name, last_ns = publisher.name, publisher.last_ns
         return bool(name) and any(one.name == name and one.first_ns > last_ns for one in self._known.values())
+
+    def await_first(self, incarnation: int, now_ns: int) -> None:
+        """Note a publisher whose message says that it sends heartbeats: until the first is due, it has not ended."""
+        if incarnation in self._known or incarnation in self._awaited:
+            return
+        self._awaited[incarnation] = now_ns
+        if len(self._awaited) > PUBLISHERS_MAX:
+            oldest = next(iter(self._awaited))
+            del self._awaited[oldest]
+            self._forgotten.add(oldest)
 
     def note_return(self, incarnation: int, now_ns: int) -> None:
         """Note a message of a publisher that had ended: if it sends no heartbeat, it will be silent again."""
@@ -183,6 +198,7 @@ class Publishers:
         publisher = self._known.get(incarnation)
         if publisher is None and not heartbeat.interval:
             return Publisher(incarnation)  # a further part of the last heartbeat
+        self._awaited.pop(incarnation, None)
         if publisher is None:
             publisher = self._known[incarnation] = Publisher(incarnation, first_ns=now_ns)
             self._changes.append(Change(publisher, "connected"))
@@ -241,6 +257,11 @@ class Publishers:
         """Find the publishers that are silent for too long, or were forgotten; return the incarnations of new ones."""
         found = self._forgotten - self._known.keys()
         self._forgotten = set()
+        for incarnation in [
+            one for one, since_ns in self._awaited.items() if now_ns > since_ns + FIRST_HEARTBEAT_TIMEOUT_NS
+        ]:
+            del self._awaited[incarnation]
+            found.add(incarnation)
         for publisher in self._known.values():
             due_ns = publisher.last_ns + MISSED_HEARTBEATS_MAX * publisher.interval_ns
             if not publisher.stale and now_ns > due_ns:

@@ -46,7 +46,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.core.ingest.interest import Interest
-from gateway.core.ingest.publishers import Heartbeat, Publisher, Publishers, ReplayRequest
+from gateway.core.ingest.publishers import FIRST_HEARTBEAT_TIMEOUT_NS, Heartbeat, Publisher, Publishers, ReplayRequest
 from gateway.core.ingest.starts import Starts
 from gateway.core.ingest.streams import Message, NoRoom, Repair, RepairState, Stream, Streams
 from gateway.core.protocol.envelope import Envelope
@@ -54,7 +54,6 @@ from gateway.core.protocol.events import MissingRange
 
 
 REPLY_TIMEOUT_NS = 2_000_000_000
-FIRST_HEARTBEAT_TIMEOUT_NS = 3_000_000_000
 RETRY_NS = 5_000_000_000
 """For how long no request is sent to a publisher that did not reply."""
 REQUESTS_OPEN_MAX = 8
@@ -134,6 +133,8 @@ class Recovery:
         if stream is None:
             stream = self._start_with_message(envelope, topic, now_ns)
             self._wait_for_earlier(stream)
+            if envelope.flags & _SENDS_HEARTBEATS:
+                self.publishers.await_first(envelope.incarnation, now_ns)
         elif sequence <= stream.newest and envelope.sent_ns > stream.sent_ns and stream.has_restarted(sequence):
             stream = self._restart(stream, envelope, now_ns)
         stream.last_ns = now_ns

@@ -78,6 +78,43 @@ def test_a_silent_publishers_end_is_reported_on_a_channel_with_two_publishers() 
     assert bench.log() == [(A, 1), (B, 1), (A, 2), ("epoch", None)], "once"
 
 
+def test_a_publisher_whose_first_heartbeat_is_still_to_come_does_not_end_when_another_one_begins() -> None:
+    bench = Bench()
+    bench.send(A, 1, flags=1)
+    bench.send(B, 1, flags=1)
+    for incarnation in (A, B):
+        bench.beat(incarnation, robots=1)
+    bench.send(A, 2, flags=1)
+    bench.wait(0.5)
+
+    assert bench.log() == [(A, 1), (B, 1), (A, 2)]
+
+
+def test_a_publisher_that_ends_before_its_first_heartbeat_is_reported_when_that_is_overdue() -> None:
+    bench = Bench()
+    bench.send(A, 1, flags=1)
+    bench.send(B, 1, flags=1)
+    bench.beat(B, robots=1)
+    bench.wait(2)
+    bench.beat(B, robots=1)
+    assert bench.log() == [(A, 1), (B, 1)]
+    bench.wait(1.1)
+    bench.beat(B, robots=1)
+    bench.wait(0.1)
+
+    assert bench.log() == [(A, 1), (B, 1), ("epoch", None)]
+
+
+def test_publishers_beyond_those_that_are_awaited_are_reported_as_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishers, "PUBLISHERS_MAX", 2)
+    bench = Bench()
+    for incarnation in (A, B, C):
+        bench.send(incarnation, 1, flags=1)
+    bench.wait(0.1)
+
+    assert bench.log() == [(A, 1), (B, 1), ("epoch", None), (C, 1)]
+
+
 def test_the_end_of_a_publisher_that_made_room_for_others_is_reported_on_a_channel_with_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
