@@ -138,7 +138,7 @@ def test_a_pair_of_options(pair: tuple[str, str]) -> None:
 
 
 def test_the_document_has_each_pair() -> None:
-    table = DOCUMENT.read_text().partition("Pairs of these")[2].partition("\n\n")[2].partition("\n\n")[0]
+    table = DOCUMENT.read_text().partition("each means with a pattern")[2].partition("\n\n")[2].partition("\n\n")[0]
     rows = [row.split(", ") for row in re.findall(r"^\| (\S.*?) \|", table, re.MULTILINE)]
     named = {
         frozenset({one, other})
