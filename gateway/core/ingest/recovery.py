@@ -284,7 +284,6 @@ class Recovery:
         last = envelope.sequence - 1
         self._make_room(now_ns)
         stream, is_lost = self._starts.start(envelope.incarnation, topic, last, now_ns=now_ns)
-        stream.sends_heartbeats = bool(envelope.flags & _SENDS_HEARTBEATS)
         self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns, flags=envelope.flags, report=False)
         return stream
 
@@ -299,7 +298,6 @@ class Recovery:
             return None
         self._make_room(now_ns)
         stream, is_lost = self._starts.start(incarnation, topic, last, now_ns=now_ns)
-        stream.sends_heartbeats = True
         self._recover_to(stream, last, is_lost=is_lost, now_ns=now_ns)
         self._unreported[stream] = None  # the log gets to know the source, also if nothing of it is held
         self._wait_for_earlier(stream)

@@ -80,8 +80,6 @@ class Stream:
     """The newest time of sending."""
     transit_ns: int | None = None
     """From sending by the publisher's clock to receipt, of the message that came last."""
-    sends_heartbeats: bool = False
-    """Whether its publisher says that it sends heartbeats."""
     tick: int = 0
     """The last tick in which it released a message."""
     has_awaited: bool = False

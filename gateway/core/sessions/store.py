@@ -38,7 +38,6 @@ class SessionLimits(TypedDict):
 
 class SessionStore:
     def __init__(self, *, epoch: str, ttl_ns: int, messages_max: int, disconnected_max: int) -> None:
-        self.expired = 0
         self.on_changed: Callable[[Session], object] | None = None
         """Called when a session's client connects, disconnects, confirms events, or has another user or other
         subscriptions, and when the session is forgotten."""
@@ -122,7 +121,6 @@ class SessionStore:
 
     def _forget_oldest(self) -> None:
         session, _ = self._disconnected.popitem(last=False)
-        self.expired += 1
         self.forget(session)
 
     def drop(self, session: Session) -> None:
