@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { open, serve } from "./support/browser.mjs";
+import { openReady, serve } from "./support/browser.mjs";
 import { eventually, Gateway, PYTHON, ROOT } from "./support/gateway.mjs";
 
 const CORES = ["plain", "library"];
@@ -25,8 +25,7 @@ function lines(t, name, ...given) {
 
 /** Request in a page, one after the other, until `stop`; `found` is what became of each. */
 async function inPage(t, url) {
-  const page = await open(t, await serve(t));
-  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  const page = await openReady(t, await serve(t));
   await page.evaluate(`(async () => {
     const { Client } = await import("/dist/index.js");
     window.client = new Client(${JSON.stringify(url)});

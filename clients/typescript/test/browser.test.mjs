@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { open, serve } from "./support/browser.mjs";
+import { openReady, serve } from "./support/browser.mjs";
 import { eventually, Gateway, Relay } from "./support/gateway.mjs";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, at) => from + at);
 
 /** A page in which a client follows `a`, and collects numbers, gaps and states. */
 async function follow(t, url) {
-  const page = await open(t, await serve(t));
-  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  const page = await openReady(t, await serve(t));
   await page.evaluate(`(async () => {
     const { Client } = await import("/dist/index.js");
     window.client = new Client(${JSON.stringify(url)});
@@ -90,8 +89,7 @@ test("a page that is seen again comes back, though its timers stand still", asyn
 test("the browser's own EventSource comes back by itself and misses nothing", async (t) => {
   const gateway = await Gateway.start(t);
   const relay = await Relay.start(t, gateway);
-  const page = await open(t, `${relay.url.replace(/^ws/, "http")}/`);
-  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  const page = await openReady(t, `${relay.url.replace(/^ws/, "http")}/`);
   await page.evaluate(`(async () => {
     window.found = [];
     window.source = new EventSource("/events?channels=a,b");
@@ -116,8 +114,7 @@ test("the browser's own EventSource comes back by itself and misses nothing", as
 test("a page that the gateway does not allow is told what to check", async (t) => {
   const gateway = await Gateway.start(t, { allowed_origins: "https://other.example" });
   const address = await serve(t);
-  const page = await open(t, address);
-  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  const page = await openReady(t, address);
   await page.evaluate(`(async () => {
     const { Client } = await import("/dist/index.js");
     window.failed = [];

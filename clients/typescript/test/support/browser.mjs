@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-import { PACKAGE } from "./gateway.mjs";
+import { eventually, PACKAGE } from "./gateway.mjs";
 
 const CHROMIUM = process.env.CHROMIUM ?? "chromium";
 const FLAGS = [
@@ -66,6 +66,13 @@ export async function open(t, address) {
     return found.result.value;
   };
   return { evaluate, call };
+}
+
+/** Open a page of an HTTP server, and wait until it is ready for code. */
+export async function openReady(t, address) {
+  const page = await open(t, address);
+  await eventually(() => page.evaluate("location.protocol === 'http:' && document.readyState === 'complete'"));
+  return page;
 }
 
 async function endpoint(browser) {

@@ -1,0 +1,37 @@
+"""What every publisher must do, whatever its language; each case raises AssertionError if it does not.
+
+A case is a function of a `Setting`; its name is its column in the table, its docstring says what it shows.
+"""
+
+from collections.abc import Callable
+
+from publishers.conformance.cases import connections, events, losses
+from publishers.conformance.processes import Setting
+from publishers.conformance.readmes import readme
+
+
+CASES: list[Callable[[Setting], None]] = [
+    events.connect,
+    events.bind,
+    events.example,
+    readme,
+    events.values,
+    events.binary,
+    events.refusals,
+    events.envelopes,
+    losses.heartbeats,
+    losses.topics_in_heartbeats,
+    losses.welcome,
+    losses.replay,
+    losses.replay_is_bounded,
+    losses.gateway_restarts,
+    losses.gateway_restarts_bind,
+    losses.publisher_restarts,
+    losses.high_water_mark,
+    connections.curve_connect,
+    connections.curve_bind,
+    connections.curve_mismatch,
+    connections.shutdown,
+    connections.foreign_port,
+    connections.foreign_answer_while_closing,
+]
