@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.schedule import run
+from tests.simulation.worlds import run
 
 
 _PART = 500

@@ -25,7 +25,7 @@ class Account:
         self.excused: dict[int, int] = {}
         """By incarnation, up to which number nothing need be accounted for."""
         self.over: set[int] = set()
-        """The incarnations whose end a gap has reported, and of which nothing came since."""
+        """The incarnations whose end, or that they are not known, a gap has reported, and of which nothing came since."""
         self.ends: dict[int, int] = {}
         self.counted = 0
         """How many losses gaps have reported where the gateway numbers."""
@@ -73,6 +73,7 @@ class Account:
         if reason == "epoch" and incarnation is None:
             if not self.unopened:  # else it only repeats that the position was refused
                 self.excuse_everything(truth)
+                self.over |= truth.keys()
             return
         if first is None:
             for other, newest in truth.items():

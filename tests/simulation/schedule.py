@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gateway.core.protocol.events import set_clock_offset
 from tests.simulation.world import STREAMS_ENOUGH, TOPICS, Client, World
 from tests.support.core import SECOND
 
+
+Act = Callable[[Any], None]
 
 STEPS = 70
 HOUR = 3600 * SECOND
@@ -20,18 +23,24 @@ def run(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
     and the steps.
     """
     set_clock_offset(0)
-    world = World(seed)
-    acts = [act for act, weight in ACTS for _ in range(weight)]
+    return play(World(seed), ACTS, steps=steps)
+
+
+def play(world: World, weighted: list[tuple[Act, int]], *, steps: int) -> tuple[str | None, list[str]]:
+    acts = [act for act, weight in weighted for _ in range(weight)]
     try:
         for _ in range(steps):
             act = world.random.choice(acts)
             world.say(act.__name__)
             act(world)
+            world.go_on()
         world.say("settle")
         settle(world)
         check(world)
     except AssertionError as fault:
         return str(fault) or "an assertion failed", world.trace
+    finally:
+        world.end()
     return None, world.trace
 
 
@@ -127,7 +136,7 @@ def read_on(world: World) -> None:
         client.read_on()
 
 
-ACTS: list[tuple[Callable[[World], None], int]] = [
+ACTS: list[tuple[Act, int]] = [
     (publish, 20),
     (receive, 20),
     (write, 6),
@@ -148,13 +157,11 @@ ACTS: list[tuple[Callable[[World], None], int]] = [
 
 def settle(world: World) -> None:
     """Finish: no more loss, all clients read, and heartbeats show what is missing."""
-    for gateway in world.gateways:
-        gateway.loss = gateway.twice = 0.0
-    for publisher in world.publishers:
-        publisher.mute = False
+    world.heal()
     for client in world.clients:
         if client.gateway is None:
             client.connect(world.gateways[0])
+    world.go_on()
     for _ in range(8):
         for publisher in world.publishers:
             # Without heartbeats, and where streams were forgotten, the next message shows a loss.
@@ -162,6 +169,7 @@ def settle(world: World) -> None:
                 for topic in publisher.topics:
                     publisher.publish(topic, 1)
         send_heartbeat(world)
+        world.go_on()
         for gateway in world.gateways:
             while gateway.arriving or gateway.replies:
                 gateway.receive(1000)
@@ -188,6 +196,7 @@ def check(world: World) -> None:
         assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:
             assert gateway.hub.fanout._is_ahead(reader), "a reader waits without a reason"
+    world.check()
     for client in world.clients:
         for topic in TOPICS:
             account = client.accounts.get(topic)

@@ -12,7 +12,7 @@ from gateway.core.ingest import recovery
 from gateway.core.log import log, places
 from gateway.core.log.sources import Cursor
 from tests.simulation.__main__ import simulate_many
-from tests.simulation.schedule import run
+from tests.simulation.worlds import run
 from tests.support.sizes import full
 
 

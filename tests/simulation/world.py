@@ -10,6 +10,7 @@ import json
 import random
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -157,6 +158,8 @@ class Gateway:
 class Client(Socket):
     """A client that keeps positions as docs/protocol.md says, and accounts for what it received."""
 
+    channels: Sequence[str] = TOPICS
+
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
@@ -228,16 +231,16 @@ class Client(Socket):
             self.world.say(f"  {self.name} {_short(message)}")
         if kind == "subscribed":
             self._begin(message)
-        elif kind in {"event", "gap"} and message["channel"] in TOPICS:
+        elif kind in {"event", "gap"} and message["channel"] in self.channels:
             self._take(message)
         assert kind != "error", message
 
     def _begin(self, message: dict[str, Any]) -> None:
         for channel, place in message["positions"].items():
-            if channel in TOPICS:
+            if channel in self.channels:
                 position = msgspec.convert(place, Position)
                 if channel not in message["recovered"] and channel not in self.positions:
-                    self._account(channel).begin(position, self.world.truth[channel])
+                    self._account(channel).begin(position, self.truth_of(channel))
                 elif not message["recovered"].get(channel, True) and set(position.offsets.values()) == {0}:
                     self._account(channel).unopened = True  # nothing was received: the publishers may be older
                 self.positions[channel] = position
@@ -247,7 +250,7 @@ class Client(Socket):
         known = self.positions.get(channel, Position("", 0))
         epoch = message.get("epoch", known.epoch)
         account = self._account(channel)
-        truth = self.world.truth[channel]
+        truth = self.truth_of(channel)
         # An event without an epoch says that no other source is live.
         offsets = known.offsets if "epoch" in message else {epoch: known.offset}
         if message["type"] == "event":
@@ -257,7 +260,7 @@ class Client(Socket):
             # What a position does not name comes from its beginning: skip what came before, or a gap reported.
             if offset > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = offset
-                account.deliver(epoch, offset, message["data"], truth)
+                account.deliver(epoch, offset, self._data_of(message, epoch), truth)
         else:
             account.gap(epoch, message, truth)
             reached = message["to"]
@@ -268,6 +271,14 @@ class Client(Socket):
             offsets[epoch] = max(reached, offsets.get(epoch, 0))
             self.seen[channel, epoch] = max(reached, self.seen.get((channel, epoch), 0))
         self.positions[channel] = make_position({id_: at for id_, at in offsets.items() if at or id_ == epoch}, epoch)
+
+    def truth_of(self, channel: str) -> dict[int, int]:
+        return self.world.truth[channel]
+
+    def _data_of(self, message: dict[str, Any], _epoch: str) -> dict[str, int]:
+        """Return an event's publisher and number."""
+        data: dict[str, int] = message["data"]
+        return data
 
     def _account(self, channel: str) -> Account:
         account = self.accounts.get(channel)
@@ -310,12 +321,34 @@ class World:
         """What clients received wrongly."""
         self._incarnation = 0
         self.gateways: list[Gateway] = []
-        self.gateways = [Gateway(self, name) for name in "gh"[: pick.choice([1, 1, 2])]]
+        self.gateways = self._make_gateways()
         self.publishers: list[Publisher] = []
         self.publishers.append(Publisher(self, "core", TOPICS, sends_heartbeats=pick.random() < 0.8))
         for name in ["second", "third", "fourth"][: pick.choice([0, 0, 1, 1, 3])]:
             self.publishers.append(Publisher(self, name, TOPICS[1:], sends_heartbeats=pick.random() < 0.7))
-        self.clients = [Client(self, f"c{number}") for number in range(pick.randint(1, 3))]
+        self.clients = [self._make_client(f"c{number}") for number in range(pick.randint(1, 3))]
+
+    def _make_gateways(self) -> list[Gateway]:
+        return [Gateway(self, name) for name in "gh"[: self.random.choice([1, 1, 2])]]
+
+    def _make_client(self, name: str) -> Client:
+        return Client(self, name)
+
+    def go_on(self) -> None:
+        """Let happen what is due, after each step."""
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        for gateway in self.gateways:
+            gateway.loss = gateway.twice = 0.0
+        for publisher in self.publishers:
+            publisher.mute = False
+
+    def check(self) -> None:
+        """Check what is particular to this kind of world."""
+
+    def end(self) -> None:
+        """Leave nothing behind."""
 
     def next_incarnation(self) -> int:
         self._incarnation += 1

@@ -130,7 +130,7 @@ class EngineChannels:
             logs.append([event])
             self.counts["appended"] += 1
             self.counts["missing"] += sum(
-                each.last - each.first + 1 for each in event.missing if each.reason != "epoch"
+                each.last - each.first + 1 for each in event.missing if each.reason == "bus_loss"
             )
 
     def _on_closed(self, channel: str) -> None:

@@ -60,6 +60,7 @@ def new_event(
         missing = (MissingRange(one.offset - 1, one.offset - 1, "epoch"),)
     elif one.offset <= reached:
         return None
-    elif reached and one.offset > reached + 1:
-        missing = (MissingRange(reached + 1, one.offset - 1, "bus_loss"),)
+    elif one.offset > reached + 1:
+        # The engine numbers each source from 1, and keeps the newest: those before the first that comes are missing, too.
+        missing = (MissingRange(reached + 1, one.offset - 1, "bus_loss" if reached else "evicted"),)
     return Event(channel, one.fields, now_ns, incarnation=one.epoch, sequence=one.offset, missing=missing, late=late)

@@ -216,7 +216,7 @@ class MissingRange(NamedTuple):
 
     first: int
     last: int
-    reason: Literal["bus_loss", "rejected", "unwatched", "epoch"]
+    reason: Literal["bus_loss", "rejected", "unwatched", "evicted", "epoch"]
 
 
 class Event(Struct, frozen=True):

@@ -16,7 +16,7 @@ from gateway.core.fanout.views import channel_view
 from gateway.core.log.logs import Logs
 from gateway.core.log.sources import Cursor
 from gateway.core.protocol import messages
-from gateway.core.protocol.channels import EVERYONE
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import ClientChange, Event, timestamp, unix_timestamp
 from gateway.core.sessions.counts import ClientCounts
@@ -85,6 +85,8 @@ class Hub:
         try:
             reader = make_reader()
             session.reader = reader
+            if resumed and PERSONAL in {*session.elsewhere, *(request.since or ())}:
+                self.store.log_of(session)  # also if nothing is held: then what the client names is not known here
             session.send(self._connected(session, resumed=resumed, now_ns=now_ns))
             session.attach(reader, since=request.since, now_ns=now_ns)
             self.report(session, ClientChange("client.connected"), now_ns=now_ns)

@@ -14,7 +14,7 @@ from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import RequestError
-from gateway.core.protocol.messages import Broadcast
+from gateway.core.protocol.messages import Broadcast, Position
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
@@ -73,6 +73,18 @@ def test_what_the_other_hub_does_not_know_is_reported() -> None:
     assert [("robots", "epoch")] == [(one["channel"], one["reason"]) for one in moved.received if one["type"] == "gap"]
 
 
+def test_a_client_that_names_personal_messages_learns_that_they_are_not_known_here() -> None:
+    there = make_hub(epoch="e2")
+    request = ConnectRequest("new id", "new secret", open_identity(), session="the secret")
+    kept.restore(there, "p-1", b'{"user_id":null,"subscriptions":[],"positions":{}}', request, now_ns=0)
+    moved = Peer(there, "q")
+    moved.connect(session="the secret", since={PERSONAL: Position(f"{7:016x}", 6)})
+    subscribed, gap = moved.received[1:]
+
+    assert subscribed["recovered"] == {PERSONAL: False}
+    assert ("gap", PERSONAL, "epoch") == (gap["type"], gap["channel"], gap["reason"])
+
+
 @given(st.text(max_size=3), st.text(max_size=3))
 def test_only_the_same_user_may_take_a_session(first: str, second: str) -> None:
     mine, others = of_user(first), of_user(second)
@@ -99,6 +111,15 @@ def test_an_event_that_the_engine_numbered_is_appended_once(arrivals: list[tuple
     for epoch in (1, 2):
         held = [one for one in log.held(log.cursor_at(0)) if one.source == f"{epoch:016x}" and one.is_event]
         assert [one.offset for one in held] == sorted({one.offset for one in held})
+
+
+def test_what_the_engine_has_dropped_is_missing_also_before_the_first_event_that_comes() -> None:
+    log = ChannelLog(PERSONAL, epoch="own", retention=Retention())
+    for epoch, offset in ((1, 4), (2, 3)):
+        event = new_event(log, PERSONAL, NumberedEvent(epoch, offset, b'"data":1'), now_ns=0)
+        assert event is not None
+        assert [(one.first, one.last) for one in event.missing] == [(1, offset - 1)]
+        log.append(event)
 
 
 def test_an_entry_of_another_kind_is_refused() -> None:

@@ -1,0 +1,355 @@
+"""Worlds whose gateways are a cluster: real `Cluster`s, and an engine that fails, partitions and loses its last writes.
+
+Clients wander between up to three gateways with their sessions and positions, and messages to everyone and to one client
+are in their accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.cluster.cluster import Cluster
+from gateway.cluster.engine import EngineUnavailable
+from gateway.config.model import Cluster as Settings
+from gateway.core.cluster.members import OwnFigures
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
+from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.messages import Broadcast, Position, ViewOptions
+from gateway.core.sessions.broadcast import Broadcaster, Sender
+from gateway.core.sessions.requests import ConnectRequest
+from gateway.core.sessions.session import Session
+from tests.simulation.account import Account
+from tests.simulation.engine_server import Loop, Server
+from tests.simulation.world import TOPICS, Client, Gateway, World
+from tests.support.core import SECOND, Core, open_identity
+
+
+MESSAGES = [EVERYONE, PERSONAL]
+NEWS = "news"
+"""A channel on which clients publish."""
+OF_ENGINE = [NEWS, *MESSAGES]
+
+
+class ClusterGateway(Gateway):
+    """A gateway with its part of the cluster; a restart is another process, with another id."""
+
+    world: ClusterWorld
+    cluster: Cluster | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        self.ready = False
+        self.joining = self.world.task(self._join())
+
+    @property
+    def is_up(self) -> bool:
+        return self.cluster is not None and self.cluster.engine.up
+
+    async def _join(self) -> None:
+        settings = Settings(url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds)
+        broadcaster = Broadcaster(self.hub, self.hub.pipeline)
+        own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0)  # noqa: E731
+        self.cluster = cluster = Cluster(settings, self.hub, broadcaster, own=own)
+        hub = self.hub
+        cluster.sessions.let_go = lambda session: self._let_go(hub, session)
+        await cluster.start()
+        self.ready = True
+
+    def end(self, *, killed: bool) -> None:
+        self.joining.cancel()
+        cluster = self.cluster
+        if cluster is None:
+            return
+        if killed:
+            for task in [*cluster._tasks._tasks, cluster.engine._task]:
+                if task is not None:
+                    task.cancel()
+        else:
+            self.world.start(cluster.close())
+
+    async def _let_go(self, hub: Core, session: Session) -> None:
+        for client in self.world.clients:
+            if client.session is session and client.gateway is self:
+                client.gateway = None
+        if session.client_id in hub.sessions:
+            hub.disconnect(session, code=4500, seconds=1, now_ns=self.world.now_ns, remember=False)
+        else:
+            hub.store.drop(session)
+
+
+class ClusterClient(Client):
+    """A client that also brings the secret of its session."""
+
+    channels: Sequence[str] = (*TOPICS, NEWS)
+    world: ClusterWorld
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self.connecting: asyncio.Task[None] | None = None
+        self.secret: str | None = None
+        self.client_id = ""
+        self.messages: set[tuple[str, int]] = set()
+        self._written_by: object = None
+        self.named: set[str] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        return self.connecting is None or self.connecting.done()
+
+    def connect(self, gateway: Gateway) -> None:
+        assert isinstance(gateway, ClusterGateway)
+        self.connecting = self.world.task(self._connect(gateway))
+
+    async def _connect(self, gateway: ClusterGateway) -> None:
+        """Connect as `gateway.web.admission` does."""
+        self.epoch_number += 1
+        id_ = f"{self.name}.{self.epoch_number}"
+        request = ConnectRequest(
+            client_id=id_,
+            secret=f"secret-{id_}",
+            identity=open_identity(),
+            session=self.secret,
+            channels=self.patterns,
+            since=dict(self.positions),
+            options=ViewOptions(self.options.get("filter"), self.options.get("rate")),
+        )
+        hub = gateway.hub
+        assert gateway.cluster is not None
+        await gateway.cluster.sessions.take(request)
+        held = hub.attached(request, now_ns=self.world.now_ns)
+        if held is not None:
+            hub.disconnect(held, code=4500, seconds=1, now_ns=self.world.now_ns)
+        if gateway.hub is not hub:
+            return  # it was restarted meanwhile
+        self.gateway, self._written_by = gateway, request
+        self.named = set(self.positions)
+        self.session = hub.connect(request, self._reader, now_ns=self.world.now_ns)
+
+    def disconnect(self, *, flushed: bool = False) -> None:
+        super().disconnect(flushed=flushed)
+        self._written_by = None
+
+    def leave(self) -> None:
+        """Lose the connection without the gateway's knowledge."""
+        self.gateway, self._written_by = None, None
+        self.writing_paused = False
+        self._made = None
+
+    def _reader(self) -> Any:
+        assert self.gateway is not None
+        connection = self._written_by
+
+        def write(data: bytes) -> None:
+            if self._written_by is connection:
+                self._write(data)
+
+        return self.make_reader(self.gateway.hub.fanout, write)
+
+    def confirm(self) -> None:
+        """Answer a ping."""
+        assert self.gateway is not None
+        session, hub = self.session, self.gateway.hub
+        session.on_ping(b"7", hub.heads())
+        hub.on_pong(session, b"7")
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "connected":
+            self.world.say(f"  {self.name} {message['client_id']} {'resumed' if message['resumed'] else 'new'}")
+            self._begin_session(message)
+        super()._receive(message)
+        if message.get("channel") in MESSAGES and kind in {"event", "gap"}:
+            self._take(message)
+        elif kind == "pong":
+            self._replace(message["positions"])
+
+    def _begin_session(self, message: dict[str, Any]) -> None:
+        self.secret = message["session"]
+        if not message["resumed"]:
+            self.accounts.pop(PERSONAL, None)
+            self.positions.pop(PERSONAL, None)
+            self.seen = {key: at for key, at in self.seen.items() if key[0] != PERSONAL}
+            self.client_id = message["client_id"]
+            if EVERYONE not in self.named:
+                self._account(EVERYONE).excuse_everything(self.world.truth[EVERYONE])
+        for name in MESSAGES:
+            self._account(name).unopened = False
+
+    def _take(self, message: dict[str, Any]) -> None:
+        channel = message["channel"]
+        if channel in MESSAGES and "epoch" not in message and channel not in self.positions:
+            # Without a subscription it has got no positions, so it cannot name this one; its session has it.
+            epoch = self.world.epoch_of(self.client_id if channel == PERSONAL else channel, message["data"]["m"])
+            if message["offset"] > self.seen.get((channel, epoch), 0):
+                self.seen[channel, epoch] = message["offset"]
+                data = self._data_of(message, epoch)
+                self._account(channel).deliver(epoch, message["offset"], data, self.truth_of(channel))
+        else:
+            super()._take(message)
+
+    def _replace(self, positions: dict[str, Any]) -> None:
+        for channel, place in positions.items():
+            if channel in self.channels or channel in MESSAGES:
+                self.positions[channel] = msgspec.convert(place, Position)
+
+    def _begin(self, message: dict[str, Any]) -> None:
+        super()._begin(message)
+        self._replace({name: place for name, place in message["positions"].items() if name in MESSAGES})
+
+    def _account(self, channel: str) -> Account:
+        if channel in MESSAGES and channel not in self.accounts:
+            self.accounts[channel] = Account({})
+        return super()._account(channel)
+
+    def truth_of(self, channel: str) -> dict[int, int]:
+        return self.world.truth.setdefault(self.client_id if channel == PERSONAL else channel, {})
+
+    def _data_of(self, message: dict[str, Any], epoch: str) -> dict[str, int]:
+        channel = message["channel"]
+        if channel not in OF_ENGINE:
+            return super()._data_of(message, epoch)
+        number, offset = message["data"]["m"], message["offset"]
+        sent = epoch, number
+        key = self.client_id if channel == PERSONAL else channel, epoch, offset
+        assert self.world.numbered.get(key) == number, f"{key} is not message {number}"
+        assert sent not in self.messages, f"message {number} came twice"
+        self.messages.add(sent)
+        return {"p": int(epoch, 16), "n": offset}
+
+
+class ClusterWorld(World):
+    def __init__(self, seed: int) -> None:
+        self.loop = Loop(lambda: self.now_ns)
+        self.loop.set_exception_handler(lambda _loop, context: self.faults.append(f"{context.get('exception')!r}"))
+        self.numbered: dict[tuple[str, str, int], int] = {}
+        """The number of each message to everyone or one client, by channel or client, epoch and offset."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.sent = 0
+        self.failed: list[tuple[Broadcast, bytes]] = []
+        """Messages of which it is not known whether they were sent."""
+        super().__init__(seed)
+
+    def _make_gateways(self) -> list[Gateway]:
+        self.ttl_seconds = self.random.choice([1.5, 10.0])
+        self.server = Server(self.random, lambda: self.now_ns)
+        self.server.on_numbered = self._on_numbered
+        self.truth |= {EVERYONE: {}, NEWS: {}}
+        return [ClusterGateway(self, name) for name in "ghi"[: self.random.choice([2, 2, 3])]]
+
+    def _make_client(self, name: str) -> Client:
+        return ClusterClient(self, name)
+
+    def _on_numbered(self, channel: str, epoch: str, offset: int, event: bytes) -> None:
+        self.truth.setdefault(channel, {})[int(epoch, 16)] = offset
+        self.numbered[channel, epoch, offset] = json.loads(b"{%b}" % event)["data"]["m"]
+        self.say(f"  engine: {channel} {epoch}:{offset} is message {self.numbered[channel, epoch, offset]}")
+
+    def epoch_of(self, channel: str, message: int) -> str:
+        return next(
+            key[1] for key, number in reversed(self.numbered.items()) if key[0] == channel and number == message
+        )
+
+    def start(self, coroutine: Coroutine[None, None, None]) -> None:
+        self._tasks.add(self.task(coroutine))
+
+    def task(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_task)
+        return task
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.faults.append(f"{type(error).__name__}: {error}")
+
+    @property
+    def of_cluster(self) -> list[ClusterGateway]:
+        return [gateway for gateway in self.gateways if isinstance(gateway, ClusterGateway)]
+
+    def broadcast(self, gateway: ClusterGateway, to: str) -> None:
+        """Send a message on a channel, or to a client."""
+        self.sent += 1
+        fields = b'"event_type":"x","data":{"m":%d}' % self.sent
+        message = Broadcast(
+            event=msgspec.Raw(b"{%b}" % fields),
+            channel=to if to == NEWS else None,
+            client_id=None if to in OF_ENGINE else to,
+            everyone=to == EVERYONE,
+            idempotency_key=f"k{self.sent}" if self.random.random() < 0.7 else None,
+        )
+        self.start(self._broadcast(gateway, message, fields))
+
+    def broadcast_again(self, gateway: ClusterGateway) -> None:
+        message, fields = self.failed.pop(self.random.randrange(len(self.failed)))
+        self.start(self._broadcast(gateway, message, fields))
+
+    async def _broadcast(self, gateway: ClusterGateway, message: Broadcast, fields: bytes) -> None:
+        assert gateway.cluster is not None
+        try:
+            result = await gateway.cluster.broadcast(message, Sender(open_identity()))
+        except RequestError as error:
+            self.say(f"  {fields.decode()} failed: {error}")
+            if message.idempotency_key and isinstance(error, EngineUnavailable) and error.sent:
+                self.failed.append((message, fields))
+            return
+        self.say(f"  {fields.decode()} was sent: {result.position or result.recipients}")
+        if result.position is not None:
+            number = self.numbered.get((result.channel, result.position.epoch, result.position.offset))
+            if not fields.endswith(b":%d}" % (number or 0)):
+                self.faults.append(f"{result.position} was acknowledged for {fields!r}, and is {number}")
+
+    # -- the steps of a world ------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        self.loop.run_due()
+        self.server.links = [link for link in self.server.links if not link.is_broken]
+
+    def heal(self) -> None:
+        super().heal()
+        self.server.cut_off.clear()
+        self.server.loss = self.server.delay = 0.0
+        if not self.server.up:
+            self.server.start(self.server.data)
+        for _ in range(14):
+            self.now_ns += SECOND // 2
+            self.go_on()
+        for gateway in self.of_cluster:
+            assert gateway.ready, "a gateway has not started"
+            assert gateway.cluster is not None
+            assert gateway.cluster.engine.up, "an engine is still down"
+        for client in self.clients:
+            if client.gateway is None:
+                client.connect(self.random.choice(self.gateways))
+        self.go_on()
+        attached = [id_ for gateway in self.gateways for id_ in gateway.hub.sessions]
+        assert len(attached) == len(set(attached)), f"two gateways have a client: {attached}"
+        for gateway in self.of_cluster:
+            for session in list(gateway.hub.sessions.values()):
+                if not any(client.session is session for client in self.clients):  # its client does not answer
+                    gateway.hub.disconnect(session, code=4001, seconds=1, now_ns=self.now_ns)
+        self.broadcast(self.of_cluster[0], EVERYONE)
+        self.broadcast(self.of_cluster[0], NEWS)
+        for client in self.clients:
+            assert isinstance(client, ClusterClient)
+            self.broadcast(self.of_cluster[0], client.client_id)
+        self.go_on()
+
+    def check(self) -> None:
+        for client in self.clients:
+            for channel in OF_ENGINE:
+                if channel == NEWS and NEWS not in client.accounts:
+                    continue
+                account, truth = client._account(channel), client.truth_of(channel)
+                living = set(list(truth)[-1:])
+                for source in truth.keys() - living:
+                    account.excuse_end(source, living)
+                missing = {epoch: found for epoch, newest in truth.items() if (found := account.missing(epoch, newest))}
+                assert not missing, f"{client.name} on {channel} misses {missing}"
+
+    def end(self) -> None:
+        self.loop.end()

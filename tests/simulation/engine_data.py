@@ -1,0 +1,281 @@
+"""What the engine holds, and what each Lua script of gateway/cluster/lua does with it: the same in Python.
+
+`tests/integration/test_cluster_scripts.py` compares both."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.core.protocol.channels import EVERYONE
+
+
+Fields = dict[str, bytes]
+Place = tuple[int, int]
+"""The id of a stream's entry."""
+
+_INBOX_MAX = 10_000
+_OTHER = "-1"
+
+
+class Stale(Exception):
+    """The data is of another epoch."""
+
+
+class Stream:
+    """A stream, at most so many entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Place, Fields]] = []
+        self.last: Place = (0, 0)
+
+    def append(self, clock_ms: int, fields: Fields, *, most: int) -> None:
+        time, number = self.last
+        self.last = (clock_ms, 0) if clock_ms > time else (time, number + 1)
+        self.entries.append((self.last, fields))
+        del self.entries[:-most]
+
+    def behind(self, after: Place, most: int) -> list[tuple[Place, Fields]]:
+        if after >= self.last:
+            return []
+        return [one for one in self.entries if one[0] > after][:most]
+
+
+class Data:
+    """The keys of one cluster, by kind."""
+
+    def __init__(self) -> None:
+        self.engine: dict[str, str] = {}
+        self.events = 0
+        self.live_max = 10_000
+        """How many events of all channels are kept for gateways that are connected."""
+        self.channels: dict[str, int] = {}
+        """When each was last published on."""
+        self.reports: dict[str, tuple[bytes, int]] = {}
+        """Each gateway's report, and until when it counts."""
+        self.streams: dict[str, Stream] = {}
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, str] = {}
+        self.users: dict[str, dict[str, None]] = {}
+        self.once: dict[str, tuple[str, str, int]] = {}
+        self.now_ms = self.clock_ms = 0
+        """The time, and what the server takes it for when it numbers the entries of streams."""
+        self.on_append: Callable[[str], object] = lambda name: None
+        self.on_numbered: Callable[[str, str, int, bytes], object] = lambda channel, epoch, offset, event: None
+        """Called with each event that gets a number: the channel, or the client of a personal message."""
+
+    def copy(self) -> Data:
+        other = copy.copy(self)
+        for name in ("engine", "reports", "secrets", "once", "channels"):
+            setattr(other, name, dict(getattr(self, name)))
+        other.sessions = {client: dict(fields) for client, fields in self.sessions.items()}
+        other.users = {user: dict(clients) for user, clients in self.users.items()}
+        other.streams = {}
+        for key, stream in self.streams.items():
+            twin = other.streams[key] = Stream()
+            twin.entries, twin.last = list(stream.entries), stream.last
+        return other
+
+    def run(self, script: str, epoch: str, gateway: str, arguments: Sequence[Any]) -> Any:
+        """Run a script. Raises Stale."""
+        if self.engine.get("epoch") != epoch:
+            raise Stale(f"STALE the data of epoch {epoch} is gone")
+        return getattr(self, f"_{script}")(epoch, gateway, *arguments)
+
+    def hello(self, epoch: str, server: str) -> str:
+        found = self.engine.get("epoch")
+        if found is None or self.engine["server"] != server:
+            found = epoch
+        self.engine = {"epoch": found, "server": server}
+        return found
+
+    def _report(self, epoch: str, gateway: str, report: bytes, ttl_ms: int) -> Any:
+        known = int(self._is_there(gateway))
+        self.reports[gateway] = (report, self.now_ms + int(ttl_ms))
+        self.reports = {one: found for one, found in self.reports.items() if found[1] > self.now_ms}
+        return [known, [found[0] for found in self.reports.values()]]
+
+    def _leave(self, epoch: str, gateway: str) -> int:
+        self.reports.pop(gateway, None)
+        self.streams.pop(f"inbox:{gateway}", None)
+        return 0
+
+    def _save(
+        self,
+        epoch: str,
+        gateway: str,
+        client: str,
+        ttl_ms: int,
+        identity: str,
+        user: str,
+        kept: bytes,
+        connected: int,
+        *secrets: str,
+    ) -> Any:
+        before = self._session(client) or {}
+        other = before.get("owner") not in {None, gateway}
+        if other and before["claimed"] == epoch and not (connected and not before["connected"]):
+            return [0]
+        self.sessions[client] = {
+            **before,
+            "owner": gateway,
+            "claimed": epoch,
+            "identity": identity,
+            "user": user,
+            "kept": kept,
+            "connected": connected,
+            "secrets": secrets,
+            "until": self.now_ms + int(ttl_ms),
+        }
+        if other:
+            self._send(before["owner"], {"kind": b"taken", "client": client.encode()})
+        for secret in before.get("secrets", ()):
+            self.secrets.pop(secret, None)
+        self.secrets.update(dict.fromkeys(secrets, client))
+        if before.get("user") and before["user"] != user:
+            self.users.get(before["user"], {}).pop(client, None)
+        if user:
+            self.users.setdefault(user, {})[client] = None
+        return [1, before.get("epoch", "").encode(), str(before.get("offset", "")).encode()]
+
+    def _take(self, epoch: str, gateway: str, secret: str, identity: str, is_here: int) -> Any:
+        client = self.secrets.get(secret)
+        found = None if client is None else self._session(client)
+        if client is None or found is None or found["identity"] not in {"", identity}:
+            return [0]
+        if found["owner"] == gateway and is_here:
+            return [1]
+        before = found["owner"]
+        found.update(owner=gateway, claimed=epoch, connected=1)
+        if before != gateway:
+            self._send(before, {"kind": b"taken", "client": client.encode()})
+        entries = self._stream(f"personal:{client}").entries
+        parts = [
+            [b"0-0", [part for pair in fields.items() for part in (pair[0].encode(), pair[1])]] for _, fields in entries
+        ]
+        return [2, client.encode(), found["kept"], parts]
+
+    def _forget(self, epoch: str, gateway: str, client: str) -> int:
+        found = self._session(client)
+        if found is None or found["owner"] != gateway:
+            return 0
+        for secret in found["secrets"]:
+            self.secrets.pop(secret, None)
+        del self.sessions[client]
+        self.streams.pop(f"personal:{client}", None)
+        self.users.get(found["user"], {}).pop(client, None)
+        return 1
+
+    def _kick(self, epoch: str, gateway: str, client: str) -> int:
+        found = self._session(client)
+        if found is None or found["owner"] == gateway or not found["connected"]:
+            return 0
+        return int(self._send(found["owner"], {"kind": b"kick", "client": client.encode()}))
+
+    def _personal(
+        self,
+        epoch: str,
+        gateway: str,
+        most: int,
+        event: bytes,
+        client: str,
+        user: str,
+        key: str,
+        content: str,
+        ttl_ms: int,
+    ) -> int:
+        before = self._answered(key, content)
+        if before is not None:
+            return int(before)
+        count = 0
+        for one in [client] if client else sorted(self.users.get(user, {})):
+            found = self._session(one)
+            if found is None:
+                continue
+            offset = found["offset"] + 1 if found.get("epoch") == epoch else 1
+            found.update(epoch=epoch, offset=offset)
+            fields = {"epoch": epoch.encode(), "offset": str(offset).encode(), "event": event}
+            self._add(f"personal:{one}", fields, int(most))
+            self._send(found["owner"], {"kind": b"personal", "client": one.encode(), **fields})
+            self.on_numbered(one, epoch, offset, event)
+            count += 1
+        self._keep(key, content, str(count), ttl_ms)
+        return count
+
+    def _append(
+        self,
+        epoch: str,
+        gateway: str,
+        kept_ms: int,
+        channels_max: int,
+        silent_ms: int,
+        key: str,
+        content: str,
+        ttl_ms: int,
+        rest: str,
+        channel: str,
+        most: int,
+        source: str,
+        event: bytes,
+    ) -> Any:
+        before = self._answered(key, content)
+        if before is not None:
+            return [b"other"] if before == _OTHER else [b"known", before.encode()]
+        if not self._has_room(channel, int(channels_max), int(silent_ms)):
+            return [b"full"]
+        newest, offset = self._stream(f"channel:{channel}").entries[-1:], 1
+        if newest and newest[0][1]["engine"] == epoch.encode():
+            source, offset = newest[0][1]["epoch"].decode(), int(newest[0][1]["offset"]) + 1
+        numbers = {"engine": epoch, "epoch": source, "offset": str(offset)}
+        fields = {**{name: text.encode() for name, text in numbers.items()}, "event": event}
+        self._add(f"channel:{channel}", fields, int(most))
+        self.events += 1
+        self._add("events", {"number": b"%d" % self.events, "channel": channel.encode(), **fields}, self.live_max)
+        if channel != EVERYONE:
+            self.channels[channel] = self.now_ms
+        self.on_numbered(channel, source, offset, event)
+        self._keep(key, content, f"{source}:{offset}:{rest}", ttl_ms)
+        return [b"new", source.encode(), offset]
+
+    def _has_room(self, channel: str, most: int, silent_ms: int) -> bool:
+        if channel == EVERYONE or channel in self.channels or len(self.channels) < most:
+            return True
+        silent = [name for name, at in self.channels.items() if at <= self.now_ms - silent_ms]
+        if silent:
+            oldest = min(silent, key=self.channels.__getitem__)
+            del self.channels[oldest]
+            self.streams.pop(f"channel:{oldest}", None)
+        return bool(silent)
+
+    # -- what scripts share --------------------------------------------------------------------
+
+    def _session(self, client: str) -> dict[str, Any] | None:
+        found = self.sessions.get(client)
+        return found if found is not None and found["until"] > self.now_ms else None
+
+    def _is_there(self, gateway: str) -> bool:
+        return gateway in self.reports and self.reports[gateway][1] > self.now_ms
+
+    def _send(self, gateway: str, fields: Fields) -> bool:
+        if self._is_there(gateway):
+            self._add(f"inbox:{gateway}", fields, _INBOX_MAX)
+            return True
+        return False
+
+    def _stream(self, key: str) -> Stream:
+        return self.streams.setdefault(key, Stream())
+
+    def _add(self, key: str, fields: Fields, most: int) -> None:
+        self._stream(key).append(self.clock_ms, fields, most=most)
+        self.on_append(key)
+
+    def _answered(self, key: str, content: str) -> str | None:
+        answer, asked, until = self.once.get(key, ("", "", 0))
+        if not key or until <= self.now_ms:
+            return None
+        return answer if asked == content else _OTHER
+
+    def _keep(self, key: str, content: str, answer: str, ttl_ms: int) -> None:
+        if key:
+            self.once[key] = answer, content, self.now_ms + int(ttl_ms)

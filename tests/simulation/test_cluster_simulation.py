@@ -1,0 +1,120 @@
+"""Worlds whose gateways share an engine: faults that are planted in gateways or engine are found."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.cluster import sessions
+from gateway.cluster.engine import Engine, EngineUnavailable
+from gateway.cluster.events import ClusterEvents
+from gateway.cluster.sessions import ClusterSessions
+from gateway.core.cluster import channels, numbered
+from tests.simulation.cluster_schedule import run_cluster
+from tests.simulation.engine_data import Data
+
+
+PLANTED_SEEDS = 400
+"""A planted fault is found within so many worlds."""
+
+
+def test_a_seed_gives_the_same_cluster_each_time() -> None:
+    assert run_cluster(7) == run_cluster(7)
+    assert run_cluster(7) != run_cluster(8)
+
+
+def _follow_on_in_another_epoch(patch: pytest.MonkeyPatch) -> None:
+    right = Engine.connect
+
+    async def wrong(self: Any, clients: Any) -> bool:
+        before = {key: stream.after for key, stream in self._streams.items()}
+        changed = await right(self, clients)
+        for key, stream in self._streams.items():
+            stream.after = before[key]
+        return changed
+
+    patch.setattr(Engine, "connect", wrong)
+
+
+def _report_no_hole_in_a_stream(patch: pytest.MonkeyPatch) -> None:
+    right = numbered.new_event
+
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        event = right(*arguments, **options)
+        return event if event is None else msgspec.structs.replace(event, missing=())
+
+    patch.setattr(channels, "new_event", wrong)
+    patch.setattr(sessions, "new_event", wrong)
+
+
+def _let_two_gateways_keep_a_session(patch: pytest.MonkeyPatch) -> None:
+    right = Data._save
+
+    def wrong(self: Any, epoch: str, gateway: str, client: str, *arguments: Any) -> Any:
+        if client in self.sessions:
+            self.sessions[client]["owner"] = gateway
+        return right(self, epoch, gateway, client, *arguments)
+
+    patch.setattr(Data, "_save", wrong)
+
+
+def _say_nothing_to_the_gateway_that_had_a_session(patch: pytest.MonkeyPatch) -> None:
+    right = Data._send
+    patch.setattr(
+        Data, "_send", lambda self, gateway, fields: fields["kind"] != b"taken" and right(self, gateway, fields)
+    )
+    patch.setattr(ClusterSessions, "note_all", lambda self: None)
+
+
+def _write_in_an_earlier_epoch(patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, script: str, epoch: str, gateway: str, arguments: Any) -> Any:
+        return getattr(self, f"_{script}")(epoch, gateway, *arguments)
+
+    patch.setattr(Data, "run", wrong)
+
+
+def _do_again_what_was_not_confirmed(patch: pytest.MonkeyPatch) -> None:
+    right = ClusterEvents.publish
+
+    async def wrong(self: Any, event: Any, **options: Any) -> Any:
+        try:
+            return await right(self, event, **options)
+        except EngineUnavailable:
+            await asyncio.sleep(1)
+            return await right(self, event, **options)
+
+    patch.setattr(ClusterEvents, "publish", wrong)
+
+
+def _read_no_message_that_the_inbox_dropped(patch: pytest.MonkeyPatch) -> None:
+    async def wrong(self: Any, session: Any) -> None:
+        pass
+
+    patch.setattr(ClusterSessions, "_catch_up", wrong)
+
+
+def _forget_keys_of_messages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Data, "_keep", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        _follow_on_in_another_epoch,
+        _report_no_hole_in_a_stream,
+        _let_two_gateways_keep_a_session,
+        _say_nothing_to_the_gateway_that_had_a_session,
+        _write_in_an_earlier_epoch,
+        _do_again_what_was_not_confirmed,
+        _read_no_message_that_the_inbox_dropped,
+        _forget_keys_of_messages,
+    ],
+)
+@pytest.mark.long
+def test_a_planted_fault_of_a_cluster_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+
+    assert any(run_cluster(seed)[0] is not None for seed in range(PLANTED_SEEDS))
