@@ -46,8 +46,8 @@ upgrades: .venv/test ## upgrade a gateway again and again under load, and count 
 fuzz: .venv/test ## send malformed frames and messages (CONNECTIONS=10000 SEED=7 ONLY=42); another client must lose nothing
 	@$(BIN)/python -m tests.fuzz --connections $(or $(CONNECTIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
-autobahn: .venv/dev ## run the Autobahn test suite against an echo of the gateway's sockets (WSTEST=wstest, which needs Python 2.7)
-	@$(BIN)/python -m tests.autobahn --wstest "$(or $(WSTEST),wstest)"
+autobahn: .venv/dev ## run the Autobahn test suite against an echo of the gateway's sockets (WSTEST=wstest, which needs Python 2.7; CASES="1.* 7.*" for some)
+	@$(BIN)/python -m tests.autobahn --wstest "$(or $(WSTEST),wstest)" $(if $(CASES),--cases $(foreach case,$(CASES),"$(case)"))
 
 bench: .venv/dev ## compare the gateway with a bare loop in C (ROUNDS=3), and write docs/performance.md and .svg
 	@$(BIN)/python -m ops.benchmarks --rounds $(or $(ROUNDS),3) --write

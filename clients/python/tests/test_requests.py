@@ -166,7 +166,7 @@ async def test_a_warning_that_nobody_listens_to_is_logged(
     assert [f"no such channel yet: `{channel}.robot`; did you mean `{channel}.robots`?"] == caplog.messages
 
 
-@pytest.mark.parametrize("form", ["http://{}", "ws://{}/", "http://{}/ws"])
+@pytest.mark.parametrize("form", ["{}", "http://{}", "ws://{}/", "http://{}/ws"])
 async def test_addresses_of_all_forms(gateway: Gateway, form: str) -> None:
     async with Client(form.format(gateway.url.removeprefix("http://"))) as client:
         assert (await client.status())["ready"] is True

@@ -111,6 +111,23 @@ def test_a_channel_that_is_new_to_a_wildcard_starts_at_its_beginning_also_if_tha
     assert [3, 4, 5, 6] == offsets(got, "logs.b")
 
 
+def test_positions_of_channels_that_do_not_exist_leave_nothing_in_a_session() -> None:
+    """Each is answered, and a client may name others in its next message."""
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    peer.connect("robots")
+    opened = set(hub.logs.by_name)
+    for message in range(20):
+        since = {f"logs.c{message}n{n}": {"epoch": "e1", "offset": 1} for n in range(200)}
+        answer, *gaps = peer.send(type="subscribe", channels=["logs.*"], since=since)
+        assert answer["recovered"] == dict.fromkeys(since, False)
+        assert {"gap"} == set(kinds(gaps))
+
+    assert peer.session is not None
+    assert not {name for name in peer.session.known if name.startswith("logs.c")}
+    assert opened == set(hub.logs.by_name)
+
+
 def test_a_wildcard_resumes_known_channels_at_their_positions_and_new_ones_at_their_start() -> None:
     hub = make_hub()
     publish(hub, "logs.a", 5)
