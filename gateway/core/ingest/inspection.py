@@ -13,6 +13,7 @@ _AROUND_BYTES = 12
 _BYTE = re.compile(r"\(byte (\d+)\)$")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NOT_JSON = re.compile(rb"-?(?:NaN|Infinity|inf|nan)|True|False|None|'")
+_WITHOUT_BREAKS = dict.fromkeys(map(ord, "\t\r\n"))
 _FORMATS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x78\x9c", "zlib"),
@@ -91,6 +92,8 @@ def _text(frame: bytes) -> str | None:
         if len(cut) == len(frame) or error.start < len(cut) - 3:
             return None
         text = cut[: error.start].decode()  # a character was cut in two
-    if any(not c.isprintable() and c not in "\t\r\n" for c in text):
+    if text.isprintable():  # ~50x faster than character by character: there may be a flood of rejections
+        return text
+    if not text.translate(_WITHOUT_BREAKS).isprintable():
         return None
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: _CHARS_MAX + 1])

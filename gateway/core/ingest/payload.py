@@ -17,16 +17,32 @@ SHAPE = bytes.maketrans(b"0123456789eE[{", b"0000000000ee{{")
 """Translates a payload into its shape: digits to 0, E to e, opening brackets to {."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(c for c in range(256) if chr(c) not in "[]{}")
-_LEVEL = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_LEVEL = {ord("["): 1, ord("]"): -1}
+_REMOVED_LEVELS = 8
+"""So many of the innermost levels are removed at once: most payloads have no more, and the others fewer brackets left."""
+
+_CHUNK_BYTES = 4096
+"""Brackets looked at together: what follows the first that is too deep costs nothing."""
 
 
 def check_nesting(payload: bytes, levels_max: int) -> None:
     """Check how deep the values of a payload are nested; it need not be valid JSON.
     Raises ValueError: there are more than `levels_max` levels."""
-    brackets = _STRING.sub(b"", payload).translate(None, _NOT_BRACKETS)
-    levels = max(accumulate(map(_LEVEL.__getitem__, brackets)), default=0)
-    if levels > levels_max:
-        raise ValueError(f"values are nested in {levels} levels; at most {levels_max} are allowed")
+    brackets = _STRING.sub(b"", payload).translate(_ONE_KIND, _NOT_BRACKETS)
+    removed = 0
+    while removed < min(_REMOVED_LEVELS, levels_max) and b"[]" in brackets:
+        brackets = brackets.replace(b"[]", b"")
+        removed += 1
+    level = 0
+    for at in range(0, len(brackets), _CHUNK_BYTES):
+        chunk = map(_LEVEL.__getitem__, brackets[at : at + _CHUNK_BYTES])
+        levels = list(accumulate(chunk, initial=level))
+        if max(levels) + removed > levels_max:
+            raise ValueError(f"values are nested in more than {levels_max} levels")
+        if min(levels) < 0:
+            return  # more is closed than opened: no decoder goes on from there
+        level = levels[-1]
 
 
 def check_numbers(payload: bytes) -> None:
