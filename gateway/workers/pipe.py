@@ -67,6 +67,10 @@ class Pipe(asyncio.Protocol, Generic[T]):
         self.on_messages = on_messages
         self._on_lost = on_lost
         self._buffer = bytearray()
+        self._received = self._written = 0
+        """Bytes."""
+        self._seen = (0, 0, 0)
+        """Bytes received, read by the peer, and not read yet, when `has_progressed` was called last."""
         self._flows = asyncio.Event()
         self._flows.set()
         self._transport: asyncio.Transport | None = None
@@ -85,9 +89,18 @@ class Pipe(asyncio.Protocol, Generic[T]):
         if transport is None or transport.is_closing():
             return
         transport.write(frame)
+        self._written += len(frame)
         if transport.get_write_buffer_size() > self._unread_bytes_max:
             log.error("process_too_slow", unread_bytes=transport.get_write_buffer_size())
             transport.abort()
+
+    def has_progressed(self) -> bool:
+        """Return whether the peer has sent anything, or read on, since this was called last: a sign that it runs."""
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        received, read, unread_before = self._seen
+        self._seen = (self._received, self._written - unread, unread)
+        # The kernel takes some bytes for a peer that reads nothing; only behind those does it show who reads.
+        return self._seen[0] != received or (unread_before > 0 and self._seen[1] != read)
 
     async def flows(self) -> None:
         """Wait until the peer has read most of what was sent."""
@@ -116,6 +129,7 @@ class Pipe(asyncio.Protocol, Generic[T]):
     def data_received(self, data: bytes) -> None:
         buffer, at = self._buffer, 0
         buffer += data
+        self._received += len(data)
         messages: list[T | Unreadable] = []
         try:
             with memoryview(buffer) as view:

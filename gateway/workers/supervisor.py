@@ -11,9 +11,9 @@ A worker goes through these states:
                was never ready.
     reaped     The process has ended, and the parent has forgotten it.
 
-The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a ready worker that does not
-answer within `_SILENT_SECONDS_MAX`, and a launched one that does not within `_START_SECONDS`. While the
-gateway stops, it replaces no worker."""
+The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a worker that does not answer while
+it neither sends nor reads anything: a ready one after `_SILENT_SECONDS_MAX`, a launched one after
+`_START_SECONDS`. While the gateway stops, it replaces no worker."""
 
 import asyncio
 import socket
@@ -49,7 +49,9 @@ _RETRY_SECONDS_MAX = 10.0
 """A worker that the operating system does not start is tried again ever later, up to this."""
 _REPORT_SECONDS = 2.0
 _SILENT_SECONDS_MAX = 10.0
-"""A worker that does not report for so long is stuck. One that starts may take `_START_SECONDS`."""
+"""A worker that shows no sign of running for so long is stuck. One that starts may take `_START_SECONDS`."""
+_LOOKS = 5
+"""So often within that time the parent looks for a sign. A parent that is late itself misses one look, not all."""
 _ANSWER_SECONDS = 1.0
 """How long a request for figures waits for reports; later ones count the next time."""
 _RETRY_SECONDS = 0.01
@@ -249,12 +251,26 @@ class Supervisor:
 
     async def _check(self, child: Child) -> None:
         child.checking = True
-        within = _SILENT_SECONDS_MAX if child.ready else _START_SECONDS
-        if not await self._report(child, within=within):
+        if not await self._runs(child, within=_SILENT_SECONDS_MAX if child.ready else _START_SECONDS):
             child.kill()
         child.checking = False
 
-    async def _report(self, child: Child, *, within: float) -> bool:
+    async def _runs(self, child: Child, *, within: float) -> bool:
+        """Return whether a worker reports; it may take as long as it sends or reads anything, and `within` more."""
+        report = asyncio.create_task(self._report(child, within=None))
+        try:
+            silent = 0
+            child.pipe.has_progressed()
+            while silent < _LOOKS:
+                done, _ = await asyncio.wait([report], timeout=within / _LOOKS)
+                if done:
+                    return report.result()
+                silent = 0 if child.pipe.has_progressed() else silent + 1
+            return False
+        finally:
+            report.cancel()
+
+    async def _report(self, child: Child, *, within: float | None) -> bool:
         answer = await child.requests.ask(messages.Report, within=within)
         if not isinstance(answer, messages.Reported):
             return False

@@ -240,3 +240,24 @@ async def test_a_worker_asks_again_for_logs_that_it_cannot_read(worker: WorkerEn
     worker.get("Log", "no log")
 
     assert isinstance(await worker.answer(), messages.Resend)
+
+
+async def test_a_worker_that_sends_before_it_reports_runs(parent: Parent) -> None:
+    """What it sends may be behind much else, in either direction."""
+    within = 0.05
+    runs = asyncio.create_task(parent.supervisor._runs(parent.child, within=within))
+    await eventually(lambda: parent.answers)
+    asked = parent.answers.pop(0)
+    assert isinstance(asked, messages.Report)
+    until = asyncio.get_running_loop().time() + 5 * within
+    while asyncio.get_running_loop().time() < until:
+        parent.worker.send(messages.Failed("nobody's"))
+        await asyncio.sleep(0)
+    parent.worker.send(messages.Reported(asked.number, 3, [], {}))
+
+    assert await runs
+    assert parent.child.load == 3
+
+
+async def test_a_worker_that_shows_no_sign_does_not_run(parent: Parent) -> None:
+    assert not await parent.supervisor._runs(parent.child, within=0.1)

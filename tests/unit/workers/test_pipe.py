@@ -95,3 +95,34 @@ async def test_a_message_that_cannot_be_handled_ends_the_link() -> None:
     one, other = await linked()
     one.pipe.send(messages.Ready())
     await eventually(lambda: one.lost == other.lost == 1)
+
+
+async def test_what_a_peer_sends_is_a_sign_of_it() -> None:
+    """Each counts once, and not only when its message is whole."""
+    ours, theirs = socket.socketpair()
+    end = End()
+    await end.pipe.open(ours)
+    assert not end.pipe.has_progressed()
+    theirs.send(framed(messages.Released(7))[:-1])
+    await eventually(end.pipe.has_progressed)
+
+    assert not end.pipe.has_progressed()
+    end.pipe.close()
+    theirs.close()
+
+
+async def test_what_a_peer_reads_is_a_sign_of_it_and_what_the_kernel_takes_for_it_is_none() -> None:
+    ours, theirs = socket.socketpair()
+    end = End()
+    await end.pipe.open(ours)
+    end.pipe.send(messages.Released(7))
+    assert not end.pipe.has_progressed()
+    end.pipe.send(messages.Confirmed(["x" * 5_000_000], {}))
+    end.pipe.has_progressed()
+    assert not end.pipe.has_progressed()
+    theirs.recv(1_000_000)
+    await eventually(end.pipe.has_progressed)
+
+    assert not end.heard
+    end.pipe.abort()
+    theirs.close()
