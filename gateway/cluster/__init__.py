@@ -32,10 +32,12 @@ def require() -> None:
         raise ConfigError([Problem("cluster.url", "needs the package redis, which is not installed", remedy)])
 
 
-def join(settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures]) -> "Cluster":
+def join(
+    settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures], away_seconds: float
+) -> "Cluster":
     """Return this gateway's part in a cluster, not started yet.
     Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
     require()
     from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
 
-    return Cluster(settings, hub, broadcaster, own=own)
+    return Cluster(settings, hub, broadcaster, own=own, away_seconds=away_seconds)

@@ -14,6 +14,7 @@ from gateway.cluster.events import ClusterEvents
 from gateway.cluster.scripts import script
 from gateway.cluster.sessions import ClusterSessions
 from gateway.config.model import Cluster as Settings
+from gateway.core.cluster.balance import Balance
 from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
 from gateway.core.cluster.once import Once
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
@@ -37,10 +38,17 @@ _decode_answer = msgspec.json.Decoder(tuple[int, bool | None]).decode
 
 
 class Cluster:
-    """Needs a running event loop. Raises ConfigError: the file with the engine's password cannot be read."""
+    """`away_seconds` is how long clients that are asked to connect again may wait. Needs a running event loop.
+    Raises ConfigError: the file with the engine's password cannot be read."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures]
+        self,
+        settings: Settings,
+        hub: Hub,
+        broadcaster: Broadcaster,
+        *,
+        own: Callable[[], OwnFigures],
+        away_seconds: float,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.engine = Engine(settings, gateway=self.id)
@@ -58,6 +66,9 @@ class Cluster:
         self._members = Members(ttl_ns=round(settings.ttl_seconds * 1e9))
         self._late_seconds = 0.0
         """The longest delay of this process's timer since the last report."""
+        self._balance = Balance(away_seconds=settings.ttl_seconds + away_seconds) if settings.balance else None
+        self.ask_to_move: Callable[[int], object] = lambda count: None
+        """Asks so many clients to connect again, those first that have been connected for longest."""
         self._is_listed = False
         """Whether the engine, since it is up, has a report of this gateway."""
         hub.store.on_changed = self._on_changed
@@ -167,6 +178,7 @@ class Cluster:
             clients=own.clients,
             lag_seconds=self._late_seconds,
             recovering=own.recovering,
+            ready=own.ready,
         )
 
     def _note_late(self, seconds: float) -> None:
@@ -191,3 +203,28 @@ class Cluster:
                 self.sessions.note_all()
             self._is_listed = True
             self._members.take(reports, now_ns=clock.now_ns())
+            self._rebalance()
+
+    @property
+    def others_ready(self) -> list[Member]:
+        """The other gateways to which clients can connect; none if they are not known now."""
+        found = self.state
+        return [] if found.problem else [one for one in found.members if one.ready and one.id != self.id]
+
+    def report_soon(self) -> None:
+        """Let the others know now what has changed in this gateway."""
+        self._tasks.start(self._report())
+
+    def _rebalance(self) -> None:
+        balance, own = self._balance, self._own()
+        if balance is None:
+            return
+        others = [one.clients for one in self.others_ready] if own.ready else []
+        was_active, was_paused = balance.active, balance.is_paused
+        count = balance.step(own.clients, others, now_ns=clock.now_ns())
+        if balance.active and not was_active:
+            log.info("cluster_rebalancing", clients=own.clients, mean=round(balance.mean))
+        elif balance.is_paused and not was_paused:
+            log.warning("cluster_rebalancing_failed", clients=own.clients, mean=round(balance.mean))
+        if count:
+            self.ask_to_move(count)

@@ -377,6 +377,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
     """How long Redis may take to connect and to answer. Then what needs it is refused, until it answers again."""
     ttl_seconds: Annotated[float, _seconds(least=0.5, most=3600)] = 10.0
     """A gateway that has not reported for so long is gone, and so are its clients."""
+    balance: bool = False
+    """Ask some clients to connect again if this gateway has noticeably more than the others, for which the balancer
+    must know them all."""
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -244,6 +244,11 @@ class Service:
         if self._keeps_port:
             self.leave_port()
         self._edge.context.draining = True
+        if (cluster := self._edge.context.cluster) is not None:
+            cluster.report_soon()
+            if cluster.others_ready and self._server is not None:
+                # A balancer that is refused tries another one at once.
+                self._server.leave_port(accept_waiting=True)
         if self._supervisor is not None:
             await self._supervisor.drain()
         await self._edge.drain()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -100,7 +101,7 @@ class Context:
     """Connections with a session, by client id."""
     connected_clients: Callable[[], Sequence[ConnectedClient]] = field(init=False)
     """All clients of the gateway, those of other processes too."""
-    disconnect: Callable[[str], bool] = field(init=False)
+    disconnect: Callable[[str, CloseCode], bool] = field(init=False)
     """Closes the connection of the client with this id, in whatever process; returns whether there is one."""
     let_go: Callable[[Session], Awaitable[None]] = field(init=False)
     """Ends a session that another gateway has taken, with its connection, in whatever process."""
@@ -137,15 +138,22 @@ class Context:
         self.connected_clients = lambda: list(self.connections.values())
         self.disconnect = self._disconnect
 
-    def _disconnect(self, client_id: str) -> bool:
+    def _disconnect(self, client_id: str, code: CloseCode) -> bool:
         connection = self.connections.get(client_id)
         if connection is not None:
-            connection.close(CloseCode.DISCONNECTED)
+            connection.close(code)
         return connection is not None
 
     def disconnect_user(self, user_id: str) -> int:
         """Close the connections of a user's clients, in whatever processes; return how many there are."""
-        return sum(self.disconnect(one.client_id) for one in self.hub.store.of_user(user_id))
+        sessions = self.hub.store.of_user(user_id)
+        return sum(self.disconnect(one.client_id, CloseCode.DISCONNECTED) for one in sessions)
+
+    def ask_to_move(self, count: int) -> None:
+        """Ask so many clients to connect again, to whatever gateway, those first that have been connected for longest."""
+        for client in islice(self.connected_clients(), count):
+            if client.session is not None:
+                self.disconnect(client.session.client_id, CloseCode.REBALANCED)
 
     def reload(self, config: Config, policy: Policy, verifier: Verifier | None) -> None:
         """Use another configuration for the requests that come from now on."""

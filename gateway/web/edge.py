@@ -103,9 +103,13 @@ class Edge:
         if pipeline is not None and config.cluster.url:
             broadcaster = self.context.broadcaster
             assert broadcaster is not None, "this process reads the bus"
-            self.context.cluster = cluster = join(config.cluster, hub, broadcaster, own=self._own_figures)
+            away_seconds = config.shutdown.reconnect_spread_seconds
+            self.context.cluster = cluster = join(
+                config.cluster, hub, broadcaster, own=self._own_figures, away_seconds=away_seconds
+            )
             cluster.sessions.let_go = lambda session: self.context.let_go(session)
-            cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id)
+            cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id, CloseCode.DISCONNECTED)
+            cluster.ask_to_move = self.context.ask_to_move
             cluster.sessions.on_kick_user = self.context.disconnect_user
             broadcaster.deliver = cluster.sessions.deliver_from_bus
         self.context.let_go = functools.partial(let_go, self.context)
@@ -219,6 +223,7 @@ class Edge:
             name=f"{socket.gethostname()}:{port}",
             clients=len(hub.sessions),
             recovering=pipeline.ingest.recovery.recovering,
+            ready=not self.context.unready(),
         )
 
     def _buffers(self) -> list[int]:

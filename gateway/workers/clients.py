@@ -265,11 +265,11 @@ class Clients:
         if client is not None:
             client.child.pipe.send(messages.Personal(session.client_id, entry))
 
-    def disconnect(self, client_id: str) -> bool:
+    def disconnect(self, client_id: str, code: CloseCode) -> bool:
         """Let the worker that holds a client close its connection; return whether there is such a client."""
         client = self._clients.get(client_id)
         if client is not None:
-            client.child.pipe.send(messages.Disconnect(client_id))
+            client.child.pipe.send(messages.Disconnect(client_id, code))
         return client is not None
 
     async def let_go(self, session: Session) -> None:

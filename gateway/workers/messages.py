@@ -99,6 +99,7 @@ class Disconnect(Message):
     """Close the connection of a client."""
 
     client_id: str
+    code: CloseCode
 
 
 class Release(Message):

@@ -148,7 +148,7 @@ class Worker:
             case messages.Personal():
                 self._deliver_personal(message)
             case messages.Disconnect():
-                self._edge.context.disconnect(message.client_id)
+                self._edge.context.disconnect(message.client_id, message.code)
             case messages.Release():
                 self._parent.release(self._edge.context, message)
             case messages.Report():

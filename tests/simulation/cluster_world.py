@@ -52,8 +52,8 @@ class ClusterGateway(Gateway):
     async def _join(self) -> None:
         settings = Settings(url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds)
         broadcaster = Broadcaster(self.hub, self.hub.pipeline)
-        own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0)  # noqa: E731
-        self.cluster = cluster = Cluster(settings, self.hub, broadcaster, own=own)
+        own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0, ready=self.ready)  # noqa: E731
+        self.cluster = cluster = Cluster(settings, self.hub, broadcaster, own=own, away_seconds=0.0)
         hub = self.hub
         cluster.sessions.let_go = lambda session: self._let_go(hub, session)
         await cluster.start()

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, stalls and comes back: a link that a test can break."""
+"""A TCP proxy that cuts, stalls and comes back: a link that a test can break; and a balancer of several targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Sequence
+from itertools import cycle
 from types import TracebackType
+from typing import Self
 
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
@@ -25,7 +28,7 @@ class Proxy:
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -55,7 +58,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            onward = await asyncio.open_connection("127.0.0.1", self.target)
+            onward = await self._connect()
         except OSError:
             writer.transport.abort()
             return
@@ -68,6 +71,9 @@ class Proxy:
             for one in pair:
                 one.transport.abort()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.target)
+
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(_PIECE):
@@ -75,3 +81,22 @@ class Proxy:
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()
+
+
+class Balancer(Proxy):
+    """Forwards each connection to the next of several targets that accepts it: round robin."""
+
+    def __init__(self, targets: Sequence[int]) -> None:
+        super().__init__(targets[0])
+        self.serve(targets)
+
+    def serve(self, targets: Sequence[int]) -> None:
+        """Forward new connections to these."""
+        self._count, self._next = len(targets), cycle(targets)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for _ in range(self._count):
+            self.target = next(self._next)
+            with contextlib.suppress(OSError):
+                return await super()._connect()
+        raise ConnectionRefusedError

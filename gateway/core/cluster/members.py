@@ -19,6 +19,8 @@ class Member(Struct, frozen=True, kw_only=True):
     lag_seconds: float
     recovering: int
     """Streams whose missing messages it waits for."""
+    ready: bool = True
+    """Whether clients can connect to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class OwnFigures:
     name: str
     clients: int
     recovering: int
+    ready: bool
 
 
 encode = msgspec.json.Encoder().encode

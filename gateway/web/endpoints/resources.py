@@ -52,7 +52,7 @@ class ProcessFigures(Struct, frozen=True):
 
 class ClusterGateway(Struct, kw_only=True):
     """A gateway of the cluster. `lag_seconds` is how late it came to read from the bus; `recovering` counts the streams
-    whose missing messages it waits for; `own` is that of the gateway that answers."""
+    whose missing messages it waits for; `ready` says whether clients can connect to it; `own` is that of the gateway that answers."""
 
     id: str
     name: str
@@ -61,6 +61,7 @@ class ClusterGateway(Struct, kw_only=True):
     clients: int
     lag_seconds: float
     recovering: int
+    ready: bool
     own: bool
 
 

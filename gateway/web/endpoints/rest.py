@@ -19,7 +19,7 @@ from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import ORIGIN, Cursor
 from gateway.core.protocol import messages
 from gateway.core.protocol.channels import is_name
-from gateway.core.protocol.errors import ErrorCode, RequestError
+from gateway.core.protocol.errors import CloseCode, ErrorCode, RequestError
 from gateway.core.protocol.events import STANDARD, timestamp, unix_ns
 from gateway.core.protocol.frames import text_payload
 from gateway.core.protocol.positions import read_position
@@ -107,6 +107,7 @@ def _cluster(context: Context) -> resources.Cluster | None:
             clients=one.clients,
             lag_seconds=one.lag_seconds,
             recovering=one.recovering,
+            ready=one.ready,
             own=one.id == state.own_id,
         )
         for one in state.members
@@ -131,7 +132,7 @@ async def disconnect(request: web.Request) -> web.Response:
     """Disconnect a client: it is closed with 4504, and does not reconnect by itself."""
     context, identity = request.app[CONTEXT], request[IDENTITY]
     client_id = request.match_info["client"]
-    is_here = context.disconnect(client_id)
+    is_here = context.disconnect(client_id, CloseCode.DISCONNECTED)
     if not (is_here or (context.cluster is not None and await context.cluster.sessions.kick(client_id))):
         raise RequestError(ErrorCode.UNKNOWN_CLIENT, f"no client {shown(client_id)} is connected")
     audit.info("client_disconnected", client_id=client_id, user_id=identity.user_id, address=request.remote)

@@ -186,9 +186,12 @@ class Listener:
         while any(slot.waits_for_head for slot in self.idle) and self._loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def leave_port(self) -> None:
-        """Listen no more; what is accepted is still served."""
+    def leave_port(self, *, accept_waiting: bool = False) -> None:
+        """Listen no more; what is accepted is still served. If no other process listens there, `accept_waiting`
+        keeps the connections that wait from being reset."""
         self.pause_accepting()
+        for one in self._listening if accept_waiting else ():
+            self._accept(one)
         for one in self._listening:
             one.close()
         self._listening.clear()

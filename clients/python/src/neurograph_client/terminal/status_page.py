@@ -79,7 +79,8 @@ def _gateways(status: Document) -> Rows:
     for one in (status.get("cluster") or {"gateways": []})["gateways"]:
         lag = f"{one['lag_seconds']:.3f} s" + (f", {one['recovering']} recovering" if one["recovering"] else "")
         up = _duration(one["uptime_seconds"])
-        yield one["name"], one["version"], up, one["clients"], lag, "this one" if one["own"] else ""
+        notes = ["this one"] * one["own"] + ["not ready"] * (not one.get("ready", True))
+        yield one["name"], one["version"], up, one["clients"], lag, ", ".join(notes)
 
 
 def _problems(status: Document) -> Iterable[str]:
