@@ -28,11 +28,11 @@ demo: .venv/run ## the same, and print what a WebSocket client receives
 camera: .venv/run ## the same, and show a camera on a page (CAMERA=8100; INPUT= what ffmpeg reads)
 	@$(BIN)/python ops/run.py --port $(PORT) --bus $(BUS) --camera $(CAMERA) --input="$(INPUT)"
 
-test: .venv/$(if $(filter 1,$(TEST_FULL)),dev,test) ## run the tests; TEST_FULL=1 for all of them, in their full size
+test: .venv/$(if $(filter 1,$(TEST_FULL)),dev,test) ## run the tests; TEST_FULL=1 for all of them, in their full size, with coverage
 	@ops/test.sh
 
-coverage: .venv/dev ## run the Python tests, and say how much of each file of gateway/ they reach
-	@ops/coverage.sh
+coverage: .venv/dev ## run the tests about gateway/, and say how many lines and branches of each of its files they reach
+	@ops/test.sh coverage
 
 simulate: .venv/test ## run simulated worlds until one fails (SEEDS=100000), or repeat one (SEED=7)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000))
