@@ -1,8 +1,8 @@
 """What one client got of one source, and what of that is missing; without excuses for what the gateways could have had.
 
-A number counts as accounted for if it was delivered, once and in order. One that was not is excused only if a
-gap covers it, and no gateway needed to have it: a publisher without replay, or what one published shortly before it
-was killed, while no gateway may have heard it."""
+A number counts as accounted for if it was delivered, once and in order, or if a gap names it. A gap that does not say how
+much is missing excuses only what no gateway needed to have: of a publisher without replay, or what one published shortly
+before it was killed, while no gateway may have heard it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from dataclasses import dataclass, field
 
 
 Range = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Lack:
+    """What is missing of a source."""
+
+    reported: int = 0
+    reported_though_held: int = 0
+    """How many of these a publisher still had: its answer came too late."""
+    unaccounted: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -21,6 +31,9 @@ class Source:
     missing: list[Range] = field(default_factory=list)
     """What was passed over up to `last`."""
     reported: list[Range] = field(default_factory=list)
+    """What gaps name."""
+    unknown: list[Range] = field(default_factory=list)
+    """What gaps cover that do not say how much is missing."""
 
     def deliver(self, number: int) -> None:
         """Note an event behind the last one."""
@@ -36,27 +49,26 @@ class Source:
 
     def report_unknown(self, newest: int) -> None:
         """Note a gap that does not say how much is missing; `newest` is what was published until now."""
-        self.reported.append((self.last + 1, newest))
+        self.unknown.append((self.last + 1, newest))
 
     def is_missing(self, number: int) -> bool:
         return number > self.last or any(first <= number <= last for first, last in self.missing)
 
-    def lacks(self, newest: int, *, held: int) -> tuple[int, int]:
-        """Return how many numbers up to `newest` are excused, and how many are not.
+    def lacks(self, newest: int, *, held: int) -> Lack:
+        """Return what is missing up to `newest`.
 
-        All up to `held` could be had by every gateway: no gap excuses them."""
-        absent = [(first, min(last, newest)) for first, last in (*self.missing, (self.last + 1, newest))]
-        unaccounted = excused = 0
-        for first, last in absent:
-            if first > last:
-                continue
-            unaccounted += max(min(last, held) - first + 1, 0)
-            for number in range(max(first, held + 1), last + 1):
+        All up to `held` every gateway could have had: a gap that does not say how much is missing does not excuse it."""
+        found = Lack()
+        for first, last in (*self.missing, (self.last + 1, newest)):
+            for number in range(first, min(last, newest) + 1):
                 if any(low <= number <= high for low, high in self.reported):
-                    excused += 1
+                    found.reported += 1
+                    found.reported_though_held += number <= held
+                elif number > held and any(low <= number <= high for low, high in self.unknown):
+                    found.reported += 1
                 else:
-                    unaccounted += 1
-        return excused, unaccounted
+                    found.unaccounted.append(number)
+        return found
 
     def pass_over(self, last: int) -> None:
         """Note that nothing up to `last` comes any more."""

@@ -157,6 +157,8 @@ class Wanderer:
             if (channel, epoch) not in self._forgotten:
                 self.faults.append(f"{channel} {epoch}:{offset} came again, behind {source.last}")
             return
+        if offset > source.last + 1:
+            self.trace.append(f"{time.monotonic():.3f} {channel} {epoch}:{offset} came behind {source.last}")
         source.deliver(offset)
         self.delivered += 1
         data = message.data
