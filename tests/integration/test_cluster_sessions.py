@@ -282,6 +282,27 @@ async def test_an_event_with_a_key_is_sent_once_by_all_gateways(
         assert [1, 3] == numbers(client, channel)
 
 
+async def test_a_message_for_an_unknown_client_may_be_repeated_with_its_key(
+    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+) -> None:
+    """After a failover, a session may not be written yet; the message reaches it once it is."""
+    first, second = pair
+    client = await connect(to=first)
+    await kept(redis, prefix, client, connected="1")
+    await asyncio.to_thread(redis.command, "DEL", f"{prefix}:session:{client.client_id}")
+    message = {"client_id": client.client_id, "event": note(1), "idempotency_key": "key"}
+    refused = await second.broadcast(message, status=404)
+    await client.send({"type": "subscribe", "channels": ["robots"]})
+    await kept(redis, prefix, client, connected="1")
+    for one in (second, second, first):
+        await one.broadcast(message)
+    await first.broadcast({"client_id": client.client_id, "event": note(2)})
+    await client.events("$personal", 2)
+
+    assert "unknown_client" == refused["code"]
+    assert [1, 2] == numbers(client, "$personal")
+
+
 async def test_without_the_engine_a_client_goes_on_from_its_positions(
     prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:

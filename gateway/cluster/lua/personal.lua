@@ -25,5 +25,7 @@ for _, client in ipairs(clients) do
         count = count + 1
     end
 end
-keep(ARGV[7], ARGV[8], count, ARGV[9])
+if count > 0 then -- else nothing was sent, and a repetition may find a session that is not written yet
+    keep(ARGV[7], ARGV[8], count, ARGV[9])
+end
 return count
