@@ -15,12 +15,21 @@ from tests.chaos.storm import Storm
 from tests.support.gateway import allow_many_files
 
 
-async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[Storm | Hostile], workers: int) -> int:
+async def chaos(
+    seconds: float, seed: int, clients: int, rate: int, kind: type[Storm | Hostile], workers: int, only: str | None
+) -> int:
     """Run a storm; 0 if everything was accounted for."""
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
     settings = {"workers": workers, **(SETTINGS if kind is Hostile else {})}
-    async with Stage(clients=clients, rate=rate, seed=seed, settings=settings) as stage:
-        storm = kind(stage, seed, say=lambda text: print(text, flush=True))
+    hostile = kind is Hostile
+    async with Stage(clients=clients, rate=rate, seed=seed, settings=settings, interpreter=hostile) as stage:
+
+        def say(text: str) -> None:
+            print(text, flush=True)
+
+        storm = (
+            Storm(stage, seed, say=say) if kind is Storm else Hostile(stage, seed, say=say, only=only, compares=True)
+        )
         await storm.rage(seconds)
         await stage.settle()
         figures = {
@@ -38,8 +47,8 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, kind: type[S
             print(f"{name:>30} {figure:>12,.{0 if isinstance(figure, int) else 1}f}")
         for fault in stage.faults()[:10]:
             print("  ", fault)
-        lost = storm.workers_lost if isinstance(storm, Hostile) else 0
-        return int(bool(stage.faults()) or stage.unaccounted() > 0 or lost > 0)
+        harmed = isinstance(storm, Hostile) and (storm.workers_lost > 0 or storm.bytes_max > storm.bytes_allowed)
+        return int(bool(stage.faults()) or stage.unaccounted() > 0 or harmed)
 
 
 async def cluster(seconds: float, seed: int, clients: int, rate: float) -> int:
@@ -75,12 +84,14 @@ def main() -> int:
         "--cluster", action="store_true", help="three gateways, 20 publishers, and Redis with Sentinels"
     )
     parser.add_argument("--hostile", action="store_true", help="hostile publishers and clients, and nothing is killed")
+    parser.add_argument("--only", help="one kind of harm: a method of tests.chaos.hostile, such as many_topics")
     given = parser.parse_args()
     allow_many_files()
     if given.cluster:
         return asyncio.run(cluster(given.seconds, given.seed, given.clients or 500, given.rate or 25))
     kind = Hostile if given.hostile else Storm
-    return asyncio.run(chaos(given.seconds, given.seed, given.clients or 100, given.rate or 400, kind, given.workers))
+    clients, rate = given.clients or 100, given.rate or 400
+    return asyncio.run(chaos(given.seconds, given.seed, clients, rate, kind, given.workers, given.only))
 
 
 if __name__ == "__main__":

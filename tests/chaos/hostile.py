@@ -19,6 +19,7 @@ import zmq
 from tests.chaos.latency import Latency, measured
 from tests.chaos.publisher import TOPICS
 from tests.chaos.stage import Stage
+from tests.chaos.usage import Usage, lowest_priority, spinning
 from tests.support.publisher import envelope
 from tests.support.raw import BINARY, CONTINUATION, PING, PONG, TEXT, Ended, RawPeer, encode_frame
 from tests.support.waiting import eventually
@@ -32,57 +33,104 @@ RUBBISH = [b"", b"\xff\xfe", b"{", b"]", b'"', b'{"a":1,"a":2', b"\x00" * 40, b'
 INTERVALS = [1e-9, 0, -1, 3600, 1e300, True, "1", None]
 SEQUENCES = [2**70, 2**63, -1, 1.5, "7", None, [], 2**53]
 NAMES = ["$everyone", "$personal", "*", ">", "a..b", "", "\x07", "ü", "x" * 5_000, "strange.1", "strange.2"]
-SETTINGS: dict[str, object] = {"channels.keyed.key": "data.k", "clients.compression_bytes_min": 1_024}
-"""What a gateway has to have on for all of it to do harm."""
+HISTORY_BYTES_MAX = 128 * 1024 * 1024
+SETTINGS: dict[str, object] = {
+    "channels.keyed.key": "data.k",
+    "clients.compression_bytes_min": 1_024,
+    "history.total_bytes_max": HISTORY_BYTES_MAX,
+}
+"""What a gateway has to have on for all of it to do harm, and the limit by which its memory is judged."""
+HTTP_BYTES_MAX = 40 * 1024 * 1024
+"""`http.bodies_bytes_max` and `http.answers_bytes_max`."""
 WORST_FILTER = " || ".join(f"data.x.contains('{n:x}{n:x}y')" for n in range(24))
 
 
 class Hostile:
     """Does harm of every kind on a stage for a while; `done` counts what."""
 
-    def __init__(self, stage: Stage, seed: int, *, say: Callable[[str], object] = print) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        seed: int,
+        *,
+        say: Callable[[str], object] = print,
+        only: str | None = None,
+        compares: bool = False,
+    ) -> None:
+        """With `only`, one kind of harm alone, by the name of its method. If it `compares` latencies, they and the
+        clients of this process get the CPU that the gateway leaves: so what an event is late by is the gateway's
+        doing. Before them, processes that only take CPU do the same."""
         self.stage = stage
         self.random = random.Random(seed)
+        self._only = only
+        self._compares = compares
         self.done: Counter[str] = Counter()
         self.bytes_before = self.bytes_max = 0
         """The memory that the gateway's processes had together before, and the most that they had."""
         self.quiet, self.loud = Latency(), Latency()
         """How late events came to a client beside them, before and meanwhile."""
+        self.quiet_usage, self.loud_usage = Usage(1.0), Usage(1.0)
+        """What the gateway took before and meanwhile."""
         self._say = say
         self._context = zmq.Context[zmq.Socket[bytes]]()
 
     async def rage(self, seconds: float) -> None:
         """Let all of them do what they do at the same time, again and again."""
-        async with measured(self.stage.gateway.url) as self.quiet:
-            await asyncio.sleep(seconds / 5)  # what is measured
-        self.bytes_before = self.memory()
-        acts = (
+        acts: tuple[Callable[[], Awaitable[None]], ...] = (
             *(self.bad_events, self.deep_events, self.lying_heartbeats, self.many_topics, self.wrong_kinds),
             *(self.many_keys, self.idle_connections, self.vanish_full, self.vanish_subscribing, self.fragments),
             *(self.pongs, self.invented_names, self.worst_filters, self.bad_publishes, self.bad_messagepack),
             *(self.event_streams, self.history_floods, self.bodies),
         )
-        async with measured(self.stage.gateway.url) as self.loud:
-            ends = time.monotonic() + seconds
-            await asyncio.gather(self._watch(ends), *(self._repeat(act, ends) for act in acts))
+        if self._only is not None:
+            acts = (getattr(self, self._only),)
+        async with measured(self.stage.gateway.url) as latency:
+            with lowest_priority() if self._compares else contextlib.nullcontext():
+                with spinning() if self._compares else contextlib.nullcontext():
+                    usage = Usage.of(self.processes())
+                    await asyncio.sleep(seconds / 5)  # what is measured
+                    self.quiet_usage = Usage.of(self.processes()) - usage
+                self.quiet = await latency.take()
+                self.bytes_before = self.memory()
+                usage = Usage.of(self.processes())
+                ends = time.monotonic() + seconds
+                await asyncio.gather(self._watch(ends), *(self._repeat(act, ends) for act in acts))
+                self.loud_usage = Usage.of(self.processes()) - usage
+                self.loud = await latency.take()
         self._context.destroy(linger=0)
 
     @property
     def figures(self) -> dict[str, float]:
         """What it came to, for people."""
+        quiet, loud = self.quiet_usage, self.loud_usage
+        more = max(loud.worked - quiet.worked / quiet.seconds * loud.seconds, 0)
         return {
             "MB before": self.bytes_before / 1e6,
             "MB at most": self.bytes_max / 1e6,
+            "MB allowed": self.bytes_allowed / 1e6,
             "workers lost": self.workers_lost,
             "ms median before": self.quiet.median,
             "ms median meanwhile": self.loud.median,
             "ms 99 % before": self.quiet.p99,
             "ms 99 % meanwhile": self.loud.p99,
+            "99 % meanwhile / before": self.loud.p99 / max(self.quiet.p99, 1e-3),
+            "% of a CPU before": 100 * quiet.worked / quiet.seconds,
+            "% of a CPU meanwhile": 100 * loud.worked / loud.seconds,
+            "% waiting for a CPU before": 100 * quiet.waited / quiet.seconds,
+            "% waiting for a CPU meanwhile": 100 * loud.waited / loud.seconds,
+            "CPU ms for each harm": 1000 * more / max(self.done.total(), 1),
         }
 
     @property
     def workers_lost(self) -> int:
         return sum(record["message"] == "worker_lost" for record in self.stage.gateway.records)
+
+    @property
+    def bytes_allowed(self) -> int:
+        """The most memory that the gateway's processes may have together: what they had, and for each the histories
+        (docs/size.md), twice for the objects around small events, and what requests and answers may hold."""
+        processes = max(len(self.processes()), 1)
+        return self.bytes_before + processes * (2 * HISTORY_BYTES_MAX + HTTP_BYTES_MAX)
 
     async def _repeat(self, act: Callable[[], Awaitable[None]], ends: float) -> None:
         while time.monotonic() < ends:
@@ -103,12 +151,17 @@ class Hostile:
     def memory(self) -> int:
         """The bytes that the gateway's processes have in memory now."""
         found = 0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += process.memory_info().rss
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """The gateway and its workers."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.stage.gateway.process.pid)
-            for process in (parent, *parent.children()):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    found += process.memory_info().rss
-        return found
+            return [parent, *parent.children()]
+        return []
 
     # -- on the bus ----------------------------------------------------------------------------
 

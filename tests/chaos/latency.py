@@ -1,6 +1,7 @@
 """How late events come to a client that is a process of its own: python -m tests.chaos.latency URL.
 
-It prints the median and the 99th percentile in milliseconds, and the number of events, when it gets SIGTERM."""
+It prints the median and the 99th percentile in milliseconds, and the number of events, of the time until it gets
+SIGUSR1, and each time again."""
 
 from __future__ import annotations
 
@@ -27,23 +28,37 @@ class Latency:
     events: int = 0
 
 
+class Meter:
+    """A client that measures, as a process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        self._process, self._output = process, process.stdout
+
+    async def begun(self) -> None:
+        """Wait until the first event has come."""
+        await self._output.readline()
+
+    async def take(self) -> Latency:
+        """Return what was measured since the last call."""
+        self._process.send_signal(signal.SIGUSR1)
+        return Latency(*json.loads(await self._output.readline()))
+
+
 @contextlib.asynccontextmanager
-async def measured(url: str) -> AsyncIterator[Latency]:
+async def measured(url: str) -> AsyncIterator[Meter]:
     """Measure from the first event until the block ends."""
-    found = Latency()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos.latency", url), stdout=asyncio.subprocess.PIPE
     )
-    assert process.stdout is not None
     try:
-        await process.stdout.readline()
-        yield found
-        process.terminate()
-        output, _ = await process.communicate()
-        found.median, found.p99, found.events = json.loads(output)
+        meter = Meter(process)
+        await meter.begun()
+        yield meter
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
 
 
 def percentile(sorted_: list[float], part: float) -> float:
@@ -61,12 +76,13 @@ async def main(url: str) -> None:
                 if isinstance(event, Event):
                     late.append((time.time_ns() - event.data["t"]) / 1e6)  # it is cancelled
 
-    following = asyncio.create_task(follow())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, following.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await following
-    late.sort()
-    print(json.dumps([percentile(late, 0.5), percentile(late, 0.99), len(late)]))
+    def tell() -> None:
+        late.sort()
+        print(json.dumps([percentile(late, 0.5), percentile(late, 0.99), len(late)]), flush=True)
+        late[:] = late[:1]  # the first event was announced
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
+    await follow()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ class Stage:
         pad: int = 0,
         seed: int = 0,
         settings: Mapping[str, object] | None = None,
+        interpreter: bool = False,
     ) -> None:
+        """With `interpreter`, the workers are the gateway's own children, and can be measured with it."""
         self.rate = rate
         self._options = (str(replay), str(mark), str(pad))
         self._clients = clients
@@ -47,6 +49,7 @@ class Stage:
             connect=[],
             bind=f"tcp://127.0.0.1:{self.bus_port}",
             port=self.http_port,
+            interpreter=interpreter,
             settings={
                 "history.events_max": events_max,
                 "history.bytes_max": 1 << 30,
