@@ -332,11 +332,18 @@ class ClusterWorld(World):
             for session in list(gateway.hub.sessions.values()):
                 if not any(client.session is session for client in self.clients):  # its client does not answer
                     gateway.hub.disconnect(session, code=4001, seconds=1, now_ns=self.now_ns)
+        while self.failed:
+            self.broadcast_again(self.of_cluster[0])
         self.broadcast(self.of_cluster[0], EVERYONE)
         self.broadcast(self.of_cluster[0], NEWS)
         for client in self.clients:
             assert isinstance(client, ClusterClient)
             self.broadcast(self.of_cluster[0], client.client_id)
+        self.go_on()
+        for client in self.clients:
+            assert isinstance(client, ClusterClient)
+            client.confirm()  # when its session is written, messages that the inbox has dropped are found
+        self.now_ns += SECOND
         self.go_on()
 
     def check(self) -> None:

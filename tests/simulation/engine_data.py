@@ -15,7 +15,6 @@ Fields = dict[str, bytes]
 Place = tuple[int, int]
 """The id of a stream's entry."""
 
-_INBOX_MAX = 10_000
 _OTHER = "-1"
 
 
@@ -48,8 +47,8 @@ class Data:
     def __init__(self) -> None:
         self.engine: dict[str, str] = {}
         self.events = 0
-        self.live_max = 10_000
-        """How many events of all channels are kept for gateways that are connected."""
+        self.live_max = self.inbox_max = 10_000
+        """How many events of all channels are kept for gateways that are connected, and how many entries for one."""
         self.channels: dict[str, int] = {}
         """When each was last published on."""
         self.reports: dict[str, tuple[bytes, int]] = {}
@@ -259,7 +258,7 @@ class Data:
 
     def _send(self, gateway: str, fields: Fields) -> bool:
         if self._is_there(gateway):
-            self._add(f"inbox:{gateway}", fields, _INBOX_MAX)
+            self._add(f"inbox:{gateway}", fields, self.inbox_max)
             return True
         return False
 

@@ -69,7 +69,7 @@ class Server:
     """The engine: at most one process runs at a time; `replica` is what a failover would go on with."""
 
     def __init__(self, pick: random.Random, now: Callable[[], int]) -> None:
-        self.live_max = pick.choice([3, 10_000])
+        self.live_max, self.inbox_max = pick.choice([3, 10_000]), pick.choice([2, 10_000])
         self.random = pick
         self.now = now
         self.on_numbered: Callable[[str, str, int, bytes], object] = lambda channel, epoch, offset, event: None
@@ -91,7 +91,7 @@ class Server:
 
     def empty(self) -> Data:
         data = Data()
-        data.live_max = self.live_max
+        data.live_max, data.inbox_max = self.live_max, self.inbox_max
         data.on_append = self._wake
         data.on_numbered = lambda *event: self.on_numbered(*event)
         return data
