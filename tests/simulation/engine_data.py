@@ -199,7 +199,8 @@ class Data:
             self._send(found["owner"], {"kind": b"personal", "client": one.encode(), **fields})
             self.on_numbered(one, epoch, offset, event)
             count += 1
-        self._keep(key, content, str(count), ttl_ms)
+        if count:
+            self._keep(key, content, str(count), ttl_ms)
         return count
 
     def _append(
