@@ -20,6 +20,7 @@ from tests.support import ws
 from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
 from tests.support.raw import RawPeer, open_raw
+from tests.support.redis import RedisServer
 from tests.support.sizes import full
 
 
@@ -102,6 +103,26 @@ async def publisher() -> AsyncIterator[NewPublisher]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A server that the tests of a module share, each with a prefix of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that this test may stop and kill; it keeps its data."""
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the keys of a test's cluster begin with."""
+    return f"test{next(_names)}"
 
 
 @pytest.fixture

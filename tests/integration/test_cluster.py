@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import aiohttp
@@ -20,27 +18,6 @@ from tests.support.redis import RedisServer
 from tests.support.tokens import SETTINGS, bearer, token
 from tests.support.waiting import eventually
 from tests.support.ws import address
-
-
-_prefixes = count(1)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """A server that this test may stop and kill."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test{next(_prefixes)}"
 
 
 async def test_gateways_list_each_other_until_they_end(

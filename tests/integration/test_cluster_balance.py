@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from itertools import count
 from typing import Any
 
 import pytest
@@ -23,19 +22,6 @@ CHANNEL = "moves"
 SOON = Backoff(first=0.01, most=0.1)
 REBALANCED = 4003
 SETTINGS = {"shutdown.reconnect_spread_seconds": 0.2, "cluster.ttl_seconds": 2.0, "cluster.balance": True}
-
-_prefixes = count(1)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"balance{next(_prefixes)}"
 
 
 class Reader:

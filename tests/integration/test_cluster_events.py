@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import pytest
@@ -16,20 +14,6 @@ from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
 from tests.support.ws import Client
-
-
-_prefixes = count(1)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"events{next(_prefixes)}"
 
 
 @pytest.fixture

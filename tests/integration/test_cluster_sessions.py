@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -18,19 +16,7 @@ from tests.support.waiting import eventually
 from tests.support.ws import Client
 
 
-_prefixes = count(1)
 TAKEN_OVER, DISCONNECTED = 4500, 4504
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"sessions{next(_prefixes)}"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from itertools import count
 
@@ -10,32 +10,12 @@ import pytest
 
 from gateway.cluster.engine import Engine
 from gateway.config.model import Cluster
-from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
 
 
 NewEngine = Callable[..., Engine]
 
 _numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """A server that the tests of a module share, each with a prefix of its own."""
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """A server for this test alone."""
-    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
-        yield server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test{next(_numbers)}"
 
 
 @pytest.fixture
