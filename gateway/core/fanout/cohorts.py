@@ -56,6 +56,9 @@ class SequentialWriter:
         return failed
 
 
+PART_BYTES = 65_536
+
+
 class ReaderState(Enum):
     """`gateway.core.fanout.fanout` explains the states and their transitions."""
 
@@ -73,7 +76,8 @@ class Reader:
     reader first gets the current values, with the place up to which. The reader is `full` while its
     socket's buffer is above the high-water mark. `on_lag` is called when it begins to lag, `on_part` behind
     each part of what it has missed, `on_failure` when it is removed because of an error in reading its
-    events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings."""
+    events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings.
+    While it lags, about `part_bytes` are read for it at once."""
 
     __slots__ = (
         "cursors",
@@ -83,6 +87,7 @@ class Reader:
         "on_failure",
         "on_lag",
         "on_part",
+        "part_bytes",
         "personal",
         "ping",
         "served",
@@ -99,8 +104,10 @@ class Reader:
         on_failure: Callable[[], object] = lambda: None,
         personal: ChannelLog | None = None,
         ping: Callable[[bytes], object] | None = None,
+        part_bytes: int = PART_BYTES,
     ) -> None:
         self.writer = writer
+        self.part_bytes = part_bytes
         self.on_lag = on_lag
         self.on_failure = on_failure
         self.on_part: Callable[[], object] | None = None

@@ -313,12 +313,12 @@ class Fanout:
         reader.full = False
         self._leaving.discard(reader)
 
-    def catch_up(self, reader: Reader, *, bytes_max: int = 65536) -> bool:
-        """Write what the logs hold for a reader, until its socket is full.
+    def catch_up(self, reader: Reader, *, bytes_max: int | None = None) -> bool:
+        """Write what the logs hold for a reader, until its socket is full; about `bytes_max` at once, or its `part_bytes`.
 
         Returns whether everything was written; if not, call again when the socket has drained."""
         try:
-            return self._catch_up(reader, bytes_max)
+            return self._catch_up(reader, bytes_max or reader.part_bytes)
         except Exception as error:  # one failing reader must not affect the others that wait
             self._fail([reader], error)
             return True

@@ -377,7 +377,7 @@ class Session:
         # Wildcards first: the options of a channel itself override those of a wildcard.
         current = self._fanout.cursors_of(reader)
         for one in sorted(allowed, key=lambda one: not channels.is_wildcard(one.channel)):
-            named = one.since if isinstance(one.since, dict) else ()
+            named = one.since if isinstance(one.since, dict) and channels.is_wildcard(one.channel) else ()
             starts.start_request(one, self._fanout.expected([one.subscription], named), current)
         self.subscriptions |= {one.channel: one.subscription for one in allowed}
         self._note_starts(starts.cursors, subscribed=current)

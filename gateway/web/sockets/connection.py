@@ -40,7 +40,7 @@ from typing import Literal, Protocol
 import msgspec
 from aiohttp import web
 
-from gateway.core.fanout.cohorts import Cursors, Reader, Writer
+from gateway.core.fanout.cohorts import PART_BYTES, Cursors, Reader, Writer
 from gateway.core.protocol import messages
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.protocol.frames import close_frame, ping_frame, pong_frame, text_frame
@@ -58,6 +58,8 @@ from gateway.web.sockets.writers import SocketWriters
 
 
 _ABNORMAL = 1006
+_ENCODED_PART_BYTES = 8_192
+"""Of what a client has missed, it gets about so much at once if it has to be encoded for this client."""
 _RATE_LIMIT_PAUSE_SECONDS = 0.1
 """How long a client that exceeds its rate limits is not read from."""
 
@@ -207,7 +209,13 @@ class Connection:
         """Return the reader whose events are written to this socket."""
         writer = self._writer if self._encode is None else self
         ping = None if self._format is not None else self._write_ping
-        self._reader = Reader(writer=writer, on_lag=self._on_lag, on_failure=self._on_failure, ping=ping)
+        self._reader = Reader(
+            writer=writer,
+            on_lag=self._on_lag,
+            on_failure=self._on_failure,
+            ping=ping,
+            part_bytes=PART_BYTES if self._encode is None else _ENCODED_PART_BYTES,
+        )
         if self._protocol.writing_paused:
             self._on_buffer_full()
         return self._reader
@@ -217,6 +225,10 @@ class Connection:
         assert self._encode is not None
         if not self._transport.is_closing():
             self._writer.write(self._encode(frames))
+            if len(frames) >= _ENCODED_PART_BYTES:
+                # To encode takes far longer than to write: others get their turn before this one gets more.
+                self._on_buffer_full()
+                asyncio.get_running_loop().call_soon(self._on_writable)
 
     def _write_ping(self, payload: bytes) -> None:
         if not self._transport.is_closing():
@@ -280,6 +292,8 @@ class Connection:
         while (received := await self._receive_queue.receive()) is not None:
             if self.session is not None:
                 self.session.charge_frames(received.frames, now_ns=now_ns())
+                if self.session.excessive and self._state in _ENDED:
+                    return  # nothing more of what it has sent too much of is read
             for message in received.messages:
                 if message.opcode is Opcode.CLOSE:
                     self._answer_close(message.close_code)
@@ -290,6 +304,8 @@ class Connection:
                 unanswered = self._handle(message, now_ns())
                 if unanswered is not None:
                     await answer(unanswered)
+                elif message is not received.messages[-1] and message.opcode is not Opcode.PONG:
+                    await asyncio.sleep(0)  # what a message asks for may take milliseconds
                 if self._protocol.writing_paused and self.can_write:
                     # A client that does not read its answers gets no more of them until it does.
                     self._on_lag()

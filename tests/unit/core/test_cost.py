@@ -108,3 +108,18 @@ def test_a_further_filter_costs_a_few_calls_an_event() -> None:
 
     each = with_filters(20, events=100) - with_filters(10, events=100)
     assert each / 10 / 100 <= 7
+
+
+def test_a_position_costs_the_same_however_many_a_message_names() -> None:
+    def with_positions(count: int) -> int:
+        hub = make_hub()
+        connect_request = ConnectRequest(client_id="c", secret="c", identity=open_identity())
+        session = hub.connect(
+            connect_request, lambda: Reader(writer=Writer(lambda data: None), on_lag=lambda: None), now_ns=0
+        )
+        names = [f"invented.{number}" for number in range(count)]
+        since = {name: {"epoch": "0" * 16, "offset": 1} for name in names}
+        text = json.dumps({"type": "subscribe", "channels": names, "since": since})
+        return calls(lambda: hub.receive(session, text, now_ns=0))
+
+    assert with_positions(80) - with_positions(60) <= 1.05 * (with_positions(40) - with_positions(20))

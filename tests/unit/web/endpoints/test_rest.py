@@ -367,7 +367,7 @@ async def test_a_broadcast_may_begin_with_a_byte_order_mark(site: Site) -> None:
         (b"[" * 5000, "?channel=robots", "invalid_json", ""),
         (b'{"data":1e999}', "?channel=robots", "invalid_event", "1e999"),
         (b'{"channel":"robots","event":{"data":%b}}' % (b"1" * 5000), "", "invalid_event", "64-bit"),
-        (b'{"channel":"robots","event":%b}' % (b"[" * 129 + b"]" * 129), "", "invalid_event", "129 levels"),
+        (b'{"channel":"robots","event":%b}' % (b"[" * 129 + b"]" * 129), "", "invalid_event", "more than 128 levels"),
         (b'{"everyone":"yes","event":1}', "", "invalid_field", "everyone"),
         (b'{"channel":"robots"}', "", "invalid_field", "event"),
         (b'{"chanel":"robots","event":1}', "", "invalid_field", "channel"),

@@ -6,10 +6,12 @@ import asyncio
 import json
 import socket
 import struct
+from dataclasses import replace
 
 from gateway.config.model import Clients, Config
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.parser import Parser
+from gateway.core.sessions.rate_limit import RateLimit
 from gateway.web.sockets.connection import Connection, State
 from gateway.web.sockets.websocket import FRAMES_AT_ONCE_MAX, ReceiveQueue
 from tests.support.raw import CONTINUATION, PONG, TEXT, RawPeer, encode_frame, open_raw
@@ -168,3 +170,66 @@ async def test_a_peer_that_ends_its_side_and_reads_nothing_is_closed_as_stalled(
     peer.close()
 
     assert (CloseCode.SLOW_CONSUMER, State.CLOSING) == (connection.code, connection._state)
+
+
+async def test_a_client_that_floods_and_is_lost_is_read_no_further(make_edge: MakeEdge) -> None:
+    """What it has sent beyond its limit takes time from others, and answers nothing."""
+    edge = await make_edge()
+    hub = edge.context.hub
+    limits = replace(hub._limits, rates={**hub._limits.rates, "frames": RateLimit(100, 100)})
+    hub.set_limits(limits, hub._welcome)
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    queue = connection._receive_queue
+    assert queue is not None
+    queue.feed_data(encode_frame(PONG) * 20_000)
+    peer.reset()
+    connection._transport.abort()
+    await eventually(lambda: not edge.context.connections)
+
+    assert queue._parser.frames < 1_000
+
+
+async def test_others_have_their_turn_between_a_clients_messages(make_edge: MakeEdge) -> None:
+    edge = await make_edge()
+    peer = await open_raw(edge.port)
+    [connection] = edge.context.connections.values()
+    queue = connection._receive_queue
+    assert queue is not None
+    subscribed: list[int] = []
+
+    def note_turn() -> None:
+        assert connection.session is not None
+        subscribed.append(len(connection.session.subscriptions))
+        if len(subscribed) < 20:
+            asyncio.get_running_loop().call_soon(note_turn)
+
+    subscribe = [json.dumps({"type": "subscribe", "channels": [f"c{n}"]}).encode() for n in range(5)]
+    queue.feed_data(b"".join(encode_frame(TEXT, one) for one in subscribe))
+    note_turn()
+    await eventually(lambda: len(subscribed) == 20)
+    peer.close()
+
+    assert {1, 2, 3, 4, 5} <= set(subscribed)
+
+
+async def test_others_have_their_turn_while_events_are_encoded_for_a_stream(make_edge: MakeEdge) -> None:
+    """It misses many events, and gets all of them, in parts."""
+    edge = await make_edge()
+    pipeline = edge.context.pipeline
+    assert pipeline is not None
+    pipeline.receive([[b"robots", b'{"data":"%b"}' % (b"x" * 900)]] * 100, now_ns=1)
+    tally, written = edge.context.hub.fanout.tally, set[int]()
+
+    def note_turn() -> None:
+        written.add(tally.bytes)
+        if tally.events < 100:
+            asyncio.get_running_loop().call_soon(note_turn)
+
+    note_turn()
+    peer = RawPeer(edge.port)
+    await peer.send_bytes(b"GET /events?channels=robots&last=100 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    await eventually(lambda: tally.events >= 100)
+    peer.close()
+
+    assert len(written) > 5
