@@ -40,9 +40,9 @@ def check_nesting(payload: bytes, levels_max: int) -> None:
         levels = list(accumulate(chunk, initial=level))
         if max(levels) + removed > levels_max:
             raise ValueError(f"values are nested in more than {levels_max} levels")
-        if min(levels) < 0:
-            return  # more is closed than opened: no decoder goes on from there
         level = levels[-1]
+        if level < 0:
+            return  # more is closed than opened: no decoder goes on from there
 
 
 def check_numbers(payload: bytes) -> None:
