@@ -344,9 +344,19 @@ async def probe(settings: Cluster) -> tuple[str, str] | None:
     clients: list[Client] = []
     try:
         await engine.connect(clients)
+        return _evicts(engine, await clients[0].command("INFO", "memory"))
     except FAILURES as error:
         return described(error, engine.address)
     finally:
         for client in clients:
             await client.close()
-    return None
+
+
+def _evicts(engine: Engine, memory: Reply) -> tuple[str, str] | None:
+    """Return what is wrong with a server that removes data silently when it is full, and what to do."""
+    found = memory if isinstance(memory, dict) else {}
+    policy = found.get("maxmemory_policy", "noeviction")
+    if policy == "noeviction" or not found.get("maxmemory"):
+        return None
+    problem = f"{engine.address} evicts keys silently when it is full (maxmemory-policy is {policy})"
+    return problem, "set it to noeviction: a full server then refuses writes, which is reported"

@@ -227,9 +227,11 @@ async def test_a_gateway_starts_without_its_engine_and_never_shows_the_password(
         [problem] = await degraded(gateway)
         await connect("metrics", to=gateway)
         shown = [json.dumps(await gateway.status()), problem, *gateway.lines]
+        _, status = await run("status", "--url", gateway.url)
         code, checked = await run("check", "--set", f"cluster.url={wrong['cluster.url']}")
 
     assert "check the user and password of cluster.url" in problem
     assert "check the user and password of cluster.url" in checked.errors
+    assert f"degraded ({problem})" in " ".join(status.output.split())
     assert 0 == code
     assert not [line for line in (*shown, checked.output, checked.errors) if "hunter2" in line]

@@ -94,3 +94,19 @@ def test_a_cluster_without_the_library_is_refused_with_what_to_install(monkeypat
 
     with pytest.raises(ConfigError, match=r"needs the package redis.*pip install 'neurograph-gateway\[cluster\]'"):
         require()
+
+
+async def test_a_server_that_evicts_silently_is_warned_of(own_redis: RedisServer) -> None:
+    """If it has no limit, it never does."""
+    settings = Cluster(url=own_redis.url, timeout_seconds=10)
+    await asyncio.to_thread(own_redis.command, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    unlimited = await probe(settings)
+    await asyncio.to_thread(own_redis.command, "CONFIG", "SET", "maxmemory", "100mb")
+    found = await probe(settings)
+    await asyncio.to_thread(own_redis.command, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+    assert unlimited is None
+    assert found is not None
+    assert "allkeys-lru" in found[0]
+    assert "noeviction" in found[1]
+    assert await probe(settings) is None
