@@ -17,7 +17,7 @@ from tests.simulation.cluster_schedule import run_cluster
 from tests.simulation.engine_data import Data
 
 
-PLANTED_SEEDS = 400
+PLANTED_SEEDS = 600
 """A planted fault is found within so many worlds."""
 
 
