@@ -124,7 +124,7 @@ class Account:
         and without such an event, is not reported. Nor is the end of one that was over before the client came.
         """
         reported = incarnation in self.over or not self.knows(incarnation)
-        if reported or self.numbered_by_gateway or not living & self.delivered.keys():
+        if reported or self.numbered_by_gateway or not (living & self.delivered.keys()) - self.over:
             self.ends[incarnation] = max(self.delivered.get(incarnation, [0]), default=0)
 
     def _open(self, incarnation: int, first: int, truth: dict[int, int]) -> None:
