@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.chaos.cluster.stage import ClusterStage
+from tests.chaos.cluster.storm import ClusterStorm
 from tests.chaos.hostile import SETTINGS, Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
@@ -26,6 +28,7 @@ from tests.support.ws import connect
 
 
 HOSTILE_SECONDS = full(15.0, 4.0)
+CLUSTER_SECONDS = full(30.0, 8.0)
 STORM_SECONDS = full(60.0, 8.0)
 KILLS = full(20, 3)
 CLIENTS = full(500, 50)
@@ -56,6 +59,22 @@ async def test_a_storm_is_accounted_for() -> None:
         await account(stage, what=f"storm {seed}, {dict(storm.done)}")
         assert stage.delivered() > 1_000_000 or not FULL
         assert stage.lost() == 0, "the publisher holds everything that it published"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_storm_over_a_cluster_is_accounted_for() -> None:
+    """Three gateways, 20 publishers on one channel, Redis with replicas and Sentinels, and clients that wander."""
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
+    print(f"again: CHAOS_SEED={seed}, or make chaos CLUSTER=1 SEED={seed}")
+    async with ClusterStage(clients=CLIENTS, rate=25, seed=seed) as stage:
+        storm = ClusterStorm(stage, seed)
+        await storm.rage(CLUSTER_SECONDS)
+        await stage.settle()
+        print(dict(storm.done), stage.figures())
+        assert stage.faults() + stage.senders.faults == []
+        assert stage.unaccounted() == []
+        assert stage.delivered() > 200_000 or not FULL
 
 
 @pytest.mark.timeout(600)
