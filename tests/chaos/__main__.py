@@ -9,26 +9,26 @@ import sys
 
 from tests.chaos.cluster.stage import ClusterStage
 from tests.chaos.cluster.storm import ClusterStorm
-from tests.chaos.hostile import SETTINGS, Hostile
+from tests.chaos.hostile import AGAIN_SECONDS, SETTINGS, Hostile
 from tests.chaos.stage import Stage
 from tests.chaos.storm import Storm
 from tests.support.gateway import allow_many_files
 
 
-async def chaos(
-    seconds: float, seed: int, clients: int, rate: int, kind: type[Storm | Hostile], workers: int, only: str | None
-) -> int:
+async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argparse.Namespace) -> int:
     """Run a storm; 0 if everything was accounted for."""
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
-    settings = {"workers": workers, **(SETTINGS if kind is Hostile else {})}
-    hostile = kind is Hostile
+    hostile: bool = given.hostile
+    settings = {"workers": given.workers, **(SETTINGS if hostile else {})}
     async with Stage(clients=clients, rate=rate, seed=seed, settings=settings, interpreter=hostile) as stage:
 
         def say(text: str) -> None:
             print(text, flush=True)
 
         storm = (
-            Storm(stage, seed, say=say) if kind is Storm else Hostile(stage, seed, say=say, only=only, compares=True)
+            Hostile(stage, seed, say=say, only=given.only, pause=given.pause, compares=True)
+            if hostile
+            else Storm(stage, seed, say=say)
         )
         await storm.rage(seconds)
         await stage.settle()
@@ -85,13 +85,12 @@ def main() -> int:
     )
     parser.add_argument("--hostile", action="store_true", help="hostile publishers and clients, and nothing is killed")
     parser.add_argument("--only", help="one kind of harm: a method of tests.chaos.hostile, such as many_topics")
+    parser.add_argument("--pause", type=float, default=AGAIN_SECONDS, help="seconds between two harms of a kind")
     given = parser.parse_args()
     allow_many_files()
     if given.cluster:
         return asyncio.run(cluster(given.seconds, given.seed, given.clients or 500, given.rate or 25))
-    kind = Hostile if given.hostile else Storm
-    clients, rate = given.clients or 100, given.rate or 400
-    return asyncio.run(chaos(given.seconds, given.seed, clients, rate, kind, given.workers, given.only))
+    return asyncio.run(chaos(given.seconds, given.seed, given.clients or 100, given.rate or 400, given))
 
 
 if __name__ == "__main__":

@@ -55,14 +55,16 @@ class Hostile:
         *,
         say: Callable[[str], object] = print,
         only: str | None = None,
+        pause: float = AGAIN_SECONDS,
         compares: bool = False,
     ) -> None:
-        """With `only`, one kind of harm alone, by the name of its method. If it `compares` latencies, they and the
+        """Each kind of harm pauses for about `pause` seconds before it is done again. With `only`, one kind of harm alone, by the name of its method. If it `compares` latencies, they and the
         clients of this process get the CPU that the gateway leaves: so what an event is late by is the gateway's
         doing. Before them, processes that only take CPU do the same."""
         self.stage = stage
         self.random = random.Random(seed)
         self._only = only
+        self._pause = pause
         self._compares = compares
         self.done: Counter[str] = Counter()
         self.bytes_before = self.bytes_max = 0
@@ -118,6 +120,7 @@ class Hostile:
             "% of a CPU meanwhile": 100 * loud.worked / loud.seconds,
             "% waiting for a CPU before": 100 * quiet.waited / quiet.seconds,
             "% waiting for a CPU meanwhile": 100 * loud.waited / loud.seconds,
+            "harms per second": self.done.total() / max(loud.seconds, 1e-3),
             "CPU ms for each harm": 1000 * more / max(self.done.total(), 1),
         }
 
@@ -137,7 +140,7 @@ class Hostile:
             with contextlib.suppress(OSError, Ended, TimeoutError):  # they are refused or cut off: that is welcome
                 await act()
             self.done[act.__name__] += 1
-            await asyncio.sleep(self.random.uniform(0, 2 * AGAIN_SECONDS))
+            await asyncio.sleep(self.random.uniform(0, 2 * self._pause))
 
     async def _watch(self, ends: float) -> None:
         told = time.monotonic()
