@@ -5,6 +5,7 @@
     cluster       one gateway's part in its cluster
     clients       the clients of all gateways: presence, and how many a user has
     sessions      sessions, and personal messages, wherever their clients are
+    numbering     the lease of the gateway that numbers for all what comes from the bus without numbers
     events        what clients publish on channels, and messages to everyone
     engine        one connection for commands, one for following streams; whether the engine is available
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.members import OwnFigures
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.sessions.broadcast import Broadcaster
 from gateway.core.sessions.hub import Hub
 
@@ -33,11 +35,17 @@ def require() -> None:
 
 
 def join(
-    settings: Settings, hub: Hub, broadcaster: Broadcaster, *, own: Callable[[], OwnFigures], away_seconds: float
+    settings: Settings,
+    hub: Hub,
+    pipeline: Pipeline,
+    broadcaster: Broadcaster,
+    *,
+    own: Callable[[], OwnFigures],
+    away_seconds: float,
 ) -> "Cluster":
     """Return this gateway's part in a cluster, not started yet.
     Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
     require()
     from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
 
-    return Cluster(settings, hub, broadcaster, own=own, away_seconds=away_seconds)
+    return Cluster(settings, hub, pipeline, broadcaster, own=own, away_seconds=away_seconds)

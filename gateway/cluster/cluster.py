@@ -11,12 +11,14 @@ from gateway import __version__
 from gateway.cluster.clients import ClusterClients
 from gateway.cluster.engine import Engine
 from gateway.cluster.events import ClusterEvents
+from gateway.cluster.numbering import ClusterNumbering
 from gateway.cluster.scripts import script
 from gateway.cluster.sessions import ClusterSessions
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.balance import Balance
 from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
 from gateway.core.cluster.once import Once
+from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import Event
@@ -34,6 +36,8 @@ log = logger("gateway.cluster")
 _REPORT = script("report")
 _LEAVE = script("leave")
 _REPORTS_PER_TTL = 4
+_LEASE_SECONDS = 1.0
+"""The longest interval in which the lease is renewed, or taken if it is free."""
 _decode_answer = msgspec.json.Decoder(tuple[int, bool | None]).decode
 
 
@@ -45,6 +49,7 @@ class Cluster:
         self,
         settings: Settings,
         hub: Hub,
+        pipeline: Pipeline,
         broadcaster: Broadcaster,
         *,
         own: Callable[[], OwnFigures],
@@ -58,6 +63,11 @@ class Cluster:
         self.events = ClusterEvents(self.engine, hub.logs)
         self._hub = hub
         self._broadcaster = broadcaster
+        self.numbering: ClusterNumbering | None = None
+        if settings.numbering == "one":
+            self.numbering = ClusterNumbering(
+                self.engine, self.events, pipeline, self._tasks, ttl_seconds=settings.ttl_seconds
+            )
         self._own = own
         self._ttl_seconds = settings.ttl_seconds
         self._timeout_seconds = settings.timeout_seconds
@@ -86,6 +96,10 @@ class Cluster:
         self._tasks.start(self.events.keep_current())
         self._tasks.start(run_every(self.sessions.write_seconds, self.sessions.note_all, on_late=lambda seconds: None))
         interval = self._ttl_seconds / _REPORTS_PER_TTL
+        if self.numbering is not None:
+            self._tasks.start(self.numbering.keep_sending())
+            renewals = min(interval, _LEASE_SECONDS)
+            self._tasks.start(run_every(renewals, self.numbering.renew, on_late=lambda seconds: None))
         self._tasks.start(run_every(interval, lambda: self._tasks.start(self._report()), on_late=self._note_late))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timeout_seconds):
@@ -150,6 +164,8 @@ class Cluster:
         """Leave the cluster, as far as the engine answers in time."""
         self._tasks.cancel()
         with contextlib.suppress(RequestError):
+            if self.numbering is not None:
+                await self.numbering.finish()
             await self.sessions.write_all()
             await self.engine.run(_LEAVE)
         await self.engine.close()
@@ -166,6 +182,7 @@ class Cluster:
             failures=engine.failures,
             commands=engine.commands,
             events=self.events.channels.counts,
+            lease=None if self.numbering is None else self.numbering.lease,
         )
 
     def _own_member(self) -> Member:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gateway.cluster.engine import Engine, StreamEntry
+from gateway.cluster.redis_client import Argument
 from gateway.cluster.scripts import script
 from gateway.core.cluster.channels import EngineChannels
+from gateway.core.cluster.lease import Waiting
 from gateway.core.cluster.numbered import ChannelEvent, NumberedEvent, channel_event
 from gateway.core.cluster.once import Once
 from gateway.core.log.logs import SILENT_NS, Logs
@@ -30,6 +32,10 @@ _FETCHED_TOGETHER = 10
 """Channels whose streams are asked for at once."""
 _ENTRIES_PER_ANSWER = 100
 _FIRST = "-"
+
+
+Appended = Literal["new", "fenced", "full"]
+"""What became of events: numbered; or not, as another gateway has the lease, or as there is no room for a channel."""
 
 
 class Published(NamedTuple):
@@ -59,18 +65,11 @@ class ClusterEvents:
 
         Events are numbered in the order of the calls.
         Raises EngineUnavailable; RequestError: `once` was used for another event, or there is no room for the channel."""
-        engine, channel = self._engine.epoch, event.channel
-        arguments = (channel, max(self._logs.history(channel), 1), f"{secrets.randbits(64):016x}", event.fields)
-        reply = await self._engine.run(
-            _APPEND, _KEPT_MS, self._logs.channels_max, _SILENT_MS, once.key, once.content, _ONCE_MS, answer, *arguments
-        )
-        assert isinstance(reply, list)
+        channel = event.channel
+        reply = await self._append([Waiting(event, 0)], once.key, once.content, _ONCE_MS, answer)
         match reply[0]:
             case b"new":
-                source, offset = reply[1].decode(), int(reply[2])
-                numbered = NumberedEvent(int(source, 16), offset, event.fields)
-                self.channels.take_own(ChannelEvent(channel, engine, numbered), now_ns=clock.now_ns())
-                return Published(Position(source, offset), answer, is_new=True)
+                return Published(Position(reply[1].decode(), int(reply[2])), answer, is_new=True)
             case b"known":
                 source, offset, answer = reply[1].decode().split(":", 2)
                 return Published(Position(source, int(offset)), answer, is_new=False)
@@ -80,6 +79,35 @@ class ClusterEvents:
             ErrorCode.UNAVAILABLE,
             f"channel {channel!r} cannot open: the cluster's engine has as many as `ingest.channels_max` allows",
         )
+
+    async def append(self, events: Sequence[Waiting], *, fence: int) -> Appended:
+        """Have the engine number events of the bus, if `fence` is still that of the lease. Raises EngineUnavailable."""
+        reply = await self._append(events, "", "", 0, "", fence=fence)
+        outcome: Appended = reply[0].decode()
+        return outcome
+
+    async def _append(
+        self, events: Sequence[Waiting], *arguments: Argument, fence: int = 0
+    ) -> list[Any]:  # Any: as Redis replies
+        """Run the script, and take what is new to the logs of this gateway; return its reply."""
+        engine = self._engine.epoch
+        parts = [part for one in events for part in self._parts(one)]
+        limits = _KEPT_MS, self._logs.channels_max, _SILENT_MS
+        reply = await self._engine.run(_APPEND, *limits, *arguments, fence or "", *parts)
+        assert isinstance(reply, list)
+        if reply[0] == b"new":
+            now_ns = clock.now_ns()
+            for (event, skipped), source, offset in zip(events, reply[1::2], reply[2::2], strict=True):
+                numbered = NumberedEvent(int(source, 16), int(offset), event.fields)
+                if fence and numbered.offset == 1 + skipped:
+                    continue  # it begins a source: its entry says what is not known before it
+                self.channels.take_own(ChannelEvent(event.channel, engine, numbered), now_ns=now_ns)
+        return reply
+
+    def _parts(self, one: Waiting) -> tuple[Argument, ...]:
+        channel = one.event.channel
+        new_source = f"{secrets.randbits(64):016x}"
+        return channel, max(self._logs.history(channel), 1), new_source, one.skipped, one.event.fields
 
     async def keep_current(self) -> None:
         """Fetch what is missing, whenever the engine is up."""

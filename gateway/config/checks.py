@@ -122,6 +122,9 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
             )
     if "bind" in origins and config.bind and same_endpoint(config.bind) in map(same_endpoint, config.connect):
         yield ("bind", f"{config.bind!r} is also in connect", "remove one: the gateway would connect to itself")
+    if config.cluster.numbering == "one" and any(one.on_demand for one in (config.history, *config.channels.values())):
+        reason = "'one' gateway cannot number what it is not subscribed to on the bus (on_demand)"
+        yield "cluster.numbering", reason, "set on_demand = false, or cluster.numbering = 'each'"
     if not config.history.on_demand:
         for name, own in config.channels.items():
             if own.on_demand:

@@ -380,6 +380,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
     balance: bool = False
     """Ask some clients to connect again if this gateway has noticeably more than the others, for which the balancer
     must know them all."""
+    numbering: Literal["each", "one"] = "each"
+    """Who numbers messages of the bus without envelopes: each gateway for itself, or one for all (docs/cluster.md)."""
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from gateway import __version__
+from gateway.core.cluster.lease import State
 from gateway.core.cluster.members import EVENT_OUTCOMES, ClusterState
 from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import is_name
@@ -388,6 +389,7 @@ class _Sampled(Collector):
     def _of_process(self) -> _Values:
         state, workers = self._metrics.state(), self._metrics.workers()
         expires, cluster = state.certificate_expires, state.cluster
+        lease = None if cluster is None else cluster.lease
         return {
             "info": {__version__: 1},
             "ready": {"": state.ready},
@@ -401,6 +403,9 @@ class _Sampled(Collector):
             "cluster_engine_up": {} if cluster is None else {"": not cluster.problem},
             "cluster_engine_failures_total": {"": 0 if cluster is None else cluster.failures},
             "cluster_commands_total": {"": 0 if cluster is None else cluster.commands},
+            "cluster_lease": {} if lease is None else {one: one == lease.state for one in get_args(State)},
+            "cluster_lease_refused_total": {"": 0 if lease is None else lease.refused},
+            "cluster_lease_overflowed_total": {"": 0 if lease is None else lease.overflowed},
             "cluster_events_total": dict.fromkeys(EVENT_OUTCOMES, 0) if cluster is None else cluster.events,
         }
 

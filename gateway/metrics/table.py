@@ -92,6 +92,12 @@ SAMPLED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "cluster_engine_up": ("1 if the cluster's engine can be used, else 0; absent without a cluster.", ()),
     "cluster_engine_failures_total": ("How often the cluster's engine could not be used any more.", ()),
     "cluster_commands_total": ("Commands sent to the cluster's engine.", ()),
+    "cluster_lease": (
+        "1 for the state of this gateway's lease; absent if each gateway numbers for itself.",
+        ("state",),
+    ),
+    "cluster_lease_refused_total": ("How often the engine refused this gateway's fence.", ()),
+    "cluster_lease_overflowed_total": ("Events without numbers that were dropped because too many waited.", ()),
     "cluster_events_total": (
         "Events that the cluster's engine numbered: in a log, missing, or without room.",
         ("outcome",),

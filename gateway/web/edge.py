@@ -105,7 +105,7 @@ class Edge:
             assert broadcaster is not None, "this process reads the bus"
             away_seconds = config.shutdown.reconnect_spread_seconds
             self.context.cluster = cluster = join(
-                config.cluster, hub, broadcaster, own=self._own_figures, away_seconds=away_seconds
+                config.cluster, hub, pipeline, broadcaster, own=self._own_figures, away_seconds=away_seconds
             )
             cluster.sessions.let_go = lambda session: self.context.let_go(session)
             cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id, CloseCode.DISCONNECTED)

@@ -15,7 +15,7 @@ TTL_SECONDS = 5.0
 
 def clustered(server: RedisServer, prefix: str, name: str, **settings: object) -> dict[str, object]:
     """The settings of a gateway of a cluster."""
-    given = {"url": server.url, "prefix": prefix, "name": name, "timeout_seconds": 5.0, "ttl_seconds": TTL_SECONDS}
+    given = {"url": server.url, "prefix": prefix, "name": name, "timeout_seconds": 30.0, "ttl_seconds": TTL_SECONDS}
     return {f"cluster.{key}": value for key, value in given.items()} | settings
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
+from gateway.core.cluster.lease import Lease
+
 
 class Member(Struct, frozen=True, kw_only=True):
     """A gateway of a cluster. `lag_seconds` is how late it came to read from the bus since its last report."""
@@ -80,6 +82,8 @@ class ClusterState:
     """How many commands this gateway has sent to it."""
     events: Mapping[str, int]
     """Events that it numbered, by what became of them here (`EVENT_OUTCOMES`)."""
+    lease: Lease | None
+    """Who numbers for whom; None if each gateway does it for itself."""
 
     @property
     def degraded(self) -> list[str]:

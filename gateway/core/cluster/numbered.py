@@ -9,11 +9,14 @@ from gateway.core.protocol.events import Event, MissingRange
 
 
 class NumberedEvent(Struct, frozen=True):
-    """An event with the `offset` that the engine gave it, in the source `epoch`."""
+    """An event with the `offset` that the engine gave it, in the source `epoch`.
+
+    If it `begins` its source, as another gateway has the lease now, what came before is not known."""
 
     epoch: int
     offset: int
     fields: bytes
+    begins: bool = False
 
 
 class ChannelEvent(Struct, frozen=True):
@@ -29,7 +32,13 @@ class ChannelEvent(Struct, frozen=True):
 
 def numbered(found: Mapping[str, bytes]) -> NumberedEvent:
     """Read an entry of a stream. Raises KeyError, ValueError: it is none of this gateway's kind."""
-    return NumberedEvent(int(found["epoch"], 16), int(found["offset"]), found["event"])
+    return NumberedEvent(
+        int(found["epoch"], 16),
+        int(found["offset"]),
+        found["event"],
+        int(found.get("skipped", 0)),
+        found.get("begins") == b"1",
+    )
 
 
 def channel_event(found: Mapping[str, bytes], channel: str | None = None) -> ChannelEvent:
@@ -60,7 +69,10 @@ def new_event(
         missing = (MissingRange(one.offset - 1, one.offset - 1, "epoch"),)
     elif one.offset <= reached:
         return None
-    elif one.offset > reached + 1:
-        # The engine numbers each source from 1, and keeps the newest: those before the first that comes are missing, too.
-        missing = (MissingRange(reached + 1, one.offset - 1, "bus_loss" if reached else "evicted"),)
+    else:
+        if one.offset > reached + 1:
+            # The engine numbers each source from 1, and keeps the newest: those before the first that comes are missing, too.
+            missing = (MissingRange(reached + 1, one.offset - 1, "bus_loss" if reached else "evicted"),)
+        if one.begins and not reached and log is not None and log.at:
+            missing = (MissingRange(0, 0, "epoch"), *missing)
     return Event(channel, one.fields, now_ns, incarnation=one.epoch, sequence=one.offset, missing=missing, late=late)

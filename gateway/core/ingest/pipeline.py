@@ -4,7 +4,7 @@ Each call validates the messages, puts each publisher's messages in order, appen
 appends gaps for losses that no event may report soon. Nothing can run between numbering an event and
 appending it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -38,6 +38,8 @@ class Pipeline:
     def __init__(self, *, ingest: Ingest, logs: Logs) -> None:
         self.ingest = ingest
         self.logs = logs
+        self.divert: Callable[[Sequence[Event]], list[Event]] | None = None
+        """Takes a batch's events before they are appended, and returns those that are to be appended here."""
         logs.has_ended = ingest.recovery.publishers.has_ended
         logs.on_return = ingest.recovery.publishers.note_return
         self._received = False
@@ -131,7 +133,8 @@ class Pipeline:
         recovery = self.ingest.recovery
         while True:
             self._release(tick, now_ns)
-            self.logs.append(tick.events[tick.appended :])
+            events = tick.events[tick.appended :]
+            self.logs.append(events if self.divert is None else self.divert(events))
             tick.appended = len(tick.events)
             unreported = recovery.take_unreported()
             if not unreported:

@@ -159,12 +159,14 @@ class LogEntries:
             known = self._sources.get(id_)
             if known is not None and not known.retired:  # it goes on: its numbers say what is missing
                 missing = tuple(one for one in missing if one.reason != "epoch")
-            first = missing[0].first if missing and missing[0].reason != "epoch" else event.sequence
+            first = next((one.first for one in missing if one.reason != "epoch"), event.sequence)
             if known is not None and not known.retired and first <= known.newest:
                 known.retired = True
                 entries += self._report_end(known, now_ns)
             elif event.sequence <= OFFSET_MAX and (known is None or not known.retired):
                 source = known or self._begin(event.incarnation, id_, first - 1, entries, now_ns)
+                if known is None and source.began < self.at:  # it begins with a gap that says so already
+                    missing = tuple(one for one in missing if one.reason != "epoch")
         if source is self._own and self._own.id not in self._sources:
             self._add_source(source, source.newest)
         elif source.ended is not None:

@@ -107,6 +107,12 @@ def test_the_longest_pause_is_no_shorter_than_the_first() -> None:
     assert "1.0 is below bus.reconnect_seconds (6.0)" in problem(bus__reconnect_seconds="6")
 
 
+def test_one_gateway_cannot_number_what_it_does_not_subscribe_to() -> None:
+    told = problem(**{"cluster.url": "redis://x", "cluster.numbering": "one", "history.on_demand": "true"})
+    assert "cluster.numbering" in told
+    assert "on_demand" in told
+
+
 def test_one_channel_on_demand_needs_all_to_be() -> None:
     """A ZeroMQ subscription to everything cannot leave one out."""
     told = problem(**{"channels.camera.on_demand": "true"})

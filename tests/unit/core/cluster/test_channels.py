@@ -2,141 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.cluster.channels import EngineChannels
 from gateway.core.cluster.numbered import ChannelEvent, NumberedEvent, channel_event
 from gateway.core.log.gaps import gap_of
-from gateway.core.log.logs import Logs
-from gateway.core.log.retention import Retention
-from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import Event
+from tests.support.engine import Engine, Gateway, position
 
 
 CHANNELS = ["a", "b", "c"]
-FETCHED = 2
-"""Entries of one answer."""
 
 
-@dataclass
-class Engine:
-    """What the script `append` does, with small limits; it may lose its last writes."""
-
-    live_max: int = 4
-    kept_max: int = 3
-    epoch: int = 1
-    sources: int = 100
-    places: int = 0
-    live: list[ChannelEvent] = field(default_factory=list)
-    dropped: int = 0
-    """How many entries of `live` were dropped."""
-    kept: dict[str, list[ChannelEvent]] = field(default_factory=dict)
-
-    def append(self, channel: str) -> ChannelEvent:
-        kept = self.kept.setdefault(channel, [])
-        self.places += 1
-        if kept and kept[-1].engine == self.epoch:
-            source, offset = kept[-1].numbered.epoch, kept[-1].numbered.offset + 1
-        else:
-            self.sources += 1
-            source, offset = self.sources, 1
-        one = ChannelEvent(channel, self.epoch, NumberedEvent(source, offset, b'"data":%d' % self.places), self.places)
-        self.live.append(one)
-        kept.append(one)
-        if len(self.live) > self.live_max:
-            del self.live[0]
-            self.dropped += 1
-        del kept[: -self.kept_max]
-        return one
-
-    def lose(self, count: int) -> None:
-        """Restart without the last writes."""
-        lost = self.live[len(self.live) - count :]
-        del self.live[len(self.live) - count :]
-        for kept in self.kept.values():
-            kept[:] = [one for one in kept if one not in lost]
-        self.places = self.places - len(lost)
-        self.epoch += 1
-
-    def after(self, channel: str, one: ChannelEvent | None) -> list[ChannelEvent]:
-        kept = self.kept.get(channel, [])
-        if one in kept:
-            kept = kept[kept.index(one) + 1 :]
-        elif one is not None:
-            newer = [each for each in kept if (each.engine, each.place) > (one.engine, one.place)]
-            kept = newer
-        return kept[:FETCHED]
-
-
-class Gateway:
-    def __init__(self, engine: Engine, *, channels_max: int = 20, events_max: int = 1000) -> None:
-        retention = Retention(events_max=events_max)
-        self.logs = Logs(epoch="own", channels_max=channels_max, retention=retention)
-        self.channels = EngineChannels(self.logs)
-        self._engine = engine
-        self._next = 0
-        self._last: dict[str, ChannelEvent | None] = {}
-        self._asked: dict[str, list[ChannelEvent]] = {}
-        self.now_ns = 0
-
-    def up(self) -> None:
-        """Be connected; with another epoch, read the stream of all channels again."""
-        if self.channels.engine != self._engine.epoch:
-            self._next = 0
-            self._asked.clear()
-            self._last.clear()
-        self.channels.begin(self._engine.epoch, now_ns=self.now_ns)
-
-    def read(self, count: int = 1000) -> None:
-        at = max(self._next - self._engine.dropped, 0)
-        found = self._engine.live[at : at + count]
-        self._next = self._engine.dropped + at + len(found)
-        self.channels.take(found, now_ns=self.now_ns)
-
-    def ask(self) -> None:
-        if not self.channels.listed:
-            self.channels.list(self._engine.kept, self._engine.places)
-        for channel in self.channels.behind:
-            self.channels.ask(channel)
-            self._asked[channel] = self._engine.after(channel, self._last.get(channel))
-
-    def answered(self) -> None:
-        asked, self._asked = self._asked, {}
-        for channel, found in asked.items():
-            if found:
-                self._last[channel] = found[-1]
-            if not self.channels.take_kept(channel, found, now_ns=self.now_ns):
-                self._last.pop(channel, None)
-
-    def catch_up(self) -> None:
-        self.up()
-        for _ in range(100):
-            self.read()
-            self.ask()
-            self.answered()
-            if self.channels.listed and not self.channels.behind:
-                return
-        raise AssertionError(f"still behind: {self.channels.behind}")
-
-    def entries(self, channel: str) -> list[Entry]:
-        log = self.logs.by_name.get(channel)
-        return [] if log is None else log.held(log.cursor_at(0))
-
-    def events(self, channel: str) -> dict[tuple[str, int], bytes]:
-        """The events of a channel by position; each is there once."""
-        found = [one for one in self.entries(channel) if one.is_event]
-        by_position = {(one.source, one.offset): one.json.rpartition(b'"data":')[2] for one in found}
-        assert len(by_position) == len(found)
-        return by_position
-
-
-def position(one: ChannelEvent) -> tuple[str, int]:
-    return f"{one.numbered.epoch:016x}", one.numbered.offset
+def appended(engine: Engine, channel: str) -> ChannelEvent:
+    one = engine.append(channel)
+    assert one is not None
+    return one
 
 
 def test_events_have_the_same_numbers_at_a_gateway_that_starts_late() -> None:
@@ -197,7 +81,7 @@ def test_another_epoch_ends_the_sources_on_all_gateways() -> None:
     engine.append("a")
     first.read()
     engine.lose(1)
-    new = engine.append("a")
+    new = appended(engine, "a")
     for one in (first, second):
         one.catch_up()
 
@@ -227,11 +111,11 @@ def test_an_event_of_this_gateway_is_there_as_soon_as_it_is_confirmed() -> None:
     engine = Engine()
     gateway = Gateway(engine)
     gateway.catch_up()
-    own = engine.append("a")
+    own = appended(engine, "a")
     gateway.channels.take_own(own, now_ns=0)
     assert [position(own)] == list(gateway.events("a"))
     engine.append("a")
-    third = engine.append("a")
+    third = appended(engine, "a")
     gateway.channels.take_own(third, now_ns=0)
     assert [1] == [one.offset for one in gateway.entries("a")], "the second is to come first"
     gateway.read()
@@ -280,7 +164,7 @@ def test_all_logs_have_the_same_events_each_once_or_gaps(found: list[tuple[str, 
     sent: dict[str, list[ChannelEvent]] = {channel: [] for channel in CHANNELS}
     for what, which, count in found:
         if what == "append":
-            sent[str(which)] += [engine.append(str(which)) for _ in range(count)]
+            sent[str(which)] += [appended(engine, str(which)) for _ in range(count)]
         elif what == "lose":
             assert isinstance(which, int)
             engine.lose(min(which, len(engine.live)))

@@ -49,7 +49,9 @@ def test_gateways_are_listed_by_name() -> None:
 
 
 def test_a_cluster_is_degraded_while_its_engine_is_down() -> None:
-    state = ClusterState("a", (), problem="it is gone", advice="start it", failures=1, commands=0, events={})
+    state = ClusterState(
+        "a", (), problem="it is gone", advice="start it", failures=1, commands=0, events={}, lease=None
+    )
 
     assert ["the cluster's engine is down: it is gone; start it"] == state.degraded
-    assert [] == ClusterState("a", (), problem="", advice="", failures=1, commands=0, events={}).degraded
+    assert [] == ClusterState("a", (), problem="", advice="", failures=1, commands=0, events={}, lease=None).degraded
