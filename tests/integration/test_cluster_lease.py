@@ -119,6 +119,7 @@ async def test_a_holder_that_was_stopped_numbers_nothing_more(
     assert [["epoch"]] * 2 == [[gap["reason"] for gap in client.channel("raw").gaps] for client in bus.clients]
 
 
+@pytest.mark.long
 async def test_when_the_holder_is_killed_the_other_one_goes_on(
     pair: list[Gateway], publisher: NewPublisher, connect: Connect
 ) -> None:
@@ -137,6 +138,7 @@ async def test_when_the_holder_is_killed_the_other_one_goes_on(
     assert ["epoch"] == [gap["reason"] for gap in bus.clients[1].channel("raw").gaps]
 
 
+@pytest.mark.long
 async def test_without_the_engine_each_gateway_numbers_for_itself_until_it_is_back(
     pair: list[Gateway], redis: RedisServer, publisher: NewPublisher, connect: Connect
 ) -> None:
