@@ -53,7 +53,7 @@ class ClusterGateway(Gateway):
         settings = Settings(url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds)
         broadcaster = Broadcaster(self.hub, self.hub.pipeline)
         own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0, ready=self.ready)  # noqa: E731
-        self.cluster = cluster = Cluster(settings, self.hub, broadcaster, own=own, away_seconds=0.0)
+        self.cluster = cluster = Cluster(settings, self.hub, self.hub.pipeline, broadcaster, own=own, away_seconds=0.0)
         hub = self.hub
         cluster.sessions.let_go = lambda session: self._let_go(hub, session)
         await cluster.start()

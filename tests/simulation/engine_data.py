@@ -214,9 +214,11 @@ class Data:
         content: str,
         ttl_ms: int,
         rest: str,
+        _fence: str,  # nobody takes the lease here
         channel: str,
         most: int,
         source: str,
+        _skipped: int,
         event: bytes,
     ) -> Any:
         before = self._answered(key, content)
@@ -227,7 +229,7 @@ class Data:
         newest, offset = self._stream(f"channel:{channel}").entries[-1:], 1
         if newest and newest[0][1]["engine"] == epoch.encode():
             source, offset = newest[0][1]["epoch"].decode(), int(newest[0][1]["offset"]) + 1
-        numbers = {"engine": epoch, "epoch": source, "offset": str(offset)}
+        numbers = {"engine": epoch, "epoch": source, "offset": str(offset), "fence": "", "begins": "0"}
         fields = {**{name: text.encode() for name, text in numbers.items()}, "event": event}
         self._add(f"channel:{channel}", fields, int(most))
         self.events += 1

@@ -58,11 +58,7 @@ class Engine:
             source, offset = self.sources, 1 + skipped
             self.held[channel] = fence
         numbered = NumberedEvent(
-            source,
-            offset,
-            b'"data":%d' % self.places if fields is None else fields,
-            skipped,
-            bool(fence and not is_same),
+            source, offset, b'"data":%d' % self.places if fields is None else fields, bool(fence and not is_same)
         )
         one = ChannelEvent(channel, self.epoch, numbered, self.places)
         self.live.append(one)

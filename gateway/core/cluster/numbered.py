@@ -32,13 +32,7 @@ class ChannelEvent(Struct, frozen=True):
 
 def numbered(found: Mapping[str, bytes]) -> NumberedEvent:
     """Read an entry of a stream. Raises KeyError, ValueError: it is none of this gateway's kind."""
-    return NumberedEvent(
-        int(found["epoch"], 16),
-        int(found["offset"]),
-        found["event"],
-        int(found.get("skipped", 0)),
-        found.get("begins") == b"1",
-    )
+    return NumberedEvent(int(found["epoch"], 16), int(found["offset"]), found["event"], found.get("begins") == b"1")
 
 
 def channel_event(found: Mapping[str, bytes], channel: str | None = None) -> ChannelEvent:

@@ -34,7 +34,7 @@ def some_call(pick: random.Random) -> tuple[Script, list[Any]]:
         (shell._TAKE, [secret, pick.choice(("", "i")), pick.randint(0, 1)]),
         (shell._PERSONAL, [3, b"e%d" % pick.randint(1, 9), client, "", *once]),
         (shell._PERSONAL, [3, b"u", "", pick.choice(("u1", "u2")), *once]),
-        (_APPEND, [_LONG, 2, _LONG, *news, "rest", channel, 3, f"{pick.getrandbits(64):016x}", b"x"]),
+        (_APPEND, [_LONG, 2, _LONG, *news, "rest", "", channel, 3, f"{pick.getrandbits(64):016x}", 0, b"x"]),
         (shell._KICK, [client]),
         (shell._FORGET, [client]),
         (_LEAVE, []),
