@@ -209,7 +209,11 @@ class ClusterSessions:
         def on_reply(reply: "asyncio.Future[Reply]") -> None:
             failed = not reply.cancelled() and (reply.exception() is not None or not reply.result())
             if failed and self._hub.store.of_client(session.client_id) is session:
-                self._hub.deliver_personal(session, event)
+                deliver_here()
+
+        def deliver_here() -> None:
+            self._hub.deliver_personal(session, event)
+            self.note(session)  # so that another gateway reports it if its client moves before it has it
 
         try:
             if session.client_id in self._changed:
@@ -218,7 +222,7 @@ class ClusterSessions:
                 _PERSONAL, max(self._hub.store.messages_max, 1), event.fields, session.client_id, "", "", "", 0
             )
         except RequestError:
-            self._hub.deliver_personal(session, event)
+            deliver_here()
         else:
             reply.add_done_callback(on_reply)
 

@@ -325,3 +325,31 @@ async def test_without_the_engine_a_client_goes_on_from_its_positions(
         assert {"robots": True} == {"robots": subscribed["recovered"]["robots"]}
         assert list(range(11, 21)) == back.channel("robots").offsets
         assert again.hello["resumed"], "its own session needs no engine"
+
+
+async def test_a_personal_message_from_the_bus_that_only_its_gateway_numbered_is_reported_at_another(
+    prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """It came while the engine was down, and its client moves, once that is up again, before it confirms the message."""
+    with RedisServer() as redis:
+        first, second = [
+            await launch(settings=clustered(redis, prefix, name) | {"cluster.timeout_seconds": 0.5})
+            for name in ("first", "second")
+        ]
+        bus = await publisher(first.bus_in)
+        client = await connect(to=first)
+        await kept(redis, prefix, client, connected="1")
+        redis.kill()
+        for one in (first, second):
+            await degraded(one)
+        bus.send("$personal", {"n": 1}, client_id=client.client_id)
+        await client.events("$personal", 1)
+        redis.start()
+        for one in (first, second):
+            await whole(one)
+        await kept(redis, prefix, client, connected="1")
+        back = await connect(session=client.session, to=second)
+        await eventually(lambda: back.channel("$personal").gaps, saying="it is reported")
+
+        assert back.hello["resumed"]
+        assert ["epoch"] == [gap["reason"] for gap in back.channel("$personal").gaps]

@@ -4,12 +4,13 @@ import hashlib
 from dataclasses import replace
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.core.fanout import filters
 from gateway.core.fanout.views import Subscription
+from gateway.core.log.log import ChannelLog
 from gateway.core.log.sources import ORIGIN
-from gateway.core.protocol.channels import EVERYONE
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.messages import Position
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.permissions import Identity
@@ -53,7 +54,20 @@ def encode(session: Session) -> bytes:
     ]
     # Who has had nothing of a channel yet begins with its oldest event, whoever numbers it at the other gateway.
     known = {name: at.position for name, at in session.known.items() if any(at.position.offsets.values())}
+    if session.personal is not None and any(session.personal.position.offsets.values()):
+        known[PERSONAL] = _personal_position(session, session.personal)
     return _encode(KeptSession(session.user_id, subscriptions, {**session.elsewhere, **known}))
+
+
+def _personal_position(session: Session, log: ChannelLog) -> Position:
+    """Return what the client has confirmed of each source of its personal messages, also where that is nothing: what only
+    this gateway has numbered is lost if the client moves, and the next gateway reports each source that it does not know."""
+    at = session.known[PERSONAL].position if PERSONAL in session.known else session.elsewhere.get(PERSONAL)
+    confirmed = {} if at is None else {id_: offset for id_, offset in at.offsets.items() if id_}
+    newest = log.position
+    offsets = {**dict.fromkeys(newest.offsets, 0), **confirmed}
+    others = {id_: offset for id_, offset in offsets.items() if id_ != newest.epoch}
+    return Position(newest.epoch, offsets[newest.epoch], others or UNSET)
 
 
 def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, now_ns: int) -> Session:

@@ -210,6 +210,15 @@ class SubscriptionStarts:
         else:
             self.resume(log, found.cursor)
 
+    def report_unknown(self, log: ChannelLog, elsewhere: Position) -> None:
+        """Report each source of a log elsewhere that this one does not know, also if the client has nothing of it yet."""
+        if any(gap.channel == log.name for gap in self.lost):
+            return  # resuming has reported it
+        unknown = [id_ for id_ in elsewhere.offsets if log.resume(Position(id_, 0), ahead_max=0).lost]
+        if unknown:
+            self.recovered[log.name] = False
+            self.lost += [log.gap("epoch", id_, None) for id_ in unknown]
+
     def positions(self) -> dict[str, Position]:
         return {name: self.logs[name].position_of(at) for name, at in self.cursors.items()}
 

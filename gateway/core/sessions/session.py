@@ -113,6 +113,8 @@ class Session:
         for log in (everyone, self.personal):
             if log is not None and log.name in since:
                 starts.resume_since(log, since[log.name])
+                if log is self.personal and log.name not in self.known and log.name in self.elsewhere:
+                    starts.report_unknown(log, self.elsewhere[log.name])
             elif log is not None:
                 first = log.newest if log is everyone else ORIGIN
                 starts.start(log, self.known.get(log.name, first))

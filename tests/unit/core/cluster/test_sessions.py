@@ -14,6 +14,7 @@ from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
 from gateway.core.protocol.channels import PERSONAL
 from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.events import Event
 from gateway.core.protocol.messages import Broadcast, Position
 from gateway.core.sessions.permissions import Claims, Grants, Identity, Policy
 from gateway.core.sessions.requests import ConnectRequest
@@ -26,6 +27,13 @@ POLICY = Policy({"all": Grants(subscribe=(">",))}, unauthenticated_role=None)
 
 def of_user(name: str) -> Identity:
     return POLICY.identity(Claims(user_id=name, expires_ns=2**62))
+
+
+def deliver_numbered(hub: Core, session: Session, offset: int) -> None:
+    """Deliver a personal message that the engine has numbered."""
+    event = new_event(session.personal, PERSONAL, NumberedEvent(7, offset, b'"data":1'), now_ns=0)
+    assert event is not None
+    hub.deliver_personal(session, event)
 
 
 def confirm(hub: Core, session: Session) -> None:
@@ -142,3 +150,25 @@ def test_a_key_is_for_one_event_of_one_user() -> None:
     assert 7 == Once.of(event, ada).checked(7)
     with pytest.raises(RequestError, match="'k' was used for another event"):
         Once.of(other, ada).checked(-1)
+
+
+@pytest.mark.parametrize(("confirmed", "brings"), [(0, False), (1, False), (1, True)])
+def test_a_personal_message_that_only_the_other_hub_numbered_is_reported(confirmed: int, *, brings: bool) -> None:
+    """Whether or not its client has confirmed an earlier one, which the engine numbered, and brings its position."""
+    here, there = make_hub(epoch="e1"), make_hub(epoch="e2")
+    peer = Peer(here, "p")
+    session = peer.connect()
+    for n in range(1, confirmed + 1):
+        deliver_numbered(here, session, n)
+        confirm(here, session)
+    here.deliver_personal(session, Event(PERSONAL, b'"data":0', 1))
+    request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
+    restored = kept.restore(there, session.client_id, kept.encode(session), request, now_ns=0)
+    for n in range(1, confirmed + 1):
+        deliver_numbered(there, restored, n)
+    moved = Peer(there, "q")
+    since = {PERSONAL: Position(f"{7:016x}", confirmed)} if brings else None
+    moved.connect(session=session.secret, since=since)
+    there.fanout.flush(now_ns=0)
+
+    assert ["epoch"] == [one["reason"] for one in moved.received if one["type"] == "gap"]
