@@ -178,6 +178,21 @@ async def test_it_resumes_after_the_position_of_an_event(gateway: Gateway, bus: 
     assert [4, 5, 6, 7, 8, 9] == lone.numbers == named.numbers
 
 
+async def test_it_resumes_after_a_position_in_each_of_several_sources(
+    gateway: Gateway, publisher: NewPublisher, channel: str
+) -> None:
+    first, second = [await publisher(gateway.bus_in) for _ in range(2)]
+    first.send_numbered(channel, range(5), enveloped=True)
+    await gateway.holds(channel, 5)
+    second.send_numbered(channel, range(10, 15), enveloped=True)
+    await gateway.holds(channel, 5, epoch=second.epoch)
+    position = f"{first.incarnation:016x}:3:{second.incarnation:016x}:1"
+    _, tail = await run(*show(gateway, channel, "--since", position, "-n", "6"))
+
+    assert [3, 4, 11, 12, 13, 14] == tail.numbers
+    assert "" == tail.errors
+
+
 async def test_a_gap_is_a_line_of_its_own(launch: Launch, publisher: NewPublisher, channel: str) -> None:
     gateway = await launch(settings={"history.events_max": 5})
     bus = await publisher(gateway.bus_in)
