@@ -100,6 +100,7 @@ const TEXTS = {
   "bus": ["Bus", "Шина"],
   "cluster": ["Gateways of the cluster", "Шлюзы кластера"],
   "cluster.own": ["{0} (this one)", "{0} (этот)"],
+  "cluster.unready": ["not ready", "не готов"],
   "cluster.version": ["Version", "Версия"],
   "cluster.uptime": ["Up", "Работает"],
   "cluster.lag": ["Lag", "Отставание"],

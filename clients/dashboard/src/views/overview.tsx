@@ -34,6 +34,7 @@ interface ClusterGateway {
   clients: number;
   lag_seconds: number;
   recovering: number;
+  ready: boolean;
   own: boolean;
 }
 
@@ -213,7 +214,10 @@ function Gateways({ gateways }: { gateways: ClusterGateway[] }): JSX.Element {
       <Table label={t("cluster")} head={[t("name"), t("cluster.version"), t("cluster.uptime"), t("card.clients"), t("cluster.lag")]}>
         {gateways.map((one) => (
           <tr key={one.id}>
-            <th scope="row">{one.own ? t("cluster.own", one.name) : one.name}</th>
+            <th scope="row">
+              {one.own ? t("cluster.own", one.name) : one.name}
+              {one.ready ? "" : ` – ${t("cluster.unready")}`}
+            </th>
             <td>{one.version}</td>
             <td class="number">{duration(one.uptime_seconds)}</td>
             <td class="number">{figure(one.clients)}</td>
