@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     brief = everything and os.environ.get("TEST_FULL") != "1"
     os.environ.setdefault("TEST_BRIEF", str(int(brief)))
+
+
+def pytest_sessionfinish() -> None:
+    """Save what coverage has measured: pytest-xdist kills a worker that takes 10 s to end, as a busy machine may make it."""
+    measuring = sys.modules.get("coverage")
+    if measuring is not None and (current := measuring.Coverage.current()) is not None:
+        current.save()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

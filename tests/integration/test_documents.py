@@ -154,7 +154,7 @@ async def test_every_documented_method_exists(gateway: Gateway, openapi: Json) -
     """No path is documented that answers 404 for itself or 405 for its methods."""
     for path, item in openapi["paths"].items():
         for method in METHODS & set(item):
-            address = path.replace("{channel}", "metrics").replace("{client}", "nobody")
+            address = path.replace("{channel}", "metrics").replace("{client}", "nobody").replace("{user}", "nobody")
             answer = await gateway.request(method.upper(), address)
             is_served = answer.status != 404 or answer.json["code"] == "unknown_client"
             assert is_served, f"{method} {path}"

@@ -91,13 +91,13 @@ async def test_each_address_of_a_name_is_connected_to_and_shown(
     dns[NAME] = [*HOSTS]
     service = await start()
     await connected(service, *HOSTS)
-    client = await ws.connect(service.url, "numbers")
+    client = await ws.connect(service.urls[0], "numbers")
     for number, publisher in enumerate(makers):
         assert publisher.wait_for_subscriber(60)
         publisher.publish("numbers", number)
 
     assert [0, 1] == await numbers(client, 2)
-    async with aiohttp.ClientSession(service.url) as http:
+    async with aiohttp.ClientSession(service.urls[0]) as http:
         status = await (await http.get(f"{API}/status")).json()
         page = await (await http.get("/metrics")).text()
     places = [(one["endpoint"], one["address"]) for one in status["bus"]]
@@ -119,7 +119,7 @@ async def test_what_a_new_address_sent_before_is_replayed_from_that_address(
     dns[NAME] = [HOSTS[0]]
     service = await start()
     await connected(service, HOSTS[0])
-    client = await ws.connect(service.url, "a", "b")
+    client = await ws.connect(service.urls[0], "a", "b")
     assert first.wait_for_subscriber(60)
     first.publish("a", 1)
     assert [1] == await numbers(client, 1)
@@ -139,7 +139,7 @@ async def test_an_address_that_is_gone_is_left_when_its_publisher_has_ended(
     dns[NAME] = [*HOSTS]
     service = await start()
     await connected(service, *HOSTS)
-    client = await ws.connect(service.url, "numbers")
+    client = await ws.connect(service.urls[0], "numbers")
     dns[NAME] = [HOSTS[1]]
     await eventually(lambda: addresses(service, "leaving") == [HOSTS[0]])
     first.publish("numbers", 1)

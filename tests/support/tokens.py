@@ -12,7 +12,7 @@ SECRET = "a secret of the tests, long enough for HS256"
 SETTINGS: dict[str, object] = {"auth.secret": SECRET}
 
 
-def token(*roles: str, user: str | None = "alice", seconds: float = 600, **claims: Any) -> str:
+def token(*roles: str, user: str | None = "alice", seconds: float = 3600, **claims: Any) -> str:
     """Return a token; `claims` replace or add to what is in it, None leaves one out."""
     payload = {"sub": user, "exp": time.time() + seconds, "roles": list(roles), **claims}
     present = {name: value for name, value in payload.items() if value is not None}
