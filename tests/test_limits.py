@@ -94,6 +94,9 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
+    "events without numbers that wait for the engine": {
+        "unit/core/cluster/test_lease.py": ("test_what_exceeds_the_limit_leaves_a_hole_of_its_size",)
+    },
     "replay requests under way": {
         "unit/core/ingest/test_recovery.py": ("test_requests_under_way_are_limited_and_all_are_sent",)
     },
