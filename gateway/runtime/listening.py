@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 
 BACKLOG = 4096
+"""Connections that may wait to be accepted: all clients may reconnect at once."""
 _PORTS_TRIED = 20
 _Address = tuple[socket.AddressFamily, str, int]
 

@@ -22,7 +22,6 @@ from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 
 log = logger("gateway.http")
 
-"""Connections that may wait to be accepted: all clients may reconnect at once."""
 SOCKETS_RESERVED = 256
 """Sockets beside one per client: for REST, metrics, health, and unfinished handshakes."""
 FILES_RESERVED = 64
