@@ -123,15 +123,6 @@ class LocalAdmission:
         return session.user_id == identity.user_id or await user_admitted(context, identity, session.client_id)
 
     def publish(self, context: Context, session: Session, message: messages.Publish) -> None:
-        if context.cluster is None:
-            assert context.broadcaster is not None, "this process reads the bus"
-            try:
-                answer = context.broadcaster.publish(message, session, now_ns=context.now_ns())
-            except RequestError as error:
-                session.refuse(error, message.id)
-            else:
-                session.confirm(message, answer, now_ns=context.now_ns())
-            return
         reader = session.reader
 
         def on_answer(answer: messages.BroadcastResult | RequestError) -> None:
@@ -142,7 +133,16 @@ class LocalAdmission:
             else:
                 session.confirm(message, answer, now_ns=context.now_ns())
 
-        context.cluster.publish(message, session, on_answer)
+        if context.cluster is not None:
+            context.cluster.publish(message, session, on_answer)
+            return
+        assert context.broadcaster is not None, "this process reads the bus"
+        answer: messages.BroadcastResult | RequestError
+        try:
+            answer = context.broadcaster.publish(message, session, now_ns=context.now_ns())
+        except RequestError as error:
+            answer = error
+        on_answer(answer)
 
 
 LOCAL = LocalAdmission()
