@@ -107,10 +107,10 @@ class Curve:
         """Whether the gateway uses CURVE."""
         return self._keys is not None
 
-    def describe_failure(self, event: int, value: int, *, bound: bool) -> tuple[str, bool]:
+    def describe_failure(self, event: int, value: int, *, bound: bool, senders: str) -> tuple[str, bool]:
         """Return why a handshake failed, as far as libzmq reports it, and whether that is the exact reason.
 
-        `value` is that of the monitor's event."""
+        `value` is that of the monitor's event, and `senders` are the kinds of sockets that may be peers."""
         if event == zmq.Event.HANDSHAKE_FAILED_AUTH:
             if bound:
                 return "The peer's CURVE key is not in bus.curve_client_keys_dir.", True
@@ -127,12 +127,12 @@ class Curve:
                 return "The peer has another public key for the gateway than the gateway's.", True
             return "The peer's CURVE key is not the one in bus.curve_server_key_file.", True
         closed = "The peer closed the connection during the ZMTP handshake"
-        if self.on and bound:
-            return f"{closed}: it has another public key for the gateway, or it is not ZeroMQ.", False
-        if self.on:
+        if self.on and not bound:
             key = "its CURVE key is not the one in bus.curve_server_key_file"
             return f"{closed}: {key}, or it does not accept the gateway's key.", False
-        return f"{closed}: it uses CURVE and the gateway does not, or it is not ZeroMQ, as a health check.", False
+        key = "it has another public key for the gateway" if self.on else "it uses CURVE and the gateway does not"
+        causes = f"its socket is of another kind than {senders}, {key}, or it is not ZeroMQ, as a health check"
+        return f"{closed}: {causes}; `gateway doctor`, run while the gateway is stopped, says which.", False
 
     def poll(self) -> None:
         zap_socket = self._zap_socket

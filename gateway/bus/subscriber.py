@@ -362,7 +362,8 @@ class Subscriber:
             if self._limit.ends(self):
                 self._refuse(self._limit.problem, True)
             else:
-                self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind"))
+                senders = zmtp_probe.senders(self._receiver)
+                self._refuse(*self._curve.describe_failure(event, value, bound=self.mode == "bind", senders=senders))
             return
         elif event == zmq.Event.DISCONNECTED:
             too_many = self._limit.closed(self, value)
