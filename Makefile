@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos fuzz autobahn bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos upgrades fuzz autobahn bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."

@@ -149,7 +149,9 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
             "test_what_the_engine_does_not_keep_any_more_is_a_gap",
         )
     },
-    "what a worker has not read": {"unit/workers/test_pipe.py": ("test_who_does_not_read_is_given_up_at_the_limit",)},
+    "what a worker has not read": {
+        "unit/workers/test_pipe.py": ("test_a_peer_that_does_not_read_is_given_up_at_the_limit",)
+    },
 }
 
 OF_THE_ENGINE = {

@@ -131,9 +131,9 @@ async def upgrade(
 
 _START = """
 import os, sys
-told = int(sys.argv[1])
-os.set_inheritable(told, False)
-os.write(told, b"%d" % os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ))
+pipe = int(sys.argv[1])
+os.set_inheritable(pipe, False)
+os.write(pipe, b"%d" % os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ))
 """
 
 

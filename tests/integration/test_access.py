@@ -145,7 +145,7 @@ KNOWN_ORIGINS = [LISTED, "https://DASH.Example", "https://dash.example:443", "ht
 
 @pytest.mark.parametrize("kind", ADDRESSES)
 @pytest.mark.parametrize("known", KNOWN_ORIGINS)
-async def test_a_page_of_a_known_origin_is_let_in(guarded: Gateway, kind: str, known: str) -> None:
+async def test_a_page_of_an_allowed_origin_is_served(guarded: Gateway, kind: str, known: str) -> None:
     """Those that are listed, and the gateway's own; and the page may read what it gets."""
     origin = known.format(port=guarded.port)
     said = await ask(guarded, ADDRESSES[kind], f"Origin: {origin}", host=f"127.0.0.1:{guarded.port}")
@@ -174,12 +174,12 @@ async def test_the_own_origin_is_that_of_the_host_in_the_request(guarded: Gatewa
     assert [same.status, other.status, by_port.status] == [101, 403, 101]
 
 
-async def test_who_is_no_page_needs_no_origin(guarded: Gateway) -> None:
+async def test_a_client_that_is_no_page_needs_no_origin(guarded: Gateway) -> None:
     for kind, address in ADDRESSES.items():
         assert (await ask(guarded, address)).status == WELCOME[kind]
 
 
-async def test_null_is_let_in_only_by_name_or_with_all(launch: Launch) -> None:
+async def test_the_origin_null_is_allowed_only_by_name_or_with_all(launch: Launch) -> None:
     """Sandboxed pages and files all have this origin."""
     by_name = await launch(settings={"allowed_origins": "null"})
     everybody = await launch(settings={"allowed_origins": "*"})
@@ -215,7 +215,7 @@ async def test_refusals_are_counted(guarded: Gateway) -> None:
 # -- what a page may read and ask -----------------------------------------------------------------
 
 
-async def test_a_preflight_is_told_what_the_address_serves(guarded: Gateway) -> None:
+async def test_the_answer_to_a_preflight_says_what_the_address_serves(guarded: Gateway) -> None:
     """So that a dashboard may send a token, and broadcast."""
     wishes = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization"]
     said = await ask(guarded, "/api/v1/websocket/broadcast", f"Origin: {LISTED}", *wishes, method="OPTIONS")
@@ -230,7 +230,7 @@ async def test_a_preflight_is_told_what_the_address_serves(guarded: Gateway) -> 
     assert rest.headers["access-control-allow-methods"] == "GET, HEAD"
 
 
-async def test_a_preflight_of_a_stranger_is_refused(guarded: Gateway) -> None:
+async def test_a_preflight_of_another_origin_is_refused(guarded: Gateway) -> None:
     said = await ask(
         guarded,
         "/api/v1/websocket/broadcast",
@@ -564,7 +564,7 @@ LONG_HEADS = {
 
 
 @pytest.mark.parametrize("fields", LONG_HEADS.values(), ids=LONG_HEADS)
-async def test_a_head_that_is_too_long_is_told_so(gateway: Gateway, fields: list[str]) -> None:
+async def test_a_head_that_is_too_long_is_answered_with_431(gateway: Gateway, fields: list[str]) -> None:
     said = await ask(gateway, "/healthz", *fields)
 
     assert said.status == 431

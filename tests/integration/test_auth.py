@@ -35,7 +35,7 @@ async def guarded(launch: Launch) -> Gateway:
 # -- the doors -----------------------------------------------------------------------------------
 
 
-async def test_a_token_comes_in_by_every_door(guarded: Gateway, connect: Connect) -> None:
+async def test_a_token_is_accepted_at_every_entry(guarded: Gateway, connect: Connect) -> None:
     """Header, subprotocol, query and message, over WebSocket, SSE and REST."""
     value = token("developer")
     by_header = await connect("logs", to=guarded, headers=bearer(value))
@@ -61,7 +61,9 @@ async def test_a_token_comes_in_by_every_door(guarded: Gateway, connect: Connect
         assert 200 == answer.status
 
 
-async def test_who_brings_no_token_is_anonymous(guarded: Gateway, connect: Connect, publisher: NewPublisher) -> None:
+async def test_a_client_without_a_token_is_anonymous(
+    guarded: Gateway, connect: Connect, publisher: NewPublisher
+) -> None:
     bus = await publisher(guarded.bus_in)
     client = await connect("metrics", "signals", to=guarded)
     subscribed = await client.expect("subscribed")
@@ -76,7 +78,7 @@ async def test_who_brings_no_token_is_anonymous(guarded: Gateway, connect: Conne
 
 
 @pytest.mark.parametrize("issuer", [hs256(), rs256(), es256(), eddsa()], ids=lambda i: i.algorithm)
-async def test_a_key_in_a_file_lets_in_who_is_signed_for(
+async def test_a_key_in_a_file_verifies_tokens(
     launch: Launch, connect: Connect, tmp_path: Path, issuer: Issuer
 ) -> None:
     gateway = await launch(settings=issuer.settings(tmp_path))
@@ -168,7 +170,7 @@ async def test_presence_counts_for_all_and_names_for_those_permitted(guarded: Ga
     assert [1, None] == [bare["subscribers"], bare["clients"]]
 
 
-async def test_broadcasting_is_for_those_who_may(guarded: Gateway) -> None:
+async def test_broadcasting_needs_permission(guarded: Gateway) -> None:
     notes = token(user="writer", permissions={"publish": ["notes"]})
     outcomes = []
     for value, query in (
@@ -186,7 +188,7 @@ async def test_broadcasting_is_for_those_who_may(guarded: Gateway) -> None:
 
 
 @pytest.mark.parametrize("door", ["header", "protocol", "query", "message", "sse", "rest"])
-async def test_a_token_that_is_not_valid_opens_no_door_and_hears_no_reason(
+async def test_a_token_that_is_not_valid_is_refused_everywhere_without_a_reason(
     guarded: Gateway, connect: Connect, door: str
 ) -> None:
     wrong = token("admin") + "x"
@@ -240,7 +242,7 @@ async def test_a_token_in_the_address_counts_only_where_that_is_switched_on(laun
     assert ["logs"] == [one["channel"] for one in (await client.expect("subscribed"))["denied"]]
 
 
-async def test_with_an_open_door_tokens_are_not_looked_at(gateway: Gateway, connect: Connect) -> None:
+async def test_without_authentication_tokens_are_ignored(gateway: Gateway, connect: Connect) -> None:
     client = await connect("logs", to=gateway, headers=bearer("nonsense"), user_id="me")
     error = await client.refused({"type": "auth", "token": "nonsense"})
 
@@ -248,7 +250,9 @@ async def test_with_an_open_door_tokens_are_not_looked_at(gateway: Gateway, conn
     assert "unsupported" == error["code"]
 
 
-async def test_the_open_door_may_open_less_wide(launch: Launch, connect: Connect) -> None:
+async def test_without_authentication_a_role_with_fewer_permissions_can_be_configured(
+    launch: Launch, connect: Connect
+) -> None:
     gateway = await launch(settings={"auth.unauthenticated_role": "developer"})
     client = await connect("logs", "connections", to=gateway)
     answer = await gateway.request("GET", f"{API}/status")
@@ -266,7 +270,7 @@ async def test_roles_are_as_the_configuration_says(launch: Launch, connect: Conn
     assert [] == (await stranger.expect("subscribed"))["channels"]
 
 
-async def test_who_a_client_is_comes_with_its_token(guarded: Gateway, connect: Connect) -> None:
+async def test_a_token_says_who_a_client_is(guarded: Gateway, connect: Connect) -> None:
     client = await connect(to=guarded, headers=bearer(token("bot")), user_id="root")
     error = await client.expect("error")
 
@@ -323,9 +327,7 @@ async def test_a_connection_stays_its_users(guarded: Gateway, connect: Connect) 
     assert ["connections"] == [one["channel"] for one in denied]
 
 
-async def test_a_stranger_who_follows_nothing_is_closed_and_one_who_does_may_stay(
-    launch: Launch, connect: Connect
-) -> None:
+async def test_an_anonymous_client_is_closed_unless_it_subscribes(launch: Launch, connect: Connect) -> None:
     gateway = await launch(settings={**SETTINGS, "auth.timeout_seconds": 0.5})
     idle = await connect(to=gateway)
     public = await connect("metrics", to=gateway)
@@ -337,7 +339,7 @@ async def test_a_stranger_who_follows_nothing_is_closed_and_one_who_does_may_sta
     assert await known.ping()
 
 
-async def test_a_strangers_time_may_be_bounded(launch: Launch, connect: Connect) -> None:
+async def test_the_time_of_anonymous_clients_can_be_limited(launch: Launch, connect: Connect) -> None:
     gateway = await launch(settings={**SETTINGS, "auth.anonymous_seconds_max": 0.5})
     public = await connect("metrics", to=gateway)
     known = await connect(to=gateway, headers=bearer(token()))
@@ -361,7 +363,9 @@ async def test_a_session_is_taken_up_by_its_user_alone(guarded: Gateway, connect
     assert ["signals"] == (await back.expect("subscribed"))["channels"]
 
 
-async def test_who_comes_back_with_less_rights_follows_less(guarded: Gateway, connect: Connect) -> None:
+async def test_a_client_that_resumes_with_fewer_permissions_gets_fewer_channels(
+    guarded: Gateway, connect: Connect
+) -> None:
     alice = await connect("signals", "logs", to=guarded, headers=bearer(token("developer")))
     await alice.close()
     back = await connect(to=guarded, session=alice.session, headers=bearer(token("bot")))
@@ -406,7 +410,7 @@ async def test_one_user_has_so_many_clients(launch: Launch, connect: Connect) ->
     ],
     ids=["ping", "subscribe", "message", "nonsense"],
 )
-async def test_a_flood_is_answered_up_to_its_burst_and_then_told_when_to_come_again(
+async def test_a_flood_is_answered_up_to_its_burst_and_then_refused_with_a_time(
     gateway: Gateway, connect: Connect, message: dict[str, Any], answer: str, burst: int, per_second: int
 ) -> None:
     client, other = await connect(to=gateway), await connect(to=gateway)
@@ -521,7 +525,7 @@ async def test_only_an_operator_disconnects_a_user_and_the_audit_log_says_who_di
     assert await other.ping()
 
 
-async def test_what_a_gateway_serves_to_strangers_is_said(launch: Launch) -> None:
+async def test_a_gateway_warns_of_what_it_serves_without_authentication(launch: Launch) -> None:
     gateway = await launch(flags=["--host", "0.0.0.0", "--insecure-allow-remote"])
     status = await gateway.status()
 

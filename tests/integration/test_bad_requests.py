@@ -34,7 +34,7 @@ async def test_a_compressed_body_is_not_inflated(gateway: Gateway) -> None:
     assert answer.json["code"] == "invalid_json"
 
 
-async def test_the_gateways_own_channels_are_nobodys_to_write(gateway: Gateway) -> None:
+async def test_no_client_may_publish_on_the_gateways_own_channels(gateway: Gateway) -> None:
     """`everyone` is a target of its own, not a channel by that name."""
     for name in ("$everyone", "$personal"):
         by_body = await gateway.request("POST", BROADCAST, body={"channel": name, "event": 1})
@@ -52,7 +52,7 @@ async def test_the_gateways_own_channels_are_nobodys_to_write(gateway: Gateway) 
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_so_without_naming_our_parts(gateway: Gateway, request_bytes: bytes) -> None:
+async def test_what_is_not_http_is_refused_without_naming_a_library(gateway: Gateway, request_bytes: bytes) -> None:
     """Neither the answer nor the log makes anything of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request_bytes)

@@ -333,7 +333,7 @@ async def test_a_plain_pub_socket_is_enough(gateway: Gateway, connect: Connect, 
         socket.close()
 
 
-async def test_strangers_on_the_bound_port_take_no_peer_away(launch: Launch, publisher: NewPublisher) -> None:
+async def test_connections_that_are_not_zeromq_take_no_peer_away(launch: Launch, publisher: NewPublisher) -> None:
     """A health check or a port scan is no publisher: neither when it comes nor when it goes."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)

@@ -14,7 +14,7 @@ async def _topic(gateway: Gateway, topic: str) -> dict[str, int]:
     return {name: found[name] for name in ("newest_sequence", "lost", "duplicates", "late")}
 
 
-async def test_a_hole_in_the_numbers_is_told_to_subscribers_and_counted(
+async def test_a_hole_in_the_numbers_is_reported_to_subscribers_and_counted(
     gateway: Gateway, bus: Publisher, connect: Connect, channel: str
 ) -> None:
     client = await connect(channel)

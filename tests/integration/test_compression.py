@@ -87,7 +87,7 @@ async def test_another_library_understands_it(packing: Gateway, bus: Publisher, 
     assert event["data"] == {"pad": PAD}
 
 
-async def test_who_comes_back_goes_on_compressed(
+async def test_a_client_that_resumes_gets_compressed_messages(
     packing: Gateway, bus: Publisher, connect: Connect, channel: str
 ) -> None:
     one = await connect(channel, to=packing, compress=15)

@@ -14,7 +14,7 @@ async def _next_of(watcher: Client, client_id: str) -> Message:
             return event
 
 
-async def test_a_clients_life_is_published(launch: Launch, connect: Connect) -> None:
+async def test_connects_subscriptions_and_disconnects_are_published(launch: Launch, connect: Connect) -> None:
     """connected, subscribed, unsubscribed, disconnected, in order, each with the current total."""
     gateway = await launch()
     watcher = await connect("connections", to=gateway)

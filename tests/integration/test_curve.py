@@ -160,7 +160,7 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
     assert (await link(gateway, endpoint))["state"] == "connected"
 
 
-async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
+async def test_a_key_that_is_not_on_the_list_is_refused_until_it_is(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
     """It is put on the list, and comes in; it is taken off, and its next connection is refused."""
@@ -188,7 +188,7 @@ async def test_a_key_that_is_not_on_the_list_stays_out_until_it_is(
     assert [r["name"] for r in gateway.records if r["message"] == "bus_client_accepted"] == ["late"]
 
 
-async def test_a_file_that_is_spoilt_later_is_told_and_costs_the_others_nothing(
+async def test_a_file_that_becomes_invalid_is_logged_and_costs_the_others_nothing(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
     endpoint = free_tcp()
@@ -216,7 +216,7 @@ async def test_a_plain_socket_that_was_refused_tries_again_by_itself(ring: Ring,
     await eventually(lambda: socket.poll(0), saying=gateway.log_tail)
 
 
-async def test_while_nobody_answers_at_the_door_nobody_comes_in(
+async def test_nobody_is_admitted_while_zap_does_not_answer(
     ring: Ring, context: zmq.Context[zmq.Socket[bytes]], plain: Plain
 ) -> None:
     trusted = ring.listing("trusted", "core")
@@ -258,7 +258,7 @@ async def test_one_without_the_right_keys_takes_nothing_from_one_with(
     assert (await link(gateway, endpoint))["peers"] == 1
 
 
-async def test_a_publisher_without_curve_stays_out(
+async def test_a_publisher_without_curve_is_refused(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
     endpoint = free_tcp()
@@ -271,7 +271,7 @@ async def test_a_publisher_without_curve_stays_out(
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
 
 
-async def test_a_publisher_with_curve_is_told_from_a_plain_one(
+async def test_a_publisher_with_curve_is_distinguished_from_a_plain_one(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
     """The gateway speaks no CURVE: a publisher that demands it stays away from it."""
@@ -288,7 +288,7 @@ async def test_a_publisher_with_curve_is_told_from_a_plain_one(
     ("trusts", "server", "problem"),
     [("gateway", "another", "CURVE key is not the one"), ("another", "core", "does not accept the gateway's")],
 )
-async def test_keys_that_do_not_match_are_told_where_the_gateway_connects(
+async def test_keys_that_do_not_match_are_named_where_the_gateway_connects(
     trusts: str, server: str, problem: str, ring: Ring, core: NewPublisher, launch: Launch
 ) -> None:
     endpoint = free_tcp()
@@ -395,7 +395,7 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(ring: Ring, laun
     assert client.channel("life").numbers == list(range(5000))
 
 
-async def test_who_is_refused_takes_no_peer_away(
+async def test_a_publisher_that_is_refused_takes_no_peer_away(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
     """Several at once, which are told of one after the other when they come, and when they go."""

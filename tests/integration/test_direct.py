@@ -93,7 +93,7 @@ async def test_any_json_can_be_sent(gateway: Gateway, connect: Connect) -> None:
     assert [e["offset"] for e in events] == [1, 2, 3, 4, 5]
 
 
-async def test_personal_positions_are_told_in_pong(gateway: Gateway, connect: Connect) -> None:
+async def test_pong_has_personal_positions(gateway: Gateway, connect: Connect) -> None:
     """The reserved channels have positions like any other."""
     client = await connect()
     await gateway.broadcast({"client_id": client.client_id, "event": EVENT})

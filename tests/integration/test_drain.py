@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_clients_are_told_to_come_back(launch: Launch, connect: Connect, number: int) -> None:
+async def test_clients_are_asked_to_reconnect(launch: Launch, connect: Connect, number: int) -> None:
     """`closing` with a delay, then 1012; each client gets a delay of its own; exit status 0."""
     gateway = await launch()
     clients = [await connect("metrics", to=gateway) for _ in range(8)]

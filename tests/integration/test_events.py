@@ -28,7 +28,7 @@ async def test_events_and_what_is_said_about_them_arrive(gateway: Gateway, bus: 
     assert [message["channel"] for message in messages] == [channel] * 3
 
 
-async def test_who_comes_back_with_the_last_id_misses_nothing_on_any_channel(
+async def test_a_client_that_reconnects_with_the_last_id_misses_nothing_on_any_channel(
     gateway: Gateway, bus: Publisher, channel: str
 ) -> None:
     """Whichever event was the last, each channel goes on where it stood then."""
@@ -86,7 +86,7 @@ async def test_an_id_holds_on_another_gateway_of_the_same_bus(launch: Launch, pu
 
 
 @pytest.mark.parametrize("stale", ["{channel}=feedbeef:2", "nonsense", "{channel}=x:1x"])
-async def test_an_id_of_another_life_or_nonsense_is_told_and_everything_held_follows(
+async def test_an_id_of_another_epoch_or_nonsense_is_reported_and_everything_held_follows(
     gateway: Gateway, bus: Publisher, channel: str, stale: str
 ) -> None:
     """An EventSource sends it again with every attempt, and gives up at an error."""
@@ -133,7 +133,7 @@ async def test_last_rate_and_filter_work_as_for_a_websocket(gateway: Gateway, bu
         ("channels=a&filter=data.n%20%3D%3D", "invalid_filter"),
     ],
 )
-async def test_a_wrong_request_is_told_before_the_stream(gateway: Gateway, query: str, code: str) -> None:
+async def test_a_wrong_request_is_answered_before_the_stream(gateway: Gateway, query: str, code: str) -> None:
     answer = await gateway.request("GET", f"/events?{query}")
 
     assert (answer.status, answer.json["code"]) == (400, code)

@@ -421,7 +421,9 @@ async def test_a_key_server_that_hangs_holds_up_nobody(
         assert 1 <= server.requests <= 1 + (time.monotonic() - began) // 10
 
 
-async def test_who_goes_while_its_token_is_looked_at_leaves_nothing_behind(launch: Launch, raw: OpenRaw) -> None:
+async def test_a_client_that_disconnects_while_its_token_is_verified_leaves_nothing_behind(
+    launch: Launch, raw: OpenRaw
+) -> None:
     """It would be counted for ever, and take a place from others."""
     issuer = es256(kid="ours")
     go_on = asyncio.Event()

@@ -82,7 +82,7 @@ async def trust(
         yield issuer, gateway
 
 
-async def test_no_forged_token_opens_any_door(trust: tuple[Issuer, Gateway], connect: Connect) -> None:
+async def test_no_forged_token_is_accepted_anywhere(trust: tuple[Issuer, Gateway], connect: Connect) -> None:
     issuer, gateway = trust
     good, tokens = issuer.token(), forged(issuer)
 

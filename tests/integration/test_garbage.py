@@ -46,7 +46,7 @@ async def garbage(gateway: Gateway, folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.long
-async def test_who_went_leaves_no_garbage(tmp_path: Path) -> None:
+async def test_clients_that_disconnected_leave_no_garbage(tmp_path: Path) -> None:
     """However they went, and whatever they asked for."""
     (tmp_path / "sitecustomize.py").write_text(SITE)
     paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"

@@ -95,7 +95,7 @@ async def test_a_finished_handshake_is_not_closed(hasty: Gateway, connect: Conne
     await client.ping()
 
 
-async def test_one_connection_too_many_is_told_to_come_later(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
+async def test_one_connection_too_many_is_asked_to_try_later(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
     """It is upgraded, so that browsers see the reason: closing, then 1013. Room that is made is given."""
     gateway = await launch(settings={"clients.connections_max": 2})
     one, _ = await connect(to=gateway), await connect(to=gateway)
@@ -117,7 +117,7 @@ async def test_one_connection_too_many_is_told_to_come_later(launch: Launch, con
     await connect(to=gateway)
 
 
-async def test_a_plain_get_of_the_websocket_address_is_told_to_upgrade(gateway: Gateway) -> None:
+async def test_a_plain_get_of_the_websocket_address_is_asked_to_upgrade(gateway: Gateway) -> None:
     """426 with a problem document."""
     answer = await gateway.request("GET", "/ws")
 

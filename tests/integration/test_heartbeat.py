@@ -73,7 +73,7 @@ async def test_a_long_grace_does_not_stretch_the_interval(launch: Launch, raw: O
         await peer.send_frame(PONG, frame.payload)
 
 
-async def test_any_sign_counts_as_life(launch: Launch, raw: OpenRaw) -> None:
+async def test_anything_that_a_client_sends_counts_as_a_sign_of_it(launch: Launch, raw: OpenRaw) -> None:
     """A client that speaks need not pong: it is there."""
     gateway = await launch(settings=FAST)
     peer = await raw(to=gateway)
@@ -88,7 +88,7 @@ async def test_any_sign_counts_as_life(launch: Launch, raw: OpenRaw) -> None:
             assert b"pong" in frame.payload
 
 
-async def test_the_interval_is_told(launch: Launch, connect: Connect) -> None:
+async def test_the_interval_is_in_the_first_message(launch: Launch, connect: Connect) -> None:
     """`connected` carries the interval that is configured."""
     gateway = await launch(settings=FAST)
 

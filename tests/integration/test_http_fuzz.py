@@ -107,7 +107,7 @@ def test_whatever_is_asked_is_answered_as_documented(guarded: Gateway, name: str
     asyncio.run(eventually(rests, saying="no task stays behind"))
 
 
-async def test_who_expects_to_continue_and_is_gone_is_no_failure_of_ours(gateway: Gateway) -> None:
+async def test_a_client_that_disconnects_while_it_waits_to_continue_causes_no_error(gateway: Gateway) -> None:
     """The gateway fixture checks that nothing of it is logged as an error."""
     head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n\r\n"
     for _ in range(50):

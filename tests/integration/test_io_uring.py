@@ -44,7 +44,7 @@ async def test_it_is_used_where_it_may_be_and_else_the_log_says_why(launch: Laun
 
 
 @pytest.mark.parametrize("io_uring", [True, False])
-async def test_all_get_everything_whatever_else_they_are_told_meanwhile(
+async def test_all_get_everything_beside_their_other_messages(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw, io_uring: bool
 ) -> None:
     """Answers, and one client that does not read: nothing is lost or mixed up."""

@@ -363,7 +363,7 @@ async def test_nobody_waits_for_a_server_that_hangs_but_a_few_and_they_not_long(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_who_gives_up_waiting_takes_the_fetch_from_nobody(made: Make, server: KeyServer) -> None:
+async def test_a_client_that_gives_up_waiting_cancels_no_fetch_of_others(made: Make, server: KeyServer) -> None:
     let = asyncio.Event()
 
     async def act(writer: asyncio.StreamWriter) -> None:
@@ -413,7 +413,7 @@ async def test_a_server_that_is_not_there_keeps_no_gateway_from_starting(
     assert "alice" == await result(checks, FIRST.token())
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_believed(made: Make, tmp_path: Path) -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused(made: Make, tmp_path: Path) -> None:
     async with KeyServer(has([FIRST.jwk]), tls=_tls(tmp_path)) as server:
         with capture_logs() as logs:
             assert "keys_unavailable" == await result(made(server), FIRST.token())

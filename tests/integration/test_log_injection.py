@@ -33,7 +33,7 @@ RECORD = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[\w+ *\] (.*)")
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-async def test_nothing_that_strangers_name_forges_a_line(
+async def test_no_name_that_a_client_gives_forges_a_line(
     launch: Launch, connect: Connect, publisher: NewPublisher, format: str
 ) -> None:
     """Users, targets, channels, topics, addresses, origins, hosts and paths, with an open door."""

@@ -181,7 +181,7 @@ async def test_thousands_of_channels_make_a_bounded_number_of_series(
     assert await gateway.metric("neurograph_gateway_channels") >= 2001
 
 
-async def test_what_strangers_send_makes_no_series(launch: Launch, raw: OpenRaw, publisher: NewPublisher) -> None:
+async def test_what_clients_invent_makes_no_series(launch: Launch, raw: OpenRaw, publisher: NewPublisher) -> None:
     """Neither close codes, nor bad topics, nor subscriptions to channels that do not exist."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)

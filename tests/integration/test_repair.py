@@ -42,9 +42,7 @@ async def known(gateway: Gateway, keeper: Keeper) -> None:
     await eventually(found)
 
 
-async def test_what_the_bus_lost_comes_in_its_place_and_nobody_notices(
-    launch: Launch, keeper: NewKeeper, connect: Connect
-) -> None:
+async def test_what_the_bus_lost_is_replayed_in_its_place(launch: Launch, keeper: NewKeeper, connect: Connect) -> None:
     gateway = await launch()
     bus = keeper(gateway.bus_in)
     await known(gateway, bus)
@@ -231,7 +229,9 @@ async def test_a_link_that_only_seems_up_is_replaced(launch: Launch, keeper: New
     await eventually(reopened)
 
 
-async def test_on_demand_a_publisher_sees_who_watches(launch: Launch, keeper: NewKeeper, connect: Connect) -> None:
+async def test_on_demand_a_publisher_sees_whether_a_topic_is_watched(
+    launch: Launch, keeper: NewKeeper, connect: Connect
+) -> None:
     gateway = await launch(
         settings={"history.on_demand": True, "bus.on_demand_idle_seconds": 0.2, "sessions.ttl_seconds": 0.1},
         flags=["--set", "channels.metrics.on_demand=false"],

@@ -131,7 +131,7 @@ async def test_the_oldest_event_held_is_still_recovered(
 
 
 @pytest.mark.parametrize("change", [{"epoch": "another life"}, {"offset": 11}, {"epoch": "x", "offset": 10**15}])
-async def test_a_position_of_another_life_is_not_recovered(
+async def test_a_position_of_another_epoch_is_not_recovered(
     bus: Publisher, connect: Connect, channel: str, change: Message
 ) -> None:
     """A wrong epoch, or a position in the future: the client is told, and gets all that is held."""

@@ -36,9 +36,7 @@ PIECE_CHARS_MIN = 16
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-async def test_nothing_secret_comes_out_by_any_door(
-    launch: Launch, connect: Connect, raw: OpenRaw, format: str
-) -> None:
+async def test_no_answer_and_no_log_has_a_secret(launch: Launch, connect: Connect, raw: OpenRaw, format: str) -> None:
     """Right and wrong tokens by every door, in requests that are whole and in those that are not."""
     gateway = await launch(
         settings={"auth.query_token": "true", "logging.level": "debug", "logging.format": format},
@@ -152,9 +150,7 @@ async def test_nothing_secret_comes_out_when_it_crashes(launch: Launch, connect:
     assert [] == found([SECRET, good, client.session], gateway.lines)
 
 
-async def test_what_fails_in_the_gateway_is_told_without_the_token_that_it_failed_over(
-    launch: Launch, tmp_path: Path
-) -> None:
+async def test_a_failure_is_logged_without_the_token_that_caused_it(launch: Launch, tmp_path: Path) -> None:
     """A fault of ours may name what it was given: broken from outside, as nothing known breaks it."""
     (tmp_path / "sitecustomize.py").write_text(BREAK)
     gateway = await launch(

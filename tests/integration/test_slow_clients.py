@@ -46,7 +46,7 @@ async def _lagging(gateway: Gateway) -> int:
     return sum(bool(client["lagging"]) for client in (await gateway.status())["clients"])
 
 
-async def test_a_client_that_stopped_reading_is_told_what_it_missed(
+async def test_a_client_that_stopped_reading_gets_a_gap_for_what_it_missed(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
     """It lags while others go on; then it gets every offset, or a gap that names it, in order."""

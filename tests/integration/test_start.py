@@ -71,7 +71,7 @@ def test_an_interpreter_runs_the_package() -> None:
     assert "0.1.0" in ended.stdout
 
 
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_in_use_is_named() -> None:
     """Not a traceback but a message with the address; exit status not 0."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
@@ -84,7 +84,7 @@ async def test_a_port_that_is_taken_is_told() -> None:
     assert "Traceback" not in ran.errors
 
 
-async def test_a_bus_endpoint_that_is_taken_is_told(launch: Launch) -> None:
+async def test_a_bus_endpoint_in_use_is_named(launch: Launch) -> None:
     """The endpoint is named, with a remedy."""
     gateway = await launch(bind=free_tcp())
     status, ran = await run("serve", "--port", "0", "--bind", gateway.bus_in)

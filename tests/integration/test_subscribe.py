@@ -44,7 +44,7 @@ async def test_a_client_may_name_its_user(connect: Connect) -> None:
     assert client.hello["user_id"] == "ada"
 
 
-async def test_two_clients_are_told_apart(connect: Connect) -> None:
+async def test_two_clients_have_different_ids(connect: Connect) -> None:
     """Client ids and session secrets are never the same."""
     one, two = await connect(), await connect()
 

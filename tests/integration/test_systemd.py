@@ -34,7 +34,7 @@ async def told(systemd: socket.socket) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-async def test_systemd_is_told_when_it_is_ready_that_it_runs_and_when_it_stops(
+async def test_systemd_learns_when_it_is_ready_that_it_runs_and_when_it_stops(
     systemd: socket.socket, launch: Launch
 ) -> None:
     gateway = await launch(environment={"NOTIFY_SOCKET": systemd.getsockname()})

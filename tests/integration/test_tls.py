@@ -126,7 +126,7 @@ async def test_old_versions_of_tls_are_refused(launch: Launch, served: Files, pe
     assert (await peers(gateway, newer).handshake()).tls.version() == "TLSv1.2"
 
 
-async def test_who_speaks_no_tls_is_let_go(launch: Launch, served: Files) -> None:
+async def test_a_client_that_speaks_no_tls_is_disconnected(launch: Launch, served: Files) -> None:
     """Plain HTTP, noise, silence: closed, counted, and nothing in the log that alarms."""
     gateway = await _launch(launch, served, **{"clients.handshake_timeout_seconds": 0.5})
     for words in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\xff" * 100, b"\x16\x03\x01", b""):

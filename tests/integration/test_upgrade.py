@@ -268,7 +268,7 @@ async def test_a_new_process_that_does_not_start_leaves_the_old_one_as_it_was(la
         await gateway.holds("robots", 1)
 
 
-async def test_systemd_is_told_of_the_new_process_before_the_command_ends(launch: Launch, tmp_path: Path) -> None:
+async def test_systemd_knows_the_new_process_before_the_command_ends(launch: Launch, tmp_path: Path) -> None:
     control = tmp_path / "control"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))

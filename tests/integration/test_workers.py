@@ -152,7 +152,9 @@ async def test_broadcasts_reach_whoever_is_connected_to_any_worker(divided: Gate
     await divided.broadcast({"client_id": "nobody", "event": EVENT}, status=404)
 
 
-async def test_who_comes_and_goes_is_told_with_true_totals(divided: Gateway, pair: Pair, connect: Connect) -> None:
+async def test_connects_and_disconnects_are_published_with_true_totals(
+    divided: Gateway, pair: Pair, connect: Connect
+) -> None:
     """One order of events on ``connections``, the same for all."""
     witness, other = await pair("connections")
     third = await connect("metrics", to=divided)

@@ -181,7 +181,9 @@ async def test_counters_do_not_go_back_when_a_worker_is_replaced(
     assert 1 == await divided.metric("neurograph_gateway_connections")
 
 
-async def test_who_comes_while_there_is_no_worker_is_served_by_the_next(divided: Gateway, connect: Connect) -> None:
+async def test_a_client_that_comes_while_there_is_no_worker_is_served_by_the_next(
+    divided: Gateway, connect: Connect
+) -> None:
     """It waits for a moment, rather than being turned away."""
     divided.errors_expected = True
     for worker in workers(divided):
@@ -217,7 +219,9 @@ async def test_a_session_is_taken_over_from_a_worker_that_hangs(divided: Gateway
     await one.closed()  # when the worker is replaced
 
 
-async def test_who_asks_for_a_session_and_is_killed_leaves_no_ghost(divided: Gateway, pair: Pair) -> None:
+async def test_a_worker_that_is_killed_while_it_asks_for_a_session_leaves_no_client_behind(
+    divided: Gateway, pair: Pair
+) -> None:
     """A session that is being taken over, from a worker that hangs, for one that ends meanwhile."""
     divided.errors_expected = True
     one, other = await pair("metrics")
@@ -376,7 +380,7 @@ async def test_a_worker_that_only_starts_holds_up_no_drain(divided: Gateway, pai
     assert not starts.is_running()
 
 
-async def test_no_worker_outlives_its_parent(divided: Gateway, pair: Pair) -> None:
+async def test_workers_end_with_their_parent(divided: Gateway, pair: Pair) -> None:
     """Killed with -9, the parent leaves no process and no port behind."""
     clients = await pair("metrics")
     children = workers(divided)

@@ -143,7 +143,7 @@ BAD = {"name": "c", "vulns": [{"id": "CVE-1"}]}
         ("", {"message": "405"}, ["left out", "left out"], 0),
     ],
 )
-def test_a_vulnerability_fails_and_what_could_not_be_asked_for_is_told(
+def test_a_vulnerability_fails_and_what_could_not_be_asked_for_is_named(
     tools: Says,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

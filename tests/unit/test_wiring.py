@@ -34,7 +34,7 @@ def test_two_gateways_have_epochs_of_their_own() -> None:
     assert build_logs(Config()).epoch != build_logs(Config()).epoch
 
 
-def test_a_client_is_told_the_limits_that_hold_here() -> None:
+def test_a_client_learns_the_limits_that_hold_here() -> None:
     config = Config(sessions=Sessions(ttl_seconds=7.0))
     logs = build_logs(config)
     fanout = Fanout(logs.by_name, epoch=logs.epoch)

@@ -76,7 +76,7 @@ async def test_the_backoff_doubles_up_to_its_bound() -> None:
     assert 0 <= min(drawn) < 1 < 3 < max(drawn) <= 4, "the whole length is random"
 
 
-async def test_states_are_told(gateway: Gateway, proxy: NewProxy) -> None:
+async def test_states_are_reported(gateway: Gateway, proxy: NewProxy) -> None:
     between = await proxy(gateway)
     states: list[str] = []
     async with Client(between.url, backoff=SOON, on_state=states.append) as client:

@@ -121,7 +121,7 @@ async def test_an_event_prints_its_data_once_and_has_its_time(gateway: Gateway, 
     assert event.time.isoformat() == event.timestamp.replace("Z", "+00:00")
 
 
-async def test_what_the_gateway_refuses_over_http_is_told(gateway: Gateway) -> None:
+async def test_what_the_gateway_refuses_over_http_is_an_error(gateway: Gateway) -> None:
     async with Client(gateway.url) as client:
         with pytest.raises(RequestRefusedError) as event:
             await client.publish("metrics", {"cpu_percent": "hot"}, "system_metrics")

@@ -70,7 +70,7 @@ async def test_one_that_takes_nothing_does_not_hold_up_the_end(gateway: Gateway,
     assert client.state == "closed"
 
 
-async def test_one_that_is_let_go_of_holds_up_nobody(gateway: Gateway, bus: Publisher, channel: str) -> None:
+async def test_a_subscription_that_nobody_holds_delays_nobody(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with Client(gateway.url, buffer=5) as client, client.subscribe(channel) as kept:
         slow = client.subscribe(channel)
         await slow.confirmed()

@@ -122,7 +122,7 @@ async def test_after_a_final_refusal_it_tries_again(ring: Ring) -> None:
         context.destroy(linger=0)
 
 
-async def test_a_publisher_that_binds_lets_in_who_is_on_its_list(ring: Ring) -> None:
+async def test_a_publisher_that_binds_accepts_the_keys_on_its_list(ring: Ring) -> None:
     ring.listing("gateways", "gateway")
     with Publisher(bind="tcp://127.0.0.1:*", curve=ring.curve("core", "gateways")) as publisher:
         with gateway(connect=publisher.endpoint, prepare=client(ring, "stranger")):

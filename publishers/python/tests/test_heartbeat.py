@@ -53,7 +53,7 @@ def test_the_heartbeat_comes_before_the_next_event(bus: Bus) -> None:
         assert bus.frames()[0] == b"a"
 
 
-def test_whoever_subscribes_amid_a_flood_hears_it_behind_one_event_at_most() -> None:
+def test_a_heartbeat_comes_behind_one_event_at_most_amid_a_flood() -> None:
     """ZeroMQ may take a subscription in while it sends the one event."""
     with Publisher(bind="tcp://127.0.0.1:*", heartbeat_seconds=RARELY) as publisher:
         enough = threading.Event()

@@ -281,7 +281,7 @@ async def test_an_asker_that_never_reads_holds_few_replies_and_no_other_up(publi
     deaf.close()
 
 
-async def test_who_asks_and_goes_harms_nobody(publisher: Publisher, asker: Asker) -> None:
+async def test_a_requester_that_disconnects_harms_nobody(publisher: Publisher, asker: Asker) -> None:
     for _ in range(256):
         publisher.publish("a", "x" * 4000)
     for _ in range(20):

@@ -54,7 +54,7 @@ async def test_a_gateway_that_only_wants_heartbeats_watches_nothing(publisher: P
     bus.close()
 
 
-async def test_who_wants_everything_watches_everything(publisher: Publisher) -> None:
+async def test_a_subscription_to_everything_watches_everything(publisher: Publisher) -> None:
     bus = Bus(connect=publisher.endpoint)
     await watched(publisher, "camera", bus)
 

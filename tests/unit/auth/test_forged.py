@@ -75,7 +75,7 @@ async def test_a_token_of_100_levels_is_taken(tmp_path: Path) -> None:
     assert "alice" == (await verifier_of(issuer, tmp_path).verify(issuer.token(x=deep))).user_id
 
 
-def test_there_are_enough_forgeries_to_show_to_every_door(issuer: Issuer) -> None:
+def test_there_are_enough_forgeries_for_every_entry(issuer: Issuer) -> None:
     tokens = forged(issuer)
 
     assert len(tokens) >= 150

@@ -137,7 +137,7 @@ def test_a_mechanism_that_the_gateway_does_not_have_is_named() -> None:
     assert "mechanism PLAIN" in problem(Peer("zmtp", version="3.0", mechanism="PLAIN"), curve=False)
 
 
-def test_each_wrong_kind_is_told_with_its_remedy() -> None:
+def test_each_wrong_kind_is_named_with_its_remedy() -> None:
     assert "another gateway" in kind_problem("SUB")
     assert "Make it a PUB" in kind_problem("PUSH")
     assert "replay" in kind_problem("ROUTER")

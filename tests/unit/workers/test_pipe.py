@@ -67,7 +67,7 @@ async def test_what_came_together_is_handed_over_together() -> None:
     assert (2, 1) == (len(end.heard), end.wake_ups)
 
 
-async def test_who_does_not_read_is_given_up_at_the_limit() -> None:
+async def test_a_peer_that_does_not_read_is_given_up_at_the_limit() -> None:
     """The others must not wait for it, and memory is bounded."""
     ours, theirs = socket.socketpair()
     end = End(unread_bytes_max=1_000_000)
@@ -78,7 +78,7 @@ async def test_who_does_not_read_is_given_up_at_the_limit() -> None:
     theirs.close()
 
 
-async def test_who_waits_until_it_flows_goes_on_when_the_peer_reads_or_goes() -> None:
+async def test_a_sender_that_waits_goes_on_when_the_peer_reads_or_disconnects() -> None:
     ours, theirs = socket.socketpair()
     end = End()
     await end.pipe.open(ours)

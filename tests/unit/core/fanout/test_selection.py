@@ -203,7 +203,7 @@ def test_current_values_are_limited_and_the_oldest_is_dropped() -> None:
     assert (log.values_dropped, hub.logs.values_dropped) == (2, 2)
 
 
-def test_a_reader_of_current_values_is_told_that_some_were_dropped() -> None:
+def test_a_reader_of_current_values_is_warned_that_some_were_dropped() -> None:
     hub = keyed(keys_max=3)
     peer = Peer(hub, "p")
     peer.connect()
@@ -360,7 +360,7 @@ def test_events_that_are_held_back_and_evicted_are_reported_as_conflated() -> No
 JPEG = b'{"event_type":"frame","data_base64":"/9j/"}'
 
 
-def test_bytes_come_as_a_binary_message_to_who_asked_and_as_base64_to_others() -> None:
+def test_bytes_come_as_a_binary_message_to_clients_that_asked_and_as_base64_to_others() -> None:
     hub = make_hub()
     asked, other = subscribed_peer(hub, "asked", binary=True), subscribed_peer(hub, "other")
     hub.tick([[b"robots", b'{"n":1}'], [b"robots", JPEG]], now_ns=SECOND)

@@ -17,7 +17,7 @@ def warnings(peer: Peer) -> list[tuple[str, int]]:
     return [(one["channel"], one["count"]) for one in peer.take() if one["type"] == "warning"]
 
 
-def test_a_filter_that_fails_is_told_at_once_and_then_once_a_minute() -> None:
+def test_a_filter_that_fails_is_reported_at_once_and_then_once_a_minute() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     subscribed(peer, "robots")
@@ -33,7 +33,7 @@ def test_a_filter_that_fails_is_told_at_once_and_then_once_a_minute() -> None:
     assert 3 == len([one for one in told if one])
 
 
-def test_the_last_failures_are_told_also_if_none_follow() -> None:
+def test_the_last_failures_are_reported_also_if_none_follow() -> None:
     hub = make_hub()
     peer = Peer(hub, "p")
     subscribed(peer, "robots")
@@ -78,7 +78,7 @@ def test_only_the_subscriptions_whose_filter_decides_are_named() -> None:
     assert [("x.robots", 1)] == warnings(both)
 
 
-def test_failures_in_history_are_told() -> None:
+def test_failures_in_history_are_reported() -> None:
     hub = make_hub()
     publish(hub, "robots", 3)
     peer = Peer(hub, "p")

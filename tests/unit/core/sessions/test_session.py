@@ -465,7 +465,7 @@ def test_a_session_that_expires_leaves_no_secret_behind() -> None:
     assert hub.store._by_secret == {}
 
 
-def test_misspelt_members_of_a_subscription_are_told() -> None:
+def test_misspelt_members_of_a_subscription_are_reported() -> None:
     peer = Peer(make_hub(), "p")
     peer.connect()
 
@@ -480,7 +480,7 @@ def test_misspelt_members_of_a_subscription_are_told() -> None:
     assert "warnings" not in right
 
 
-def test_a_misspelt_channel_is_told_with_the_open_channel_that_it_resembles() -> None:
+def test_a_misspelt_channel_is_reported_with_the_open_channel_that_it_resembles() -> None:
     hub = make_hub()
     publish(hub, "robots")
     publish(hub, "hosts.h1")
