@@ -105,6 +105,12 @@ async def _expect_nothing(_request: web.Request) -> None:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what the access policy refuses; handlers see the client's own `remote` and `scheme`."""
+    checked = _check(request)  # not here: a WebSocket keeps the variables of this for as long as it is open
+    return checked if isinstance(checked, web.Response) else await handler(checked)
+
+
+def _check(request: web.Request) -> web.Request | web.Response:
+    """Return a request as its handler sees it, or the answer without a handler."""
     policy, headers = request.app[CONTEXT].access_policy, request.headers
     peer, scheme = request.remote or "", request.scheme
 
@@ -140,8 +146,9 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return _preflight({"GET", "HEAD"})  # only health has OPTIONS of its own
     if caller != Caller(peer, scheme):
         request = request.clone(remote=caller.address, scheme=caller.scheme)
-    request[PREFIX] = policy.prefix(peer, header("X-Forwarded-Prefix"))
-    return await handler(request)
+    if prefix := policy.prefix(peer, header("X-Forwarded-Prefix")):
+        request[PREFIX] = prefix
+    return request
 
 
 def _serves_any_host(context: Context, route: schemas.Route | None) -> bool:

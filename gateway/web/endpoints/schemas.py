@@ -181,14 +181,14 @@ def asyncapi_document() -> JsonObject:
 async def openapi(request: web.Request) -> web.Response:
     """This HTTP interface, as an OpenAPI document."""
     # A dot stands for the folder of this document, whatever proxies put in front of it.
-    return answer(openapi_document(request.app[ROUTES]) | {"servers": [{"url": request[PREFIX] or "."}]})
+    return answer(openapi_document(request.app[ROUTES]) | {"servers": [{"url": request.get(PREFIX, ".")}]})
 
 
 async def asyncapi(request: web.Request) -> web.Response:
     """The WebSocket protocol, as an AsyncAPI document."""
     server = {
         "host": request.host,
-        "pathname": request[PREFIX] or "/",
+        "pathname": request.get(PREFIX, "/"),
         "protocol": "wss" if request.scheme == "https" else "ws",
         "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("bearer", "subprotocol")],
     }

@@ -53,7 +53,7 @@ from gateway.web.sockets.heartbeat import ClientHeartbeat
 from gateway.web.sockets.http import CLOSE_SECONDS, HttpProtocol
 from gateway.web.sockets.kernel import Sending
 from gateway.web.sockets.token_deadline import TokenDeadline
-from gateway.web.sockets.websocket import ReceiveQueue
+from gateway.web.sockets.websocket import Received, ReceiveQueue
 from gateway.web.sockets.writers import SocketWriters
 
 
@@ -150,9 +150,7 @@ class Connection:
         self._writer = writers.writer(transport)
         self._encode = stream.encode
         transport.set_write_buffer_limits(high=write_buffer_bytes_max)
-        protocol.on_buffer_full = self._on_buffer_full
-        protocol.on_writable = self._on_writable
-        protocol.on_lost = self._on_lost
+        protocol.user = self
         if isinstance(stream, WebSocket):
             self._receive_queue = stream.receive_queue
             self._decode = stream.decode
@@ -217,7 +215,7 @@ class Connection:
             part_bytes=PART_BYTES if self._encode is None else _ENCODED_PART_BYTES,
         )
         if self._protocol.writing_paused:
-            self._on_buffer_full()
+            self.on_buffer_full()
         return self._reader
 
     def write(self, frames: bytes, /) -> None:
@@ -227,8 +225,8 @@ class Connection:
             self._writer.write(self._encode(frames))
             if len(frames) >= _ENCODED_PART_BYTES:
                 # To encode takes far longer than to write: others get their turn before this one gets more.
-                self._on_buffer_full()
-                asyncio.get_running_loop().call_soon(self._on_writable)
+                self.on_buffer_full()
+                asyncio.get_running_loop().call_soon(self.on_writable)
 
     def _write_ping(self, payload: bytes) -> None:
         if not self._transport.is_closing():
@@ -294,27 +292,36 @@ class Connection:
                 self.session.charge_frames(received.frames, now_ns=now_ns())
                 if self.session.excessive and self._state in _ENDED:
                     return  # nothing more of what it has sent too much of is read
-            for message in received.messages:
-                if message.opcode is Opcode.CLOSE:
-                    self._answer_close(message.close_code)
-                    return
-                answers_ping = self._state is State.LOST and message.opcode is Opcode.PONG
-                if self._state not in _ACTIVE and not answers_ping:
-                    continue
-                unanswered = self._handle(message, now_ns())
-                if unanswered is not None:
-                    await answer(unanswered)
-                elif message is not received.messages[-1] and message.opcode is not Opcode.PONG:
-                    await asyncio.sleep(0)  # what a message asks for may take milliseconds
-                if self._protocol.writing_paused and self.can_write:
-                    # A client that does not read its answers gets no more of them until it does.
-                    self._on_lag()
-                    self._writable = asyncio.Event()
-                    await self._writable.wait()
-                await self._pause_if_excessive()
-            if received.violation is not None:
-                self.close(CloseCode(received.violation))
+            if not await self._handle_all(received, now_ns, answer):
+                return
+            received = None  # it would stay in memory until the next message
             await self._pause_if_excessive()
+
+    async def _handle_all(
+        self, received: Received, now_ns: Callable[[], int], answer: Callable[[Unanswered], Awaitable[None]]
+    ) -> bool:
+        """Handle some messages; return False if the last one is a close frame."""
+        for message in received.messages:
+            if message.opcode is Opcode.CLOSE:
+                self._answer_close(message.close_code)
+                return False
+            answers_ping = self._state is State.LOST and message.opcode is Opcode.PONG
+            if self._state not in _ACTIVE and not answers_ping:
+                continue
+            unanswered = self._handle(message, now_ns())
+            if unanswered is not None:
+                await answer(unanswered)
+            elif message is not received.messages[-1] and message.opcode is not Opcode.PONG:
+                await asyncio.sleep(0)  # what a message asks for may take milliseconds
+            if self._protocol.writing_paused and self.can_write:
+                # A client that does not read its answers gets no more of them until it does.
+                self._on_lag()
+                self._writable = asyncio.Event()
+                await self._writable.wait()
+            await self._pause_if_excessive()
+        if received.violation is not None:
+            self.close(CloseCode(received.violation))
+        return True
 
     async def _pause_if_excessive(self) -> None:
         """Wait before more is read from a client that exceeds a rate limit."""
@@ -385,7 +392,7 @@ class Connection:
         if self.session is not None:
             self.session.detach()
 
-    def _on_lost(self) -> None:
+    def on_lost(self) -> None:
         self._state = State.LOST if self._state in _ACTIVE else State.CLOSED
         if self._abort_timer is not None:
             self._abort_timer.cancel()
@@ -399,11 +406,11 @@ class Connection:
         self._reader = None  # the fan-out has removed it
         self.close(CloseCode.INTERNAL)
 
-    def _on_buffer_full(self) -> None:
+    def on_buffer_full(self) -> None:
         if self._reader is not None:
             self.hub.fanout.on_full(self._reader)
 
-    def _on_writable(self) -> None:
+    def on_writable(self) -> None:
         if self._protocol.writing_paused:
             return  # it is full again, and this will be called again
         if self._writable is not None:

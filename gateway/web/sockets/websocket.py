@@ -132,6 +132,7 @@ async def upgrade(
         response.headers[_EXTENSIONS] = agreed[1]
     response.force_close()
     await response.prepare(request)
+    response.headers.clear()  # they are sent, and would stay in memory for as long as the connection
     connection = request.protocol
     assert isinstance(connection, HttpProtocol)
     parser = Parser(message_bytes_max=message_bytes_max, inflate=deflate.inflate if agreed else None)
