@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.bus import zmtp_probe
 from gateway.cli import findings, replay_findings
-from gateway.cli.findings import Finding
+from gateway.cli.findings import Finding, Report
 from gateway.cli.http_findings import Site, endpoint_finding
 from gateway.config import Config
 from gateway.config.sources import Endpoint
@@ -23,8 +22,7 @@ class Examination:
     seconds: float
     take: bool
     """Whether messages that only one receiver gets are received, too."""
-    report: Callable[[Finding], object]
-    """Gets each finding as it comes."""
+    report: Report
 
     async def examine(self, endpoint: Endpoint) -> None:
         await (self._bound(endpoint) if endpoint.mode == "bind" else self._connected(endpoint))

@@ -10,12 +10,14 @@ from dataclasses import asdict
 import click
 
 from gateway.bus.resolver import Resolver
+from gateway.cli import cluster_findings
 from gateway.cli.bus_findings import Examination
 from gateway.cli.findings import Finding, State
 from gateway.cli.http_findings import Site
 from gateway.cli.options import configured
 from gateway.config import Config
 from gateway.config.checks import same_endpoint
+from gateway.config.cluster import parse_url
 from gateway.config.sources import Endpoint, endpoints
 from gateway.runtime import listening
 
@@ -41,10 +43,10 @@ _PROBLEM_STATUS = 1
 def doctor(
     config: Config, endpoint: str | None, seconds: float, as_json: bool, url: str | None, take: bool, origin: str
 ) -> None:
-    """Examine the bus and a running gateway, and say what is wrong and what to do.
+    """Examine the bus, a running gateway and its cluster, and say what is wrong and what to do.
 
     ENDPOINT is where a publisher binds, or the gateway's own `bind`; without it, all configured endpoints are
-    examined, then the gateway if one runs. It receives as one more subscriber, so it disturbs nothing; from
+    examined, then the gateway if one runs, and the cluster if one is configured. It receives as one more subscriber, so it disturbs nothing; from
     PUSH sockets, which send each message to one receiver, it receives with --take only. The exit status is 1 if
     there is a problem, 2 if the configuration is not valid, else 0."""
     url = url or _url(config)
@@ -73,6 +75,9 @@ async def _run(examination: Examination, address: str | None, report: "_Report")
             report.add_all(await asyncio.to_thread(lambda: list(site.findings())))
         except OSError as error:
             report.add(Finding("http", "note", f"no gateway runs there ({error})", "start it with `gateway serve`"))
+    if not address and examination.config.cluster.url:
+        report.begin(str(parse_url(examination.config.cluster.url)), "the gateways of a cluster meet")
+        await cluster_findings.examine(examination.config.cluster, report.add)
     return report.end()
 
 

@@ -1,7 +1,7 @@
 """What a sample of bus messages says about its publishers; without any I/O, for `gateway doctor`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +39,10 @@ class Finding:
     """What to do about it."""
     settings: str = ""
     """What to write in the configuration instead, as TOML: a source that reads such messages."""
+
+
+Report = Callable[[Finding], object]
+"""Gets each finding as it comes."""
 
 
 def examine(

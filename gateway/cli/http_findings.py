@@ -49,7 +49,11 @@ class Site:
     def _readiness(self) -> Iterator[Finding]:
         status, body = self._get("/readyz")
         if status == 200:
-            yield Finding("ready", "ok", "new clients can connect")
+            degraded = json.loads(body).get("degraded", [])
+            if degraded:
+                yield Finding("ready", "warning", f"new clients can connect, but {'; '.join(degraded)}")
+            else:
+                yield Finding("ready", "ok", "new clients can connect")
         else:
             reasons = "; ".join(json.loads(body).get("reasons", [])) or f"/readyz answers {status}"
             yield Finding("ready", "problem", reasons, "see docs/monitor.md, Health")

@@ -1,9 +1,9 @@
 """Whether publishers replay what was lost, for `gateway doctor`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gateway.cli import findings
-from gateway.cli.findings import Finding, Message
+from gateway.cli.findings import Finding, Message, Report
 from gateway.config import Config
 from gateway.config.hosts import beside
 from gateway.config.model import Bus, Source
@@ -19,9 +19,6 @@ _ANNOUNCED = "open that port to the gateway; a publisher on another machine need
 _CONFIGURED = (
     "correct `replay` of the source, open that port to the gateway, or let the publisher replay (vLLM: replay_endpoint)"
 )
-
-
-Report = Callable[[Finding], object]
 
 
 async def examine(config: Config, endpoint: Endpoint, messages: Sequence[Message], report: Report) -> None:

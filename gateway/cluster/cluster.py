@@ -16,7 +16,7 @@ from gateway.cluster.scripts import script
 from gateway.cluster.sessions import ClusterSessions
 from gateway.config.model import Cluster as Settings
 from gateway.core.cluster.balance import Balance
-from gateway.core.cluster.members import ClusterState, Member, Members, OwnFigures, encode
+from gateway.core.cluster.members import ClusterState, Heard, Member, Members, OwnFigures, encode
 from gateway.core.cluster.once import Once
 from gateway.core.ingest.pipeline import Pipeline
 from gateway.core.protocol.channels import EVERYONE, PERSONAL
@@ -62,6 +62,7 @@ class Cluster:
         self.sessions = ClusterSessions(self.engine, hub, self._tasks)
         self.events = ClusterEvents(self.engine, hub.logs)
         self._hub = hub
+        self._publishers = pipeline.ingest.recovery.publishers
         self._broadcaster = broadcaster
         self.numbering: ClusterNumbering | None = None
         if settings.numbering == "one":
@@ -198,6 +199,10 @@ class Cluster:
             ready=own.ready,
         )
 
+    def _heard(self) -> Heard:
+        live = {f"{one.incarnation:016x}": one.name for one in self._publishers.known if not one.stale}
+        return Heard(sent=clock.unix_ns() / 1e9, publishers=live)
+
     def _note_late(self, seconds: float) -> None:
         self._late_seconds = max(self._late_seconds, seconds)
 
@@ -208,10 +213,10 @@ class Cluster:
         self._tasks.start(self._report())
 
     async def _report(self) -> None:
-        report = encode(self._own_member())
+        report, heard = encode(self._own_member()), encode(self._heard())
         self._late_seconds = 0.0
         with contextlib.suppress(RequestError, asyncio.CancelledError):  # the engine says what is wrong
-            reply = await self.engine.run(_REPORT, report, round(self._ttl_seconds * 1000))
+            reply = await self.engine.run(_REPORT, report, round(self._ttl_seconds * 1000), heard)
             assert isinstance(reply, list)
             was_listed, reports = reply
             if self._is_listed and not was_listed:

@@ -1,7 +1,9 @@
 """Connections to Redis or Valkey, and what its errors mean."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from redis.backoff import NoBackoff
 from gateway.config.cluster import Address, parse_url
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Cluster
+from gateway.runtime.listening import shown
 
 
 Argument = str | bytes | int | float
@@ -114,13 +117,52 @@ async def connect(address: Address, settings: Cluster, *, name: str) -> Client:
 
 
 async def _primary(address: Address, settings: Cluster) -> tuple[str, int]:
+    async with _sentinels(address, settings) as sentinel:
+        host, port = await sentinel.discover_master(address.service)
+        return str(host), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What one Sentinel says of the service."""
+
+    sentinel: str
+    problem: str = ""
+    """Why it says nothing."""
+    primary: str = ""
+    others: int = 0
+    """Other Sentinels that it knows."""
+    quorum: int = 0
+    replicas: tuple[tuple[str, int], ...] = ()
+
+
+async def watches(address: Address, settings: Cluster) -> list[Watch]:
+    """Ask each Sentinel for itself."""
+
+    async def asked(one: Any, server: tuple[str, int]) -> Watch:  # Any: the library's client
+        name = shown(*server)
+        try:
+            async with asyncio.timeout(settings.timeout_seconds):
+                found = await one.sentinel_master(address.service)
+                replicas = await one.sentinel_slaves(address.service)
+        except FAILURES as error:
+            return Watch(name, problem=str(error) or "it does not answer within cluster.timeout_seconds")
+        places = tuple((str(replica["ip"]), int(replica["port"])) for replica in replicas)
+        others, quorum = int(found["num-other-sentinels"]), int(found["quorum"])
+        return Watch(name, primary=shown(found["ip"], found["port"]), others=others, quorum=quorum, replicas=places)
+
+    async with _sentinels(address, settings) as sentinel:
+        return await asyncio.gather(*map(asked, sentinel.sentinels, address.servers))
+
+
+@asynccontextmanager
+async def _sentinels(address: Address, settings: Cluster) -> AsyncIterator[Sentinel]:
     options = _options(address, settings, user=address.sentinel_user, password=address.sentinel_password)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # as it is in the library
         address.servers, sentinel_kwargs={**options, "ssl": address.tls}
     )
     try:
-        host, port = await sentinel.discover_master(address.service)
-        return str(host), int(port)
+        yield sentinel
     finally:
         for one in sentinel.sentinels:
             await one.connection_pool.disconnect(inuse_connections=True)

@@ -89,7 +89,7 @@ class Data:
         self.engine = {"epoch": found, "server": server}
         return found
 
-    def _report(self, epoch: str, gateway: str, report: bytes, ttl_ms: int) -> Any:
+    def _report(self, epoch: str, gateway: str, report: bytes, ttl_ms: int, heard: bytes) -> Any:
         known = int(self._is_there(gateway))
         self.reports[gateway] = (report, self.now_ms + int(ttl_ms))
         self.reports = {one: found for one, found in self.reports.items() if found[1] > self.now_ms}

@@ -25,6 +25,15 @@ class Member(Struct, frozen=True, kw_only=True):
     """Whether clients can connect to it."""
 
 
+class Heard(Struct, frozen=True, kw_only=True):
+    """What a gateway hears on the bus, for whoever compares the gateways."""
+
+    sent: float
+    """Unix time by the gateway's clock."""
+    publishers: dict[str, str]
+    """The names of the publishers whose heartbeats come, by incarnation; "" if one has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnFigures:
     """What changes in a gateway's report of itself."""
@@ -36,7 +45,8 @@ class OwnFigures:
 
 
 encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Member).decode
+decode = msgspec.json.Decoder(Member).decode
+decode_heard = msgspec.json.Decoder(Heard).decode
 
 
 class Members:
@@ -52,7 +62,7 @@ class Members:
         found = []
         for report in reports:
             try:
-                found.append(_decode(report))
+                found.append(decode(report))
             except msgspec.MsgspecError:
                 continue
         self._listed, self._listed_ns = found, now_ns

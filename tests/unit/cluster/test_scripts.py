@@ -28,7 +28,7 @@ def some_call(pick: random.Random) -> tuple[Script, list[Any]]:
     news = [f"news-{once[0]}" if once[0] else "", *once[1:]]
     channel = pick.choice(CHANNELS)
     calls: list[tuple[Script, list[Any]]] = [
-        (_REPORT, [b"r", _LONG]),
+        (_REPORT, [b"r", _LONG, b"h"]),
         (shell._SAVE, [client, _LONG, identity, user, b"kept%d" % pick.randint(1, 9), pick.randint(0, 1), secret]),
         (shell._SAVE, [client, _LONG, identity, user, b"two", 1, secret, pick.choice(SECRETS)]),
         (shell._TAKE, [secret, pick.choice(("", "i")), pick.randint(0, 1)]),
