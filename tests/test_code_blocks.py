@@ -261,6 +261,7 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "docs/architecture.md": [("bus -> parent", "a drawing")],
     "docs/cluster.md": [
         ("[cluster]", toml),
+        ("gateway doctor", shell(DOCTOR)),
         ("ACL SETUSER", "tests/unit/cluster/test_engine.py gives it to a real Redis"),
     ],
     "docs/decoders.md": [("[[bus.sources]]", toml), ("# my_decoder.py", "tests/test_decoders.py installs and runs it")],

@@ -12,6 +12,7 @@ from gateway.cluster.engine import Engine
 from gateway.cluster.redis_client import FAILURES, Client, Watch, connect, described, watches
 from gateway.config.model import Cluster
 from gateway.core.cluster.members import Heard, Member, decode, decode_heard
+from gateway.runtime import clock
 from gateway.runtime.listening import shown
 
 
@@ -108,12 +109,12 @@ async def _ping(client: Client) -> float:
 
 
 async def _ahead(client: Client) -> float:
-    before = time.time()
+    before = clock.unix_ns()
     reply = await client.command("TIME")
-    after = time.time()
+    after = clock.unix_ns()
     assert isinstance(reply, tuple)
     seconds, microseconds = reply
-    return float(seconds + microseconds / 1e6 - (before + after) / 2)
+    return float(seconds + microseconds / 1e6 - (before + after) / 2e9)
 
 
 async def _gateways(engine: Engine, client: Client) -> list[Listed]:
