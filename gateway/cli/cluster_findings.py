@@ -131,10 +131,10 @@ def _replicas(servers: "tuple[Server, ...]") -> Finding:
         text = f"{primary.name} has no replica, so nothing takes its place"
         return Finding("replicas", "warning", text, "start one with `replicaof`")
     silent = [one for one in replicas if one.problem]
-    apart = [one for one in replicas if not one.problem and one.info.get("master_link_status") != "up"]
-    if silent or apart:
+    unlinked = [one for one in replicas if not one.problem and one.info.get("master_link_status") != "up"]
+    if silent or unlinked:
         named = [f"{one.name}: {one.problem}" for one in silent]
-        named += [f"{one.name} is not connected to its primary server" for one in apart]
+        named += [f"{one.name} is not connected to its primary server" for one in unlinked]
         return Finding(
             "replicas", "warning", "; ".join(named), "start them, or let Sentinel forget them (SENTINEL RESET)"
         )
