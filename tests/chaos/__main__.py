@@ -20,7 +20,7 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argpa
     print(f"seed {seed}: {clients} clients, {rate} events/s, {seconds:.0f} s", flush=True)
     hostile: bool = given.hostile
     settings = {"workers": given.workers, **(SETTINGS if hostile else {})}
-    async with Stage(clients=clients, rate=rate, seed=seed, settings=settings, interpreter=hostile) as stage:
+    async with Stage(clients=clients, rate=rate, seed=seed, settings=settings, measured=hostile) as stage:
 
         def say(text: str) -> None:
             print(text, flush=True)

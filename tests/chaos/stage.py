@@ -35,9 +35,11 @@ class Stage:
         pad: int = 0,
         seed: int = 0,
         settings: Mapping[str, object] | None = None,
-        interpreter: bool = False,
+        measured: bool = False,
     ) -> None:
-        """With `interpreter`, the workers are the gateway's own children, and can be measured with it."""
+        """If it is `measured`, the workers are the gateway's own children, and the publisher connects to the gateway
+        itself: through `bus`, which is in this process, events would wait for whatever else this process does."""
+        self._measured = measured
         self.rate = rate
         self._options = (str(replay), str(mark), str(pad))
         self._clients = clients
@@ -49,7 +51,7 @@ class Stage:
             connect=[],
             bind=f"tcp://127.0.0.1:{self.bus_port}",
             port=self.http_port,
-            interpreter=interpreter,
+            interpreter=measured,
             settings={
                 "history.events_max": events_max,
                 "history.bytes_max": 1 << 30,
@@ -95,10 +97,11 @@ class Stage:
 
     def start_publisher(self) -> None:
         self._previous = self.incarnation if any(self.folder.iterdir()) else None
+        port = self.bus_port if self._measured else self.bus.port
         self.publisher = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.chaos.publisher"),
-                *(f"tcp://127.0.0.1:{self.bus.port}", str(self.folder), str(self.rate)),
+                *(f"tcp://127.0.0.1:{port}", str(self.folder), str(self.rate)),
                 *self._options,
             ],
             cwd=Path(__file__).parents[2],

@@ -84,7 +84,7 @@ async def test_hostile_publishers_and_clients_cost_the_others_nothing(workers: i
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1_000_000)))
     print(f"again: CHAOS_SEED={seed}, or make chaos SEED={seed} HOSTILE=1 WORKERS={workers}")
     settings = {"workers": workers, **SETTINGS}
-    async with Stage(clients=20, rate=400, seed=seed, settings=settings, interpreter=True) as stage:
+    async with Stage(clients=20, rate=400, seed=seed, settings=settings, measured=True) as stage:
         stage.gateway.expected_exit = 0
         before = await stage.gateway.status()
         hostile = Hostile(stage, seed)
