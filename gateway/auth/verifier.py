@@ -13,6 +13,7 @@ from gateway.auth.claims import Reason, TokenError
 from gateway.auth.jwks import Jwks
 from gateway.auth.keys import FixedKeys, Key, KeySource, public_key_file, secret, secret_files
 from gateway.config.model import Auth
+from gateway.core.protocol.nesting import check_nesting
 from gateway.core.sessions.permissions import Claims
 
 
@@ -21,8 +22,6 @@ LEVELS_MAX = 100
 """Of lists and objects in each other: how many Python itself can decode depends on its version."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
 _REASONS: dict[type[jwt.PyJWTError], Reason] = {
     jwt.InvalidSignatureError: "signature",
     jwt.InvalidAlgorithmError: "algorithm",
@@ -119,24 +118,14 @@ def _decoded(segment: str) -> bytes:
 def _object(segment: str) -> dict[str, object]:
     """Decode a segment to a JSON object, strictly: UTF-8, no duplicate names, no NaN, few levels."""
     content = _decoded(segment)
-    if _levels(content) > LEVELS_MAX:
-        raise TokenError("malformed")
     try:
+        check_nesting(content, LEVELS_MAX)
         found = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except ValueError:
         raise TokenError("malformed") from None
     if not isinstance(found, dict):
         raise TokenError("malformed")
     return found
-
-
-def _levels(document: bytes) -> int:
-    """How deep lists and objects are in each other."""
-    level = deepest = 0
-    for sign in _BRACKETS.findall(_STRINGS.sub(b"", document)):
-        level += 1 if sign in b"[{" else -1
-        deepest = max(deepest, level)
-    return deepest
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

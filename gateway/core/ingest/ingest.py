@@ -11,7 +11,7 @@ import msgspec
 from gateway.core.ingest import publishers
 from gateway.core.ingest.inspection import json_problem, topic_problem
 from gateway.core.ingest.members import HAS_NORMAL_TIME, with_normal_time, without_reserved
-from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_nesting, check_numbers
+from gateway.core.ingest.payload import EXPONENT, MANY_DIGITS, SHAPE, check_numbers
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.rejections import Reason, Rejection, Rejections
 from gateway.core.ingest.streams import NoRoom, Stream
@@ -30,6 +30,7 @@ from gateway.core.protocol.events import (
     NumberedEventObject,
     timestamp,
 )
+from gateway.core.protocol.nesting import check_nesting
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.hints import hint
 

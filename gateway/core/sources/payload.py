@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.core.protocol import msgpack
 from gateway.core.protocol.binary import MEMBER
+from gateway.core.protocol.nesting import STRING
 from gateway.core.sources.errors import Unreadable
 from gateway.core.sources.spec import Payload, Spec
 
@@ -24,7 +25,7 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 _scan = json.JSONDecoder().raw_decode
 
-_NOT_JSON_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b')
+_NOT_JSON_NUMBER = re.compile(STRING + rb"|-?\b(?:NaN|Infinity)\b", re.DOTALL)
 _CONTROL_BYTES = bytes({*range(32)} - set(b"\t\n\r\x1b"))
 _MAP_OR_ARRAY = bytes({*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF})
 """First bytes of MessagePack that is a map or an array."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -14,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.ingest.ingest import Ingest
-from gateway.core.ingest.payload import check_nesting
 from gateway.core.ingest.recovery import Recovery
 from gateway.core.ingest.streams import Streams
 from gateway.core.log.retention import Retention
@@ -112,45 +109,3 @@ def test_a_hostile_event_does_not_affect_other_publishers(hostile: bytes) -> Non
 
     for peer in peers:
         assert [m["channel"] for m in peer.take() if m["type"] == "event"] == ["metrics"] * 2
-
-
-def nested(value: Any) -> int:
-    """Count the levels of lists and objects in a value."""
-    if isinstance(value, dict):
-        return 1 + max(map(nested, value.values()), default=0)
-    return 1 + max(map(nested, value), default=0) if isinstance(value, list) else 0
-
-
-@given(anything, st.integers(0, 20), st.integers(1, 24))
-def test_a_payload_is_too_deep_if_its_values_have_more_levels(value: Any, more: int, levels_max: int) -> None:
-    payload = b"[" * more + json.dumps(value).encode() + b"]" * more
-    if nested(value) + more > levels_max:
-        with pytest.raises(ValueError, match=f"more than {levels_max} levels"):
-            check_nesting(payload, levels_max)
-    else:
-        check_nesting(payload, levels_max)
-
-
-def lines_run(payload: bytes) -> int:
-    """Count the lines of Python that run while a payload of too many levels is checked."""
-    count = [0]
-
-    def trace(frame: FrameType, *_: object) -> Any:
-        if frame.f_code is not check_nesting.__code__:
-            return None
-        count[0] += 1
-        return trace
-
-    before = sys.gettrace()  # that of a run with coverage
-    sys.settrace(trace)
-    try:
-        with pytest.raises(ValueError, match="levels"):
-            check_nesting(payload, 128)
-    finally:
-        sys.settrace(before)
-    return count[0]
-
-
-def test_what_follows_a_level_too_many_is_not_looked_at() -> None:
-    """A megabyte of brackets took 50 ms, in which nobody else got an event."""
-    assert lines_run(b"[" * 1_000_000) == lines_run(b"[" * 10_000)

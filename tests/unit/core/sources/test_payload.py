@@ -151,3 +151,9 @@ def test_several_documents_are_several_events(payload: bytes, expected: list[byt
 )
 def test_documents_that_cannot_be_split_are_refused(payload: bytes, expected: str) -> None:
     assert unreadable(payload, documents="several").startswith(expected)
+
+
+def test_the_nan_behind_a_string_that_does_not_end_takes_one_search() -> None:
+    """Once for each quote in the string, it would take hours."""
+    payload = b'"' + b'\\"' * 500_000 + b"NaN"
+    assert without_nan(payload) == payload
