@@ -27,6 +27,20 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
             "test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit",
         )
     },
+    "publishers with heartbeats": {
+        "integration/test_limits_at_once.py": (
+            "test_heartbeats_of_more_publishers_at_once_than_are_remembered_forget_the_others",
+        ),
+        "unit/core/ingest/test_publishers.py": (
+            "test_publishers_that_make_room_for_others_are_reported_as_if_they_had_fallen_silent",
+        ),
+    },
+    "streams with sequence numbers": {
+        "integration/test_limits_at_once.py": (
+            "test_publishers_that_number_more_streams_at_once_than_are_remembered_lose_nothing",
+        ),
+        "unit/core/ingest/test_pipeline.py": ("test_more_topics_than_streams_lose_nothing_and_repeat_nothing",),
+    },
     "rejections kept": {
         "integration/test_limits_at_once.py": ("test_publishers_that_send_too_much_at_once_lose_that_alone",)
     },
@@ -37,6 +51,11 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "all channels' histories": {
         "integration/test_limits_at_once.py": ("test_histories_that_grow_at_once_stay_within_the_limit_of_all",)
+    },
+    "current values": {
+        "integration/test_limits_at_once.py": ("test_keys_of_many_publishers_at_once_leave_the_newest_current_values",),
+        "unit/core/log/test_bounds.py": ("test_current_values_beyond_the_history_have_its_limit_of_bytes",),
+        "unit/core/fanout/test_selection.py": ("test_current_values_are_limited_and_the_oldest_is_dropped",),
     },
     "a client's unsent bytes": {"integration/test_floods.py": ("test_clients_that_never_read_cost_little",)},
     "a lagging client": {"integration/test_slow_clients.py": ("test_stalled_clients_do_not_grow_the_memory",)},
@@ -80,6 +99,10 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
     "subscriptions": {
         "integration/test_limits_at_once.py": ("test_clients_that_subscribe_to_too_much_at_once_are_refused",)
     },
+    "a filter": {
+        "integration/test_limits_at_once.py": ("test_filters_that_are_too_large_are_refused_by_many_at_once",),
+        "unit/core/fanout/test_filters.py": ("test_the_size_of_a_filter_is_limited",),
+    },
     "what filters take in one write": {
         "unit/core/fanout/test_budget.py": ("test_one_turn_takes_no_more_steps_than_all_views_may_take",)
     },
@@ -100,14 +123,6 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
     "replay requests under way": {
         "unit/core/ingest/test_recovery.py": ("test_requests_under_way_are_limited_and_all_are_sent",)
     },
-    "publishers with heartbeats": {
-        "unit/core/ingest/test_publishers.py": (
-            "test_publishers_that_make_room_for_others_are_reported_as_if_they_had_fallen_silent",
-        )
-    },
-    "streams with sequence numbers": {
-        "unit/core/ingest/test_pipeline.py": ("test_more_topics_than_streams_lose_nothing_and_repeat_nothing",)
-    },
     "clients' events kept for replay on the bus": {
         "unit/core/ingest/test_outlet.py": ("test_the_oldest_messages_of_all_channels_are_dropped_beyond_the_limits",)
     },
@@ -120,10 +135,6 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "a channel's history": {"unit/core/log/test_log.py": ("test_a_log_holds_the_newest_events_within_every_bound",)},
-    "current values": {
-        "unit/core/log/test_bounds.py": ("test_current_values_beyond_the_history_have_its_limit_of_bytes",),
-        "unit/core/fanout/test_selection.py": ("test_current_values_are_limited_and_the_oldest_is_dropped",),
-    },
     "epochs of a channel": {
         "unit/core/log/test_sources.py": ("test_more_sources_than_are_remembered_evict_the_oldest_entries",)
     },
@@ -135,7 +146,6 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
     "an idle HTTP connection": {"integration/test_handshake.py": ("test_an_idle_connection_is_closed_in_the_end",)},
     "body of a request": {"integration/test_bad_requests.py": ("test_a_body_that_dribbles_is_given_up",)},
     "token": {"unit/auth/test_claims.py": ("test_a_token_may_have_8192_characters",)},
-    "a filter": {"unit/core/fanout/test_filters.py": ("test_the_size_of_a_filter_is_limited",)},
     "what a filter looks at in an event": {
         "unit/core/fanout/test_filters.py": ("test_lists_and_maps_are_compared_up_to_a_limit",),
         "unit/core/fanout/test_budget.py": ("test_the_searches_of_a_filter_share_a_limit",),

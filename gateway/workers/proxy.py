@@ -1,7 +1,7 @@
 """REST, asked of any worker and answered by the parent, which knows the whole gateway.
 
 A worker passes a request on as it came, over a socket pair that nobody else can reach. What the worker has found out
-(the client's identity and address, and whether it uses TLS) is in headers of our own."""
+(the client's address, and whether it uses TLS) is in headers of our own."""
 
 import asyncio
 import socket

@@ -30,6 +30,9 @@ SETTINGS: dict[str, object] = {
     "bus.message_bytes_max": 200 * KB,
     "history.events_max": 10_000,
     "history.total_bytes_max": 4 * MB,
+    "ingest.streams_max": 60,
+    "channels.keyed.key": "data.k",
+    "channels.keyed.keys_max": 10,
     "http.requests_waiting_max": 4,
     "http.answers_bytes_max": 200 * KB,
     "http.bodies_bytes_max": 200 * KB,
@@ -146,6 +149,58 @@ async def test_publishers_that_send_too_much_at_once_lose_that_alone(
     assert len(found["rejections"]) <= 10
 
 
+@pytest.mark.usefixtures("beside")
+async def test_publishers_that_number_more_streams_at_once_than_are_remembered_lose_nothing(
+    limited: Gateway, crowd: list[Publisher], connect: Connect, channel: str
+) -> None:
+    client = await connect(to=limited)
+    await client.subscribe(f"{channel}.>")
+    for n in range(3):
+        for number, one in enumerate(crowd):
+            for topic in range(5):
+                one.send(f"{channel}.c{number}.t{topic}", {"n": n}, enveloped=True)
+    names = [f"{channel}.c{number}.t{topic}" for number in range(MANY) for topic in range(5)]
+    for name in names:
+        await client.events(name, 3)
+    found = await limited.get_json(f"{REST}/publishers")
+
+    assert {name: [0, 1, 2] for name in names} == {name: client.channel(name).numbers for name in names}
+    assert not any(client.channel(name).gaps for name in names)
+    assert found["page"]["total"] <= 60
+
+
+@pytest.mark.usefixtures("beside")
+async def test_heartbeats_of_more_publishers_at_once_than_are_remembered_forget_the_others(
+    limited: Gateway, crowd: list[Publisher]
+) -> None:
+    for n in range(60):
+        for number, one in enumerate(crowd):
+            beat = {"incarnation": f"{MANY * n + number + 1:016x}", "interval": 60, "sequences": {}}
+            one.send_frames(b"$heartbeat", json.dumps(beat).encode())
+    last = MANY * 60
+    await eventually(lambda: limited.has_heard(last))
+    live = await limited.metric("neurograph_gateway_bus_publishers", state="live")
+
+    assert live <= 1000
+
+
+@pytest.mark.usefixtures("beside")
+async def test_keys_of_many_publishers_at_once_leave_the_newest_current_values(
+    limited: Gateway, crowd: list[Publisher], connect: Connect
+) -> None:
+    """A client that asks for them is warned that there were more."""
+    for n in range(10):
+        for number, one in enumerate(crowd):
+            one.send("keyed", {"k": f"{number} {n}"})
+    await limited.holds("keyed", 10 * MANY)
+    client = await connect(to=limited)
+    subscribed = await client.subscribe("keyed", last=1)
+    await client.until("event", channel="keyed", offset=10 * MANY)
+
+    assert len(client.channel("keyed").events) == 10
+    assert "190 current values were dropped" in subscribed["warnings"][0]
+
+
 @pytest.mark.long
 async def test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit(
     launch: Launch, publisher: NewPublisher, connect: Connect
@@ -213,6 +268,25 @@ async def test_clients_that_subscribe_to_too_much_at_once_are_refused(limited: G
 
     replies = await asyncio.gather(*map(subscribe, peers))
     assert replies == [Counter({"subscribed": 2, "too_many_subscriptions": 3})] * MANY
+
+
+TOO_LARGE = {
+    "'" + "x" * 1024 + "' == data.x": "invalid_field",
+    "||".join(["true"] * 129): "invalid_filter",
+    "(" * 33 + "true" + ")" * 33: "invalid_filter",
+}
+
+
+@pytest.mark.usefixtures("beside")
+async def test_filters_that_are_too_large_are_refused_by_many_at_once(limited: Gateway, raw: OpenRaw) -> None:
+    peers = [await raw(to=limited) for _ in range(MANY)]
+
+    async def subscribe(peer: RawPeer) -> list[str]:
+        for text in TOO_LARGE:
+            await peer.send_json({"type": "subscribe", "channels": ["a"], "filter": text})
+        return [str((await peer.expect("error"))["code"]) for _ in TOO_LARGE]
+
+    assert await asyncio.gather(*map(subscribe, peers)) == [list(TOO_LARGE.values())] * MANY
 
 
 @pytest.mark.usefixtures("beside")
