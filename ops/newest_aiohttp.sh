@@ -28,6 +28,6 @@ if grep -q "^aiohttp==$("$venv/bin/python" -c 'import aiohttp; print(aiohttp.__v
     echo "This is the locked version, with which all tests run."
     exit 0
 fi
-tests=(http handshake rfc6455 events bad_requests door)
+tests=(http handshake rfc6455 events bad_requests access)
 "$venv/bin/python" -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal \
     tests/unit/web $(printf "tests/integration/test_%s.py " "${tests[@]}")

@@ -48,18 +48,24 @@ class Commands(click.Group):
     An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
     even if it is broken."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:  # as click has it
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:  # as click has it
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
         streams.open_closed()
         try:
-            return super().main(*args, **kwargs)
+            try:
+                status = super().main(*args, standalone_mode=False, **kwargs)
+            except click.ClickException as error:
+                error.show()
+                status = error.exit_code
         except OSError as error:
             streams.exit_if_full(error)
+        except (click.Abort, KeyboardInterrupt):  # wherever Ctrl-C comes; click itself would print "Aborted!"
+            status = _INTERRUPTED
+        raise SystemExit(status)
 
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:  # of a command that does not handle it yet, or not at all
-            raise SystemExit(_INTERRUPTED) from None
+    def invoke(self, context: click.Context) -> None:
+        super().invoke(context)  # what a command returns is not its exit status
 
     def list_commands(self, context: click.Context) -> list[str]:
         from importlib.metadata import entry_points  # here, as it slows down the start

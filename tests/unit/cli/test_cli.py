@@ -3,11 +3,12 @@
 import socket
 from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from gateway import __version__
-from gateway.cli import main
+from gateway.cli import Commands, main
 from gateway.cli.check import described, warnings
 from gateway.config import Config, example
 from gateway.config.model import Bus, Clients, History
@@ -138,3 +139,28 @@ def test_an_age_limit_is_said_where_there_is_one() -> None:
 
     assert any("bytes, 60 s per channel" in line for line in described(config))
     assert any("http://[::1]:8000" in line for line in described(config))
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["start", "run", "end"])
+def test_ctrl_c_ends_a_command_quietly_whenever_it_comes(moment: str) -> None:
+    @click.pass_context
+    def run(context: click.Context) -> None:
+        if moment == "run":
+            interrupt()
+        context.find_root().call_on_close(interrupt)
+
+    option = click.Option(["--option"], callback=interrupt if moment == "start" else None)
+    commands = Commands(params=[option], commands=[click.Command("run", callback=run)])
+    result = CliRunner().invoke(commands, ["run"])
+
+    assert (130, "") == (result.exit_code, result.output.strip())
+
+
+def test_what_a_command_returns_is_not_its_exit_status() -> None:
+    commands = Commands(commands=[click.Command("run", callback=lambda: 7)])
+
+    assert 0 == CliRunner().invoke(commands, ["run"]).exit_code
