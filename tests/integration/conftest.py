@@ -1,4 +1,4 @@
-"""A gateway in several processes, and clients of different ones."""
+"""Gateways in several processes, or of a cluster, and clients of different ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher
 from tests.support import ws
+from tests.support.cluster import clustered, whole
 from tests.support.gateway import Gateway
 from tests.support.publisher import Publisher
+from tests.support.redis import RedisServer
 from tests.support.vllm import Vllm
 from tests.support.workers import elsewhere, holder
 
@@ -48,3 +50,15 @@ async def pair(divided: Gateway, connect: Connect) -> Pair:
         return first, await elsewhere(to or divided, connect, there, *channels, **query)
 
     return make
+
+
+@pytest.fixture
+async def cluster_pair(
+    request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch
+) -> list[Gateway]:
+    """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
+    workers = getattr(request, "param", 1)
+    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
+    for one in gateways:
+        await whole(one)
+    return gateways

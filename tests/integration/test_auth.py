@@ -1,4 +1,4 @@
-"""Who comes in, with which token, by which door, and for how long."""
+"""Which tokens are accepted, in which place of a request, and for how long."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def guarded(launch: Launch) -> Gateway:
     return gateway
 
 
-# -- the doors -----------------------------------------------------------------------------------
+# -- where a token may be -------------------------------------------------------------------------
 
 
 async def test_a_token_is_accepted_at_every_entry(guarded: Gateway, connect: Connect) -> None:
@@ -187,22 +187,22 @@ async def test_broadcasting_needs_permission(guarded: Gateway) -> None:
     assert [401, 403, 403, 200, 200] == outcomes
 
 
-@pytest.mark.parametrize("door", ["header", "protocol", "query", "message", "sse", "rest"])
+@pytest.mark.parametrize("place", ["header", "protocol", "query", "message", "sse", "rest"])
 async def test_a_token_that_is_not_valid_is_refused_everywhere_without_a_reason(
-    guarded: Gateway, connect: Connect, door: str
+    guarded: Gateway, connect: Connect, place: str
 ) -> None:
     wrong = token("admin") + "x"
     expired = token("admin", seconds=-60)
     heard = set()
     for value in (wrong, expired):
-        match door:
+        match place:
             case "header":
                 with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                     await connect(to=guarded, headers=bearer(value))
                 assert 401 == refused.value.status
                 heard.add("")
             case "protocol" | "query":
-                heard.add(await refused_after_the_upgrade(guarded, value, door))
+                heard.add(await refused_after_the_upgrade(guarded, value, place))
             case "message":
                 client = await connect(to=guarded)
                 error = await client.refused({"type": "auth", "token": value})
@@ -211,7 +211,7 @@ async def test_a_token_that_is_not_valid_is_refused_everywhere_without_a_reason(
                 denied = (await client.subscribe("logs"))["denied"]
                 assert ["logs"] == [one["channel"] for one in denied]
             case "sse" | "rest":
-                path = "/events?channels=metrics" if door == "sse" else f"{API}/channels"
+                path = "/events?channels=metrics" if place == "sse" else f"{API}/channels"
                 answer = await guarded.request("GET", path, headers=bearer(value))
                 assert 401 == answer.status
                 heard.add(answer.json["detail"])
@@ -222,10 +222,10 @@ async def test_a_token_that_is_not_valid_is_refused_everywhere_without_a_reason(
     )
 
 
-async def refused_after_the_upgrade(gateway: Gateway, value: str, door: str) -> str:
+async def refused_after_the_upgrade(gateway: Gateway, value: str, place: str) -> str:
     """Connect as a browser would, which sees no status; return what the error said."""
-    url = address(gateway.url, {"token": value} if door == "query" else {})
-    protocols = ["neurograph", f"bearer.{value}"] if door == "protocol" else []
+    url = address(gateway.url, {"token": value} if place == "query" else {})
+    protocols = ["neurograph", f"bearer.{value}"] if place == "protocol" else []
     async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=protocols) as ws:
         error, closing = await ws.receive_json(), await ws.receive_json()
         await ws.receive()

@@ -6,28 +6,12 @@ import asyncio
 import tempfile
 from typing import Any
 
-import pytest
-
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.cluster import clustered, degraded, sees, whole
+from tests.support.cluster import clustered, degraded, note, numbers, sees, whole, with_workers
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
 from tests.support.ws import Client
-
-
-@pytest.fixture
-async def pair(request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
-    """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
-    workers = getattr(request, "param", 1)
-    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
-    for one in gateways:
-        await whole(one)
-    return gateways
-
-
-def note(n: int) -> dict[str, Any]:
-    return {"event_type": "note", "data": {"n": n}}
 
 
 def publish(n: int, channel: str = "chat", **more: object) -> dict[str, Any]:
@@ -36,10 +20,6 @@ def publish(n: int, channel: str = "chat", **more: object) -> dict[str, Any]:
 
 def broadcast(n: int, channel: str = "chat", **more: object) -> dict[str, Any]:
     return {"channel": channel, "event": note(n), **more}
-
-
-def numbers(client: Client, channel: str = "chat") -> list[int]:
-    return [event["data"]["n"] for event in client.channel(channel).events]
 
 
 async def subscriber(connect: Connect, gateway: Gateway, *channels: str) -> Client:
@@ -54,18 +34,20 @@ async def history(gateway: Gateway, query: str = "") -> list[tuple[str, Any]]:
     return [(one["offset"], one["data"]["n"]) for one in answer["events"]]
 
 
-@pytest.mark.parametrize("pair", [1, 2], indirect=True)
-async def test_events_of_clients_have_one_position_on_all_gateways(pair: list[Gateway], connect: Connect) -> None:
+@with_workers
+async def test_events_of_clients_have_one_position_on_all_gateways(
+    cluster_pair: list[Gateway], connect: Connect
+) -> None:
     """Published over WebSocket and HTTP at either of them; a client goes on at the other gateway."""
-    first, second = pair
-    clients = [await subscriber(connect, one) for one in pair]
+    first, second = cluster_pair
+    clients = [await subscriber(connect, one) for one in cluster_pair]
     positions = []
     for n in range(1, 9):
         at = n % 2
         if n % 4 < 2:
             positions.append((await clients[at].ask(publish(n, request_id="r"), "published"))["position"])
         else:
-            positions.append((await pair[at].broadcast(broadcast(n)))["position"])
+            positions.append((await cluster_pair[at].broadcast(broadcast(n)))["position"])
     for client in clients:
         await client.events("chat", 8)
 
@@ -82,10 +64,10 @@ async def test_events_of_clients_have_one_position_on_all_gateways(pair: list[Ga
 
 
 async def test_events_of_one_client_come_in_the_order_in_which_it_sent_them(
-    pair: list[Gateway], connect: Connect
+    cluster_pair: list[Gateway], connect: Connect
 ) -> None:
     """It need not wait for answers."""
-    first, second = pair
+    first, second = cluster_pair
     client, witness = await subscriber(connect, first), await subscriber(connect, second)
     for n in range(1, 51):
         await client.send(publish(n, id=n))
@@ -97,9 +79,11 @@ async def test_events_of_one_client_come_in_the_order_in_which_it_sent_them(
     assert list(range(1, 51)) == numbers(witness)
 
 
-async def test_an_event_with_a_key_is_published_once_by_all_gateways(pair: list[Gateway], connect: Connect) -> None:
-    first, second = pair
-    clients = [await subscriber(connect, one) for one in pair]
+async def test_an_event_with_a_key_is_published_once_by_all_gateways(
+    cluster_pair: list[Gateway], connect: Connect
+) -> None:
+    first, second = cluster_pair
+    clients = [await subscriber(connect, one) for one in cluster_pair]
     answers = [await one.broadcast(broadcast(1, idempotency_key="k")) for one in (first, second, first)]
     over_ws = await clients[1].ask(publish(1, idempotency_key="k"), "published")
     await second.broadcast(broadcast(2, idempotency_key="k"), status=400)
@@ -129,8 +113,10 @@ async def test_a_gateway_that_starts_late_has_the_same_positions(
     assert [1, 2] == numbers(client, "$everyone")
 
 
-async def test_a_mandatory_event_needs_a_subscriber_at_any_gateway(pair: list[Gateway], connect: Connect) -> None:
-    first, second = pair
+async def test_a_mandatory_event_needs_a_subscriber_at_any_gateway(
+    cluster_pair: list[Gateway], connect: Connect
+) -> None:
+    first, second = cluster_pair
     client = await subscriber(connect, second, "chat")
 
     async def found() -> bool:

@@ -6,10 +6,8 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.cluster import clustered, degraded, whole
+from tests.support.cluster import clustered, degraded, note, numbers, whole, with_workers
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
@@ -17,16 +15,6 @@ from tests.support.ws import Client
 
 
 TAKEN_OVER, DISCONNECTED = 4500, 4504
-
-
-@pytest.fixture
-async def pair(request: pytest.FixtureRequest, redis: RedisServer, prefix: str, launch: Launch) -> list[Gateway]:
-    """Two gateways of a cluster, each in one process, or with as many workers as the test says."""
-    workers = getattr(request, "param", 1)
-    gateways = [await launch(settings=clustered(redis, prefix, name, workers=workers)) for name in ("first", "second")]
-    for one in gateways:
-        await whole(one)
-    return gateways
 
 
 async def kept(redis: RedisServer, prefix: str, client: Client, **fields: str) -> None:
@@ -45,25 +33,13 @@ async def closed(client: Client, code: int) -> None:
     assert code == client.close_code
 
 
-with_workers = pytest.mark.parametrize("pair", [1, 2], indirect=True)
-"""The test with gateways in one process, and with workers."""
-
-
-def note(n: int) -> dict[str, Any]:
-    return {"event_type": "note", "data": {"n": n}}
-
-
-def numbers(client: Client, channel: str) -> list[int]:
-    return [event["data"]["n"] for event in client.channel(channel).events]
-
-
 @with_workers
 async def test_a_session_goes_on_at_another_gateway(
-    pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
 ) -> None:
     """Same client, user and subscriptions; the events meanwhile are delivered, and nothing is missing."""
-    first, second = pair
-    buses = [await publisher(one.bus_in) for one in pair]
+    first, second = cluster_pair
+    buses = [await publisher(one.bus_in) for one in cluster_pair]
     client = await connect("robots", "robots.*", to=first, user_id="ada")
     witness = await connect("robots", to=second)
     for one in (client, witness):
@@ -92,10 +68,10 @@ async def test_a_session_goes_on_at_another_gateway(
 
 @with_workers
 async def test_personal_messages_find_a_client_wherever_it_is(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
     """Sent at either gateway, to the client or to its user; also while it is away; each once, in order."""
-    first, second = pair
+    first, second = cluster_pair
     client = await connect(to=first, user_id="ada")
     await kept(redis, prefix, client, connected="1")
     for n, gateway in enumerate([first, second, second, first], 1):
@@ -121,9 +97,9 @@ async def test_personal_messages_find_a_client_wherever_it_is(
 
 
 async def test_personal_messages_from_the_bus_are_numbered_with_those_of_other_gateways(
-    pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, publisher: NewPublisher, connect: Connect
 ) -> None:
-    first, second = pair
+    first, second = cluster_pair
     bus = await publisher(first.bus_in)
     client = await connect(to=first)
     bus.send("$personal", {"n": 1}, client_id=client.client_id)  # its session may not be written yet
@@ -140,10 +116,10 @@ async def test_personal_messages_from_the_bus_are_numbered_with_those_of_other_g
 
 @with_workers
 async def test_a_session_that_moves_ends_its_old_connection(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
     """It may move while it is connected, and back."""
-    first, second = pair
+    first, second = cluster_pair
     client = await connect("robots", to=first)
     await kept(redis, prefix, client)
     for gateway in (second, first, second):
@@ -155,17 +131,17 @@ async def test_a_session_that_moves_ends_its_old_connection(
         await kept(redis, prefix, client, connected="1")
 
     async def is_alone() -> bool:
-        return [0, 1] == [(await one.status())["connections"] for one in pair]
+        return [0, 1] == [(await one.status())["connections"] for one in cluster_pair]
 
     await eventually(is_alone)
-    assert [0, 0] == [(await one.status())["sessions_remembered"] for one in pair]
+    assert [0, 0] == [(await one.status())["sessions_remembered"] for one in cluster_pair]
 
 
 async def test_a_session_survives_its_gateway(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
     """A gateway that is killed takes nothing with it that was confirmed."""
-    first, second = pair
+    first, second = cluster_pair
     client = await connect("robots", to=first, user_id="ada")
     await kept(redis, prefix, client)
     first.kill()
@@ -178,9 +154,11 @@ async def test_a_session_survives_its_gateway(
     assert ["robots"] == (await back.ask({"type": "get_subscriptions"}, "subscriptions"))["channels"]
 
 
-async def test_a_message_to_everyone_has_one_position_on_all_gateways(pair: list[Gateway], connect: Connect) -> None:
-    first, second = pair
-    clients = [await connect(to=one) for one in pair]
+async def test_a_message_to_everyone_has_one_position_on_all_gateways(
+    cluster_pair: list[Gateway], connect: Connect
+) -> None:
+    first, second = cluster_pair
+    clients = [await connect(to=one) for one in cluster_pair]
     sent = [await one.broadcast({"everyone": True, "event": note(n)}) for n, one in enumerate([first, second, first])]
     for client in clients:
         await client.events("$everyone", 3)
@@ -194,15 +172,15 @@ async def test_a_message_to_everyone_has_one_position_on_all_gateways(pair: list
 
 
 async def test_a_message_to_everyone_finds_a_client_that_moves(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
     """Also the first one that there ever was, sent while the client was nowhere."""
-    first, second = pair
+    first, second = cluster_pair
     client = await connect("robots", to=first)
     await kept(redis, prefix, client, connected="1")
     await client.lose()
     await kept(redis, prefix, client, connected="0")
-    for n, gateway in enumerate(pair):
+    for n, gateway in enumerate(cluster_pair):
         await gateway.broadcast({"everyone": True, "event": note(n)})
     back = await connect(session=client.session, to=second)
     await back.events("$everyone", 2)
@@ -213,9 +191,9 @@ async def test_a_message_to_everyone_finds_a_client_that_moves(
 
 
 async def test_a_client_is_disconnected_by_any_gateway(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
-    first, second = pair
+    first, second = cluster_pair
     client = await connect(to=first)
     await kept(redis, prefix, client, connected="1")
     path = f"/api/v1/websocket/clients/{client.client_id}"
@@ -229,9 +207,9 @@ async def test_a_client_is_disconnected_by_any_gateway(
 
 @with_workers
 async def test_all_clients_of_a_user_are_disconnected_by_any_gateway(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
-    first, second = pair
+    first, second = cluster_pair
     user = "ada / l\u00f6velace"
     clients = [await connect(to=one, user_id=user) for one in (first, first, second)]
     other = await connect(to=first, user_id="ada")
@@ -252,9 +230,9 @@ async def test_all_clients_of_a_user_are_disconnected_by_any_gateway(
 
 
 async def test_an_event_with_a_key_is_sent_once_by_all_gateways(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
-    first, second = pair
+    first, second = cluster_pair
     client = await connect(to=first, user_id="ada")
     await kept(redis, prefix, client, connected="1")
     for to in ({"user_id": "ada"}, {"everyone": True}):
@@ -269,10 +247,10 @@ async def test_an_event_with_a_key_is_sent_once_by_all_gateways(
 
 
 async def test_a_message_for_an_unknown_client_may_be_repeated_with_its_key(
-    pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
+    cluster_pair: list[Gateway], redis: RedisServer, prefix: str, connect: Connect
 ) -> None:
     """After a failover, a session may not be written yet; the message reaches it once it is."""
-    first, second = pair
+    first, second = cluster_pair
     client = await connect(to=first)
     await kept(redis, prefix, client, connected="1")
     await asyncio.to_thread(redis.command, "DEL", f"{prefix}:session:{client.client_id}")

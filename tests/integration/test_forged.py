@@ -1,4 +1,4 @@
-"""Every forged token at every door: none comes in, all hear the same, and the log holds none of them."""
+"""Every forged token in every place: all are refused with the same answer, and the log contains none of them."""
 
 from __future__ import annotations
 
@@ -139,14 +139,14 @@ async def in_a_message(client: Client, good: str, tokens: dict[str, str]) -> Non
     assert "alice" == taken["user_id"]
 
 
-async def after_the_upgrade(gateway: Gateway, door: str, good: str, tokens: Iterable[str]) -> None:
+async def after_the_upgrade(gateway: Gateway, place: str, good: str, tokens: Iterable[str]) -> None:
     """Connect as a browser does, which sees no status: the socket opens, says so, and closes."""
 
     async def say(http: aiohttp.ClientSession, token: str) -> str:
         url = address(gateway.url, {})
-        if door == "query":
+        if place == "query":
             url += f"?token={quoted(token)}"
-        protocols = ["neurograph", f"bearer.{token}"] if door == "protocol" else []
+        protocols = ["neurograph", f"bearer.{token}"] if place == "protocol" else []
         to = URL(url, encoded=True)
         async with http.ws_connect(to, protocols=protocols) as ws:
             first = await ws.receive_json()

@@ -36,7 +36,7 @@ RECORD = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[\w+ *\] (.*)")
 async def test_no_name_that_a_client_gives_forges_a_line(
     launch: Launch, connect: Connect, publisher: NewPublisher, format: str
 ) -> None:
-    """Users, targets, channels, topics, addresses, origins, hosts and paths, with an open door."""
+    """Users, targets, channels, topics, addresses, origins, hosts and paths, without authentication."""
     gateway = await launch(
         settings={"logging.level": "debug", "logging.format": format, "trusted_proxies": "127.0.0.1"}
     )

@@ -37,7 +37,7 @@ PIECE_CHARS_MIN = 16
 
 @pytest.mark.parametrize("format", ["json", "console"])
 async def test_no_answer_and_no_log_has_a_secret(launch: Launch, connect: Connect, raw: OpenRaw, format: str) -> None:
-    """Right and wrong tokens by every door, in requests that are whole and in those that are not."""
+    """Right and wrong tokens in every place, in requests that are whole and in those that are not."""
     gateway = await launch(
         settings={"auth.query_token": "true", "logging.level": "debug", "logging.format": format},
         environment={"GATEWAY_AUTH_SECRET": SECRET},

@@ -337,7 +337,7 @@ async def _run(command: str, files: Files) -> tuple[int, str]:
 async def test_wrong_files_are_named_with_what_is_wrong(
     tmp_path: Path, make: Callable[[Path], Files], words: str
 ) -> None:
-    """By `check`, and by `serve`, which does not start: without TLS it would be another door."""
+    """By `check`, and by `serve`, which does not start: without TLS it would be reachable in plain text."""
     files = make(tmp_path)
     checked, told = await _run("check", files)
     status, said = await _run("serve", files)

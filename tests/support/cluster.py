@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
+from tests.support.ws import Client
 
 
 # A stopped gateway must be missed soon, and none only because the machine is busy.
 TTL_SECONDS = 5.0
+
+with_workers = pytest.mark.parametrize("cluster_pair", [1, 2], indirect=True)
+"""The test with gateways in one process, and with workers."""
 
 
 def clustered(server: RedisServer, prefix: str, name: str, **settings: object) -> dict[str, object]:
@@ -52,3 +58,12 @@ async def whole(gateway: Gateway) -> None:
         return not (await gateway.get_json("/readyz"))["degraded"]
 
     await eventually(up, saying="it uses its engine")
+
+
+def note(n: int) -> dict[str, Any]:
+    return {"event_type": "note", "data": {"n": n}}
+
+
+def numbers(client: Client, channel: str = "chat") -> list[int]:
+    """The numbers of the notes that a client has had."""
+    return [event["data"]["n"] for event in client.channel(channel).events]

@@ -59,3 +59,12 @@ class Ring:
         public, secret = self.texts(own)
         socket.curve_publickey, socket.curve_secretkey = public.encode(), secret.encode()
         socket.curve_serverkey = self.texts(server)[0].encode()
+
+
+def binding(ring: Ring, *trusted: str) -> dict[str, object]:
+    """Settings of a gateway that binds, and trusts these keys."""
+    return {
+        "connect": "",
+        "bus.curve_key_file": ring.secret("gateway"),
+        "bus.curve_client_keys_dir": ring.listing("trusted", *trusted),
+    }

@@ -246,7 +246,7 @@ test("no view has faults that axe finds, light or dark, wide or narrow", async (
       await page.call("Emulation.setDeviceMetricsOverride", { width, height: 900, deviceScaleFactor: 1, mobile: false });
       await page.go(`#/${path}?theme=${theme}&${options}`);
       await eventually(async () => (await page.evaluate("document.documentElement.dataset.theme")) === theme);
-      await eventually(() => page.count("main table, main [role=table], main .row, main form, main dl, main [role=alert]"));
+      await eventually(() => page.shows(`${path}?${options}`), `${path} ${options} is shown`);
       const found = await page.evaluate("axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))");
       assert.deepEqual(found, [], `${path} ${options} ${theme}`);
       assert.ok(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), `${path} is wider than ${width}`);
@@ -302,7 +302,7 @@ test("the keyboard reaches all that can be used, in every view, and shows where 
     .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true }))`;
   for (const view of ["overview", "channels", "channels/logs", "channels/metrics?tab=chart", "channels/metrics?tab=values", "channels/metrics?tab=about", "logs", "signals", "actions", "publishers", "clients", "send", "about"]) {
     await page.go(`#/${view}`);
-    await eventually(() => page.count("main table, main [role=table], main .row, main form, main dl"));
+    await eventually(() => page.shows(view), `${view} is shown`);
     await page.evaluate("document.activeElement.blur(); reached = new Set(); 1");
     for (let left = (await page.evaluate(`${usable}.length`)) + 10; left > 0; left -= 1) {
       await press(page, "Tab", TAB);

@@ -14,8 +14,19 @@ export async function show(t, gateway, hash = "#/overview", port = gateway.port)
   const count = (selector) => page.evaluate(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
   const state = () => page.evaluate("document.querySelector('.indicator')?.dataset.state");
   const go = (place) => page.evaluate(`location.hash = ${JSON.stringify(place)}`);
+  const shows = (view) => page.evaluate(`document.querySelector(${JSON.stringify(contentsOf(view))}) !== null`);
   await eventually(async () => (await state()) === "connected", "the page is connected");
-  return { ...page, text, count, state, go };
+  return { ...page, text, count, state, go, shows };
+}
+
+/** Where a view's contents are: not those of the view before, nor a channel's filter, which is there before its events. */
+function contentsOf(view) {
+  const [path, options = ""] = view.split("?");
+  const [name, channel] = path.split("/");
+  const tab = new URLSearchParams(options).get("tab") ?? "tail";
+  const main = `nav:has([aria-current][href^="#/${name}"]) ~ main`;
+  const place = channel === undefined ? main : `${main} [aria-labelledby=tab-${tab}]`;
+  return ["table", "[role=table]", ".row", "form", "dl"].map((one) => `${place} ${one}`).concat(`${main} #filter-error`).join(", ");
 }
 
 /** The numbers `n` of the rows that are shown, oldest first. */
