@@ -48,13 +48,13 @@ class Commands(click.Group):
     An added one is imported when it is used or listed. So `serve` does not wait for it, and starts
     even if it is broken."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:  # as click has it
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # as click has it
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
         streams.open_closed()
         try:
             try:
-                status = super().main(*args, standalone_mode=False, **kwargs)
+                status = super().main(*args, **{**kwargs, "standalone_mode": False})
             except click.ClickException as error:
                 error.show()
                 status = error.exit_code
