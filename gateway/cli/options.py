@@ -5,14 +5,12 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, NoReturn, ParamSpec
+from typing import Any, Concatenate, NoReturn
 
 import click
 
 from gateway.config import Config, ConfigError, load, settings
 
-
-P = ParamSpec("P")
 
 REREAD = "gateway.reread"
 """In a command's click context: a function that reads the same configuration again."""
@@ -20,54 +18,46 @@ REREAD = "gateway.reread"
 _DOCS = {setting.key: f"{setting.doc}  [default: {setting.default_toml}]" for setting in settings()}
 
 
-def configured(command: Callable[Concatenate[Config, P], None]) -> Callable[..., None]:
-    """Pass a command the configuration as its first argument; a wrong one exits with status 2."""
-
-    @click.option("--host", multiple=True, help=_DOCS["host"] + "  Repeatable.")
-    @click.option("--port", help=_DOCS["port"])
-    @click.option("--workers", help=_DOCS["workers"])
-    @click.option("--connect", multiple=True, help=_DOCS["connect"] + "  Repeatable.")
-    @click.option("--bind", help=_DOCS["bind"])
-    @click.option("--insecure-allow-remote", is_flag=True, help=_DOCS["insecure_allow_remote"])
-    @click.option(
+_joined = lambda _context, _option, texts: ",".join(texts) if texts else None  # noqa: E731
+_listed = lambda _context, _option, texts: list(texts) or None  # noqa: E731
+_OPTIONS = (
+    click.option("--host", multiple=True, callback=_joined, help=_DOCS["host"] + "  Repeatable."),
+    click.option("--port", help=_DOCS["port"]),
+    click.option("--workers", help=_DOCS["workers"]),
+    click.option("--connect", multiple=True, callback=_listed, help=_DOCS["connect"] + "  Repeatable."),
+    click.option("--bind", help=_DOCS["bind"]),
+    click.option("--insecure-allow-remote", flag_value="true", help=_DOCS["insecure_allow_remote"]),
+    click.option(
         "--config", type=click.Path(path_type=Path), help="TOML file with settings.  [environment: GATEWAY_CONFIG]"
-    )
-    @click.option(
+    ),
+    click.option(
         "--set",
         "assignments",
         multiple=True,
         metavar="KEY=VALUE",
         help="Any other setting, as in history.events_max=500; `gateway check --example` lists all. Repeatable.",
-    )
+    ),
+)
+_FLAGS = ("host", "port", "workers", "connect", "bind", "insecure_allow_remote")
+"""The settings that have an option of their own."""
+
+
+def configured(command: Callable[Concatenate[Config, ...], None]) -> Callable[..., None]:
+    """Pass a command the configuration as its first argument; a wrong one exits with status 2."""
+
     @wraps(command)
-    def wrapper(
-        host: tuple[str, ...],
-        port: str | None,
-        workers: str | None,
-        connect: tuple[str, ...],
-        bind: str | None,
-        insecure_allow_remote: bool,
-        config: Path | None,
-        assignments: tuple[str, ...],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> None:
-        given = {"port": port, "workers": workers, "bind": bind}
-        flags: dict[str, str | list[str]] = _assigned(assignments)
-        flags |= {key: value for key, value in given.items() if value is not None}
-        if host:
-            flags["host"] = ",".join(host)
-        if connect:
-            flags["connect"] = list(connect)
-        if insecure_allow_remote:
-            flags["insecure_allow_remote"] = "true"
+    def wrapper(config: Path | None, assignments: tuple[str, ...], **others: Any) -> None:  # Any: as click parses
+        given = {key: others.pop(key) for key in _FLAGS}
+        flags = _assigned(assignments) | {key: value for key, value in given.items() if value is not None}
         reread = functools.partial(load, config, dict(os.environ), flags)
         click.get_current_context().meta[REREAD] = reread
         try:
-            command(reread(), *args, **kwargs)
+            command(reread(), **others)
         except ConfigError as exc:  # also of files that only the command reads, as keys
             _refuse(exc)
 
+    for option in reversed(_OPTIONS):
+        wrapper = option(wrapper)
     return wrapper
 
 

@@ -11,16 +11,10 @@
 
 Only `redis_client` imports redis. So it is imported only if a cluster is configured."""
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from gateway.config.errors import ConfigError, Problem
-from gateway.config.model import Cluster as Settings
-from gateway.core.cluster.members import OwnFigures
-from gateway.core.ingest.pipeline import Pipeline
-from gateway.core.sessions.broadcast import Broadcaster
-from gateway.core.sessions.hub import Hub
 
 
 if TYPE_CHECKING:
@@ -34,18 +28,9 @@ def require() -> None:
         raise ConfigError([Problem("cluster.url", "needs the package redis, which is not installed", remedy)])
 
 
-def join(
-    settings: Settings,
-    hub: Hub,
-    pipeline: Pipeline,
-    broadcaster: Broadcaster,
-    *,
-    own: Callable[[], OwnFigures],
-    away_seconds: float,
-) -> "Cluster":
-    """Return this gateway's part in a cluster, not started yet.
-    Raises ConfigError: redis is not installed, or the file with the engine's password cannot be read."""
+def load() -> "type[Cluster]":
+    """Return the class of a gateway's part in its cluster. Raises ConfigError: redis is not installed."""
     require()
     from gateway.cluster.cluster import Cluster  # not before it is known that redis is installed
 
-    return Cluster(settings, hub, pipeline, broadcaster, own=own, away_seconds=away_seconds)
+    return Cluster

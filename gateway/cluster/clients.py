@@ -1,7 +1,6 @@
 """The clients of this gateway in the engine, for the others; and those of the others."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 
 from gateway.cluster.engine import Engine
@@ -9,7 +8,6 @@ from gateway.cluster.scripts import script
 from gateway.core.cluster import presence
 from gateway.core.cluster.mirror import Changes, Members, Mirror
 from gateway.core.cluster.presence import PresentClient
-from gateway.core.protocol.errors import RequestError
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.session import Session
 
@@ -47,13 +45,12 @@ class ClusterClients:
 
     async def keep_written(self) -> None:
         """Write what changes, whenever the engine is up."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            with contextlib.suppress(RequestError):  # when it is up again, all is written again
-                for kind, mirror in self._mirrors.items():
-                    while self._engine.up and (changes := mirror.take(_TOGETHER)):
-                        await self._write(self._engine.key(kind, self._engine.gateway), changes)
+        await self._engine.keep(self._changed, self._write_all)
+
+    async def _write_all(self) -> None:
+        for kind, mirror in self._mirrors.items():
+            while self._engine.up and (changes := mirror.take(_TOGETHER)):
+                await self._write(self._engine.key(kind, self._engine.gateway), changes)
 
     async def admit(self, user_id: str, client_id: str, *, limit: int) -> bool:
         """Count a client as its user's, unless the user has so many others, on all gateways.

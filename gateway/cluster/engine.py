@@ -12,6 +12,7 @@ it: after a restart or a failover, writes that were confirmed may be lost. A scr
 nothing, and fails."""
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -112,6 +113,15 @@ class Engine:
     def key(self, *parts: str) -> str:
         """Return the name of a key of this cluster."""
         return ":".join((self._settings.prefix, *parts))
+
+    async def keep(self, wake: asyncio.Event, act: Callable[[], Awaitable[None]]) -> None:
+        """Await `act` each time that `wake` is set while the engine is up; if it fails, `wake` is set with `on_up`."""
+        while True:
+            await wake.wait()
+            wake.clear()
+            with contextlib.suppress(RequestError):
+                if self.up:
+                    await act()
 
     def start(self) -> None:
         """Connect, and stay connected, in the background."""

@@ -1,7 +1,6 @@
 """Events that gateways put in themselves: the engine numbers them, and all gateways get them from it."""
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -111,13 +110,7 @@ class ClusterEvents:
 
     async def keep_current(self) -> None:
         """Fetch what is missing, whenever the engine is up."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            with contextlib.suppress(RequestError):  # when it is up again, the rest is fetched
-                if self._engine.up:
-                    await self._catch_up()
-                    self.settled.set()
+        await self._engine.keep(self._wake, self._catch_up)
 
     async def _catch_up(self) -> None:
         channels, engine = self.channels, self._engine
@@ -131,6 +124,7 @@ class ClusterEvents:
             channels.list([EVERYONE, *(name.decode() for name in found)], int(place or 0))
         while behind := channels.behind[:_FETCHED_TOGETHER]:
             await asyncio.gather(*map(self._fetch, behind))
+        self.settled.set()
 
     async def _fetch(self, channel: str) -> None:
         key, after = self._engine.key("channel", channel), _FIRST

@@ -1,7 +1,6 @@
 """Sessions and personal messages in the engine: so they reach clients of all gateways."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -80,12 +79,7 @@ class ClusterSessions:
 
     async def keep_written(self) -> None:
         """Write what changes, whenever the engine is up."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            with contextlib.suppress(RequestError):  # when it is up again, all is written again
-                if self._engine.up:
-                    await self.write_all()
+        await self._engine.keep(self._wake, self.write_all)
 
     async def write_all(self) -> None:
         """Write what has changed. Raises EngineUnavailable."""

@@ -74,7 +74,7 @@ class Service:
             logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.log_denied
         )
         if supervisor is None:
-            logs.on_append(fanout.deliver)
+            logs.on_append.append(fanout.deliver)
         else:
             observer = supervisor.observer(observer)
         self.hub = build_hub(config, logs, fanout, observer, bus_state=self._bus_state)

@@ -9,9 +9,9 @@ from typing import get_args
 
 from aiohttp import web
 
+from gateway import cluster
 from gateway.auth import Verifier, verifier
 from gateway.auth.claims import Reason
-from gateway.cluster import join
 from gateway.config.model import Config
 from gateway.core.cluster.members import OwnFigures
 from gateway.core.ingest.pipeline import Pipeline
@@ -100,19 +100,9 @@ class Edge:
             refilling=refilling,
             admission=admission,
         )
-        if pipeline is not None and config.cluster.url:
-            broadcaster = self.context.broadcaster
-            assert broadcaster is not None, "this process reads the bus"
-            away_seconds = config.shutdown.reconnect_spread_seconds
-            self.context.cluster = cluster = join(
-                config.cluster, hub, pipeline, broadcaster, own=self._own_figures, away_seconds=away_seconds
-            )
-            cluster.sessions.let_go = lambda session: self.context.let_go(session)
-            cluster.sessions.on_kick = lambda client_id: self.context.disconnect(client_id, CloseCode.DISCONNECTED)
-            cluster.ask_to_move = self.context.ask_to_move
-            cluster.sessions.on_kick_user = self.context.disconnect_user
-            broadcaster.deliver = cluster.sessions.deliver_from_bus
         self.context.let_go = functools.partial(let_go, self.context)
+        if pipeline is not None and config.cluster.url:
+            self._join_cluster(config, pipeline)
         self.metrics.state = self._state
         self.metrics.limits = _limits(config)
         self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))
@@ -123,6 +113,23 @@ class Edge:
         hub.fanout.on_failure = self._on_fanout_failure
         self._tasks = Tasks()
         self._listener: Listener | None = None
+
+    def _join_cluster(self, config: Config, pipeline: Pipeline) -> None:
+        context = self.context
+        assert context.broadcaster is not None, "this process reads the bus"
+        context.cluster = joined = cluster.load()(
+            config.cluster,
+            context.hub,
+            pipeline,
+            context.broadcaster,
+            own=self._own_figures,
+            away_seconds=config.shutdown.reconnect_spread_seconds,
+        )
+        joined.ask_to_move = context.ask_to_move
+        joined.sessions.let_go = lambda session: context.let_go(session)  # a parent sets another one later
+        joined.sessions.on_kick = lambda client_id: context.disconnect(client_id, CloseCode.DISCONNECTED)
+        joined.sessions.on_kick_user = context.disconnect_user
+        context.broadcaster.deliver = joined.sessions.deliver_from_bus
 
     async def start(self) -> Listener:
         """Be ready for connections; return what accepts them once it is opened."""

@@ -92,7 +92,7 @@ class Supervisor:
         application.middlewares.insert(0, forwarded)
         self._hub = context.hub
         self._clients = Clients(context)
-        self._hub.logs.on_append(self._send_entries)
+        self._hub.logs.on_append.append(self._send_entries)
         self._hub.logs.on_closed.append(self._send_closed)
         self._hub.logs.on_source.append(self._send_log_to_all)
         self._hub.logs.on_cut.append(lambda bytes_max: self._send_all(messages.Cut(bytes_max)))

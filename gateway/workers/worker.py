@@ -45,7 +45,7 @@ class Worker:
         self._bus_state: BusState = "waiting"
         self._logs = build_logs(config, epoch=start.epoch)
         fanout = Fanout(self._logs.by_name, epoch=start.epoch)
-        self._logs.on_append(fanout.deliver)
+        self._logs.on_append.append(fanout.deliver)
         local = LocalObserver(self._logs, fanout, on_denied=admission.log_denied)
         self._observer = WorkerObserver(local, send=pipe.send)
         self._hub = build_hub(

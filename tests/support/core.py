@@ -77,7 +77,7 @@ def make_hub(
     )
     pipeline = Pipeline(ingest=ingest, logs=logs)
     fanout = Fanout(logs.by_name, epoch=epoch)
-    logs.on_append(fanout.deliver)
+    logs.on_append.append(fanout.deliver)
     hub = Core(
         logs=logs,
         fanout=fanout,

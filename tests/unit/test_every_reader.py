@@ -65,8 +65,8 @@ class Worker(Socket):
         for log in hub.logs.by_name.values():
             self._replica.load_state(log.state)
         fanout = Fanout(self._replica.by_name, epoch="e1")
-        self._replica.on_append(fanout.deliver)
-        hub.logs.on_append(self._forward)
+        self._replica.on_append.append(fanout.deliver)
+        hub.logs.on_append.append(self._forward)
         reader = Reader(writer=Writer(self._write), on_lag=pytest.fail, on_failure=pytest.fail)
         fanout.subscribe(reader, frozenset({Subscription(">")}), {})
 

@@ -16,6 +16,7 @@ from operator import attrgetter
 
 from gateway.core.fanout.budget import affordable
 from gateway.core.fanout.failed_filters import Failed
+from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.selection import Matches
 from gateway.core.fanout.views import ChannelView
 from gateway.core.log.gaps import encode_gap, filtered_gap
@@ -105,10 +106,7 @@ def read_newest(
     current = [entry for entry in log.current(after) if entry.at <= until.at]
     held, judged, steps = log.held(after, until), True, 0
     if view.filters:
-        (values, steps), (newest, more) = (affordable(reversed(one), view.filters) for one in (current, held))
-        judged = len(values) == len(current) and len(newest) == len(held)
-        held = [e for e in held[: len(held) - len(newest)] if not e.is_event] + newest[::-1]
-        current, steps = values[::-1], steps + more
+        current, held, judged, steps = _affordable(current, held, view.filters)
     matches = Matches([*current, *held])
     passes = matches.any_of(view.filters)
     passing = list(compress(held, passes[len(current) :]))
@@ -117,14 +115,8 @@ def read_newest(
         unfiltered = _newest((*current, *held))
         chosen = {key: entry for key, entry in chosen.items() if entry.at == unfiltered[key].at}
     entries = sorted((*chosen.values(), *[e for e in passing if not e.is_event]), key=_at)
-    size = 0
-    for number, entry in enumerate(entries, 1):
-        size += len(entry.frame)
-        if size >= bytes_max:
-            del entries[number:]
-    reached = entries[-1].at if entries and size >= bytes_max else until.at
-    place = log.advance(after, reached) if reached >= log.floor else log.advance_among_evicted(after, entries)
-    part = Part(place)
+    reached = entries[-1].at if _cut(entries, bytes_max) else until.at
+    part = Part(log.advance(after, reached) if reached >= log.floor else log.advance_among_evicted(after, entries))
     left: Counter[str] = Counter()
     for one in passing:
         left[one.source] += one.is_event and one.at <= reached
@@ -136,15 +128,35 @@ def read_newest(
     part.steps = part.unpaid = steps
     gone = log.missing(after, until=reached)
     missing = {gap.epoch for gap in gone if gap.reason == "evicted"}
-    gaps = (
-        []
-        if part.conflated == 0 and judged and not missing
-        else _conflated(log, after, part.reached, left, missing, judged)
-    )
-    part.frames = view.encode(
-        _with_sources(log, after, [one for one in gone if one.reason == "epoch"], entries, gaps, part.reached)
-    )
+    gaps: list[Gap] = []
+    if part.conflated or missing or not judged:
+        gaps = _conflated(log, after, part.reached, left, missing, judged)
+    changed = [one for one in gone if one.reason == "epoch"]
+    part.frames = view.encode(_with_sources(log, after, changed, entries, gaps, part.reached))
     return part
+
+
+def _affordable(
+    current: list[Entry], held: list[Entry], filters: tuple[Filter, ...]
+) -> tuple[list[Entry], list[Entry], bool, int]:
+    """Return what filters may judge at once of current values and of entries held; whether that is all; its steps.
+
+    It is the newest of both, and the gaps among the entries held."""
+    (values, steps), (newest, more) = (affordable(reversed(one), filters) for one in (current, held))
+    gaps = [entry for entry in held[: len(held) - len(newest)] if not entry.is_event]
+    judged = len(values) == len(current) and len(newest) == len(held)
+    return values[::-1], gaps + newest[::-1], judged, steps + more
+
+
+def _cut(entries: list[Entry], bytes_max: int) -> bool:
+    """Cut entries to about `bytes_max`; return whether they have as many."""
+    size = 0
+    for number, entry in enumerate(entries, 1):
+        size += len(entry.frame)
+        if size >= bytes_max:
+            del entries[number:]
+            return True
+    return False
 
 
 def _newest(entries: Iterable[Entry]) -> dict[str, Entry]:

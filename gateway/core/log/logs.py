@@ -43,6 +43,8 @@ class Logs:
         self.epoch = epoch
         self.patterns: Callable[[], Iterable[str]] = tuple
         """Returns what clients are subscribed to."""
+        self.on_append: list[OnAppend] = []
+        """Called with the new entries of each append, in order."""
         self.on_closed: list[Callable[[str], object]] = []
         """Called with the name of each channel that is closed to make room."""
         self.on_cut: list[Callable[[int], object]] = []
@@ -70,13 +72,8 @@ class Logs:
         self._logs: dict[str, ChannelLog] = {}
         self.by_name: Mapping[str, ChannelLog] = MappingProxyType(self._logs)
         """All logs by channel, with that of ``$everyone``."""
-        self._on_append: list[OnAppend] = []
         for name in (*STANDARD, EVERYONE):
             self._open(name)
-
-    def on_append(self, call: OnAppend) -> None:
-        """Add a callback; it gets the new entries of each append, in order."""
-        self._on_append.append(call)
 
     def admit(self, name: str) -> bool:
         """Open a channel unless it is open; return False if `channels_max` are open and none can be closed.
@@ -240,7 +237,7 @@ class Logs:
 
     def _notify(self, entries: list[Entry]) -> None:
         if entries:
-            for call in self._on_append:
+            for call in self.on_append:
                 call(entries)
         if self._total_bytes_max and self._usage.bytes > self._total_bytes_max:
             self._cut_to_total()

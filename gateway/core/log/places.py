@@ -129,38 +129,13 @@ class LogPlaces(LogEntries):
 
         A position from another gateway may be ahead of this one by at most `ahead_max` in each publisher's numbers.
         A source that it does not name is new to the client, unless it was over before."""
-        offsets, lost = {}, []
-        for id_, offset in position.offsets.items():
-            source = self._own if id_ == self._own.id else self._sources.get(id_)
-            ahead = ahead_max if source is not None and source.incarnation is not None else 0
-            if source is not None and (source.ended is not None or offset <= source.newest + ahead):
-                offsets[id_] = offset
-            else:
-                lost.append(id_)
+        offsets = {id_: n for id_, n in position.offsets.items() if self._may_be_at(id_, n, ahead_max)}
+        lost = [id_ for id_ in position.offsets if id_ not in offsets]
         if not offsets:
             return Resumed(self.start, lost, is_new=True)
         if position.others is not msgspec.UNSET:
             lost = [id_ for id_ in lost if position.offsets[id_]]
-        covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
-        newest = max((one for one in covered if one is not None), key=_at, default=None)
-        at, over = self.at, set()
-        for source in self._sources.values():
-            if source.id not in offsets and newest is not None and self._is_over(source, newest):
-                offsets[source.id] = source.newest
-                over.add(source.id)
-                continue
-            offset = offsets.setdefault(source.id, 0)
-            first = source.first_behind(offset)
-            if first is not None:
-                at = min(at, first.at - 1)
-            if offset < source.floor:
-                at = min(at, self.floor, self.at - 1)  # before the newest, or there was nothing to write
-        ends = [
-            one
-            for one in self._ends
-            if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
-        ]
-        at = min([at, *(one.at - 1 for one in ends)])
+        at = self._add_unnamed(offsets)
         plain = self.cursor_at(at)
         found = plain.position.offsets
         kept = {
@@ -180,6 +155,37 @@ class LogPlaces(LogEntries):
         first_id = plain.position.epoch if plain.position.epoch in kept else position.epoch
         first_id = first_id if first_id in kept else next(iter(kept))
         return Resumed(Cursor(at, make_position(kept, first_id), False), lost)
+
+    def _may_be_at(self, id_: str, offset: int, ahead_max: int) -> bool:
+        """Return whether a source is known and may have come as far as a client says."""
+        source = self._own if id_ == self._own.id else self._sources.get(id_)
+        if source is None:
+            return False
+        ahead = 0 if source.incarnation is None else ahead_max
+        return source.ended is not None or offset <= source.newest + ahead
+
+    def _add_unnamed(self, offsets: dict[str, int]) -> int:
+        """Add the sources that a client's offsets do not name; return the ordinal behind which it reads on."""
+        covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
+        newest = max((one for one in covered if one is not None), key=_at, default=None)
+        at, over = self.at, set()
+        for source in self._sources.values():
+            if source.id not in offsets and newest is not None and self._is_over(source, newest):
+                offsets[source.id] = source.newest
+                over.add(source.id)
+                continue
+            offset = offsets.setdefault(source.id, 0)
+            first = source.first_behind(offset)
+            if first is not None:
+                at = min(at, first.at - 1)
+            if offset < source.floor:
+                at = min(at, self.floor, self.at - 1)  # before the newest, or there was nothing to write
+        ends = [
+            one
+            for one in self._ends
+            if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
+        ]
+        return min([at, *(one.at - 1 for one in ends)])
 
     def _is_over(self, source: Source, newest: Entry) -> bool:
         """Return whether a source that a client does not name was over before the newest entry that the client has.

@@ -32,7 +32,7 @@ class Link:
         self.now = 0
         self.wire: deque[messages.Message] = deque()
         self.logs = Logs(epoch="e1", channels_max=20, retention=RETENTION)
-        self.logs.on_append(lambda entries: self.wire.append(messages.Entries(entries)))
+        self.logs.on_append.append(lambda entries: self.wire.append(messages.Entries(entries)))
         self.hub = make_hub(events_max=5)
         self.asked: deque[messages.Resend] = deque()
         self.failures: list[str] = []

@@ -29,10 +29,10 @@ class Pair:
 
     def __init__(self) -> None:
         self.original, self.replica = logs(), logs()
-        self.original.on_append(self._tell)
+        self.original.on_append.append(self._tell)
         self.original.on_source.append(self._send)
         self.told: list[Entry] = []
-        self.replica.on_append(self.told.extend)
+        self.replica.on_append.append(self.told.extend)
         self.now = self.joined = 0
         self.sequences: dict[tuple[str, int], int] = {}
 
