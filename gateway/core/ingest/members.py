@@ -5,7 +5,7 @@ first NeuroGraph server, which names its channel.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -15,7 +15,8 @@ from gateway.core.protocol.events import timestamp, unix_timestamp
 _RESERVED = ("type", "channel", "offset", "epoch")
 _TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*(null|"[^"\\]*"|[0-9.eE+-]+)')
 HAS_NORMAL_TIME = re.compile(
-    rb'\s*\{[^{\[]*"timestamp"\s*:\s*"[^"]{10}T[^"]*Z"|.*"timestamp"\s*:\s*"[^"]{10}T[^"]*Z"\s*\}\s*\Z', re.DOTALL
+    rb'\s*\{[^{\[]*"timestamp"\s*:\s*"[^"]{10}T[^"]{8,18}Z"|.*"timestamp"\s*:\s*"[^"]{10}T[^"]{8,18}Z"\s*\}\s*\Z',
+    re.DOTALL,
 ).match
 """Finds the time of an event object that needs no change: before all values with brackets, or at the end."""
 _PARTS = re.compile(r"(\d{4}-\d\d-\d\d).(\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:?\d\d)?")
@@ -53,14 +54,11 @@ def with_normal_time(payload: bytes, *, now_ns: int) -> bytes:
     """Return an event object with its time in UTC, as in 2026-11-28T12:00:00.123Z; `now_ns` if it is null.
 
     Raises:
-        ValueError: The time is a number that is no unix time.
+        ValueError: The time is a number that is no unix time, or a date or time of day that does not exist.
     """
     found = _TIMESTAMP.search(payload)
     if found is not None and payload.count(b'"timestamp"') == 1:
-        value = found[1]
-        if value[-2:] == b'Z"' and value[11:12] == b"T":
-            return payload
-        return b'%b"%b"%b' % (payload[: found.start(1)], _normal(value, now_ns), payload[found.end(1) :])
+        return b'%b"%b"%b' % (payload[: found.start(1)], _normal(found[1], now_ns), payload[found.end(1) :])
     members = _MEMBERS(payload)
     members["timestamp"] = msgspec.Raw(b'"%b"' % _normal(bytes(members["timestamp"]), now_ns))
     return msgspec.json.encode(members)
@@ -71,17 +69,22 @@ def _normal(value: bytes, now_ns: int) -> bytes:
         return timestamp(now_ns).encode()
     if value[:1] != b'"':
         return _of_number(float(value)).encode()
-    text = _TEXT(value)
+    return _of_text(_TEXT(value)).encode()
+
+
+def _of_text(text: str) -> str:
+    """Return a date and time in UTC. Clients' languages know no leap seconds: such a time is that of the next second."""
     parts = _PARTS.fullmatch(text)
     assert parts is not None, "the event is valid"
     date, time, fraction, offset = parts.groups(default="")
-    if offset not in {"", "Z", "z"}:
-        try:
-            moment = datetime.fromisoformat(f"{date}T{time}{offset}").astimezone(UTC)
-        except (ValueError, OverflowError):  # a leap second, or next to the first or the last year
-            return text.encode()
-        date, time = f"{moment:%Y-%m-%d}".rjust(10, "0"), f"{moment:%H:%M:%S}"
-    return f"{date}T{time}{fraction}Z".encode()
+    is_leap = time.endswith(":60")
+    shown = f"{time[:-2]}59" if is_leap else time
+    try:
+        moment = datetime.fromisoformat(f"{date}T{shown}{offset.upper() or 'Z'}").astimezone(UTC)
+        moment += timedelta(seconds=is_leap)
+    except (ValueError, OverflowError):
+        raise ValueError(f"timestamp: {text} does not exist; send a time such as 2026-11-28T12:00:00Z") from None
+    return f"{moment.replace(tzinfo=None).isoformat()}{fraction[:10]}Z"
 
 
 def _of_number(number: float) -> str:

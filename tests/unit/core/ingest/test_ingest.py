@@ -161,7 +161,9 @@ def test_an_invalid_message_is_rejected_with_its_reason_and_the_next_is_accepted
         ('"2026-11-28t12:00:00z"', "2026-11-28T12:00:00Z"),
         ('"2026-11-28T12:00:00.123456789+00:00"', "2026-11-28T12:00:00.123456789Z"),
         ('"2026-11-28T00:30:00.25+0200"', "2026-11-27T22:30:00.25Z"),
-        ('"2016-12-31T23:59:60Z"', "2016-12-31T23:59:60Z"),
+        ('"2026-11-28T12:00:00.1234567891Z"', "2026-11-28T12:00:00.123456789Z"),
+        ('"2016-12-31T23:59:60Z"', "2017-01-01T00:00:00Z"),
+        ('"2017-01-01T00:59:60.5+01:00"', "2017-01-01T00:00:00.5Z"),
         ("1795435200", "2026-11-23T12:00:00.000000Z"),
         ("1795435200.25", "2026-11-23T12:00:00.250000Z"),
         ("1795435200250", "2026-11-23T12:00:00.250000Z"),
@@ -177,6 +179,17 @@ def test_every_timestamp_gets_the_same_form(channel: bytes, given: str, expected
 
         assert taken["timestamp"] == expected
         assert taken["data"] == json.loads(b"{" + data + b"}")["data"], "only the event's own"
+
+
+@pytest.mark.parametrize("channel", [b"robots", b"metrics"])
+@pytest.mark.parametrize("text", ["2026-02-30T12:00:00Z", "2026-11-28T25:00:00", "2026-11-28T12:00:00+99:00"])
+def test_a_time_that_does_not_exist_is_rejected(channel: bytes, text: str) -> None:
+    """No client could make a date of it."""
+    payload = b'{"event_type":"x","data":{},"timestamp":"%b"}' % text.encode()
+    taken = make().accept([channel, payload], now_ns=NOW)
+
+    assert isinstance(taken, Rejection)
+    assert (taken.reason, text in taken.detail) == ("invalid_event", True)
 
 
 @pytest.mark.parametrize("channel", [b"robots", b"metrics"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ def read_by_everyone(document: bytes) -> None:
     msgspec.json.encode(found)
     orjson.dumps(orjson.loads(document))
     json.loads(document, parse_constant=pytest.fail)
+    datetime.fromisoformat(str(found["timestamp"]))
 
 
 numbers = st.from_regex(rb"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
@@ -55,6 +57,8 @@ anything = st.recursive(
 @example(b"1e999", b"%b")
 @example(b"1" * 5000, b'{"x":%b}')
 @example(b'"\\ud800"', b"%b")
+@example(b"2026-02-30T12:00:00Z", b'{"event_type":"x","data":1,"timestamp":"%b"}')
+@example(b"2016-12-31T23:59:60+01:00", b'{"event_type":"x","data":1,"timestamp":"%b"}')
 def test_every_reader_can_decode_what_is_accepted(payload: bytes, around: bytes) -> None:
     taken = make().accept([b"robots", around % payload], now_ns=0)
     if isinstance(taken, Event):
