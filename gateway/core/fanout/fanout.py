@@ -32,6 +32,7 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from operator import attrgetter
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
@@ -44,6 +45,8 @@ from gateway.core.log.retention import Retention
 from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
+
+_name = attrgetter("name")
 
 Parts = dict[tuple[str, ChannelView, int], Part]
 """What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
@@ -326,14 +329,15 @@ class Fanout:
     def _catch_up(self, reader: Reader, bytes_max: int) -> bool:
         has_filters = any(one.filter is not None for one in reader.view)
         self._budget.spent = 0
+        logs = self.logs_of(reader)
         while not reader.full:
             if has_filters and self._budget.is_spent:
                 self._budget.waiting[reader] = None
                 self.on_held_back()
                 return False
-            data, count, more = self.read(reader, bytes_max=bytes_max)
+            data, count, more = self.read(reader, logs, bytes_max=bytes_max)
             if not more:
-                if self.pending or self._held_back(reader) or self._is_ahead(reader):
+                if self.pending or self._held_back(reader) or self._is_ahead(reader, logs):
                     self._set_state(reader, ReaderState.WAITING)
                 else:
                     self._join_cohort(reader)
@@ -347,15 +351,15 @@ class Fanout:
                     reader.on_part()
         return False
 
-    def read(self, reader: Reader, *, bytes_max: int) -> tuple[bytes, int, bool]:
-        """Advance a reader's cursors; return the frames up to there, the count of events, and if there was more.
+    def read(self, reader: Reader, logs: Iterable[ChannelLog], *, bytes_max: int) -> tuple[bytes, int, bool]:
+        """Advance a reader's cursors in its logs; return the frames up to there, the count of events, and if there was more.
 
         About `bytes_max` bytes, shared fairly between the channels with something to read, except what the
         reader's cohort holds back. The bytes may be empty because of filters."""
         cursors = reader.cursors
         held_back = self._held_back(reader)
-        logs = sorted(self.logs_of(reader), key=lambda log: log.name)
         behind = [log for log in logs if cursors.get(log.name, ORIGIN).at < log.at and log.name not in held_back]
+        behind.sort(key=_name)
         served = reader.served
         if served is not None:  # round robin: begin with the channel after the one read last
             behind.sort(key=lambda log: log.name <= served)
@@ -445,7 +449,8 @@ class Fanout:
     def _selected(self, view: Collection[Subscription]) -> list[ChannelLog]:
         logs = self._logs
         if any(is_wildcard(one.pattern) for one in view):
-            return [log for name, log in logs.items() if any(one.selects(name) for one in view)]
+            names = {name for one in view for name in one.selected(logs)}
+            return [log for name, log in logs.items() if name in names]
         return [logs[one.pattern] for one in view if one.pattern in logs]
 
     def expected(self, view: Collection[Subscription], named: Collection[str] = ()) -> list[ChannelLog]:
@@ -484,9 +489,9 @@ class Fanout:
         reader.cursors = {}
         self._set_state(reader, ReaderState.LIVE)
 
-    def _is_ahead(self, reader: Reader) -> bool:
+    def _is_ahead(self, reader: Reader, logs: Iterable[ChannelLog]) -> bool:
         cursors = reader.cursors
-        return any(not cursors.get(log.name, ORIGIN).plain for log in self.logs_of(reader))
+        return not all([cursors.get(log.name, ORIGIN).plain for log in logs])
 
     def _leave_cohort(self, reader: Reader) -> None:
         if not reader.is_live:

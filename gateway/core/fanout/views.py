@@ -5,11 +5,12 @@ their bytes. If a view names a channel itself, only that subscription counts for
 patterns that select it do: an event passes if any of their filters matches it, and the highest of
 their rates applies."""
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from gateway.core.fanout.filters import Filter
 from gateway.core.protocol.binary import with_bytes
-from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches
+from gateway.core.protocol.channels import EVERYONE, is_wildcard, matches, selected
 
 
 class Subscription(NamedTuple):
@@ -28,6 +29,13 @@ class Subscription(NamedTuple):
         return matches(self.pattern, channel) and (
             self.within is None or any(matches(grant, channel) for grant in self.within)
         )
+
+    def selected(self, names: Collection[str]) -> Iterable[str]:
+        """Return those of many channels that it selects."""
+        if not is_wildcard(self.pattern):
+            return [self.pattern] if self.pattern in names else []
+        found = selected(self.pattern, names)
+        return found if self.within is None else filter(self.selects, found)
 
 
 View = frozenset[Subscription]

@@ -7,6 +7,7 @@ final ``>`` for one or more (the wildcards of NATS). Names that begin with ``$``
 match no wildcard."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 
@@ -63,3 +64,8 @@ def matches(pattern: str, name: str) -> bool:
     if not is_wildcard(pattern):
         return pattern == name
     return _compiled(pattern).fullmatch(name) is not None
+
+
+def selected(pattern: str, names: Iterable[str]) -> Iterable[str]:
+    """Return those of many channels that a wildcard selects."""
+    return filter(_compiled(pattern).fullmatch, names)

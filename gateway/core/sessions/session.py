@@ -137,8 +137,8 @@ class Session:
         starts = {name: at for name, at in starts.items() if name == PERSONAL or name in self._fanout.channels}
 
         def started(known: Cursors) -> Cursors:
-            kept = {name: min(known.get(name, ORIGIN), at, key=_at) for name, at in starts.items()}
-            return {**known, **starts, **{name: kept[name] for name in subscribed if name in kept}}
+            kept = [name for name in subscribed if name in starts]
+            return {**known, **starts, **{name: min(known.get(name, ORIGIN), starts[name], key=_at) for name in kept}}
 
         self.known = started(self.known)
         self._pings = tuple([(payload, started(places)) for payload, places in self._pings])

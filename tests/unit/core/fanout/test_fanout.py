@@ -95,7 +95,7 @@ def test_a_lagging_reader_reads_its_channels_in_turn() -> None:
     publish(hub, "robots", 900)
     publish(hub, "logs.a", 1)
     assert session.reader is not None
-    hub.fanout.read(session.reader, bytes_max=10_000)
+    hub.fanout.read(session.reader, hub.fanout.logs_of(session.reader), bytes_max=10_000)
     cursors = session.reader.cursors
 
     assert cursors is not None
@@ -113,7 +113,7 @@ def test_one_read_is_limited_however_many_channels_there_are() -> None:
     assert session.reader is not None
     seen = 0
     while True:
-        data, count, _ = hub.fanout.read(session.reader, bytes_max=20_000)
+        data, count, _ = hub.fanout.read(session.reader, hub.fanout.logs_of(session.reader), bytes_max=20_000)
         if not data:
             break
         assert len(data) < 20_000 + 10_000
