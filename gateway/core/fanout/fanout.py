@@ -491,7 +491,7 @@ class Fanout:
 
     def _is_ahead(self, reader: Reader, logs: Iterable[ChannelLog]) -> bool:
         cursors = reader.cursors
-        return not all([cursors.get(log.name, ORIGIN).plain for log in logs])
+        return False in [cursors.get(log.name, ORIGIN).plain for log in logs]
 
     def _leave_cohort(self, reader: Reader) -> None:
         if not reader.is_live:
