@@ -195,7 +195,9 @@ def check(world: World) -> None:
         assert not gateway.hub.fanout.lagging
         assert not gateway.hub.fanout.pending
         for reader in gateway.hub.fanout.waiting:
-            assert gateway.hub.fanout._is_ahead(reader), "a reader waits without a reason"
+            assert gateway.hub.fanout._is_ahead(reader, gateway.hub.fanout.logs_of(reader)), (
+                "a reader waits without a reason"
+            )
     world.check()
     for client in world.clients:
         for topic in TOPICS:
