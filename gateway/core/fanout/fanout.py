@@ -32,7 +32,6 @@ Invariants: everything that the logs hold for a live reader was written to it, e
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from operator import attrgetter
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
 from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
@@ -45,8 +44,6 @@ from gateway.core.log.retention import Retention
 from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.core.protocol.channels import EVERYONE, PERSONAL, is_wildcard
 
-
-_name = attrgetter("name")
 
 Parts = dict[tuple[str, ChannelView, int], Part]
 """What one write or flush read from the logs, by channel, view without its rate, and place; cohorts share it."""
@@ -359,10 +356,8 @@ class Fanout:
         cursors = reader.cursors
         held_back = self._held_back(reader)
         behind = [log for log in logs if cursors.get(log.name, ORIGIN).at < log.at and log.name not in held_back]
-        behind.sort(key=_name)
-        served = reader.served
-        if served is not None:  # round robin: begin with the channel after the one read last
-            behind.sort(key=lambda log: log.name <= served)
+        served = reader.served or ""  # round robin: begin with the channel after the one read last
+        behind.sort(key=lambda log: (log.name <= served, log.name))
         frames: list[bytes] = []
         count = size = 0
         for log in behind:
