@@ -102,6 +102,37 @@ async def test_an_id_of_another_epoch_or_nonsense_is_reported_and_everything_hel
     assert [message["data"]["n"] for message in messages] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("as_header", [True, False])
+@pytest.mark.parametrize(("count", "fits"), [(15, True), (60, False)])
+async def test_an_id_comes_back_in_a_head_that_servers_take_and_loses_nothing_if_it_would_not_fit(
+    launch: Launch, publisher: NewPublisher, count: int, fits: bool, as_header: bool
+) -> None:
+    """Also in the address, as a page sends it that makes another EventSource after an HTTP error."""
+    gateway = await launch(settings={"clients.header_bytes_max": 1024})
+    bus = await publisher(gateway.bus_in)
+    names = [f"c{n}" for n in range(count)]
+    for name in names:
+        bus.send(name, {"n": 1})
+    query = f"channels={','.join(names)}"
+    async with EventSource(gateway.url, f"{query}&last=1") as source:
+        await source.messages(count)
+    async with EventSource(gateway.url, query) as source:
+        assert (await source.next("subscribed")).last_id == source.last_id
+    for name in (names[0], names[-1]):
+        bus.send(name, {"n": 2})
+    last_id, more = (source.last_id, "") if as_header else ("", f"&lastEventId={source.last_id}")
+    async with EventSource(gateway.url, query + more, last_id=last_id) as source:
+        assert 200 == source.response.status
+        back = await source.next("subscribed")
+        found: list[tuple[str, int]] = []
+        while not {(names[0], 2), (names[-1], 2)} <= set(found):
+            message = (await source.next()).data
+            found.append((message["channel"], message["data"]["n"]))
+
+    assert {name: fits for name in names} == back.data["recovered"]
+    assert fits is (len(found) == 2)
+
+
 async def test_a_publishers_line_breaks_do_not_break_the_stream(gateway: Gateway, bus: Publisher, channel: str) -> None:
     async with EventSource(gateway.url, f"channels={channel}") as source:
         await source.next("subscribed")

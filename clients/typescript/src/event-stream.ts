@@ -66,7 +66,12 @@ export class EventStream {
 
   #connect(): void {
     const address = new URL(this.#address, globalThis.location?.href);
-    if (this.#lastEventId) address.searchParams.set("lastEventId", this.#lastEventId);
+    if (this.#lastEventId) {
+      address.searchParams.delete("lastEventId");
+      // `searchParams` would encode the separators, and a long id would exceed what servers take as an address.
+      const id = encodeURIComponent(this.#lastEventId).replace(/%(?:2C|3A|3D)/g, decodeURIComponent);
+      address.search += `${address.search ? "&" : "?"}lastEventId=${id}`;
+    }
     const { EventSource = globalThis.EventSource, withCredentials = false } = this.#options;
     const source = (this.#source = new EventSource(address, { withCredentials }));
     source.onopen = () => {

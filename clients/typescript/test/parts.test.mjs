@@ -211,7 +211,7 @@ test("a stream that the browser has given up goes on behind its last event", (t)
   source().send(event(2), "a=x:2");
 
   assert.equal(Source.opened.length, 3);
-  assert.equal(source().address.searchParams.get("lastEventId"), "a=x:1");
+  assert.equal(source().address.search, "?channels=a&lastEventId=a=x:1"); // encoded, long ids would not fit
   assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data, epoch }) => [data, epoch]), [[1, "x"], [2, "x"]]);
 });
 

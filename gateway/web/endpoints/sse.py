@@ -3,6 +3,7 @@
 For `curl` and the browser's EventSource. The last event of each write has an id, with the positions of all
 channels that the client is subscribed to. A client that reconnects with it, to any gateway, misses nothing."""
 
+import re
 from dataclasses import replace
 
 import msgspec
@@ -10,7 +11,7 @@ from aiohttp import HttpVersion11, web
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.core.protocol import messages
-from gateway.core.protocol.channels import is_name
+from gateway.core.protocol.channels import is_name, is_wildcard
 from gateway.core.protocol.errors import CloseCode, RequestError
 from gateway.core.protocol.frames import text_payloads
 from gateway.core.protocol.messages import Position
@@ -27,8 +28,12 @@ from gateway.web.problems import invalid_field
 
 log = logger("gateway.sse")
 
-ID_BYTES_MAX = 7000
-"""The client returns the id in a header, which may have 8,190 bytes (`clients.header_bytes_max`). Longer ids are left out."""
+HEAD_LINE_BYTES_MAX = 8_190
+"""What proxies and servers take as one line of a request's head, if `clients.header_bytes_max` allows no less."""
+_NAMES_BYTES = 190
+"""What is in that line beside the id and the address: the method, the version, the name of the parameter or header."""
+_TOO_LONG = b"too-long"
+"""An id that cannot be read: one who reconnects with it starts anew, and is told so."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -59,9 +64,13 @@ _encode = msgspec.json.encode
 class EventStream:
     """The format of one client's stream, and the positions that it has reached.
 
-    `has_chunks` is whether the request's HTTP version has chunked coding: 1.1 has, 1.0 has not."""
+    `has_chunks` is whether the request's HTTP version has chunked coding: 1.1 has, 1.0 has not. An id has at most
+    `id_bytes_max`. A longer one is left out if the client `has_id`: then it reconnects with an earlier one, and gets some
+    events again. Else it gets an id that says that its positions are not known."""
 
-    def __init__(self, *, has_chunks: bool = True) -> None:
+    def __init__(self, *, has_chunks: bool = True, id_bytes_max: int = HEAD_LINE_BYTES_MAX, has_id: bool = False) -> None:
+        self._id_bytes_max = id_bytes_max
+        self._has_id = has_id
         self._positions: dict[str, Position] = {}
         self._ended: dict[str, set[str]] = {}
         """Sources that ended, by channel. They stay in the id until something comes of another source: without them, their
@@ -118,7 +127,10 @@ class EventStream:
 
     def _id(self) -> bytes:
         text = ",".join([f"{name}={position_text(at)}" for name, at in self._positions.items()])
-        return text.encode() if len(text) <= ID_BYTES_MAX else b""
+        if len(text) > self._id_bytes_max:
+            return b"" if self._has_id else _TOO_LONG
+        self._has_id = self._has_id or bool(text)
+        return text.encode()
 
 
 def _without_session(payload: bytes) -> bytes:
@@ -153,6 +165,18 @@ def _resumed(connect_request: ConnectRequest, last_id: str) -> ConnectRequest:
     return replace(connect_request, since=positions)
 
 
+def _has_id(connect_request: ConnectRequest) -> bool:
+    """Return whether a client that reconnects with the same id again gets all that it misses."""
+    since = connect_request.since
+    return since is not None and all(is_wildcard(name) or name in since for name in connect_request.channels)
+
+
+def _id_bytes_max(request: web.Request, header_bytes_max: int) -> int:
+    """Return how long an id may be to come back as a header, or in the address of the same request."""
+    address = sum([len(part) + 1 for part in re.split("[?&]", request.raw_path) if not part.startswith("lastEventId=")])
+    return min(header_bytes_max, HEAD_LINE_BYTES_MAX) - _NAMES_BYTES - address
+
+
 def _chunk(data: bytes) -> bytes:
     """Return a chunk of the body (RFC 9112, section 7.1); aiohttp sends the last one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -176,7 +200,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     if request.transport is None:
         return response
     # A refusal is in the stream: an EventSource does not reconnect after an HTTP error.
-    connection = admission.connect(context, request, EventStream(has_chunks=request.version >= HttpVersion11))
+    stream = EventStream(
+        has_chunks=request.version >= HttpVersion11,
+        id_bytes_max=_id_bytes_max(request, context.config.clients.header_bytes_max),
+        has_id=_has_id(connect_request),
+    )
+    connection = admission.connect(context, request, stream)
     try:
         if connection.can_write:
             await context.admission.admit(context, connection, connect_request)

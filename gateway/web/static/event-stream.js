@@ -109,7 +109,11 @@ var n = 64, r = class {
 	}
 	#l() {
 		let e = new URL(this.#e, globalThis.location?.href);
-		this.#c && e.searchParams.set("lastEventId", this.#c);
+		if (this.#c) {
+			e.searchParams.delete("lastEventId");
+			let t = encodeURIComponent(this.#c).replace(/%(?:2C|3A|3D)/g, decodeURIComponent);
+			e.search += `${e.search ? "&" : "?"}lastEventId=${t}`;
+		}
 		let { EventSource: n = globalThis.EventSource, withCredentials: r = !1 } = this.#n, a = this.#a = new n(e, { withCredentials: r });
 		a.onopen = () => {
 			this.#s = 0;

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.core.protocol.frames import text_frame
+from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.positions import read_position
-from gateway.web.endpoints.sse import EventStream
+from gateway.web.endpoints.sse import EventStream, read_event_id
 from tests.unit.web.conftest import MakeEdge
 
 
@@ -48,6 +49,20 @@ def test_a_source_that_ended_leaves_the_id_with_the_next_event_of_another_one() 
 
     assert "id: a=f:5:e:2\n" in behind_the_end
     assert "id: a=f:6\n" in behind_the_next
+
+
+def ids(stream: EventStream, *channels: str) -> list[str]:
+    """The id of each write, of one event on a channel."""
+    written = [stream.encode(frames(event(channel, 1))).decode() for channel in channels]
+    return [text.partition("id: ")[2].partition("\n")[0] for text in written]
+
+
+def test_an_id_that_is_too_long_says_that_positions_are_not_known() -> None:
+    assert ["a=e:1", "a=e:1,b=e:1", "", ""] == ids(EventStream(id_bytes_max=11), "a", "b", "c", "a")
+    assert ["too-long", "too-long"] == ids(EventStream(id_bytes_max=4), "a", "b")
+    assert ["", ""] == ids(EventStream(id_bytes_max=4, has_id=True), "a", "b")
+    with pytest.raises(RequestError):
+        read_event_id("too-long")
 
 
 async def opening(edge_port: int, version: str) -> tuple[str, str]:
