@@ -159,18 +159,20 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
             "test_what_the_engine_does_not_keep_any_more_is_a_gap",
         )
     },
+    "what a gateway has not read from others": {
+        "unit/cluster/test_engine_limits.py": ("test_a_gateway_that_reads_nothing_has_a_bounded_inbox",)
+    },
+    "presence": {
+        "unit/cluster/test_engine_limits.py": ("test_of_each_gateway_so_many_clients_and_wildcards_are_listed",)
+    },
+    "idempotency keys in the engine": {
+        "unit/cluster/test_engine_limits.py": ("test_idempotency_keys_are_forgotten_after_their_time",)
+    },
+    "keys in the engine": {"integration/test_cluster_events.py": ("test_each_key_in_the_engine_has_a_time",)},
     "what a worker has not read": {
         "unit/workers/test_pipe.py": ("test_a_peer_that_does_not_read_is_given_up_at_the_limit",)
     },
 }
-
-OF_THE_ENGINE = {
-    "what a gateway has not read from others",
-    "presence",
-    "idempotency keys in the engine",
-    "keys in the engine",
-}
-"""Limits that Redis itself keeps, by the arguments of its commands: no test fills it."""
 
 
 def rows() -> list[str]:
@@ -182,7 +184,7 @@ def rows() -> list[str]:
 
 
 def test_each_limit_of_the_table_has_a_test_that_presses_on_it() -> None:
-    named = [*AT_ONCE, *IN_TURN, *OF_THE_ENGINE]
+    named = [*AT_ONCE, *IN_TURN]
 
     assert set(rows()) == set(named)
 

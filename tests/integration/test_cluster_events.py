@@ -220,3 +220,42 @@ async def test_writes_that_the_engine_lost_are_reported_on_all_gateways(
             assert answer["position"] == (await client.ping())["positions"]["chat"]
         for client in moved:
             assert (await client.expect("subscribed"))["recovered"]["chat"]
+
+
+async def test_each_key_in_the_engine_has_a_time(
+    redis: RedisServer, prefix: str, pair: list[Gateway], connect: Connect
+) -> None:
+    """None stays for ever, whatever becomes of the gateways."""
+    first, second = pair
+    await sees(first, "first", "second")
+    client, other = await subscriber(connect, first), await connect("chat.*", to=second, user_id="ada")
+    await client.ask(publish(1, request_id="r", idempotency_key="k"), "published")
+    await client.events("chat", 1)
+    await other.expect("subscribed")
+    to_other = {"client_id": other.client_id, "event": note(2)}
+    assert 1 == (await second.broadcast(to_other))["recipients"]
+    await other.events("$personal", 1)
+
+    def kinds() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for name in redis.command("KEYS", f"{prefix}:*"):  # type: ignore[attr-defined]
+            seconds = redis.command("TTL", name)
+            assert isinstance(seconds, int)
+            found.setdefault(name.split(":")[1], []).append(seconds)
+        return {kind: seconds for kind, seconds in found.items() if seconds != [-2]}
+
+    wanted = {
+        "engine",
+        "gateways",
+        "gateway",
+        "presence",
+        "session",
+        "secret",
+        "personal",
+        "channel",
+        "events",
+        "channels",
+    }
+    await eventually(lambda: wanted | {"once"} <= kinds().keys(), saying=lambda: str(kinds()))
+    assert [] == [kind for kind, seconds in kinds().items() if -1 in seconds]
+    assert max(max(seconds) for seconds in kinds().values()) <= 7 * 24 * 3600
