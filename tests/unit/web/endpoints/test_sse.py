@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.errors import RequestError
+from gateway.core.protocol.frames import text_frame
 from gateway.core.protocol.positions import read_position
 from gateway.web.endpoints.sse import EventStream, read_event_id
 from tests.unit.web.conftest import MakeEdge
