@@ -68,7 +68,9 @@ class EventStream:
     `id_bytes_max`. A longer one is left out if the client `has_id`: then it reconnects with an earlier one, and gets some
     events again. Else it gets an id that says that its positions are not known."""
 
-    def __init__(self, *, has_chunks: bool = True, id_bytes_max: int = HEAD_LINE_BYTES_MAX, has_id: bool = False) -> None:
+    def __init__(
+        self, *, has_chunks: bool = True, id_bytes_max: int = HEAD_LINE_BYTES_MAX, has_id: bool = False
+    ) -> None:
         self._id_bytes_max = id_bytes_max
         self._has_id = has_id
         self._positions: dict[str, Position] = {}
