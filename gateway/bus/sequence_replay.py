@@ -7,6 +7,7 @@ number -1. Answers do not say to which request they belong, so they are matched 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import zmq
 
@@ -27,34 +28,24 @@ MESSAGES_PER_READ = 1_000
 _END = (2**64 - 1).to_bytes(8)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SequenceReplayClient:
     """The connection to one publisher's replay endpoint.
 
     `on_reply` gets each answer as a reply that ingest takes. `convert` makes JSON of a payload; `first` is
     the publisher's first number."""
 
-    def __init__(
-        self,
-        context: "zmq.Context[_Socket]",
-        endpoint: str,
-        config: Bus,
-        curve: Curve,
-        *,
-        first: int,
-        convert: Callable[[bytes], bytes],
-        on_reply: Callable[[Frames], None],
-    ) -> None:
-        self._context = context
-        self._endpoint = endpoint
-        self._config = config
-        self._curve = curve
-        self._first = first
-        self._convert = convert
-        self._on_reply = on_reply
-        self._loop = asyncio.get_running_loop()
-        self._socket: _Socket | None = None
-        self._unanswered: deque[tuple[float, Answer]] = deque()
-        """When each request was sent, and what has come of its answer."""
+    _context: "zmq.Context[_Socket]"
+    _endpoint: str
+    _config: Bus
+    _curve: Curve
+    first: int
+    convert: Callable[[bytes], bytes]
+    on_reply: Callable[[Frames], None]
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _socket: _Socket | None = None
+    _unanswered: deque[tuple[float, Answer]] = field(default_factory=deque)
+    """When each request was sent, and what has come of its answer."""
 
     def send_request(self, request: ReplayRequest) -> None:
         """Send a request. A failure has no other effect than an answer that does not come."""
@@ -65,10 +56,10 @@ class SequenceReplayClient:
         if socket is None:
             return
         try:
-            socket.send_multipart([b"", (request.first - 1 + self._first).to_bytes(8)], zmq.NOBLOCK)
+            socket.send_multipart([b"", (request.first - 1 + self.first).to_bytes(8)], zmq.NOBLOCK)
         except zmq.ZMQError:
             return
-        self._unanswered.append((now, Answer(request, first=self._first, convert=self._convert)))
+        self._unanswered.append((now, Answer(request, first=self.first, convert=self.convert)))
         self._loop.call_soon(self.poll)  # sending may have consumed the edge of the FD
 
     def poll(self) -> None:
@@ -97,7 +88,7 @@ class SequenceReplayClient:
         if len(frames) < 2 or not self._unanswered:
             return
         if frames[1] == _END:
-            self._on_reply(self._unanswered.popleft()[1].reply())
+            self.on_reply(self._unanswered.popleft()[1].reply())
         else:
             self._unanswered[0][1].add(frames[1], frames[-1])
 

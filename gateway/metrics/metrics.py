@@ -314,23 +314,15 @@ _Values = dict[str, Mapping[Any, float]]
 """The values of metrics by their label, or by a tuple of several."""
 
 
+@dataclass(eq=False, repr=False)
 class _Sampled(Collector):
     """Reads at the scrape what need not be counted all along."""
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        hub: Hub,
-        pipeline: Pipeline,
-        endpoints: Callable[[], Iterable[EndpointStatus]],
-        buffers: Callable[[], Iterable[int]],
-    ) -> None:
-        self._metrics = metrics
-        self._hub = hub
-        self._pipeline = pipeline
-        self._label = metrics.label
-        self._endpoints = endpoints
-        self._buffers = buffers
+    _metrics: Metrics
+    _hub: Hub
+    _pipeline: Pipeline
+    _endpoints: Callable[[], Iterable[EndpointStatus]]
+    _buffers: Callable[[], Iterable[int]]
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: registering must not read figures before the gateway runs."""
@@ -371,7 +363,7 @@ class _Sampled(Collector):
         events: Tally[str] = Tally()
         size: Tally[str] = Tally()
         for name, log in logs.by_name.items():
-            label = self._label(name)
+            label = self._metrics.label(name)
             subscriptions[label] += counts[name]
             events[label] += len(log)
             size[label] += log.bytes

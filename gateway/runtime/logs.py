@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import structlog
@@ -174,42 +175,40 @@ def logger(name: str) -> Logger:
     return cast(Logger, structlog.get_logger(name))
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Throttle:
     """Allows `count` records per interval and key, and counts the others.
 
     It holds at most `keys_max` keys; a new one replaces the one whose interval began first."""
 
-    def __init__(self, *, count: int, interval_seconds: float, keys_max: int = 1000) -> None:
-        self._count = count
-        self._interval = interval_seconds
-        self._keys_max = keys_max
-        self._windows: OrderedDict[str, _Window] = OrderedDict()
+    count: int
+    interval_seconds: float
+    keys_max: int = 1000
+    _windows: "OrderedDict[str, _Window]" = field(default_factory=OrderedDict)
 
     def allow(self, key: str, *, now: float) -> int | None:
         """Return how many records were suppressed since the last allowed one; None to suppress this one."""
         window = self._windows.get(key)
-        if window is None or now - window.start >= self._interval:
+        if window is None or now - window.start >= self.interval_seconds:
             self._windows.pop(key, None)
             self._windows[key] = _Window(now)
-            if len(self._windows) > self._keys_max:
+            if len(self._windows) > self.keys_max:
                 self._windows.popitem(last=False)
             return window.suppressed if window else 0
-        if window.allowed < self._count:
+        if window.allowed < self.count:
             window.allowed += 1
             return 0
         window.suppressed += 1
         return None
 
 
+@dataclass(slots=True)
 class _Window:
     """The current interval of a key, which its first record began."""
 
-    __slots__ = ("allowed", "start", "suppressed")
-
-    def __init__(self, start: float) -> None:
-        self.start = start
-        self.allowed = 1
-        self.suppressed = 0
+    start: float
+    allowed: int = 1
+    suppressed: int = 0
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

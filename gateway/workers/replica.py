@@ -6,6 +6,7 @@ and a gap for the rest. If the log itself cannot be applied, its readers get a g
 then what comes next. Other logs are not affected."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.log.log import LogState
@@ -14,30 +15,23 @@ from gateway.core.log.sources import ORIGIN, Cursor, Entry
 from gateway.workers.pipe import Unreadable
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Replica:
     """Applies what the parent sends of its logs; no method raises.
 
     `ask` is called to request logs again: their names, None for all, and whether to leave out their entries.
     `on_failure` is called with each error and a word for what failed."""
 
-    def __init__(
-        self,
-        logs: Logs,
-        fanout: Fanout,
-        *,
-        ask: Callable[[list[str] | None, bool], object],
-        on_failure: Callable[[str, Exception], object],
-    ) -> None:
-        self._logs = logs
-        self._fanout = fanout
-        self._ask = ask
-        self._on_failure = on_failure
-        self._filled: set[str] | None = set()
-        """The logs that have come since the worker started; None once all have."""
-        self._awaited: dict[str, Cursor] = {}
-        """The logs that were requested again, and the places up to which their readers got everything."""
-        self._asked_again: set[str] = set()
-        """Those of them that could not be applied whole either."""
+    _logs: Logs
+    _fanout: Fanout
+    ask: Callable[[list[str] | None, bool], object]
+    on_failure: Callable[[str, Exception], object]
+    _filled: set[str] | None = field(default_factory=set)
+    """The logs that have come since the worker started; None once all have."""
+    _awaited: dict[str, Cursor] = field(default_factory=dict)
+    """The logs that were requested again, and the places up to which their readers got everything."""
+    _asked_again: set[str] = field(default_factory=set)
+    """Those of them that could not be applied whole either."""
 
     @property
     def awaited(self) -> int:
@@ -52,7 +46,7 @@ class Replica:
             if self._filled is None:
                 self._fanout.read_again(name, after)
         except Exception as error:
-            self._on_failure("Log", error)
+            self.on_failure("Log", error)
             self._fail_again(name)
         else:
             self._awaited.pop(name, None)
@@ -74,10 +68,10 @@ class Replica:
         try:
             failed = self._logs.replicate(entries)
         except Exception as error:  # the logs have them, but they could not be written
-            self._on_failure("Entries", error)
+            self.on_failure("Entries", error)
             return
         for name, reason in failed.items():
-            self._on_failure("Entries", reason)
+            self.on_failure("Entries", reason)
             self._request(name)
 
     def evict(self, now_ns: int) -> None:
@@ -85,7 +79,7 @@ class Replica:
             try:
                 log.evict(now_ns=now_ns)
             except Exception as error:
-                self._on_failure("Evict", error)
+                self.on_failure("Evict", error)
                 self._request(name)
 
     def close(self, name: str, epoch: str) -> None:
@@ -95,7 +89,7 @@ class Replica:
 
     def on_unreadable(self, message: Unreadable) -> None:
         """Do without a message that cannot be read."""
-        self._on_failure(message.kind, ValueError(message.reason))
+        self.on_failure(message.kind, ValueError(message.reason))
         match message:
             case Unreadable(kind="Log", fields=[[str(name), *_], *_]):
                 self._fail_again(name)
@@ -110,7 +104,7 @@ class Replica:
     def tick(self) -> None:
         """Request again what could not be applied; to be called now and then."""
         if self._asked_again:
-            self._ask(sorted(self._asked_again), True)
+            self.ask(sorted(self._asked_again), True)
 
     def _newest(self, name: str) -> Cursor:
         log = self._logs.by_name.get(name)
@@ -119,19 +113,19 @@ class Replica:
     def _request(self, name: str) -> None:
         if name not in self._awaited:
             self._awaited[name] = self._newest(name)
-            self._ask([name], False)
+            self.ask([name], False)
 
     def _fail_again(self, name: str) -> None:
         """Request a log without its entries; one that fails even so is requested at the next `tick`."""
         self._awaited.setdefault(name, self._newest(name))
         if name not in self._asked_again:
             self._asked_again.add(name)
-            self._ask([name], True)
+            self.ask([name], True)
 
     def _request_all(self) -> None:
         for name in self._logs.by_name:
             self._awaited.setdefault(name, self._newest(name))
-        self._ask(None, False)
+        self.ask(None, False)
 
 
 def _names_channel(entry: object) -> bool:

@@ -1,7 +1,7 @@
 """Readers, and cohorts: the live readers that have the same view."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
@@ -68,6 +68,7 @@ class ReaderState(Enum):
     WAITING = auto()
 
 
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Reader:
     """One client's place in the logs, and the writer to its socket.
 
@@ -79,49 +80,22 @@ class Reader:
     events; its client may resume. `ping` writes a ping with a payload; None if clients do not answer pings.
     While it lags, about `part_bytes` are read for it at once."""
 
-    __slots__ = (
-        "cursors",
-        "full",
-        "history",
-        "latest_only",
-        "on_failure",
-        "on_lag",
-        "on_part",
-        "part_bytes",
-        "personal",
-        "ping",
-        "served",
-        "state",
-        "view",
-        "writer",
-    )
-
-    def __init__(
-        self,
-        *,
-        writer: Writer,
-        on_lag: Callable[[], object],
-        on_failure: Callable[[], object] = lambda: None,
-        personal: ChannelLog | None = None,
-        ping: Callable[[bytes], object] | None = None,
-        part_bytes: int = PART_BYTES,
-    ) -> None:
-        self.writer = writer
-        self.part_bytes = part_bytes
-        self.on_lag = on_lag
-        self.on_failure = on_failure
-        self.on_part: Callable[[], object] | None = None
-        self.ping = ping
-        self.personal = personal
-        self.full = False
-        self.state = ReaderState.DETACHED
-        self.view: View = frozenset()
-        self.cursors: dict[str, Cursor] = {}
-        self.latest_only: dict[str, Cursor] = {}
-        self.history: dict[str, Cursor] = {}
-        """The places up to which a channel comes whole, whatever its rate."""
-        self.served: str | None = None
-        """The channel that was read last while the reader lagged."""
+    writer: Writer
+    on_lag: Callable[[], object]
+    on_failure: Callable[[], object] = lambda: None
+    on_part: Callable[[], object] | None = None
+    personal: ChannelLog | None = None
+    ping: Callable[[bytes], object] | None = None
+    part_bytes: int = PART_BYTES
+    full: bool = False
+    state: ReaderState = ReaderState.DETACHED
+    view: View = frozenset()
+    cursors: dict[str, Cursor] = field(default_factory=dict)
+    latest_only: dict[str, Cursor] = field(default_factory=dict)
+    history: dict[str, Cursor] = field(default_factory=dict)
+    """The places up to which a channel comes whole, whatever its rate."""
+    served: str | None = None
+    """The channel that was read last while the reader lagged."""
 
     @property
     def is_live(self) -> bool:

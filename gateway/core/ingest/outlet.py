@@ -5,6 +5,7 @@ part 1), up to `MESSAGES_MAX` and `BYTES_MAX`; the oldest are dropped first."""
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import msgspec
@@ -27,19 +28,17 @@ _NUMBER_BYTES, _RANGE_BYTES = 8, 16
 Kept = tuple[int, bytes, bytes]  # sequence, payload, envelope
 
 
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Outlet:
-    def __init__(
-        self, *, incarnation: int, name: str = "", messages_max: int = MESSAGES_MAX, bytes_max: int = BYTES_MAX
-    ) -> None:
-        self.incarnation = incarnation
-        self._name = name
-        self._messages_max = messages_max
-        self._bytes_max = bytes_max
-        self._sequences: dict[str, int] = {}
-        self._kept: dict[str, deque[Kept]] = {}
-        self._order: deque[str] = deque()
-        """The channels of the messages that are kept, the oldest first."""
-        self._bytes = 0
+    incarnation: int
+    name: str = ""
+    messages_max: int = MESSAGES_MAX
+    bytes_max: int = BYTES_MAX
+    _sequences: dict[str, int] = field(default_factory=dict)
+    _kept: dict[str, deque[Kept]] = field(default_factory=dict)
+    _order: deque[str] = field(default_factory=deque)
+    """The channels of the messages that are kept, the oldest first."""
+    _bytes: int = 0
 
     def has_room(self, channel: str) -> bool:
         """Return whether messages on a channel can be numbered."""
@@ -57,7 +56,7 @@ class Outlet:
         self._kept.setdefault(channel, deque()).append((sequence, payload, envelope))
         self._order.append(channel)
         self._bytes += len(payload)
-        while len(self._order) > self._messages_max or self._bytes > self._bytes_max:
+        while len(self._order) > self.messages_max or self._bytes > self.bytes_max:
             oldest = self._order.popleft()
             kept = self._kept[oldest]
             self._bytes -= len(kept.popleft()[1])
@@ -72,7 +71,7 @@ class Outlet:
             left -= _TOPICS_PER_HEARTBEAT
             content: dict[str, object] = {
                 "incarnation": f"{self.incarnation:016x}",
-                "name": self._name,
+                "name": self.name,
                 "interval": interval,
                 "replay": replay,
                 "sequences": dict(islice(topics, _TOPICS_PER_HEARTBEAT)),

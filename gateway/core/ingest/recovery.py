@@ -93,14 +93,7 @@ class Recovery:
         self.failed = 0
         """Requests without a reply in time."""
         self.interest = interest or Interest(everything=True, always=(), idle_ns=0)
-        self._starts = Starts(
-            streams=streams,
-            started_ns=started_ns,
-            history=history,
-            interest=self.interest,
-            reached=reached,
-            is_numbered=is_numbered,
-        )
+        self._starts = Starts(streams, started_ns, history, self.interest, reached, is_numbered)
         self._admit = admit
         self._numbers = itertools.count(1)
         self._repairing: dict[Stream, None] = {}

@@ -1,6 +1,7 @@
 """Replay of publishers that number their messages themselves: from their answer to a reply as ingest takes it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.core.ingest.ingest import REPLAY
 from gateway.core.ingest.publishers import ReplayRequest
@@ -11,25 +12,25 @@ BYTES_MAX = 16 * 1024 * 1024
 """Payloads of one answer that are kept; what is behind them is requested again."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Answer:
     """A publisher's answer to one request.
 
     `first` is the number of the publisher's first message, 0 or 1. `convert` makes JSON of a payload."""
 
-    def __init__(self, request: ReplayRequest, *, first: int, convert: Callable[[bytes], bytes]) -> None:
-        self._request = request
-        self._first = first
-        self._convert = convert
-        self._bytes = 0
-        self._frames: list[bytes] = []
+    _request: ReplayRequest
+    first: int
+    convert: Callable[[bytes], bytes]
+    _bytes: int = 0
+    _frames: list[bytes] = field(default_factory=list)
 
     def add(self, number: bytes, payload: bytes) -> None:
         """Take one message; those that were not requested are left out."""
-        sequence = int.from_bytes(number) - self._first + 1
+        sequence = int.from_bytes(number) - self.first + 1
         if not self._request.first <= sequence <= self._request.last or self._bytes > BYTES_MAX:
             return
         self._bytes += len(payload)
-        self._frames += [self._convert(payload), Envelope(self._request.incarnation, sequence, 0).pack()]
+        self._frames += [self.convert(payload), Envelope(self._request.incarnation, sequence, 0).pack()]
 
     def reply(self) -> list[bytes]:
         """Return it as a reply to the request, as docs/protocol.md describes replies."""

@@ -8,6 +8,7 @@ log has forgotten it, too, or numbers its events: then a gap of reason ``epoch``
 missing, and nothing is requested."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.streams import Stream, Streams
@@ -20,29 +21,20 @@ _UNKNOWN_NS = 2**64
 """A time of sending later than all others: no message of the stream is taken for one of a restart."""
 
 
+@dataclass(frozen=True, slots=True)
 class Starts:
     """Starts streams. For the arguments see `Recovery`."""
 
-    def __init__(
-        self,
-        *,
-        streams: Streams,
-        started_ns: int,
-        history: Callable[[str], int],
-        interest: Interest,
-        reached: Callable[[str, int], int | None],
-        is_numbered: Callable[[str], bool],
-    ) -> None:
-        self._streams = streams
-        self._started_ns = started_ns
-        self._history = history
-        self._interest = interest
-        self._log_reached = reached
-        self._is_numbered = is_numbered
+    streams: Streams
+    started_ns: int
+    history: Callable[[str], int]
+    interest: Interest
+    log_reached: Callable[[str, int], int | None]
+    is_numbered: Callable[[str], bool]
 
     def reached(self, topic: str, incarnation: int) -> int | None:
         """Return how far a stream had come if it was forgotten; 0 if it is new, None if that is not known."""
-        return self._log_reached(topic, incarnation) if self._streams.has_forgotten else 0
+        return self.log_reached(topic, incarnation) if self.streams.has_forgotten else 0
 
     def start(self, incarnation: int, topic: str, last: int, *, now_ns: int) -> tuple[Stream, bool]:
         """Start a stream that has come to `last`; return it, and whether what is missing counts as lost."""
@@ -54,9 +46,9 @@ class Starts:
             newest = last
         else:
             # On demand, messages from before the topic was watched are not requested.
-            history = 0 if self._interest.is_on_demand(topic) else self._history(topic)
+            history = 0 if self.interest.is_on_demand(topic) else self.history(topic)
             newest = 0 if is_lost else max(last - history, 0)
-        stream = self._streams.start_stream(incarnation, topic, newest=newest)
+        stream = self.streams.start_stream(incarnation, topic, newest=newest)
         stream.first = newest + 1
         if reached:
             stream.sent_ns = _UNKNOWN_NS
@@ -66,8 +58,8 @@ class Starts:
 
     def _is_lost(self, topic: str, now_ns: int) -> bool:
         """Return whether messages before a new stream's first one are lost, not older than the gateway."""
-        if self._interest.is_on_demand(topic):
+        if self.interest.is_on_demand(topic):
             return False
-        if self._streams.has_topic(topic) or self._is_numbered(topic):
+        if self.streams.has_topic(topic) or self.is_numbered(topic):
             return True
-        return not self._streams.has_forgotten and now_ns >= self._started_ns + STARTUP_NS
+        return not self.streams.has_forgotten and now_ns >= self.started_ns + STARTUP_NS

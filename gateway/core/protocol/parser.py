@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ class Message(NamedTuple):
         return int.from_bytes(self.data[:2])
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Parser:
     """Parses one client's bytes into messages, however the bytes are split.
 
@@ -47,39 +49,23 @@ class Parser:
     `message_bytes_max` bytes; each of its fragments counts as at least one. `inflate` decompresses a message,
     up to so many bytes; None if compression was not negotiated."""
 
-    __slots__ = (
-        "_buffer",
-        "_bytes_left",
-        "_compressed",
-        "_data",
-        "_decoder",
-        "_final",
-        "_inflate",
-        "_mask",
-        "_message_bytes_max",
-        "_opcode",
-        "_size",
-        "frames",
-    )
-
-    def __init__(self, *, message_bytes_max: int, inflate: Callable[[bytes, int], bytes] | None = None) -> None:
-        self.frames = 0
-        """How many frames were read so far."""
-        self._buffer = bytearray()
-        self._message_bytes_max = message_bytes_max
-        self._inflate = inflate
-        self._opcode: Opcode | None = None
-        """The opcode of the message whose first frame has begun."""
-        self._data = bytearray()
-        """What was read of that message: one object, as each fragment may have a single byte."""
-        self._compressed = False
-        self._size = 0
-        self._bytes_left = -1
-        """How many bytes of the current data frame are still to be read; -1 between frames."""
-        self._final = False
-        self._mask = b""
-        self._decoder: codecs.IncrementalDecoder | None = None
-        """Checks a text message of which only a part was read."""
+    message_bytes_max: int
+    inflate: Callable[[bytes, int], bytes] | None = None
+    frames: int = 0
+    """How many frames were read so far."""
+    _buffer: bytearray = field(default_factory=bytearray)
+    _opcode: Opcode | None = None
+    """The opcode of the message whose first frame has begun."""
+    _data: bytearray = field(default_factory=bytearray)
+    """What was read of that message: one object, as each fragment may have a single byte."""
+    _compressed: bool = False
+    _size: int = 0
+    _bytes_left: int = -1
+    """How many bytes of the current data frame are still to be read; -1 between frames."""
+    _final: bool = False
+    _mask: bytes = b""
+    _decoder: codecs.IncrementalDecoder | None = None
+    """Checks a text message of which only a part was read."""
 
     @property
     def unread_bytes(self) -> int:
@@ -133,8 +119,8 @@ class Parser:
 
     def _begin_frame(self, opcode: Opcode, header: int, length: int) -> None:
         """Read the header of a data frame."""
-        if self._size + max(length, 1) > self._message_bytes_max:
-            raise Violation(1009, f"a message must have at most {self._message_bytes_max} bytes")
+        if self._size + max(length, 1) > self.message_bytes_max:
+            raise Violation(1009, f"a message must have at most {self.message_bytes_max} bytes")
         self._size += max(length, 1)
         first = self._buffer[0]
         if self._opcode is None:
@@ -176,7 +162,7 @@ class Parser:
             raise Violation(1002, f"opcode {first & 0x0F:#x} is reserved")
         if first & _RESERVED:
             raise Violation(1002, "a reserved bit is set")
-        if first & _COMPRESSED and (self._inflate is None or opcode not in {Opcode.TEXT, Opcode.BINARY}):
+        if first & _COMPRESSED and (self.inflate is None or opcode not in {Opcode.TEXT, Opcode.BINARY}):
             raise Violation(1002, "the compression bit is set where it must not be")
         if not second & _MASKED:
             raise Violation(1002, "a client's frame must be masked")
@@ -197,8 +183,8 @@ class Parser:
         self._opcode, self._size, self._decoder = None, 0, None
         self._data = bytearray()
         if self._compressed:
-            assert self._inflate is not None
-            data = self._inflate(data, self._message_bytes_max)
+            assert self.inflate is not None
+            data = self.inflate(data, self.message_bytes_max)
         return Message(opcode, data, _text(data) if opcode is Opcode.TEXT else "")
 
 

@@ -115,14 +115,7 @@ class Hub:
 
     def new_session(self, client_id: str, identity: Identity) -> Session:
         """Return a session that is not in the store yet."""
-        return Session(
-            client_id=client_id,
-            identity=identity,
-            fanout=self.fanout,
-            limits=self._limits,
-            bus_state=self.bus_state,
-            counts=self.counts,
-        )
+        return Session(client_id, identity, self.fanout, self._limits, self.bus_state, self.counts)
 
     def attached(self, request: ConnectRequest, *, now_ns: int) -> Session | None:
         """Return the session that a client would resume, if another connection still has it."""

@@ -1,6 +1,7 @@
 """What the hub reports about its clients, and who gets the reports."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.fanout.fanout import Fanout
@@ -30,23 +31,16 @@ class Observer(Protocol):
         """A personal message was appended to the session's log: deliver it."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LocalObserver:
     """Publishes changes on ``connections``, and delivers messages to readers in this process.
 
     `on_subscribed` and `on_denied` are called like the methods of the same names."""
 
-    def __init__(
-        self,
-        logs: Logs,
-        fanout: Fanout,
-        *,
-        on_subscribed: Callable[[Iterable[str]], object] = lambda patterns: None,
-        on_denied: Callable[[Session, Sequence[str]], object] = lambda session, channels: None,
-    ) -> None:
-        self._logs = logs
-        self._fanout = fanout
-        self.on_subscribed = on_subscribed
-        self.on_denied = on_denied
+    _logs: Logs
+    _fanout: Fanout
+    on_subscribed: Callable[[Iterable[str]], object] = lambda patterns: None
+    on_denied: Callable[[Session, Sequence[str]], object] = lambda session, channels: None
 
     def on_change(self, session: Session, change: ClientChange, *, connected: int, now_ns: int) -> None:
         data = Connection(

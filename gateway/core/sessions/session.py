@@ -17,7 +17,7 @@ Invariants: the client has received everything before its places in `known`. If 
 another place, because of `since` or `last`, then also in `known` and in the pings under way."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 import msgspec
@@ -61,38 +61,30 @@ class SubscriptionChange:
     denied: tuple[str, ...] = ()
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Session:
-    def __init__(
-        self,
-        *,
-        client_id: str,
-        identity: Identity,
-        fanout: Fanout,
-        limits: ClientLimits,
-        bus_state: Callable[[], messages.BusState],
-        counts: ClientCounts,
-    ) -> None:
-        self.client_id = client_id
-        self.identity = identity
-        self.secret = ""
-        self.earlier_secret = ""
-        """The secret that the client resumed the session with, until it is known to have the new one."""
-        self.subscriptions: dict[str, Subscription] = {}
-        """By pattern."""
-        self.known: Cursors = {}
-        self.elsewhere: Mapping[str, Position] = {}
-        """Positions that the client confirmed at another gateway; where it has none in `known`, it continues there."""
-        self.personal: ChannelLog | None = None
-        self.reader: Reader | None = None
-        self.excessive = False
-        """Whether the client exceeded a rate limit: its connection should read more slowly."""
-        self._bus_state = bus_state
-        self._fanout = fanout
-        self._limits = limits
-        self._counts = counts
-        self._rate_limiter = RateLimiter(limits.rates)
-        self._pings: tuple[tuple[bytes, Cursors], ...] = ()
-        """The pings under way, in order, each with the places before it."""
+    client_id: str
+    identity: Identity
+    _fanout: Fanout
+    _limits: ClientLimits
+    _bus_state: Callable[[], messages.BusState]
+    _counts: ClientCounts
+    secret: str = ""
+    earlier_secret: str = ""
+    """The secret that the client resumed the session with, until it is known to have the new one."""
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    """By pattern."""
+    known: Cursors = field(default_factory=dict)
+    elsewhere: Mapping[str, Position] = field(default_factory=dict)
+    """Positions that the client confirmed at another gateway; where it has none in `known`, it continues there."""
+    personal: ChannelLog | None = None
+    reader: Reader | None = None
+    excessive: bool = False
+    """Whether the client exceeded a rate limit: its connection should read more slowly."""
+    _rate_limiter: RateLimiter = field(init=False)
+    """From `attach` on."""
+    _pings: tuple[tuple[bytes, Cursors], ...] = ()
+    """The pings under way, in order, each with the places before it."""
 
     @property
     def user_id(self) -> str | None:
