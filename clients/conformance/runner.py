@@ -198,6 +198,14 @@ class Stage:
                 by.send(channel, data, enveloped=True)
         await self._held(channel, by)
 
+    async def _do_publish_payloads(self, channel: str, payloads: list[str]) -> None:
+        """Publish these texts; `%n` in one stands for its number. The gateway may reject them."""
+        by = self.publishers[0]
+        for payload in payloads:
+            self.published[channel] += 1
+            text = payload.replace("%n", str(self.published[channel]))
+            by.send_payload(channel, text.encode(), enveloped=True)
+
     async def _do_wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
