@@ -35,6 +35,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from tests.support.sizes import FULL
+
 
 PACKAGES = ("gateway", "neurograph_client", "neurograph_publisher")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -320,8 +322,15 @@ def _main(connection: int) -> None:
     request = _Server(socket.socket(fileno=connection)).serve()
     if request is None:
         return
-    # From here on a child returns to the interpreter, which ends it as it ends any other.
     _become(request)
+    try:
+        _run(request)
+    except SystemExit as ended:
+        _end_at_once(ended.code)
+        raise
+
+
+def _run(request: _Request) -> None:
     if request.connection is None:
         from gateway.workers.__main__ import run
 
@@ -334,6 +343,22 @@ def _main(connection: int) -> None:
         _Connection.made = _Connection(request.connection)
         child._spawn = _spawn_worker  # type: ignore[assignment]  # it is used as one uses a Popen
         main(request.arguments, prog_name="gateway")
+
+
+def _end_at_once(status: object) -> None:
+    """End this process, but do not take the interpreter apart, except in a run of everything in full size.
+
+    That would write to all memory that the fork shares with the server, and so copy it: half of what a
+    gateway costs that starts and ends. What fails here fails again, and is seen, where the interpreter ends."""
+    if FULL or not isinstance(status, int | None):
+        return
+    with contextlib.suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does first
+        atexit._run_exitfuncs()
+        gc.collect()  # warns of what was never awaited or closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
 
 
 def _spawn_worker(inherited: tuple[int, ...]) -> Process:
