@@ -17,15 +17,20 @@ command -v npm >/dev/null || leave_out "Node.js 20 or later with npm (nodejs.org
     leave_out "Node.js 20 or later; this is $(node --version)"
 [ "${1:-}" = brief ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     leave_out "Chromium (Debian: apt-get install chromium)"
-npm ci --no-audit --no-fund --silent
 if [ "${1:-}" = brief ]; then
-    npm run build --silent
+    [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund --silent
+    # What is built and newer than its sources is not built again.
+    [ -f dist/index.js ] && [ -z "$(find src tsconfig.json package-lock.json -newer dist/index.js)" ] ||
+        npm run build --silent || { rm -rf dist && exit 1; }
+    # All files in one process: each would start a process of its own for its gateways.
     in_node="$(grep -L support/browser test/*.test.mjs | grep -v package)"
     # shellcheck disable=SC2086 # a list of files
-    NODE_OPTIONS=--experimental-websocket node --test $in_node
+    node --experimental-websocket --input-type=module --eval 'for (const file of process.argv.slice(1)) await import(file)' \
+        $(printf "$PWD/%s " $in_node)
     echo "left out: the TypeScript client in Chromium, its types, its package, and its conformance cases;"
     echo "    TEST_FULL=1 make test adds them."
     exit 0
 fi
+npm ci --no-audit --no-fund --silent
 npm test --silent
 "$PYTHON" ../conformance/runner.py -- node --experimental-websocket conformance/driver.mjs # as built just now

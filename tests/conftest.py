@@ -33,7 +33,7 @@ _names = itertools.count(1)
 
 # How fast the machine is just now fails no test.
 settings.register_profile(
-    "any machine", deadline=None, max_examples=full(100, 40), suppress_health_check=[HealthCheck.too_slow]
+    "any machine", deadline=None, max_examples=full(100, 25), suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
 

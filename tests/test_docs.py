@@ -22,6 +22,7 @@ ARCHITECTURE = ROOT / "docs/architecture.md"
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
+@pytest.mark.long
 def test_the_drawing_of_the_imports_is_up_to_date() -> None:
     """If this fails, draw it again: make graph."""
     assert graph.picture() == graph.TARGET.read_text()

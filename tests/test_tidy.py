@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -316,6 +317,7 @@ def replaced(name: str) -> str | None:
     return next((instead for instead, old in GONE.items() if any(f"_{word}_" in used for word in old.split())), None)
 
 
+@pytest.mark.long
 def test_names_that_were_replaced_are_gone() -> None:
     found = {str(path.relative_to(ROOT)): gone(identifiers(path)) for path in sources()}
 

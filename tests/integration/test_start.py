@@ -103,7 +103,6 @@ async def test_settings_rise_from_file_to_environment_to_flags(
     gateway = await launch(
         flags=["--config", str(file), "--set", "clients.message_bytes_max=3300"],
         environment={"GATEWAY_CLIENTS_SUBSCRIPTIONS_MAX": "22", "GATEWAY_CLIENTS_MESSAGE_BYTES_MAX": "2200"},
-        interpreter=True,
     )
     hello = (await connect(to=gateway)).hello
 

@@ -52,6 +52,7 @@ except SystemExit as end:
 """
 
 
+@pytest.mark.long
 def test_the_packages_need_nothing_that_windows_lacks() -> None:
     environment = {**os.environ, "PYTHONPATH": search_path("gateway", "neurograph_client", "neurograph_publisher")}
     ended = subprocess.run(

@@ -321,7 +321,7 @@ def piped_to_head(gateway: Gateway, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("count", [1, pytest.param(1000, marks=pytest.mark.long)])
 async def test_it_ends_with_0_when_the_reader_closes_the_pipe(
     gateway: Gateway, bus: Publisher, channel: str, count: int
 ) -> None:

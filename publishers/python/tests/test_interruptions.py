@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 from neurograph_publisher import GatewayLogHandler, Publisher, PublisherError
 
+from tests.support.sizes import full
+
 from .bus import Bus
+
+
+EVENTS, PARTS = full((20_000, 20), (5_000, 5))
 
 
 class Interruption(Exception):
@@ -45,7 +50,7 @@ def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: 
     handler = GatewayLogHandler(publisher)
     logger.addHandler(handler)
     with interrupted_by(lambda: logger.warning("interrupted")):
-        for number in range(20_000):
+        for number in range(EVENTS):
             publisher.publish("a", number)
     logger.removeHandler(handler)
     publisher.publish("end", 1)
@@ -54,7 +59,7 @@ def test_logging_from_within_a_publish_does_not_hold_it_up(bus: Bus, publisher: 
         topic, _, (_, _, sequence, _) = bus.read()
         topics[topic].append(sequence)
 
-    assert topics["a"] == list(range(1, 20_001))
+    assert topics["a"] == list(range(1, EVENTS + 1))
     assert topics["logs"] == list(range(1, len(topics["logs"]) + 1))
     assert topics["logs"]
 
@@ -122,7 +127,7 @@ def test_an_exception_between_two_frames_costs_that_message_and_no_other(bus: Bu
     def interrupt() -> None:
         raise Interruption
 
-    while parts < 20:  # about every fifth interruption strikes between two frames
+    while parts < PARTS:  # about every fifth interruption strikes between two frames
         with suppress(Interruption), interrupted_by(interrupt, again=False):
             for number in numbers:
                 publisher.publish("a", number)

@@ -21,7 +21,7 @@ def run(arguments: str, *, unbuffered: bool = False) -> subprocess.CompletedProc
     return subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("unbuffered", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_command_whose_output_cannot_be_written_says_so(unbuffered: bool) -> None:
     ended = run("version >/dev/full", unbuffered=unbuffered)
 
@@ -29,7 +29,7 @@ def test_a_command_whose_output_cannot_be_written_says_so(unbuffered: bool) -> N
     assert ended.returncode == 1
 
 
-@pytest.mark.parametrize("redirection", [">&- 2>&-", "<&- 2>/dev/full >&-"])
+@pytest.mark.parametrize("redirection", [pytest.param(">&- 2>&-", marks=pytest.mark.long), "<&- 2>/dev/full >&-"])
 def test_closed_streams_are_no_failure(redirection: str) -> None:
     ended = run(f"version {redirection}")
 

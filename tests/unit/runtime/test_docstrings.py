@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from gateway.runtime.docstrings import docstring
 
 
@@ -31,6 +33,7 @@ def texts(*options: str) -> dict[str, Any]:
     return printed
 
 
+@pytest.mark.long
 def test_help_and_summaries_are_the_same_without_docstrings() -> None:
     found = texts()
 

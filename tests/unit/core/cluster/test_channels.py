@@ -12,6 +12,7 @@ from gateway.core.cluster.numbered import ChannelEvent, NumberedEvent, channel_e
 from gateway.core.log.gaps import gap_of
 from gateway.core.protocol.events import Event
 from tests.support.engine import Engine, Gateway, position
+from tests.support.sizes import full
 
 
 CHANNELS = ["a", "b", "c"]
@@ -155,7 +156,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=full(300, 100))
 @given(steps)
 def test_all_logs_have_the_same_events_each_once_or_gaps(found: list[tuple[str, object, int]]) -> None:
     """However often the engine loses writes, drops entries, and answers late; whenever a gateway reads."""

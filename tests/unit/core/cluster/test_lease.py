@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.cluster.lease import WAIT_NS, Lease
 from gateway.core.protocol.events import Event
 from tests.support.engine import Engine, Gateway
+from tests.support.sizes import full
 
 
 CHANNELS = ["a", "b"]
@@ -158,7 +159,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=full(400, 100), deadline=None)
 @given(steps)
 def test_what_is_missing_anywhere_is_reported_there(found: list[tuple[str, int, int]]) -> None:
     """Whoever has the lease, and whenever it is lost, expired or taken anew: between the events before and those after

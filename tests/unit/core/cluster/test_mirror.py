@@ -69,4 +69,4 @@ class MirrorMachine(RuleBasedStateMachine):
 
 
 TestMirror = MirrorMachine.TestCase
-TestMirror.settings = settings(max_examples=full(100, 40), stateful_step_count=20, deadline=None)
+TestMirror.settings = settings(max_examples=full(100, 25), stateful_step_count=20, deadline=None)

@@ -181,7 +181,7 @@ class Readers(RuleBasedStateMachine):
 
 
 TestReaders = Readers.TestCase
-TestReaders.settings = settings(max_examples=full(300, 50), stateful_step_count=40, deadline=None)
+TestReaders.settings = settings(max_examples=full(300, 30), stateful_step_count=40, deadline=None)
 
 
 def test_the_accounting_finds_a_planted_hole() -> None:
