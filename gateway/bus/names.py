@@ -1,6 +1,7 @@
 """An endpoint whose host is a name, such as a headless Service: the gateway connects to each of its addresses."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from gateway.bus.resolver import Resolve
 from gateway.bus.subscriber import BusError
@@ -16,6 +17,7 @@ ADDRESSES_MAX = 128
 _REPEATED_LOG_SECONDS = 60.0
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Name:
     """The addresses of one endpoint, and the link to each.
 
@@ -23,35 +25,26 @@ class Name:
     An address that the name does not have any more is left when `is_silent` says so of its link: a publisher that
     ends may still send, and one that is only not ready any more sends on."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        resolve: Resolve,
-        open_link: Callable[[Endpoint], int],
-        close_link: Callable[[int], None],
-        is_silent: Callable[[int], bool],
-    ) -> None:
-        self.endpoint = endpoint
-        self.closed = False
-        self.answered = False
-        """Whether the first look-up has ended, in vain or not."""
-        self.problem = ""
-        """Why not all of its addresses are connected to."""
-        self.links: dict[str, int] = {}
-        """The number of the link to each address."""
-        self.leaving: set[int] = set()
-        """The links to addresses that the name does not have any more."""
-        self._resolve = resolve
-        self._open_link = open_link
-        self._close_link = close_link
-        self._is_silent = is_silent
-        self._throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
+    endpoint: Endpoint
+    resolve: Resolve
+    open_link: Callable[[Endpoint], int]
+    close_link: Callable[[int], None]
+    is_silent: Callable[[int], bool]
+    closed: bool = False
+    answered: bool = False
+    """Whether the first look-up has ended, in vain or not."""
+    problem: str = ""
+    """Why not all of its addresses are connected to."""
+    links: dict[str, int] = field(default_factory=dict)
+    """The number of the link to each address."""
+    leaving: set[int] = field(default_factory=set)
+    """The links to addresses that the name does not have any more."""
+    _throttle: Throttle = field(default_factory=lambda: Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS))
 
     async def look_up(self, *, now: float) -> None:
         """Ask for the addresses, and follow what has changed."""
         try:
-            found = await self._resolve(self.endpoint.host)
+            found = await self.resolve(self.endpoint.host)
         except OSError as error:  # those that are known may still be right
             self._report(
                 f"{self.endpoint.host} cannot be resolved: {error}; correct the name, or the DNS server.", now=now
@@ -75,7 +68,7 @@ class Name:
                 )
                 break
             try:
-                self.links[address] = self._open_link(self.endpoint.at(address))
+                self.links[address] = self.open_link(self.endpoint.at(address))
             except BusError as error:  # for example, no free open file: tried again at the next look-up
                 problem = str(error)
         self._report(problem, now=now)
@@ -83,16 +76,16 @@ class Name:
     def leave_silent(self) -> None:
         """Close the links to addresses that are gone, if their publishers are, too."""
         for address, number in list(self.links.items()):
-            if number in self.leaving and self._is_silent(number):
+            if number in self.leaving and self.is_silent(number):
                 del self.links[address]
                 self.leaving.discard(number)
-                self._close_link(number)
+                self.close_link(number)
                 log.info("bus_address_left", endpoint=self.endpoint.address, address=address)
 
     def close(self) -> None:
         self.closed = True
         for number in self.links.values():
-            self._close_link(number)
+            self.close_link(number)
         self.links.clear()
         self.leaving.clear()
 

@@ -23,7 +23,7 @@ from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
 from gateway.bus.outlet import replay_endpoint
 from gateway.bus.replay import ReplayClient
-from gateway.bus.subscriber import MONITORED, BusError, configure
+from gateway.bus.subscriber import FAILED, MONITORED, BusError, configure
 from gateway.config.model import Config
 from gateway.core.ingest import publishers
 from gateway.core.ingest.forwarding import Forwarding
@@ -38,7 +38,6 @@ _REQUEST_BYTES_MAX = 64 * 1024
 _LINGER_MS = 1_000
 _STEERED_MS = 5_000
 _GIVEN_UP_SECONDS = 1.0
-_FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
 _RETRIES = {zmq.Event.CONNECTED, zmq.Event.CONNECT_DELAYED, zmq.Event.CONNECT_RETRIED}
 
 _Socket = zmq.Socket[bytes]
@@ -211,7 +210,7 @@ class BusProxy:
 
     def on_event(self, side: "_Side", event: int, endpoint: str) -> None:
         """Note what the monitor of a socket says."""
-        self.refused += bool(event & _FAILED)
+        self.refused += bool(event & FAILED)
         if side is not self._sides[0]:
             return
         if event == zmq.Event.HANDSHAKE_SUCCEEDED:
@@ -340,7 +339,7 @@ class _Side:
                 endpoint = re.sub(r"\[::ffff:([\d.]+)\]", r"\1", found["endpoint"].decode())
                 if event == zmq.Event.HANDSHAKE_SUCCEEDED:
                     self._connections.succeeded()
-                elif event & _FAILED:
+                elif event & FAILED:
                     self._connections.failed()
                 elif event == zmq.Event.DISCONNECTED:
                     self._connections.closed(value)

@@ -47,9 +47,9 @@ _PROBE_SECONDS = 10.0
 """A peer whose handshakes fail is probed once in this time."""
 
 _UP = zmq.Event.HANDSHAKE_SUCCEEDED
-_FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
+FAILED = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
 MONITORED = (
-    _FAILED
+    FAILED
     | zmq.Event.HANDSHAKE_SUCCEEDED
     | zmq.Event.DISCONNECTED
     | zmq.Event.CONNECT_RETRIED
@@ -357,7 +357,7 @@ class Subscriber:
             self.problem, self._unreachable, self._waiting_since = "", False, None
             self._up_since = self._loop.time()
             self._on_change(self, "up")
-        elif event & _FAILED:
+        elif event & FAILED:
             self._connections.failed()
             if self._limit.ends(self):
                 self._refuse(self._limit.problem, True)

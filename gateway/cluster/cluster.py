@@ -23,7 +23,7 @@ from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.core.protocol.events import Event
 from gateway.core.protocol.messages import Broadcast, BroadcastResult, Publish
-from gateway.core.sessions.broadcast import Broadcaster, Sender, as_broadcast, no_subscribers, sender_of
+from gateway.core.sessions.broadcast import Broadcaster, Sender, as_broadcast, no_subscribers, sender_of, unknown_client
 from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.session import Session
 from gateway.runtime import clock
@@ -139,9 +139,7 @@ class Cluster:
             event.fields, client_id=message.client_id, user_id=message.user_id, once=once
         )
         if not count and message.user_id is None:
-            raise RequestError(
-                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
-            )
+            raise unknown_client(message)
         return BroadcastResult(count, PERSONAL, None)
 
     async def _to_channel(self, event: Event, sender: Sender, once: Once, *, mandatory: bool) -> BroadcastResult:

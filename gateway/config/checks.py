@@ -149,14 +149,14 @@ def _bus(config: Config, origins: Mapping[str, str]) -> Iterator[tuple[str, str,
 def _outlet(config: Config) -> Iterator[tuple[str, str, str]]:
     bus = config.bus
     received = [*config.connect, config.bind, *(source.endpoint for source in bus.sources)]
-    for key, endpoint in (("bus.publish", bus.publish), ("bus.publish_replay", bus.publish_replay)):
-        if endpoint and (problem := _endpoint_problem(endpoint, any_port=True)):
-            yield key, f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
-        elif endpoint and _is_exposed(endpoint, config):
-            yield key, f"{endpoint!r} {_REMOTE}", _REMOTE_REMEDY.format(_CURVE_REMEDY)
     if bus.publish and same_endpoint(bus.publish) in map(same_endpoint, filter(None, received)):
         yield "bus.publish", f"{bus.publish!r} is also an endpoint to receive events from", "choose another"
-    for key, endpoint in (("proxy.publish", config.proxy.publish), ("proxy.replay", config.proxy.replay)):
+    for key, endpoint in (
+        ("bus.publish", bus.publish),
+        ("bus.publish_replay", bus.publish_replay),
+        ("proxy.publish", config.proxy.publish),
+        ("proxy.replay", config.proxy.replay),
+    ):
         if (endpoint or key == "proxy.publish") and (problem := _endpoint_problem(endpoint, any_port=True)):
             yield key, f"{endpoint!r} {problem}", "expected tcp://HOST:PORT or ipc:///PATH"
         elif endpoint and _is_exposed(endpoint, config):

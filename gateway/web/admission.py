@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -104,9 +104,7 @@ class LocalAdmission:
                 return  # it ended meanwhile
             held = context.hub.attached(request, now_ns=context.now_ns())
         if held is not None:
-            old = context.connections[held.client_id]
-            old.close(CloseCode.SESSION_TAKEN_OVER)
-            release(context, old)
+            take_over(context, held.client_id)
         else:
             code: CloseCode | None = CloseCode.USER_LIMIT
             if not user_limit_reached(context, request.identity):
@@ -123,29 +121,35 @@ class LocalAdmission:
         return session.user_id == identity.user_id or await user_admitted(context, identity, session.client_id)
 
     def publish(self, context: Context, session: Session, message: messages.Publish) -> None:
-        reader = session.reader
-
-        def on_answer(answer: messages.BroadcastResult | RequestError) -> None:
-            if session.reader is not reader:
-                return  # another connection has the session, and its messages may have the same ids
-            if isinstance(answer, RequestError):
-                session.refuse(answer, message.id)
-            else:
-                session.confirm(message, answer, now_ns=context.now_ns())
-
+        on_answer = answering(context, session, message)
         if context.cluster is not None:
             context.cluster.publish(message, session, on_answer)
             return
         assert context.broadcaster is not None, "this process reads the bus"
-        answer: messages.BroadcastResult | RequestError
         try:
-            answer = context.broadcaster.publish(message, session, now_ns=context.now_ns())
+            on_answer(context.broadcaster.publish(message, session, now_ns=context.now_ns()))
         except RequestError as error:
-            answer = error
-        on_answer(answer)
+            on_answer(error)
 
 
 LOCAL = LocalAdmission()
+
+
+def answering(
+    context: Context, session: Session, message: messages.Publish
+) -> Callable[[messages.BroadcastResult | RequestError], None]:
+    """Return what answers the client that has sent an event, if it is still connected as it is now."""
+    reader = session.reader
+
+    def on_answer(answer: messages.BroadcastResult | RequestError) -> None:
+        if session.reader is not reader:
+            return  # another connection has the session, and its messages may have the same ids
+        if isinstance(answer, RequestError):
+            session.refuse(answer, message.id)
+        else:
+            session.confirm(message, answer, now_ns=context.now_ns())
+
+    return on_answer
 
 
 def open_session(context: Context, connection: Connection, connect_request: ConnectRequest) -> Session:
@@ -258,14 +262,20 @@ def release(context: Context, connection: Connection, *, remember: bool = True) 
         context.metrics.closed(code, seconds)
 
 
+def take_over(context: Context, client_id: str, *, remember: bool = True) -> bool:
+    """Close a client's connection to this process, as another one takes its session over; return whether it has one."""
+    connection = context.connections.get(client_id)
+    if connection is None:
+        return False
+    connection.close(CloseCode.SESSION_TAKEN_OVER)
+    release(context, connection, remember=remember)
+    return True
+
+
 async def let_go(context: Context, session: Session) -> None:
     """End a session of this process that another gateway has taken, with its connection."""
-    connection = context.connections.get(session.client_id)
-    if connection is None:
+    if not take_over(context, session.client_id, remember=False):
         context.hub.store.drop(session)
-        return
-    connection.close(CloseCode.SESSION_TAKEN_OVER)
-    release(context, connection, remember=False)
 
 
 def read_connect_request(query: Mapping[str, str], identity: Identity) -> ConnectRequest:

@@ -156,9 +156,7 @@ class Clients:
         # The same worker gets all the time until it is replaced: what it reports of the old connection
         # must not be taken for a report of the new one.
         within = None if client.child is child else _RELEASE_SECONDS
-        await client.child.requests.ask(lambda number: messages.Release(number, client.client_id), within=within)
-        if self._clients.get(client.client_id) is client:
-            self._lose(client)  # its worker does not answer, and will get the message when it does
+        await self._release(client, within=within)
         if child.gone:
             return
         try:
@@ -166,6 +164,12 @@ class Clients:
         except Exception:
             log.exception("process_message_failed", message_type="Admit")
             self.refuse(child, who.number)
+
+    async def _release(self, client: WorkerClient, *, within: float | None) -> None:
+        """Have a client's worker close its connection; if it does not answer, it will get the message when it does."""
+        await client.child.requests.ask(lambda number: messages.Release(number, client.client_id), within=within)
+        if self._clients.get(client.client_id) is client:
+            self._lose(client)
 
     def identify(self, child: Child, who: messages.Identify) -> None:
         if self._context.cluster is None:
@@ -276,11 +280,7 @@ class Clients:
         """End a session that another gateway has taken, with its connection."""
         client = self._clients.get(session.client_id)
         if client is not None:
-            await client.child.requests.ask(
-                lambda number: messages.Release(number, client.client_id), within=_RELEASE_SECONDS
-            )
-            if self._clients.get(client.client_id) is client:
-                self._lose(client)
+            await self._release(client, within=_RELEASE_SECONDS)
         is_connected = session.client_id in self._hub.sessions
         if not is_connected and self._hub.store.of_client(session.client_id) is session:
             self._hub.store.drop(session)

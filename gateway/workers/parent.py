@@ -108,29 +108,22 @@ class ParentClient:
 
     def publish(self, context: Context, session: Session, message: Publish) -> None:
         """Have the parent publish a client's event, and answer the client when it has."""
-        reader = session.reader
+        give = admission.answering(context, session, message)
 
         def on_answer(answer: messages.Answer | None) -> None:
-            if session.reader is not reader:
-                return  # another connection has the session, and its messages may have the same ids
             if isinstance(answer, messages.Broadcasted) and answer.result is not None:
-                session.confirm(message, answer.result, now_ns=context.now_ns())
+                give(answer.result)
             elif isinstance(answer, messages.Broadcasted) and answer.error:
-                code = ErrorCode[answer.error]
-                session.refuse(RequestError(code, answer.message, retry_after=answer.retry_after), message.id)
+                give(RequestError(ErrorCode[answer.error], answer.message, retry_after=answer.retry_after))
             else:
-                error = RequestError(ErrorCode.INTERNAL, "the event may or may not have been published")
-                session.refuse(error, message.id)
+                give(RequestError(ErrorCode.INTERNAL, "the event may or may not have been published"))
 
         text = msgspec.json.encode(message)
         self.requests.send(lambda number: messages.Publish(number, session.client_id, text), on_answer)
 
     def release(self, context: Context, message: messages.Release) -> None:
         """Close the connection of a client whose session another connection takes over."""
-        old = context.connections.get(message.client_id)
-        if old is not None:
-            old.close(CloseCode.SESSION_TAKEN_OVER)
-            admission.release(context, old)
+        admission.take_over(context, message.client_id)
         self._pipe.send(messages.Released(message.number))
 
 

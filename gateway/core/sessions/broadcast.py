@@ -116,9 +116,7 @@ class Broadcaster:
     def _to_sessions(self, message: Broadcast, sender: Sender, now_ns: int) -> BroadcastResult:
         sessions = self._recipients(message)
         if not sessions and message.user_id is None:
-            raise RequestError(
-                ErrorCode.UNKNOWN_CLIENT, f"client {message.client_id!r} is not connected, and has no session to resume"
-            )
+            raise unknown_client(message)
         self._deliver(sessions, self._event(PERSONAL, message, sender, now_ns))
         return BroadcastResult(len(sessions), PERSONAL, None)
 
@@ -177,6 +175,12 @@ def as_broadcast(message: Publish) -> Broadcast:
 
 def sender_of(message: Publish, session: Session) -> Sender:
     return Sender(session.identity, session.client_id, message.request_id)
+
+
+def unknown_client(to: Broadcast) -> RequestError:
+    """Return the error of an event for a client that is not known."""
+    reason = f"client {to.client_id!r} is not connected, and has no session to resume"
+    return RequestError(ErrorCode.UNKNOWN_CLIENT, reason)
 
 
 def no_subscribers(channel: str, *, on_bus: bool) -> RequestError:
