@@ -32,7 +32,7 @@ async def pair(engine: NewEngine, redis: RedisServer) -> tuple[Engine, Engine]:
     """The engines of two gateways, which have reported."""
     found = await up(engine(redis.url)), await up(engine(redis.url))
     for one in found:
-        await one.run(_REPORT, b"r", _TTL_MS)
+        await one.run(_REPORT, b"r", _TTL_MS, b"h")
     return found
 
 
@@ -61,7 +61,7 @@ async def test_of_each_gateway_so_many_clients_and_wildcards_are_listed(redis: R
     """The limits are arguments of the scripts: 100,000 clients would take a second of each run of the tests."""
     [first, second] = await pair(engine, redis)
     third = await up(engine(redis.url))
-    await third.run(_REPORT, b"r", _TTL_MS)
+    await third.run(_REPORT, b"r", _TTL_MS, b"h")
     for one in (second, third):
         await present(one, *["busy"] * 5, "a.*", "b.*", "b.*", "c.*")
 
