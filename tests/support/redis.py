@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -16,12 +17,14 @@ import pytest
 from tests.support.waiting import DEADLINE_SECONDS, scaled
 
 
+SERVER = os.environ.get("REDIS_SERVER", "redis-server")
+"""The program that is started: that of Redis, or valkey-server, wherever it is."""
 NEEDED = "needs redis-server and redis-sentinel (Debian: apt-get install redis-server redis-sentinel)"
 _ATTEMPTS = 20
 
 
 def installed() -> bool:
-    return shutil.which("redis-server") is not None
+    return shutil.which(SERVER) is not None
 
 
 def some_port() -> int:
@@ -74,13 +77,13 @@ class RedisServer:
         for _ in range(_ATTEMPTS):
             port = self.port or some_port()
             kind = ["--sentinel"] if self._sentinel else self.options
-            command = ["redis-server", str(self._file), "--port", str(port), "--bind", "127.0.0.1", *kind]
+            command = [SERVER, str(self._file), "--port", str(port), "--bind", "127.0.0.1", *kind]
             with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
             if self._answers(port):
                 self.port = port
                 return self
-        raise AssertionError(f"redis-server does not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+        raise AssertionError(f"{SERVER} does not start:\n{(self.folder / 'log').read_text()[-2000:]}")
 
     def _answers(self, port: int) -> bool:
         ends = time.monotonic() + scaled(DEADLINE_SECONDS)
@@ -108,7 +111,7 @@ class RedisServer:
                     raise
             else:
                 return port
-        raise AssertionError("redis-server finds no free port for TLS")
+        raise AssertionError(f"{SERVER} finds no free port for TLS")
 
     def command(self, *arguments: str | int) -> object:
         """Send one command, and return its reply."""
