@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo camera test coverage simulate chaos upgrades fuzz autobahn bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
+.PHONY: help run demo camera test coverage simulate chaos upgrades fuzz autobahn bench bench-quick bench-peers unit pythons newest-aiohttp typescript dashboard screenshots notebooks publishers sources alerts systemd valkey proxies deployments lint format types models settings audit picture graph trace lock dist release-check clean
 
 help: ## list the targets
 	@echo "NeuroGraph gateway: make run starts it, make test tests it. PYTHON=python3.12 selects a Python."
@@ -87,6 +87,10 @@ sources: .venv/dev ## read what known publishers send, and write the tables of d
 
 proxies: .venv/proxies ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
+
+valkey: build/valkey ## run the tests of clusters with Valkey in place of Redis
+	@REDIS_SERVER="$$(find $(abspath $<) -name valkey-server)" $(BIN)/pytest -q -rs --numprocesses 3 --dist worksteal -k "not with_tls" \
+		tests/unit/cluster tests/integration/test_cluster*.py tests/integration/test_doctor_cluster.py
 
 systemd: .venv/dev ## run the unit with a real systemd beside this machine's own: start, reload, upgrade, watchdog (needs root)
 	@$(BIN)/pytest -q -rs tests/integration/real_systemd.py
@@ -162,4 +166,10 @@ clean: ## remove everything that was built
 # A proxy of 50 MB: only `make proxies` needs it.
 .venv/proxies: requirements-proxies.lock .venv/dev
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement=$<
+	@touch $@
+
+# Beside .venv, as it brings a plugin for pytest.
+build/valkey: requirements-valkey.lock .venv/dev
+	@rm -rf $@
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps --target=$@ --requirement=$<
 	@touch $@

@@ -19,6 +19,7 @@ compile requirements.lock --group run --group terminal --constraint requirements
 compile requirements-build.lock --group build --constraint requirements-dev.lock
 compile requirements-notebook.lock --group notebook --constraint requirements-dev.lock
 compile requirements-proxies.lock --group proxies --constraint requirements-dev.lock
+compile requirements-valkey.lock --group valkey --constraint requirements-dev.lock
 
 if grep -n '://' requirements*.lock; then
     echo "A lock file names a host: see above." >&2
