@@ -255,7 +255,7 @@ class Ingest:
         if not (channels.is_name(name) if by_source else channels.is_topic(name)):
             raise _Reject(
                 "bad_topic",
-                f"{name[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic: "
+                f"{topic.decode(errors='replace')[: channels.TOPIC_BYTES_MAX]!r} is not a valid topic: "
                 f"{topic_problem(topic, channels.TOPIC_BYTES_MAX)}; expected segments of "
                 f"[A-Za-z0-9_-] joined by dots, at most {channels.TOPIC_BYTES_MAX} bytes",
             )

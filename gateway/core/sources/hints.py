@@ -39,7 +39,7 @@ def payload_hint(payload: bytes) -> str:
     if not is_text(payload):
         return 'if it is MessagePack, set payload = "msgpack", else "raw",'
     if is_json(without_nan(payload)):
-        return 'NaN is no JSON: set nan = "null"'
+        return 'or set nan = "null"'
     if payload.startswith((b"{", b"[")):
         lines = [line for line in payload.splitlines() if line.strip()]
         return 'these are several JSON texts: set documents = "several"' if all(map(is_json, lines)) else ""
