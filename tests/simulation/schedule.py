@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.protocol.events import set_clock_offset
+from tests.simulation.hostile import publish_hostile, vanish
 from tests.simulation.world import STREAMS_ENOUGH, TOPICS, Client, World
 from tests.support.core import SECOND
 
@@ -150,6 +151,8 @@ ACTS: list[tuple[Act, int]] = [
     (change_losses, 3),
     (mute, 1),
     (set_clock, 1),
+    (publish_hostile, 2),
+    (vanish, 1),
     (restart_publisher, 1),
     (restart_gateway, 1),
 ]
