@@ -1,4 +1,4 @@
-"""What a connection took up is freed when it ends, and not when the garbage collector runs, which is rare."""
+"""What a connection took up is freed as soon as it is not needed, and not when the garbage collector runs, which is rare."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import gc
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
-from gateway.config.model import Config
+from gateway.config.model import Bus, Config
+from gateway.core.protocol.parser import Message
 from gateway.process.service import running
 from gateway.web.sockets.connection import Connection
 from gateway.web.sockets.http import HttpProtocol
+from gateway.web.sockets.websocket import Received
 from tests.support.waiting import eventually
 
 
@@ -50,3 +53,26 @@ async def test_a_malformed_connection_leaves_no_reference_cycle(said: bytes, tmp
             await eventually(lambda: left() - before <= 2, saying=lambda: f"{left() - before} are left")
         finally:
             gc.enable()
+
+
+def of_answered() -> int:
+    """How many messages and headers are in memory, the gateway's and those of clients."""
+    found = [one for one in gc.get_objects() if type(one) in {Message, Received} or (type(one) is CIMultiDict and one)]
+    return len(found)
+
+
+async def test_an_idle_client_takes_no_memory_for_its_request_or_its_last_message(tmp_path: Path) -> None:
+    """Each client would take 15 KiB instead of 12."""
+    async with running(
+        Config(port=0, connect=(), bind=f"ipc://{tmp_path}/bus", bus=Bus(discovery_seconds=0))
+    ) as service:
+        port = int(service.urls[0].rpartition(":")[2])
+        before, writers = of_answered(), []
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /ws HTTP/1.1\r\n" + HANDSHAKE + b'\x81\x8f\0\0\0\0{"type":"ping"}')
+            await reader.readuntil(b'"pong"')
+            writers.append(writer)
+        await eventually(lambda: of_answered() - before <= 2, saying=lambda: f"{of_answered() - before} are left")
+        for writer in writers:
+            writer.close()
