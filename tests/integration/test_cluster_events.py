@@ -223,10 +223,10 @@ async def test_writes_that_the_engine_lost_are_reported_on_all_gateways(
 
 
 async def test_each_key_in_the_engine_has_a_time(
-    redis: RedisServer, prefix: str, pair: list[Gateway], connect: Connect
+    redis: RedisServer, prefix: str, cluster_pair: list[Gateway], connect: Connect
 ) -> None:
     """None stays for ever, whatever becomes of the gateways."""
-    first, second = pair
+    first, second = cluster_pair
     await sees(first, "first", "second")
     client, other = await subscriber(connect, first), await connect("chat.*", to=second, user_id="ada")
     await client.ask(publish(1, request_id="r", idempotency_key="k"), "published")
@@ -248,6 +248,7 @@ async def test_each_key_in_the_engine_has_a_time(
         "engine",
         "gateways",
         "gateway",
+        "heard",
         "presence",
         "session",
         "secret",
