@@ -101,6 +101,9 @@ export class EventStream {
   /** What of a message is new. */
   #new(message: EventMessage | Exclude<StreamMessage, Event>): StreamMessage | null {
     switch (message.type) {
+      case "connected":
+        this.#tracks.delete("$personal"); // each connection is a session of its own, and counts its own anew
+        return message;
       case "subscribed":
         for (const [name, position] of Object.entries(message.positions)) {
           this.#epochs.set(name, position.epoch);

@@ -229,6 +229,18 @@ test("a stream that the browser opens again by itself is left alone, and gives n
   assert.deepEqual(taken.filter(({ type }) => type === "event").map(({ data }) => data), [1, 2, 3]);
 });
 
+test("personal messages after a reconnect are new, though their session counts from one again", (t) => {
+  const { taken, source } = stream(t);
+  const personal = { channel: "$personal", epoch: "p" };
+  source().send({ type: "connected" }, "");
+  source().send(event(1, personal), "$personal=p:1");
+  source().fail(0);
+  source().send({ type: "connected" }, "");
+  source().send(event(1, personal), "$personal=p:1");
+
+  assert.equal(taken.filter(({ type }) => type === "event").length, 2);
+});
+
 test("a stream ends when the gateway says so, or when it is closed", (t) => {
   const { one, taken, source } = stream(t);
   source().send({ type: "closing", code: 4501, reconnect: false, after_ms: 0 }, "");

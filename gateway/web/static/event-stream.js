@@ -132,6 +132,7 @@ var n = 64, r = class {
 	}
 	#d(e) {
 		switch (e.type) {
+			case "connected": return this.#r.delete("$personal"), e;
 			case "subscribed":
 				for (let [t, n] of Object.entries(e.positions)) {
 					this.#i.set(t, n.epoch);
