@@ -36,6 +36,7 @@ from gateway.core.sources.hints import hint
 
 
 _BYTES = b'"data_base64"'
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _OPEN, _CLOSE = ord("{"), ord("}")
 
@@ -277,6 +278,7 @@ class Ingest:
                 "`ingest.payload_bytes_max`",
             )
         if not payload.isascii():
+            payload = payload.removeprefix(_BYTE_ORDER_MARK)
             try:
                 payload.decode()
             except UnicodeDecodeError as error:

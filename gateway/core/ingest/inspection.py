@@ -69,10 +69,10 @@ def topic_problem(topic: bytes, bytes_max: int) -> str:
 
 def json_problem(payload: bytes, error: str) -> str:
     """Return why a payload is not JSON; `error` is the decoder's text, with the byte if it knows it."""
-    if "truncated" in error or "surrogate" in error:
-        if half := _SURROGATE.search(payload):
-            return f"a string has half of a surrogate pair, {half[0].decode()}, which is no character"
-        return error
+    if ("truncated" in error or "surrogate" in error) and (half := _SURROGATE.search(payload)):
+        return f"a string has half of a surrogate pair, {half[0].decode()}, which is no character"
+    if "truncated" in error:
+        return "the JSON text ends too early" if payload.strip() else "the payload is empty"
     at = _BYTE.search(error)
     if at is None:
         return error

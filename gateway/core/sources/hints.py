@@ -29,7 +29,9 @@ def hint(reason: str, frames: Sequence[bytes]) -> str:
 
 
 def payload_hint(payload: bytes) -> str:
-    """Return what to set for a payload that is no JSON; empty if it looks like JSON that was cut or misspelt."""
+    """Return what to set for a payload that is no JSON; empty if it is empty, or looks like JSON that was cut or misspelt."""
+    if not payload.strip():
+        return ""
     if payload.startswith(b"\x1f\x8b"):
         return 'it looks compressed: set compression = "gzip"'
     if payload.startswith((b"\x78\x01", b"\x78\x9c", b"\x78\xda")):

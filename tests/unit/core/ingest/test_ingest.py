@@ -328,6 +328,17 @@ def test_bytes_that_are_not_valid_are_rejected(channel: bytes, payload: bytes, e
     assert reason(make().accept([channel, payload], now_ns=NOW)) == expected
 
 
+@pytest.mark.parametrize("channel", [b"robots", b"metrics"])
+def test_a_payload_may_begin_with_a_byte_order_mark(channel: bytes) -> None:
+    ingest = make()
+    taken, same = (
+        ingest.accept([channel, b"\xef\xbb\xbf" + METRICS], now_ns=NOW),
+        ingest.accept([channel, METRICS], now_ns=NOW),
+    )
+
+    assert fields(taken) == fields(same)
+
+
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
@@ -336,6 +347,8 @@ def test_bytes_that_are_not_valid_are_rejected(channel: bytes, payload: bytes, e
         (b"True", "True is not JSON"),
         (rb'"\ud800"', r"half of a surrogate pair, \ud800"),
         (b'{"x": 1,}', 'near `{"x": 1,}`'),
+        (b'{"x": 1', "the JSON text ends too early"),
+        (b"", "the payload is empty"),
     ],
 )
 def test_what_is_not_json_is_named(payload: bytes, said: str) -> None:
