@@ -46,11 +46,18 @@ def _run(language: Language, case: Callable[[Setting], None]) -> tuple[str, floa
     return why, time.monotonic() - began
 
 
+NOT_OFFERED = "not offered"
+
+
 def _table(failures: dict[str, dict[str, str]]) -> str:
+    """Return the table; a language without a result for a case does not offer what it is about."""
     lines = ["| | " + " | ".join(failures) + " |", "|---" * (len(failures) + 1) + "|"]
     for case in CASES:
         summary = (case.__doc__ or "").strip()
-        marks = ["**no**" if of[case.__name__] else "yes" for of in failures.values()]
+        marks = [
+            NOT_OFFERED if (why := of.get(case.__name__)) is None else "**no**" if why else "yes"
+            for of in failures.values()
+        ]
         lines.append(f"| {summary} | " + " | ".join(marks) + " |")
     return "\n".join(lines)
 
@@ -97,7 +104,10 @@ def main() -> int:
     failures: dict[str, dict[str, str]] = {one.name: {} for one in ready}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = {
-            (language.name, case.__name__): pool.submit(_run, language, case) for language in ready for case in cases
+            (language.name, case.__name__): pool.submit(_run, language, case)
+            for language in ready
+            for case in cases
+            if case.__name__ not in language.lacks
         }
         for (name, case_name), run in running.items():
             why, seconds = run.result()
@@ -108,7 +118,9 @@ def main() -> int:
             if options.verbose:
                 print(f"{name}: {case_name} {'failed' if why else 'passed'} in {seconds:.1f} s")
     for name, whys in failures.items():
-        print(f"{name}: {sum(not why for why in whys.values())} of {len(whys)} cases passed")
+        left_out = [case.__name__ for case in cases if case.__name__ in known[name].lacks]
+        more = f"; {NOT_OFFERED}: {', '.join(left_out)}" if left_out else ""
+        print(f"{name}: {sum(not why for why in whys.values())} of {len(whys)} cases passed{more}")
     if options.write and not options.case:
         _write("results", _table(failures))
     if options.bench:

@@ -25,6 +25,8 @@ class Language:
     driver: tuple[str, ...]
     example: tuple[str, ...]
     """Called with the endpoint to connect to."""
+    lacks: tuple[str, ...] = ()
+    """Cases of what this publisher does not offer, as its README says."""
 
     @property
     def folder(self) -> Path:

@@ -36,6 +36,8 @@ const (
 type Options struct {
 	// Either Connect, the gateway's endpoint, or Bind, an endpoint that gateways connect to; tcp:// or ipc://.
 	Connect, Bind string
+	// AlsoConnect are the endpoints of further gateways to connect to: each gets all events, with the same numbers.
+	AlsoConnect []string
 	// HighWaterMark is how many messages wait for a subscriber before further ones are dropped; default 100,000,
 	// negative: no limit.
 	HighWaterMark int
@@ -137,7 +139,9 @@ func Open(options Options) (*Publisher, error) {
 		}
 		p.endpoint = endpoint
 	} else {
-		p.run(p.dial)
+		for _, endpoint := range options.connects() {
+			p.run(func() { p.dial(endpoint) })
+		}
 	}
 	if options.Heartbeat > 0 {
 		p.run(p.beatOften)
@@ -149,9 +153,19 @@ func (o *Options) complete() error {
 	if (o.Connect == "") == (o.Bind == "") {
 		return errors.New("give either Connect or Bind")
 	}
+	if o.Bind != "" && len(o.AlsoConnect) > 0 {
+		return errors.New("AlsoConnect: further gateways go with Connect, not with Bind")
+	}
 	if o.Connect != "" {
-		if _, _, err := split(o.Connect); err != nil {
-			return err
+		seen := map[string]bool{}
+		for _, endpoint := range o.connects() {
+			if _, _, err := split(endpoint); err != nil {
+				return err
+			}
+			if seen[endpoint] {
+				return fmt.Errorf("%s: given twice; its gateway would get each event twice", endpoint)
+			}
+			seen[endpoint] = true
 		}
 	}
 	for _, one := range []struct {
@@ -190,10 +204,12 @@ func (o *Options) complete() error {
 	return nil
 }
 
+func (o *Options) connects() []string { return append([]string{o.Connect}, o.AlsoConnect...) }
+
 // Incarnation is this publisher's in its envelopes: 16 hexadecimal digits.
 func (p *Publisher) Incarnation() string { return fmt.Sprintf("%016x", p.incarnation) }
 
-// Endpoint is the endpoint bound, with its real port, or connected to.
+// Endpoint is the endpoint bound, with its real port, or the first one connected to.
 func (p *Publisher) Endpoint() string { return p.endpoint }
 
 // ReplayAddress is where gateways ask for what they missed; empty without Replay.
@@ -305,15 +321,17 @@ func (p *Publisher) send(topic string, payload []byte) (bool, error) {
 	return everywhere, nil
 }
 
-// WaitForSubscriber waits until there is a subscriber; what is published before reaches nobody.
+// WaitForSubscriber waits until there is a subscriber, at each endpoint that is connected to; what is published before
+// reaches nobody.
 func (p *Publisher) WaitForSubscriber(timeout time.Duration) bool {
 	return p.waitUntil(timeout, func() bool {
+		found := 0
 		for one := range p.subscribers {
 			if len(one.prefixes) > 0 {
-				return true
+				found++
 			}
 		}
-		return false
+		return found >= len(p.options.connects())
 	})
 }
 
@@ -471,8 +489,8 @@ func (p *Publisher) listen(endpoint, socketType string, serve func(*conn)) (stri
 }
 
 // dial connects, and again when the connection ends.
-func (p *Publisher) dial() {
-	network, address, _ := split(p.options.Connect)
+func (p *Publisher) dial(endpoint string) {
+	network, address, _ := split(endpoint)
 	pause := retryMin
 	for {
 		if under, err := net.DialTimeout(network, address, handshakeSeconds*time.Second); err == nil {

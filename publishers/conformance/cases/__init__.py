@@ -5,7 +5,7 @@ A case is a function of a `Setting`; its name is its column in the table, its do
 
 from collections.abc import Callable
 
-from publishers.conformance.cases import connections, events, losses
+from publishers.conformance.cases import connections, events, losses, several
 from publishers.conformance.processes import Setting
 from publishers.conformance.readmes import readme
 
@@ -28,6 +28,8 @@ CASES: list[Callable[[Setting], None]] = [
     losses.gateway_restarts_bind,
     losses.publisher_restarts,
     losses.high_water_mark,
+    several.several_gateways,
+    several.several_gateways_curve,
     connections.curve_connect,
     connections.curve_bind,
     connections.curve_mismatch,

@@ -20,7 +20,7 @@ FOREIGN_ANSWERS = [
 """What programs that do not speak ZeroMQ say before they close a connection."""
 
 
-def _keys(setting: Setting) -> Path:
+def keys_of(setting: Setting) -> Path:
     folder = setting.scratch / "keys"
     folder.mkdir()
     for name in ("gateway", "core", "stranger"):
@@ -31,7 +31,7 @@ def _keys(setting: Setting) -> Path:
     return folder
 
 
-def _curve(folder: Path, own: str, gateways: str) -> dict[str, Any]:
+def curve_of(folder: Path, own: str, gateways: str) -> dict[str, Any]:
     public, secret = load_certificate(folder / f"{own}.key_secret")
     gateway, _ = load_certificate(folder / "gateway.key")
     assert secret is not None
@@ -46,7 +46,7 @@ def _curve(folder: Path, own: str, gateways: str) -> dict[str, Any]:
 
 def curve_connect(setting: Setting) -> None:
     """CURVE, connecting: events and replay are encrypted; a key that is not known stays out."""
-    keys = _keys(setting)
+    keys = keys_of(setting)
     endpoint = free_tcp()
     gateway = setting.gateway(
         "connect = []",
@@ -55,18 +55,18 @@ def curve_connect(setting: Setting) -> None:
         f'curve_key_file = "{keys}/gateway.key_secret"',
         f'curve_client_keys_dir = "{keys}/known-core"',
     )
-    driver = setting.driver(connect=endpoint, replay=1000, curve=_curve(keys, "core", "gateway.key"))
+    driver = setting.driver(connect=endpoint, replay=1000, curve=curve_of(keys, "core", "gateway.key"))
     assert driver.ask("wait", seconds=20), "no subscriber over CURVE"
     driver.opened["endpoint"] = endpoint
     restarted(setting, gateway, driver)
-    stranger = setting.driver(connect=endpoint, curve=_curve(keys, "stranger", "gateway.key"))
+    stranger = setting.driver(connect=endpoint, curve=curve_of(keys, "stranger", "gateway.key"))
     assert stranger.ask("wait", seconds=2) is False, "a stranger's key was let in"
 
 
 def curve_bind(setting: Setting) -> None:
     """CURVE, binding: events and replay are encrypted; a gateway that is not known stays out."""
-    keys = _keys(setting)
-    driver = setting.driver(bind="tcp://127.0.0.1:*", replay=1000, curve=_curve(keys, "core", "known-gateway"))
+    keys = keys_of(setting)
+    driver = setting.driver(bind="tcp://127.0.0.1:*", replay=1000, curve=curve_of(keys, "core", "known-gateway"))
     settings = (f'connect = ["{driver.opened["endpoint"]}"]', 'bind = ""', "[bus]")
     server = f'curve_server_key_file = "{keys}/core.key"'
     setting.gateway(*settings, server, f'curve_key_file = "{keys}/stranger.key_secret"')
@@ -78,7 +78,7 @@ def curve_bind(setting: Setting) -> None:
 
 def curve_mismatch(setting: Setting) -> None:
     """A gateway with CURVE refuses a publisher without; once there is one without, they meet by themselves."""
-    keys = _keys(setting)
+    keys = keys_of(setting)
     endpoint = free_tcp()
     strict = setting.gateway(
         "connect = []",

@@ -21,9 +21,22 @@ import (
 	"neurograph/publisher"
 )
 
+// oneOrSeveral is a text, or a list of them.
+type oneOrSeveral []string
+
+func (o *oneOrSeveral) UnmarshalJSON(given []byte) error {
+	var one string
+	if err := json.Unmarshal(given, &one); err == nil {
+		*o = oneOrSeveral{one}
+		return nil
+	}
+	return json.Unmarshal(given, (*[]string)(o))
+}
+
 type command struct {
 	Do               string
-	Connect, Bind    string
+	Connect          oneOrSeveral
+	Bind             string
 	Name             string
 	HighWaterMark    *int     `json:"high_water_mark"`
 	LingerSeconds    *float64 `json:"linger_seconds"`
@@ -87,7 +100,10 @@ func keys(own, others string) (*publisher.Curve, error) {
 }
 
 func open(c command) (any, error) {
-	options := publisher.Options{Connect: c.Connect, Bind: c.Bind, Name: c.Name, Replay: c.Replay}
+	options := publisher.Options{Bind: c.Bind, Name: c.Name, Replay: c.Replay}
+	if len(c.Connect) > 0 {
+		options.Connect, options.AlsoConnect = c.Connect[0], c.Connect[1:]
+	}
 	options.Linger, options.Heartbeat = seconds(c.LingerSeconds), seconds(c.HeartbeatSeconds)
 	if c.HighWaterMark != nil {
 		options.HighWaterMark = *c.HighWaterMark

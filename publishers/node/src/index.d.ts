@@ -7,8 +7,11 @@ export interface Curve {
 }
 
 export interface Options {
-  /** Either the gateway's endpoint to connect to, or one to bind that gateways connect to. */
-  connect?: string
+  /**
+   * Either the gateway's endpoint to connect to, or those of several gateways, which all get all events, or one to bind
+   * that gateways connect to.
+   */
+  connect?: string | string[]
   bind?: string
   /** Messages queued for a subscriber before further ones are dropped and counted; 0 = no limit. Default 100,000. */
   highWaterMark?: number
@@ -46,6 +49,7 @@ export function readKeys(path: string): { publicKey: string; secretKey?: string 
 export class Publisher {
   static open(options: Options): Promise<Publisher>
   readonly incarnation: string
+  /** The endpoint bound, with its real port, or the first one connected to. */
   readonly endpoint: string
   readonly replayAddress: string | null
   readonly published: number
@@ -66,7 +70,7 @@ export class Publisher {
   log(level: string, message: string, fields?: Fields): Promise<boolean>
   status(state: string, fields?: Fields): Promise<boolean>
   connection(change: string, clientId: string, fields?: Fields): Promise<boolean>
-  /** Resolves to whether there is a subscriber; what is published before one is there reaches nobody. */
+  /** Resolves to whether there is a subscriber, at each endpoint that is connected to; what is published before one is there reaches nobody. */
   waitForSubscriber(timeoutSeconds: number): Promise<boolean>
   /** Say farewell, and send what is queued in the background, for as long as the linger allows. */
   close(): Promise<void>

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto"
 import { hostname } from "node:os"
-import { Context, Router, XPublisher } from "zeromq"
+import { Context, Router } from "zeromq"
 
+import { Link } from "./link.js"
 import { clientOptions, guard, serverOptions } from "./curve.js"
 import { Store } from "./store.js"
 import { bytesEvent, checkTopic, encode, event, heartbeats, hex, packEnvelope, parseRequest, PublisherError, replyFrames } from "./wire.js"
@@ -10,7 +11,6 @@ export { readKeys } from "./curve.js"
 export { PublisherError }
 
 const TOPICS_MAX = 100_000
-const MEND_MS = 1000
 
 /** Publishes events on a bus; see index.d.ts for what it takes and gives. */
 export class Publisher {
@@ -24,17 +24,14 @@ export class Publisher {
   #options
   #incarnation = randomBytes(8).readBigUInt64BE()
   #sequences = new Map()
-  #subscribed = new Set()
   #waiting = new Set()
   #closed = false
   #context = new Context()
-  #socket
+  #links = [] // one for each endpoint
   #router
   #guard
   #store
   #timer
-  #mending
-  #speaksZmtp = false // whether the newest connection completed its handshake
 
   /** Open a publisher: `await Publisher.open({ connect: "tcp://127.0.0.1:5556" })`. */
   static async open(options) {
@@ -60,7 +57,10 @@ export class Publisher {
       ...options,
     }
     const { connect, bind, heartbeatSeconds, replay, name } = this.#options
-    if (!connect === !bind) throw new PublisherError("give either connect or bind")
+    const endpoints = [connect ?? [], bind ?? []].flat()
+    if (!connect?.length === !bind) throw new PublisherError("give either connect or bind")
+    const twice = endpoints.find((one, at) => endpoints.indexOf(one) !== at)
+    if (twice) throw new PublisherError(`connect: ${twice} is there twice; its gateway would get each event twice`)
     if (replay && !heartbeatSeconds) {
       throw new PublisherError("replay: heartbeats say where to ask; heartbeatSeconds is 0")
     }
@@ -79,15 +79,6 @@ export class Publisher {
     const linger = Math.round(lingerSeconds * 1000)
     const context = this.#context
     if (curve) this.#guard = await guard(context, curve.gateways, () => this.refused++)
-    this.#socket = new XPublisher({
-      ...{ context, linger, sendHighWaterMark: highWaterMark },
-      // Without noDrop a socket at its mark drops in silence. Without verbosity a second subscriber to the
-      // same, or the first one back again, is not noticed. Sending never waits.
-      // With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has
-      // no subscriptions, and makes one; it aborts the process if the socket is just being closed.
-      ...{ noDrop: true, verbosity: "allSubs", sendTimeout: 0, zapDomain: "bus" },
-      ...(curve ? (bind ? serverOptions(curve) : clientOptions(curve)) : {}),
-    })
     if (replay) {
       this.#store = new Store(replay)
       this.#router = new Router({
@@ -98,16 +89,17 @@ export class Publisher {
       this.replayAddress = this.#options.replayAddress ?? this.#router.lastEndpoint
       this.#answer().catch(() => {}) // closed
     }
-    if (connect) {
-      this.#mend(connect)
-      this.#socket.connect(connect)
-    } else {
-      await this.#socket.bind(bind)
+    const keys = curve ? (bind ? serverOptions(curve) : clientOptions(curve)) : {}
+    for (const address of [connect || bind].flat()) {
+      const link = new Link(address, { context, linger, sendHighWaterMark: highWaterMark, ...keys }, () => this.refused++)
+      this.#links.push(link)
+      await (bind ? link.bind() : link.connect())
+      this.#listen(link).catch(() => {}) // closed
     }
-    this.endpoint = this.#socket.lastEndpoint
-    this.#listen().catch(() => {}) // closed
+    this.endpoint = this.#links[0].socket.lastEndpoint
     if (heartbeatSeconds) {
-      this.#timer = setInterval(() => this.#beat(heartbeatSeconds), heartbeatSeconds * 1000)
+      const beat = () => this.#links.forEach((link) => this.#beat(link, heartbeatSeconds))
+      this.#timer = setInterval(beat, heartbeatSeconds * 1000)
       this.#timer.unref()
     }
   }
@@ -160,7 +152,7 @@ export class Publisher {
   }
 
   waitForSubscriber(timeoutSeconds) {
-    if (this.#subscribed.size) return Promise.resolve(true)
+    if (this.#isAwaited()) return Promise.resolve(true)
     return new Promise((resolve) => {
       const done = (is) => {
         clearTimeout(timer)
@@ -172,11 +164,16 @@ export class Publisher {
     })
   }
 
+  /** Whether all endpoints have a subscriber. */
+  #isAwaited() {
+    return this.#links.every((link) => link.subscribed.size)
+  }
+
   async close() {
     if (this.#closed) return
     this.#closed = true
-    if (this.#options.heartbeatSeconds) await this.#beat(0)
-    if (this.#options.connect) await this.#stopReconnecting()
+    if (this.#options.heartbeatSeconds) await Promise.all(this.#links.map((link) => this.#beat(link, 0)))
+    if (!this.#options.bind) await Promise.all(this.#links.map((link) => link.stopReconnecting()))
     this.#release()
   }
 
@@ -205,10 +202,8 @@ export class Publisher {
       timeNs: BigInt(Date.now()) * 1_000_000n,
     })
     this.#store?.append(topic, sequence, payload, envelope)
-    try {
-      await this.#socket.send([topic, payload, envelope])
-    } catch (error) {
-      if (error.code !== "EAGAIN") throw error
+    const sent = await Promise.all(this.#links.map((link) => link.send([topic, payload, envelope])))
+    if (!sent.every(Boolean)) {
       this.dropped++
       return false
     }
@@ -216,27 +211,27 @@ export class Publisher {
     return true
   }
 
-  async #beat(interval) {
+  async #beat(link, interval) {
     const about = {
       ...{ incarnation: this.#incarnation, name: this.#options.name, interval, sequences: this.#sequences },
       ...{ replay: this.replayAddress, replayKey: this.replayAddress && this.#options.curve?.publicKey },
     }
     try {
-      await Promise.all(heartbeats(about).map((message) => this.#socket.send(message)))
+      await Promise.all(heartbeats(about).map((message) => link.socket.send(message)))
     } catch {
       // At the high-water mark: the next one says as much.
     }
   }
 
   /** Read who subscribes, and greet them with a heartbeat. */
-  async #listen() {
-    for await (const [message] of this.#socket) {
+  async #listen(link) {
+    for await (const [message] of link.socket) {
       const prefix = message.toString("latin1", 1)
-      if (message[0] === 0) this.#subscribed.delete(prefix)
+      if (message[0] === 0) link.subscribed.delete(prefix)
       if (message[0] !== 1) continue
-      this.#subscribed.add(prefix)
-      if (this.#options.heartbeatSeconds && !this.#closed) await this.#beat(this.#options.heartbeatSeconds)
-      for (const done of this.#waiting) done(true)
+      link.subscribed.add(prefix)
+      if (this.#options.heartbeatSeconds && !this.#closed) await this.#beat(link, this.#options.heartbeatSeconds)
+      if (this.#isAwaited()) for (const done of this.#waiting) done(true)
     }
   }
 
@@ -255,41 +250,9 @@ export class Publisher {
     }
   }
 
-  /** Connect again where libzmq has given up for good, as it does when the other end refuses a handshake. */
-  #mend(address) {
-    const again = () => {
-      if (this.#closed) return
-      try {
-        this.#socket.disconnect(address)
-      } catch {} // libzmq has done so already
-      this.#socket.connect(address)
-    }
-    const isTried = () => clearTimeout(this.#mending)
-    this.#socket.events.on("disconnect", () => {
-      isTried()
-      this.#mending = setTimeout(again, MEND_MS)
-    })
-    this.#socket.events.on("connect:retry", isTried)
-    this.#socket.events.on("connect", () => {
-      isTried()
-      this.#speaksZmtp = false
-    })
-    this.#socket.events.on("handshake", () => (this.#speaksZmtp = true))
-    for (const failed of ["handshake:error:protocol", "handshake:error:auth", "handshake:error:other"]) {
-      this.#socket.events.on(failed, () => this.refused++)
-    }
-  }
-
-  /** Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
-  async #stopReconnecting() {
-    await new Promise(setImmediate) // what the socket has said so far is read then
-    if (!this.#speaksZmtp) this.#socket.linger = 0
-  }
-
   #release() {
     clearInterval(this.#timer)
-    clearTimeout(this.#mending)
     this.#closed = true
-    for (const socket of [this.#socket, this.#router, this.#guard]) socket?.close()
+    for (const one of [...this.#links, this.#router, this.#guard]) one?.close()
   }
 }
