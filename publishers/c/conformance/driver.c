@@ -66,7 +66,14 @@ static void do_open(const char *command) {
     const char *gateways[8], *curve_options = json_get(command, "curve");
     ng_curve curve = {public_key, secret_key, gateways, 0};
     ng_options options = ng_defaults();
-    options.connect = text_of(command, "connect");
+    const char *connect = json_get(command, "connect"), *also[8];
+    if (connect && *connect == '[') {
+        for (const char *at = json_next(connect, true, NULL); at && options.also_connect_count < 8; at = json_next(at, false, NULL)) {
+            if (options.connect) also[options.also_connect_count++] = json_string(at);
+            else options.connect = json_string(at);
+        }
+        options.also_connect = also;
+    } else if (connect) options.connect = json_string(connect);
     options.bind = text_of(command, "bind");
     options.name = text_of(command, "name");
     options.high_water_mark = (int)number_of(command, "high_water_mark", options.high_water_mark);
@@ -81,6 +88,7 @@ static void do_open(const char *command) {
         free(own), free(others);
     }
     publisher = ng_open(&options);
+    for (size_t n = 0; n < options.also_connect_count; n++) free((char *)also[n]);
     free((char *)options.connect), free((char *)options.bind), free((char *)options.name);
     if (!publisher) {
         answer_error(ng_error());

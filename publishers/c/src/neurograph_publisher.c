@@ -16,27 +16,38 @@
 
 #include "topics.h"
 
-enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, WELCOME_NS = 1000000 };
+enum { NAME_MAX_BYTES = 64, TOPICS_PER_HEARTBEAT = 1000, PAIRS_PER_REPLY = 256, REPLY_BYTES = 1024 * 1024, WELCOME_NS = 1000000, LINKS_MAX = 128 };
 #define FAILED_EVENTS (ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+
+/* The socket of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing. */
+typedef struct {
+    void *socket; /* an XPUB */
+    void *monitor;
+    char asked[256];
+    int fd;
+    bool speaks_zmtp; /* whether the newest connection completed its handshake */
+    double given_up;
+    char **subscribed;
+    size_t subscribed_count;
+} ng_link;
 
 struct ng_publisher {
     pthread_mutex_t lock; /* for all below: ZeroMQ's sockets are not thread-safe */
     pthread_t thread;
     bool has_thread, closed;
-    bool speaks_zmtp; /* whether the newest connection completed its handshake */
-    void *context, *socket; /* an XPUB */
-    int subscriptions_fd, wake[2];
-    char **subscribed;
-    size_t subscribed_count;
+    void *context;
+    ng_link *links;
+    size_t links_count;
+    int wake[2];
     uint64_t greeted_ns;
     ng_topics topics;
     ng_counts counts;
     /* Only read, or used by the thread alone. */
-    void *router, *guard, *monitor;
-    double heartbeat_seconds, given_up;
+    void *router, *guard;
+    double heartbeat_seconds;
     size_t payload_bytes_max;
     uint64_t incarnation;
-    char hex[17], name[NAME_MAX_BYTES + 1], public_key[41], endpoint[256], asked[256], replay[257];
+    char hex[17], name[NAME_MAX_BYTES + 1], public_key[41], endpoint[256], replay[257];
     char (*gateways)[41];
     size_t gateways_count;
 };
@@ -148,11 +159,11 @@ static void append_heartbeat_head(ng_fields *to, ng_publisher *publisher, double
     if (publisher->router && *publisher->public_key) ng_add_string(to, "replay_key", publisher->public_key);
 }
 
-static void send_heartbeat(ng_publisher *publisher, const ng_fields *beat) {
-    if (!beat->failed) send_frames(publisher->socket, 2, (const void *[]){"$heartbeat", beat->text}, (size_t[]){10, beat->length});
+static void send_heartbeat(const ng_link *link, const ng_fields *beat) {
+    if (!beat->failed) send_frames(link->socket, 2, (const void *[]){"$heartbeat", beat->text}, (size_t[]){10, beat->length});
 }
 
-static void send_heartbeats(ng_publisher *publisher, double interval) {
+static void send_heartbeats(ng_publisher *publisher, const ng_link *link, double interval) {
     if (!publisher->heartbeat_seconds) return;
     const ng_topics *topics = &publisher->topics;
     size_t left = topics->count, bucket = 0;
@@ -170,42 +181,50 @@ static void send_heartbeats(ng_publisher *publisher, double interval) {
         else ng_add_json(&beat, "sequences", sequences.text);
         if (left) ng_add_boolean(&beat, "more", true);
         append_text(&beat, "}");
-        send_heartbeat(publisher, &beat);
+        send_heartbeat(link, &beat);
         free(beat.text);
         free(sequences.text);
     } while (left);
 }
 
-static void subscription(ng_publisher *publisher, const char *message, size_t size) {
+static void send_all_heartbeats(ng_publisher *publisher, double interval) {
+    for (size_t n = 0; n < publisher->links_count; n++) send_heartbeats(publisher, &publisher->links[n], interval);
+}
+
+static void subscription(ng_link *link, const char *message, size_t size) {
     size_t found = 0;
     const char *prefix = message + 1;
-    while (found < publisher->subscribed_count && strcmp(publisher->subscribed[found], prefix)) found++;
-    if (message[0] == 1 && found == publisher->subscribed_count) {
-        char **grown = realloc(publisher->subscribed, (found + 1) * sizeof *grown);
-        if (grown) publisher->subscribed = grown;
+    while (found < link->subscribed_count && strcmp(link->subscribed[found], prefix)) found++;
+    if (message[0] == 1 && found == link->subscribed_count) {
+        char **grown = realloc(link->subscribed, (found + 1) * sizeof *grown);
+        if (grown) link->subscribed = grown;
         char *copy = grown ? strndup(prefix, size - 1) : NULL;
-        if (copy) publisher->subscribed[publisher->subscribed_count++] = copy;
-    } else if (message[0] == 0 && found < publisher->subscribed_count) {
-        free(publisher->subscribed[found]);
-        publisher->subscribed[found] = publisher->subscribed[--publisher->subscribed_count];
+        if (copy) link->subscribed[link->subscribed_count++] = copy;
+    } else if (message[0] == 0 && found < link->subscribed_count) {
+        free(link->subscribed[found]);
+        link->subscribed[found] = link->subscribed[--link->subscribed_count];
     }
 }
 
-/* Read who subscribes, and send them a heartbeat before the next event. */
-static void welcome_subscribers(ng_publisher *publisher) {
+/* Read who subscribes at an endpoint, and send them a heartbeat before the next event. */
+static void welcome(ng_publisher *publisher, ng_link *link) {
     int events = 0;
     bool is_due = false;
     for (;;) {
         size_t size = sizeof events;
-        if (zmq_getsockopt(publisher->socket, ZMQ_EVENTS, &events, &size) || !(events & ZMQ_POLLIN)) break;
+        if (zmq_getsockopt(link->socket, ZMQ_EVENTS, &events, &size) || !(events & ZMQ_POLLIN)) break;
         char message[512];
-        int got = zmq_recv(publisher->socket, message, sizeof message - 1, ZMQ_DONTWAIT);
+        int got = zmq_recv(link->socket, message, sizeof message - 1, ZMQ_DONTWAIT);
         if (got < 1 || got > (int)sizeof message - 1) continue;
         message[got] = 0;
         is_due = is_due || message[0] == 1;
-        subscription(publisher, message, (size_t)got);
+        subscription(link, message, (size_t)got);
     }
-    if (is_due) send_heartbeats(publisher, publisher->heartbeat_seconds);
+    if (is_due) send_heartbeats(publisher, link, publisher->heartbeat_seconds);
+}
+
+static void welcome_subscribers(ng_publisher *publisher) {
+    for (size_t n = 0; n < publisher->links_count; n++) welcome(publisher, &publisher->links[n]);
 }
 
 static ng_result hand_over(ng_publisher *publisher, const char *topic, const char *payload, size_t size) {
@@ -224,8 +243,11 @@ static ng_result hand_over(ng_publisher *publisher, const char *topic, const cha
     uint8_t envelope[NG_ENVELOPE_BYTES];
     ng_pack(envelope, publisher->heartbeat_seconds > 0, publisher->incarnation, found->sequence, now_ns);
     if (publisher->topics.messages_max) ng_topics_keep(&publisher->topics, found, payload, size, envelope);
-    bool is_sent = send_frames(publisher->socket, 3, (const void *[]){topic, payload, envelope},
+    bool is_sent = true;
+    for (size_t n = 0; n < publisher->links_count; n++) {
+        is_sent &= send_frames(publisher->links[n].socket, 3, (const void *[]){topic, payload, envelope},
                                (size_t[]){strlen(topic), size, NG_ENVELOPE_BYTES});
+    }
     ++*(is_sent ? &publisher->counts.published : &publisher->counts.dropped);
     return is_sent ? NG_SENT : NG_DROPPED;
 }
@@ -371,7 +393,8 @@ bool ng_wait_for_subscriber(ng_publisher *publisher, double seconds) {
     for (;;) {
         pthread_mutex_lock(&publisher->lock);
         if (!publisher->closed) welcome_subscribers(publisher);
-        bool is_there = publisher->subscribed_count > 0;
+        bool is_there = true;
+        for (size_t n = 0; n < publisher->links_count; n++) is_there = is_there && publisher->links[n].subscribed_count > 0;
         pthread_mutex_unlock(&publisher->lock);
         if (is_there || seconds_now() >= deadline) return is_there;
         usleep(5000);
@@ -498,38 +521,36 @@ static void serve_guard(ng_publisher *publisher) {
     }
 }
 
-static void read_monitor(ng_publisher *publisher) {
+static void read_monitor(ng_publisher *publisher, ng_link *link) {
     zmq_msg_t parts[2];
     size_t count;
-    while ((count = receive(publisher->monitor, parts, 2))) {
+    while ((count = receive(link->monitor, parts, 2))) {
         uint16_t event = 0;
         if (zmq_msg_size(&parts[0]) >= sizeof event) memcpy(&event, zmq_msg_data(&parts[0]), sizeof event);
         close_parts(parts, count < 2 ? count : 2);
         if (event & FAILED_EVENTS) publisher->counts.refused++;
-        publisher->given_up = event == ZMQ_EVENT_DISCONNECTED ? seconds_now() : 0;
-        if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) publisher->speaks_zmtp = event != ZMQ_EVENT_CONNECTED;
+        link->given_up = event == ZMQ_EVENT_DISCONNECTED ? seconds_now() : 0;
+        if (event == ZMQ_EVENT_CONNECTED || event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) link->speaks_zmtp = event != ZMQ_EVENT_CONNECTED;
     }
 }
 
 /* Connect again where libzmq has given up for good, as it does when the other end refuses a handshake; under the lock. */
-static void mend(ng_publisher *publisher) {
-    read_monitor(publisher);
-    if (publisher->given_up && seconds_now() - publisher->given_up >= 1) {
-        publisher->given_up = 0;
-        zmq_disconnect(publisher->socket, publisher->asked);
-        zmq_connect(publisher->socket, publisher->asked);
+static void mend(ng_publisher *publisher, ng_link *link) {
+    read_monitor(publisher, link);
+    if (link->given_up && seconds_now() - link->given_up >= 1) {
+        link->given_up = 0;
+        zmq_disconnect(link->socket, link->asked);
+        zmq_connect(link->socket, link->asked);
     }
 }
 
 static void *attend(void *argument) {
     ng_publisher *publisher = argument;
-    zmq_pollitem_t items[4] = {
-        /* Other threads use the XPUB: this one waits for its descriptor. A message that is sent can take that sign away
-         * unseen; the next call, or this loop within a second, looks for itself. */
-        {.fd = publisher->wake[0], .events = ZMQ_POLLIN},
-        {.fd = publisher->subscriptions_fd, .events = ZMQ_POLLIN},
-    };
-    int count = 2;
+    zmq_pollitem_t items[3 + LINKS_MAX] = {{.fd = publisher->wake[0], .events = ZMQ_POLLIN}};
+    int count = 1;
+    /* Other threads use the XPUBs: this one waits for their descriptors. A message that is sent can take that sign away
+     * unseen; the next call, or this loop within a second, looks for itself. */
+    for (size_t n = 0; n < publisher->links_count; n++) items[count++] = (zmq_pollitem_t){.fd = publisher->links[n].fd, .events = ZMQ_POLLIN};
     if (publisher->router) items[count++] = (zmq_pollitem_t){.socket = publisher->router, .events = ZMQ_POLLIN};
     if (publisher->guard) items[count++] = (zmq_pollitem_t){.socket = publisher->guard, .events = ZMQ_POLLIN};
     double interval = publisher->heartbeat_seconds ? publisher->heartbeat_seconds : 1e9;
@@ -541,9 +562,11 @@ static void *attend(void *argument) {
         pthread_mutex_lock(&publisher->lock);
         if (publisher->closed) break;
         welcome_subscribers(publisher);
-        if (publisher->monitor) mend(publisher);
+        for (size_t n = 0; n < publisher->links_count; n++) {
+            if (publisher->links[n].monitor) mend(publisher, &publisher->links[n]);
+        }
         if (seconds_now() >= due) {
-            send_heartbeats(publisher, interval);
+            send_all_heartbeats(publisher, interval);
             due = fmax(due + interval, seconds_now());
         }
         pthread_mutex_unlock(&publisher->lock);
@@ -597,31 +620,43 @@ static bool open_router(ng_publisher *publisher, const ng_options *options, int 
     return true;
 }
 
-static bool open_socket(ng_publisher *publisher, const ng_options *options, int linger) {
-    const char *address = options->connect ? options->connect : options->bind;
-    snprintf(publisher->asked, sizeof publisher->asked, "%s", address);
-    publisher->socket = zmq_socket(publisher->context, ZMQ_XPUB);
-    if (!publisher->socket) return false;
-    set(publisher->socket, ZMQ_SNDHWM, options->high_water_mark);
-    set(publisher->socket, ZMQ_LINGER, linger);
+static bool open_link(ng_publisher *publisher, const ng_options *options, const char *address, int linger) {
+    ng_link *link = &publisher->links[publisher->links_count++];
+    char monitor[32];
+    snprintf(monitor, sizeof monitor, "inproc://monitor-%zu", publisher->links_count);
+    snprintf(link->asked, sizeof link->asked, "%s", address);
+    link->socket = zmq_socket(publisher->context, ZMQ_XPUB);
+    if (!link->socket) return false;
+    set(link->socket, ZMQ_SNDHWM, options->high_water_mark);
+    set(link->socket, ZMQ_LINGER, linger);
     /* Without NODROP a socket at its mark drops in silence; without VERBOSE a second subscriber to the same, or the
      * first one back again, is not noticed. */
-    set(publisher->socket, ZMQ_XPUB_NODROP, 1);
-    set(publisher->socket, ZMQ_XPUB_VERBOSE, 1);
+    set(link->socket, ZMQ_XPUB_NODROP, 1);
+    set(link->socket, ZMQ_XPUB_VERBOSE, 1);
     /* With a domain, libzmq refuses what does not speak ZMTP 2 or later. Else it takes it for ZMTP 1, which has no
      * subscriptions, and makes one; it aborts the process if the socket is just being closed. */
-    zmq_setsockopt(publisher->socket, ZMQ_ZAP_DOMAIN, "bus", 3);
-    if (options->curve && !(options->bind ? serve_curve : approach_curve)(publisher->socket, options->curve)) return false;
+    zmq_setsockopt(link->socket, ZMQ_ZAP_DOMAIN, "bus", 3);
+    if (options->curve && !(options->bind ? serve_curve : approach_curve)(link->socket, options->curve)) return false;
     if (options->connect) {
         int events = FAILED_EVENTS | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-        publisher->monitor = zmq_socket(publisher->context, ZMQ_PAIR);
-        if (!publisher->monitor || zmq_socket_monitor(publisher->socket, "inproc://monitor", events)) return false;
-        if (zmq_connect(publisher->monitor, "inproc://monitor")) return false;
+        link->monitor = zmq_socket(publisher->context, ZMQ_PAIR);
+        if (!link->monitor || zmq_socket_monitor(link->socket, monitor, events)) return false;
+        if (zmq_connect(link->monitor, monitor)) return false;
     }
-    if ((options->connect ? zmq_connect : zmq_bind)(publisher->socket, address)) return false;
-    size_t size = sizeof publisher->endpoint, fd_size = sizeof publisher->subscriptions_fd;
-    zmq_getsockopt(publisher->socket, ZMQ_LAST_ENDPOINT, publisher->endpoint, &size);
-    return !zmq_getsockopt(publisher->socket, ZMQ_FD, &publisher->subscriptions_fd, &fd_size);
+    if ((options->connect ? zmq_connect : zmq_bind)(link->socket, address)) return false;
+    size_t fd_size = sizeof link->fd;
+    return !zmq_getsockopt(link->socket, ZMQ_FD, &link->fd, &fd_size);
+}
+
+static bool open_links(ng_publisher *publisher, const ng_options *options, int linger) {
+    publisher->links = calloc(1 + options->also_connect_count, sizeof *publisher->links);
+    if (!publisher->links || !open_link(publisher, options, options->connect ? options->connect : options->bind, linger)) return false;
+    size_t size = sizeof publisher->endpoint;
+    zmq_getsockopt(publisher->links[0].socket, ZMQ_LAST_ENDPOINT, publisher->endpoint, &size);
+    for (size_t n = 0; n < options->also_connect_count; n++) {
+        if (!open_link(publisher, options, options->also_connect[n], linger)) return false;
+    }
+    return true;
 }
 
 ng_options ng_defaults(void) {
@@ -634,8 +669,21 @@ ng_options ng_defaults(void) {
     };
 }
 
+static const char *given_twice(const ng_options *options) {
+    for (size_t n = 0; n < options->also_connect_count; n++) {
+        bool is_first = options->connect && !strcmp(options->also_connect[n], options->connect);
+        for (size_t before = 0; before < n; before++) is_first = is_first || !strcmp(options->also_connect[n], options->also_connect[before]);
+        if (is_first) return options->also_connect[n];
+    }
+    return NULL;
+}
+
 static bool check(const ng_options *options) {
+    const char *twice = given_twice(options);
     if (!options->connect == !options->bind) refuse("give either connect or bind");
+    else if (options->bind && options->also_connect_count) refuse("also_connect: further gateways go with connect, not with bind");
+    else if (options->also_connect_count >= LINKS_MAX) refuse("also_connect: %zu gateways are more than %d", options->also_connect_count, LINKS_MAX - 1);
+    else if (twice) refuse("also_connect: %s is given twice; its gateway would get each event twice", twice);
     else if (!(options->heartbeat_seconds >= 0 && options->heartbeat_seconds <= 3600)) refuse("heartbeat_seconds: %g is not within 0 to 3600", options->heartbeat_seconds);
     else if (!(options->linger_seconds >= 0 && options->linger_seconds <= 3600)) refuse("linger_seconds: %g is not within 0 to 3600", options->linger_seconds);
     else if (options->replay && !options->heartbeat_seconds) refuse("replay: heartbeats say where to ask; heartbeat_seconds is 0");
@@ -665,9 +713,11 @@ ng_publisher *ng_open(const ng_options *options) {
     publisher->context = zmq_ctx_new();
     int linger = (int)round(options->linger_seconds * 1000);
     if ((options->curve && !open_curve(publisher, options->curve)) || (options->replay && !open_router(publisher, options, linger)) ||
-        !open_socket(publisher, options, linger) || pipe2(publisher->wake, O_CLOEXEC) ||
+        !open_links(publisher, options, linger) || pipe2(publisher->wake, O_CLOEXEC) ||
         pthread_create(&publisher->thread, NULL, attend, publisher)) {
-        refuse("%s: %s", options->connect ? options->connect : options->bind, zmq_strerror(errno));
+        const char *address = options->connect ? options->connect : options->bind;
+        if (publisher->links_count) address = publisher->links[publisher->links_count - 1].asked;
+        refuse("%s: %s", address, zmq_strerror(errno));
         ng_close(publisher);
         return NULL;
     }
@@ -675,11 +725,25 @@ ng_publisher *ng_open(const ng_options *options) {
     return publisher;
 }
 
+static void close_link(ng_publisher *publisher, ng_link *link) {
+    if (link->monitor) {
+        /* Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
+        read_monitor(publisher, link);
+        if (!link->speaks_zmtp) set(link->socket, ZMQ_LINGER, 0);
+        zmq_socket_monitor(link->socket, NULL, 0);
+        set(link->monitor, ZMQ_LINGER, 0);
+        zmq_close(link->monitor);
+    }
+    if (link->socket) zmq_close(link->socket);
+    while (link->subscribed_count) free(link->subscribed[--link->subscribed_count]);
+    free(link->subscribed);
+}
+
 void ng_close(ng_publisher *publisher) {
     pthread_mutex_lock(&publisher->lock);
     if (publisher->has_thread) {
         welcome_subscribers(publisher);
-        send_heartbeats(publisher, 0);
+        send_all_heartbeats(publisher, 0);
     }
     publisher->closed = true;
     pthread_mutex_unlock(&publisher->lock);
@@ -687,23 +751,14 @@ void ng_close(ng_publisher *publisher) {
         while (write(publisher->wake[1], "", 1) < 0 && errno == EINTR) continue;
         pthread_join(publisher->thread, NULL);
     }
-    if (publisher->monitor) {
-        /* Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that. */
-        read_monitor(publisher);
-        if (!publisher->speaks_zmtp) set(publisher->socket, ZMQ_LINGER, 0);
-        zmq_socket_monitor(publisher->socket, NULL, 0);
-        set(publisher->monitor, ZMQ_LINGER, 0);
-    }
-    void *sockets[] = {publisher->monitor, publisher->socket, publisher->router, publisher->guard};
-    for (size_t n = 0; n < 4; n++) {
-        if (sockets[n]) zmq_close(sockets[n]);
-    }
+    for (size_t n = 0; n < publisher->links_count; n++) close_link(publisher, &publisher->links[n]);
+    free(publisher->links);
+    if (publisher->router) zmq_close(publisher->router);
+    if (publisher->guard) zmq_close(publisher->guard);
     while (zmq_ctx_term(publisher->context) && errno == EINTR) continue;
     for (size_t n = 0; n < 2; n++) {
         if (publisher->wake[n] >= 0) close(publisher->wake[n]);
     }
-    while (publisher->subscribed_count) free(publisher->subscribed[--publisher->subscribed_count]);
-    free(publisher->subscribed);
     free(publisher->gateways);
     ng_topics_free(&publisher->topics);
     pthread_mutex_destroy(&publisher->lock);

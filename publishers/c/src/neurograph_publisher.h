@@ -28,6 +28,8 @@ typedef struct {
 typedef struct {
     const char *connect; /* either this, the gateway's endpoint ... */
     const char *bind;    /* ... or this, an endpoint that gateways connect to */
+    const char *const *also_connect; /* further gateways' endpoints: each gets all events, with the same numbers */
+    size_t also_connect_count;       /* at most 127 */
     int high_water_mark; /* messages queued for a subscriber before further ones are dropped; 0 = no limit */
     size_t payload_bytes_max; /* larger ones are refused, as the gateway would reject them */
     double linger_seconds;    /* how long closing waits for what is queued */
@@ -54,7 +56,7 @@ ng_options ng_defaults(void);
 ng_publisher *ng_open(const ng_options *options); /* NULL: see ng_error */
 const char *ng_error(void);                       /* of this thread's last call that failed */
 
-/* Whether anybody subscribes within so many seconds; what is published before reaches nobody. */
+/* Whether anybody subscribes, at each endpoint that is connected to, within so many seconds; what is published before reaches nobody. */
 bool ng_wait_for_subscriber(ng_publisher *, double seconds);
 
 /* Publish JSON text: as it is, or as the data of an event; timestamp is RFC 3339, NULL = now. */
@@ -89,7 +91,7 @@ ng_result ng_connection(ng_publisher *, const char *change, const char *client_i
 
 ng_counts ng_count(ng_publisher *);
 const char *ng_incarnation(const ng_publisher *); /* 16 hexadecimal digits */
-const char *ng_endpoint(const ng_publisher *);    /* with its real port */
+const char *ng_endpoint(const ng_publisher *);    /* the first one, with its real port */
 const char *ng_replay(const ng_publisher *);      /* NULL without replay */
 
 /* Read a key file as `gateway keys` makes it; secret_key is empty if it has none. */
