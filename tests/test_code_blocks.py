@@ -261,6 +261,8 @@ RUNS: dict[str, list[tuple[str, Run | str]]] = {
     "docs/architecture.md": [("bus -> parent", "a drawing")],
     "docs/cluster.md": [
         ("[cluster]", toml),
+        ("appendonly", "tests/support/redis.py starts real servers so"),
+        ("sentinel monitor", "tests/support/redis.py starts real Sentinels so"),
         ("gateway doctor", shell(DOCTOR)),
         ("ACL SETUSER", "tests/unit/cluster/test_engine.py gives it to a real Redis"),
     ],

@@ -29,14 +29,13 @@ async def examine(settings: Cluster, report: Report) -> None:
     from gateway import cluster  # here, so that it works without redis where no cluster is configured
 
     cluster.require()
-    from gateway.cluster.survey import Failure, read_gateways, survey
+    from gateway.cluster.survey import read_gateways, survey
 
     found = await survey(settings)
-    if isinstance(found, Failure):
-        report(Finding("engine", "problem", found.problem, found.advice))
-        return
     for finding in engine_findings(found, timeout_seconds=settings.timeout_seconds):
         report(finding)
+    if found.problem:
+        return
     again: tuple[Listed, ...] = ()
     if differences(found.gateways):  # the gateways report one after the other, so it may be over soon
         await asyncio.sleep(settings.ttl_seconds / 2)
@@ -50,20 +49,29 @@ async def examine(settings: Cluster, report: Report) -> None:
 
 def engine_findings(found: "Survey", *, timeout_seconds: float) -> Iterator[Finding]:
     """Say what the engine is like: its answers, memory, data, replicas, Sentinels and clock."""
-    primary = found.servers[0]
-    yield _answers(primary, found.ping_seconds, timeout_seconds)
-    yield _memory(primary)
-    yield _persistence(primary, has_replicas=len(found.servers) > 1)
+    if found.problem:
+        yield Finding("engine", "problem", found.problem, found.advice)
+    else:
+        primary = found.servers[0]
+        yield _answers(primary, found.ping_seconds, timeout_seconds)
+        if not primary.problem:
+            yield _memory(primary)
+            yield _persistence(primary, has_replicas=len(found.servers) > 1)
     if found.watches:
         yield _sentinels(found.watches)
+    if found.watches and found.servers:
         yield _replicas(found.servers)
         yield _guard(found.servers)
-    ahead = found.ahead_seconds
-    yield _clock("the engine's clock", "this machine's", ahead)
+    if not found.problem:
+        yield _clock("the engine's clock", "this machine's", found.ahead_seconds)
 
 
 def _answers(primary: "Server", seconds: float, timeout_seconds: float) -> Finding:
     info = primary.info
+    if primary.problem:
+        return Finding(
+            "engine", "warning", f"it answers, but not {primary.name}: {primary.problem}", "run it once more"
+        )
     kind, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
     text = f"{kind} {version} at {primary.name} answers within {seconds * 1000:.1f} ms"
     numbers = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
@@ -129,7 +137,7 @@ def _replicas(servers: "tuple[Server, ...]") -> Finding:
     primary, *replicas = servers
     if not replicas:
         text = f"{primary.name} has no replica, so nothing takes its place"
-        return Finding("replicas", "warning", text, "start one with `replicaof`")
+        return Finding("replicas", "warning", text, "start two with `replicaof`")
     silent = [one for one in replicas if one.problem]
     unlinked = [one for one in replicas if not one.problem and one.info.get("master_link_status") != "up"]
     if silent or unlinked:
@@ -138,6 +146,11 @@ def _replicas(servers: "tuple[Server, ...]") -> Finding:
         return Finding(
             "replicas", "warning", "; ".join(named), "start them, or let Sentinel forget them (SENTINEL RESET)"
         )
+    if len(replicas) == 1 and "min_slaves_good_slaves" in replicas[0].info:
+        text = (
+            f"{primary.name} has only {replicas[0].name}: after a failover that takes no writes while it has no replica"
+        )
+        return Finding("replicas", "warning", text, "start a second one with `replicaof`")
     return Finding("replicas", "ok", f"{primary.name} has {', '.join(one.name for one in replicas)}")
 
 
@@ -237,7 +250,7 @@ def _publishers(
         return
     count = max(len(one.heard.publishers) for one in reporting if one.heard is not None)
     if count:
-        yield Finding("publishers", "ok", f"each gateway hears the same {count} publishers that send heartbeats")
+        yield Finding("publishers", "ok", f"each gateway hears the same publishers with heartbeats: {count}")
     else:
         text = "no gateway hears a publisher that sends heartbeats, so it is not known whether they hear the same"
         yield Finding("publishers", "note", text, "publish with one of the packages in publishers/")

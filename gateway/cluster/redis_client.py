@@ -30,6 +30,11 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (errors.BusyLoadingError, "wait until Redis has loaded its data"),
     (errors.MaxConnectionsError, "raise maxclients of Redis"),
 )
+_ADVICE_BY_WORD = {
+    "NOREPLICAS": "start another replica: min-replicas-to-write asks for one that is connected",
+    "MISCONF": "let Redis write to its disk",
+}
+"""What the library has no types for, by the first word of the error."""
 _UNREACHABLE = "check cluster.url, and that Redis runs there"
 _FAILING = "see the log of Redis"
 FAILURES = (errors.RedisError, OSError, TimeoutError, EOFError)
@@ -63,6 +68,7 @@ def is_failure(error: Exception) -> bool:
 def described(error: Exception, address: Address) -> tuple[str, str]:
     """Return what is wrong with the engine, and what to do about it."""
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), None)
+    advice = advice or _ADVICE_BY_WORD.get(str(error).partition(" ")[0])
     if isinstance(error, TimeoutError | errors.TimeoutError):
         return f"{address} does not answer within cluster.timeout_seconds", _UNREACHABLE
     if isinstance(error, errors.ResponseError):
@@ -129,7 +135,7 @@ class Watch:
     sentinel: str
     problem: str = ""
     """Why it says nothing."""
-    primary: str = ""
+    primary: tuple[str, int] | None = None
     others: int = 0
     """Other Sentinels that it knows."""
     quorum: int = 0
@@ -149,7 +155,9 @@ async def watches(address: Address, settings: Cluster) -> list[Watch]:
             return Watch(name, problem=str(error) or "it does not answer within cluster.timeout_seconds")
         places = tuple((str(replica["ip"]), int(replica["port"])) for replica in replicas)
         others, quorum = int(found["num-other-sentinels"]), int(found["quorum"])
-        return Watch(name, primary=shown(found["ip"], found["port"]), others=others, quorum=quorum, replicas=places)
+        return Watch(
+            name, primary=(str(found["ip"]), int(found["port"])), others=others, quorum=quorum, replicas=places
+        )
 
     async with _sentinels(address, settings) as sentinel:
         return await asyncio.gather(*map(asked, sentinel.sentinels, address.servers))

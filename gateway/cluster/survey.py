@@ -50,20 +50,17 @@ class Survey:
     servers: tuple[Server, ...]
     watches: tuple[Watch, ...]
     """What each Sentinel says; empty without Sentinel."""
-    ping_seconds: float
+    ping_seconds: float = 0.0
     """How long it takes to answer, the slowest of a few times."""
-    ahead_seconds: float
+    ahead_seconds: float = 0.0
     """How far the engine's clock is ahead of this machine's."""
-    gateways: tuple[Listed, ...]
+    gateways: tuple[Listed, ...] = ()
+    problem: str = ""
+    """Why the engine cannot be used: with Sentinel, only what can be read nevertheless is here."""
+    advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    problem: str
-    advice: str
-
-
-async def survey(settings: Cluster) -> Survey | Failure:
+async def survey(settings: Cluster) -> Survey:
     """Read all of it. Raises ConfigError: the file with the password cannot be read."""
     engine = Engine(settings, gateway="doctor")
     clients: list[Client] = []
@@ -76,15 +73,25 @@ async def survey(settings: Cluster) -> Survey | Failure:
             gateways = tuple(await _gateways(engine, client))
             primary = await _server(str(engine.address), client)
     except FAILURES as error:
-        return Failure(*described(error, engine.address))
+        problem, advice = described(error, engine.address)
+        servers, found = await _behind_sentinels(engine, settings)
+        return Survey(servers, found, problem=problem, advice=advice)
     finally:
         for one in clients:
             await one.close()
-    found = await watches(engine.address, settings) if engine.address.service else []
-    name = next((one.primary for one in found if one.primary), primary.name)
-    replicas = sorted({place for watch in found for place in watch.replicas})
-    others = await asyncio.gather(*(_replica(engine, settings, place) for place in replicas))
-    return Survey((replace(primary, name=name), *others), tuple(found), max(pings), ahead, gateways)
+    servers, found = await _behind_sentinels(engine, settings)
+    return Survey(servers or (primary,), found, max(pings), ahead, gateways)
+
+
+async def _behind_sentinels(engine: Engine, settings: Cluster) -> tuple[tuple[Server, ...], tuple[Watch, ...]]:
+    """Ask the Sentinels, and each server that they know, the primary one first; nothing without Sentinel."""
+    if not engine.address.service:
+        return (), ()
+    found = await watches(engine.address, settings)
+    primary = next((one.primary for one in found if one.primary is not None), None)
+    replicas = sorted({place for watch in found for place in watch.replicas} - {primary})
+    places = [*replicas] if primary is None else [primary, *replicas]
+    return tuple(await asyncio.gather(*(_at(engine, settings, place) for place in places))), tuple(found)
 
 
 async def read_gateways(settings: Cluster) -> tuple[Listed, ...]:
@@ -134,8 +141,8 @@ async def _gateways(engine: Engine, client: Client) -> list[Listed]:
     return sorted(found, key=lambda one: (one.member.name, one.member.id))
 
 
-async def _replica(engine: Engine, settings: Cluster, place: tuple[str, int]) -> Server:
-    """Ask a replica, as the user of `cluster.url`."""
+async def _at(engine: Engine, settings: Cluster, place: tuple[str, int]) -> Server:
+    """Ask one server, as the user of `cluster.url`."""
     address = replace(engine.address, servers=(place,), service="")
     client = await connect(address, settings, name="doctor")
     try:

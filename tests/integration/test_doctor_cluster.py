@@ -73,7 +73,7 @@ async def test_an_engine_that_is_down_is_a_problem(prefix: str) -> None:
 
 async def test_sentinels_and_their_servers_are_examined() -> None:
     """All as the documents say, but that data is kept; then without `min-replicas-to-write` on one of the servers."""
-    with RedisGroup(replicas=1) as group:
+    with RedisGroup(replicas=2) as group:
         await eventually(_in_thread(group.knows_all), saying="the Sentinels know all")
         good = await examined(group.url, "neurograph")
         group.servers[1].command("CONFIG", "SET", "min-replicas-to-write", 0)

@@ -39,7 +39,14 @@ impl Driver {
     fn open(&mut self, command: &Value) -> Result<Value, Error> {
         let mut options = match maybe(command, "bind") {
             Some(endpoint) => Options::bind(endpoint),
-            None => Options::connect(text(command, "connect")),
+            None => match command["connect"].as_array() {
+                Some(several) => {
+                    let mut endpoints = several.iter().filter_map(Value::as_str).map(str::to_owned);
+                    let first = endpoints.next().unwrap_or_default();
+                    Options { also_connect: endpoints.collect(), ..Options::connect(first) }
+                }
+                None => Options::connect(text(command, "connect")),
+            },
         };
         let seconds = |name: &str, otherwise| command[name].as_f64().map_or(otherwise, Duration::from_secs_f64);
         options.high_water_mark = command["high_water_mark"].as_i64().map_or(options.high_water_mark, |n| n as i32);

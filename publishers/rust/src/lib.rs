@@ -54,6 +54,8 @@ impl From<zmq::Error> for Error {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub endpoint: String,
+    /// Endpoints of further gateways to connect to: each gets all events, with the same numbers.
+    pub also_connect: Vec<String>,
     /// Bind the endpoint, for gateways to connect to, instead of connecting to it.
     pub bind: bool,
     /// Messages queued for a subscriber before further ones are dropped and counted; 0 = no limit.
@@ -82,6 +84,7 @@ impl Options {
         let host: String = host.trim().chars().take(40).collect();
         Self {
             endpoint: endpoint.into(),
+            also_connect: Vec::new(),
             bind: false,
             high_water_mark: 100_000,
             payload_bytes_max: 1_048_576,
@@ -100,8 +103,17 @@ impl Options {
         Self { bind: true, ..Self::connect(endpoint) }
     }
 
+    fn endpoints(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.endpoint).chain(&self.also_connect)
+    }
+
     fn check(&self) -> Result<(), Error> {
-        let wrong = if self.heartbeat > Duration::from_secs(3600) {
+        let mut seen = HashSet::new();
+        let wrong = if self.bind && !self.also_connect.is_empty() {
+            "also_connect: further gateways go with connect, not with bind".to_owned()
+        } else if let Some(twice) = self.endpoints().find(|one| !seen.insert(*one)) {
+            format!("also_connect: {twice} is given twice; its gateway would get each event twice")
+        } else if self.heartbeat > Duration::from_secs(3600) {
             format!("heartbeat: {:?} is more than an hour", self.heartbeat)
         } else if self.replay > 0 && self.heartbeat.is_zero() {
             "replay: heartbeats say where to ask, and there are none".to_owned()
@@ -130,16 +142,20 @@ pub struct Counts {
 
 /// What publishing and this publisher's thread share; ZeroMQ's sockets are not thread-safe.
 struct Shared {
-    /// None once it is closed.
-    socket: Option<zmq::Socket>,
-    /// The socket, for the thread to close.
-    closing: Option<zmq::Socket>,
+    /// One for each endpoint; the thread takes them when this is closed.
+    links: Vec<Link>,
+    closed: bool,
     waker: zmq::Socket,
-    subscribed: HashSet<Vec<u8>>,
     greeted_ns: u64,
     topics: Topics,
     counts: Counts,
     about: About,
+}
+
+/// The XPUB of one endpoint, with a queue of its own: a gateway that does not read costs the others nothing.
+struct Link {
+    socket: zmq::Socket,
+    subscribed: HashSet<Vec<u8>>,
 }
 
 /// What a publisher says of itself.
@@ -180,7 +196,13 @@ impl Publisher {
             0 => None,
             _ => Some(worker::open_router(&context, &options, linger).map_err(at)?),
         };
-        let (socket, monitor) = worker::open_socket(&context, &options, linger).map_err(at)?;
+        let (mut links, mut lines) = (Vec::new(), Vec::new());
+        for (n, address) in options.endpoints().enumerate() {
+            let at = |error: Error| Error(format!("{address}: {error}"));
+            let (socket, line) = worker::open_socket(&context, &options, address, linger, n).map_err(at)?;
+            links.push(Link { socket, subscribed: HashSet::new() });
+            lines.push(line);
+        }
         let (woken, waker) = (context.socket(zmq::PAIR)?, context.socket(zmq::PAIR)?);
         woken.bind("inproc://wake")?;
         waker.connect("inproc://wake")?;
@@ -188,8 +210,7 @@ impl Publisher {
         let replay = router.as_ref().and_then(|router| options.replay_address.clone().or_else(|| address(router)));
         let incarnation = RandomState::new().build_hasher().finish(); // the standard library's source of random numbers
         let hex = format!("{incarnation:016x}");
-        let endpoint = address(&socket).unwrap_or_else(|| options.endpoint.clone());
-        let fd = socket.get_fd()?;
+        let endpoint = address(&links[0].socket).unwrap_or_else(|| options.endpoint.clone());
         let about = About {
             incarnation,
             hex: hex.clone(),
@@ -199,17 +220,16 @@ impl Publisher {
             replay_key: options.curve.as_ref().filter(|_| replay.is_some()).map(|curve| curve.public_key.clone()),
         };
         let shared = Arc::new(Mutex::new(Shared {
-            socket: Some(socket),
-            closing: None,
+            links,
+            closed: false,
             waker,
-            subscribed: HashSet::new(),
             greeted_ns: 0,
             topics: Topics::new(options.replay),
             counts: Counts::default(),
             about,
         }));
         let payload_bytes_max = options.payload_bytes_max;
-        let worker = worker::Worker { shared: shared.clone(), fd, woken, router, guard, monitor, options };
+        let worker = worker::Worker { shared: shared.clone(), lines, woken, router, guard, options };
         let worker = std::thread::Builder::new()
             .name("neurograph-publisher".to_owned())
             .spawn(move || worker.run())
@@ -222,7 +242,7 @@ impl Publisher {
         &self.incarnation
     }
 
-    /// The endpoint, with its real port where `*` was asked for.
+    /// The (first) endpoint, with its real port where `*` was asked for.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -312,13 +332,13 @@ impl Publisher {
         self.publish_event("connections", &format!("client.{change}"), &data)
     }
 
-    /// Wait until there is a subscriber; what is published before reaches nobody.
+    /// Wait until there is a subscriber, at each endpoint that is connected to; what is published before reaches nobody.
     pub fn wait_for_subscriber(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
             let mut shared = self.lock();
             shared.welcome_subscribers();
-            if !shared.subscribed.is_empty() {
+            if shared.links.iter().all(|link| !link.subscribed.is_empty()) && !shared.closed {
                 return true;
             }
             drop(shared);
@@ -334,8 +354,8 @@ impl Publisher {
         let Some(worker) = self.worker.take() else { return };
         let mut shared = self.lock();
         shared.welcome_subscribers();
-        shared.beat(Duration::ZERO);
-        shared.closing = shared.socket.take();
+        shared.beat_all(Duration::ZERO);
+        shared.closed = true;
         let _ = shared.waker.send("closed", 0);
         drop(shared);
         let _ = worker.join();
@@ -397,44 +417,43 @@ impl Shared {
             self.greeted_ns = now_ns; // to look is a system call, and libzmq does not look more often
             self.welcome_subscribers();
         }
-        let Some(socket) = &self.socket else {
+        if self.closed {
             return Err(Error("this publisher is closed".to_owned()));
-        };
+        }
         let Some(sequence) = self.topics.next(topic) else {
             return Err(Error(format!("{topic}: one topic too many; a publisher numbers 100,000 of them")));
         };
         let flags = u32::from(!self.about.heartbeat.is_zero());
         let envelope = pack_envelope(flags, self.about.incarnation, sequence, now_ns);
         self.topics.keep(topic, payload, envelope);
-        let is_sent = send_frames(socket, &[topic.as_bytes(), payload, &envelope]);
+        let frames = [topic.as_bytes(), payload, &envelope];
+        let is_sent = self.links.iter().fold(true, |all, link| send_frames(&link.socket, &frames) && all);
         *(if is_sent { &mut self.counts.published } else { &mut self.counts.dropped }) += 1;
         Ok(is_sent)
     }
 
-    /// Read who subscribes, and welcome_subscribers them with a heartbeat before the next event.
+    /// Read who subscribes, and send them a heartbeat before the next event.
     fn welcome_subscribers(&mut self) {
-        let Some(socket) = &self.socket else { return };
-        let mut is_due = false;
-        while socket.get_events().is_ok_and(|events| events.contains(zmq::POLLIN)) {
-            let Ok(message) = socket.recv_bytes(zmq::DONTWAIT) else { break };
-            match message.split_first() {
-                Some((1, prefix)) => {
-                    self.subscribed.insert(prefix.to_vec());
-                    is_due = true;
-                }
-                Some((0, prefix)) => {
-                    self.subscribed.remove(prefix);
-                }
-                _ => {}
-            }
+        if self.closed {
+            return;
         }
-        if is_due {
-            self.beat(self.about.heartbeat);
+        for n in 0..self.links.len() {
+            if self.links[n].read_subscriptions() {
+                self.beat(&self.links[n], self.about.heartbeat);
+            }
         }
     }
 
-    fn beat(&self, interval: Duration) {
-        let Some(socket) = self.socket.as_ref().filter(|_| !self.about.heartbeat.is_zero()) else { return };
+    fn beat_all(&self, interval: Duration) {
+        for link in &self.links {
+            self.beat(link, interval);
+        }
+    }
+
+    fn beat(&self, link: &Link, interval: Duration) {
+        if self.closed || self.about.heartbeat.is_zero() {
+            return;
+        }
         let heartbeat = Heartbeat {
             incarnation: &self.about.hex,
             name: &self.about.name,
@@ -445,10 +464,31 @@ impl Shared {
             more: false,
         };
         for payload in heartbeat.payloads(self.topics.sequences()) {
-            if !send_frames(socket, &[wire::HEARTBEAT.as_bytes(), &payload]) {
+            if !send_frames(&link.socket, &[wire::HEARTBEAT.as_bytes(), &payload]) {
                 break; // at the high-water mark: the next one says as much
             }
         }
+    }
+}
+
+impl Link {
+    /// Read who subscribes; return whether somebody does so anew.
+    fn read_subscriptions(&mut self) -> bool {
+        let mut is_new = false;
+        while self.socket.get_events().is_ok_and(|events| events.contains(zmq::POLLIN)) {
+            let Ok(message) = self.socket.recv_bytes(zmq::DONTWAIT) else { break };
+            match message.split_first() {
+                Some((1, prefix)) => {
+                    self.subscribed.insert(prefix.to_vec());
+                    is_new = true;
+                }
+                Some((0, prefix)) => {
+                    self.subscribed.remove(prefix);
+                }
+                _ => {}
+            }
+        }
+        is_new
     }
 }
 

@@ -22,11 +22,11 @@ const TRIED: u16 = zmq::SocketEvent::CONNECT_RETRIED as u16 | CONNECTED;
 
 pub struct Worker {
     pub shared: Arc<Mutex<Shared>>,
-    pub fd: RawFd,
+    /// One for each link, in their order.
+    pub lines: Vec<Line>,
     pub woken: zmq::Socket,
     pub router: Option<zmq::Socket>,
     pub guard: Option<zmq::Socket>,
-    pub monitor: Option<zmq::Socket>,
     pub options: Options,
 }
 
@@ -50,12 +50,14 @@ pub fn open_router(context: &zmq::Context, options: &Options, linger: i32) -> Re
     Ok(router)
 }
 
-/// Open the XPUB, and its monitor if it connects.
+/// Open the XPUB of an endpoint, number `n`.
 pub fn open_socket(
     context: &zmq::Context,
     options: &Options,
+    address: &str,
     linger: i32,
-) -> Result<(zmq::Socket, Option<zmq::Socket>), Error> {
+    n: usize,
+) -> Result<(zmq::Socket, Line), Error> {
     let mut socket = context.socket(zmq::XPUB)?;
     socket.set_linger(linger)?;
     socket.set_sndhwm(options.high_water_mark)?;
@@ -78,53 +80,70 @@ pub fn open_socket(
         (if options.bind { curve::serve } else { curve::approach })(&socket, keys)?;
     }
     if options.bind {
-        socket.bind(&options.endpoint)?;
-        return Ok((socket, None));
+        socket.bind(address)?;
+        let line = Line::new(&socket, address, None)?;
+        return Ok((socket, line));
     }
-    socket.monitor("inproc://monitor", i32::from(FAILED | DISCONNECTED | TRIED | UP))?;
+    let events = format!("inproc://monitor-{n}");
+    socket.monitor(&events, i32::from(FAILED | DISCONNECTED | TRIED | UP))?;
     let monitor = context.socket(zmq::PAIR)?;
     monitor.set_linger(0)?;
-    monitor.connect("inproc://monitor")?;
-    socket.connect(&options.endpoint)?;
-    Ok((socket, Some(monitor)))
+    monitor.connect(&events)?;
+    socket.connect(address)?;
+    let line = Line::new(&socket, address, Some(monitor))?;
+    Ok((socket, line))
 }
 
-/// What the monitor said of the connection.
-#[derive(Default)]
-struct Link {
+/// What the thread knows of an endpoint's connection.
+pub struct Line {
+    address: String,
+    fd: RawFd,
+    /// Says what becomes of the connection, if this end connects.
+    monitor: Option<zmq::Socket>,
     /// Since when libzmq has not tried to connect again.
     given_up: Option<Instant>,
     /// Whether the newest connection completed its handshake.
     speaks_zmtp: bool,
 }
 
+impl Line {
+    fn new(socket: &zmq::Socket, address: &str, monitor: Option<zmq::Socket>) -> Result<Self, Error> {
+        let (address, fd) = (address.to_owned(), socket.get_fd()?);
+        Ok(Self { address, fd, monitor, given_up: None, speaks_zmtp: false })
+    }
+}
+
 impl Worker {
-    pub fn run(self) {
+    pub fn run(mut self) {
         let heartbeat = self.options.heartbeat;
         let mut due = Instant::now() + heartbeat;
-        let mut link = Link::default();
         loop {
             self.wait(if heartbeat.is_zero() { LOOK } else { due.saturating_duration_since(Instant::now()).min(LOOK) });
             let refused = match (&self.guard, &self.options.curve) {
                 (Some(socket), Some(keys)) => curve::guard(socket, keys),
                 _ => 0,
             };
-            let mut shared = self.lock();
+            let shared = self.shared.clone();
+            let mut shared = lock(&shared);
             shared.counts.refused += refused;
-            if let Some(monitor) = &self.monitor {
-                read(monitor, &mut shared, &mut link);
+            for line in &mut self.lines {
+                line.read(&mut shared);
             }
-            if let Some(closing) = shared.closing.take() {
-                // Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that.
-                if self.monitor.is_some() && !link.speaks_zmtp {
-                    let _ = closing.set_linger(0);
+            if shared.closed {
+                for (line, link) in self.lines.iter().zip(std::mem::take(&mut shared.links)) {
+                    // Where the other end does not speak ZMTP nothing is sent: libzmq must not connect to it again for that.
+                    if line.monitor.is_some() && !line.speaks_zmtp {
+                        let _ = link.socket.set_linger(0);
+                    }
                 }
                 return;
             }
             shared.welcome_subscribers();
-            self.mend(&shared, &mut link);
+            for (line, link) in self.lines.iter_mut().zip(&shared.links) {
+                line.mend(&link.socket);
+            }
             if !heartbeat.is_zero() && Instant::now() >= due {
-                shared.beat(heartbeat);
+                shared.beat_all(heartbeat);
                 due = (due + heartbeat).max(Instant::now());
             }
             drop(shared);
@@ -134,11 +153,13 @@ impl Worker {
         }
     }
 
-    /// Wait until something came. Other threads use the XPUB: this one waits for its descriptor. A message that is sent
+    /// Wait until something came. Other threads use the XPUBs: this one waits for their descriptors. A message that is sent
     /// can take that sign away unseen; the next call, or this loop within a second, looks for itself.
     fn wait(&self, timeout: Duration) {
-        let sockets = [&self.router, &self.guard, &self.monitor].into_iter().flatten();
-        let mut items = vec![zmq::PollItem::from_fd(self.fd, zmq::POLLIN), self.woken.as_poll_item(zmq::POLLIN)];
+        let monitors = self.lines.iter().filter_map(|line| line.monitor.as_ref());
+        let sockets = [&self.router, &self.guard].into_iter().flatten().chain(monitors);
+        let mut items = vec![self.woken.as_poll_item(zmq::POLLIN)];
+        items.extend(self.lines.iter().map(|line| zmq::PollItem::from_fd(line.fd, zmq::POLLIN)));
         items.extend(sockets.map(|socket| socket.as_poll_item(zmq::POLLIN)));
         let _ = zmq::poll(&mut items, timeout.as_millis() as i64 + 1);
     }
@@ -157,31 +178,36 @@ impl Worker {
         }
     }
 
-    /// Connect again where libzmq has given up for good, as it does when the other end refuses a handshake.
-    fn mend(&self, shared: &Shared, link: &mut Link) {
-        if let (Some(since), Some(socket)) = (link.given_up, &shared.socket) {
-            if since.elapsed() >= MEND {
-                link.given_up = None;
-                let _ = socket.disconnect(&self.options.endpoint);
-                let _ = socket.connect(&self.options.endpoint);
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.shared)
     }
 }
 
-/// Read what the monitor has to say.
-fn read(monitor: &zmq::Socket, shared: &mut Shared, link: &mut Link) {
-    while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {
-        let Some(event) = frames[0].get(..2).and_then(|bytes| bytes.try_into().ok()) else { continue };
-        let event = u16::from_ne_bytes(event);
-        shared.counts.refused += u64::from(event & FAILED != 0);
-        link.given_up = (event == DISCONNECTED).then(Instant::now);
-        if event == CONNECTED || event == UP {
-            link.speaks_zmtp = event == UP;
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Line {
+    /// Connect again where libzmq has given up for good, as it does when the other end refuses a handshake.
+    fn mend(&mut self, socket: &zmq::Socket) {
+        if self.given_up.is_some_and(|since| since.elapsed() >= MEND) {
+            self.given_up = None;
+            let _ = socket.disconnect(&self.address);
+            let _ = socket.connect(&self.address);
+        }
+    }
+
+    /// Read what the monitor has to say.
+    fn read(&mut self, shared: &mut Shared) {
+        let Some(monitor) = &self.monitor else { return };
+        while let Ok(frames) = monitor.recv_multipart(zmq::DONTWAIT) {
+            let Some(event) = frames[0].get(..2).and_then(|bytes| bytes.try_into().ok()) else { continue };
+            let event = u16::from_ne_bytes(event);
+            shared.counts.refused += u64::from(event & FAILED != 0);
+            self.given_up = (event == DISCONNECTED).then(Instant::now);
+            if event == CONNECTED || event == UP {
+                self.speaks_zmtp = event == UP;
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
     "master_link_status": "up",
 }
 SETTINGS = {"save": "", "min-replicas-max-lag": "2"}
-WATCHES = tuple(Watch(name, primary="p", others=2, quorum=2) for name in "xyz")
+WATCHES = tuple(Watch(name, primary=("p", 1), others=2, quorum=2) for name in "xyz")
 
 
 def server(name: str = "p", *, without: str = "", problem: str = "", **info: Any) -> Server:
@@ -53,7 +53,7 @@ def states(findings: dict[str, Finding]) -> dict[str, str]:
 
 
 def test_an_engine_as_the_documents_say_gets_no_remark() -> None:
-    found = of_engine(server(), server("r"), watches=WATCHES)
+    found = of_engine(server(), server("r"), server("s"), watches=WATCHES)
 
     assert states(found) == {}
     assert found.keys() == {"engine", "memory", "data", "sentinels", "replicas", "failover", "clock"}
@@ -92,10 +92,25 @@ def test_a_user_that_may_not_ask_for_settings_gets_no_verdict_on_snapshots() -> 
 
 
 def test_a_replica_without_min_replicas_to_write_is_named() -> None:
-    found = of_engine(server(), server("r", without="min_slaves_good_slaves"), watches=WATCHES)
+    found = of_engine(server(), server("s"), server("r", without="min_slaves_good_slaves"), watches=WATCHES)
 
     assert states(found) == {"failover": "warning"}
     assert found["failover"].text.startswith("r would take writes")
+
+
+def test_one_replica_alone_takes_no_writes_after_a_failover() -> None:
+    found = of_engine(server(), server("r"), watches=WATCHES)
+
+    assert states(found) == {"replicas": "warning"}
+    assert "has only r" in found["replicas"].text
+
+
+def test_what_can_be_read_is_said_where_the_engine_takes_no_writes() -> None:
+    survey = Survey((server(), Server("r", {}, {}, "refused")), WATCHES, problem="NOREPLICAS", advice="start one")
+    found = {one.check: one for one in engine_findings(survey, timeout_seconds=1.0)}
+
+    assert states(found) == {"engine": "problem", "replicas": "warning"}
+    assert "r: refused" in found["replicas"].text
 
 
 def test_a_sentinel_and_a_replica_that_are_silent_are_named() -> None:

@@ -3,10 +3,14 @@ package org.neurograph.publisher;
 import java.net.InetAddress;
 import java.net.UnknownHostException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
 
 /** Where and how to publish: {@code Options.connect("tcp://127.0.0.1:5556").replay(1000)}. */
 public final class Options {
-    final String endpoint;
+    final List<String> endpoints;
     final boolean bind;
     int highWaterMark = 100_000;
     int payloadBytesMax = 1_048_576;
@@ -18,19 +22,27 @@ public final class Options {
     String replayAddress;
     Curve curve;
 
-    private Options(String endpoint, boolean bind) {
-        this.endpoint = endpoint;
+    private Options(List<String> endpoints, boolean bind) {
+        this.endpoints = endpoints;
         this.bind = bind;
     }
 
-    /** Connect to a gateway's endpoint. */
-    public static Options connect(String endpoint) {
-        return new Options(endpoint, false);
+    /** Connect to the endpoint of a gateway, or of several: each gets all events, with the same numbers. */
+    public static Options connect(String endpoint, String... others) {
+        List<String> endpoints = new ArrayList<>(List.of(endpoint));
+        endpoints.addAll(List.of(others));
+        Set<String> seen = new HashSet<>();
+        for (String one : endpoints) {
+            if (!seen.add(one)) {
+                throw new PublisherException("connect: " + one + " is given twice; its gateway would get each event twice");
+            }
+        }
+        return new Options(List.copyOf(endpoints), false);
     }
 
     /** Bind an endpoint that gateways connect to. */
     public static Options bind(String endpoint) {
-        return new Options(endpoint, true);
+        return new Options(List.of(endpoint), true);
     }
 
     /** Messages queued for a subscriber before further ones are dropped and counted; 0 = no limit. */

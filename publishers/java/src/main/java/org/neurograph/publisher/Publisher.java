@@ -1,18 +1,15 @@
 package org.neurograph.publisher;
 
-import java.nio.charset.StandardCharsets;
 import java.security.SecureRandom;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
-import java.util.Set;
 import org.zeromq.SocketType;
 import org.zeromq.ZMQ;
 import org.zeromq.ZMQException;
@@ -29,8 +26,6 @@ public final class Publisher implements AutoCloseable {
     private static final int REPLIES_QUEUED_MAX = 32;
     private static final long LOOK_MS = 1000;
     private static final long GREET_NS = 1_000_000;
-    private static final long MEND_NS = 1_000_000_000;
-    private static final int TRIED = ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
 
     /** What became of what was published; {@code refused} counts gateways whose key is not known. */
     public record Counts(long published, long dropped, long replayed, long refused) {}
@@ -44,13 +39,10 @@ public final class Publisher implements AutoCloseable {
     // Used by the thread alone.
     private final ZMQ.Socket router;
     private final ZMQ.Socket guard;
-    private final ZMQ.Socket monitor;
-    private long givenUpNs;
     // Under this object's lock: ZeroMQ's sockets are not thread-safe.
-    private final ZMQ.Socket socket;
+    private final List<Link> links = new ArrayList<>();
     private final ZMQ.Socket waker;
     private final Map<String, Long> sequences = new HashMap<>();
-    private final Set<String> subscribed = new HashSet<>();
     private final Store store;
     private long greetedNs = System.nanoTime() - GREET_NS;
     private boolean closed;
@@ -67,9 +59,9 @@ public final class Publisher implements AutoCloseable {
             guard = options.curve == null ? null : openGuard(opened);
             router = options.replay == 0 ? null : openRouter(opened);
             store = new Store(options.replay);
-            socket = open(SocketType.XPUB, opened);
-            monitor = options.bind ? null : open(SocketType.PAIR, opened);
-            openSocket();
+            for (String address : options.endpoints) {
+                openLink(address, opened);
+            }
             woken = open(SocketType.PAIR, opened);
             waker = open(SocketType.PAIR, opened);
             woken.bind("inproc://wake");
@@ -80,9 +72,9 @@ public final class Publisher implements AutoCloseable {
                 one.close();
             });
             context.term();
-            throw new PublisherException(options.endpoint + ": " + error.getMessage(), error);
+            throw new PublisherException(String.join(", ", options.endpoints) + ": " + error.getMessage(), error);
         }
-        endpoint = options.bind ? socket.getLastEndpoint() : options.endpoint;
+        endpoint = options.bind ? links.get(0).socket.getLastEndpoint() : options.endpoints.get(0);
         String replay = router == null ? null : options.replayAddress;
         about = new Wire.About(
                 new SecureRandom().nextLong(),
@@ -99,7 +91,7 @@ public final class Publisher implements AutoCloseable {
         return about.hex();
     }
 
-    /** The endpoint, with its real port where {@code *} was asked for. */
+    /** The (first) endpoint, with its real port where {@code *} was asked for. */
     public String endpoint() {
         return endpoint;
     }
@@ -182,13 +174,13 @@ public final class Publisher implements AutoCloseable {
         return publishEvent("connections", "client." + change, with(fields, "client_id", clientId));
     }
 
-    /** Wait until there is a subscriber; what is published before reaches nobody. */
+    /** Wait until there is a subscriber, at each endpoint that is connected to; what is published before reaches nobody. */
     public boolean waitForSubscriber(Duration timeout) throws InterruptedException {
         long deadline = System.nanoTime() + timeout.toNanos();
         while (true) {
             synchronized (this) {
                 greet();
-                if (!subscribed.isEmpty()) {
+                if (links.stream().allMatch(Link::isSubscribed)) {
                     return true;
                 }
             }
@@ -207,7 +199,7 @@ public final class Publisher implements AutoCloseable {
                 return;
             }
             greet();
-            beat(0);
+            links.forEach(link -> beat(link, 0));
             closed = true;
             waker.send("closed");
         }
@@ -258,7 +250,11 @@ public final class Publisher implements AutoCloseable {
         if (options.replay > 0) {
             store.append(topic, sequence, payload, envelope);
         }
-        boolean isSent = sendFrames(socket, List.of(Wire.bytes(topic), payload, envelope));
+        List<byte[]> frames = List.of(Wire.bytes(topic), payload, envelope);
+        boolean isSent = true;
+        for (Link link : links) {
+            isSent &= link.send(frames);
+        }
         if (isSent) {
             published++;
         } else {
@@ -267,46 +263,21 @@ public final class Publisher implements AutoCloseable {
         return isSent;
     }
 
-    private static boolean sendFrames(ZMQ.Socket to, List<byte[]> frames) {
-        for (int at = 0; at < frames.size(); at++) {
-            int flags = ZMQ.DONTWAIT | (at + 1 < frames.size() ? ZMQ.SNDMORE : 0);
-            if (!to.send(frames.get(at), flags)) {
-                return false;
-            }
-        }
-        return true;
-    }
-
     /** Read who subscribes, and greet them with a heartbeat before the next event. */
     private void greet() {
-        boolean isDue = false;
-        while (!closed && (socket.getEvents() & ZMQ.Poller.POLLIN) != 0) {
-            byte[] message = socket.recv(ZMQ.DONTWAIT);
-            if (message == null) {
-                break;
+        for (Link link : links) {
+            if (!closed && link.readSubscriptions()) {
+                beat(link, options.heartbeat.toNanos() / 1e9);
             }
-            if (message.length == 0) {
-                continue; // no subscription: whoever is there does not speak ZeroMQ
-            }
-            String prefix = new String(message, 1, message.length - 1, StandardCharsets.ISO_8859_1);
-            if (message[0] == 1) {
-                isDue = true;
-                subscribed.add(prefix);
-            } else if (message[0] == 0) {
-                subscribed.remove(prefix);
-            }
-        }
-        if (isDue) {
-            beat(options.heartbeat.toNanos() / 1e9);
         }
     }
 
-    private void beat(double interval) {
+    private void beat(Link link, double interval) {
         if (closed || options.heartbeat.isZero()) {
             return;
         }
         for (byte[] payload : about.heartbeats(interval, sequences)) {
-            if (!sendFrames(socket, List.of(Wire.HEARTBEAT, payload))) {
+            if (!link.send(List.of(Wire.HEARTBEAT, payload))) {
                 return; // at the high-water mark: the next one says as much
             }
         }
@@ -314,11 +285,16 @@ public final class Publisher implements AutoCloseable {
 
     /** Be this publisher's thread: heartbeats and answers, until it is closed. */
     private void attend() {
-        ZMQ.Poller poller = context.poller(5);
-        // Other threads use the XPUB: this one waits for its descriptor. A message that is sent can take that sign away
-        // unseen; the next call, or this loop within a second, looks for itself.
-        poller.register(socket.getFD(), ZMQ.Poller.POLLIN);
-        for (ZMQ.Socket one : new ZMQ.Socket[] {woken, router, guard, monitor}) {
+        ZMQ.Poller poller = context.poller(3 + 2 * links.size());
+        for (Link link : links) {
+            // Other threads use the XPUB: this one waits for its descriptor. A message that is sent can take that sign away
+            // unseen; the next call, or this loop within a second, looks for itself.
+            poller.register(link.socket.getFD(), ZMQ.Poller.POLLIN);
+            if (link.monitor != null) {
+                poller.register(link.monitor, ZMQ.Poller.POLLIN);
+            }
+        }
+        for (ZMQ.Socket one : new ZMQ.Socket[] {woken, router, guard}) {
             if (one != null) {
                 poller.register(one, ZMQ.Poller.POLLIN);
             }
@@ -336,11 +312,11 @@ public final class Publisher implements AutoCloseable {
                     break;
                 }
                 greet();
-                if (monitor != null) {
-                    mend();
-                }
+                links.forEach(Link::mend);
                 if (intervalNs > 0 && System.nanoTime() - due >= 0) {
-                    beat(intervalNs / 1e9);
+                    for (Link link : links) {
+                        beat(link, intervalNs / 1e9);
+                    }
                     due = Math.max(due + intervalNs, System.nanoTime());
                 }
             }
@@ -349,7 +325,13 @@ public final class Publisher implements AutoCloseable {
             }
         }
         poller.close();
-        for (ZMQ.Socket one : new ZMQ.Socket[] {monitor, socket, router, guard, woken, waker}) {
+        for (Link link : links) {
+            if (link.monitor != null) {
+                link.monitor.close();
+            }
+            link.socket.close();
+        }
+        for (ZMQ.Socket one : new ZMQ.Socket[] {router, guard, woken, waker}) {
             if (one != null) {
                 one.close();
             }
@@ -371,7 +353,7 @@ public final class Publisher implements AutoCloseable {
                 replayed++;
             }
             try {
-                sendFrames(router, reply);
+                Link.sendFrames(router, reply);
             } catch (ZMQException gone) {
                 // The asker is gone; it asks again.
             }
@@ -387,24 +369,12 @@ public final class Publisher implements AutoCloseable {
             answer.add(Wire.bytes(isKnown ? "OK" : "unknown key"));
             answer.add(new byte[0]);
             answer.add(new byte[0]);
-            sendFrames(guard, answer);
+            Link.sendFrames(guard, answer);
             if (!isKnown) {
                 synchronized (this) {
                     refused++;
                 }
             }
-        }
-    }
-
-    /** Connect again where the library has given up, as it may when the other end refuses a handshake. */
-    private void mend() {
-        for (ZMQ.Event event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT); event != null; event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT)) {
-            givenUpNs = event.getEvent() == ZMQ.EVENT_DISCONNECTED ? System.nanoTime() : 0;
-        }
-        if (givenUpNs != 0 && System.nanoTime() - givenUpNs >= MEND_NS) {
-            givenUpNs = 0;
-            socket.disconnect(options.endpoint);
-            socket.connect(options.endpoint);
         }
     }
 
@@ -447,7 +417,8 @@ public final class Publisher implements AutoCloseable {
         return one;
     }
 
-    private void openSocket() {
+    private void openLink(String address, List<ZMQ.Socket> opened) {
+        ZMQ.Socket socket = open(SocketType.XPUB, opened);
         socket.setLinger(options.linger.toMillis());
         socket.setSndHWM(options.highWaterMark);
         // Without the first a socket at its mark drops in silence; without the second another subscriber to the same, or the
@@ -458,14 +429,18 @@ public final class Publisher implements AutoCloseable {
             if (options.curve != null) {
                 options.curve.serve(socket);
             }
-            socket.bind(options.endpoint);
+            socket.bind(address);
+            links.add(new Link(address, socket, null));
             return;
         }
         if (options.curve != null) {
             options.curve.approach(socket);
         }
-        socket.monitor("inproc://monitor", TRIED | ZMQ.EVENT_DISCONNECTED);
-        monitor.connect("inproc://monitor");
-        socket.connect(options.endpoint);
+        String events = "inproc://monitor-" + links.size();
+        ZMQ.Socket monitor = open(SocketType.PAIR, opened);
+        socket.monitor(events, Link.TRIED | ZMQ.EVENT_DISCONNECTED);
+        monitor.connect(events);
+        socket.connect(address);
+        links.add(new Link(address, socket, monitor));
     }
 }

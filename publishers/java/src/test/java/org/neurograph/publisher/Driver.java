@@ -13,6 +13,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -90,8 +91,16 @@ public final class Driver {
         }
     }
 
+    private static Options connect(JsonElement endpoints) {
+        if (!endpoints.isJsonArray()) {
+            return Options.connect(endpoints.getAsString());
+        }
+        String[] several = GSON.fromJson(endpoints, String[].class);
+        return Options.connect(several[0], Arrays.copyOfRange(several, 1, several.length));
+    }
+
     private Object open(JsonObject c) throws IOException {
-        Options options = c.has("bind") ? Options.bind(text(c, "bind")) : Options.connect(text(c, "connect"));
+        Options options = c.has("bind") ? Options.bind(text(c, "bind")) : connect(c.get("connect"));
         if (c.has("high_water_mark")) {
             options.highWaterMark(c.get("high_water_mark").getAsInt());
         }
