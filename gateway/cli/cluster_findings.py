@@ -21,7 +21,7 @@ _FULL_SHARE = 0.9
 _LAG_SECONDS_MAX = 2
 _SHOWN_MAX = 5
 
-_GUARD = "set min-replicas-to-write 1 and min-replicas-max-lag 2 on all servers (docs/cluster.md, Without the engine)"
+_GUARD = "set min-replicas-to-write 1 and min-replicas-max-lag 2 on all servers (docs/cluster.md, With Sentinel)"
 
 
 async def examine(settings: Cluster, report: Report) -> None:
