@@ -1,5 +1,6 @@
 """Cases of a publisher that connects to several gateways."""
 
+from functools import partial
 from typing import Any
 
 from publishers.conformance.cases.connections import curve_of, keys_of
@@ -17,13 +18,17 @@ def _all_have(gateways: list[Gateway], driver: Driver, count: int) -> None:
         assert gateway.get("publishers")["lost"] == 0
 
 
+def _heard(gateway: Gateway) -> Any:
+    return gateway.get("publishers")["publishers"]
+
+
 def _publish_to_two(setting: Setting, *settings: str, **options: Any) -> None:
     endpoints = [free_tcp() for _ in range(3)]
     gateways = [setting.gateway("connect = []", f'bind = "{one}"', *settings) for one in endpoints[:2]]
     # Nobody listens at the third one, which costs the others nothing.
     driver = setting.driver(connect=endpoints, replay=1000, **options)
     for gateway in gateways:
-        until(lambda gateway=gateway: gateway.get("publishers")["publishers"], "each gateway hears the publisher")
+        until(partial(_heard, gateway), "each gateway hears the publisher")
 
     def publish(numbers: range) -> None:
         for n in numbers:
