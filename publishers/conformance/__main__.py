@@ -118,8 +118,8 @@ def main() -> int:
             if options.verbose:
                 print(f"{name}: {case_name} {'failed' if why else 'passed'} in {seconds:.1f} s")
     for name, whys in failures.items():
-        left_out = [case.__name__ for case in cases if case.__name__ in known[name].lacks]
-        more = f"; {NOT_OFFERED}: {', '.join(left_out)}" if left_out else ""
+        lacking = [case.__name__ for case in cases if case.__name__ in known[name].lacks]
+        more = f"; {NOT_OFFERED}: {', '.join(lacking)}" if lacking else ""
         print(f"{name}: {sum(not why for why in whys.values())} of {len(whys)} cases passed{more}")
     if options.write and not options.case:
         _write("results", _table(failures))
