@@ -132,9 +132,11 @@ def warnings(config: Config) -> Iterator[str]:
         is_bound = mode == "bind" and endpoint.startswith("tcp://") and port.isdigit()
         if is_bound and (problem := _unavailable(host.strip("[]"), int(port))):
             yield f"bind: {problem}"
-        folder = Path(endpoint.removeprefix("ipc://")).parent
-        if endpoint.startswith("ipc:///") and not folder.is_dir():
-            yield f"{mode}: there is no folder {folder} for {endpoint}"
+        path = Path(endpoint.removeprefix("ipc://"))
+        if endpoint.startswith("ipc:///") and not path.parent.is_dir():
+            yield f"{mode}: there is no folder {path.parent} for {endpoint}"
+        elif endpoint.startswith("ipc:///") and mode == "bind" and _is_served(path):
+            yield f"bind: {endpoint} is in use by another program"
     files = open_files_max(hard=True)  # `serve` raises its limit to this
     needed = config.clients.connections_max + FILES_RESERVED
     if files is not None and files < needed:
@@ -197,3 +199,14 @@ def _unavailable(host: str, port: int) -> str:
             return f"{shown(host, port)} is in use by another program"
         return f"cannot listen on {shown(host, port)} ({exc.strerror or exc})"
     return ""
+
+
+def _is_served(path: Path) -> bool:
+    """Tell whether a process listens at the path of a Unix socket."""
+    try:
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(1)
+            visitor.connect(str(path))
+    except (OSError, AttributeError):  # Windows has no such sockets in Python
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -102,6 +103,18 @@ def test_check_warns_of_a_bus_endpoint_in_use(listener: socket.socket) -> None:
     assert [f"bind: 127.0.0.1:{port} is in use by another program"] == [
         line for line in warnings(config) if line.startswith("bind")
     ]
+
+
+def test_check_warns_of_a_path_in_use(tmp_path: Path) -> None:
+    """A path that nobody serves any more is bound again."""
+    config = Config(port=0, bind=f"ipc://{tmp_path}/bus")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/bus")
+        listener.listen()
+        served = list(warnings(config))
+
+    assert f"bind: ipc://{tmp_path}/bus is in use by another program" in served
+    assert not any(line.startswith("bind") for line in warnings(config))
 
 
 def test_check_warns_of_an_address_that_this_machine_does_not_have() -> None:
