@@ -95,6 +95,15 @@ class BusProxy:
         self._thread.start()
 
     def _open(self) -> None:
+        """Make the sockets of the thread, bind them, then connect those of the event loop to them.
+        Raises zmq.ZMQError: what `_opening` says cannot be bound."""
+        self._make()
+        self._bind()
+        # Sockets have the options that they had when they were bound: from now on this one is a client.
+        self._may_connect = self._curve.configure_client(self._xsub) if self._config.connect else False
+        self._connect_own()
+
+    def _make(self) -> None:
         config, context = self._config, self._context
         self._xsub, self._xpub = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
         self._router, self._steered = context.socket(zmq.ROUTER), context.socket(zmq.REP)
@@ -110,6 +119,9 @@ class BusProxy:
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else it drops in silence what it cannot queue
         self._router.setsockopt(zmq.MAXMSGSIZE, _REQUEST_BYTES_MAX)
         self._sides = [_Side(self, one) for one in (self._xsub, self._xpub)]
+
+    def _bind(self) -> None:
+        config = self._config
         self._opening = f"bind: {config.bind}"
         if config.bind:
             self._curve.configure_server(self._xsub)
@@ -127,8 +139,9 @@ class BusProxy:
         self._xsub.bind(_OWN)
         self._xpub.bind(_OUT)
         self._steered.bind(_STEERING)
-        # Sockets have the options that they had when they were bound: from now on this one is a client.
-        self._may_connect = self._curve.configure_client(self._xsub) if config.connect else False
+
+    def _connect_own(self) -> None:
+        config, context = self._config, self._context
         self._own, self._heartbeats = context.socket(zmq.XPUB), context.socket(zmq.SUB)
         self._own.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._own.connect(_OWN)

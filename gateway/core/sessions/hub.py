@@ -8,7 +8,7 @@ ones. Everything is synchronous, so no event can be written between two steps of
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.core.fanout.cohorts import Reader
 from gateway.core.fanout.fanout import Fanout
@@ -39,30 +39,22 @@ class Welcome:
     message_bytes_max: int
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Hub:
-    def __init__(
-        self,
-        *,
-        logs: Logs,
-        fanout: Fanout,
-        store: SessionStore,
-        welcome: Welcome,
-        limits: ClientLimits,
-        observer: Observer,
-        bus_state: Callable[[], messages.BusState],
-    ) -> None:
-        self.logs = logs
-        self.fanout = fanout
-        self.store = store
-        self.observer = observer
-        self.bus_state = bus_state
-        self.sessions: dict[str, Session] = {}
-        self.counts = ClientCounts()
-        self._filter_warnings = FilterWarnings()
-        self._welcome = welcome
-        self._limits = limits
-        logs.patterns = self.patterns
-        logs.on_closed.append(self._on_channel_closed)
+    logs: Logs
+    fanout: Fanout
+    store: SessionStore
+    welcome: Welcome
+    limits: ClientLimits
+    observer: Observer
+    bus_state: Callable[[], messages.BusState]
+    sessions: dict[str, Session] = field(default_factory=dict)
+    counts: ClientCounts = field(default_factory=ClientCounts)
+    _filter_warnings: FilterWarnings = field(default_factory=FilterWarnings)
+
+    def __post_init__(self) -> None:
+        self.logs.patterns = self.patterns
+        self.logs.on_closed.append(self._on_channel_closed)
 
     def _on_channel_closed(self, channel: str) -> None:
         """Forget places in a channel that was closed: another one may open with its name."""
@@ -115,7 +107,7 @@ class Hub:
 
     def new_session(self, client_id: str, identity: Identity) -> Session:
         """Return a session that is not in the store yet."""
-        return Session(client_id, identity, self.fanout, self._limits, self.bus_state, self.counts)
+        return Session(client_id, identity, self.fanout, self.limits, self.bus_state, self.counts)
 
     def attached(self, request: ConnectRequest, *, now_ns: int) -> Session | None:
         """Return the session that a client would resume, if another connection still has it."""
@@ -146,7 +138,7 @@ class Hub:
 
     def set_limits(self, limits: ClientLimits, welcome: Welcome) -> None:
         """Set what holds for clients that connect from now on."""
-        self._limits, self._welcome = limits, welcome
+        self.limits, self.welcome = limits, welcome
 
     def set_policy(self, policy: Policy, *, now_ns: int, elsewhere: bool) -> None:
         """Give all sessions the permissions of a new policy.
@@ -212,7 +204,7 @@ class Hub:
             self.report(session, change, now_ns=now_ns)
 
     def _connected(self, session: Session, *, resumed: bool, now_ns: int) -> messages.Connected:
-        welcome, identity = self._welcome, session.identity
+        welcome, identity = self.welcome, session.identity
         expires_ns = identity.expires_ns
         return messages.Connected(
             client_id=session.client_id,
@@ -223,7 +215,7 @@ class Hub:
             resumed=resumed,
             server=welcome.server,
             heartbeat_seconds=welcome.heartbeat_seconds,
-            limits=messages.Limits(welcome.message_bytes_max, self._limits.subscriptions_max),
+            limits=messages.Limits(welcome.message_bytes_max, self.limits.subscriptions_max),
             roles=list(identity.roles),
             token_expires=None if expires_ns is None else unix_timestamp(expires_ns),
         )

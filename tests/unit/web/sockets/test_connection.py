@@ -176,8 +176,8 @@ async def test_a_client_that_floods_and_is_lost_is_read_no_further(make_edge: Ma
     """What it has sent beyond its limit takes time from others, and answers nothing."""
     edge = await make_edge()
     hub = edge.context.hub
-    limits = replace(hub._limits, rates={**hub._limits.rates, "frames": RateLimit(100, 100)})
-    hub.set_limits(limits, hub._welcome)
+    limits = replace(hub.limits, rates={**hub.limits.rates, "frames": RateLimit(100, 100)})
+    hub.set_limits(limits, hub.welcome)
     peer = await open_raw(edge.port)
     [connection] = edge.context.connections.values()
     queue = connection._receive_queue
