@@ -21,7 +21,7 @@ Receiver = Literal["sub", "pull"]
 SENDERS: Mapping[Receiver, Sequence[str]] = {"sub": ("PUB", "XPUB"), "pull": ("PUSH",)}
 """The kinds of sockets that each can receive from."""
 
-State = Literal["unreachable", "silent", "closed", "foreign", "zmtp"]
+State = Literal["unreachable", "silent", "hung", "closed", "foreign", "zmtp"]
 
 _SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 _VERSION = b"\x03\x00"
@@ -40,8 +40,8 @@ class Peer:
     """What listens at an endpoint."""
 
     state: State
-    """``unreachable``, ``silent`` (sends nothing), ``closed`` (without a byte), ``foreign`` (not ZeroMQ) or
-    ``zmtp``."""
+    """``unreachable``, ``silent`` (sends nothing), ``hung`` (begins ZeroMQ's greeting and does not end it), ``closed``
+    (before it has sent that), ``foreign`` (not ZeroMQ) or ``zmtp``."""
     detail: str = ""
     """Why it is unreachable, or what it is instead, as in "an HTTP server"."""
     version: str = ""
@@ -87,7 +87,7 @@ async def identify(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *
         kind = _KINDS_2[number] if number < len(_KINDS_2) else ""
         return Peer("zmtp", version="2.0", mechanism="NULL", kind=kind)
     if len(received) < _OPENING_BYTES:
-        return Peer("closed" if reader.at_eof() else "silent")
+        return Peer("closed" if reader.at_eof() else "hung")
     version, mechanism = (
         f"{received[10]}.{received[11]}",
         bytes(received[12:32]).rstrip(b"\0").decode("ascii", "replace"),
@@ -109,6 +109,8 @@ def problem(peer: Peer, *, curve: bool, receiver: Receiver = "sub") -> str:
             return f"Nobody can be reached there: {peer.detail}."
         case "silent":
             return "It accepts connections and sends nothing: not ZeroMQ, or a process that hangs."
+        case "hung":
+            return "It begins ZeroMQ's greeting and does not end it: a process that hangs."
         case "closed":
             return "It closes every connection without a byte: not ZeroMQ, or a proxy without a publisher behind it."
         case "foreign":
@@ -219,6 +221,8 @@ async def _ask_for_http(endpoint: str, seconds: float) -> Peer:
                 received = await reader.read(4096)
             finally:
                 await _close(writer)
+    if received.startswith(_SIGNATURE[:1]):
+        return Peer("hung")
     return Peer("foreign", _foreign(received)) if received else Peer("silent")
 
 

@@ -119,17 +119,24 @@ async def test_a_peer_that_breaks_off_within_its_greeting_is_named() -> None:
     assert "closes every connection" in problem(peer, curve=False)
 
 
-async def test_a_peer_that_hangs_within_its_greeting_is_named() -> None:
+@pytest.mark.parametrize("first", [b"\xff", b"G"])
+async def test_a_peer_that_hangs_within_its_greeting_is_named(first: bytes) -> None:
+    """Also if it takes so long that it is asked for HTTP meanwhile, and if it would answer that."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if await reader.read(1) == b"\xff":
+        found = await reader.read(1)
+        if found == first:
             writer.write(b"\xff" + bytes(8) + b"\x7f\x03")
+        elif found == b"G":
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await reader.read(-1)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         peer = await probe(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", seconds=0.3)
 
-    assert peer == Peer("silent")
+    assert peer == Peer("hung")
+    assert "hangs" in problem(peer, curve=False)
     assert "a process that hangs" in problem(peer, curve=False)
 
 
