@@ -31,6 +31,7 @@ A reader is in one of these states (`ReaderState`):
 Invariants: everything that the logs hold for a live reader was written to it, except what is pending
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
@@ -223,7 +224,11 @@ class Fanout:
             case ReaderState.LIVE if reader.full and reader.personal is not None:
                 self._lag([reader], before={PERSONAL: reader.personal.cursor_at(entry.at - 1)})
             case ReaderState.LIVE:
-                reader.writer.write(entry.frame)
+                try:
+                    reader.writer.write(entry.frame)
+                except Exception as error:  # its socket is lost: the rest of the batch is not this client's
+                    self._fail([reader], error)
+                    return
                 self.tally.events += 1
                 self.tally.writes += 1
                 self.tally.bytes += len(entry.frame)
@@ -273,9 +278,12 @@ class Fanout:
     def _fail(self, readers: Iterable[Reader], error: Exception) -> None:
         """Remove readers that cannot get their events; their clients may resume."""
         for reader in list(readers):
-            self.remove(reader)
             self.tally.failed += 1
-            reader.on_failure()
+            for act in (functools.partial(self.remove, reader), reader.on_failure):
+                try:
+                    act()
+                except Exception as another:  # or the others would not be told either
+                    self.on_failure(another)
         self.on_failure(error)
 
     def _read_on(self, reader: Reader) -> None:

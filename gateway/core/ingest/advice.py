@@ -24,6 +24,8 @@ def remedy(reason: str, frames: Sequence[bytes]) -> str:
             return "raise ingest.nesting_max, or send flatter values"
         case "too_many_channels":
             return "raise ingest.channels_max, or use fewer topics"
+        case "failed":
+            return "report it as a fault of the gateway, with the message"
         case "number_out_of_range":
             return "send such numbers as strings"
         case "reserved_field":

@@ -64,6 +64,10 @@ class _Reject(Exception):
         self.detail = detail
 
 
+def _failed(error: Exception) -> _Reject:
+    return _Reject("failed", f"the gateway failed to handle it, which is a fault of the gateway: {error!r}")
+
+
 def _decode(payload: bytes) -> EventObject | DatedEventObject | NumberedEventObject:
     """Validate an event; decoding its time as a date takes a third as long as matching the pattern."""
     try:
@@ -133,6 +137,10 @@ class Ingest:
         except _Reject as error:
             error.detail += hint(error.reason, frames)
             return self._reject(error, frames, now_ns)
+        except NoRoom:
+            raise
+        except Exception as error:  # one message must not cost the others of its batch theirs
+            return self._reject(_failed(error), frames, now_ns)
 
     def refuse(self, error: Unreadable, frames: Sequence[bytes], *, now_ns: int) -> Rejection:
         """Reject a message that its source could not read; its number is used nevertheless."""
@@ -163,8 +171,9 @@ class Ingest:
         for stream, envelope, payload in self.recovery.released(now_ns=now_ns):
             try:
                 yield self._numbered(stream, envelope, payload, now_ns, late=True)
-            except _Reject as error:
-                yield self._reject(error, [stream.topic.encode(), payload, envelope.pack()], now_ns)
+            except Exception as error:
+                rejected = error if isinstance(error, _Reject) else _failed(error)
+                yield self._reject(rejected, [stream.topic.encode(), payload, envelope.pack()], now_ns)
 
     def read_event(self, channel: str, payload: bytes, *, now_ns: int) -> Event:
         """Validate a payload that did not come over the bus. Raises ValueError: it is not valid; the text says why."""
@@ -213,7 +222,7 @@ class Ingest:
         incarnation, sequence = envelope.incarnation, envelope.sequence
         try:
             fields = self._fields(name, payload, now_ns)
-        except _Reject:
+        except Exception:
             stream.add_missing(MissingRange(sequence, sequence, "rejected"))
             raise
         missing = stream.take_unreported() if stream.unreported else ()

@@ -15,6 +15,7 @@ Reason = Literal[
     SourceReason,
     "bad_envelope",
     "bad_heartbeat",
+    "failed",
     "invalid_event",
     "reserved_field",
     "too_many_channels",

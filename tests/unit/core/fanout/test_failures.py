@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -10,8 +11,10 @@ from gateway.core.fanout.cohorts import Reader, ReaderState
 from gateway.core.fanout.filters import Filter
 from gateway.core.fanout.views import Subscription
 from gateway.core.protocol.errors import CloseCode
+from gateway.core.sessions.broadcast import Broadcaster
 from gateway.core.sessions.requests import ConnectRequest
 from tests.support.core import Core, Peer, make_hub, open_identity, publish
+from tests.support.publisher import envelope
 
 
 class BugError(Exception):
@@ -70,6 +73,54 @@ def test_a_reader_that_fails_while_it_catches_up_does_not_affect_the_others() ->
 
     assert broken.failed == 1
     assert [m["offset"] for m in witness.take() if m["type"] == "event"] == [1]
+
+
+class Lost(Peer):
+    """A peer whose socket is closed, which nobody knows yet: its writes fail."""
+
+    closed = False
+
+    def _write(self, data: bytes) -> None:
+        if self.closed:
+            raise BugError
+        super()._write(data)
+
+
+def test_a_personal_message_that_cannot_be_written_costs_others_nothing_of_its_batch() -> None:
+    hub = make_hub()
+    errors: list[Exception] = []
+    hub.fanout.on_failure = errors.append
+    Broadcaster(hub, hub.pipeline)  # takes personal messages of the bus
+    witness, lost = Peer(hub, "witness"), Lost(hub, "lost")
+    witness.connect("robots")
+    session = lost.connect("other")
+    lost.closed = True
+    personal = {"client_id": session.client_id, "event_type": "x", "data": {}}
+    batch = [
+        [b"robots", b"1", envelope(1, 1)],
+        [b"$personal", json.dumps(personal).encode()],
+        [b"robots", b"2", envelope(1, 2)],
+    ]
+    hub.tick(batch, now_ns=0)
+    hub.tick([[b"robots", b"3", envelope(1, 3)]], now_ns=0)
+
+    assert [1, 2, 3] == [m["offset"] for m in witness.take() if m["type"] == "event"]
+    assert [BugError] == [type(error) for error in errors]
+
+
+def test_a_reader_that_cannot_be_closed_either_costs_others_nothing() -> None:
+    hub = make_hub()
+    witness, first, second = Peer(hub, "witness"), Broken(hub), Broken(hub)
+
+    def fail_again() -> None:
+        raise BugError
+
+    first.reader.on_failure = fail_again
+    witness.connect("robots")
+    publish(hub, "robots", 2)
+
+    assert (1, ReaderState.DETACHED) == (second.failed, first.reader.state)
+    assert [1, 2] == [m["offset"] for m in witness.take() if m["type"] == "event"]
 
 
 def no_reader() -> Reader:

@@ -336,3 +336,20 @@ def test_a_gap_begins_behind_the_readers_own_position() -> None:
     for entries in (log.read(place, bytes_max=1), log.held(place)):
         gap = json.loads(entries[0].json)
         assert {name: gap[name] for name in expected} == expected
+
+
+def test_a_message_that_the_gateway_fails_to_handle_is_rejected_and_costs_others_nothing_of_its_batch() -> None:
+    bench = Bench()
+
+    def fail(_address: object, _event: object) -> None:
+        raise RuntimeError("a fault")
+
+    bench.hub.pipeline.ingest.on_personal = fail
+    personal = [b"$personal", b'{"client_id":"c","event_type":"x","data":{}}']
+    bench.send_batch([bench.message(A, 1), personal, bench.message(A, 2)])
+    bench.send(A, 3)
+
+    assert [(A, 1), (A, 2), (A, 3)] == bench.log()
+    [rejected] = bench.hub.pipeline.ingest.rejections.newest
+    assert "failed" == rejected.reason
+    assert "a fault" in rejected.detail
