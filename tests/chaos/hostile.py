@@ -22,12 +22,13 @@ from tests.chaos.stage import Stage
 from tests.chaos.usage import Usage, lowest_priority, spinning
 from tests.support.publisher import envelope
 from tests.support.raw import BINARY, CONTINUATION, PING, PONG, TEXT, Ended, RawPeer, encode_frame
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
 
 
 Message = tuple[bytes, ...]
 
 AGAIN_SECONDS = 0.05
+_CONNECT_AGAIN_SECONDS = 5.0
 NUMBERS = [b"1e999", b"-1e999", b"1" * 5_000, b"9" * 400, b"1e-9999", b"18446744073709551616", b"NaN", b"Infinity"]
 RUBBISH = [b"", b"\xff\xfe", b"{", b"]", b'"', b'{"a":1,"a":2', b"\x00" * 40, b'"\\ud800"', b"nul", b"[" * 200_000]
 INTERVALS = [1e-9, 0, -1, 3600, 1e300, True, "1", None]
@@ -238,13 +239,28 @@ class Hostile:
     async def _publish(self, messages: Iterator[Message]) -> None:
         with self._context.socket(zmq.XPUB) as publisher:
             publisher.linger, publisher.sndhwm = 0, 10_000
-            publisher.connect(f"tcp://127.0.0.1:{self.stage.bus_port}")
-            await eventually(lambda: publisher.poll(0), saying="the gateway subscribes")
+            await self._connect(publisher)
             for nth, message in enumerate(messages):
                 publisher.send_multipart(message, zmq.NOBLOCK)
                 if nth % 100 == 99:
                     await asyncio.sleep(0.005)
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _connect(self, publisher: zmq.Socket[bytes]) -> None:
+        """Connect, and wait until the gateway subscribes.
+
+        libzmq gives up for good if a handshake is broken off, as by a gateway that replaces its socket on a busy machine."""
+        endpoint, ends = f"tcp://127.0.0.1:{self.stage.bus_port}", time.monotonic() + scaled(DEADLINE_SECONDS)
+        while True:
+            publisher.connect(endpoint)
+            left = min(_CONNECT_AGAIN_SECONDS, ends - time.monotonic())
+            try:
+                await eventually(lambda: publisher.poll(0), within=max(left, 0), saying="the gateway subscribes")
+                return
+            except AssertionError:
+                if left < _CONNECT_AGAIN_SECONDS:
+                    raise
+            publisher.disconnect(endpoint)
 
     # -- as clients ----------------------------------------------------------------------------
 
