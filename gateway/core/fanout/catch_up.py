@@ -41,6 +41,12 @@ class Tally:
     filter_errors: int = 0
     failed: int = 0
 
+    def add(self, events: int, size: int, *, writes: int = 1) -> None:
+        """Count so many events, of `size` bytes together, that were written so often."""
+        self.events += events * writes
+        self.bytes += size * writes
+        self.writes += writes
+
 
 @dataclass(slots=True)
 class Part:

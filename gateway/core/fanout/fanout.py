@@ -210,10 +210,7 @@ class Fanout:
             writers = set(failed)
             self._lag([one for one in cohort.members if one.writer in writers], before=before())
         written = len(cohort.members)
-        tally = self.tally
-        tally.events += count * written
-        tally.bytes += len(data) * written
-        tally.writes += written
+        self.tally.add(count, len(data), writes=written)
         return written
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
@@ -226,12 +223,9 @@ class Fanout:
             case ReaderState.LIVE:
                 try:
                     reader.writer.write(entry.frame)
-                except Exception as error:  # its socket is lost: the rest of the batch is not this client's
+                    self.tally.add(1, len(entry.frame))
+                except Exception as error:  # its socket is lost, which must not end the batch of the others
                     self._fail([reader], error)
-                    return
-                self.tally.events += 1
-                self.tally.writes += 1
-                self.tally.bytes += len(entry.frame)
 
     def _lag(self, readers: Iterable[Reader], *, before: Cursors) -> None:
         """Remove live readers from their cohorts; their cursors stand before what was not written."""
@@ -349,9 +343,7 @@ class Fanout:
                 return True
             if data:
                 reader.writer.write(data)
-                self.tally.events += count
-                self.tally.writes += 1
-                self.tally.bytes += len(data)
+                self.tally.add(count, len(data))
                 if reader.on_part is not None:
                     reader.on_part()
         return False
