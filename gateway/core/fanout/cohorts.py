@@ -56,6 +56,26 @@ class SequentialWriter:
         return failed
 
 
+@dataclass(slots=True)
+class Tally:
+    """What was delivered, for the metrics."""
+
+    events: int = 0
+    writes: int = 0
+    bytes: int = 0
+    evicted: int = 0
+    lagged: int = 0
+    conflated: int = 0
+    filter_errors: int = 0
+    failed: int = 0
+
+    def add(self, events: int, size: int, *, writes: int = 1) -> None:
+        """Count so many events, of `size` bytes together, that were written so often."""
+        self.events += events * writes
+        self.bytes += size * writes
+        self.writes += writes
+
+
 PART_BYTES = 65_536
 
 

@@ -35,8 +35,8 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
-from gateway.core.fanout.catch_up import Part, Tally, read_all, read_newest
-from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter
+from gateway.core.fanout.catch_up import Part, read_all, read_newest
+from gateway.core.fanout.cohorts import Cohort, CohortWriter, Cursors, Reader, ReaderState, SequentialWriter, Tally
 from gateway.core.fanout.failed_filters import FailedFilters
 from gateway.core.fanout.selection import Selection
 from gateway.core.fanout.views import UNFILTERED, ChannelView, SeenChannels, Subscription, View, channel_view
