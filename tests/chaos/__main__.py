@@ -45,7 +45,7 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argpa
         }
         for name, figure in figures.items():
             print(f"{name:>30} {figure:>12,.{0 if isinstance(figure, int) else 1}f}")
-        for fault in stage.faults()[:10]:
+        for fault in [*stage.faults()[:10], *stage.holes()[:10]]:
             print("  ", fault)
         harmed = isinstance(storm, Hostile) and (storm.workers_lost > 0 or storm.bytes_max > storm.bytes_allowed)
         return int(bool(stage.faults()) or stage.unaccounted() > 0 or harmed)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -178,13 +178,31 @@ class Stage:
 
     def unaccounted(self) -> int:
         """How many events were neither delivered nor named, over all clients."""
+        return sum(len(numbers) for *_, numbers in self._missing())
+
+    def holes(self) -> list[str]:
+        """Which events were neither delivered nor named, and what is known of the client."""
+        found = []
+        for number, topic, newest, numbers in self._missing():
+            follower, first, last = self.followers[number], numbers[0], numbers[-1]
+            account = follower.accounts[topic]
+            came = [*account.delivered.values()]
+            found.append(
+                f"client {number} lacks {len(numbers)} of {newest} on {topic}, between {first} and {last}; it has got "
+                f"{[(one[0], one[-1], len(one)) for one in came]} (first, last, how many), excused is {account.excused}; "
+                f"it connected {follower.connections} times, and {follower.refused} positions were refused"
+            )
+        return found
+
+    def _missing(self) -> Iterator[tuple[int, str, int, list[int]]]:
+        """Yield a client's number, a topic, what was published on it, and what of that is unaccounted for."""
         truth = self.truth()
-        return sum(
-            len(follower.accounts[topic].missing(incarnation, newest))
-            for follower in self.followers
-            for topic in TOPICS
-            for incarnation, newest in truth[topic].items()
-        )
+        for number, follower in enumerate(self.followers):
+            for topic in TOPICS:
+                for incarnation, newest in truth[topic].items():
+                    numbers = follower.accounts[topic].missing(incarnation, newest)
+                    if numbers:
+                        yield number, topic, newest, numbers
 
     def delivered(self) -> int:
         return sum(follower.delivered for follower in self.followers)

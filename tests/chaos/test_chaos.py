@@ -45,7 +45,7 @@ async def account(stage: Stage, *, what: str) -> None:
     await stage.settle()
     print(f"{what}: {stage.delivered():,} checked deliveries, {stage.lost():,} named as lost")
     assert stage.faults() == []
-    assert stage.unaccounted() == 0
+    assert stage.holes() == []
 
 
 @pytest.mark.timeout(600)
