@@ -27,7 +27,7 @@ measure() {
     found=$?
     .venv/bin/coverage combine --quiet
     .venv/bin/coverage report --precision=1 >build/coverage/report
-    # The aim is 90 %. On Python 3.11, lines that a coroutine runs behind an `await` are sometimes not seen.
+    # The aim is 90 %; which lines a busy machine reaches differs from run to run. See tests/support/resumed.py, too.
     awk '{ print }
         /^gateway\// && $NF + 0 < 90 { below = below "\n    " $1 " " $NF; if ($NF + 0 < 75) bad = 1 }
         END { if (below) print "Below 90 %:" below; exit bad }' build/coverage/report && return "$found"

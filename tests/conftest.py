@@ -21,6 +21,7 @@ from tests.support.gateway import Gateway, allow_many_files
 from tests.support.publisher import Publisher
 from tests.support.raw import RawPeer, open_raw
 from tests.support.redis import RedisServer
+from tests.support.resumed import trace_resumed_coroutines
 from tests.support.sizes import full
 
 
@@ -30,6 +31,8 @@ OpenRaw = Callable[..., Awaitable[RawPeer]]
 NewPublisher = Callable[..., Awaitable[Publisher]]
 
 _names = itertools.count(1)
+
+trace_resumed_coroutines()
 
 # How fast the machine is just now fails no test.
 settings.register_profile(

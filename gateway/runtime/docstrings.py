@@ -6,6 +6,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable
+from typing import cast
 
 
 def docstring(documented: Callable[..., object]) -> str:
@@ -14,6 +15,5 @@ def docstring(documented: Callable[..., object]) -> str:
         return inspect.cleandoc(documented.__doc__ or "")
     with contextlib.suppress(OSError):  # it is installed without its sources
         [definition] = ast.parse(textwrap.dedent(inspect.getsource(documented))).body
-        assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        return ast.get_docstring(definition) or ""
+        return ast.get_docstring(cast(ast.FunctionDef, definition)) or ""
     return ""

@@ -109,6 +109,36 @@ async def test_a_publisher_that_connects_is_examined_in_the_gateways_place(
     assert findings["http"]["state"] == "note"
 
 
+async def test_a_bind_that_another_program_uses_is_not_examined(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    with context.socket(zmq.SUB) as socket:
+        endpoint = f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+        status, findings = await examined(endpoint, "--bind", endpoint, "--port", str(free_port()))
+
+    assert (0, "note") == (status, findings["bind"]["state"])
+    assert "it is in use" in findings["bind"]["text"]
+
+
+async def test_a_bind_that_cannot_be_bound_is_a_problem(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/nowhere/bus"
+    status, findings = await examined(endpoint, "--bind", endpoint, "--port", str(free_port()))
+
+    assert (1, {"bind"}) == (status, problems(findings))
+    assert "it cannot be bound: No such file or directory" in findings["bind"]["text"]
+
+
+async def test_a_server_that_does_not_speak_zeromq_is_a_problem() -> None:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        status, findings = await examined(f"tcp://127.0.0.1:{port}", "--bind", "", "--port", str(free_port()))
+
+    assert (1, {"zeromq"}) == (status, problems(findings))
+
+
 async def test_one_that_connects_with_a_wrong_kind_of_socket_is_named(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     endpoint = free_tcp()
     with context.socket(zmq.PUSH) as socket:

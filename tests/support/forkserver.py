@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from tests.support.resumed import trace_resumed_coroutines
 from tests.support.sizes import FULL
 
 
@@ -311,6 +312,7 @@ def _writer(descriptor: int, *, at_once: bool, errors: str) -> TextIO:
 
 
 def _main(connection: int) -> None:
+    trace_resumed_coroutines()
     for package in map(importlib.import_module, PACKAGES):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             # The notebooks' part needs packages that the gateway's environment lacks, and no command uses it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,3 +45,27 @@ def test_help_and_summaries_are_the_same_without_docstrings() -> None:
 
 def test_what_has_no_docstring_has_an_empty_one() -> None:
     assert "" == docstring(lambda: None)
+
+
+@pytest.fixture
+def _without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python says with -OO."""
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(optimize=2))
+
+
+@pytest.mark.usefixtures("_without_docstrings")
+def test_a_docstring_that_python_dropped_is_read_from_the_source() -> None:
+    def documented() -> None:
+        """Say something."""
+
+    documented.__doc__ = None
+
+    assert "Say something." == docstring(documented)
+
+
+@pytest.mark.usefixtures("_without_docstrings")
+def test_what_has_no_source_either_has_an_empty_docstring() -> None:
+    made: dict[str, Any] = {}
+    exec("def documented():\n    'Say something.'\n", made)
+
+    assert "" == docstring(made["documented"])

@@ -137,6 +137,51 @@ def test_events_of_channels_that_cannot_open_are_counted() -> None:
     assert "a" not in gateway.logs.by_name
 
 
+def test_events_that_the_engine_has_kept_of_a_channel_that_cannot_open_are_counted() -> None:
+    engine = Engine(live_max=1, kept_max=10)
+    for channel in ("a", "metrics"):
+        engine.append(channel)
+    gateway = Gateway(engine, channels_max=6)  # the standard ones
+    gateway.catch_up()
+
+    assert 1 == gateway.channels.counts["refused"]
+    assert "a" not in gateway.logs.by_name
+
+
+def test_a_channel_that_is_closed_while_its_stream_is_asked_for_stays_closed() -> None:
+    engine = Engine(live_max=1, kept_max=10)
+    gateway = Gateway(engine)
+    engine.append("a")
+    gateway.catch_up()
+    for _ in range(3):
+        engine.append("a")
+    gateway.read()
+    gateway.ask()
+    assert ["a"] == gateway.channels.behind
+    gateway.logs.close("a")
+    gateway.answered()
+
+    assert [] == gateway.channels.behind
+    assert "a" not in gateway.logs.by_name
+
+
+def test_an_event_that_comes_after_the_last_answer_was_given_is_asked_for() -> None:
+    engine = Engine(kept_max=10)
+    engine.append("a")
+    gateway = Gateway(engine)
+    gateway.up()
+    gateway.ask()
+    gateway.answered()
+    gateway.ask()  # there are no more
+    engine.append("a")
+    gateway.read()
+    gateway.answered()
+    assert ["a"] == gateway.channels.behind
+    gateway.catch_up()
+
+    assert [1, 2] == [one.offset for one in gateway.entries("a")]
+
+
 def test_an_entry_of_another_kind_is_refused() -> None:
     fields = {"number": b"1", "channel": b"a", "engine": b"1", "epoch": b"2", "offset": b"3", "event": b""}
     assert ChannelEvent("a", 1, NumberedEvent(2, 3, b""), 1) == channel_event(fields)
