@@ -244,7 +244,7 @@ class Engine:
             try:
                 changed = await self.connect(clients)
                 backoff.reset()
-                self._go_up(changed=changed)
+                self._go_up(clients[0].server, changed=changed)
                 await _until_one_fails(
                     self._send_commands(clients[0]), self._follow(clients[1]), self._interrupt_follower()
                 )
@@ -283,9 +283,9 @@ class Engine:
         self.epoch = epoch
         return changed
 
-    def _go_up(self, *, changed: bool) -> None:
+    def _go_up(self, server: str, *, changed: bool) -> None:
         self.problem = self.advice = self._reported = ""
-        log.info("cluster_available", server=str(self.address), epoch=f"{self.epoch:016x}")
+        log.info("cluster_available", server=server, epoch=f"{self.epoch:016x}")
         for call in self.on_up:
             call(changed)
 
@@ -322,8 +322,9 @@ async def _until_one_fails(*coroutines: Awaitable[None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        await task
+    for task in tasks:  # in this order, if several have failed: a set has none
+        if task in done:
+            await task
 
 
 def _ignore_failure(reply: asyncio.Future[Reply]) -> None:
