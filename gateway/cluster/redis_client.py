@@ -80,8 +80,10 @@ def described(error: Exception, address: Address) -> tuple[str, str]:
 class Client:
     """One connection to the server that takes writes. Commands are sent once: none is repeated after a failure."""
 
-    def __init__(self, connection: "Redis") -> None:
+    def __init__(self, connection: "Redis", server: str) -> None:
         self._redis = connection
+        self.server = server
+        """Where it is; with Sentinel, of the server that was the primary one."""
 
     async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send commands together; return a reply or an error for each. Raises `FAILURES`: there may be no reply."""
@@ -119,7 +121,7 @@ async def connect(address: Address, settings: Cluster, *, name: str) -> Client:
         client_name=name,
         **options,
     )
-    return Client(Redis(connection_pool=pool))
+    return Client(Redis(connection_pool=pool), shown(host, port))
 
 
 async def _primary(address: Address, settings: Cluster) -> tuple[str, int]:

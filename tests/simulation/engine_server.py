@@ -182,6 +182,7 @@ class Link:
     """One connection of a gateway, as `gateway.cluster.redis_client.Client`."""
 
     def __init__(self, server: Server, gateway: str) -> None:
+        self.server = "redis"
         self._server = server
         self._gateway = gateway
         self._broken = asyncio.get_running_loop().create_future()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.cluster import require
 from gateway.cluster.engine import probe
@@ -51,6 +52,17 @@ async def test_after_a_failover_the_new_primary_is_used(
 
     assert b"y" == await one.command("GET", one.key("x"))
     assert replica.command("ROLE")[0] == "master"  # type: ignore[index]
+
+
+async def test_the_log_names_the_server_that_sentinel_named(
+    replicated: tuple[RedisServer, RedisServer, RedisServer], engine: NewEngine
+) -> None:
+    primary, _, sentinel = replicated
+    with capture_logs() as lines:
+        await up(engine(f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"))
+
+    [line] = [one for one in lines if one["event"] == "cluster_available"]
+    assert f"127.0.0.1:{primary.port}" == line["server"]
 
 
 async def test_a_service_that_sentinel_does_not_know_is_reported(
