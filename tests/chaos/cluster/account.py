@@ -6,6 +6,7 @@ before it was killed, while no gateway may have heard it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -132,6 +133,56 @@ class Messages:
                 left.append(one)
         by_count = min(self.reported, len(left))
         return excused + by_count, left[by_count:]
+
+
+@dataclass(slots=True)
+class Plain:
+    """Messages without envelopes as they came to one client, by the number that their data has.
+
+    Nothing but these numbers shows what is missing: where one is passed over, a gap must have come since the last one."""
+
+    delivered: dict[int, str] = field(default_factory=dict)
+    """In which epoch each came last."""
+    again: list[int] = field(default_factory=list)
+    """Those that came a second time, of another source."""
+    _first: int | None = None
+    _newest: int = 0
+    _is_reported: bool = False
+    """Whether a gap came since the newest one."""
+    _unreported: set[int] = field(default_factory=set)
+
+    def begin(self, newest: int) -> None:
+        """Note that the client must miss nothing after this number."""
+        if self._first is None:
+            self._first, self._newest = newest + 1, newest
+
+    def report(self) -> None:
+        """Note a gap."""
+        self._is_reported = True
+
+    def deliver(self, number: int, epoch: str) -> None:
+        before = self.delivered.get(number)
+        assert before != epoch, f"message {number} came twice in epoch {epoch}"
+        self.delivered[number] = epoch
+        if before is not None:
+            self.again.append(number)
+        elif number > self._newest:
+            if not self._is_reported:
+                self._unreported.update(range(self._newest + 1, number))
+            self._newest, self._is_reported = number, False
+
+    def lacks(self, newest: int) -> tuple[list[int], list[int]]:
+        """Return what is missing up to `newest`: what gaps have reported, and the rest."""
+        if self._first is None:
+            return [], []
+        missing = [number for number in range(self._first, newest + 1) if number not in self.delivered]
+        left = [number for number in missing if number > self._newest or number in self._unreported]
+        return [number for number in missing if number not in {*left}], left
+
+
+def is_near(at: float, changes: Iterable[float]) -> bool:
+    """Whether one of the changes was shortly before or after a time."""
+    return any(abs(at - change) < FAILED_SECONDS for change in changes)
 
 
 FAILED_SECONDS = 15.0

@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 
 from tests.chaos.cluster.account import Sent
-from tests.chaos.cluster.wanderer import ENGINE_CHANNELS, EVERYONE, PERSONAL, Places, Wanderer
+from tests.chaos.cluster.client import ENGINE_CHANNELS, EVERYONE, PERSONAL, Port, Truth
+from tests.chaos.cluster.wanderer import Wanderer
 
 
 _ANSWER_SECONDS = 3.0
@@ -22,9 +23,7 @@ _UNKNOWN_CLIENT = 404
 class Senders:
     """Tasks that send messages to channels, to everyone and to single clients; `acknowledged` has them by channel."""
 
-    def __init__(
-        self, ports: Sequence[Callable[[], int]], clients: Sequence[Wanderer], places: Places, seed: int
-    ) -> None:
+    def __init__(self, ports: Sequence[Port], clients: Sequence[Wanderer], truth: Truth, seed: int) -> None:
         self.acknowledged: dict[str, list[Sent]] = defaultdict(list)
         self.personal: dict[int, list[Sent]] = defaultdict(list)
         """Those to single clients, by the client's place in the list."""
@@ -34,7 +33,7 @@ class Senders:
         self._random = random.Random(seed)
         self._ports = ports
         self._clients = clients
-        self._places = places
+        self._places = truth.places
         self._number = 0
         self._ends = False
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS))

@@ -27,7 +27,7 @@ class ClusterStorm(Breaker):
         seldom = [
             *(self.kill_publishers, self.stop_publishers, self.stop_gateway, self.stall_bus, self.stall_front),
             *(self.kill_primary, self.stop_primary, self.restart_primary, self.kill_replica, self.kill_sentinel),
-            self.cut_engine,
+            *(self.cut_engine, self.kill_holder, self.stop_holder),
         ]
         return [*often, *often, *seldom]
 
@@ -39,6 +39,21 @@ class ClusterStorm(Breaker):
         gateway.kill(signal.SIGSTOP)
         await asyncio.sleep(self.random.uniform(0.2, 3))
         gateway.kill(signal.SIGCONT)
+
+    async def kill_holder(self) -> None:
+        """The gateway that numbers what comes without numbers."""
+        await self.stage.kill_gateway(await self._holder())
+
+    async def stop_holder(self) -> None:
+        """It may lose the lease, and goes on after that as if it had it."""
+        gateway = self.stage.gateways[await self._holder()]
+        gateway.kill(signal.SIGSTOP)
+        await asyncio.sleep(self.random.uniform(1, 9))
+        gateway.kill(signal.SIGCONT)
+
+    async def _holder(self) -> int:
+        place = await self.stage.holder()
+        return self._place() if place is None else place
 
     async def kill_publishers(self) -> None:
         await asyncio.to_thread(self.stage.publishers.restart, self._process())

@@ -1,0 +1,125 @@
+"""Clients of Server-Sent Events."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from urllib.parse import quote
+
+from tests.chaos.cluster.client import ANSWER_SECONDS, CHANNELS, CHATS, EVERYONE, STAY_SECONDS, Client
+from tests.chaos.follower import Message, decode
+
+
+_STARTING = 503
+
+
+class Stream(Client):
+    """It resumes with the last id that it got, as a browser's EventSource does.
+
+    What came since that id it ignores: the events come again."""
+
+    engine_channels = (*CHATS, EVERYONE)
+    wire: Wire | None = None
+    last_id = ""
+
+    def drop(self) -> None:
+        if self.wire is not None:
+            self.wire.transport.abort()
+
+    def pause(self) -> None:
+        if self.wire is not None and not self.wire.gone.is_set():
+            self.wire.transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self.wire is not None and not self.wire.gone.is_set():
+            self.wire.transport.resume_reading()
+
+    async def _visit(self, port: int) -> None:
+        self._note(f"to {port} {self.last_id}")
+        wire = None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                _, wire = await asyncio.get_running_loop().create_connection(partial(Wire, self), "127.0.0.1", port)
+                self.wire = wire
+                await wire.answered.wait()
+            self.connections += wire.subscribed
+            async with asyncio.timeout(self.random.expovariate(1 / STAY_SECONDS)):
+                await wire.gone.wait()
+        finally:
+            if wire is not None:
+                wire.transport.abort()
+
+
+class Wire(asyncio.Protocol):
+    """One connection of a client: HTTP/1.1 with chunks, and in it lines as the HTML standard says."""
+
+    def __init__(self, client: Stream) -> None:
+        self.client = client
+        self.answered = asyncio.Event()
+        """Set when it is subscribed, or lost."""
+        self.gone = asyncio.Event()
+        self.subscribed = False
+        self._has_head = False
+        self._raw = self._text = b""
+        self._since_id: list[Message] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        resume = f"Last-Event-ID: {self.client.last_id}\r\n" if self.client.last_id else ""
+        path = f"/events?channels={quote(','.join(CHANNELS))}"
+        transport.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{resume}\r\n".encode())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.answered.set()
+        self.gone.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._raw += data
+        if not self._has_head and not self._read_head():
+            return
+        while (end := self._raw.find(b"\r\n")) >= 0:
+            size = int(self._raw[:end], 16)
+            if len(self._raw) < end + 2 + size + 2:
+                break
+            self._text += self._raw[end + 2 : end + 2 + size]
+            self._raw = self._raw[end + 2 + size + 2 :]
+        *events, self._text = self._text.split(b"\n\n")
+        for event in events:
+            self._read(event)
+
+    def _read_head(self) -> bool:
+        head, found, rest = self._raw.partition(b"\r\n\r\n")
+        if not found:
+            return False
+        status = int(head.split()[1])
+        if status == _STARTING:
+            self.transport.abort()
+            return False
+        if status != 200:
+            self.client.faults.append(head.decode())
+        self._has_head, self._raw = True, rest
+        return True
+
+    def _read(self, event: bytes) -> None:
+        last_id = ""
+        for line in event.split(b"\n"):
+            name, _, value = line.partition(b": ")
+            if name == b"data":
+                self._since_id.append(decode(value))
+            elif name == b"id":
+                last_id = value.decode()
+        if last_id:
+            self._take_all(last_id)
+
+    def _take_all(self, last_id: str) -> None:
+        taken, self._since_id = self._since_id, []
+        self.client.last_id = last_id
+        for message in taken:
+            try:
+                self.client.take(message)
+            except AssertionError as fault:
+                self.client.faults.append(str(fault))
+            if message.type == "subscribed":
+                self.subscribed = True
+                self.answered.set()
