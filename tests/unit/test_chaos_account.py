@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.cluster.account import FAILED_SECONDS, Messages, Sent, Source
+from tests.chaos.cluster.account import FAILED_SECONDS, Messages, Plain, Sent, Source, is_near
 
 
 def lacks(one: Source, newest: int, *, held: int) -> tuple[int, int]:
@@ -66,12 +66,21 @@ def test_what_is_named_although_a_publisher_has_it_is_counted() -> None:
     assert 2 == one.lacks(4, held=3).reported_though_held
 
 
-def test_the_end_of_a_source_excuses_what_was_published_until_then() -> None:
+def test_the_end_of_a_source_excuses_what_follows_as_long_as_nothing_comes() -> None:
+    """What a publisher sends after its end was reported, and none of which arrives, nothing shows."""
     one = source(1, 2)
     one.report_unknown(4)
 
-    assert (2, 0) == lacks(one, 4, held=0)
-    assert (2, 1) == lacks(one, 5, held=0)
+    assert (3, 0) == lacks(one, 5, held=0)
+    assert (2, 1) == lacks(one, 5, held=3)
+
+
+def test_the_end_of_a_source_excuses_only_what_was_published_until_then_if_it_goes_on() -> None:
+    one = source(1, 2)
+    one.report_unknown(4)
+    one.deliver(6)
+
+    assert (2, 1) == lacks(one, 6, held=0)
 
 
 SENT = Sent(7, began=100.0, answered=100.5, attempts=1, epoch="e1", offset=3)
@@ -112,3 +121,56 @@ def test_a_message_is_excused_if_its_engine_failed_and_that_was_reported(
     found, left = one.lacks([SENT], engine_failed=[] if failed is None else [failed], new_sessions=[])
 
     assert excused == (found == 1) == (left == [])
+
+
+def plain(*numbers: int) -> Plain:
+    """The account of a client that began behind number 10 of a publisher without envelopes, and got these."""
+    found = Plain()
+    found.begin(10)
+    for number in numbers:
+        found.deliver(number, "e1")
+    return found
+
+
+def test_a_message_without_an_envelope_that_is_passed_over_without_a_gap_is_found() -> None:
+    assert ([], []) == plain(11, 12).lacks(12)
+    assert ([], [11]) == plain(12).lacks(12)
+    assert ([], [13]) == plain(11, 12).lacks(13)
+
+
+def test_a_gap_excuses_what_is_passed_over_next_and_nothing_later() -> None:
+    one = plain(11)
+    one.report()
+    for number in (14, 16):
+        one.deliver(number, "e2")
+
+    assert ([12, 13], [15]) == one.lacks(16)
+
+
+def test_a_gap_at_the_end_excuses_nothing() -> None:
+    one = plain(11)
+    one.report()
+
+    assert ([], [12]) == one.lacks(12)
+
+
+def test_a_message_without_an_envelope_comes_again_of_another_source_only() -> None:
+    one = plain(11)
+    one.deliver(11, "e2")
+    with pytest.raises(AssertionError):
+        one.deliver(11, "e2")
+
+    assert [11] == one.again
+
+
+def test_another_source_fills_what_was_passed_over() -> None:
+    one = plain(11, 13)
+    one.deliver(12, "e2")
+
+    assert ([], []) == one.lacks(13)
+
+
+def test_a_change_counts_for_what_was_published_near_it() -> None:
+    assert is_near(100.0, [100.0 + FAILED_SECONDS / 2])
+    assert not is_near(100.0, [100.0 + 2 * FAILED_SECONDS])
+    assert not is_near(100.0, [])

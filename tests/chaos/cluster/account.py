@@ -49,7 +49,9 @@ class Source:
         self.pass_over(last)
 
     def report_unknown(self, newest: int) -> None:
-        """Note a gap that does not say how much is missing; `newest` is what was published until now."""
+        """Note a gap that does not say how much is missing; `newest` is what was published until now.
+
+        If nothing comes after it, it also covers what follows: nothing shows that the source went on."""
         self.unknown.append((self.last + 1, newest))
 
     def is_missing(self, number: int) -> bool:
@@ -61,11 +63,12 @@ class Source:
         All up to `held` every gateway could have had: a gap that does not say how much is missing does not excuse it."""
         found = Lack()
         for first, last in (*self.missing, (self.last + 1, newest)):
+            is_end_unknown = bool(self.unknown) and self.unknown[-1][0] == first == self.last + 1
             for number in range(first, min(last, newest) + 1):
                 if any(low <= number <= high for low, high in self.reported):
                     found.reported += 1
                     found.reported_though_held += number <= held
-                elif number > held and any(low <= number <= high for low, high in self.unknown):
+                elif number > held and (is_end_unknown or any(low <= number <= high for low, high in self.unknown)):
                     found.reported += 1
                 else:
                     found.unaccounted.append(number)

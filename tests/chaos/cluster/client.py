@@ -125,6 +125,7 @@ class Client:
                 if self.session and not message.resumed:
                     self.new_sessions.append(time.monotonic())
                     self.positions.pop(PERSONAL, None)
+                    self.sources = {place: one for place, one in self.sources.items() if place[0] != PERSONAL}
                 self.resumed += message.resumed
                 self.client_id, self.session = message.client_id, message.session
             case "error" | "warning":
@@ -157,8 +158,8 @@ class Client:
             self.faults.append(f"{channel} {epoch}:{offset} stands for two messages, one of them {number}")
         if channel == PLAIN:
             self.plain.deliver(number, epoch)
-        else:
-            self.messages[channel].deliver(number, epoch)
+        else:  # a new session counts its messages anew, also in the same epoch
+            self.messages[channel].deliver(number, f"{epoch} {self.client_id}" if channel == PERSONAL else epoch)
 
     def _place(self, message: Message) -> tuple[str, dict[str, int]]:
         """Return a message's source, and how far each live one has come, to be changed."""
