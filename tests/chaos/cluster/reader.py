@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 
 import aiohttp
@@ -15,7 +14,7 @@ from tests.chaos.cluster.client import ANSWER_SECONDS, CHANNELS, CHATS, Client, 
 from tests.chaos.follower import Message
 
 
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = (1.0, 4.0)
 _BEGINNING = "0"
 _UNKNOWN_CHANNEL, _STARTING = 404, 503
 
@@ -52,10 +51,10 @@ class Reader(Client):
         self._may_read.set()
 
     async def _visit(self, port: int) -> None:
-        for channel in random.Random(self.random.random()).sample(CHANNELS, len(CHANNELS)):
+        for channel in self.random.sample(CHANNELS, len(CHANNELS)):
             await self._may_read.wait()
             await self._read(port, channel)
-        await asyncio.sleep(self.random.uniform(0, _PAUSE_SECONDS))
+        await asyncio.sleep(self.random.uniform(*_PAUSE_SECONDS))
 
     async def _read(self, port: int, channel: str) -> None:
         since = self._next.get(channel)

@@ -29,7 +29,7 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 _SAMPLE_SECONDS = 0.5
 _CONNECTING = 50
-_PLAIN_RATE = 5.0
+_PLAIN_RATE = 2.0
 _PREFIX = "chaos"
 _HOLDER_SECONDS = 2.0
 
