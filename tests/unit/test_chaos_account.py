@@ -58,6 +58,14 @@ def test_a_gap_of_unknown_length_does_not_excuse_what_every_gateway_could_have_h
     assert (1, 2) == lacks(one, 5, held=3)
 
 
+def test_a_gap_of_unknown_length_excuses_what_came_while_the_client_was_away() -> None:
+    """What a gateway knows that another one does not is not due to who asked neither."""
+    one = source(1)
+    one.report_unknown(4, due=2)
+
+    assert (2, 1) == lacks(one, 4, held=4)
+
+
 def test_what_is_named_although_a_publisher_has_it_is_counted() -> None:
     one = source(1)
     one.report(2, 4)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 
 Range = tuple[int, int]
+ALL = 2**53
 
 
 @dataclass(slots=True)
@@ -33,8 +34,8 @@ class Source:
     """What was passed over up to `last`."""
     reported: list[Range] = field(default_factory=list)
     """What gaps name."""
-    unknown: list[Range] = field(default_factory=list)
-    """What gaps cover that do not say how much is missing."""
+    unknown: list[tuple[int, int, int]] = field(default_factory=list)
+    """What gaps cover that do not say how much is missing, and up to where the client had had time to get it before."""
 
     def deliver(self, number: int) -> None:
         """Note an event behind the last one."""
@@ -48,11 +49,12 @@ class Source:
         self.reported.append((first, last))
         self.pass_over(last)
 
-    def report_unknown(self, newest: int) -> None:
+    def report_unknown(self, newest: int, *, due: int = ALL) -> None:
         """Note a gap that does not say how much is missing; `newest` is what was published until now.
 
-        If nothing comes after it, it also covers what follows: nothing shows that the source went on."""
-        self.unknown.append((self.last + 1, newest))
+        If nothing comes after it, it also covers what follows: nothing shows that the source went on. It does not excuse
+        what was `due` before, when the client last heard of the channel."""
+        self.unknown.append((self.last + 1, newest, due))
 
     def is_missing(self, number: int) -> bool:
         return number > self.last or any(first <= number <= last for first, last in self.missing)
@@ -62,13 +64,15 @@ class Source:
 
         All up to `held` every gateway could have had: a gap that does not say how much is missing does not excuse it."""
         found = Lack()
+        unknown = list(self.unknown)
+        if unknown and unknown[-1][0] == self.last + 1:
+            unknown.append((self.last + 1, newest, unknown[-1][2]))
         for first, last in (*self.missing, (self.last + 1, newest)):
-            is_end_unknown = bool(self.unknown) and self.unknown[-1][0] == first == self.last + 1
             for number in range(first, min(last, newest) + 1):
                 if any(low <= number <= high for low, high in self.reported):
                     found.reported += 1
                     found.reported_though_held += number <= held
-                elif number > held and (is_end_unknown or any(low <= number <= high for low, high in self.unknown)):
+                elif any(low <= number <= high and number > min(held, due) for low, high, due in unknown):
                     found.reported += 1
                 else:
                     found.unaccounted.append(number)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.protocol.messages import Position
-from tests.chaos.cluster.account import Messages, Plain, Source
+from tests.chaos.cluster.account import ALL, Messages, Plain, Source
 from tests.chaos.cluster.publishers import TOPICS, Publishers
 from tests.chaos.follower import Message
 
@@ -62,6 +62,8 @@ class Client:
         """What came besides events, newest last."""
         self._ports = ports
         self._truth = truth
+        self._heard: dict[str, float] = {}
+        """When it last got something of a channel, or the answer that there is nothing."""
         self._forgotten: set[tuple[str, str]] = set()
         """Sources that a gap or an answer has named as unknown: they may come from their beginning."""
         self.task = asyncio.get_running_loop().create_task(self._live())
@@ -138,6 +140,7 @@ class Client:
             self.faults.append(f"{channel} {epoch}:{offset} is behind {offsets}")
             return
         offsets[epoch] = offset
+        self._heard[channel] = time.monotonic()
         source = self.source(channel, epoch)
         if offset <= source.last:
             self.again += 1
@@ -174,6 +177,7 @@ class Client:
 
     def _begin(self, channel: str, position: Position, *, recovered: bool) -> None:
         self.refused += not recovered
+        self._heard.setdefault(channel, time.monotonic())
         before = self.positions.get(channel)
         if before is None and not any(one == channel for one, _ in self.sources):
             for epoch, offset in position.offsets.items():
@@ -203,7 +207,7 @@ class Client:
                 messages.reported += message.count or 0
         if last is None:  # the source ended, or is not known here
             if message.count != 0:
-                source.report_unknown(self._newest(channel, epoch))
+                source.report_unknown(self._newest(channel, epoch), due=self._due(channel, epoch))
             offsets.pop(epoch, None)
             self._forgotten.add((channel, epoch))
             self.positions[channel] = known if known in offsets else next(iter(offsets), ""), offsets
@@ -211,12 +215,16 @@ class Client:
         if first is None:
             for (other_channel, other), one in self.sources.items():
                 if other_channel == channel and other != epoch:
-                    one.report_unknown(self._newest(channel, other))
+                    one.report_unknown(self._newest(channel, other), due=self._due(channel, other))
         source.report(first or 1, last)
         offsets[epoch] = max(last, offsets.get(epoch, 0))
 
     def _newest(self, channel: str, epoch: str) -> int:
-        return self._truth.publishers.newest(channel, epoch) if channel in TOPICS else 2**53
+        return self._truth.publishers.newest(channel, epoch) if channel in TOPICS else ALL
+
+    def _due(self, channel: str, epoch: str) -> int:
+        life = self._truth.publishers.lives.get(epoch)
+        return ALL if life is None else life.due(channel, self._heard.get(channel, time.monotonic()))
 
 
 def _short(message: Message) -> str:

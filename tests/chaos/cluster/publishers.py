@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,8 @@ class Life:
         self.keeps = kind == "full"
         """Whether it replays all that it published."""
         self.ended = False
-        self._before: deque[tuple[float, tuple[int, ...]]] = deque()
-        self._held = (0,) * len(TOPICS)
+        self._times: list[float] = []
+        self._samples: list[tuple[int, ...]] = []
         with file.open("rb") as opened:
             self._record = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -101,14 +101,17 @@ class Life:
         """Up to which number every gateway could have had everything."""
         if not self.keeps:
             return 0
-        return self._held[TOPICS.index(topic)] if self.ended else self.newest(topic)
+        return self.due(topic, self._times[-1]) if self.ended else self.newest(topic)
+
+    def due(self, topic: str, at: float) -> int:
+        """Up to which number a client that heard of the topic at this time had had time to get everything."""
+        found = bisect_left(self._times, at - HELD_SECONDS)
+        return self._samples[found - 1][TOPICS.index(topic)] if found else 0
 
     def sample(self) -> None:
         """Note how far it has come now."""
-        now = time.monotonic()
-        self._before.append((now, _COUNTS.unpack(self._record)))
-        while self._before and self._before[0][0] < now - HELD_SECONDS:
-            self._held = self._before.popleft()[1]
+        self._times.append(time.monotonic())
+        self._samples.append(_COUNTS.unpack(self._record))
 
     def end(self) -> None:
         self.sample()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import aiohttp
@@ -85,5 +86,6 @@ class Reader(Client):
                     self.take(message)
                 except AssertionError as fault:
                     self.faults.append(str(fault))
+        self._heard[channel] = time.monotonic()
         self._begin(channel, page.next, recovered=page.gap is None)
         self._next[channel] = position_text(page.next)
