@@ -140,7 +140,7 @@ class Client:
             self.faults.append(f"{channel} {epoch}:{offset} is behind {offsets}")
             return
         offsets[epoch] = offset
-        self._heard[channel] = time.monotonic()
+        self._hear(channel)
         source = self.source(channel, epoch)
         if offset <= source.last:
             self.again += 1
@@ -221,6 +221,10 @@ class Client:
 
     def _newest(self, channel: str, epoch: str) -> int:
         return self._truth.publishers.newest(channel, epoch) if channel in TOPICS else ALL
+
+    def _hear(self, channel: str) -> None:
+        """Note that it got what there is, up to now."""
+        self._heard[channel] = time.monotonic()
 
     def _due(self, channel: str, epoch: str) -> int:
         life = self._truth.publishers.lives.get(epoch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import aiohttp
@@ -69,7 +68,7 @@ class Reader(Client):
             return
         if status == 200:
             self.connections += 1
-            self._take_page(channel, _decode(body), port)
+            self._take_page(channel, _decode(body), port, limit)
         elif status == _UNKNOWN_CHANNEL:
             if since is None:
                 self._begin(channel, Position("", 0), recovered=True)
@@ -77,7 +76,7 @@ class Reader(Client):
         elif status != _STARTING:
             self.faults.append(f"{channel} at {port}, since {since}: {status} {body.decode()}")
 
-    def _take_page(self, channel: str, page: _Page, port: int) -> None:
+    def _take_page(self, channel: str, page: _Page, port: int, limit: int) -> None:
         if channel in self._next:
             gaps = [page.gap] if page.gap is not None else []
             self._note(f"{channel} at {port} since {self._next[channel]}: {len(page.events)} entries")
@@ -86,6 +85,10 @@ class Reader(Client):
                     self.take(message)
                 except AssertionError as fault:
                     self.faults.append(str(fault))
-        self._heard[channel] = time.monotonic()
+        if len(page.events) < limit:
+            super()._hear(channel)
         self._begin(channel, page.next, recovered=page.gap is None)
         self._next[channel] = position_text(page.next)
+
+    def _hear(self, channel: str) -> None:
+        """A page that is full says nothing of what comes after it."""
