@@ -54,7 +54,7 @@ async def chaos(seconds: float, seed: int, clients: int, rate: int, given: argpa
 async def cluster(seconds: float, seed: int, clients: int, rate: float) -> int:
     """Run a storm over three gateways and their Redis; 0 if everything was accounted for."""
     print(f"seed {seed}: 3 gateways, {clients} clients, {rate:g} events/s, {seconds:.0f} s", flush=True)
-    async with ClusterStage(clients=clients, rate=rate, seed=seed) as stage:
+    async with ClusterStage(clients=clients, readers=-(-clients // 20), rate=rate, seed=seed) as stage:
         storm = ClusterStorm(stage, seed, say=lambda text: print(text, flush=True))
         await storm.rage(seconds)
         faults: list[str] = []

@@ -37,7 +37,7 @@ _HOLDER_SECONDS = 2.0
 class ClusterStage:
     """Everything in one place. Use it as an async context manager.
 
-    `clients` is how many have a WebSocket; a tenth as many have an event stream, and a twentieth read the history.
+    `clients` is how many have a WebSocket; a tenth as many have an event stream. `readers` is how many read the history.
     `rate` is how many events the publishers publish a second together, `messages` how many are sent over REST to
     each of the channels and to single clients."""
 
@@ -45,6 +45,7 @@ class ClusterStage:
         self,
         *,
         clients: int,
+        readers: int,
         rate: float,
         messages: float = 2.0,
         gateways: int = 3,
@@ -69,7 +70,13 @@ class ClusterStage:
         self.reported_though_held = 0
         """How many events gaps have named that their publishers still had."""
         self._truth: Truth
-        self._count, self._rate, self._messages, self._processes = clients, rate, messages, processes
+        self._count, self._readers, self._rate, self._messages, self._processes = (
+            clients,
+            readers,
+            rate,
+            messages,
+            processes,
+        )
         self._size = gateways
         self._seed = seed
         self._settings = dict(settings or {})
@@ -133,8 +140,8 @@ class ClusterStage:
 
     async def _start_clients(self, stack: AsyncExitStack) -> None:
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        ports, streams, readers = self._ports(), -(-self._count // 10), -(-self._count // 20)
-        for number in range(self._count + streams + readers):
+        ports, streams = self._ports(), -(-self._count // 10)
+        for number in range(self._count + streams + self._readers):
             seed = self._seed * 1000 + number
             client: Client
             if number < self._count:
