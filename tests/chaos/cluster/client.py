@@ -213,9 +213,10 @@ class Client:
             self.positions[channel] = known if known in offsets else next(iter(offsets), ""), offsets
             return
         if first is None:
-            for (other_channel, other), one in self.sources.items():
-                if other_channel == channel and other != epoch:
-                    one.report_unknown(self._newest(channel, other), due=self._due(channel, other))
+            of_publishers = self._truth.publishers.lives if channel in TOPICS else ()
+            for other in {*of_publishers, *(one for at, one in self.sources if at == channel)} - {epoch}:
+                due = self._due(channel, other)
+                self.source(channel, other).report_unknown(self._newest(channel, other), due=due)
         source.report(first or 1, last)
         offsets[epoch] = max(last, offsets.get(epoch, 0))
 
