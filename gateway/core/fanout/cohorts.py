@@ -69,11 +69,11 @@ class Tally:
     filter_errors: int = 0
     failed: int = 0
 
-    def add(self, events: int, size: int, *, writes: int = 1) -> None:
-        """Count so many events, of `size` bytes together, that were written so often."""
-        self.events += events * writes
-        self.bytes += size * writes
-        self.writes += writes
+    def add(self, events: int, size: int) -> None:
+        """Count a write of so many events, of `size` bytes together."""
+        self.events += events
+        self.bytes += size
+        self.writes += 1
 
 
 PART_BYTES = 65_536

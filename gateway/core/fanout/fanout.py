@@ -31,7 +31,6 @@ A reader is in one of these states (`ReaderState`):
 Invariants: everything that the logs hold for a live reader was written to it, except what is pending
 and what its cohort holds back. `lagging` and `waiting` are the readers in these states."""
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from gateway.core.fanout.budget import VIEW_STEPS_MAX, Budget
@@ -209,8 +208,9 @@ class Fanout:
         if failed:
             writers = set(failed)
             self._lag([one for one in cohort.members if one.writer in writers], before=before())
-        written = len(cohort.members)
-        self.tally.add(count, len(data), writes=written)
+        written, tally = len(cohort.members), self.tally  # counted without a call, which would be one for each view
+        tally.events, tally.bytes = tally.events + count * written, tally.bytes + len(data) * written
+        tally.writes += written
         return written
 
     def deliver_personal(self, reader: Reader, entry: Entry) -> None:
@@ -273,9 +273,9 @@ class Fanout:
         """Remove readers that cannot get their events; their clients may resume."""
         for reader in list(readers):
             self.tally.failed += 1
-            for act in (functools.partial(self.remove, reader), reader.on_failure):
+            for act in (self.remove, lambda one: one.on_failure()):
                 try:
-                    act()
+                    act(reader)
                 except Exception as another:  # or the others would not be told either
                     self.on_failure(another)
         self.on_failure(error)
