@@ -65,7 +65,7 @@ class ClusterEvents:
         Events are numbered in the order of the calls.
         Raises EngineUnavailable; RequestError: `once` was used for another event, or there is no room for the channel."""
         channel = event.channel
-        reply = await self._append([Waiting(event, 0)], once.key, once.content, _ONCE_MS, answer)
+        reply, _ = await self._append([Waiting(event, 0)], once.key, once.content, _ONCE_MS, answer)
         match reply[0]:
             case b"new":
                 return Published(Position(reply[1].decode(), int(reply[2])), answer, is_new=True)
@@ -79,29 +79,32 @@ class ClusterEvents:
             f"channel {channel!r} cannot open: the cluster's engine has as many as `ingest.channels_max` allows",
         )
 
-    async def append(self, events: Sequence[Waiting], *, fence: int) -> Appended:
-        """Have the engine number events of the bus, if `fence` is still that of the lease. Raises EngineUnavailable."""
-        reply = await self._append(events, "", "", 0, "", fence=fence)
+    async def append(self, events: Sequence[Waiting], *, fence: int) -> tuple[Appended, set[str]]:
+        """Have the engine number events of the bus, if `fence` is still that of the lease. Return also the channels whose
+        logs lack some of these events until the engine's stream brings them. Raises EngineUnavailable."""
+        reply, lacking = await self._append(events, "", "", 0, "", fence=fence)
         outcome: Appended = reply[0].decode()
-        return outcome
+        return outcome, lacking
 
     async def _append(
         self, events: Sequence[Waiting], *arguments: Argument, fence: int = 0
-    ) -> list[Any]:  # Any: as Redis replies
-        """Run the script, and take what is new to the logs of this gateway; return its reply."""
+    ) -> tuple[list[Any], set[str]]:  # Any: as Redis replies
+        """Run the script, and take what is new to the logs of this gateway; return its reply, and which logs lack some."""
         engine = self._engine.epoch
         parts = [part for one in events for part in self._parts(one)]
         limits = _KEPT_MS, self._logs.channels_max, _SILENT_MS
         reply = await self._engine.run(_APPEND, *limits, *arguments, fence or "", *parts)
         assert isinstance(reply, list)
+        lacking: set[str] = set()
         if reply[0] == b"new":
             now_ns = clock.now_ns()
             for (event, skipped), source, offset in zip(events, reply[1::2], reply[2::2], strict=True):
                 numbered = NumberedEvent(int(source, 16), int(offset), event.fields)
-                if fence and numbered.offset == 1 + skipped:
-                    continue  # it begins a source: its entry says what is not known before it
-                self.channels.take_own(ChannelEvent(event.channel, engine, numbered), now_ns=now_ns)
-        return reply
+                begins = fence and numbered.offset == 1 + skipped  # then its entry says what is not known before it
+                one = ChannelEvent(event.channel, engine, numbered)
+                if begins or not self.channels.take_own(one, now_ns=now_ns):
+                    lacking.add(event.channel)
+        return reply, lacking
 
     def _parts(self, one: Waiting) -> tuple[Argument, ...]:
         channel = one.event.channel

@@ -39,6 +39,7 @@ class ClusterNumbering:
         engine.on_up.append(lambda _changed: self._tasks.start(self._renew()))
         engine.on_down.append(self._fail)
         pipeline.divert = self._divert
+        pipeline.logs.on_closed.append(self.lease.forget)
 
     def renew(self) -> None:
         """Keep or take the lease, and append here what has waited for too long; to be called a few times in its time."""
@@ -69,22 +70,22 @@ class ClusterNumbering:
                 await self._renew()
 
     async def _send(self, sent: Sequence[Waiting], fence: int) -> None:
-        outcome = await self._events.append(sent, fence=fence)
-        if outcome == "full" and len(sent) > 1:
-            for one in sent:  # the others have room
-                if outcome != "fenced":
-                    outcome = await self._events.append([one], fence=fence)
-                    self._count_full(outcome == "full")
-        else:
-            self._count_full(outcome == "full")
+        refused: list[Waiting] = []
+        outcome, lacking = await self._events.append(sent, fence=fence)
+        if outcome == "full":
+            for one in sent:  # one channel at a time: some may have room
+                outcome, lacks = await self._events.append([one], fence=fence)
+                lacking |= lacks
+                if outcome == "fenced":
+                    break
+                if outcome == "full":
+                    refused.append(one)
+        self._events.channels.counts["refused"] += len(refused)
         if outcome == "fenced":
             log.warning("cluster_lease_refused", fence=fence)
             self.lease.refuse()
         else:
-            self.lease.confirm()
-
-    def _count_full(self, is_full: bool) -> None:
-        self._events.channels.counts["refused"] += is_full
+            self.lease.confirm(refused=refused, lacking=lacking)
 
     def _fail(self) -> None:
         self.lease.lose(now_ns=clock.now_ns())

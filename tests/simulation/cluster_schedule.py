@@ -5,9 +5,10 @@ from __future__ import annotations
 from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.events import set_clock_offset
 from tests.simulation import schedule
-from tests.simulation.cluster_world import NEWS, ClusterClient, ClusterGateway, ClusterWorld
+from tests.simulation.cluster_world import NEWS, RAW, ClusterClient, ClusterGateway, ClusterWorld
 from tests.simulation.engine_server import simulated
 from tests.simulation.schedule import STEPS, Act, play
+from tests.support.core import SECOND
 
 
 def run_cluster(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]]:
@@ -16,70 +17,73 @@ def run_cluster(seed: int, *, steps: int = STEPS) -> tuple[str | None, list[str]
     world = ClusterWorld(seed)
     with simulated(world.server, lambda: world.now_ns):
         world.go_on()
-        return play(world, CLUSTER_ACTS, steps=steps)
+        return play(world, CLUSTER_ACTS + (LEASE_ACTS if world.numbering == "one" else []), steps=steps)
 
 
 def restart_gateway(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
-    killed = world.random.random() < 0.5
+    killed = world.random.random() < 0.5 or gateway.stopped
     for client in world.clients:
         if client.gateway is gateway:
             client.disconnect()
     gateway.end(killed=killed)
+    gateway.continue_()
     gateway.begin()
 
 
 def connect(world: ClusterWorld) -> None:
     client, gateway = _any_client(world), _any_gateway(world)
-    if client.gateway is None and client.is_idle and gateway.ready:
+    if client.gateway is None and client.is_idle and gateway.acts:
         client.connect(gateway)
 
 
 def wander(world: ClusterWorld) -> None:
     """Come to another gateway, before the one before has noticed."""
     client, gateway = _any_client(world), _any_gateway(world)
-    if client.gateway is not None and client.is_idle and gateway.ready:
+    if client.gateway is not None and client.is_idle and gateway.acts:
         client.leave()
         client.connect(gateway)
 
 
 def confirm(world: ClusterWorld) -> None:
     client = _any_client(world)
-    if client.gateway is not None and not client.writing_paused:
+    if client.acts and not client.writing_paused:
         client.confirm()
 
 
 def send_to_everyone(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
-    if gateway.ready:
+    if gateway.acts:
         for _ in range(world.random.randint(1, 4)):
             world.broadcast(gateway, EVERYONE)
 
 
 def send_news(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
-    if gateway.ready:
+    if gateway.acts:
+        channel = NEWS if world.numbering == "each" else world.random.choice([NEWS, RAW])
         for _ in range(world.random.randint(1, 4)):
-            world.broadcast(gateway, NEWS)
+            world.broadcast(gateway, channel)
 
 
 def subscribe(world: ClusterWorld) -> None:
     client, pick = _any_client(world), world.random
-    if client.gateway is not None and not client.patterns:
+    if client.acts and not client.patterns:
         options = {"rate": pick.choice([1, 10])} if pick.random() < 0.2 else {}
-        client.subscribe(pick.choice([["alpha", NEWS], ["beta", NEWS], [NEWS], ["*"]]), **options)
+        news = NEWS if world.numbering == "each" else RAW
+        client.subscribe(pick.choice([["alpha", news], ["beta", NEWS], [news], ["*"]]), **options)
 
 
 def send_to_client(world: ClusterWorld) -> None:
     gateway, client = _any_gateway(world), _any_client(world)
-    if gateway.ready and client.client_id:
+    if gateway.acts and client.client_id:
         for _ in range(world.random.randint(1, 4)):
             world.broadcast(gateway, client.client_id)
 
 
 def send_again(world: ClusterWorld) -> None:
     gateway = _any_gateway(world)
-    if gateway.ready and gateway.is_up and world.failed:
+    if gateway.acts and gateway.is_up and world.failed:
         world.broadcast_again(gateway)
 
 
@@ -110,16 +114,90 @@ def cut_off(world: ClusterWorld) -> None:
     """Cut one gateway off, or let all reach the engine again."""
     gateway, server = _any_gateway(world), world.server
     if server.cut_off:
-        server.cut_off.clear()
-        server.lose_requests()
+        server.lift()
     elif gateway.cluster is not None:
         server.cut_off.add(gateway.cluster.id)
 
 
 def change_engine(world: ClusterWorld) -> None:
     server, pick = world.server, world.random
-    server.loss = pick.choice([0.0, 0.0, 0.2, 0.6])
+    server.loss = pick.choice([0.0, 0.2, 0.6])
     server.delay = pick.choice([0.0, 0.0, 0.3, 0.8])
+
+
+def split_engine(world: ClusterWorld) -> None:
+    """Let two primaries take writes, each of some gateways, or end the older one."""
+    server, pick = world.server, world.random
+    if server.old is not None:
+        server.join()
+    elif server.up:
+        ids = [gateway.cluster.id for gateway in world.of_cluster if gateway.cluster is not None]
+        server.split(set(pick.sample(ids, pick.randint(1, len(ids)))))
+
+
+def stop_gateway(world: ClusterWorld) -> None:
+    gateway = _any_gateway(world)
+    if gateway.acts:
+        gateway.stop()
+
+
+def continue_gateway(world: ClusterWorld) -> None:
+    for gateway in world.of_cluster:
+        if gateway.stopped:
+            gateway.continue_()
+            if world.random.random() < 0.7:  # before its timers show that it slept
+                gateway.receive(1000)
+
+
+def publish_raw(world: ClusterWorld) -> None:
+    world.raw.publish(RAW, world.random.randint(1, 6))
+
+
+def receive_all(world: ClusterWorld) -> None:
+    for gateway in world.of_cluster:
+        gateway.receive(1000)
+
+
+def end_lease(world: ClusterWorld) -> None:
+    """Let the lease end before its time, as by a clock that jumps."""
+    world.server.data.lease = None
+
+
+def oversleep(world: ClusterWorld) -> None:
+    """Stop the gateway with the lease until another one has it; then it goes on with what it has heard."""
+    pick = world.random
+    for gateway in world.of_cluster:
+        if gateway.acts and gateway.has_lease:
+            publish_raw(world)
+            gateway.receive(pick.choice([0, 1000]))
+            gateway.stop()
+            if pick.random() < 0.5:
+                end_lease(world)
+            for _ in range(pick.choice([1, 3, 12])):
+                world.now_ns += SECOND
+                world.go_on()
+            publish_raw(world)
+            receive_all(world)
+            world.go_on()
+            continue_gateway(world)
+
+
+def fail_after_write(world: ClusterWorld) -> None:
+    """Let the engine fail when it may have numbered what not all gateways have yet, for so long that they do it."""
+    server, pick = world.server, world.random
+    before, server.delay = server.delay, 1.0
+    publish_raw(world)
+    receive_all(world)
+    world.go_on()
+    world.now_ns += SECOND // 10
+    world.go_on()
+    server.delay = before
+    pick.choice([fail_engine, fail_engine, cut_off, fail_over, flush_engine, restart_gateway])(world)
+    for _ in range(pick.choice([0, 4, 4])):
+        world.now_ns += SECOND
+        world.go_on()
+    publish_raw(world)
+    receive_all(world)
 
 
 def _any_gateway(world: ClusterWorld) -> ClusterGateway:
@@ -150,4 +228,23 @@ CLUSTER_ACTS: list[tuple[Act, int]] = [
     (start_engine, 3),
     (cut_off, 3),
     (change_engine, 4),
+    (split_engine, 2),
+    (stop_gateway, 2),
+    (continue_gateway, 3),
 ]
+LEASE_ACTS: list[tuple[Act, int]] = [
+    (publish_raw, 25),
+    (receive_all, 15),
+    (end_lease, 3),
+    (stop_gateway, 5),
+    (continue_gateway, 5),
+    (fail_engine, 2),
+    (start_engine, 4),
+    (cut_off, 3),
+    (wander, 5),
+    (connect, 8),
+    (subscribe, 8),
+    (oversleep, 3),
+    (fail_after_write, 5),
+]
+"""What is added where one gateway numbers for all."""

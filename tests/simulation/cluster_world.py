@@ -1,14 +1,14 @@
 """Worlds whose gateways are a cluster: real `Cluster`s, and an engine that fails, partitions and loses its last writes.
 
 Clients wander between up to three gateways with their sessions and positions, and messages to everyone and to one client
-are in their accounts."""
+are in their accounts. In some worlds a publisher numbers nothing, and the gateway with the lease has its events numbered."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,8 +23,10 @@ from gateway.core.sessions.broadcast import Broadcaster, Sender
 from gateway.core.sessions.requests import ConnectRequest
 from gateway.core.sessions.session import Session
 from tests.simulation.account import Account
-from tests.simulation.engine_server import Loop, Server
-from tests.simulation.world import TOPICS, Client, Gateway, World
+from tests.simulation.engine_server import Server
+from tests.simulation.processes import Loop, Process
+from tests.simulation.raw_account import RawAccount
+from tests.simulation.world import TOPICS, Client, Gateway, Publisher, World
 from tests.support.core import SECOND, Core, open_identity
 
 
@@ -32,6 +34,27 @@ MESSAGES = [EVERYONE, PERSONAL]
 NEWS = "news"
 """A channel on which clients publish."""
 OF_ENGINE = [NEWS, *MESSAGES]
+RAW = "raw"
+"""A channel of a publisher without envelopes; clients publish on it, too."""
+
+
+class RawPublisher(Publisher):
+    """A publisher without envelopes, which all gateways hear: nobody can know of what no gateway has heard."""
+
+    world: ClusterWorld
+
+    def __init__(self, world: World) -> None:
+        self.newest = 0
+        super().__init__(world, RAW, [RAW], sends_heartbeats=False)
+
+    def begin(self) -> None:
+        self.incarnation, self.kept = 0, {}
+
+    def publish(self, topic: str, count: int) -> None:
+        for _ in range(count):
+            self.newest += 1
+            for gateway in self.world.gateways:
+                gateway.arriving.append([topic.encode(), b'{"event_type":"x","data":{"r":%d}}' % self.newest])
 
 
 class ClusterGateway(Gateway):
@@ -41,16 +64,60 @@ class ClusterGateway(Gateway):
     cluster: Cluster | None = None
 
     def begin(self) -> None:
-        super().begin()
-        self.ready = False
-        self.joining = self.world.task(self._join())
+        self.process = Process()
+        self.stopped = self.ready = False
+        with self.process.running():
+            super().begin()
+            self.joining = self.world.task(self._join())
+
+    @property
+    def acts(self) -> bool:
+        return self.ready and not self.stopped
+
+    def stop(self) -> None:
+        """Do nothing more until it continues, and know nothing of that."""
+        self.stopped = True
+        self.world.loop.stop_process(self.process)
+
+    def continue_(self) -> None:
+        self.stopped = False
+        self.world.loop.continue_process(self.process)
+
+    def receive(self, most: int) -> None:
+        if not self.stopped:
+            with self.process.running():
+                super().receive(most)
+
+    def expire(self) -> None:
+        if not self.stopped:
+            with self.process.running():
+                super().expire()
+
+    def write(self) -> None:
+        if not self.stopped:
+            super().write()
+
+    def flush(self) -> None:
+        if not self.stopped:
+            super().flush()
+
+    def _receive(self, frames: list[bytes]) -> None:
+        if frames[0] != RAW.encode():
+            super()._receive(frames)
+
+    @property
+    def has_lease(self) -> bool:
+        numbering = None if self.cluster is None else self.cluster.numbering
+        return numbering is not None and numbering.lease.state == "holding"
 
     @property
     def is_up(self) -> bool:
         return self.cluster is not None and self.cluster.engine.up
 
     async def _join(self) -> None:
-        settings = Settings(url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds)
+        settings = Settings(
+            url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds, numbering=self.world.numbering
+        )
         broadcaster = Broadcaster(self.hub, self.hub.pipeline)
         own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0, ready=self.ready)  # noqa: E731
         self.cluster = cluster = Cluster(settings, self.hub, self.hub.pipeline, broadcaster, own=own, away_seconds=0.0)
@@ -69,7 +136,8 @@ class ClusterGateway(Gateway):
                 if task is not None:
                     task.cancel()
         else:
-            self.world.start(cluster.close())
+            with self.process.running():
+                self.world.start(cluster.close())
 
     async def _let_go(self, hub: Core, session: Session) -> None:
         for client in self.world.clients:
@@ -84,8 +152,9 @@ class ClusterGateway(Gateway):
 class ClusterClient(Client):
     """A client that also brings the secret of its session."""
 
-    channels: Sequence[str] = (*TOPICS, NEWS)
+    channels: Sequence[str] = (*TOPICS, NEWS, RAW)
     world: ClusterWorld
+    gateway: ClusterGateway | None
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
@@ -95,6 +164,7 @@ class ClusterClient(Client):
         self.messages: set[tuple[str, int]] = set()
         self._written_by: object = None
         self.named: set[str] = set()
+        self.raw_account = RawAccount()
 
     @property
     def is_idle(self) -> bool:
@@ -106,6 +176,7 @@ class ClusterClient(Client):
 
     async def _connect(self, gateway: ClusterGateway) -> None:
         """Connect as `gateway.web.admission` does."""
+        gateway.process.enter()
         self.epoch_number += 1
         id_ = f"{self.name}.{self.epoch_number}"
         request = ConnectRequest(
@@ -129,9 +200,21 @@ class ClusterClient(Client):
         self.named = set(self.positions)
         self.session = hub.connect(request, self._reader, now_ns=self.world.now_ns)
 
+    @property
+    def acts(self) -> bool:
+        """Whether it is connected, and its gateway does something."""
+        return self.gateway is not None and self.gateway.acts
+
     def disconnect(self, *, flushed: bool = False) -> None:
+        if self.gateway is not None and self.gateway.stopped:
+            self.leave()
+            return
         super().disconnect(flushed=flushed)
         self._written_by = None
+
+    def read_on(self) -> None:
+        if self.gateway is None or not self.gateway.stopped:
+            super().read_on()
 
     def leave(self) -> None:
         """Lose the connection without the gateway's knowledge."""
@@ -175,6 +258,7 @@ class ClusterClient(Client):
             self.seen = {key: at for key, at in self.seen.items() if key[0] != PERSONAL}
             self.client_id = message["client_id"]
             if EVERYONE not in self.named:
+                self.accounts.pop(EVERYONE, None)  # it begins anew, and knows no source
                 self._account(EVERYONE).excuse_everything(self.world.truth[EVERYONE])
         for name in MESSAGES:
             self._account(name).unopened = False
@@ -183,7 +267,7 @@ class ClusterClient(Client):
         channel = message["channel"]
         if channel in MESSAGES and "epoch" not in message and channel not in self.positions:
             # Without a subscription it has got no positions, so it cannot name this one; its session has it.
-            epoch = self.world.epoch_of(self.client_id if channel == PERSONAL else channel, message["data"]["m"])
+            epoch = self.world.epoch_of(self._name_of(channel), message["offset"], message["data"]["m"])
             if message["offset"] > self.seen.get((channel, epoch), 0):
                 self.seen[channel, epoch] = message["offset"]
                 data = self._data_of(message, epoch)
@@ -203,22 +287,50 @@ class ClusterClient(Client):
     def _account(self, channel: str) -> Account:
         if channel in MESSAGES and channel not in self.accounts:
             self.accounts[channel] = Account({})
+        if channel == RAW:
+            return self.raw_account  # type: ignore[return-value]
         return super()._account(channel)
 
     def truth_of(self, channel: str) -> dict[int, int]:
-        return self.world.truth.setdefault(self.client_id if channel == PERSONAL else channel, {})
+        return self.world.truth.setdefault(self._name_of(channel), {})
+
+    def living(self, channel: str) -> set[int]:
+        """Return the source that numbers a channel now."""
+        name = f"personal:{self.client_id}" if channel == PERSONAL else f"channel:{channel}"
+        stream = self.world.server.data.streams.get(name)
+        return set() if stream is None else {int(stream.entries[-1][1]["epoch"], 16)}
+
+    def _name_of(self, channel: str) -> str:
+        return self.client_id if channel == PERSONAL else channel
 
     def _data_of(self, message: dict[str, Any], epoch: str) -> dict[str, int]:
         channel = message["channel"]
+        if channel == RAW:
+            return self._raw_data_of(message, epoch)
         if channel not in OF_ENGINE:
             return super()._data_of(message, epoch)
         number, offset = message["data"]["m"], message["offset"]
         sent = epoch, number
-        key = self.client_id if channel == PERSONAL else channel, epoch, offset
+        key = self._name_of(channel), epoch, offset
         assert self.world.numbered.get(key) == number, f"{key} is not message {number}"
         assert sent not in self.messages, f"message {number} came twice"
         self.messages.add(sent)
         return {"p": int(epoch, 16), "n": offset}
+
+    def subscribe(self, patterns: list[str], **options: Any) -> None:
+        self.raw_account.has_rate = "rate" in options
+        super().subscribe(patterns, **options)
+
+    def _raw_data_of(self, message: dict[str, Any], epoch: str) -> dict[str, int]:
+        data: dict[str, int] = message["data"]
+        place, is_own = (epoch, message["offset"]), len(epoch) != 16
+        known = self.world.raw_places.setdefault(place, data) if is_own else self.world.raw_places.get(place)
+        assert known == data, f"{place} is {known}, and came as {data}"
+        if "m" in data:
+            sent = epoch, data["m"]
+            assert sent not in self.messages, f"message {data} came twice"
+            self.messages.add(sent)
+        return data
 
 
 class ClusterWorld(World):
@@ -227,14 +339,23 @@ class ClusterWorld(World):
         self.loop.set_exception_handler(lambda _loop, context: self.faults.append(f"{context.get('exception')!r}"))
         self.numbered: dict[tuple[str, str, int], int] = {}
         """The number of each message to everyone or one client, by channel or client, epoch and offset."""
+        self.raw_places: dict[tuple[str, int], dict[str, int]] = {}
+        """What each event on that channel is, by source and offset."""
+        self._raw_newest: dict[str, int] = {}
+        self._raw_sources: dict[str, str] = {}
+        """The source of each lease."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
         self.failed: list[tuple[Broadcast, bytes]] = []
         """Messages of which it is not known whether they were sent."""
         super().__init__(seed)
+        self.raw = RawPublisher(self)
+        if self.numbering == "one":
+            self.publishers.append(self.raw)
 
     def _make_gateways(self) -> list[Gateway]:
         self.ttl_seconds = self.random.choice([1.5, 10.0])
+        self.numbering: Literal["each", "one"] = self.random.choice(["each", "one"])
         self.server = Server(self.random, lambda: self.now_ns)
         self.server.on_numbered = self._on_numbered
         self.truth |= {EVERYONE: {}, NEWS: {}}
@@ -243,14 +364,29 @@ class ClusterWorld(World):
     def _make_client(self, name: str) -> Client:
         return ClusterClient(self, name)
 
-    def _on_numbered(self, channel: str, epoch: str, offset: int, event: bytes) -> None:
-        self.truth.setdefault(channel, {})[int(epoch, 16)] = offset
-        self.numbered[channel, epoch, offset] = json.loads(b"{%b}" % event)["data"]["m"]
-        self.say(f"  engine: {channel} {epoch}:{offset} is message {self.numbered[channel, epoch, offset]}")
+    def _on_numbered(self, channel: str, epoch: str, offset: int, event: bytes, lease: str) -> None:
+        data = json.loads(b"{%b}" % event)["data"]
+        self.say(f"  engine: {channel} {epoch}:{offset} is {data}")
+        if channel == RAW:
+            self._note_raw(epoch, offset, data, lease)
+        if "m" in data:
+            self.truth.setdefault(channel, {})[int(epoch, 16)] = offset
+            self.numbered[channel, epoch, offset] = data["m"]
 
-    def epoch_of(self, channel: str, message: int) -> str:
+    def _note_raw(self, epoch: str, offset: int, data: dict[str, int], lease: str) -> None:
+        self.raw_places[epoch, offset] = data
+        if lease and self._raw_sources.setdefault(lease, epoch) != epoch:
+            self.faults.append(f"the lease {lease} has two sources")
+        if "r" in data:
+            if data["r"] <= self._raw_newest.get(epoch, 0):
+                self.faults.append(f"{data} was numbered twice in {epoch}")
+            self._raw_newest[epoch] = data["r"]
+
+    def epoch_of(self, channel: str, offset: int, message: int) -> str:
         return next(
-            key[1] for key, number in reversed(self.numbered.items()) if key[0] == channel and number == message
+            key[1]
+            for key, number in reversed(self.numbered.items())
+            if (key[0], key[2], number) == (channel, offset, message)
         )
 
     def start(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -277,16 +413,18 @@ class ClusterWorld(World):
         fields = b'"event_type":"x","data":{"m":%d}' % self.sent
         message = Broadcast(
             event=msgspec.Raw(b"{%b}" % fields),
-            channel=to if to == NEWS else None,
-            client_id=None if to in OF_ENGINE else to,
+            channel=to if to in {NEWS, RAW} else None,
+            client_id=None if to in {RAW, *OF_ENGINE} else to,
             everyone=to == EVERYONE,
-            idempotency_key=f"k{self.sent}" if self.random.random() < 0.7 else None,
+            idempotency_key=f"k{self.sent}" if self.random.random() < 0.5 else None,
         )
-        self.start(self._broadcast(gateway, message, fields))
+        with gateway.process.running():
+            self.start(self._broadcast(gateway, message, fields))
 
     def broadcast_again(self, gateway: ClusterGateway) -> None:
         message, fields = self.failed.pop(self.random.randrange(len(self.failed)))
-        self.start(self._broadcast(gateway, message, fields))
+        with gateway.process.running():
+            self.start(self._broadcast(gateway, message, fields))
 
     async def _broadcast(self, gateway: ClusterGateway, message: Broadcast, fields: bytes) -> None:
         assert gateway.cluster is not None
@@ -307,21 +445,24 @@ class ClusterWorld(World):
 
     def go_on(self) -> None:
         self.loop.run_due()
-        self.server.links = [link for link in self.server.links if not link.is_broken]
+        self.server.links = [link for link in self.server.links if not (link.is_broken or link.is_closed)]
 
     def heal(self) -> None:
         super().heal()
-        self.server.cut_off.clear()
+        for gateway in self.of_cluster:
+            gateway.continue_()
+        self.server.lift()
+        self.server.join()
         self.server.loss = self.server.delay = 0.0
         if not self.server.up:
             self.server.start(self.server.data)
-        for _ in range(14):
+        for _ in range(14 if self.numbering == "each" else 26):
             self.now_ns += SECOND // 2
             self.go_on()
         for gateway in self.of_cluster:
             assert gateway.ready, "a gateway has not started"
             assert gateway.cluster is not None
-            assert gateway.cluster.engine.up, "an engine is still down"
+            assert gateway.cluster.engine.up, f"an engine is still down: {gateway.cluster.engine.problem}"
         for client in self.clients:
             if client.gateway is None:
                 client.connect(self.random.choice(self.gateways))
@@ -347,16 +488,29 @@ class ClusterWorld(World):
         self.go_on()
 
     def check(self) -> None:
+        if self.numbering == "one":
+            self._check_raw()
         for client in self.clients:
+            assert isinstance(client, ClusterClient)
             for channel in OF_ENGINE:
                 if channel == NEWS and NEWS not in client.accounts:
                     continue
                 account, truth = client._account(channel), client.truth_of(channel)
-                living = set(list(truth)[-1:])
+                living = client.living(channel)
                 for source in truth.keys() - living:
                     account.excuse_end(source, living)
                 missing = {epoch: found for epoch, newest in truth.items() if (found := account.missing(epoch, newest))}
                 assert not missing, f"{client.name} on {channel} misses {missing}"
+
+    def _check_raw(self) -> None:
+        states = sorted(gateway.cluster.numbering.lease.state for gateway in self.of_cluster)  # type: ignore[union-attr]
+        assert states == sorted(["holding", *["following"] * (len(states) - 1)]), f"nobody has the lease: {states}"
+        for client in self.clients:
+            assert isinstance(client, ClusterClient)
+            if {RAW, "*"} & set(client.patterns):
+                newest = client.raw_account.newest
+                assert not client.raw_account.owed, client.raw_account.owed
+                assert newest == self.raw.newest, f"{client.name} has got {newest} of {self.raw.newest}"
 
     def end(self) -> None:
         self.loop.end()

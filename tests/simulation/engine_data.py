@@ -1,6 +1,6 @@
 """What the engine holds, and what each Lua script of gateway/cluster/lua does with it: the same in Python.
 
-`tests/integration/test_cluster_scripts.py` compares both."""
+`tests/unit/cluster/test_scripts.py` compares both."""
 
 from __future__ import annotations
 
@@ -58,11 +58,16 @@ class Data:
         self.secrets: dict[str, str] = {}
         self.users: dict[str, dict[str, None]] = {}
         self.once: dict[str, tuple[str, str, int]] = {}
+        self.lease: tuple[str, int] | None = None
+        """Which gateway has it, and until when."""
+        self.fence = 0
+        """How often the lease was taken."""
         self.now_ms = self.clock_ms = 0
         """The time, and what the server takes it for when it numbers the entries of streams."""
         self.on_append: Callable[[str], object] = lambda name: None
-        self.on_numbered: Callable[[str, str, int, bytes], object] = lambda channel, epoch, offset, event: None
-        """Called with each event that gets a number: the channel, or the client of a personal message."""
+        self.on_numbered: Callable[[str, str, int, bytes, str], object] = lambda *event: None
+        """Called with each event that gets a number: the channel, or the client of a personal message; the source; the
+        offset; the event; the lease under which the source was begun, if any."""
 
     def copy(self) -> Data:
         other = copy.copy(self)
@@ -95,7 +100,19 @@ class Data:
         self.reports = {one: found for one, found in self.reports.items() if found[1] > self.now_ms}
         return [known, [found[0] for found in self.reports.values()]]
 
+    def _lease(self, epoch: str, gateway: str, ttl_ms: int, anew: int) -> list[Any]:
+        if self.lease is not None and self.lease[1] <= self.now_ms:
+            self.lease = None
+        held = None if self.lease is None else self.lease[0]
+        if held not in {None, gateway}:
+            return [b"%d" % self.fence, 0]
+        self.lease = gateway, self.now_ms + int(ttl_ms)
+        self.fence += held is None or bool(anew)
+        return [b"%d" % self.fence, 1]
+
     def _leave(self, epoch: str, gateway: str) -> int:
+        if self.lease is not None and self.lease[0] == gateway:
+            self.lease = None
         self.reports.pop(gateway, None)
         self.streams.pop(f"inbox:{gateway}", None)
         return 0
@@ -197,7 +214,7 @@ class Data:
             fields = {"epoch": epoch.encode(), "offset": str(offset).encode(), "event": event}
             self._add(f"personal:{one}", fields, int(most))
             self._send(found["owner"], {"kind": b"personal", "client": one.encode(), **fields})
-            self.on_numbered(one, epoch, offset, event)
+            self.on_numbered(one, epoch, offset, event, "")
             count += 1
         if count:
             self._keep(key, content, str(count), ttl_ms)
@@ -214,41 +231,53 @@ class Data:
         content: str,
         ttl_ms: int,
         rest: str,
-        _fence: str,  # nobody takes the lease here
-        channel: str,
-        most: int,
-        source: str,
-        _skipped: int,
-        event: bytes,
+        fence: str | int,
+        *parts: Any,
     ) -> Any:
         before = self._answered(key, content)
         if before is not None:
             return [b"other"] if before == _OTHER else [b"known", before.encode()]
-        if not self._has_room(channel, int(channels_max), int(silent_ms)):
+        if fence != "" and not self._is_newest(int(fence)):
+            return [b"fenced"]
+        events = list(zip(*(iter(parts),) * 5, strict=True))
+        channels = {channel for channel, *_ in events} - {EVERYONE}
+        room = int(channels_max) - len(self.channels.keys() | channels)
+        silent = sum(at <= self.now_ms - int(silent_ms) for at in self.channels.values())
+        if room + silent < 0:
             return [b"full"]
-        newest, offset = self._stream(f"channel:{channel}").entries[-1:], 1
-        if newest and newest[0][1]["engine"] == epoch.encode():
-            source, offset = newest[0][1]["epoch"].decode(), int(newest[0][1]["offset"]) + 1
-        numbers = {"engine": epoch, "epoch": source, "offset": str(offset), "fence": "", "begins": "0"}
+        numbered = [self._number(epoch, str(fence), *event) for event in events]
+        for channel in sorted(self.channels, key=lambda name: (self.channels[name], name))[: max(-room, 0)]:
+            del self.channels[channel]
+            self.streams.pop(f"channel:{channel}", None)
+        source, offset = numbered[0]
+        self._keep(key, content, f"{source}:{offset}:{rest}", ttl_ms)
+        return [b"new", *(part for source, offset in numbered for part in (source.encode(), offset))]
+
+    def _is_newest(self, fence: int) -> bool:
+        return fence == self.fence
+
+    def _number(
+        self, epoch: str, fence: str, channel: str, most: int, source: str, skipped: int, event: bytes
+    ) -> tuple[str, int]:
+        """Append one event; return its source and offset."""
+        newest, offset, held, begins = self._stream(f"channel:{channel}").entries[-1:], 1, fence, fence != ""
+        if newest and self._goes_on(newest[0][1], epoch, fence):
+            last = {name: value.decode() for name, value in newest[0][1].items()}
+            source, offset, held, begins = last["epoch"], int(last["offset"]) + 1, last["fence"], False
+        offset += int(skipped)
+        numbers = {"engine": epoch, "epoch": source, "offset": str(offset), "fence": held, "begins": str(int(begins))}
         fields = {**{name: text.encode() for name, text in numbers.items()}, "event": event}
         self._add(f"channel:{channel}", fields, int(most))
         self.events += 1
         self._add("events", {"number": b"%d" % self.events, "channel": channel.encode(), **fields}, self.live_max)
         if channel != EVERYONE:
             self.channels[channel] = self.now_ms
-        self.on_numbered(channel, source, offset, event)
-        self._keep(key, content, f"{source}:{offset}:{rest}", ttl_ms)
-        return [b"new", source.encode(), offset]
+        self.on_numbered(channel, source, offset, event, f"{epoch}/{held}" if held else "")
+        return source, offset
 
-    def _has_room(self, channel: str, most: int, silent_ms: int) -> bool:
-        if channel == EVERYONE or channel in self.channels or len(self.channels) < most:
-            return True
-        silent = [name for name, at in self.channels.items() if at <= self.now_ms - silent_ms]
-        if silent:
-            oldest = min(silent, key=self.channels.__getitem__)
-            del self.channels[oldest]
-            self.streams.pop(f"channel:{oldest}", None)
-        return bool(silent)
+    def _goes_on(self, last: Fields, epoch: str, fence: str) -> bool:
+        """Return whether the next event of a channel is of the same source as its last one."""
+        return last["engine"] == epoch.encode() and fence in {"", last["fence"].decode()}
 
     # -- what scripts share --------------------------------------------------------------------
 

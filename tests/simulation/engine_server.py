@@ -1,20 +1,19 @@
-"""A server with the engine's data, connections to it, and how they fail; and an event loop whose time is the world's."""
+"""Servers with the engine's data, connections to them, and how both fail."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import random
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
 from types import SimpleNamespace
 from typing import Any
 
 import redis.exceptions as errors
 
-from gateway.cluster import clients, cluster, engine, events, scripts, sessions
+from gateway.cluster import clients, cluster, engine, events, numbering, scripts, sessions
 from gateway.cluster.scripts import Script
 from gateway.runtime import clock, tasks
 from tests.simulation.engine_data import Data, Stale, Stream
@@ -22,72 +21,61 @@ from tests.simulation.engine_data import Data, Stale, Stream
 
 _SCRIPTS = {
     found.sha: found.name
-    for module in (clients, cluster, engine, events, scripts, sessions)
+    for module in (clients, cluster, engine, events, numbering, scripts, sessions)
     for found in vars(module).values()
     if isinstance(found, Script)
 }
-_ROUNDS_MAX = 10_000
 _NOT_SIMULATED = {"wildcards", "presence", "admit"}
+_BLOCK_SECONDS = 5
+_LATE_SHARE = 0.3
+"""Of what a gateway that is cut off has sent, how much arrives when it no longer is."""
 
 
-class Loop(asyncio.BaseEventLoop):
-    """Runs what is due, and returns: time passes only in the world."""
+class Primary:
+    """A process with data that gateways write to."""
 
-    _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
-
-    def __init__(self, now: Callable[[], int]) -> None:
-        super().__init__()
-        self._now = now
-        self._selector = SimpleNamespace(select=lambda timeout: [])
-
-    def time(self) -> float:
-        return self._now() / 1e9
-
-    def run_due(self) -> None:
-        rounds = itertools.count()
-        while self._ready or (self._scheduled and self._scheduled[0].when() <= self.time()):
-            self.call_soon(self.stop)
-            self.run_forever()
-            assert next(rounds) < _ROUNDS_MAX, "something goes on for ever, in no time"
-
-    def end(self) -> None:
-        """Cancel everything."""
-        for task in asyncio.all_tasks(self):
-            task.cancel()
-        self.run_due()
-        self.close()
-
-    def _process_events(self, event_list: object) -> None:
-        pass
-
-    def _write_to_self(self) -> None:
-        pass
+    def __init__(self, number: int, data: Data, *, clock_ms: int = 0) -> None:
+        self.number = number
+        self.data = data
+        self.clock_ms = clock_ms
+        """How far its clock is from that of the first one."""
+        self.up = True
 
 
 class Server:
-    """The engine: at most one process runs at a time; `replica` is what a failover would go on with."""
+    """The engine. `replica` is what a failover would go on with.
+
+    For a while an `old` primary may go on beside the new one: some gateways still write to it, and it confirms that."""
 
     def __init__(self, pick: random.Random, now: Callable[[], int]) -> None:
         self.live_max, self.inbox_max = pick.choice([3, 10_000]), pick.choice([2, 10_000])
         self.random = pick
         self.now = now
-        self.on_numbered: Callable[[str, str, int, bytes], object] = lambda channel, epoch, offset, event: None
-        self.data = self.empty()
+        self.on_numbered: Callable[[str, str, int, bytes, str], object] = lambda *event: None
+        self.links: list[Link] = []
+        self.primary = Primary(1, self.empty())
+        self.old: Primary | None = None
+        self.with_old: set[str] = set()
+        """The gateways that go on with it."""
         self.replica = self.data.copy()
-        self.up = True
         self.cut_off: set[str] = set()
         """The gateways that do not reach it, and do not get to know that."""
         self.loss = 0.0
         """How often a connection breaks after what was sent was done."""
         self.delay = 0.0
         """How often something is late."""
-        self.process = 1
         self.connections = 0
-        self.links: list[Link] = []
+        self.lifted = asyncio.Event()
+        self._processes = 1
         self._epochs = 0
-        self._clock_ms = 0
-        """How far the clock of this process is from the one before."""
+
+    @property
+    def data(self) -> Data:
+        return self.primary.data
+
+    @property
+    def up(self) -> bool:
+        return self.primary.up
 
     def empty(self) -> Data:
         data = Data()
@@ -96,38 +84,66 @@ class Server:
         data.on_numbered = lambda *event: self.on_numbered(*event)
         return data
 
+    def of(self, gateway: str) -> Primary:
+        """Return the one that a gateway reaches."""
+        return self.old if self.old is not None and gateway in self.with_old else self.primary
+
     def fail(self) -> None:
-        self.up = False
-        for link in self.links:
-            link.break_()
-        self.links.clear()
+        self._end(self.primary)
 
     def start(self, data: Data) -> None:
         """Run a new process, with this data."""
         self.fail()
-        self.up = True
-        self.process += 1
-        self.data = data
-        self._clock_ms = self.random.choice([0, 0, -60_000])
+        self._begin(data)
 
-    def lose_requests(self) -> None:
-        """Break the connections on which something was not answered."""
+    def split(self, gateways: set[str]) -> None:
+        """Let a replica become the primary, and the old one go on for some gateways."""
+        self.join()
+        self.old, self.with_old = self.primary, gateways
+        for link in self.links:
+            if link.primary is self.old and link.gateway not in gateways:
+                link.break_()
+        self._begin(self.replica.copy())
+
+    def join(self) -> None:
+        """End the old primary, with all that it has confirmed since."""
+        if self.old is not None:
+            self._end(self.old)
+        self.old = None
+        self.with_old.clear()
+
+    def _begin(self, data: Data) -> None:
+        self._processes += 1
+        self.primary = Primary(self._processes, data, clock_ms=self.random.choice([0, 0, -60_000]))
+
+    def _end(self, primary: Primary) -> None:
+        primary.up = False
+        for link in self.links:
+            if link.primary is primary:
+                link.break_()
+
+    def lift(self) -> None:
+        """Let all gateways reach it again; connections on which something was not answered are broken."""
+        self.cut_off.clear()
         for link in self.links:
             link.break_()
+        self.lifted.set()
+        self.lifted = asyncio.Event()
 
     def flush(self) -> None:
         """Lose all data, and go on."""
-        self.data = self.empty()
+        self.primary.data = self.empty()
 
     def replicate(self) -> None:
         self.replica = self.data.copy()
 
     def run(self, link: Link, command: Sequence[Any]) -> Any:
-        self.data.now_ms = self.now() // 1_000_000
-        self.data.clock_ms = self.data.now_ms + self._clock_ms
+        data = link.primary.data
+        data.now_ms = self.now() // 1_000_000
+        data.clock_ms = data.now_ms + link.primary.clock_ms
         match command:
             case ["INFO", "server"]:
-                return {"run_id": f"process-{self.process}"}
+                return {"run_id": f"process-{link.primary.number}"}
             case ["SCRIPT", "LOAD", _] | ["PING"] | ["CLIENT", "UNBLOCK", _]:
                 if command[0] == "CLIENT":
                     self.unblock(int(command[2]))
@@ -135,33 +151,33 @@ class Server:
             case ["CLIENT", "ID"]:
                 return link.number
             case ["HGET", _, "events"]:
-                return b"%d" % self.data.events if self.data.events else None
+                return b"%d" % data.events if data.events else None
             case ["ZRANGE", _, 0, -1]:
-                return [name.encode() for name in self.data.channels]
+                return [name.encode() for name in data.channels]
             case ["XRANGE", str(key), str(after), "+", *count]:
-                stream = self.data.streams.get(key.partition(":")[2], Stream())
+                stream = data.streams.get(key.partition(":")[2], Stream())
                 found = stream.behind(_place(after), count[1] if count else sys.maxsize)
                 return [(_id(at), {name.encode(): value for name, value in fields.items()}) for at, fields in found]
             case ["EVALSHA", sha, 1, _, *arguments]:
-                return self._script(_SCRIPTS[sha], arguments)
+                return self._script(data, _SCRIPTS[sha], arguments)
             case _:
                 return 0  # what keeps presence
 
-    def _script(self, name: str, arguments: Sequence[Any]) -> Any:
+    def _script(self, data: Data, name: str, arguments: Sequence[Any]) -> Any:
         if name == "hello":
             self._epochs += 1
-            return self.data.hello(f"{0xE << 60 | self._epochs:016x}", arguments[1]).encode()
+            return data.hello(f"{0xE << 60 | self._epochs:016x}", arguments[1]).encode()
         if name in _NOT_SIMULATED:
             return 0
         try:
-            return self.data.run(name, arguments[0], arguments[1], arguments[2:])
+            return data.run(name, arguments[0], arguments[1], arguments[2:])
         except Stale as error:
             return errors.ResponseError(str(error))
 
-    def read(self, names: Sequence[str], places: Sequence[str], most: int) -> list[Any]:
+    def read(self, link: Link, names: Sequence[str], places: Sequence[str], most: int) -> list[Any]:
         found: list[Any] = []
         for name, place in zip(names, places, strict=True):
-            stream = self.data.streams.get(name.partition(":")[2])
+            stream = link.primary.data.streams.get(name.partition(":")[2])
             if stream is not None and (entries := stream.behind(_place(place), most)):
                 dicts = [(_id(at), {key.encode(): value for key, value in fields.items()}) for at, fields in entries]
                 found.append([name.encode(), dicts])
@@ -179,36 +195,48 @@ class Server:
 
 
 class Link:
-    """One connection of a gateway, as `gateway.cluster.redis_client.Client`."""
+    """One connection of a gateway, as `gateway.cluster.redis_client.Client`.
+
+    What is on its way goes on while the gateway is stopped, and also if it gives up."""
 
     def __init__(self, server: Server, gateway: str) -> None:
         self.server = "redis"
         self._server = server
-        self._gateway = gateway
-        self._broken = asyncio.get_running_loop().create_future()
+        self.gateway = gateway
+        self.primary = server.of(gateway)
+        self.is_broken = False
+        self.is_closed = False
         self.wake = asyncio.Event()
         self.unblocked = False
         server.links.append(self)
         server.connections += 1
         self.number = server.connections
 
-    @property
-    def is_broken(self) -> bool:
-        return self._broken.done()
-
     def break_(self) -> None:
-        if not self._broken.done():
-            self._broken.set_result(None)
+        self.is_broken = True
         self.wake.set()
 
     async def send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        exchange = asyncio.get_running_loop().create_task(self._exchange(commands), context=Context())
+        exchange.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody may wait for it
+        return await asyncio.shield(exchange)
+
+    async def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        server = self._server
         await self._travel()
+        if self.gateway in server.cut_off:
+            await server.lifted.wait()
+            is_lost = server.random.random() >= _LATE_SHARE
+        else:
+            is_lost = self.is_broken
+        if is_lost or not self.primary.up:
+            raise ConnectionError("the connection broke")
         if commands[0][0] == "XREAD":
             return [await self._read(list(commands[0]))]
-        replies = [self._server.run(self, list(command)) for command in commands]
-        if self._server.random.random() < self._server.loss:
+        replies = [server.run(self, list(command)) for command in commands]
+        if server.random.random() < server.loss:
             self.break_()
-        await self._travel()
+        await self._come_back()
         return replies
 
     async def command(self, *command: Any) -> Any:
@@ -218,30 +246,38 @@ class Link:
         return reply
 
     async def close(self) -> None:
-        self.break_()
+        self.is_closed = True
+        self.wake.set()
 
     async def _travel(self) -> None:
         server = self._server
         if server.random.random() < server.delay:
             await asyncio.sleep(server.random.choice([0.0, 0.05, 0.4]))
-        if self._gateway in server.cut_off:
-            await asyncio.get_running_loop().create_future()  # until it is given up
-        if self._broken.done():
+
+    async def _come_back(self) -> None:
+        await self._travel()
+        if self.gateway in self._server.cut_off:
+            await self._server.lifted.wait()
+        self._check()
+
+    def _check(self) -> None:
+        if self.is_broken or self.is_closed:
             raise ConnectionError("the connection broke")
 
     async def _read(self, command: list[Any]) -> Any:
         most, blocks, at = command[2], "BLOCK" in command, command.index("STREAMS") + 1
         half = (len(command) - at) // 2
         names, places = command[at : at + half], command[at + half :]
+        until = asyncio.get_running_loop().time() + _BLOCK_SECONDS
         while True:
             self.wake.clear()
-            await self._travel()
-            found = self._server.read(names, places, most)
+            await self._come_back()
+            found = self._server.read(self, names, places, most)
             if found or not blocks or self.unblocked:
                 self.unblocked = False
                 return found
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout_at(until):
                     await self.wake.wait()
             except TimeoutError:
                 return []
@@ -260,8 +296,8 @@ def simulated(server: Server, now: Callable[[], int]) -> Iterator[None]:
     async def connect(_address: object, _settings: object, *, name: str) -> Link:
         gateway = name.split(":")[1]
         if gateway in server.cut_off:
-            await asyncio.get_running_loop().create_future()
-        if not server.up:
+            await asyncio.get_running_loop().create_future()  # until it gives up
+        if not server.of(gateway).up:
             raise ConnectionError("nobody listens")
         return Link(server, gateway)
 
@@ -276,6 +312,7 @@ def simulated(server: Server, now: Callable[[], int]) -> Iterator[None]:
         (engine, "log", log),
         (sessions, "log", log),
         (events, "log", log),
+        (numbering, "log", log),
         (cluster, "log", log),
         (tasks, "log", log),
         (cluster, "secrets", chance),

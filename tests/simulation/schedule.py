@@ -185,8 +185,13 @@ def settle(world: World) -> None:
             while client.writing_paused:
                 client.read_on()
     world.now_ns += 2 * SECOND
+    world.go_on()
     for gateway in world.gateways:
+        gateway.write()
         gateway.flush()  # what the rates hold back
+    for client in world.clients:
+        while client.writing_paused:
+            client.read_on()
 
 
 def check(world: World) -> None:

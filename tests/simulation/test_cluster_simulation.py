@@ -13,6 +13,7 @@ from gateway.cluster.engine import Engine, EngineUnavailable
 from gateway.cluster.events import ClusterEvents
 from gateway.cluster.sessions import ClusterSessions
 from gateway.core.cluster import channels, numbered
+from gateway.core.cluster.channels import EngineChannels
 from tests.simulation.cluster_schedule import run_cluster
 from tests.simulation.engine_data import Data
 
@@ -100,6 +101,50 @@ def _forget_keys_of_messages(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Data, "_keep", lambda *_: None)
 
 
+def _refuse_no_fence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Data, "_is_newest", lambda self, fence: True)
+
+
+def _give_the_lease_to_all(patch: pytest.MonkeyPatch) -> None:
+    right = Data._lease
+    patch.setattr(Data, "_lease", lambda self, *arguments: [right(self, *arguments)[0], 1])
+
+
+def _number_again_from_1_with_a_new_lease(patch: pytest.MonkeyPatch) -> None:
+    right = Data._number
+
+    def wrong(self: Any, epoch: str, fence: str, channel: str, most: int, source: str, *arguments: Any) -> Any:
+        source = f"{len(channel):016x}" if fence else source
+        return right(self, epoch, fence, channel, most, source, *arguments)
+
+    patch.setattr(Data, "_number", wrong)
+
+
+def _report_no_change_of_the_lease(patch: pytest.MonkeyPatch) -> None:
+    right = numbered.new_event
+
+    def wrong(log: Any, channel: str, one: Any, **options: Any) -> Any:
+        return right(log, channel, msgspec.structs.replace(one, begins=False), **options)
+
+    patch.setattr(channels, "new_event", wrong)
+
+
+def _keep_the_epoch_with_another_primary(patch: pytest.MonkeyPatch) -> None:
+    right = Data.hello
+    patch.setattr(Data, "hello", lambda self, epoch, server: right(self, epoch, self.engine.get("server", server)))
+
+
+def _end_no_source_with_the_epoch(patch: pytest.MonkeyPatch) -> None:
+    right = EngineChannels.begin
+
+    def wrong(self: Any, engine: int, *, now_ns: int) -> None:
+        self._logs.has_ended = lambda incarnation: False
+        self._sources.clear()
+        right(self, engine, now_ns=now_ns)
+
+    patch.setattr(EngineChannels, "begin", wrong)
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -111,6 +156,12 @@ def _forget_keys_of_messages(patch: pytest.MonkeyPatch) -> None:
         _do_again_what_was_not_confirmed,
         _read_no_message_that_the_inbox_dropped,
         _forget_keys_of_messages,
+        _refuse_no_fence,
+        _give_the_lease_to_all,
+        _number_again_from_1_with_a_new_lease,
+        _report_no_change_of_the_lease,
+        _keep_the_epoch_with_another_primary,
+        _end_no_source_with_the_epoch,
     ],
 )
 @pytest.mark.long

@@ -82,10 +82,13 @@ class EngineChannels:
             else:
                 self._behind[one.channel] = one
 
-    def take_own(self, one: ChannelEvent, *, now_ns: int) -> None:
-        """Take an event of this gateway that the engine has just confirmed, unless others are to come before it."""
-        if self._logs.admit(one.channel) and self._follows(one):
-            self._append(one, now_ns)
+    def take_own(self, one: ChannelEvent, *, now_ns: int) -> bool:
+        """Take an event of this gateway that the engine has just confirmed, unless others are to come before it; return
+        whether the log has it."""
+        if not (self._logs.admit(one.channel) and self._follows(one)):
+            return False
+        self._append(one, now_ns)
+        return True
 
     def ask(self, channel: str) -> None:
         """Note that the next entries of a channel's own stream are asked for now."""

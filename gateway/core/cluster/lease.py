@@ -15,12 +15,13 @@
 A fence grows each time the lease is taken, also by the gateway that had it. The engine refuses a lower one; and with a
 new one it begins a new source on each channel, so a gap there says that what came between two holders is not known.
 
-Invariants: what this gateway neither numbered nor got from the engine is doubtful on its channel, until a gap says so;
+Invariants: a channel is complete while this gateway has numbered all that came, or had it numbered by the engine; else a
+gap precedes the next event that it numbers for itself, also the first one: what others numbered before is not known;
 what waits is bounded, and what is dropped because of that leaves a hole in the numbers. An event may come twice, from
 two sources, when the engine comes back; none is missing without a gap before the next one of its channel."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -59,9 +60,9 @@ class Lease:
         self._bytes = 0
         self._sent: Sequence[Waiting] = ()
         self._skipped: Counter[str] = Counter()
-        """How many events of each channel were dropped since its last one that was sent."""
-        self._doubtful: set[str] = set()
-        """Channels whose next event numbered here has a gap before it."""
+        """How many events of each channel were dropped since its last one that was sent, or refused."""
+        self._complete: set[str] = set()
+        """Channels whose next event numbered here needs no gap before it."""
 
     def take(self, events: Sequence[Event]) -> list[Event]:
         """Take events of the bus; return those that are to be appended to the logs of this gateway now."""
@@ -72,7 +73,7 @@ class Lease:
             elif self.state == "alone":
                 here.append(self._numbered_here(event))
             elif self.state == "following":
-                self._doubtful.add(event.channel)
+                self._complete.discard(event.channel)
             else:
                 self._wait(event)
         return here
@@ -101,7 +102,7 @@ class Lease:
     def lose(self, *, now_ns: int) -> None:
         """Note that the engine fails: it may be back soon. Then the lease is to be taken anew before more is sent, as it
         is not known whether the engine has numbered what was sent."""
-        self._doubtful.update(one.event.channel for one in self._sent)
+        self._complete.difference_update(one.event.channel for one in self._sent)
         self._sent = ()
         if self.state != "alone":
             self.state, self._until_ns = "waiting", now_ns + WAIT_NS
@@ -127,10 +128,21 @@ class Lease:
         self._sent = sent
         return sent
 
-    def confirm(self) -> None:
-        """Note that the engine has numbered what was sent."""
-        self._doubtful.difference_update(one.event.channel for one in self._sent)
+    def confirm(self, *, refused: Sequence[Waiting] = (), lacking: Set[str] = frozenset()) -> None:
+        """Note that the engine has numbered what was sent, but for what it has `refused`, as it has no room for further
+        channels: if it has room later, the next event leaves out their numbers. `lacking` are channels whose logs do not
+        have all of it yet."""
+        self._complete.update(one.event.channel for one in self._sent)
+        self._complete.difference_update(lacking)
+        for one in refused:
+            self._complete.discard(one.event.channel)
+            self._skipped[one.event.channel] += one.skipped + 1
         self._sent = ()
+
+    def forget(self, channel: str) -> None:
+        """Forget a channel that was closed."""
+        self._complete.discard(channel)
+        self._skipped.pop(channel, None)
 
     def _wait(self, event: Event) -> None:
         self._waiting.append(event)
@@ -143,16 +155,16 @@ class Lease:
 
     def _drop(self) -> None:
         """Drop what waits, and do not rely on what was sent."""
-        self._doubtful.update(one.channel for one in self._waiting)
-        self._doubtful.update(one.event.channel for one in self._sent)
-        self._doubtful.update(self._skipped)
+        self._complete.difference_update(one.channel for one in self._waiting)
+        self._complete.difference_update(one.event.channel for one in self._sent)
+        self._complete.difference_update(self._skipped)
         self._sent = ()
         self._waiting.clear()
         self._skipped.clear()
         self._bytes = 0
 
     def _numbered_here(self, event: Event) -> Event:
-        if event.channel not in self._doubtful:
+        if event.channel in self._complete:
             return event
-        self._doubtful.discard(event.channel)
+        self._complete.add(event.channel)
         return msgspec.structs.replace(event, missing=(_UNKNOWN, *event.missing))

@@ -61,16 +61,27 @@ async def test_a_lower_fence_is_refused(redis: RedisServer, engine: NewEngine) -
     fence, is_own = await first.lease()
     assert is_own
     assert (fence, False) == await second.lease()
-    assert "new" == await first.events.append([raw(1), raw(2)], fence=fence)
+    assert ("new", {"a"}) == await first.events.append([raw(1), raw(2)], fence=fence)
     await asyncio.to_thread(redis.command, "DEL", first.engine.key("lease"))
     higher, is_own = await second.lease()
     assert is_own
     assert higher > fence
 
-    assert "fenced" == await first.events.append([raw(3)], fence=fence)
-    assert "new" == await second.events.append([raw(4)], fence=higher)
+    assert ("fenced", set()) == await first.events.append([raw(3)], fence=fence)
+    assert ("new", {"a"}) == await second.events.append([raw(4)], fence=higher)
     for one in (first, second):
         await one.has((1, True), (2, True), (0, False), (1, True))
+
+
+async def test_a_log_lacks_what_begins_a_source_until_the_stream_brings_it(
+    redis: RedisServer, engine: NewEngine
+) -> None:
+    one = await Node(engine, redis).up()
+    fence, _ = await one.lease()
+
+    assert ("new", {"a"}) == await one.events.append([raw(1)], fence=fence)
+    await one.has((1, True))
+    assert ("new", set()) == await one.events.append([raw(2)], fence=fence)
 
 
 async def test_numbers_that_are_left_out_are_gaps(redis: RedisServer, engine: NewEngine) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gateway.cluster import sessions as shell
 from gateway.cluster.cluster import _LEAVE, _REPORT
 from gateway.cluster.events import _APPEND
+from gateway.cluster.numbering import _LEASE
 from gateway.cluster.scripts import Script
 from tests.simulation.engine_data import Data
 from tests.support.redis import RedisServer
@@ -21,12 +22,17 @@ CHANNELS = ("$everyone", "a", "b", "c")
 _LONG = 1_000_000
 
 
-def some_call(pick: random.Random) -> tuple[Script, list[Any]]:
+def some_event(pick: random.Random, *, skipped: int = 0) -> list[Any]:
+    return [pick.choice(CHANNELS), 3, f"{pick.getrandbits(64):016x}", skipped, b"x"]
+
+
+def some_call(pick: random.Random, fence: int) -> tuple[Script, list[Any]]:
     client, secret, user = pick.choice(CLIENTS), pick.choice(SECRETS), pick.choice(USERS)
     identity = pick.choice(("", "i"))
     once = [*pick.choice([("", ""), ("k", "a"), ("k", "b"), ("l", "a")]), _LONG]
     news = [f"news-{once[0]}" if once[0] else "", *once[1:]]
-    channel = pick.choice(CHANNELS)
+    several = [part for _ in range(pick.randint(1, 3)) for part in some_event(pick, skipped=pick.choice((0, 0, 2)))]
+    fence = max(fence - pick.choice((0, 0, 0, 1)), 1)
     calls: list[tuple[Script, list[Any]]] = [
         (_REPORT, [b"r", _LONG, b"h"]),
         (shell._SAVE, [client, _LONG, identity, user, b"kept%d" % pick.randint(1, 9), pick.randint(0, 1), secret]),
@@ -34,12 +40,14 @@ def some_call(pick: random.Random) -> tuple[Script, list[Any]]:
         (shell._TAKE, [secret, pick.choice(("", "i")), pick.randint(0, 1)]),
         (shell._PERSONAL, [3, b"e%d" % pick.randint(1, 9), client, "", *once]),
         (shell._PERSONAL, [3, b"u", "", pick.choice(("u1", "u2")), *once]),
-        (_APPEND, [_LONG, 2, _LONG, *news, "rest", "", channel, 3, f"{pick.getrandbits(64):016x}", 0, b"x"]),
+        (_APPEND, [_LONG, 2, _LONG, *news, "rest", "", *some_event(pick)]),
+        (_APPEND, [_LONG, pick.choice((2, 4)), _LONG, "", "", 0, "", fence, *several]),
+        (_LEASE, [_LONG, pick.choice((0, 0, 0, 1))]),
         (shell._KICK, [client]),
         (shell._FORGET, [client]),
         (_LEAVE, []),
     ]
-    return pick.choices(calls, weights=[3, 8, 3, 6, 6, 2, 3, 2, 1, 1])[0]
+    return pick.choices(calls, weights=[3, 8, 3, 6, 6, 2, 3, 8, 3, 2, 1, 1])[0]
 
 
 def plain(reply: Any) -> Any:
@@ -60,7 +68,7 @@ async def test_scripts_answer_as_the_engine_of_the_simulation(redis: RedisServer
     data.engine = {"epoch": epoch, "server": ""}
     for number in range(300):
         one = pick.choice(gateways)
-        script, arguments = some_call(pick)
+        script, arguments = some_call(pick, data.fence)
         reply = await one.run(script, *arguments)
         assert plain(reply) == plain(data.run(script.name, epoch, one.gateway, arguments)), (number, script.name)
 

@@ -50,6 +50,41 @@ def test_without_an_engine_each_numbers_for_itself_after_a_while() -> None:
     assert [(), ()] == [one.missing for one in here[1:]]
 
 
+def test_a_gateway_that_starts_without_an_engine_does_not_know_what_others_have_numbered() -> None:
+    """A gap says so before the first event of each channel."""
+    lease = Lease(now_ns=0)
+    lease.take([raw(24), raw(24, "b"), raw(25)])
+    here = lease.expire(now_ns=WAIT_NS)
+
+    assert [["epoch"], ["epoch"], []] == [[one.reason for one in event.missing] for event in here]
+
+
+def test_what_the_engine_has_no_room_for_leaves_a_hole_of_its_size() -> None:
+    lease = Lease(now_ns=0)
+    lease.hold(1)
+    lease.take([raw(1), raw(2), raw(3, "b")])
+    sent = lease.send(10)
+    lease.confirm(refused=sent[:2])
+    lease.take([raw(4), raw(5)])
+
+    assert [(b'"data":4', 2), (b'"data":5', 0)] == [(one.event.fields, one.skipped) for one in lease.send(10)]
+
+
+@pytest.mark.parametrize(("lacking", "gaps"), [(set(), []), ({"a"}, ["epoch"])])
+def test_what_the_log_lacks_when_the_engine_fails_is_reported(lacking: set[str], gaps: list[str]) -> None:
+    """The engine has confirmed it, but its stream has not brought it, and may never."""
+    lease = Lease(now_ns=0)
+    lease.hold(1)
+    lease.take([raw(1)])
+    lease.send(10)
+    lease.confirm(lacking=lacking)
+    lease.lose(now_ns=0)
+    lease.take([raw(2)])
+    [here] = lease.expire(now_ns=WAIT_NS)
+
+    assert gaps == [one.reason for one in here.missing]
+
+
 def test_after_a_short_outage_the_holder_goes_on() -> None:
     lease = Lease(now_ns=0)
     lease.hold(1)
