@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gateway.core.protocol.messages import Position
 from tests.chaos.cluster.account import ALL, Messages, Plain, Source
@@ -230,6 +231,52 @@ class Client:
     def _due(self, channel: str, epoch: str) -> int:
         life = self._truth.publishers.lives.get(epoch)
         return ALL if life is None else life.due(channel, self._heard.get(channel, time.monotonic()))
+
+
+class Wire(Protocol):
+    """One connection of a client that keeps it open."""
+
+    transport: asyncio.Transport
+    answered: asyncio.Event
+    """Set when it is subscribed, or lost."""
+    gone: asyncio.Event
+    subscribed: bool
+
+
+class ConnectedClient(Client):
+    """A client that stays connected through a visit; `_make_wire` makes what speaks its protocol."""
+
+    wire: Wire | None = None
+
+    def drop(self) -> None:
+        if self.wire is not None:
+            self.wire.transport.abort()
+
+    def pause(self) -> None:
+        if self.wire is not None and not self.wire.gone.is_set():
+            self.wire.transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self.wire is not None and not self.wire.gone.is_set():
+            self.wire.transport.resume_reading()
+
+    def _make_wire(self, port: int) -> Callable[[], Any]:
+        raise NotImplementedError
+
+    async def _visit(self, port: int) -> None:
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                make = self._make_wire(port)
+                _, wire = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
+                self.wire = wire
+                await wire.answered.wait()
+            self.connections += wire.subscribed
+            async with asyncio.timeout(self.random.expovariate(1 / STAY_SECONDS)):
+                await wire.gone.wait()
+        finally:
+            if wire is not None:
+                wire.transport.abort()
 
 
 def _short(message: Message) -> str:

@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
-from tests.chaos.cluster.client import ANSWER_SECONDS, CHANNELS, CHATS, EVERYONE, STAY_SECONDS, Client
+from tests.chaos.cluster.client import CHANNELS, CHATS, EVERYONE, ConnectedClient
 from tests.chaos.follower import Message, decode
 
 
 _STARTING = 503
 
 
-class Stream(Client):
+class Stream(ConnectedClient):
     """It resumes with the last id that it got, as a browser's EventSource does.
 
     What came since that id it ignores: the events come again."""
 
     engine_channels = (*CHATS, EVERYONE)
-    wire: Wire | None = None
     last_id = ""
 
-    def drop(self) -> None:
-        if self.wire is not None:
-            self.wire.transport.abort()
-
-    def pause(self) -> None:
-        if self.wire is not None and not self.wire.gone.is_set():
-            self.wire.transport.pause_reading()
-
-    def go_on(self) -> None:
-        if self.wire is not None and not self.wire.gone.is_set():
-            self.wire.transport.resume_reading()
-
-    async def _visit(self, port: int) -> None:
+    def _make_wire(self, port: int) -> Callable[[], Wire]:
         self._note(f"to {port} {self.last_id}")
-        wire = None
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                _, wire = await asyncio.get_running_loop().create_connection(partial(Wire, self), "127.0.0.1", port)
-                self.wire = wire
-                await wire.answered.wait()
-            self.connections += wire.subscribed
-            async with asyncio.timeout(self.random.expovariate(1 / STAY_SECONDS)):
-                await wire.gone.wait()
-        finally:
-            if wire is not None:
-                wire.transport.abort()
+        return partial(Wire, self)
 
 
 class Wire(asyncio.Protocol):

@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
 
-from tests.chaos.cluster.client import ANSWER_SECONDS, CHANNELS, STAY_SECONDS, Client
+from tests.chaos.cluster.client import CHANNELS, ConnectedClient
 from tests.chaos.follower import decode
 from tests.support.raw import PING, PONG, TEXT, encode_frame
 from tests.support.swarm import Bee
 
 
-class Wanderer(Client):
+class Wanderer(ConnectedClient):
     """It resumes its session, from its positions."""
 
-    wire: Wire | None = None
-
-    def drop(self) -> None:
-        if self.wire is not None and self.wire.upgraded:
-            self.wire.transport.abort()
-
-    def pause(self) -> None:
-        if self.wire is not None and not self.wire.lost:
-            self.wire.transport.pause_reading()
-
-    def go_on(self) -> None:
-        if self.wire is not None and not self.wire.lost:
-            self.wire.transport.resume_reading()
-
-    async def _visit(self, port: int) -> None:
+    def _make_wire(self, port: int) -> Callable[[], Wire]:
         query = self._query()
         self._note(f"to {port} {unquote(query)}")
-        wire = None
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                make = partial(Wire, self, query)
-                _, wire = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
-                self.wire = wire
-                await wire.answered.wait()
-            self.connections += wire.subscribed
-            async with asyncio.timeout(self.random.expovariate(1 / STAY_SECONDS)):
-                await wire.gone.wait()
-        finally:
-            if wire is not None:
-                wire.transport.abort()
+        return partial(Wire, self, query)
 
     def _query(self) -> str:
         found = f"channels={','.join(CHANNELS)}"
