@@ -6,7 +6,7 @@ from typing import TypeVar
 from msgspec import Struct, structs
 
 from gateway.config.model import Auth, Config
-from gateway.config.settings import sections, tables
+from gateway.config.settings import sections
 
 
 _Section = TypeVar("_Section", bound=Struct)
@@ -37,7 +37,7 @@ class _Comparison:
         may_change = getattr(old, "LIVE", ())
         for name in old.__struct_fields__:
             before, after = getattr(old, name), getattr(new, name)
-            if before == after or isinstance(before, Struct) or name in tables():
+            if before == after or isinstance(before, Struct | dict):
                 continue
             if name in may_change and name not in fixed:
                 found[name] = after
@@ -59,7 +59,7 @@ def changes(old: Config, new: Config) -> Changes:
         name: noted.merge(old.channels.get(name, old.history), new.channels.get(name, new.history), f"channels.{name}.")
         for name in dict.fromkeys((*old.channels, *new.channels))
     }
-    made["roles"] = new.roles
+    made["roles"], made["secret_files"] = new.roles, new.secret_files
     names = dict.fromkeys((*old.roles, *new.roles))
     noted.live += [f"roles.{name}" for name in names if old.roles.get(name) != new.roles.get(name)]
     return Changes(structs.replace(top, **made), tuple(noted.live), tuple(noted.restart))

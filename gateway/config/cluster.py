@@ -81,6 +81,12 @@ def parse_url(url: str) -> Address:
     )
 
 
+def has_password(url: str) -> bool:
+    """Tell whether a valid `cluster.url`, or an empty one, contains a password."""
+    address = parse_url(url) if url else None
+    return address is not None and bool(address.password or address.sentinel_password)
+
+
 def _server(text: str, port: int) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import inspect, structs
 
 from gateway.config.checks import check, without_own_bind
+from gateway.config.cluster import has_password
 from gateway.config.errors import ConfigError, Problem
 from gateway.config.model import Config, Role, Source
 from gateway.config.settings import Setting, Value, sections, settings, tables
@@ -62,7 +63,14 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, str 
     problems = problems or check(config, origins)
     if problems:
         raise ConfigError(problems)
+    config = structs.replace(config, secret_files=_secret_files(config, given))
     return config if "bind" in given else without_own_bind(config)
+
+
+def _secret_files(config: Config, given: Mapping[str, Given]) -> dict[str, str]:
+    """Return which settings are secrets that a file has, and that file."""
+    secrets = {"auth.secret": bool(config.auth.secret), "cluster.url": has_password(config.cluster.url)}
+    return {key: given[key].origin for key, secret in secrets.items() if secret and not given[key].text}
 
 
 def _from_file(path: Path) -> dict[str, Given]:

@@ -457,6 +457,7 @@ class Config(Struct, frozen=True, kw_only=True):
     cluster: Cluster = Cluster()
     shutdown: Shutdown = Shutdown()
     logging: Logging = Logging()
+    secret_files: dict[str, str] = {}  # no setting: the settings whose secrets a configuration file has, and that file
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Files with secrets that the configuration names."""
+"""Files with secrets: those that the configuration names, and the one that it was read from."""
 
 import os
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ _SECRETS = ("auth.secret_file", "bus.curve_key_file", "cluster.password_file", "
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """Yield which secret files other users may read."""
-    for key in _SECRETS if os.name == "posix" else ():
-        path = Path(attrgetter(key)(config) or os.devnull)
+    """Yield which files with secrets other users may read."""
+    found = {key: attrgetter(key)(config) for key in _SECRETS} | config.secret_files
+    for key, name in found.items() if os.name == "posix" else ():
+        path = Path(name or os.devnull)
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             try:
                 mode = file.stat().st_mode & _OTHERS if file.is_file() else 0

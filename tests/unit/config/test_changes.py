@@ -70,3 +70,10 @@ def test_what_is_mixed_is_used_as_far_as_it_may_change() -> None:
 
     assert found.config.clients == Clients(connections_max=5)
     assert found.restart == ("ingest.nesting_max", "clients.heartbeat_seconds")
+
+
+def test_a_file_that_has_secrets_from_now_on_is_no_setting_that_changed() -> None:
+    files = {"auth.secret": "gateway.toml"}
+    found = changes(Config(), Config(secret_files=files))
+
+    assert ((), (), files) == (found.live, found.restart, found.config.secret_files)
