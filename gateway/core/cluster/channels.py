@@ -23,6 +23,10 @@ from gateway.core.cluster.numbered import ChannelEvent, is_behind, is_next, new_
 from gateway.core.log.logs import Logs
 
 
+_REFUSED_MAX = 10_000
+"""Sources of channels that cannot open whose events are counted once."""
+
+
 class EngineChannels:
     def __init__(self, logs: Logs) -> None:
         self.engine = 0
@@ -31,7 +35,7 @@ class EngineChannels:
         """Whether it is known which channels the engine has."""
         self.counts = dict.fromkeys(EVENT_OUTCOMES, 0)
         """Events that came to the logs; that the engine did not keep until this gateway read them, which are gaps in the
-        logs; of channels that cannot open here, as many as `ingest.channels_max` allows are open."""
+        logs; of channels that cannot open here, as many as `ingest.channels_max` allows are open. Each counts once."""
         self._logs = logs
         self._place = 0
         """That of the newest entry of the stream of all channels, as far as this gateway knows."""
@@ -41,6 +45,8 @@ class EngineChannels:
         """The same when its stream was asked for last."""
         self._sources: dict[str, int] = {}
         """The source of each channel in the present epoch."""
+        self._refused: dict[tuple[str, int], int] = {}
+        """The newest event that was refused, by channel and source; those of the oldest make room."""
         may_have_ended = logs.has_ended
         logs.has_ended = lambda incarnation: incarnation not in self._sources.values() and may_have_ended(incarnation)
         logs.on_closed.append(self._on_closed)
@@ -76,7 +82,10 @@ class EngineChannels:
                 self.listed = False
             self._place = max(self._place, one.place)
             if not self._logs.admit(one.channel):
-                self.counts["refused"] += 1
+                if self.listed:
+                    self._refuse(one)
+                else:  # its own stream brings it
+                    self._behind.setdefault(one.channel, None)
             elif self._follows(one):
                 self._append(one, now_ns)
             else:
@@ -121,7 +130,7 @@ class EngineChannels:
     def _append(self, one: ChannelEvent, now_ns: int, *, late: bool = False) -> None:
         logs, channel, source = self._logs, one.channel, one.numbered.epoch
         if not logs.admit(channel):
-            self.counts["refused"] += 1
+            self._refuse(one)
             return
         log = logs.by_name[channel]
         if log.reached(source) is None and (late or one.engine != self.engine):
@@ -135,6 +144,15 @@ class EngineChannels:
             self.counts["missing"] += sum(
                 each.last - each.first + 1 for each in event.missing if each.reason == "bus_loss"
             )
+
+    def _refuse(self, one: ChannelEvent) -> None:
+        """Count an event of a channel that cannot open: once, although it may come by both streams."""
+        key, offset = (one.channel, one.numbered.epoch), one.numbered.offset
+        before = self._refused.pop(key, 0)
+        self.counts["refused"] += offset > before
+        self._refused[key] = max(offset, before)
+        if len(self._refused) > _REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
 
     def _on_closed(self, channel: str) -> None:
         for known in (self._behind, self._asked, self._sources):

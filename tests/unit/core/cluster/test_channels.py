@@ -148,6 +148,26 @@ def test_events_that_the_engine_has_kept_of_a_channel_that_cannot_open_are_count
     assert "a" not in gateway.logs.by_name
 
 
+def test_an_event_of_a_channel_that_cannot_open_counts_once() -> None:
+    """It comes by the stream of all channels and by its channel's own: again after some were dropped, and after a restart
+    of the engine."""
+    engine = Engine(live_max=3, kept_max=10)
+    for _ in range(2):
+        engine.append("a")
+    gateway = Gateway(engine, channels_max=6)  # the standard ones
+    gateway.catch_up()
+    assert 2 == gateway.channels.counts["refused"]
+    for _ in range(5):
+        engine.append("a")
+    gateway.catch_up()
+    assert 7 == gateway.channels.counts["refused"]
+    engine.lose(0)
+    engine.append("a")
+    gateway.catch_up()
+
+    assert 8 == gateway.channels.counts["refused"]
+
+
 def test_a_channel_that_is_closed_while_its_stream_is_asked_for_stays_closed() -> None:
     engine = Engine(live_max=1, kept_max=10)
     gateway = Gateway(engine)
