@@ -112,7 +112,7 @@ async def test_a_gateway_with_many_more_clients_asks_some_to_come_elsewhere(
         await have(readers, 20)
 
     assert 2 <= await first.metric("neurograph_gateway_connections_closed_total", code=str(REBALANCED))
-    assert [one for one in first.records if one["message"] == "cluster_rebalancing"]
+    assert await first.logged("cluster_rebalancing")
 
 
 async def test_a_gateway_that_drains_leaves_its_port_to_the_others_before_its_clients(

@@ -174,9 +174,9 @@ async def test_a_key_that_is_not_on_the_list_is_refused_until_it_is(
     await eventually(once_more, saying=gateway.log_tail)
     assert not await asyncio.to_thread(again.wait_for_subscriber, 0)
     assert (await link(gateway, endpoint))["peers"] == 0
-    named = [r for r in gateway.records if r["message"] == "bus_client_refused"]
+    named = await gateway.logged("bus_client_refused")
     assert named[0]["public_key"] == ring.texts("late")[0][:8] + "…"
-    assert [r["name"] for r in gateway.records if r["message"] == "bus_client_accepted"] == ["late"]
+    assert [r["name"] for r in await gateway.logged("bus_client_accepted")] == ["late"]
 
 
 async def test_a_file_that_becomes_invalid_is_logged_and_costs_the_others_nothing(
@@ -189,7 +189,7 @@ async def test_a_file_that_becomes_invalid_is_logged_and_costs_the_others_nothin
     ring.add("trusted", "core")
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
 
-    [told] = [r for r in gateway.records if r["message"] == "bus_keys_unusable"]
+    [told] = await gateway.logged("bus_keys_unusable")
     assert (told["file"], told["reason"], told["count"]) == ("broken.key", "holds no CURVE key", 2)
     assert "hush" not in gateway.log_tail()
 
@@ -486,7 +486,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
     await arrives(gateway, bound, connect)
     await arrives(gateway, core(connect=endpoint, curve=ring.curve("core", "gateway")), connect)
     await refused(gateway, endpoint, "")
-    await eventually(lambda: any(r["message"] == "bus_client_refused" for r in gateway.records))
+    await gateway.logged("bus_client_refused")
     pages = ("/metrics", "/api/v1/websocket/status", "/api/v1/websocket/publishers")
     said = [(await gateway.request("GET", page)).text for page in pages]
     checked = run_here("check", *gateway.arguments[1:])

@@ -136,7 +136,7 @@ async def test_a_process_without_files_lets_them_wait_and_recovers(
         highest = max(int(name) for name in os.listdir(f"/proc/{gateway.process.pid}/fd"))
         process.rlimit(psutil.RLIMIT_NOFILE, (highest + 1, limit[1]))
         peers = [RawPeer(gateway.port) for _ in range(50)]
-        await eventually(lambda: [r for r in gateway.records if r["message"] == "cannot_accept"], saying="it is logged")
+        await gateway.logged("cannot_accept")
         process.rlimit(psutil.RLIMIT_NOFILE, limit)
         for peer in peers:
             assert (await peer.upgrade())[0] == 101
@@ -169,8 +169,8 @@ async def test_connections_to_the_bus_that_say_nothing_take_no_files_from_others
     failed = await gateway.metric("neurograph_gateway_bus_handshakes_failed_total", endpoint=gateway.bus_in)
 
     assert failed >= count - most
-    problems = [record.get("problem", "") for record in gateway.records if record["message"] == "bus_endpoint_changed"]
-    assert any("bus.connections_max" in problem for problem in problems)
+    changes = await gateway.logged("bus_endpoint_changed")
+    assert any("bus.connections_max" in change.get("problem", "") for change in changes)
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up(launch: Launch) -> None:

@@ -94,7 +94,7 @@ async def test_no_forged_token_is_accepted_anywhere(trust: tuple[Issuer, Gateway
     await after_the_upgrade(gateway, "protocol", good, filter(fits_a_protocol, tokens.values()))
     await after_the_upgrade(gateway, "query", good, filter(fits_a_query, tokens.values()))
 
-    nothing_is_logged_of(gateway, [good, *tokens.values()])
+    await nothing_is_logged_of(gateway, [good, *tokens.values()])
 
 
 async def at_an_address(gateway: Gateway, method: str, path: str, good: str, tokens: dict[str, str]) -> None:
@@ -193,15 +193,14 @@ def quoted(token: str) -> str:
     return quote(token, safe="", errors="surrogatepass")
 
 
-def nothing_is_logged_of(gateway: Gateway, tokens: Iterable[str]) -> None:
+async def nothing_is_logged_of(gateway: Gateway, tokens: Iterable[str]) -> None:
     """Neither a part of a token nor the key id that it names, as it is or decoded."""
+    await gateway.logged("token_refused")
     log = "\n".join(gateway.lines)
-    refusals = [one for one in gateway.records if one.get("message") == "token_refused"]
     pieces = {piece for token in tokens for piece in token.split(".") if len(piece) >= PIECE_CHARS_MIN}
     pieces |= set(map(decoded, pieces))
     pieces |= {kid for kid in KEY_IDS.values() if len(kid) >= len("no-such-key")}
 
-    assert refusals, "the audit log says that there were refusals"
     assert [] == [piece for piece in pieces if piece in log]
 
 

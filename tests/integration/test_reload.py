@@ -83,7 +83,7 @@ async def test_what_changed_and_what_needs_a_restart_is_printed_without_values(
         "Needs a restart, and is as before: host, auth.secret, clients.send_buffer_bytes\n"
     )
     assert SECRET not in "".join(gateway.lines)
-    [_, record] = [one for one in gateway.records if one["message"] == "reloaded"]
+    [_, record] = await gateway.logged("reloaded", times=2)
     assert record["changed"] == ["clients.connections_max"]
     assert record["restart"] == ["host", "auth.secret", "clients.send_buffer_bytes"]
 
@@ -107,7 +107,7 @@ async def test_a_wrong_configuration_changes_nothing_and_the_reason_is_printed_a
     assert "tls.cert_file" in file
     assert f"bind: {address} is in use" in endpoint
     assert "'nobody' is not a decoder" in no_decoder
-    assert [one["message"] for one in gateway.records].count("reload_refused") == 4
+    assert len(await gateway.logged("reload_refused", times=4)) == 4
     assert await gateway.metric("neurograph_gateway_limit", setting="clients.connections_max") == 7
     assert len((await gateway.status())["bus"]) == 2
 

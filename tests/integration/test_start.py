@@ -175,7 +175,7 @@ async def test_a_second_gateway_does_not_take_the_path_of_a_first_one(launch: La
 async def test_several_hosts_are_served_at_one_port(launch: Launch, connect: Connect, workers: int) -> None:
     gateway = await launch(flags=["--host", "127.0.0.1", "--host", "::1"], settings={"workers": workers})
     port = gateway.port
-    [listening] = [one for one in gateway.records if one["message"] == "listening"]
+    [listening] = await gateway.logged("listening")
     clients = []
     for address in ("127.0.0.1", "[::1]"):
         gateway.url = f"http://{address}:{port}"

@@ -253,7 +253,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
     await eventually(renewed)
     await peer.send_json({"type": "ping"})
     assert (await peer.expect("pong"))["type"] == "pong"
-    assert any(record["message"] == "certificate_reloaded" for record in gateway.records)
+    assert await gateway.logged("certificate_reloaded")
 
 
 async def test_a_broken_new_certificate_changes_nothing(launch: Launch, tmp_path: Path, served: Files) -> None:
@@ -361,6 +361,6 @@ async def test_an_expired_certificate_is_a_warning(launch: Launch, tmp_path: Pat
     assert status == 0
     assert "expired at" in told
     assert "serve       https://" in told
-    assert [r["reason"] for r in gateway.records if r["message"] == "certificate_warning"]
+    assert (await gateway.logged("certificate_warning"))[0]["reason"]
     with pytest.raises(ssl.SSLCertVerificationError):
         await peers(gateway, tls.trusting(files)).handshake()

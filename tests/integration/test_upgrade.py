@@ -198,7 +198,7 @@ async def test_all_hosts_are_served_after_an_upgrade(launch: Launch, tmp_path: P
         gateway.url = f"http://{address}:{port}"
         assert (await gateway.request("GET", "/readyz")).status == 200
 
-    listening = [one for one in gateway.records if one["message"] == "listening"]
+    listening = await gateway.logged("listening", times=2)
     assert [[f"http://[::1]:{port}"]] * 2 == [one["also"] for one in listening]
     await end_successor(gateway)
 

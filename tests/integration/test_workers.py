@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import signal
 from collections import Counter
 from pathlib import Path
@@ -329,18 +328,15 @@ async def test_a_new_secret_counts_at_every_worker(launch: Launch, connect: Conn
     gateway = await launch(flags=["--workers", "2"], settings={"auth.secret_file": file})
     gateway.errors_expected = True
 
-    def said(event: str) -> int:
-        return [record["message"] for record in gateway.records].count(event)
-
     for content, event in (("short", "reload_refused"), (SECRET, "reloaded")):
         file.write_text(content)
         gateway.kill(signal.SIGHUP)
-        await eventually(functools.partial(said, event))
+        assert len(await gateway.logged(event)) == 1
     client = await connect(to=gateway, headers=bearer(token("bot")))
     other = await elsewhere(gateway, connect, holder(gateway, client), headers=bearer(token("bot")))
 
     assert [["bot"], ["bot"]] == [one.hello["roles"] for one in (client, other)]
-    assert (1, 1) == (said("reload_refused"), said("reloaded"))
+    assert (1, 1) == tuple([len(await gateway.logged(event)) for event in ("reload_refused", "reloaded")])
 
 
 async def test_a_new_certificate_is_served_by_every_worker(launch: Launch, tmp_path: Path) -> None:

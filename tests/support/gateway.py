@@ -189,6 +189,18 @@ class Gateway:
         """The log lines so far that are JSON objects."""
         return [found for line in list(self.lines) if (found := _record(line)) is not None]
 
+    async def logged(self, message: str, *, times: int = 1) -> list[dict[str, Any]]:
+        """Wait until its log has a message at least so many times, and return these records.
+
+        A thread writes the log: an answer may be here before what is logged of it.
+        """
+
+        def found() -> list[dict[str, Any]]:
+            return [record for record in self.records if record.get("message") == message]
+
+        await eventually(lambda: len(found()) >= times, saying=lambda: f"{message}\n{self.log_tail()}")
+        return found()
+
     def alarms(self) -> list[str]:
         """Log lines that a healthy gateway never writes."""
         return [
