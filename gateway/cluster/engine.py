@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.cluster.redis_client import FAILURES, Argument, Client, Reply, address_of, connect, described, is_failure
@@ -283,6 +283,17 @@ class Engine:
         self.epoch = epoch
         return changed
 
+    @contextlib.asynccontextmanager
+    async def visit(self) -> AsyncIterator[Client]:
+        """Connect once, as `start` would, and close the connections at the end. Raises `FAILURES`."""
+        clients: list[Client] = []
+        try:
+            await self.connect(clients)
+            yield clients[0]
+        finally:
+            for one in clients:
+                await one.close()
+
     def _go_up(self, server: str, *, changed: bool) -> None:
         self.problem = self.advice = self._reported = ""
         log.info("cluster_available", server=server, epoch=f"{self.epoch:016x}")
@@ -352,15 +363,11 @@ async def probe(settings: Cluster) -> tuple[str, str] | None:
     """Connect once; return what is wrong and what to do, or None if the engine can be used.
     Raises ConfigError: the file with the password cannot be read."""
     engine = Engine(settings, gateway="check")
-    clients: list[Client] = []
     try:
-        await engine.connect(clients)
-        return _evicts(engine, await clients[0].command("INFO", "memory"))
+        async with engine.visit() as client:
+            return _evicts(engine, await client.command("INFO", "memory"))
     except FAILURES as error:
         return described(error, engine.address)
-    finally:
-        for client in clients:
-            await client.close()
 
 
 def _evicts(engine: Engine, memory: Reply) -> tuple[str, str] | None:

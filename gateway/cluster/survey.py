@@ -63,11 +63,8 @@ class Survey:
 async def survey(settings: Cluster) -> Survey:
     """Read all of it. Raises ConfigError: the file with the password cannot be read."""
     engine = Engine(settings, gateway="doctor")
-    clients: list[Client] = []
     try:
-        await engine.connect(clients)
-        async with asyncio.timeout(settings.timeout_seconds * (_PINGS + 4)):
-            client = clients[0]
+        async with engine.visit() as client, asyncio.timeout(settings.timeout_seconds * (_PINGS + 4)):
             pings = [await _ping(client) for _ in range(_PINGS)]
             ahead = await _ahead(client)
             gateways = tuple(await _gateways(engine, client))
@@ -76,9 +73,6 @@ async def survey(settings: Cluster) -> Survey:
         problem, advice = described(error, engine.address)
         servers, found = await _behind_sentinels(engine, settings)
         return Survey(servers, found, problem=problem, advice=advice)
-    finally:
-        for one in clients:
-            await one.close()
     servers, found = await _behind_sentinels(engine, settings)
     return Survey(servers or (primary,), found, max(pings), ahead, gateways)
 
@@ -97,16 +91,11 @@ async def _behind_sentinels(engine: Engine, settings: Cluster) -> tuple[tuple[Se
 async def read_gateways(settings: Cluster) -> tuple[Listed, ...]:
     """Read only what the gateways report; nothing if the engine does not answer."""
     engine = Engine(settings, gateway="doctor")
-    clients: list[Client] = []
     try:
-        await engine.connect(clients)
-        async with asyncio.timeout(settings.timeout_seconds):
-            return tuple(await _gateways(engine, clients[0]))
+        async with engine.visit() as client, asyncio.timeout(settings.timeout_seconds):
+            return tuple(await _gateways(engine, client))
     except FAILURES:
         return ()
-    finally:
-        for one in clients:
-            await one.close()
 
 
 async def _ping(client: Client) -> float:
