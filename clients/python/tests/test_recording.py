@@ -243,6 +243,15 @@ async def test_a_replay_without_a_gateway_says_so(tmp_path: Path) -> None:
     assert (1, f"Error: no gateway at {endpoint} subscribed within 0.1 s\n") == (status, said.errors)
 
 
+async def test_a_replay_that_shall_wait_for_too_long_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    out.touch()
+    status, said = await run("replay", str(out), "--wait", "3601")
+
+    assert 2 == status
+    assert "'--wait': 3601.0 is not in the range 0<=x<=3600" in said.errors
+
+
 async def test_a_replay_may_begin_and_end_within_a_recording(launch: Launch, connect: Connect, tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     lines = [{"received_ns": n * 1_000_000_000, **event("a", n, {"n": n}).message, "epoch": "e"} for n in range(1, 10)]

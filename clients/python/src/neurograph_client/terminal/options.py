@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,6 +19,7 @@ from neurograph_client.terminal.output import CommandError
 
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., None])
 
 URL = "http://127.0.0.1:8000"
 URL_VARIABLE, TOKEN_VARIABLE = "GATEWAY_URL", "GATEWAY_TOKEN"
@@ -89,6 +90,18 @@ bus_option = click.option(
     show_envvar=True,
     help="The endpoint that the gateway binds.",
 )
+
+
+def wait_option(what: str) -> Callable[[F], F]:
+    """Return the option `--wait` of a command that waits for `what`."""
+    return click.option(
+        "--wait",
+        "wait_seconds",
+        type=click.FloatRange(min=0, max=3600),
+        default=10.0,
+        show_default=True,
+        help=f"Wait at most so many seconds {what}.",
+    )
 
 
 def gateway_options(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ import orjson
 from neurograph_client.items import matches
 from neurograph_client.recording.files import Record, RecordingError, read
 from neurograph_client.terminal import output
-from neurograph_client.terminal.options import bus_option
+from neurograph_client.terminal.options import bus_option, wait_option
 
 
 _SECOND_NS = 1_000_000_000
@@ -47,14 +47,7 @@ def _read_moment(text: str) -> tuple[bool, int]:
 @click.option("--now", is_flag=True, help="Give each event the time of its replay, not its own.")
 @bus_option
 @click.option("--bind", help="Bind this endpoint instead, for gateways that connect.")
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Wait at most so many seconds for a gateway to subscribe, and to receive each event.",
-)
+@wait_option("for a gateway to subscribe, and to receive each event")
 def replay(
     files: tuple[Path, ...],
     patterns: tuple[str, ...],

@@ -6,7 +6,7 @@ import orjson
 from neurograph_client import BlockingClient, ClientError
 from neurograph_client.terminal import output
 from neurograph_client.terminal.formatting import item_as_json, item_as_text
-from neurograph_client.terminal.options import Gateway, complete_channel, gateway_options
+from neurograph_client.terminal.options import Gateway, complete_channel, gateway_options, wait_option
 from neurograph_client.terminal.tail import log_as_notices, new_client
 
 
@@ -15,14 +15,7 @@ from neurograph_client.terminal.tail import log_as_notices, new_client
 @click.argument("data")
 @click.option("--type", "event_type", default="request", show_default=True, metavar="TYPE", help="The event's type.")
 @click.option("--text", is_flag=True, help="DATA is text, not JSON. It is sent as a JSON string.")
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0, max=3600),
-    default=10.0,
-    show_default=True,
-    help="Wait at most so many seconds for a gateway, and for the answer.",
-)
+@wait_option("for a gateway, and for the answer")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON on a terminal, too.")
 @gateway_options
 def request(
