@@ -171,7 +171,8 @@ class Clients(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: Annotated[float, _seconds(least=0.01)] = 30.0
     """Interval of pings on a connection without traffic."""
     heartbeat_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
-    """A client that does not answer a ping within this time is closed (4001)."""
+    """A client that does not answer a ping within this time is closed (4001). Time in which the gateway did not run, as in a
+    pause of its machine, does not count."""
     handshake_timeout_seconds: Annotated[float, _seconds(least=0.01)] = 10.0
     """Time to send the head of an HTTP request, TLS handshake included, and again its body."""
     header_bytes_max: Annotated[int, _number("bytes", least=1024, most=16_384)] = 8_190

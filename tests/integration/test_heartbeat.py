@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import select
+import signal
+
 import pytest
 
 from tests.conftest import Connect, Launch, OpenRaw
@@ -86,6 +90,22 @@ async def test_anything_that_a_client_sends_counts_as_a_sign_of_it(launch: Launc
         else:
             assert frame.opcode == TEXT
             assert b"pong" in frame.payload
+
+
+async def test_time_in_which_the_gateway_was_stopped_does_not_count(launch: Launch, raw: OpenRaw) -> None:
+    """A pause of the machine stops its clients, too: they answer a little later than the gateway goes on."""
+    gateway = await launch(settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 5})
+    peer = await raw(to=gateway, receive_buffer=8192)  # with a larger one, the kernel may show that a ping was accepted
+    ping = await peer.read_frame()
+    await peer.send_frame(PONG, ping.payload)
+    await eventually(lambda: select.select([peer.socket], [], [], 0)[0], saying="it is pinged again")
+    gateway.kill(signal.SIGSTOP)
+    await asyncio.sleep(6)  # longer than the deadline
+    gateway.kill(signal.SIGCONT)
+    await gateway.status()  # it has looked at its deadlines
+    await peer.send_json({"type": "ping"})
+
+    await peer.expect("pong")
 
 
 async def test_the_interval_is_in_the_first_message(launch: Launch, connect: Connect) -> None:

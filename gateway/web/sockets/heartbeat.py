@@ -3,8 +3,10 @@
 Every connection is pinged in turn; each pong also confirms what the client has received. A client that
 sends nothing after a ping is closed, unless the ping may still wait behind other bytes, here or in the kernel's
 buffers: while the client reads them, it stays; if it does not, the limit on stalled sockets decides. If the
-gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too."""
+gateway itself does not read from a client, because that exceeds its limits, its pong may be unread, too.
+Time in which the gateway did not run (a pause of the machine, a busy event loop) counts for no deadline."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,6 +43,7 @@ class ClientHeartbeat:
         self.limits = limits
         self._on_round_trip = on_round_trip
         self._round = 0
+        self._checked = math.inf
         self._pings: dict[MonitoredConnection, tuple[bytes, float]] = {}
         """The payload of the newest ping that is not answered, and when it was sent."""
         self._ping_times: dict[MonitoredConnection, float] = {}
@@ -78,6 +81,7 @@ class ClientHeartbeat:
 
     def check(self, *, now: float) -> None:
         """Close the connections whose deadlines have passed, and ping those that are due."""
+        self._excuse(now)
         self._check_pongs(now)
         self._check_stalls(now)
         due = _take_due(self._ping_times, now)
@@ -94,6 +98,14 @@ class ClientHeartbeat:
             self._expect_pong(connection, connection.sending.accepted, now)
             self._pings[connection] = sent
             connection.ping(frame, payload, heads)
+
+    def _excuse(self, now: float) -> None:
+        """Put all deadlines off by how late this check is: so long, clients were not read from, or stopped with the gateway."""
+        late = now - self._checked - self.interval
+        self._checked = now
+        if late > self.interval:
+            self._pong_deadlines = {one: deadline + late for one, deadline in self._pong_deadlines.items()}
+            self._stalled = {one: (deadline + late, before) for one, (deadline, before) in self._stalled.items()}
 
     def _expect_pong(self, connection: MonitoredConnection, accepted: int, now: float) -> None:
         self._pong_deadlines.pop(connection, None)  # to the end: deadlines stay in order

@@ -61,6 +61,22 @@ def test_a_socket_that_accepts_nothing_is_closed_after_the_stall() -> None:
     assert peer.ended == [CloseCode.SLOW_CONSUMER]
 
 
+def test_a_late_check_puts_deadlines_off() -> None:
+    """As long as the gateway did not run; what it runs counts, before and after."""
+    heartbeat, silent = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False)
+    stalled = Peer(unsent=500)
+    heartbeat.monitor(silent, now=0)
+    heartbeat.mark_stalled(stalled, now=0)
+    beat(heartbeat, until=36)  # it was pinged 5 s ago
+    beat(heartbeat, start=1035, until=1039)
+    assert [[], []] == [silent.ended, stalled.ended]
+    beat(heartbeat, start=1039, until=1119)
+    assert [[CloseCode.HEARTBEAT_TIMEOUT], []] == [silent.ended, stalled.ended]
+    beat(heartbeat, start=1119, until=1120)
+
+    assert [CloseCode.SLOW_CONSUMER] == stalled.ended
+
+
 def test_an_outage_that_is_over_does_not_close_the_connection_later() -> None:
     """Bytes waited for 45 s, then all went out; that was all."""
     heartbeat, peer = ClientHeartbeat(make_hub(), Clients()), Peer(answers=False, unsent=500)
