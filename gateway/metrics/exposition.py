@@ -26,9 +26,10 @@ _EOF: Final = b"# EOF\n"
 
 
 def exposition(registry: CollectorRegistry, extra: Extra, accept: str) -> tuple[str, Iterator[bytes]]:
-    """Return a content type that an `Accept` header allows, and all metrics of one moment in it, in parts."""
+    """Return a content type that an `Accept` header allows, and all metrics in it, in parts: each is read when it is
+    asked for, so that others get their turn between them."""
     encode, content_type = choose_encoder(accept)
-    metrics = list(_Whole(registry, extra).collect())
+    metrics = _Whole(registry, extra).collect()
     if not content_type.startswith("application/openmetrics-text"):
         return CONTENT_TYPE_LATEST, (generate_latest(_One(metric)) for metric in metrics)
     parts = (encode(_One(metric)).removesuffix(_EOF) for metric in metrics)
@@ -56,7 +57,7 @@ class _Whole(Collector):
         for metric in self._registry.collect():
             extra = dict(self._extra.get(kind(metric), {}))
             for at, sample in enumerate(metric.samples):
-                more = extra.pop(_key(metric, sample), None)
+                more = extra.pop(key(metric, sample), None)
                 if more is not None:
                     most = kind(metric) in MOSTS
                     value = max(sample.value, more) if most else sample.value + more
@@ -66,7 +67,7 @@ class _Whole(Collector):
             yield metric
 
 
-def _key(metric: Metric, sample: Sample) -> Key:
+def key(metric: Metric, sample: Sample) -> Key:
     return kind(metric), sample.name, tuple(sorted(sample.labels.items()))
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final, get_args
 
 from prometheus_client import (
@@ -30,12 +30,13 @@ from gateway import __version__
 from gateway.core.cluster.lease import State
 from gateway.core.cluster.members import EVENT_OUTCOMES, ClusterState
 from gateway.core.ingest.pipeline import Pipeline, Tick
-from gateway.core.protocol.channels import is_name
+from gateway.core.log.log import ChannelLog
+from gateway.core.protocol.channels import EVERYONE
 from gateway.core.protocol.errors import CloseCode
 from gateway.core.protocol.events import STANDARD
 from gateway.core.protocol.frames import is_close_code
 from gateway.core.sessions.hub import Hub
-from gateway.metrics.exposition import PROCESS_SUMS, Extra, exposition, kind
+from gateway.metrics.exposition import PROCESS_SUMS, Extra, Key, exposition, key, kind
 from gateway.metrics.table import COUNTED, FROM_THE_START, PREFIX, SAMPLED, Refused
 
 
@@ -160,6 +161,13 @@ class Metrics:
             return channel
         return OTHER
 
+    def labels(self, channels: Iterable[str]) -> Iterable[str]:
+        """Return the channels that are labels: now also the first of these, as far as there is room."""
+        for channel in channels:
+            if self.label(channel) is OTHER:
+                break
+        return self._channels
+
     def tick(self, tick: Tick, *, now_ns: int) -> None:
         histograms, events = self._histograms, tick.events
         self._received.update([event.channel for event in events])
@@ -236,11 +244,12 @@ class Metrics:
         return found
 
     def render(self, accept: str = "") -> tuple[str, Iterator[bytes]]:
-        """Return a content type that the `Accept` header allows, and all metrics of one moment in it, in parts."""
+        """Return a content type that the `Accept` header allows, and all metrics in it, in parts."""
         self._update_counters()
         return exposition(self._registry, self.others(), accept)
 
-    def samples(self) -> list[tuple[str, str, dict[str, str], float]]:
+    def samples(self) -> list[tuple[Key, float]]:
+        """Return what this process adds to the metrics of another."""
         self._update_counters()
         buffers = list(self._buffers())
         found = [
@@ -250,8 +259,8 @@ class Metrics:
             ("event_loop_tasks", len(asyncio.all_tasks())),
         ]
         collectors = [*self._counters.values(), *self._histograms.values(), *self._process]
-        return [(f"gauge {PREFIX}{name}", PREFIX + name, {}, float(value)) for name, value in found] + [
-            (kind(metric), sample.name, dict(sample.labels), sample.value)
+        return [((f"gauge {PREFIX}{name}", PREFIX + name, ()), float(value)) for name, value in found] + [
+            (key(metric, sample), sample.value)
             for collector in collectors
             for metric in collector.collect()
             if metric.type in {"counter", "histogram"} or metric.name in PROCESS_SUMS
@@ -329,25 +338,29 @@ class _Sampled(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        values = self._values()
-        for name, (text, labels) in SAMPLED.items():
+        for name, values in chain.from_iterable(one.items() for one in self._values()):
+            text, labels = SAMPLED[name]
             full = PREFIX + name
             family: GaugeMetricFamily | CounterMetricFamily
             if name.endswith("_total"):
                 family = CounterMetricFamily(full, text, labels=labels)
             else:
                 family = GaugeMetricFamily(full, text, labels=labels)
-            for label, value in values[name].items():
+            for label, value in values.items():
                 family.add_metric((label if isinstance(label, tuple) else [label]) if labels else [], value)
             yield family
 
-    def _values(self) -> _Values:
-        return (
-            self._of_clients() | self._of_histories() | self._of_process() | self._of_endpoints() | self._of_streams()
-        )
+    def _values(self) -> Iterator[_Values]:
+        state = self._metrics.state()
+        yield self._of_clients(state)
+        yield self._of_subscriptions()
+        yield self._of_histories()
+        yield self._of_process(state)
+        yield self._of_endpoints()
+        yield self._of_streams()
 
-    def _of_clients(self) -> _Values:
-        hub, state, buffers = self._hub, self._metrics.state(), list(self._buffers())
+    def _of_clients(self, state: GatewayState) -> _Values:
+        hub, buffers = self._hub, list(self._buffers())
         return {
             "connections": {kind: state.connections.get(kind, 0) for kind in ("websocket", "sse")},
             "sessions_disconnected": {"": hub.store.remembered},
@@ -357,29 +370,38 @@ class _Sampled(Collector):
             "write_buffer_max_bytes": {"": max(buffers, default=0)},
         }
 
+    def _of_subscriptions(self) -> _Values:
+        counts = self._hub.subscriber_counts()
+        found = {name: counts[name] for name in self._labelled}
+        return {"subscriptions": found | self._rest(found, counts.total())}
+
+    @property
+    def _labelled(self) -> dict[str, ChannelLog]:
+        """The channels that have labels; the others are counted together, as there may be ten thousands."""
+        logs = self._hub.logs.by_name
+        return {name: logs[name] for name in self._metrics.labels(logs) if name in logs}
+
+    def _rest(self, labelled: dict[str, int], total: int) -> dict[str, int]:
+        """Return what the channels without labels have of a total."""
+        others = len(self._hub.logs.by_name) > len(labelled)
+        return {OTHER: total - sum(labelled.values())} if others else {}
+
     def _of_histories(self) -> _Values:
-        logs, counts = self._hub.logs, self._hub.subscriber_counts()
-        subscriptions: Tally[str] = Tally()
-        events: Tally[str] = Tally()
-        size: Tally[str] = Tally()
-        for name, log in logs.by_name.items():
-            label = self._metrics.label(name)
-            subscriptions[label] += counts[name]
-            events[label] += len(log)
-            size[label] += log.bytes
+        logs = self._hub.logs
+        events = {name: len(log) for name, log in self._labelled.items()}
+        size = {name: log.bytes for name, log in self._labelled.items()}
         return {
-            "subscriptions": subscriptions,
-            "history_events": events,
-            "history_bytes": size,
-            "channels": {"": sum(map(is_name, logs.by_name))},
+            "history_events": events | self._rest(events, sum(map(len, logs.by_name.values()))),
+            "history_bytes": size | self._rest(size, logs.bytes),
+            "channels": {"": len(logs.by_name) - (EVERYONE in logs.by_name)},
             "channels_closed_total": {"": logs.closed},
             "current_values_dropped_total": {"": logs.values_dropped},
             "history_cut_bytes_total": {"": logs.cut_bytes},
             "history_total_bytes": {"": logs.bytes},
         }
 
-    def _of_process(self) -> _Values:
-        state, workers = self._metrics.state(), self._metrics.workers()
+    def _of_process(self, state: GatewayState) -> _Values:
+        workers = self._metrics.workers()
         expires, cluster = state.certificate_expires, state.cluster
         lease = None if cluster is None else cluster.lease
         return {

@@ -15,10 +15,11 @@ from gateway.core.protocol.events import ClientChange
 from gateway.core.protocol.messages import BroadcastResult, BusState
 from gateway.core.sessions.permissions import Identity
 from gateway.core.sessions.store import SessionState
+from gateway.metrics.exposition import Key
 
 
-Sample = tuple[str, str, dict[str, str], float]
-"""A metric's name, that of one of its samples, the labels, the value."""
+Sample = tuple[Key, float]
+"""What it is, and the value."""
 
 
 class Message(Struct, array_like=True, tag=True):

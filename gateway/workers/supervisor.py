@@ -392,7 +392,7 @@ class MetricsSum:
 
     def retire(self, child: Child) -> None:
         """Keep the counts of a worker that was lost, as it last reported them."""
-        for key, value in _samples(child):
+        for key, value in child.report.samples if child.report is not None else ():
             if key[1].endswith(("_total", "_bucket", "_sum", "_count")):
                 self._retired[key] += value
 
@@ -400,16 +400,9 @@ class MetricsSum:
         """Return the sums of all workers, by metric."""
         sums = self._retired.copy()
         for child in children:
-            for key, value in _samples(child):
+            for key, value in child.report.samples if child.report is not None else ():
                 sums[key] = max(sums[key], value) if key[0] in MOSTS else sums[key] + value
         extra: defaultdict[str, dict[Key, float]] = defaultdict(dict)
         for key, value in sums.items():
             extra[key[0]][key] = value
         return extra
-
-
-def _samples(child: Child) -> Iterable[tuple[Key, float]]:
-    if child.report is None:
-        return
-    for metric, name, labels, value in child.report.samples:
-        yield (metric, name, tuple(sorted(labels.items()))), value

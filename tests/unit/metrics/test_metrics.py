@@ -13,6 +13,7 @@ from gateway.core.protocol.events import STANDARD
 from gateway.metrics.metrics import CHANNEL_LABELS_MAX, GatewayState, Metrics, WorkerCounts
 from gateway.metrics.table import COUNTED, SAMPLED
 from tests.support.core import Core, Peer, make_hub, publish
+from tests.support.counting import calls
 
 
 def make(hub: Core) -> Metrics:
@@ -247,3 +248,23 @@ async def test_without_a_certificate_there_is_no_time_at_which_it_expires() -> N
     assert after["neurograph_gateway_connections", "sse"] == 2
     assert after["neurograph_gateway_workers", ""] == 3
     assert after["neurograph_gateway_workers_lost_total", ""] == 1
+
+
+async def test_each_metric_is_read_when_its_part_is_written() -> None:
+    """Reading all of them at once would delay events."""
+    hub = make_hub()
+    _, parts = make(hub).render()
+    first = next(parts)
+    publish(hub, "robots", 4)
+
+    assert b'neurograph_gateway_history_events{channel="robots"} 4.0' in first + b"".join(parts)
+
+
+async def test_a_channel_without_a_label_adds_hardly_to_the_cost_of_a_scrape() -> None:
+    def with_channels(count: int) -> int:
+        hub = make_hub(channels_max=1000)
+        metrics = make(hub)
+        hub.tick([[b"channel.%d" % number, b"1"] for number in range(count)], now_ns=0)
+        return calls(lambda: b"".join(metrics.render()[1]))
+
+    assert with_channels(800) - with_channels(400) <= 2 * 400
