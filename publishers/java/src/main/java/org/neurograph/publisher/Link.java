@@ -10,8 +10,6 @@ import org.zeromq.ZMQ;
 final class Link {
     static final int TRIED = ZMQ.EVENT_CONNECTED | ZMQ.EVENT_CONNECT_RETRIED;
     private static final long MEND_NS = 1_000_000_000;
-    /** The library announces each try; far longer than one takes. */
-    private static final long RETRY_NS = 10_000_000_000L;
 
     final String address;
     /** Under the publisher's lock. */
@@ -21,7 +19,6 @@ final class Link {
 
     private final Set<String> subscribed = new HashSet<>();
     private long givenUpNs;
-    private long waitNs;
 
     Link(String address, ZMQ.Socket socket, ZMQ.Socket monitor) {
         this.address = address;
@@ -61,10 +58,9 @@ final class Link {
             return;
         }
         for (ZMQ.Event event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT); event != null; event = ZMQ.Event.recv(monitor, ZMQ.DONTWAIT)) {
-            givenUpNs = event.getEvent() == ZMQ.EVENT_CONNECTED ? 0 : System.nanoTime();
-            waitNs = event.getEvent() == ZMQ.EVENT_DISCONNECTED ? MEND_NS : RETRY_NS;
+            givenUpNs = event.getEvent() == ZMQ.EVENT_DISCONNECTED ? System.nanoTime() : 0;
         }
-        if (givenUpNs != 0 && System.nanoTime() - givenUpNs >= waitNs) {
+        if (givenUpNs != 0 && System.nanoTime() - givenUpNs >= MEND_NS) {
             givenUpNs = 0;
             socket.disconnect(address);
             socket.connect(address);

@@ -26,6 +26,7 @@ public final class Publisher implements AutoCloseable {
     private static final int REPLIES_QUEUED_MAX = 32;
     private static final long LOOK_MS = 1000;
     private static final long GREET_NS = 1_000_000;
+    private static final int HANDSHAKE_MS = 3000;
 
     /** What became of what was published; {@code refused} counts gateways whose key is not known. */
     public record Counts(long published, long dropped, long replayed, long refused) {}
@@ -425,6 +426,11 @@ public final class Publisher implements AutoCloseable {
         // first one back again, is not noticed.
         socket.setXpubNoDrop(true);
         socket.setXpubVerbose(true);
+        // JeroMQ 0.6 sometimes does not poll a connection that it has just made (its pull request 1022): it notices neither
+        // answer nor end. Its timer of the handshake then closes and reconnects, after 30 s by default. But bytes without
+        // ZMTP's signature would stop that timer, for good: with a domain, JeroMQ refuses what does not speak ZMTP 3.
+        socket.setHandshakeIvl(HANDSHAKE_MS);
+        socket.setZapDomain("bus");
         if (options.bind) {
             if (options.curve != null) {
                 options.curve.serve(socket);
