@@ -139,7 +139,7 @@ async def test_two_gateways_do_not_share_a_control_socket(start: Start, configur
     await start()
 
     with pytest.raises(AssertionError, match=f"another gateway listens at {configured.control}"):
-        await launch(settings={"control_file": configured.control}, connect=[], bind="")
+        await launch(settings={"control_file": configured.control}, bind="")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -114,7 +114,7 @@ async def test_a_source_without_curve_is_read_although_the_bus_uses_it(
     ring, endpoint = Ring(tmp_path), ipc(tmp_path, "plain")
     keys = {"bus.curve_key_file": ring.secret("gateway"), "bus.curve_client_keys_dir": ring.listing("trusted")}
     table = {"endpoint": endpoint, "mode": "bind", "curve": False, "separator": "/"}
-    gateway = await launch(connect=[], settings={**keys, "connect": "", "bus.sources": json.dumps([table])})
+    gateway = await launch(connect=[], settings={**keys, "bus.sources": json.dumps([table])})
     bus = await publisher(endpoint)
     client = await connect("a.b", to=gateway)
     await client.expect("subscribed")

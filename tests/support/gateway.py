@@ -95,6 +95,8 @@ class Gateway:
         self.arguments = ["serve", "--port", str(port)]
         for endpoint in endpoints:
             self.arguments += ["--connect", endpoint]
+        if not endpoints:
+            self.arguments += ["--set", "connect="]  # else it would connect to the default
         self.arguments += ["--bind", self.bus_in]
         for key, value in {"bus.discovery_seconds": 0, "figures_seconds": 0, **(settings or {})}.items():
             self.arguments += ["--set", f"{key}={value}"]
