@@ -222,6 +222,36 @@ async def test_writes_that_the_engine_lost_are_reported_on_all_gateways(
             assert (await client.expect("subscribed"))["recovered"]["chat"]
 
 
+async def test_an_engine_that_lost_its_data_may_have_lost_the_first_event_of_a_channel(
+    prefix: str, launch: Launch, connect: Connect
+) -> None:
+    """No position shows that: who was subscribed gets a gap before the next one, at all gateways that knew the engine before."""
+    with RedisServer() as redis:  # it keeps nothing
+        pair = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
+        for one in pair:
+            await whole(one)
+        clients = [await subscriber(connect, one) for one in pair]
+        redis.kill()
+        for one in pair:
+            await degraded(one)
+        await asyncio.to_thread(redis.start)
+        for one in pair:
+            await whole(one)
+        for n in (1, 2):
+            await pair[0].broadcast(broadcast(n))
+            await pair[0].broadcast({"everyone": True, "event": note(n)})
+        for client in clients:
+            await client.events("chat", 2)
+            await client.events("$everyone", 2)
+
+        for client in clients:
+            for channel in ("chat", "$everyone"):
+                [gap] = client.channel(channel).gaps
+                assert ("epoch", None, 0) == (gap["reason"], gap["from"], gap["to"])
+                assert gap["epoch"] == client.channel(channel).events[0]["epoch"]
+                assert [1, 2] == numbers(client, channel)
+
+
 async def test_each_key_in_the_engine_has_a_time(
     redis: RedisServer, prefix: str, cluster_pair: list[Gateway], connect: Connect
 ) -> None:

@@ -100,10 +100,13 @@ class Gateway:
         self._last: dict[str, ChannelEvent | None] = {}
         self._asked: dict[str, list[ChannelEvent]] = {}
         self.now_ns = 0
+        self.knew_another_epoch = False
+        """Whether it has seen the engine's epoch change."""
 
     def up(self) -> None:
         """Be connected; with another epoch, read the stream of all channels again."""
         if self.channels.engine != self._engine.epoch:
+            self.knew_another_epoch = self.channels.engine != 0
             self._next = 0
             self._asked.clear()
             self._last.clear()

@@ -54,9 +54,11 @@ def is_next(log: ChannelLog | None, one: NumberedEvent) -> bool:
 
 
 def new_event(
-    log: ChannelLog | None, channel: str, one: NumberedEvent, *, now_ns: int, late: bool = False
+    log: ChannelLog | None, channel: str, one: NumberedEvent, *, now_ns: int, late: bool = False, unknown: bool = False
 ) -> Event | None:
-    """Return an event for a log, with what is missing before it; None if the log has it already."""
+    """Return an event for a log, with what is missing before it; None if the log has it already.
+
+    `unknown` is whether it is not known what came before its source began."""
     reached = 0 if log is None else log.reached(one.epoch)
     missing: tuple[MissingRange, ...] = ()
     if reached is None:  # the log has forgotten how far the source had come
@@ -67,6 +69,6 @@ def new_event(
         if one.offset > reached + 1:
             # The engine numbers each source from 1, and keeps the newest: those before the first that comes are missing, too.
             missing = (MissingRange(reached + 1, one.offset - 1, "bus_loss" if reached else "evicted"),)
-        if one.begins and not reached and log is not None and log.at:
+        if unknown and not reached:
             missing = (MissingRange(0, 0, "epoch"), *missing)
     return Event(channel, one.fields, now_ns, incarnation=one.epoch, sequence=one.offset, missing=missing, late=late)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.cluster.numbered import ChannelEvent, NumberedEvent, channel_event
 from gateway.core.log.gaps import gap_of
+from gateway.core.log.sources import Entry
 from gateway.core.protocol.events import Event
 from tests.support.engine import Engine, Gateway, position
 from tests.support.sizes import full
@@ -22,6 +23,13 @@ def appended(engine: Engine, channel: str) -> ChannelEvent:
     one = engine.append(channel)
     assert one is not None
     return one
+
+
+def reasons_before(entries: list[Entry], source: str) -> set[str]:
+    """What gaps say between the first event of a source and the one before."""
+    first = next(at for at, one in enumerate(entries) if one.is_event and one.source == source)
+    gaps = takewhile(lambda one: not one.is_event, reversed(entries[:first]))
+    return {gap_of(one).reason for one in gaps}
 
 
 def test_events_have_the_same_numbers_at_a_gateway_that_starts_late() -> None:
@@ -92,6 +100,40 @@ def test_another_epoch_ends_the_sources_on_all_gateways() -> None:
         assert ("epoch", False) == (gap_of(gap).reason, gap.is_event)
         assert position(new) == (event.source, event.offset)
         assert {event.source: 1} == one.logs.by_name["a"].position.offsets
+
+
+def test_a_source_that_was_lost_whole_is_reported_by_a_gateway_that_had_nothing_of_it() -> None:
+    """Its clients were subscribed when it was acknowledged: nothing but the epoch shows that."""
+    engine = Engine(kept_max=10)
+    gateway = Gateway(engine)
+    gateway.catch_up()
+    engine.append("$everyone")
+    engine.append("a")
+    engine.lose(2)
+    for channel in ("$everyone", "a"):
+        engine.append(channel)
+        engine.append(channel)
+    gateway.catch_up()
+
+    for channel in ("$everyone", "a"):
+        gap, first, second = gateway.entries(channel)
+        assert (None, 0, None, "epoch") == (gap_of(gap).from_, gap_of(gap).to, gap_of(gap).count, gap_of(gap).reason)
+        assert [1, 2] == [first.offset, second.offset]
+        assert {gap_of(gap).epoch} == {first.source, second.source}
+
+
+def test_a_channel_begins_without_a_gap_in_the_first_epoch_that_a_gateway_knows() -> None:
+    """Also if the engine keeps events of earlier ones: whoever subscribes here comes after these."""
+    engine = Engine(kept_max=10)
+    engine.append("a")
+    engine.lose(0)
+    gateway = Gateway(engine)
+    gateway.catch_up()
+    engine.append("b")
+    gateway.read()
+
+    for channel in ("a", "b"):
+        assert [True] == [one.is_event for one in gateway.entries(channel)]
 
 
 def test_a_source_of_the_engine_does_not_end_while_others_come_and_go() -> None:
@@ -257,5 +299,7 @@ def test_all_logs_have_the_same_events_each_once_or_gaps(found: list[tuple[str, 
                 entries = [each for each in one.entries(channel) if each.source == source]
                 assert all(before.offset == after.before for before, after in pairwise(entries))
                 assert all(each.offset - each.before <= 1 for each in entries if each.is_event)
+            if kept and one.knew_another_epoch:
+                assert "epoch" in reasons_before(one.entries(channel), position(kept[-1])[0])
             if kept:
                 assert kept[-1].numbered.offset == one.logs.by_name[channel].position.offsets[position(kept[-1])[0]]
