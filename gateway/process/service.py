@@ -3,40 +3,32 @@
 import asyncio
 import contextlib
 import errno
-import functools
-import logging
-import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from gateway.bus import keys
-from gateway.bus.connection_limit import ConnectionLimit
-from gateway.bus.context import make_context
-from gateway.bus.curve import Curve
 from gateway.bus.framing import Frames
-from gateway.bus.links import Links
 from gateway.bus.outlet import BusOutlet
-from gateway.bus.replay import ReplayClient
 from gateway.bus.resolver import Resolve, Resolver
-from gateway.bus.subscriber import BusError, Subscriber
+from gateway.bus.sockets import BusSockets
+from gateway.bus.subscriber import Subscriber
 from gateway.config.changes import Changes, changes
 from gateway.config.model import Config
-from gateway.config.sources import endpoints
 from gateway.core.fanout.fanout import Fanout
 from gateway.core.ingest.interest import Interest
-from gateway.core.ingest.pipeline import Tick
+from gateway.core.ingest.pipeline import Pipeline, Tick
 from gateway.core.protocol.channels import OWN_FIGURES
-from gateway.core.protocol.envelope import GROUP_BITS
 from gateway.core.protocol.events import own_event
 from gateway.core.protocol.messages import BusState
+from gateway.core.sessions.hub import Hub
 from gateway.core.sessions.observer import LocalObserver, Observer
 from gateway.core.sources.source import Source
 from gateway.metrics import own_figures
 from gateway.metrics.metrics import EndpointStatus
+from gateway.process.bus_log import BusLog
 from gateway.process.handover import Inherited
 from gateway.runtime import clock
 from gateway.runtime.listening import listen, url
-from gateway.runtime.logs import Throttle, logger
+from gateway.runtime.logs import logger
 from gateway.runtime.system import ProcessUsage, memory_bytes, notify_systemd, open_files_max
 from gateway.web import admission
 from gateway.web.edge import Edge
@@ -47,12 +39,7 @@ from gateway.workers.supervisor import Supervisor
 
 log = logger("gateway")
 
-_REPEATED_LOG_SECONDS = 1.0
-"""Interval at which one reason for rejections, or one change of an endpoint, is logged; all are counted."""
-_REFUSED_LOG_SECONDS = 10.0
-"""The same for failed handshakes: a peer that failed tries again at once, without end."""
 _HOUSEKEEPING_SECONDS = 1.0
-_BUS_RELEASE_SECONDS_MAX = 5.0
 _FILL_SECONDS_MAX = 10.0
 """How long a successor waits for the publishers of the process before it."""
 _LOOK_SECONDS = 0.02
@@ -66,18 +53,8 @@ class Service:
     def __init__(self, config: Config, *, resolve: Resolve | None = None) -> None:
         self.config = config
         self.urls: list[str] = []
-        self._supervisor = supervisor = Supervisor(config) if config.workers > 1 else None
-        logs = build_logs(config, total_bytes_max=config.history.total_bytes_max or memory_bytes() // 4)
-        fanout = Fanout(logs.by_name, epoch=logs.epoch)
-        self.pipeline = build_pipeline(config, logs)
-        observer: Observer = LocalObserver(
-            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.log_denied
-        )
-        if supervisor is None:
-            logs.on_append.append(fanout.deliver)
-        else:
-            observer = supervisor.observer(observer)
-        self.hub = build_hub(config, logs, fanout, observer, bus_state=self._bus_state)
+        self._supervisor = Supervisor(config) if config.workers > 1 else None
+        self.pipeline, self.hub = self._build_core(config)
         self._edge = edge = Edge(
             config,
             self.hub,
@@ -86,55 +63,56 @@ class Service:
             unready=self.unready,
             refilling=lambda: bool(self._refilling()),
         )
-        if supervisor is not None:
-            supervisor.attach(edge.context, edge.application)
-        logs.on_closed.append(self._on_channel_closed)
-        logs.on_cut.append(self._on_histories_cut)
+        if self._supervisor is not None:
+            self._supervisor.attach(edge.context, edge.application)
+        logs = self.hub.logs
+        logs.on_closed.append(lambda channel: self._bus_log.channel_closed(channel, now=self._loop.time()))
+        logs.on_cut.append(lambda bytes_max: self._bus_log.histories_cut(bytes_max, now=self._loop.time()))
         self.metrics = edge.metrics
         self._loop = asyncio.get_running_loop()
-        self._zmq = make_context()
-        self._curve = Curve(self._zmq, config.bus)
-        limit = ConnectionLimit(bus_connections_max(config, files=open_files_max()))
-        self._links = Links(
-            self._zmq,
+        self._bus_log = BusLog()
+        self._sockets = BusSockets(
             config,
-            self._curve,
-            limit,
-            interest=self._interest,
-            publishers=self.pipeline.ingest.recovery.publishers,
+            self.pipeline.ingest.recovery,
+            connections_max=bus_connections_max(config, files=open_files_max()),
+            own_group=self.pipeline.ingest.own_group,
             resolve=resolve or Resolver(),
             on_messages=self._on_messages,
             on_foreign=self._on_foreign,
             on_replies=self._on_replies,
-            on_change=self._endpoint_changed,
+            on_change=self._on_endpoint_changed,
             pause_seconds=edge.write_scheduler.pause_seconds,
         )
+        self._links = self._sockets.links
+        if self._sockets.outlet is not None:
+            self._publish_on_bus(self._sockets.outlet)
         self._keeps_port = False
         """Whether connections may wait at the port for the next process."""
-        self._replay_client = ReplayClient(self._zmq, config.bus, self._curve, on_replies=self._on_replies)
-        self._outlet = self._bound_outlet(limit) if config.bus.publish else None
         self._began = self._loop.time()
         self._refilled = False
         self._server: Listener | None = None
         self._usage = ProcessUsage()
         self._counts = own_figures.Counts(at_ns=edge.context.started_ns, received={})
-        self._rejections_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
-        self._endpoints_throttle = Throttle(count=1, interval_seconds=_REPEATED_LOG_SECONDS)
-        self._refusals_throttle = Throttle(count=1, interval_seconds=_REFUSED_LOG_SECONDS)
 
-    def _bound_outlet(self, limit: ConnectionLimit) -> BusOutlet:
-        """Return where processes on the bus get what clients publish."""
-        group = self.pipeline.ingest.own_group
-        assert group is not None
-        incarnation = group << GROUP_BITS | secrets.randbits(GROUP_BITS)
-        outlet = BusOutlet(
-            self._zmq, self.config.bus, self._curve, limit=limit, unix_ns=clock.unix_ns, incarnation=incarnation
+    def _build_core(self, config: Config) -> tuple[Pipeline, Hub]:
+        """Return what fills the logs, and what reads them; with workers, these read replicas."""
+        logs = build_logs(config, total_bytes_max=config.history.total_bytes_max or memory_bytes() // 4)
+        fanout = Fanout(logs.by_name, epoch=logs.epoch)
+        observer: Observer = LocalObserver(
+            logs, fanout, on_subscribed=self._on_subscribed, on_denied=admission.log_denied
         )
+        if self._supervisor is None:
+            logs.on_append.append(fanout.deliver)
+        else:
+            observer = self._supervisor.observer(observer)
+        return build_pipeline(config, logs), build_hub(config, logs, fanout, observer, bus_state=self._bus_state)
+
+    def _publish_on_bus(self, outlet: BusOutlet) -> None:
+        """Let processes on the bus get what clients publish."""
         broadcaster = self._edge.context.broadcaster
         assert broadcaster is not None, "this process reads the bus"
         broadcaster.bus = outlet
         self.metrics.reopen_failures = lambda: outlet.reopen_failures
-        return outlet
 
     @property
     def _interest(self) -> Interest:
@@ -148,10 +126,7 @@ class Service:
         config = self.config
         predecessor = inherited.predecessor
         expected = frozenset() if predecessor is None else await predecessor.release_bus()
-        for endpoint in endpoints(config):
-            await self._until_free(functools.partial(self._links.open, endpoint, config), retry=predecessor is not None)
-        if self._outlet is not None:
-            await self._until_free(self._outlet.open, retry=predecessor is not None)
+        await self._sockets.open(config, wait=predecessor is not None)
         self._began = self._loop.time()
         listener = await self._edge.start()
         self._keeps_port = inherited.by_systemd
@@ -177,18 +152,6 @@ class Service:
             self._publish_figures()
             self._edge.every(config.figures_seconds, self._publish_figures)
 
-    async def _until_free(self, open_: Callable[[], object], *, retry: bool) -> None:
-        """Open an endpoint at the start; with `retry`, wait until the predecessor has left its address."""
-        until = self._loop.time() + _BUS_RELEASE_SECONDS_MAX
-        while True:
-            try:
-                open_()
-                return
-            except BusError:
-                if not retry or self._loop.time() > until:
-                    raise
-            await asyncio.sleep(_LOOK_SECONDS)
-
     async def _fill_logs(self, expected: frozenset[int]) -> None:
         """Wait until the predecessor's publishers are heard from and have replayed, as far as they do it soon."""
         publishers = self.pipeline.ingest.recovery.publishers
@@ -207,16 +170,12 @@ class Service:
 
     def release_bus(self) -> list[int]:
         """Close the endpoints that are bound, for a successor; return the incarnations of the live publishers."""
-        self._links.release()
-        if self._outlet is not None:
-            self._outlet.close()
+        self._sockets.release()
         return [one.incarnation for one in self.pipeline.ingest.recovery.publishers.known if not one.stale]
 
     def resume_bus(self) -> None:
         """Open again what `release_bus` has closed: the successor failed."""
-        self._links.resume()
-        if self._outlet is not None:
-            self._outlet.reopen()
+        self._sockets.resume()
 
     def leave_port(self) -> None:
         """Leave new connections to the successor."""
@@ -229,14 +188,10 @@ class Service:
         found = changes(self.config, new)
         config = found.config
         apply = self._edge.prepare_reload(config)
-        curve_keys = keys.read(config.bus)
-        self._links.reload(config)
+        self._sockets.reload(config)
         apply(elsewhere=self._supervisor is not None)
         if self._supervisor is not None:
             self._supervisor.reload(config)
-        if stale := self._curve.reload(curve_keys):
-            self._replay_client.close()  # opened again for the next request
-            self._links.replace(stale)
         self.config = config
         return found
 
@@ -254,15 +209,11 @@ class Service:
         await self._edge.drain()
 
     async def stop(self) -> None:
-        self._links.close()
-        self._replay_client.close()
-        if self._outlet is not None:
-            self._outlet.close()
-        self._curve.close()
+        self._sockets.close()
         if self._supervisor is not None:
             await self._supervisor.stop()
         await self._edge.close()
-        self._zmq.destroy(linger=0)
+        self._sockets.destroy()
 
     def unready(self) -> list[str]:
         reasons = []
@@ -330,22 +281,10 @@ class Service:
         """Count what a tick brought, log what it rejected, send the requests that it needs."""
         if tick.bytes or tick.events or tick.rejections:
             self.metrics.tick(tick, now_ns=clock.unix_ns())
-        for rejection in tick.rejections:
-            suppressed = self._rejections_throttle.allow(rejection.reason, now=self._loop.time())
-            if suppressed is not None:
-                log.warning(
-                    "event_rejected",
-                    reason=rejection.reason,
-                    detail=rejection.detail,
-                    topic=rejection.topic,
-                    frames=rejection.frames,
-                    endpoint=endpoint,
-                    publisher=rejection.publisher,
-                    suppressed=suppressed,
-                )
+        if tick.rejections:
+            self._bus_log.rejected(tick.rejections, endpoint=endpoint, now=self._loop.time())
         for request in self.pipeline.ingest.recovery.take_requests():
-            client = self._links.sequence_replays.get(request.endpoint, self._replay_client)
-            client.send_request(self._links.reach(request))
+            self._sockets.request(request)
 
     def _on_subscribed(self, patterns: Iterable[str]) -> None:
         """Subscribe on the bus to what a client subscribes to, if it is not subscribed to yet."""
@@ -353,15 +292,8 @@ class Service:
         if not interest.everything and interest.watch(patterns, now_ns=clock.now_ns()):
             self._links.subscribe()
 
-    def _on_channel_closed(self, channel: str) -> None:
-        suppressed = self._rejections_throttle.allow("channel_closed", now=self._loop.time())
-        if suppressed is not None:
-            log.info("channel_closed", channel=channel, suppressed=suppressed)
-
-    def _on_histories_cut(self, bytes_max: int) -> None:
-        suppressed = self._rejections_throttle.allow("histories_cut", now=self._loop.time())
-        if suppressed is not None:
-            log.warning("histories_cut", bytes_max=bytes_max, suppressed=suppressed)
+    def _on_endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
+        self._bus_log.endpoint_changed(subscriber, change, connected=self._links.connected, now=self._loop.time())
 
     def _unsubscribe_idle(self, now_ns: int) -> None:
         """Unsubscribe on the bus from what no client has subscribed to for long."""
@@ -371,24 +303,6 @@ class Service:
             if interest.drop_idle(now_ns=now_ns):
                 self._links.subscribe()
                 self.pipeline.ingest.recovery.pause_unwatched()
-
-    def _endpoint_changed(self, subscriber: Subscriber, change: str) -> None:
-        refused = "refused" in {change, subscriber.state}
-        limit = self._refusals_throttle if refused else self._endpoints_throttle
-        key = f"{subscriber.endpoint} {change} {subscriber.problem if refused else ''}"
-        suppressed = limit.allow(key, now=self._loop.time())
-        if suppressed is not None:
-            # One endpoint without a publisher is usual, as there is one of each mode by default.
-            alone = change == "waiting" and not self._links.connected
-            log.log(
-                logging.WARNING if refused or alone else logging.INFO,
-                "bus_endpoint_changed",
-                endpoint=subscriber.endpoint,
-                change=change,
-                peers=subscriber.peers,
-                suppressed=suppressed,
-                **({"problem": subscriber.problem} if refused or subscriber.problem else {}),
-            )
 
     def _publish_figures(self) -> None:
         now_ns = clock.now_ns()
@@ -410,11 +324,7 @@ class Service:
         notify_systemd(WATCHDOG=1)
         self._edge.refresh_certificate()
         # First what waits in the sockets: it may be what is waited for.
-        self._links.poll()
-        self._replay_client.poll()
-        if self._outlet is not None:
-            self._outlet.beat()
-        self._curve.poll()
+        self._sockets.poll()
         now_ns = clock.now_ns()
         self._unsubscribe_idle(now_ns)
         if self._supervisor is not None:
