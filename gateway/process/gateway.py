@@ -37,6 +37,7 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
     try:
         inherited = handover.inherit()
         async with running(config, inherited) as service:
+            service.on_outdated(stop.set)
             process = _Process(service, reread, stop)
             await process.start(succeeds=inherited.predecessor is not None)
             try:
@@ -62,7 +63,7 @@ async def _serve(config: Config, reread: Callable[[], Config]) -> int:
         log.error("cannot_start", reason=str(error))  # expected: no traceback
         return 1
     log.info("stopped")
-    return 0
+    return 1 if service.outdated else 0
 
 
 class _Process:

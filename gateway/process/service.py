@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Callable, AsyncIterator, Iterable, Sequence
 
 from gateway.bus.framing import Frames
 from gateway.bus.outlet import BusOutlet
@@ -176,6 +176,16 @@ class Service:
     def resume_bus(self) -> None:
         """Open again what `release_bus` has closed: the successor failed."""
         self._sockets.resume()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether this process can serve nobody any more, and has to make room for another version."""
+        return self._supervisor is not None and self._supervisor.outdated
+
+    def on_outdated(self, act: Callable[[], object]) -> None:
+        """Call this as soon as it is outdated."""
+        if self._supervisor is not None:
+            self._supervisor.on_outdated = act
 
     def leave_port(self) -> None:
         """Leave new connections to the successor."""

@@ -8,7 +8,8 @@ A worker goes through these states:
     lost       Its pipe is closed: the process ended, was killed, or fell too far behind. The parent
                disconnects its clients, whose sessions can be resumed, kills the process if it still
                runs, and launches another worker: at once, or after `_RESTART_SECONDS` if this one
-               was never ready.
+               was never ready. If none is left and none can be launched as another version of the
+               package was installed, the gateway is `outdated`, and ends.
     reaped     The process has ended, and the parent has forgotten it.
 
 The parent asks each worker for a report every `_REPORT_SECONDS`. It kills a worker that does not answer while
@@ -18,7 +19,7 @@ it neither sends nor reads anything: a ready one after `_SILENT_SECONDS_MAX`, a 
 import asyncio
 import socket
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -58,6 +59,10 @@ _RETRY_SECONDS = 0.01
 """After this a connection that no worker could take is offered to them again."""
 
 
+class _AnotherVersion(OSError):
+    """Workers would run other code than the parent."""
+
+
 class Supervisor:
     """The workers of one gateway. Needs a running event loop."""
 
@@ -66,6 +71,9 @@ class Supervisor:
         self._installed = installed()
         self._problem = ""
         """Why no worker can be launched."""
+        self.outdated = False
+        """Whether no worker is left, and none can be launched since another version of the package was installed."""
+        self.on_outdated: Callable[[], object] = lambda: None
         self._children: list[Child] = []
         self._ending: set[Child] = set()
         """Those that are lost, and not reaped yet."""
@@ -161,7 +169,9 @@ class Supervisor:
 
     async def _launch(self) -> None:
         if installed() != self._installed:
-            raise OSError("another version of the package was installed since the gateway started; restart the gateway")
+            raise _AnotherVersion(
+                "another version of the package was installed since the gateway started; restart the gateway"
+            )
         child = Child(
             unread_bytes_max=self._unread_bytes_max,
             on_messages=self._on_messages,
@@ -238,6 +248,11 @@ class Supervisor:
         except OSError as error:
             self._problem = str(error)
             log.error("worker_spawn_failed", reason=self._problem)
+            # Not at the first try: what is being installed may not be complete yet.
+            if isinstance(error, _AnotherVersion) and seconds and not self._children and not self.outdated:
+                self.outdated = True
+                log.error("cannot_serve", reason=f"no worker is left, so this process ends: {self._problem}")
+                self.on_outdated()
             self._tasks.start(self._replace(min(max(2 * seconds, _RESTART_SECONDS), _RETRY_SECONDS_MAX)))
         else:
             self._problem = ""

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,10 +26,13 @@ import pytest
 from neurograph_client import Client, Event, NotConnectedError
 from neurograph_publisher import Inbox, Message, Publisher
 
+import gateway as gateway_package
 from tests.conftest import Launch
 from tests.support.command import run_here
+from tests.support.forkserver import search_path
 from tests.support.gateway import Gateway
 from tests.support.waiting import DEADLINE_SECONDS, eventually, scaled
+from tests.support.workers import runs, workers
 
 
 CHANNEL = "numbers"
@@ -320,3 +324,32 @@ async def test_connections_wait_at_systemds_socket_while_no_gateway_runs(tmp_pat
         early.cancel()
 
     assert results == ["200", "200"]
+
+
+async def test_a_gateway_whose_package_was_replaced_serves_with_its_workers_and_ends_without_any(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """Its exit status is 1, so that its supervisor starts the new version."""
+    package = shutil.copytree(Path(gateway_package.__file__).parent, tmp_path / "gateway")
+    search = os.pathsep.join((str(tmp_path), search_path("gateway")))
+    gateway = await launch(
+        flags=["--workers", "2"], environment={"PYTHONPATH": search, "PYTHONSAFEPATH": "1"}, interpreter=True
+    )
+    gateway.errors_expected = True
+    gateway.expected_exit = 1
+    first, second = workers(gateway)
+    (package / "wiring.py").write_text((package / "wiring.py").read_text() + "# the new version\n")
+    first.kill()
+    await eventually(lambda: sum("another version" in line for line in gateway.lines) >= 2)
+    assert (await gateway.get_json("/readyz"))["ready"]
+    assert runs(second)
+
+    second.kill()
+    assert await gateway.exited() == 1
+
+    said = [(one["message"], one.get("reason", "")) for one in gateway.records]
+    assert [reason for message, reason in said if message == "cannot_serve"] == [
+        "no worker is left, so this process ends: another version of the package was installed since the gateway "
+        "started; restart the gateway"
+    ]
+    assert said[-1][0] == "stopped"
