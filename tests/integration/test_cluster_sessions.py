@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
+from gateway.core.cluster.sessions import secret_key
 from tests.conftest import Connect, Launch, NewPublisher
-from tests.support.cluster import clustered, degraded, note, numbers, whole, with_workers
+from tests.support.cluster import clustered, degraded, members, note, numbers, whole, with_workers
 from tests.support.gateway import Gateway
 from tests.support.redis import RedisServer
 from tests.support.waiting import eventually
@@ -18,11 +22,12 @@ TAKEN_OVER, DISCONNECTED = 4500, 4504
 
 
 async def kept(redis: RedisServer, prefix: str, client: Client, **fields: str) -> None:
-    """Wait until the engine has a client's session, with these fields."""
+    """Wait until the engine has a client's session, with these fields and the secret that the client has."""
 
     def is_kept() -> bool:
         found = redis.command("HGETALL", f"{prefix}:session:{client.client_id}")
-        return isinstance(found, dict) and bool(found) and fields.items() <= found.items()
+        has_secret = redis.command("EXISTS", f"{prefix}:secret:{secret_key(client.session)}")
+        return isinstance(found, dict) and bool(found and has_secret) and fields.items() <= found.items()
 
     await eventually(lambda: asyncio.to_thread(is_kept), saying="the session is kept")
 
@@ -125,9 +130,9 @@ async def test_a_session_that_moves_ends_its_old_connection(
     for gateway in (second, first, second):
         before = client
         client = await connect(session=before.session, to=gateway)
-        await closed(before, TAKEN_OVER)
         assert client.hello["resumed"]
         assert before.client_id == client.client_id
+        await closed(before, TAKEN_OVER)
         await kept(redis, prefix, client, connected="1")
 
     async def is_alone() -> bool:
@@ -135,6 +140,41 @@ async def test_a_session_that_moves_ends_its_old_connection(
 
     await eventually(is_alone)
     assert [0, 0] == [(await one.status())["sessions_remembered"] for one in cluster_pair]
+
+
+@pytest.mark.parametrize(
+    ("connects_again", "ttl_seconds"),
+    [(True, 300), pytest.param(False, 30, marks=pytest.mark.long)],
+    ids=["connecting-again", "writing-it-again"],
+)
+async def test_a_session_that_moves_ends_its_old_connection_also_if_the_notice_is_lost(
+    launch: Launch, redis: RedisServer, prefix: str, connect: Connect, connects_again: bool, ttl_seconds: int
+) -> None:
+    """Its gateway sees that another one has it when it is connected to the engine again, or else when it writes the session
+    again: every 100 s, or with a shorter time to live every 20 s."""
+    # Without pings: a client that confirms events has its session written, too.
+    settings = {"sessions.ttl_seconds": ttl_seconds, "clients.heartbeat_seconds": 300}
+    first, second = [await launch(settings=clustered(redis, prefix, name) | settings) for name in ("first", "second")]
+    for one in (first, second):
+        await whole(one)
+    client = await connect(to=first)
+    await kept(redis, prefix, client, connected="1")
+    [id_] = [one["id"] for one in await members(first) if one["name"] == "first"]
+    first.kill(signal.SIGSTOP)
+    # No notice reaches a gateway that has not reported itself.
+    await asyncio.to_thread(redis.command, "RENAME", f"{prefix}:gateway:{id_}", f"{prefix}:away")
+    if connects_again:
+        connections = str(await asyncio.to_thread(redis.command, "CLIENT", "LIST"))
+        for line in connections.splitlines():
+            if f"name={prefix}:{id_}:" in line:
+                await asyncio.to_thread(redis.command, "CLIENT", "KILL", "ID", line.partition("id=")[2].split()[0])
+    back = await connect(session=client.session, to=second)
+    await asyncio.to_thread(redis.command, "RENAME", f"{prefix}:away", f"{prefix}:gateway:{id_}")
+    first.kill(signal.SIGCONT)
+    await closed(client, TAKEN_OVER)
+
+    assert (client.client_id, True) == (back.client_id, back.hello["resumed"])
+    assert await back.ping()
 
 
 async def test_a_session_survives_its_gateway(
