@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _VERSION_MIN = (6, 2)
 _CLOCK_SECONDS_MAX = 1.0
-_SLOW_SHARE = 0.2
+_SLOW_SHARE = 0.05
 """A part of `cluster.timeout_seconds`; an engine that needs so long will be taken for down when it is busy."""
 _FULL_SHARE = 0.9
 _LAG_SECONDS_MAX = 2

@@ -24,6 +24,7 @@ from gateway.config.model import Cluster
 from gateway.core.cluster.backoff import Backoff
 from gateway.core.protocol.errors import ErrorCode, RequestError
 from gateway.runtime.logs import logger
+from gateway.runtime.tasks import answer_timeout
 
 
 log = logger("gateway.cluster")
@@ -168,12 +169,12 @@ class Engine:
                     async with asyncio.timeout(_IDLE_SECONDS):
                         await self._wake.wait()
                 except TimeoutError:
-                    async with asyncio.timeout(self._settings.timeout_seconds):
+                    async with answer_timeout(self._settings.timeout_seconds):
                         await client.command("PING")
                 continue
             taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER_MAX))]
             self._sent = taken
-            async with asyncio.timeout(self._settings.timeout_seconds):
+            async with answer_timeout(self._settings.timeout_seconds):
                 replies = await client.send([one.arguments for one in taken])
             self._sent = []
             self.commands += len(taken)
@@ -212,7 +213,7 @@ class Engine:
             places = [self._streams[name].after for name in names]
             # Once without waiting, to know when all that there was is read.
             wait = ("BLOCK", round(_FOLLOW_SECONDS * 1000)) if self._has_caught_up else ()
-            async with asyncio.timeout(_FOLLOW_SECONDS + self._settings.timeout_seconds):
+            async with answer_timeout(_FOLLOW_SECONDS + self._settings.timeout_seconds):
                 found = await client.command("XREAD", "COUNT", _ENTRIES_MAX, *wait, "STREAMS", *names, *places)
             if not found:
                 self._has_caught_up = True
@@ -262,7 +263,7 @@ class Engine:
 
     async def connect(self, clients: list[Client]) -> bool:
         """Open both connections, and add them to `clients`; return whether the epoch is another one than before."""
-        async with asyncio.timeout(self._settings.timeout_seconds * (1 + len(self.address.servers))):
+        async with answer_timeout(self._settings.timeout_seconds * (1 + len(self.address.servers))):
             for use in ("commands", "streams"):
                 name = f"{self._settings.prefix}:{self.gateway}:{use}"
                 clients.append(await connect(self.address, self._settings, name=name))

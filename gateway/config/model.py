@@ -374,8 +374,10 @@ class Cluster(Struct, frozen=True, kw_only=True):
     """Begin of all keys; gateways with the same one are a cluster."""
     name: str = ""
     """This gateway's name in the cluster; "" = its host name and port."""
-    timeout_seconds: Annotated[float, _seconds(least=0.05, most=60)] = 1.0
-    """How long Redis may take to connect and to answer. Then what needs it is refused, until it answers again."""
+    timeout_seconds: Annotated[float, _seconds(least=0.05, most=60)] = 4.0
+    """How long Redis may take to connect and to answer. Then what needs it is refused, until it answers again. On a busy
+    machine, or while it begins to save its data, Redis may not answer for a second or two; one whose process has ended is
+    noticed at once. While it hangs, what needs it waits for so long."""
     ttl_seconds: Annotated[float, _seconds(least=0.5, most=3600)] = 10.0
     """A gateway that has not reported for so long is gone, and so are its clients."""
     balance: bool = False

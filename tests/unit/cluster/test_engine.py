@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import time
 
 import pytest
 
@@ -137,6 +138,19 @@ async def test_a_server_that_does_not_answer_is_given_up_after_the_timeout(
         await one.command("PING")
     own_redis.kill(signal.SIGCONT)
     await up(one)
+
+
+async def test_a_server_is_not_to_blame_if_the_gateway_did_not_run(own_redis: RedisServer, engine: NewEngine) -> None:
+    """It has answered in time, and its answer was read late."""
+    one = await up(engine(own_redis.url, timeout_seconds=2))
+    own_redis.kill(signal.SIGSTOP)
+    reply = one.command("INCR", one.key("n"))
+    await eventually(lambda: one._sent)
+    own_redis.kill(signal.SIGCONT)
+    time.sleep(2.5)  # noqa: ASYNC251 - longer than the deadline
+
+    assert 1 == await reply
+    assert (True, 0) == (one.up, one.failures)
 
 
 async def test_a_silent_server_is_noticed_without_commands(own_redis: RedisServer, engine: NewEngine) -> None:
