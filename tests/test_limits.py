@@ -27,6 +27,11 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
             "test_messages_of_many_publishers_that_are_held_at_once_stay_within_their_limit",
         )
     },
+    "replay requests under way": {
+        "integration/test_bus_limits_at_once.py": (
+            "test_replay_requests_to_many_publishers_at_once_wait_and_lose_nothing",
+        )
+    },
     "publishers with heartbeats": {
         "integration/test_limits_at_once.py": (
             "test_heartbeats_of_more_publishers_at_once_than_are_remembered_forget_the_others",
@@ -119,9 +124,6 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
 IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
     "events without numbers that wait for the engine": {
         "unit/core/cluster/test_lease.py": ("test_what_exceeds_the_limit_leaves_a_hole_of_its_size",)
-    },
-    "replay requests under way": {
-        "unit/core/ingest/test_recovery.py": ("test_requests_under_way_are_limited_and_all_are_sent",)
     },
     "clients' events kept for replay on the bus": {
         "unit/core/ingest/test_outlet.py": ("test_the_oldest_messages_of_all_channels_are_dropped_beyond_the_limits",)

@@ -17,7 +17,7 @@ from gateway.core.ingest.publishers import ReplayRequest
 
 
 ENDPOINTS_MAX = 64
-"""Replay sockets; a new one replaces the least recently used."""
+"""Replay sockets; a new one replaces the least recently used of those whose requests were answered."""
 IDLE_SECONDS = 30.0
 DEAD_SECONDS = 2.0
 """A socket whose requests are unanswered for this long is replaced before the next request: after a
@@ -81,7 +81,8 @@ class ReplayClient:
         if socket is None:
             return None
         if len(self._sockets) >= ENDPOINTS_MAX:
-            self._close(next(iter(self._sockets)))
+            answered = (one for one in self._sockets if one not in self._unanswered)
+            self._close(next(answered, next(iter(self._sockets))))
         self._sockets[address] = socket
         self._loop.add_reader(socket.FD, self._drain, address, socket)
         return socket

@@ -5,14 +5,13 @@ newest number of each topic: so the loss of a topic's last messages shows, too. 
 heartbeat for `MISSED_HEARTBEATS_MAX` of its intervals is stale. It is forgotten when a later incarnation
 of the same name lives, or after `STALE_NS_MAX`."""
 
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.core.ingest.streams import Stream
 from gateway.core.protocol.channels import TOPIC_BYTES_MAX, is_topic
 from gateway.core.protocol.envelope import SEQUENCE_MAX
 
@@ -75,9 +74,6 @@ class Publisher:
     """When it last went on without a heartbeat, after it had been found silent; 0 if it has not."""
     retry_ns: int = 0
     """No request is sent before this time, because one was not answered."""
-    requests_open: int = 0
-    waiting: deque[Stream] = field(default_factory=deque)
-    """Streams whose requests wait until an open one is answered."""
 
 
 @dataclass(frozen=True, slots=True)

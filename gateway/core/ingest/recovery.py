@@ -9,7 +9,7 @@ are not delayed.
 A repair is in one of these states (`RepairState`):
 
     AWAITING_HEARTBEAT  the publisher has sent no heartbeat, so whether it offers replay is not known
-    QUEUED              `REQUESTS_OPEN_MAX` other requests to the publisher are under way
+    QUEUED              too many requests are under way, see `gateway.core.ingest.replay_turns`
     REQUESTED           a request is under way
     DONE                nothing more will be replayed; what is held is released as soon as no earlier
                         incarnation blocks the stream
@@ -22,7 +22,7 @@ A repair is in one of these states (`RepairState`):
     AWAITING_HEARTBEAT  QUEUED, REQUESTED   a heartbeat offers replay
     AWAITING_HEARTBEAT  DONE                a heartbeat does not, or there is none within
                                             `FIRST_HEARTBEAT_TIMEOUT_NS`
-    QUEUED              REQUESTED           another request to the publisher was answered
+    QUEUED              REQUESTED           another request has ended
     QUEUED              DONE                the publisher ended, no longer offers replay, or did not
                                             answer another request
     REQUESTED           QUEUED, REQUESTED   the reply has only the first of the missing messages
@@ -47,6 +47,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gateway.core.ingest.interest import Interest
 from gateway.core.ingest.publishers import FIRST_HEARTBEAT_TIMEOUT_NS, Heartbeat, Publisher, Publishers, ReplayRequest
+from gateway.core.ingest.replay_turns import ReplayTurns
 from gateway.core.ingest.starts import Starts
 from gateway.core.ingest.streams import Message, NoRoom, Repair, RepairState, Stream, Streams
 from gateway.core.protocol.envelope import Envelope
@@ -56,7 +57,6 @@ from gateway.core.protocol.events import MissingRange
 REPLY_TIMEOUT_NS = 2_000_000_000
 RETRY_NS = 5_000_000_000
 """For how long no request is sent to a publisher that did not reply."""
-REQUESTS_OPEN_MAX = 8
 HELD_MAX = 100_000
 """Messages held by all streams; the stream that exceeds it gives up its repair."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
@@ -98,6 +98,7 @@ class Recovery:
         self._numbers = itertools.count(1)
         self._repairing: dict[Stream, None] = {}
         self._requested: dict[int, Stream] = {}
+        self._turns = ReplayTurns()
         self._requests: deque[ReplayRequest] = deque()
         self._releasable: dict[Stream, None] = {}
         """Streams whose repair is done, or has replayed messages."""
@@ -384,11 +385,9 @@ class Recovery:
         return stream.repair
 
     def _request(self, stream: Stream, repair: Repair, publisher: Publisher, now_ns: int) -> None:
-        if publisher.requests_open >= REQUESTS_OPEN_MAX:
+        if not self._turns.begin(stream):
             repair.state = RepairState.QUEUED
-            publisher.waiting.append(stream)
             return
-        publisher.requests_open += 1
         repair.state = RepairState.REQUESTED
         repair.request = next(self._numbers)
         repair.until_ns = now_ns + REPLY_TIMEOUT_NS
@@ -409,19 +408,16 @@ class Recovery:
                 self._requests.append(self._request_of(stream, stream.repair, publisher))
 
     def _finish_request(self, stream: Stream, now_ns: int) -> Publisher | None:
-        """Send the publisher's next queued request; return the publisher, None if it has ended."""
-        publisher = self.publishers.get(stream.incarnation)
-        if publisher is None:
-            return None
-        publisher.requests_open -= 1
-        if not publisher.replay:
-            self._give_up_queued(publisher, now_ns)
-        while publisher.waiting and publisher.requests_open < REQUESTS_OPEN_MAX:
-            waiting = publisher.waiting.popleft()
-            repair = waiting.repair
-            if repair is not None and repair.state is RepairState.QUEUED:  # else it was given up
-                self._request(waiting, repair, publisher, now_ns)
-        return publisher
+        """Send the requests that may follow; return the publisher of this one, None if it has ended."""
+        for queued in self._turns.finish(stream):
+            repair, publisher = queued.repair, self.publishers.get(queued.incarnation)
+            if repair is None or repair.state is not RepairState.QUEUED:
+                continue  # it was given up
+            if publisher is None or not publisher.replay:
+                self._give_up(queued, now_ns)
+            else:
+                self._request(queued, repair, publisher, now_ns)
+        return self.publishers.get(stream.incarnation)
 
     def _is_overdue(self, stream: Stream, repair: Repair, now_ns: int) -> bool:
         match repair.state:
@@ -433,8 +429,7 @@ class Recovery:
                 return repair.until_ns <= now_ns
 
     def _give_up_queued(self, publisher: Publisher, now_ns: int) -> None:
-        while publisher.waiting:
-            stream = publisher.waiting.popleft()
+        for stream in self._turns.drop_queued(publisher.incarnation):
             if stream.repair is not None and stream.repair.state is RepairState.QUEUED:
                 self._give_up(stream, now_ns)
 

@@ -102,6 +102,20 @@ async def test_the_publisher_that_was_not_asked_for_longest_makes_room_for_anoth
     assert not first.is_left()
 
 
+async def test_a_publisher_that_has_not_answered_yet_makes_no_room_while_another_has(
+    client: ReplayClient, start: Start, replies: list[Frames]
+) -> None:
+    slow, quick = start("slow"), start("quick")
+    client.send_request(to(slow.endpoint))
+    for publisher in (quick, *(start(f"p{number}") for number in range(ENDPOINTS_MAX - 1))):
+        client.send_request(to(publisher.endpoint))
+        assert await eventually(publisher.requests)
+
+    await eventually(quick.is_left)
+    assert await eventually(slow.requests)
+    await eventually(lambda: len(replies) == ENDPOINTS_MAX + 1)
+
+
 async def test_a_connection_that_is_idle_ends(
     client: ReplayClient, start: Start, replies: list[Frames], monkeypatch: pytest.MonkeyPatch
 ) -> None:

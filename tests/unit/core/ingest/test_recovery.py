@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.core.ingest import recovery as limits
 from gateway.core.ingest.publishers import FIRST_HEARTBEAT_TIMEOUT_NS, Heartbeat
-from gateway.core.ingest.recovery import REPLY_TIMEOUT_NS, REQUESTS_OPEN_MAX, RETRY_NS, Recovery
+from gateway.core.ingest.recovery import REPLY_TIMEOUT_NS, RETRY_NS, Recovery
+from gateway.core.ingest.replay_turns import REQUESTS_OPEN_MAX
 from gateway.core.ingest.starts import STARTUP_NS
 from gateway.core.ingest.streams import Streams
 from gateway.core.protocol.envelope import Envelope
