@@ -11,6 +11,9 @@ from gateway.config.settings import settings
 from gateway.metrics.table import names
 from ops import graph, trace
 from ops import settings as reference
+from publishers.conformance import tables
+from publishers.conformance.cases import CASES
+from publishers.conformance.languages import LANGUAGES
 
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,17 @@ async def test_the_paths_in_the_architecture_are_those_that_run() -> None:
         # On a busy machine one repetition may do without what a delay or a batch brings along.
         assert len(listed - set(files)) <= 1, act
         assert f"{len(listed)} files" == title, act
+
+
+def test_the_tables_of_the_publishers_are_those_of_their_conformance() -> None:
+    """Each language has a row with its library; each case has one that says which languages offer it. `--write` writes it."""
+    offered = {one.name: dict.fromkeys({case.__name__ for case in CASES} - {*one.lacks}, "") for one in LANGUAGES}
+    text = tables.README.read_text()
+
+    assert tables.results(offered) in text
+    rows = re.findall(r"^\| \[(\w+)\]\(\1/\) \| (\S+)", text, re.MULTILINE)
+    # That of Go is its own.
+    assert [(one.name, one.library.replace("none", "ZMTP")) for one in LANGUAGES] == rows
 
 
 def slug(heading: str) -> str:

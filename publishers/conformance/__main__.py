@@ -10,19 +10,23 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from publishers.conformance import tables
 from publishers.conformance.bench import compare
 from publishers.conformance.cases import CASES
-from publishers.conformance.languages import LANGUAGES, PUBLISHERS, Language
+from publishers.conformance.languages import LANGUAGES, Language
 from publishers.conformance.processes import Setting
 
 
-README = PUBLISHERS / "README.md"
 AT_ONCE = 4
 """Cases wait more than they work, so more of them run than there are cores."""
+
+Case = Callable[[Setting], None]
+Runs = dict[str, Future[tuple[str, float]]]
+"""What became of each case, by its name: what went wrong, and how many seconds it took."""
 
 
 def _build(language: Language) -> str:
@@ -34,7 +38,7 @@ def _build(language: Language) -> str:
     return ""
 
 
-def _run(language: Language, case: Callable[[Setting], None]) -> tuple[str, float]:
+def _run(language: Language, case: Case) -> tuple[str, float]:
     """Run a case; return what went wrong, and how many seconds it took."""
     began, why = time.monotonic(), ""
     with tempfile.TemporaryDirectory() as scratch:
@@ -46,31 +50,41 @@ def _run(language: Language, case: Callable[[Setting], None]) -> tuple[str, floa
     return why, time.monotonic() - began
 
 
-NOT_OFFERED = "not offered"
+def _begin(language: Language, cases: Sequence[Case], pool: ThreadPoolExecutor) -> Runs | None:
+    """Build a language and begin its cases; None if it cannot be built."""
+    began = time.monotonic()
+    wrong = _build(language)
+    print(f"{language.name}: built and tested in {time.monotonic() - began:.0f} s", flush=True)
+    if wrong:
+        print(wrong, file=sys.stderr)
+        return None
+    offered = [case for case in cases if case.__name__ not in language.lacks]
+    return {case.__name__: pool.submit(_run, language, case) for case in offered}
 
 
-def _table(failures: dict[str, dict[str, str]]) -> str:
-    """Return the table; a language without a result for a case does not offer what it is about."""
-    lines = ["| | " + " | ".join(failures) + " |", "|---" * (len(failures) + 1) + "|"]
-    for case in CASES:
-        summary = (case.__doc__ or "").strip()
-        marks = [
-            NOT_OFFERED if (why := of.get(case.__name__)) is None else "**no**" if why else "yes"
-            for of in failures.values()
-        ]
-        lines.append(f"| {summary} | " + " | ".join(marks) + " |")
-    return "\n".join(lines)
+def _run_all(languages: Sequence[Language], cases: Sequence[Case], *, verbose: bool) -> dict[str, dict[str, str]]:
+    """Return what went wrong, by language and case; nothing of a language that cannot be built.
+
+    All languages are built at once, which waits for the network at first, and each one's cases begin when it is built.
+    """
+    failures: dict[str, dict[str, str]] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(len(LANGUAGES)) as builders:
+        begun = {one.name: builders.submit(_begin, one, cases, pool) for one in languages}
+        for name, begin in begun.items():
+            if (runs := begin.result()) is None:
+                continue
+            failures[name] = {}
+            for case_name, run in runs.items():
+                why, seconds = run.result()
+                failures[name][case_name] = why
+                if why:
+                    print(f"{name}: {case_name} failed\n{why}", file=sys.stderr)
+                if verbose:
+                    print(f"{name}: {case_name} {'failed' if why else 'passed'} in {seconds:.1f} s")
+    return failures
 
 
-def _write(mark: str, text: str) -> None:
-    """Replace what stands between two marks in the README."""
-    begin, end = f"<!-- {mark}: written by the runner -->\n", f"<!-- end of {mark} -->\n"
-    before, _, rest = README.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    README.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
-
-
-def main() -> int:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help="default: all six")
     parser.add_argument("--case", action="append", help="run this case alone; repeatable")
@@ -79,56 +93,37 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="tell of each case")
     parser.add_argument("--all", action="store_true", help="fail if a toolchain is missing")
     options = parser.parse_args()
-    known = {one.name: one for one in LANGUAGES}
-    unknown = sorted(set(options.languages) - set(known))
+    unknown = sorted(set(options.languages) - {one.name for one in LANGUAGES})
     unknown += sorted(set(options.case or ()) - {one.__name__ for one in CASES})
     if unknown:
         parser.error(f"no such language or case: {', '.join(unknown)}")
-    failed = False
-    ready = []
-    for name in options.languages or known:
-        language = known[name]
-        if language.missing:
-            print(f"left out: {name} needs {', '.join(language.missing)}; get {language.get}", file=sys.stderr)
-            failed = failed or options.all or bool(os.environ.get("CI"))
-            continue
-        began = time.monotonic()
-        wrong = _build(language)
-        print(f"{name}: built and tested in {time.monotonic() - began:.0f} s", flush=True)
-        if wrong:
-            print(wrong, file=sys.stderr)
-            failed = True
-            continue
-        ready.append(language)
+    return options
+
+
+def main() -> int:
+    options = _options()
+    chosen = [one for one in LANGUAGES if not options.languages or one.name in options.languages]
+    incomplete = [one for one in chosen if one.missing]
+    for one in incomplete:
+        print(f"left out: {one.name} needs {', '.join(one.missing)}; get {one.get}", file=sys.stderr)
+    languages = [one for one in chosen if one not in incomplete]
     cases = [one for one in CASES if not options.case or one.__name__ in options.case]
-    failures: dict[str, dict[str, str]] = {one.name: {} for one in ready}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = {
-            (language.name, case.__name__): pool.submit(_run, language, case)
-            for language in ready
-            for case in cases
-            if case.__name__ not in language.lacks
-        }
-        for (name, case_name), run in running.items():
-            why, seconds = run.result()
-            failures[name][case_name] = why
-            if why:
-                failed = True
-                print(f"{name}: {case_name} failed\n{why}", file=sys.stderr)
-            if options.verbose:
-                print(f"{name}: {case_name} {'failed' if why else 'passed'} in {seconds:.1f} s")
-    for name, whys in failures.items():
-        lacking = [case.__name__ for case in cases if case.__name__ in known[name].lacks]
-        more = f"; {NOT_OFFERED}: {', '.join(lacking)}" if lacking else ""
-        print(f"{name}: {sum(not why for why in whys.values())} of {len(whys)} cases passed{more}")
+    failures = _run_all(languages, cases, verbose=options.verbose)
+    ready = [one for one in languages if one.name in failures]
+    for one in ready:
+        whys = failures[one.name].values()
+        lacking = [case.__name__ for case in cases if case.__name__ in one.lacks]
+        more = f"; {tables.NOT_OFFERED}: {', '.join(lacking)}" if lacking else ""
+        print(f"{one.name}: {sum(not why for why in whys)} of {len(whys)} cases passed{more}")
     if options.write and not options.case:
-        _write("results", _table(failures))
+        tables.write("results", tables.results(failures))
     if options.bench:
         figures = compare(ready)
         print(figures)
         if options.write:
-            _write("figures", figures)
-    return int(failed)
+            tables.write("figures", figures)
+    failed = len(ready) < len(languages) or any(why for whys in failures.values() for why in whys.values())
+    return int(failed or bool(incomplete and (options.all or os.environ.get("CI"))))
 
 
 sys.exit(main())
