@@ -1,11 +1,10 @@
 """What a case works with: a publisher's driver, a real gateway, and plain sockets."""
 
 import json
+import os
 import queue
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -18,10 +17,10 @@ from typing import Any, Self
 import zmq
 
 from publishers.conformance.languages import Language
+from tests.support import forkserver
 from tests.support.addresses import free_port
 
 
-ROOT = Path(__file__).parents[2]
 WITHIN_SECONDS = 60.0
 HEARTBEAT = b"$heartbeat"
 
@@ -115,17 +114,16 @@ class Gateway:
         self._file.write_text("\n".join((f"port = {port}", *settings)))
         self._address = f"http://127.0.0.1:{port}"
         self._log = (folder / f"gateway-{port}.log").open("ab")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forkserver.Process | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, again after `kill`, and wait until it serves."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--config", str(self._file)],
-            cwd=ROOT,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        arguments, log = ["serve", "--config", str(self._file)], self._log.fileno()
+        with Path(os.devnull).open() as nothing:
+            self._process = forkserver.start(
+                arguments, stdin=nothing.fileno(), stdout=log, stderr=log, environment=os.environ
+            )
         until(self._is_up, "the gateway's start")
 
     def _is_up(self) -> bool:
@@ -140,7 +138,7 @@ class Gateway:
     def kill(self) -> None:
         """End it without a chance to say so."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
