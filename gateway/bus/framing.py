@@ -1,6 +1,8 @@
 """Reads whole messages from a ZeroMQ socket: each frame says whether more of its message follow."""
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import zmq
@@ -19,19 +21,27 @@ class MessageReader:
 
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         self._receive: Callable[[int, Literal[False]], zmq.Frame] = socket.recv
+        self.count = 0
+        """How many messages the last `read` has brought."""
+        self.more = False
+        """Whether it may have left some."""
 
-    def read(self, messages_max: int) -> tuple[list[Frames], bool]:
-        """Return up to `messages_max` messages that are there, and whether there may be more."""
-        receive = self._receive
-        batch: list[Frames] = []
+    def read(self, messages_max: int, *, seconds_max: float = math.inf) -> Iterator[Frames]:
+        """Yield the messages that are there: at most `messages_max`, and none once they have taken `seconds_max`, with
+        what is done with each before the next: so what others send meanwhile comes next, whatever waits here."""
+        receive, clock = self._receive, time.perf_counter
+        until = clock() + seconds_max
+        self.count, self.more = 0, True
         try:
-            for _ in range(messages_max):
+            while self.count < messages_max:
                 frame = receive(_NOBLOCK, False)
                 frames = [frame.bytes]
                 while frame.more:  # messages arrive whole, so the others are there
                     frame = receive(_NOBLOCK, False)
                     frames.append(frame.bytes)
-                batch.append(frames)
+                self.count += 1
+                yield frames
+                if clock() > until:
+                    return
         except zmq.Again:
-            return batch, False
-        return batch, True
+            self.more = False

@@ -78,7 +78,7 @@ async def sample(config: Bus, endpoint: Endpoint, *, seconds: float) -> Sample:
         endpoint.mode,
         config,
         curve,
-        on_messages=lambda batch: found.keep(batch, seconds=loop.time() - began),
+        on_messages=lambda batch: found.keep([*batch], seconds=loop.time() - began),
         on_change=found.note,
         source=endpoint.source,
     )

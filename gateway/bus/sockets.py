@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.bus import keys
 from gateway.bus.connection_limit import ConnectionLimit
@@ -41,8 +41,8 @@ class BusSockets:
         connections_max: int,
         own_group: int | None,
         resolve: Resolve,
-        on_messages: Callable[[int, Sequence[Frames]], None],
-        on_foreign: Callable[[int, Source, Sequence[Frames]], None],
+        on_messages: Callable[[int, Iterable[Frames]], None],
+        on_foreign: Callable[[int, Source, Iterable[Frames]], None],
         on_replies: Callable[[Sequence[Frames]], None],
         on_change: Callable[[Subscriber, str], None],
         pause_seconds: Callable[[int], float],

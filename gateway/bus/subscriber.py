@@ -14,7 +14,8 @@ import os
 import random
 import socket as socket_module
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Literal
 
 import zmq
@@ -32,6 +33,9 @@ from gateway.runtime.tasks import Tasks
 Mode = Literal["connect", "bind"]
 
 REOPEN_AFTER_SECONDS = 1.0
+BATCH_SECONDS_MAX = 0.002
+"""About how long a batch may take to read and to check. libzmq takes turns between publishers: what one sends waits for
+one batch of another's messages, be there ever so many, and takes each as long as it may."""
 WAITING_SECONDS = 5.0
 """An endpoint without a peer for this long after it was opened is reported."""
 HANDSHAKE_SECONDS = 5.0
@@ -83,7 +87,7 @@ def configure(socket: "zmq.Socket[bytes]", config: Bus, *, pings: bool = True) -
 class Subscriber:
     """The socket of one endpoint, and its state.
 
-    `on_messages` gets all messages of one wake-up. `on_change` gets this subscriber and a word: a peer
+    `on_messages` gets the messages of one wake-up, each read when it is asked for. `on_change` gets this subscriber and a word: a peer
     connected (``up``) or disconnected (``down``), its handshake failed (``refused``), its heartbeats
     stopped (``stalled``), the socket was replaced (``reopened``), no peer has come (``waiting``).
     `pause_seconds` gets the number of messages read, and returns for how long to pause reading, so that more
@@ -99,7 +103,7 @@ class Subscriber:
         config: Bus,
         curve: Curve,
         *,
-        on_messages: Callable[[list[Frames]], None],
+        on_messages: Callable[[Iterable[Frames]], object],
         on_change: Callable[["Subscriber", str], None],
         pause_seconds: Callable[[int], float] = lambda _: 0.0,
         source: Source | None = None,
@@ -311,16 +315,16 @@ class Subscriber:
         if self._next_read is not None:  # one pending read, however often we are woken
             self._next_read.cancel()
             self._next_read = None
-        batch, more = reader.read(self._config.batch_messages_max)
+        batch = reader.read(self._config.batch_messages_max, seconds_max=BATCH_SECONDS_MAX)
         try:
-            if batch:
-                self.received += len(batch)
+            if (first := next(batch, None)) is not None:
                 self.last_message = self._loop.time()
-                self._on_messages(batch)
+                self._on_messages(chain((first,), batch))
         finally:
+            self.received += reader.count
             if reader is self._reader:
-                self._schedule_read(len(batch), more)
-        return more
+                self._schedule_read(reader.count, reader.more)
+        return reader.more
 
     def _schedule_read(self, read: int, more: bool) -> None:
         """Read again at once if there is more, else after a pause or when the socket wakes us."""

@@ -261,7 +261,7 @@ class Service:
     def bus(self) -> list[EndpointStatus]:
         return self._links.statuses()
 
-    def _on_messages(self, number: int, batch: Sequence[Frames]) -> None:
+    def _on_messages(self, number: int, batch: Iterable[Frames]) -> None:
         self._edge.write_scheduler.begin_batch()
         now_ns = clock.now_ns()
         publishers = self.pipeline.ingest.recovery.publishers
@@ -271,10 +271,10 @@ class Service:
         self._after(tick, link.endpoint.address)
         heartbeats = publishers.heartbeats - heartbeats
         rejected = len(tick.rejections)
-        events = max(len(batch) - heartbeats - rejected, 0)
+        events = max(tick.messages - heartbeats - rejected, 0)
         link.traffic.add(events, heartbeats, rejected, now=self._loop.time())
 
-    def _on_foreign(self, number: int, source: Source, batch: Sequence[Frames]) -> None:
+    def _on_foreign(self, number: int, source: Source, batch: Iterable[Frames]) -> None:
         """Take in the messages of an endpoint with a source."""
         self._edge.write_scheduler.begin_batch()
         now_ns = clock.now_ns()

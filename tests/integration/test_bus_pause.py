@@ -25,7 +25,7 @@ async def test_a_subscriber_that_pauses_reads_everything_in_fewer_batches(tmp_pa
         "bind",
         Bus(),
         Curve(context, Bus()),
-        on_messages=batches.append,
+        on_messages=lambda batch: batches.append([*batch]),
         on_change=lambda *_: None,
         pause_seconds=lambda read: 0.05 if read else 0.0,
     )

@@ -23,6 +23,8 @@ from gateway.core.sources.source import Source
 class Tick:
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    messages: int = 0
+    """How many have come, with those that are no events."""
     bytes: int = 0
     appended: int = 0
     """How many of the events are in the logs already."""
@@ -52,41 +54,44 @@ class Pipeline:
             return state
         return "live" if self._received else "waiting"
 
-    def receive(self, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
-        tick = Tick()
+    def receive(self, batch: Iterable[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
+        tick, taken = Tick(), list[Sequence[bytes]]()
         self.ingest.recovery.publishers.link = link
         accept, events = self.ingest.accept, tick.events
         for frames in batch:
+            taken.append(frames)
             try:
                 outcome = accept(frames, now_ns=now_ns)
             except NoRoom:
                 outcome = self._accept_again(frames, tick, now_ns)
-            if isinstance(outcome, Event):
+            if outcome.__class__ is Event:
                 events.append(outcome)
             elif outcome is None:
                 self._release(tick, now_ns)
             else:
                 tick.add_outcome(outcome)
-        tick.bytes = sum(map(len, chain.from_iterable(batch)))
-        self._received = True
-        self._append(tick, now_ns)
+        self._finish(tick, taken, now_ns)
         return tick
 
-    def receive_from(self, source: Source, batch: Sequence[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
+    def receive_from(self, source: Source, batch: Iterable[Sequence[bytes]], *, now_ns: int, link: int = 0) -> Tick:
         """Take a batch of messages that a source has to read first."""
-        tick = Tick()
+        tick, taken = Tick(), list[Sequence[bytes]]()
         self.ingest.recovery.publishers.link = link
         self._take(source.heartbeat(), tick, now_ns)
         for frames in batch:
+            taken.append(frames)
             try:
                 self._take(source.read(frames), tick, now_ns)
             except Unreadable as error:
                 self._take(error.messages, tick, now_ns)
                 tick.rejections.append(self.ingest.refuse(error, frames, now_ns=now_ns))
-        tick.bytes = sum(map(len, chain.from_iterable(batch)))
+        self._finish(tick, taken, now_ns)
+        return tick
+
+    def _finish(self, tick: Tick, taken: Sequence[Sequence[bytes]], now_ns: int) -> None:
+        tick.messages, tick.bytes = len(taken), sum(map(len, chain.from_iterable(taken)))
         self._received = True
         self._append(tick, now_ns)
-        return tick
 
     def _take(self, messages: Sequence[Sequence[bytes]], tick: Tick, now_ns: int) -> None:
         """Take messages that a source has made."""

@@ -35,12 +35,12 @@ def through(pipe: Pipe, sent: Sequence[Frames], at_once: int = 20) -> list[Frame
     for message in sent:
         socket.send_multipart(message)
     found: list[Frames] = []
-    more = True
-    while more:
-        batch, more = reader.read(at_once)
-        assert len(batch) <= at_once
+    while True:
+        batch = list(reader.read(at_once))
+        assert len(batch) == reader.count <= at_once
         found += batch
-    return found
+        if not reader.more:
+            return found
 
 
 @given(sent=messages, at_once=st.integers(1, 40))
@@ -64,3 +64,14 @@ def test_a_message_is_the_same_alone_and_behind_any_other(pipe: Pipe, message: F
     for before in ([], [NUMBERED], [NUMBERED[:2]], [NUMBERED, NUMBERED[:1]]):
         sent = [*before, message, NUMBERED]
         assert sent == through(pipe, sent)
+
+
+def test_a_read_ends_when_its_time_is_up_and_the_next_one_goes_on(pipe: Pipe) -> None:
+    socket, reader = pipe
+    for number in range(5):
+        socket.send_multipart([b"robots", b"%d" % number])
+    found = [list(reader.read(20, seconds_max=0.0)) for _ in range(5)]
+
+    assert [[[b"robots", b"%d" % number]] for number in range(5)] == found
+    assert [] == list(reader.read(20))
+    assert not reader.more
