@@ -25,6 +25,15 @@ def test_a_secret_that_is_missing_is_not_its_concern(tmp_path: Path) -> None:
     assert not list(secrets.warnings(Config(auth=Auth(secret_file=str(tmp_path / "none")))))
 
 
+def test_a_secret_that_cannot_be_looked_at_is_not_its_concern_and_hides_no_other(tmp_path: Path) -> None:
+    """Whoever reads it says why it cannot be read."""
+    long, other = tmp_path / ("x" * 300), tmp_path / "secret"
+    other.touch(0o644)
+    config = Config(auth=Auth(secret_file=str(long)), tls=Tls(key_file=str(other)))
+
+    assert ["tls.key_file"] == [one.partition(":")[0] for one in secrets.warnings(config)]
+
+
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
