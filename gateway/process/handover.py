@@ -86,11 +86,13 @@ def _socket(descriptor: int) -> socket.socket:
 def _listening(descriptor: int) -> socket.socket:
     try:
         found = _socket(descriptor)
-        usable = found.type == socket.SOCK_STREAM and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if not usable or found.family not in {socket.AF_INET, socket.AF_INET6}:
-            raise OSError(f"descriptor {descriptor} is not a TCP socket that listens; use ListenStream=ADDRESS:PORT")
     except OSError as error:
-        raise OSError(f"inherited socket: {error}") from error
+        raise OSError(f"inherited socket: descriptor {descriptor}: {error}") from error
+    usable = found.type == socket.SOCK_STREAM and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not usable or found.family not in {socket.AF_INET, socket.AF_INET6}:
+        found.close()
+        remedy = "use ListenStream=ADDRESS:PORT"
+        raise OSError(f"inherited socket: descriptor {descriptor} is not a TCP socket that listens; {remedy}")
     found.setblocking(False)
     return found
 
