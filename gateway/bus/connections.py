@@ -51,9 +51,6 @@ class Connections:
             self._failed -= 1
             self._settle()
             return "refused"
-        if self._succeeded > len(self._shaking):
-            self._succeeded -= 1
-            return "down"
         self._settle()
         return "wrong_kind"
 

@@ -48,6 +48,15 @@ def test_of_two_that_begin_at_once_the_one_that_ends_at_once_was_no_peer() -> No
     assert connections.closed(7) == "down"
 
 
+def test_the_end_of_a_connection_that_was_never_seen_to_begin_changes_nothing() -> None:
+    connections = Connections()
+    connections.opened(7)
+    connections.succeeded()
+
+    assert connections.closed(8) == "unknown"
+    assert connections.peers == 1
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["peer", "refused", "wrong_kind"])), max_size=40), st.data()
 )
