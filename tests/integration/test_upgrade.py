@@ -279,17 +279,20 @@ async def test_systemd_knows_the_new_process_before_the_command_ends(launch: Lau
         gateway = await launch(
             settings={**SETTINGS, "control_file": control}, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}
         )
+        systemd.setblocking(False)
+        lines: list[str] = []
+        # Read meanwhile: the socket holds few messages, and one comes every second.
+        asyncio.get_running_loop().add_reader(systemd, lambda: lines.extend(systemd.recv(4096).decode().splitlines()))
         try:
             pid = await upgrade(gateway, control)
-            systemd.setblocking(False)
-            received = b""
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    received += systemd.recv(4096) + b"\n"
+                    lines += systemd.recv(4096).decode().splitlines()
         finally:
+            asyncio.get_running_loop().remove_reader(systemd)
             await end_successor(gateway)
 
-    assert f"MAINPID={pid}" in received.decode().splitlines()
+    assert f"MAINPID={pid}" in lines
 
 
 def systemd_sockets(listening: Sequence[socket.socket], *arguments: str) -> subprocess.Popen[bytes]:
