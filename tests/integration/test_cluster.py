@@ -115,7 +115,8 @@ async def test_presence_is_the_same_on_each_gateway(
 async def test_the_clients_of_a_user_are_counted_on_all_gateways(
     workers: int, redis: RedisServer, prefix: str, launch: Launch, connect: Connect
 ) -> None:
-    """One beyond the limit is refused wherever it comes; when one goes, or its gateway is killed, there is room."""
+    """One beyond the limit is refused wherever it comes, with its token or before; there is room when one goes, or its
+    gateway is killed."""
     settings = {**SETTINGS, "clients.connections_per_user_max": 2, "workers": workers}
     a = await launch(settings=clustered(redis, prefix, "a", **settings))
     b = await launch(settings=clustered(redis, prefix, "b", **settings))
@@ -126,6 +127,8 @@ async def test_the_clients_of_a_user_are_counted_on_all_gateways(
     await connect("metrics", to=b, headers=alice)
     for gateway in (a, b):
         assert ("closing", 4503) == await greeted(gateway, alice)
+        stranger = await connect(to=gateway)
+        assert "forbidden" == (await stranger.refused({"type": "auth", "token": token("developer")}))["code"]
     await connect("metrics", to=b, headers=bearer(token("developer", user="bob")))
     await first.close()
 

@@ -206,6 +206,30 @@ async def test_what_a_push_sends_is_left_to_the_gateway_unless_it_is_asked_for(
     assert 'socket = "pull"\nseparator = "/"' in taken["valid"]["settings"]
 
 
+async def test_on_a_terminal_it_prints_the_settings_to_write_below_what_is_wrong(
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    with context.socket(zmq.PUB) as socket:
+        socket.bind("tcp://127.0.0.1:*")
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        async with publishing(socket, b"robot/1", b'{"x": 5}'):
+            status, command = await run("doctor", endpoint, "--seconds", "1")
+    lines = command.output.splitlines()
+    wrong, remedy = (next(n for n, line in enumerate(lines) if text in line) for text in ("problem  valid", "→ or let"))
+
+    assert 1 == status
+    assert wrong < remedy
+    assert ["      [[bus.sources]]", f'      endpoint = "{endpoint}"'] == lines[remedy + 2 : remedy + 4]
+    assert '      separator = "/"' in lines[remedy + 4 :]
+
+
+async def test_an_address_that_is_none_is_refused() -> None:
+    status, command = await run("doctor", "--url", "127.0.0.1:8000")
+
+    assert 2 == status
+    assert "'127.0.0.1:8000' is not a URL; expected http://HOST:PORT" in command.errors
+
+
 @pytest.mark.parametrize("is_quiet", [False, True], ids=["publishes", "quiet"])
 async def test_a_publisher_with_numbers_of_its_own_is_asked_for_replay(is_quiet: bool, vllm: Vllm) -> None:
     """A quiet one for its first message."""

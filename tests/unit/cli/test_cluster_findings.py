@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.cli.cluster_findings import engine_findings, gateway_findings
 from gateway.cli.findings import Finding
@@ -155,3 +157,53 @@ def test_a_gateway_that_does_not_report_what_it_hears_is_not_compared() -> None:
     found = of_gateways(listed("a", "core"), Listed(listed("b").member, None, 0.0))
 
     assert states(found) == {}
+
+
+def test_an_engine_that_keeps_snapshots_is_said_to_lose_what_came_after_the_last_one() -> None:
+    found = of_engine(Server("p", {**GOOD, "aof_enabled": 0}, {**SETTINGS, "save": "3600 1"}))
+
+    assert states(found) == {}
+    assert "up to its last snapshot" in found["data"].text
+
+
+@pytest.mark.parametrize(("others", "quorum"), [(1, 2), (2, 1), (4, 2)])
+def test_sentinels_that_are_too_few_or_decide_without_a_majority_are_named(others: int, quorum: int) -> None:
+    watches = tuple(Watch(name, primary=("p", 1), others=others, quorum=quorum) for name in "xyz")
+    found = of_engine(server(), server("r"), server("s"), watches=watches)
+
+    assert states(found) == {"sentinels": "warning"}
+    assert "with a quorum of 2" in found["sentinels"].remedy
+
+
+def test_a_server_without_replicas_behind_sentinels_is_named() -> None:
+    found = of_engine(server(), watches=WATCHES)
+
+    assert states(found) == {"replicas": "warning"}
+    assert found["replicas"].text == "p has no replica, so nothing takes its place"
+
+
+def test_a_server_that_would_take_writes_for_long_after_being_replaced_is_named() -> None:
+    slow = Server("r", GOOD, {**SETTINGS, "min-replicas-max-lag": "60"})
+    found = of_engine(server(), slow, server("s"), watches=WATCHES)
+
+    assert states(found) == {"failover": "warning"}
+    assert found["failover"].text.startswith("r would take writes for long")
+
+
+def test_gateways_that_are_not_ready_or_have_the_same_name_are_named() -> None:
+    one, other = listed("a", "core"), listed("b", "core")
+    found = of_gateways(one, replace(other, member=structs.replace(other.member, name="a", ready=False)))
+
+    assert states(found) == {"names": "note"}
+    assert found["gateways"].text.endswith("; not ready: a")
+    assert "several have the name a" in found["names"].text
+
+
+def test_of_many_gateways_that_lack_publishers_some_are_named_and_the_others_counted() -> None:
+    gateways = [listed("whole", "core"), *(listed(f"g{n:02}") for n in range(20))]
+    findings = [one for one in gateway_findings(gateways, gateways, numbers_for_all=False) if one.check == "publishers"]
+    *named, rest = findings
+
+    assert {"problem"} == {one.state for one in findings}
+    assert [f"g{n:02}" for n in range(len(named))] == [one.text.partition(" ")[0] for one in named]
+    assert rest.text == f"{20 - len(named)} further gateways lack publishers"
