@@ -46,6 +46,17 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "unit/core/ingest/test_pipeline.py": ("test_more_topics_than_streams_lose_nothing_and_repeat_nothing",),
     },
+    "subscriptions to clients' events on the bus": {
+        "integration/test_bus_limits_at_once.py": (
+            "test_more_prefixes_at_once_than_are_counted_get_their_events_all_the_same",
+        ),
+        "unit/bus/test_outlet.py": ("test_prefixes_beyond_the_limit_get_events_and_do_not_count",),
+    },
+    "topics in a heartbeat": {
+        "integration/test_bus_limits_at_once.py": (
+            "test_heartbeats_at_once_with_more_topics_than_there_may_be_are_rejected_alone",
+        )
+    },
     "rejections kept": {
         "integration/test_limits_at_once.py": ("test_publishers_that_send_too_much_at_once_lose_that_alone",)
     },
@@ -61,6 +72,12 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
         "integration/test_limits_at_once.py": ("test_keys_of_many_publishers_at_once_leave_the_newest_current_values",),
         "unit/core/log/test_bounds.py": ("test_current_values_beyond_the_history_have_its_limit_of_bytes",),
         "unit/core/fanout/test_selection.py": ("test_current_values_are_limited_and_the_oldest_is_dropped",),
+    },
+    "epochs of a channel": {
+        "integration/test_bus_limits_at_once.py": (
+            "test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothing_live",
+        ),
+        "unit/core/log/test_sources.py": ("test_more_sources_than_are_remembered_evict_the_oldest_entries",),
     },
     "a client's unsent bytes": {"integration/test_floods.py": ("test_clients_that_never_read_cost_little",)},
     "a lagging client": {"integration/test_slow_clients.py": ("test_stalled_clients_do_not_grow_the_memory",)},
@@ -83,6 +100,15 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
     "open sockets": {"integration/test_floods.py": ("test_with_all_places_taken_the_gateway_still_answers",)},
     "head of a request": {
         "integration/test_floods.py": ("test_handshakes_that_dribble_are_closed_and_hold_up_nobody",)
+    },
+    "body of a request": {
+        "integration/test_limits_at_once.py": (
+            "test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once",
+        )
+    },
+    "token": {
+        "integration/test_limits_at_once.py": ("test_tokens_that_are_too_long_are_refused_to_all_at_once",),
+        "unit/auth/test_claims.py": ("test_a_token_may_have_8192_characters",),
     },
     "bytes not handled yet": {
         "integration/test_limits_at_once.py": (
@@ -128,26 +154,13 @@ IN_TURN: dict[str, dict[str, tuple[str, ...]]] = {
     "clients' events kept for replay on the bus": {
         "unit/core/ingest/test_outlet.py": ("test_the_oldest_messages_of_all_channels_are_dropped_beyond_the_limits",)
     },
-    "subscriptions to clients' events on the bus": {
-        "unit/bus/test_outlet.py": ("test_prefixes_beyond_the_limit_get_events_and_do_not_count",)
-    },
-    "topics in a heartbeat": {
-        "unit/core/ingest/test_publishers.py": (
-            "test_a_heartbeat_beyond_the_limits_is_refused_and_the_error_names_the_member",
-        )
-    },
     "a channel's history": {"unit/core/log/test_log.py": ("test_a_log_holds_the_newest_events_within_every_bound",)},
-    "epochs of a channel": {
-        "unit/core/log/test_sources.py": ("test_more_sources_than_are_remembered_evict_the_oldest_entries",)
-    },
     "offsets": {"unit/core/ingest/test_pipeline.py": ("test_no_offset_is_one_that_javascript_cannot_represent",)},
     "entries waiting to be written": {"unit/web/test_write_scheduler.py": ("test_a_batch_is_bounded",)},
     "events in one REST answer": {
         "unit/web/endpoints/test_rest.py": ("test_one_answer_of_a_history_holds_so_many_bytes_and_says_what_is_next",)
     },
     "an idle HTTP connection": {"integration/test_handshake.py": ("test_an_idle_connection_is_closed_in_the_end",)},
-    "body of a request": {"integration/test_bad_requests.py": ("test_a_body_that_dribbles_is_given_up",)},
-    "token": {"unit/auth/test_claims.py": ("test_a_token_may_have_8192_characters",)},
     "what a filter looks at in an event": {
         "unit/core/fanout/test_filters.py": ("test_lists_and_maps_are_compared_up_to_a_limit",),
         "unit/core/fanout/test_budget.py": ("test_the_searches_of_a_filter_share_a_limit",),

@@ -7,19 +7,43 @@ import json
 import secrets
 import struct
 from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 
+import pytest
 import zmq
 
 from tests.conftest import Connect, Launch, NewPublisher
+from tests.support.addresses import free_tcp
 from tests.support.publisher import Publisher, envelope
+from tests.support.waiting import eventually
 from tests.support.witness import undisturbed
+from tests.support.ws import Client
 
 
 REST = "/api/v1/websocket"
 REQUESTS_PER_PUBLISHER, PUBLISHERS_ASKED = 8, 64
 PREFIXES, PREFIX_BYTES = 10_000, 64 * 1024
 SOURCES, TOPICS = 64, 10_000
+MANY = 20
+
+NewSubscriber = Callable[..., "zmq.Socket[bytes]"]
+
+
+@pytest.fixture
+def subscriber() -> Iterator[NewSubscriber]:
+    made: list[zmq.Socket[bytes]] = []
+
+    def make(endpoint: str, *prefixes: str) -> zmq.Socket[bytes]:
+        made.append(zmq.Context.instance().socket(zmq.SUB))
+        for prefix in prefixes:
+            made[-1].subscribe(prefix)
+        made[-1].connect(endpoint)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close(linger=0)
 
 
 class Replays:
@@ -97,3 +121,112 @@ async def test_replay_requests_to_many_publishers_at_once_wait_and_lose_nothing(
     assert await gateway.metric("neurograph_gateway_bus_messages_lost_total") == 0
     assert replays.most_asked <= PUBLISHERS_ASKED
     assert max(replays.most_requests.values()) <= REQUESTS_PER_PUBLISHER
+
+
+async def test_more_prefixes_at_once_than_are_counted_get_their_events_all_the_same(
+    launch: Launch, publisher: NewPublisher, connect: Connect, subscriber: NewSubscriber
+) -> None:
+    """One that is too long costs its subscriber the connection, and the others nothing."""
+    endpoint = free_tcp()
+    gateway = await launch(
+        settings={
+            "bus.publish": endpoint,
+            "bus.publish_channels": ">",
+            "clients.publishes_burst": 1000,
+            "clients.messages_burst": 1000,
+        }
+    )
+    client, witness = await connect(to=gateway), await connect("beside", to=gateway)
+    each = PREFIXES * 5 // 4 // MANY
+    bus = await publisher(gateway.bus_in)
+    async with undisturbed(bus, witness, "beside"):
+        subscriber(endpoint, "x" * 2 * PREFIX_BYTES)
+        crowd = [subscriber(endpoint, "ready", *(f"c{n}.p{m}" for m in range(each))) for n in range(MANY)]
+        for one in crowd:
+            await eventually(partial(reaches, client, one, "ready"), every=0.05)
+        before = gateway.rss()
+        answers = Counter[bool]()
+        for n, one in enumerate(crowd):
+            for m in range(0, each, 100):
+                answers[(await client.ask(publish(f"c{n}.p{m}"), "published"))["bus"]] += 1
+                await eventually(partial(came, one, f"c{n}.p{m}"))
+
+    assert answers[True]
+    assert answers[False]
+    assert gateway.rss() - before < 16 * 1024 * 1024
+
+
+def publish(channel: str) -> dict[str, object]:
+    return {"type": "publish", "channel": channel, "event": {"event_type": "t", "data": 1}}
+
+
+async def reaches(client: Client, socket: zmq.Socket[bytes], channel: str) -> bool:
+    """Publish, and return whether the event has come."""
+    await client.ask(publish(channel), "published")
+    return came(socket, channel)
+
+
+def came(socket: zmq.Socket[bytes], channel: str) -> bool:
+    """Take what has come; return whether an event on the channel is among it."""
+    topics = [socket.recv_multipart()[0] for _ in iter(partial(socket.poll, 0), 0)]
+    return channel.encode() in topics
+
+
+async def test_more_sources_of_a_channel_at_once_than_are_remembered_lose_nothing_live(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """All live, each with its own numbers. A position in one that is forgotten is not recovered, and gaps say so."""
+    gateway = await launch()
+    client, witness = await connect("many", to=gateway), await connect("beside", to=gateway)
+    await client.expect("subscribed")
+    bus = await publisher(gateway.bus_in)
+    crowd = [secrets.randbits(63) for _ in range(2 * SOURCES)]
+    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+        for one in crowd:
+            beat = {"incarnation": f"{one:016x}", "interval": 60, "sequences": {}}
+            bus.send_frames(b"$heartbeat", json.dumps(beat).encode())
+        for sequence in (1, 2, 3):
+            for number, one in enumerate(crowd):
+                event = {"n": number + len(crowd) * sequence}
+                bus.send_frames(b"many", json.dumps(event).encode(), envelope(one, sequence))
+        await client.events("many", 3 * len(crowd))
+    position = (await gateway.get_json(f"{REST}/channels/many"))["position"]
+    later = await connect(to=gateway)
+    subscribed = await later.subscribe("many", since={"epoch": f"{crowd[0]:016x}", "offset": 3})
+    await later.ping()
+
+    assert not client.channel("many").gaps
+    assert client.channel("many").numbers == list(range(len(crowd), 4 * len(crowd)))
+    assert len(position["others"]) == SOURCES - 1
+    assert subscribed["recovered"] == {"many": False}
+    assert [gap["reason"] for gap in later.channel("many").gaps] == ["epoch"]
+
+
+async def test_heartbeats_at_once_with_more_topics_than_there_may_be_are_rejected_alone(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    most = 40
+    gateway = await launch(settings={"ingest.channels_max": most, "ingest.streams_max": 60})
+    witness = await connect("beside", to=gateway)
+    await witness.expect("subscribed")
+    crowd = [await publisher(gateway.bus_in) for _ in range(MANY)]
+    bus = await publisher(gateway.bus_in)
+    async with undisturbed(bus, witness, "beside"):
+        await eventually(lambda: witness.channel("beside").events)
+        before = gateway.rss()
+        for number, one in enumerate(crowd):
+            topics = TOPICS + number % 2
+            beat = {"incarnation": one.epoch, "interval": 60, "sequences": {f"t{n}": 1 for n in range(topics)}}
+            one.send_frames(b"$heartbeat", json.dumps(beat).encode())
+        for one in crowd[::2]:
+            await eventually(partial(gateway.has_heard, one.incarnation))
+
+        async def rejected() -> bool:
+            return bool((await gateway.rejections())["counts"].get("bad_heartbeat", 0) == MANY // 2)
+
+        await eventually(rejected)
+    found = (await gateway.get_json(f"{REST}/channels"))["channels"]
+
+    assert len([one for one in found if not one["standard"]]) <= most
+    assert not any([await gateway.has_heard(one.incarnation) for one in crowd[1::2]])
+    assert gateway.rss() - before < 64 * 1024 * 1024

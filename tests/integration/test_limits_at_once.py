@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import Connect, Launch, NewPublisher, OpenRaw
+from tests.support import tokens
 from tests.support.addresses import free_tcp
 from tests.support.gateway import Gateway
 from tests.support.keeper import Keeper
@@ -407,3 +408,72 @@ async def test_bodies_at_once_take_no_more_memory_than_stated(limited: Gateway, 
 
     assert set(statuses) == {200, 503}
     assert sum(statuses.values()) == 60
+
+
+async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """One that says how long it is before it is read; others when they exceed the limit, or take too long."""
+    gateway = await launch(settings={"ingest.payload_bytes_max": 100 * KB, "clients.handshake_timeout_seconds": 2})
+    witness = await connect("beside", to=gateway)
+    head = f"POST {REST}/broadcast?channel=a HTTP/1.1\r\nHost: localhost\r\n".encode()
+    chunk = b"8000\r\n" + b"x" * 32 * KB + b"\r\n"
+    sent = [
+        (413, head + b"Content-Length: 1000000000\r\n\r\n" + b"x" * KB),
+        (413, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 4),
+        (408, head + b"Content-Length: 1000\r\n\r\n{"),
+    ] * MANY
+
+    async def status(one: bytes) -> int:
+        peer = RawPeer(gateway.port)
+        try:
+            await peer.send_bytes(one)
+            return await peer.read_answer()
+        finally:
+            peer.close()
+
+    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+        before = memory(gateway)
+        found = await asyncio.gather(*(status(one) for _, one in sent))
+    grown = memory(gateway) - before
+
+    assert found == [status for status, _ in sent]
+    for status_, count in Counter(found).items():
+        assert await gateway.metric("neurograph_gateway_http_responses_total", status=str(status_)) == count
+    assert grown < 16 * MB
+
+
+async def test_tokens_that_are_too_long_are_refused_to_all_at_once(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """In a header and in a message; those that are just short enough are valid."""
+    gateway = await launch(
+        settings={**tokens.SETTINGS, "clients.header_bytes_max": 16 * KB, "clients.message_bytes_max": 64 * KB}
+    )
+    gateway.token = tokens.token("admin")
+    witness = await connect("beside", to=gateway, headers=tokens.bearer(gateway.token))
+    long, short = padded(8 * KB + 16), padded(8 * KB)
+
+    async def over_rest(token: str) -> int:
+        return (await gateway.request("GET", f"{REST}/channels", headers=tokens.bearer(token))).status
+
+    async def over_websocket(token: str) -> str:
+        client = await connect(to=gateway)
+        await client.send({"type": "auth", "token": token})
+        return str((await client.next())["type"])
+
+    async with undisturbed(await publisher(gateway.bus_in), witness, "beside"):
+        before = await gateway.metric("neurograph_gateway_tokens_refused_total", reason="malformed")
+        statuses = await asyncio.gather(*(over_rest(token) for token in (long, short) for _ in range(MANY)))
+        types = await asyncio.gather(*(over_websocket(token) for token in (long, short) for _ in range(MANY)))
+
+    refused = await gateway.metric("neurograph_gateway_tokens_refused_total", reason="malformed") - before
+    assert statuses == [401] * MANY + [200] * MANY
+    assert types == ["error"] * MANY + ["authenticated"] * MANY
+    assert refused == 2 * MANY
+
+
+def padded(length: int) -> str:
+    """A valid token of so many characters, or a few less."""
+    more = (length - len(tokens.token("admin", more=""))) * 3 // 4
+    return next(one for n in range(9) if len(one := tokens.token("admin", more="x" * (more + 4 - n))) <= length)
