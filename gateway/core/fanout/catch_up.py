@@ -172,13 +172,12 @@ def _with_sources(
     gaps: Sequence[Gap],
     reached: Cursor,
 ) -> list[bytes]:
-    """Return frames for one who reads on from there: unless several sources are live, what comes
-    behind them relies on the source of the newest entry."""
+    """Return frames for one who reads on from there: they name the source that what comes behind them relies on."""
     frames = with_sources(log, after, missing, entries) + [encode_gap(gap) for gap in gaps]
     known = [_known(log, after), *[one.epoch for one in missing[-1:]], *[one.source for one in entries[-1:]]][-1]
     known = gaps[-1].epoch if gaps else known
     newest = log.relied_on(reached)
-    if newest not in {"", known} and not log.is_mixed:
+    if newest not in {"", known}:
         # The next events are numbered in it.
         offset = reached.position.offsets.get(newest, 0)
         frames.append(encode_gap(log.gap("filtered", newest, offset)))

@@ -86,13 +86,14 @@ class LogPlaces(LogEntries):
         return self._sources[entry.source]
 
     def relied_on(self, after: Cursor) -> str:
-        """Return the source whose id events behind a place may lack: that of the event there, if it is held and no
-        other source was live. Else it is empty."""
-        if after.at <= self.floor:
+        """Return the source whose id the next event behind a place lacks, or may lack; else ""."""
+        if after.at < self.floor:
             return ""
-        entry = self._entries[self._head + after.at - self.floor - 1]
+        if after.at == self.at:
+            return "" if self._begins else self._source.id
+        entry = self._entries[self._head + after.at - self.floor]
         assert entry is not None
-        return entry.source if entry.is_event and not entry.mixed else ""
+        return entry.source if entry.is_event and not (entry.begins or entry.mixed) else ""
 
     def offsets_at(self, at: int) -> dict[str, int]:
         """Return how far each source had come at an ordinal, also those that had ended."""

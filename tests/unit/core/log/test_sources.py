@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from gateway.core.fanout.catch_up import read_newest
-from gateway.core.fanout.views import UNFILTERED
+from gateway.core.fanout.catch_up import read_all, read_newest
+from gateway.core.fanout.filters import parse
+from gateway.core.fanout.views import UNFILTERED, ChannelView
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
 from gateway.core.log.sources import OFFSET_MAX, SOURCES_MAX, Cursor
@@ -520,6 +521,67 @@ def test_an_event_behind_the_end_of_another_source_has_its_sources_id_also_if_th
     message = json.loads(next(text_payloads(part.frames[0])))
 
     assert (message["epoch"], message["offset"]) == (EPOCH_B, 3)
+
+
+ODD = ChannelView((parse("data.n in [1, 3, 5]"),))
+
+
+def add_numbered(log: ChannelLog, incarnation: int, *sequences: int) -> None:
+    for sequence in sequences:
+        log.append(Event("robots", b'"data":{"p":%d,"n":%d}' % (incarnation, sequence), 0, 0, incarnation, sequence))
+
+
+def read_odd(log: ChannelLog, place: Cursor) -> list[bytes]:
+    """Return what a client with the filter `ODD` reads behind a place, in small parts."""
+    frames: list[bytes] = []
+    while place.at < log.at:
+        part = read_all(log, place, ODD, bytes_max=1)
+        place, frames = part.reached, frames + part.frames
+    return frames
+
+
+def taken(frames: list[bytes], epoch: str) -> list[tuple[str, int]]:
+    """Return the source and offset of each event, as a client takes them who is in `epoch`.
+
+    Each event says itself which source it is of."""
+    found: list[tuple[str, int]] = []
+    for payload in text_payloads(b"".join(frames)):
+        message = json.loads(payload)
+        epoch = message.get("epoch", epoch)
+        if message["type"] == "event":
+            found.append((epoch, message["offset"]))
+            assert found[-1] == (f"{message['data']['p']:016x}", message["data"]["n"])
+    return found
+
+
+def test_a_filter_that_leaves_out_the_event_with_a_sources_id_names_the_source_also_if_another_one_goes_on_later() -> (
+    None
+):
+    log = make()
+    add_numbered(log, B, 1)
+    add_numbered(log, A, 1)
+    log.end(A, now_ns=0)
+    place = log.newest
+    add_numbered(log, B, 2)
+    until = log.newest
+    add_numbered(log, B, 3)
+    add_numbered(log, A, 2, 3)
+
+    part = read_newest(log, place, ODD, until=until)
+    frames = [*part.frames, *read_odd(log, part.reached)]
+
+    assert taken(frames, place.position.epoch) == [(EPOCH_B, 3), (EPOCH_A, 3)]
+
+
+def test_a_client_that_has_the_event_with_a_sources_id_learns_the_source_also_if_another_one_begins_later() -> None:
+    log = make(living=False)
+    add_numbered(log, A, 1)
+    add_numbered(log, B, 1, 2, 3)
+    log.has_ended = lambda _incarnation: False
+    add_numbered(log, C, 1)
+    place = log.resume(Position(EPOCH_A, 0, {EPOCH_B: 1}), ahead_max=0).cursor
+
+    assert taken(read_odd(log, place), EPOCH_A) == [(EPOCH_A, 1), (EPOCH_B, 3), (EPOCH_C, 1)]
 
 
 def test_no_gap_names_a_source_that_has_just_ended() -> None:
