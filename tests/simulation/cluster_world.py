@@ -156,7 +156,7 @@ class ClusterClient(Client):
     world: ClusterWorld
     gateway: ClusterGateway | None
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: ClusterWorld, name: str) -> None:
         super().__init__(world, name)
         self.connecting: asyncio.Task[None] | None = None
         self.secret: str | None = None
@@ -164,7 +164,7 @@ class ClusterClient(Client):
         self.messages: set[tuple[str, int]] = set()
         self._written_by: object = None
         self.named: set[str] = set()
-        self.raw_account = RawAccount()
+        self.raw_account = RawAccount(world.raw_places)
 
     @property
     def is_idle(self) -> bool:

@@ -12,7 +12,9 @@ from gateway.core.protocol.messages import Position
 
 
 class RawAccount:
-    def __init__(self) -> None:
+    def __init__(self, places: dict[tuple[str, int], dict[str, int]]) -> None:
+        self._places = places
+        """What each event is, by source and offset; of what a gateway numbered, only what a client has got."""
         self.unopened = True
         self.has_rate = False
         """Whether a gap may come behind the event before which something is left out."""
@@ -24,7 +26,7 @@ class RawAccount:
         self._before: dict[str, int] = {}
         """Where it subscribed, by source."""
         self._begun = 0
-        """The first that came."""
+        """The first that has to come: that behind its subscription, or, if its position does not say which, the first that came."""
         self._reached: dict[str, int] = {}
         """The offset that was delivered or reported last, by source."""
         self._last: dict[str, int] = {}
@@ -37,13 +39,18 @@ class RawAccount:
     def begin(self, position: Position, _truth: dict[int, int]) -> None:
         self._before = position.offsets
         self._reached |= position.offsets
+        if all(place in self._places for place in position.offsets.items() if place[1]):
+            before = [data for (epoch, at), data in self._places.items() if at <= position.offsets.get(epoch, 0)]
+            newest = max((data.get("r", 0) for data in before), default=0)
+            self._begun = newest + 1 if newest else 0
 
     def deliver(self, epoch: str, offset: int, data: dict[str, int], _truth: dict[int, int]) -> None:
         assert not self.owed, self.owed
         if offset <= self._before.get(epoch, 0):
             return  # older than its subscription
         reached = self._reached.get(epoch, 0)
-        if self._begun:
+        may_go_on = len(epoch) != 16 and epoch not in self._reached  # the gateway itself, from before the subscription
+        if self._begun and not may_go_on:
             self._demand(offset == reached + 1, f"{epoch}:{offset} came behind {reached}")
         self._reached[epoch] = offset
         if "r" in data:
