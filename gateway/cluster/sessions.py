@@ -63,6 +63,7 @@ class ClusterSessions:
 
     def note(self, session: Session) -> None:
         """Note that a session has changed, or was forgotten."""
+        session.engine = session.engine or self._engine.epoch  # also while it is down
         self._changed[session.client_id] = None
         self._wake.set()
 
@@ -164,7 +165,7 @@ class ClusterSessions:
                 return  # it has just come back by another connection
         now_ns = clock.now_ns()
         try:
-            session = kept.restore(self._hub, client_id, content, request, now_ns=now_ns)
+            session = kept.restore(self._hub, client_id, content, request, engine=self._engine.epoch, now_ns=now_ns)
         except (msgspec.MsgspecError, ValueError) as error:
             log.warning("session_not_restored", client_id=client_id, problem=str(error))
             return
@@ -250,7 +251,9 @@ class ClusterSessions:
                         self.note(session)
 
     def _deliver(self, session: Session, fields: Mapping[str, bytes]) -> None:
-        event = new_event(session.personal, PERSONAL, numbered(fields), now_ns=clock.now_ns())
+        one = numbered(fields)  # its source is the engine's epoch
+        unknown = session.engine not in (0, one.epoch)
+        event = new_event(session.personal, PERSONAL, one, now_ns=clock.now_ns(), unknown=unknown)
         if event is not None:
             self._hub.deliver_personal(session, event)
 

@@ -371,3 +371,35 @@ async def test_a_personal_message_from_the_bus_that_only_its_gateway_numbered_is
 
         assert back.hello["resumed"]
         assert ["epoch"] == [gap["reason"] for gap in back.channel("$personal").gaps]
+
+
+async def test_a_client_learns_that_the_engine_may_have_lost_the_first_message_to_it(
+    prefix: str, launch: Launch, connect: Connect
+) -> None:
+    """Its session began before the engine lost its data, that of another client after that; one has moved meanwhile."""
+    with RedisServer() as redis:  # it keeps nothing
+        first, second = [await launch(settings=clustered(redis, prefix, name)) for name in ("first", "second")]
+        for one in (first, second):
+            await whole(one)
+        stays, moves = [await connect(to=first) for _ in range(2)]
+        for client in (stays, moves):
+            await kept(redis, prefix, client, connected="1")
+        redis.kill()
+        for one in (first, second):
+            await degraded(one)
+        await asyncio.to_thread(redis.start)
+        for one in (first, second):
+            await whole(one)
+        for client in (stays, moves):
+            await kept(redis, prefix, client, connected="1")
+        moved, later = await connect(session=moves.session, to=second), await connect(to=second)
+        for client in (stays, moved, later):
+            await kept(redis, prefix, client, connected="1")
+            for n in (1, 2):
+                await first.broadcast({"client_id": client.client_id, "event": note(n)})
+            await client.events("$personal", 2)
+
+        assert moved.hello["resumed"]
+        found = [client.channel("$personal").gaps for client in (stays, moved, later)]
+        assert [["epoch"], ["epoch"], []] == [[gap["reason"] for gap in gaps] for gaps in found]
+        assert [[1, 2]] * 3 == [numbers(client, "$personal") for client in (stays, moved, later)]

@@ -66,6 +66,7 @@ class ClusterGateway(Gateway):
     def begin(self) -> None:
         self.process = Process()
         self.stopped = self.ready = False
+        self.cluster = None
         with self.process.running():
             super().begin()
             self.joining = self.world.task(self._join())
@@ -84,7 +85,7 @@ class ClusterGateway(Gateway):
         self.world.loop.continue_process(self.process)
 
     def receive(self, most: int) -> None:
-        if not self.stopped:
+        if not self.stopped and self.cluster is not None:  # a gateway reads the bus once it has that
             with self.process.running():
                 super().receive(most)
 
@@ -498,7 +499,8 @@ class ClusterWorld(World):
                 account, truth = client._account(channel), client.truth_of(channel)
                 living = client.living(channel)
                 for source in truth.keys() - living:
-                    account.excuse_end(source, living)
+                    if account.knows(source):
+                        account.excuse_end(source, living)
                 missing = {epoch: found for epoch, newest in truth.items() if (found := account.missing(epoch, newest))}
                 assert not missing, f"{client.name} on {channel} misses {missing}"
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.cluster import sessions
+from gateway.cluster import events, sessions
 from gateway.cluster.engine import Engine, EngineUnavailable
 from gateway.cluster.events import ClusterEvents
 from gateway.cluster.sessions import ClusterSessions
@@ -121,12 +121,25 @@ def _number_again_from_1_with_a_new_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def _report_no_change_of_the_lease(patch: pytest.MonkeyPatch) -> None:
-    right = numbered.new_event
+    right = events.channel_event
 
-    def wrong(log: Any, channel: str, one: Any, **options: Any) -> Any:
-        return right(log, channel, msgspec.structs.replace(one, begins=False), **options)
+    def wrong(*arguments: Any) -> Any:
+        event = right(*arguments)
+        return msgspec.structs.replace(event, numbered=msgspec.structs.replace(event.numbered, begins=False))
 
-    patch.setattr(channels, "new_event", wrong)
+    patch.setattr(events, "channel_event", wrong)
+
+
+def _take_the_first_event_of_a_channel_for_its_first_in_each_epoch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(channels, "new_event", _without_unknown)
+
+
+def _take_the_first_message_of_a_session_for_its_first_in_each_epoch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "new_event", _without_unknown)
+
+
+def _without_unknown(*arguments: Any, unknown: bool = False, **options: Any) -> Any:
+    return numbered.new_event(*arguments, **options)
 
 
 def _keep_the_epoch_with_another_primary(patch: pytest.MonkeyPatch) -> None:
@@ -160,6 +173,8 @@ def _end_no_source_with_the_epoch(patch: pytest.MonkeyPatch) -> None:
         _give_the_lease_to_all,
         _number_again_from_1_with_a_new_lease,
         _report_no_change_of_the_lease,
+        _take_the_first_event_of_a_channel_for_its_first_in_each_epoch,
+        _take_the_first_message_of_a_session_for_its_first_in_each_epoch,
         _keep_the_epoch_with_another_primary,
         _end_no_source_with_the_epoch,
     ],

@@ -31,6 +31,8 @@ class KeptSession(Struct, frozen=True):
     user_id: str | None
     subscriptions: list[KeptSubscription]
     positions: dict[str, Position]
+    engine: int = 0
+    """The epoch of the engine in which it began: what was lost with that epoch may be all that it had of a channel."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -56,7 +58,7 @@ def encode(session: Session) -> bytes:
     known = {name: at.position for name, at in session.known.items() if any(at.position.offsets.values())}
     if session.personal is not None and any(session.personal.position.offsets.values()):
         known[PERSONAL] = _personal_position(session, session.personal)
-    return _encode(KeptSession(session.user_id, subscriptions, {**session.elsewhere, **known}))
+    return _encode(KeptSession(session.user_id, subscriptions, {**session.elsewhere, **known}, session.engine))
 
 
 def _personal_position(session: Session, log: ChannelLog) -> Position:
@@ -70,8 +72,9 @@ def _personal_position(session: Session, log: ChannelLog) -> Position:
     return Position(newest.epoch, offsets[newest.epoch], others or UNSET)
 
 
-def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, now_ns: int) -> Session:
-    """Add another gateway's session to the hub, as that of a client that has disconnected and brings its secret.
+def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, engine: int, now_ns: int) -> Session:
+    """Add another gateway's session to the hub, as that of a client that has disconnected and brings its secret; `engine`
+    is the epoch of the engine now.
     Raises msgspec.MsgspecError: it cannot be read."""
     found = _decode(kept)
     identity = request.identity
@@ -84,9 +87,14 @@ def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, n
         )
         for one in found.subscriptions
     }
-    session.elsewhere = found.positions
-    if EVERYONE not in found.positions:
+    session.elsewhere, session.engine = found.positions, found.engine
+    if EVERYONE not in found.positions and found.engine in (0, engine):
         session.known = {EVERYONE: ORIGIN}
+    elif EVERYONE not in found.positions:
+        session.elsewhere = {
+            **found.positions,
+            EVERYONE: ORIGIN.position,
+        }  # of no source, so it is not known what it missed
     assert request.session is not None
     hub.store.add_attached(session, request.session)
     hub.store.remember(session, now_ns=now_ns)

@@ -77,6 +77,8 @@ class Session:
     known: Cursors = field(default_factory=dict)
     elsewhere: Mapping[str, Position] = field(default_factory=dict)
     """Positions that the client confirmed at another gateway; where it has none in `known`, it continues there."""
+    engine: int = 0
+    """The epoch of the cluster's engine in which the session began; 0 if the engine has not had it yet."""
     personal: ChannelLog | None = None
     reader: Reader | None = None
     excessive: bool = False

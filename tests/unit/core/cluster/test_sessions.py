@@ -12,7 +12,7 @@ from gateway.core.cluster.numbered import NumberedEvent, new_event, numbered
 from gateway.core.cluster.once import Once
 from gateway.core.log.log import ChannelLog
 from gateway.core.log.retention import Retention
-from gateway.core.protocol.channels import PERSONAL
+from gateway.core.protocol.channels import EVERYONE, PERSONAL
 from gateway.core.protocol.errors import RequestError
 from gateway.core.protocol.events import Event
 from gateway.core.protocol.messages import Broadcast, Position
@@ -52,7 +52,7 @@ def test_a_session_goes_on_at_another_hub_with_all_that_it_had() -> None:
     confirm(here, session)
     content = kept.encode(session)
     request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
-    restored = kept.restore(there, session.client_id, content, request, now_ns=0)
+    restored = kept.restore(there, session.client_id, content, request, engine=7, now_ns=0)
 
     assert restored is there.store.of_secret(session.secret, now_ns=0)
     assert (session.client_id, "ada") == (restored.client_id, restored.user_id)
@@ -71,7 +71,7 @@ def test_what_the_other_hub_does_not_know_is_reported() -> None:
     publish(here, "robots", 3)
     confirm(here, session)
     request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
-    kept.restore(there, session.client_id, kept.encode(session), request, now_ns=0)
+    kept.restore(there, session.client_id, kept.encode(session), request, engine=7, now_ns=0)
     publish(there, "robots", 2)
     moved = Peer(there, "q")
     moved.connect(session=session.secret)
@@ -81,10 +81,31 @@ def test_what_the_other_hub_does_not_know_is_reported() -> None:
     assert [("robots", "epoch")] == [(one["channel"], one["reason"]) for one in moved.received if one["type"] == "gap"]
 
 
+@pytest.mark.parametrize(("engine", "recovered"), [(7, {}), (8, {EVERYONE: False})])
+def test_a_session_of_another_epoch_may_have_missed_the_first_message_to_everyone(
+    engine: int, recovered: dict[str, bool]
+) -> None:
+    """If its client has confirmed none: those that the engine has lost are at no gateway."""
+    here, there = make_hub(epoch="e1"), make_hub(epoch="e2")
+    peer = Peer(here, "p")
+    session = peer.connect()
+    session.engine = 7
+    request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
+    restored = kept.restore(there, session.client_id, kept.encode(session), request, engine=engine, now_ns=0)
+    moved = Peer(there, "q")
+    moved.connect(session=session.secret)
+    subscribed = [one for one in moved.received if one["type"] == "subscribed"]
+    gaps = [(one["channel"], one["reason"]) for one in moved.received if one["type"] == "gap"]
+
+    assert 7 == restored.engine
+    assert [recovered] * len(recovered) == [one["recovered"] for one in subscribed]
+    assert [(channel, "epoch") for channel in recovered] == gaps
+
+
 def test_a_client_that_names_personal_messages_learns_that_they_are_not_known_here() -> None:
     there = make_hub(epoch="e2")
     request = ConnectRequest("new id", "new secret", open_identity(), session="the secret")
-    kept.restore(there, "p-1", b'{"user_id":null,"subscriptions":[],"positions":{}}', request, now_ns=0)
+    kept.restore(there, "p-1", b'{"user_id":null,"subscriptions":[],"positions":{}}', request, engine=7, now_ns=0)
     moved = Peer(there, "q")
     moved.connect(session="the secret", since={PERSONAL: Position(f"{7:016x}", 6)})
     subscribed, gap = moved.received[1:]
@@ -163,7 +184,7 @@ def test_a_personal_message_that_only_the_other_hub_numbered_is_reported(confirm
         confirm(here, session)
     here.deliver_personal(session, Event(PERSONAL, b'"data":0', 1))
     request = ConnectRequest("new id", "new secret", open_identity(), session=session.secret)
-    restored = kept.restore(there, session.client_id, kept.encode(session), request, now_ns=0)
+    restored = kept.restore(there, session.client_id, kept.encode(session), request, engine=7, now_ns=0)
     for n in range(1, confirmed + 1):
         deliver_numbered(there, restored, n)
     moved = Peer(there, "q")
