@@ -145,7 +145,7 @@ class ClusterEvents:
                 return
 
     def _on_up(self, changed: bool) -> None:  # the only argument of a callback
-        self.channels.begin(self._engine.epoch, now_ns=clock.now_ns())
+        self.channels.begin(self._engine.epoch, now_ns=clock.now_ns(), was_down=self._engine.failures > 0)
         self._wake.set()
 
     def _on_entries(self, entries: list[StreamEntry]) -> None:

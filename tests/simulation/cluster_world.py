@@ -117,7 +117,11 @@ class ClusterGateway(Gateway):
 
     async def _join(self) -> None:
         settings = Settings(
-            url="redis://engine", name=self.name, ttl_seconds=self.world.ttl_seconds, numbering=self.world.numbering
+            url="redis://engine",
+            name=self.name,
+            ttl_seconds=self.world.ttl_seconds,
+            timeout_seconds=1.0,
+            numbering=self.world.numbering,
         )
         broadcaster = Broadcaster(self.hub, self.hub.pipeline)
         own = lambda: OwnFigures(self.name, len(self.hub.sessions), 0, ready=self.ready)  # noqa: E731
@@ -340,6 +344,8 @@ class ClusterWorld(World):
         self.loop.set_exception_handler(lambda _loop, context: self.faults.append(f"{context.get('exception')!r}"))
         self.numbered: dict[tuple[str, str, int], int] = {}
         """The number of each message to everyone or one client, by channel or client, epoch and offset."""
+        self.of_old_primary: set[tuple[str, int]] = set()
+        """Sources by channel that went on at a primary that another one had replaced: only clients there get to know."""
         self.raw_places: dict[tuple[str, int], dict[str, int]] = {}
         """What each event on that channel is, by source and offset."""
         self._raw_newest: dict[str, int] = {}
@@ -373,6 +379,8 @@ class ClusterWorld(World):
         if "m" in data:
             self.truth.setdefault(channel, {})[int(epoch, 16)] = offset
             self.numbered[channel, epoch, offset] = data["m"]
+            if self.server.old is not None and not self.server.data.has(channel, epoch, offset):
+                self.of_old_primary.add((channel, int(epoch, 16)))
 
     def _note_raw(self, epoch: str, offset: int, data: dict[str, int], lease: str) -> None:
         self.raw_places[epoch, offset] = data
@@ -499,7 +507,7 @@ class ClusterWorld(World):
                 account, truth = client._account(channel), client.truth_of(channel)
                 living = client.living(channel)
                 for source in truth.keys() - living:
-                    if account.knows(source):
+                    if account.knows(source) or (client._name_of(channel), source) in self.of_old_primary:
                         account.excuse_end(source, living)
                 missing = {epoch: found for epoch, newest in truth.items() if (found := account.missing(epoch, newest))}
                 assert not missing, f"{client.name} on {channel} misses {missing}"

@@ -81,6 +81,12 @@ class Data:
             twin.entries, twin.last = list(stream.entries), stream.last
         return other
 
+    def has(self, name: str, epoch: str, offset: int) -> bool:
+        """Return whether an event, on a channel or to a client, was numbered here."""
+        streams = [self.streams.get(f"{kind}:{name}") for kind in ("channel", "personal")]
+        found = {"epoch": epoch.encode(), "offset": str(offset).encode()}
+        return any(found.items() <= fields.items() for one in streams if one for _, fields in one.entries)
+
     def run(self, script: str, epoch: str, gateway: str, arguments: Sequence[Any]) -> Any:
         """Run a script. Raises Stale."""
         if self.engine.get("epoch") != epoch:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.cluster import events, sessions
+from gateway.cluster import sessions
 from gateway.cluster.engine import Engine, EngineUnavailable
 from gateway.cluster.events import ClusterEvents
 from gateway.cluster.sessions import ClusterSessions
@@ -121,13 +121,14 @@ def _number_again_from_1_with_a_new_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def _report_no_change_of_the_lease(patch: pytest.MonkeyPatch) -> None:
-    right = events.channel_event
+    right = EngineChannels._append
 
-    def wrong(*arguments: Any) -> Any:
-        event = right(*arguments)
-        return msgspec.structs.replace(event, numbered=msgspec.structs.replace(event.numbered, begins=False))
+    def wrong(self: Any, one: Any, *arguments: Any, **options: Any) -> None:
+        number = msgspec.structs.replace(one.numbered, begins=False)
+        self._logs.has_ended = lambda incarnation: False
+        right(self, msgspec.structs.replace(one, numbered=number), *arguments, **options)
 
-    patch.setattr(events, "channel_event", wrong)
+    patch.setattr(EngineChannels, "_append", wrong)
 
 
 def _take_the_first_event_of_a_channel_for_its_first_in_each_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -150,10 +151,10 @@ def _keep_the_epoch_with_another_primary(patch: pytest.MonkeyPatch) -> None:
 def _end_no_source_with_the_epoch(patch: pytest.MonkeyPatch) -> None:
     right = EngineChannels.begin
 
-    def wrong(self: Any, engine: int, *, now_ns: int) -> None:
+    def wrong(self: Any, engine: int, **options: Any) -> None:
         self._logs.has_ended = lambda incarnation: False
         self._sources.clear()
-        right(self, engine, now_ns=now_ns)
+        right(self, engine, **options)
 
     patch.setattr(EngineChannels, "begin", wrong)
 

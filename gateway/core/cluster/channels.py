@@ -11,8 +11,8 @@ All channels are behind when the engine is up for the first time, or with anothe
 of all channels were dropped before this gateway read them. One is, if an entry does not follow what its log has.
 
 The source of a channel's events is named by the engine when it begins to number the channel, and anew when its epoch
-changes: the last events of the source before may be lost then, or all of them, with the source. So in each further epoch
-every source begins with a gap of reason `epoch`, also on a channel of which this gateway has had nothing.
+changes: the last events of the source before may be lost then, or all of them, with the source. So if this gateway may have
+had clients in an earlier epoch, every source begins with a gap of reason `epoch`, also on a channel of which it has had nothing.
 
 Invariants: an event is in a log once, and has the same number in the logs of all gateways; the offsets of a source
 ascend; what the engine does not keep any more is a missing range in the log, never left out silently."""
@@ -32,8 +32,8 @@ class EngineChannels:
     def __init__(self, logs: Logs) -> None:
         self.engine = 0
         """The epoch of the engine's data; 0 before the first one."""
-        self._is_first = True
-        """Whether it is the first one that this gateway knows."""
+        self._follows_others = False
+        """Whether clients may have been here before this epoch: then one that has ended may have had events for them."""
         self.listed = False
         """Whether it is known which channels the engine has."""
         self.counts = dict.fromkeys(EVENT_OUTCOMES, 0)
@@ -59,13 +59,15 @@ class EngineChannels:
         """The channels whose streams are to be asked for."""
         return list(self._behind)
 
-    def begin(self, engine: int, *, now_ns: int) -> None:
-        """Take a new epoch of the engine's data: its sources have ended, all channels are behind, and to be listed."""
+    def begin(self, engine: int, *, now_ns: int, was_down: bool = False) -> None:
+        """Take a new epoch of the engine's data: the sources before have ended, all channels are behind, and to be listed.
+
+        `was_down` is whether this gateway has been without the engine already."""
         if engine == self.engine:
             return
         for channel, source in self._sources.items():
             self._logs.end(source, channel=channel, now_ns=now_ns)
-        self._is_first = not self.engine
+        self._follows_others = bool(self.engine) or was_down
         self.engine, self.listed, self._place = engine, False, 0
         self._sources.clear()
         self._behind.clear()
@@ -142,7 +144,7 @@ class EngineChannels:
         unknown = one.numbered.begins and log.at > 0
         if one.engine == self.engine:
             self._sources[channel] = source
-            unknown = unknown or not self._is_first
+            unknown = unknown or self._follows_others
         event = new_event(log, channel, one.numbered, now_ns=now_ns, late=late, unknown=unknown)
         if event is not None:
             logs.append([event])

@@ -122,6 +122,18 @@ def test_a_source_that_was_lost_whole_is_reported_by_a_gateway_that_had_nothing_
         assert {gap_of(gap).epoch} == {first.source, second.source}
 
 
+def test_an_engine_that_was_down_when_a_gateway_started_may_have_had_an_earlier_epoch() -> None:
+    """Other gateways may have used it, and this one had clients already."""
+    engine = Engine(kept_max=10)
+    gateway = Gateway(engine)
+    gateway.channels.begin(engine.epoch, now_ns=0, was_down=True)
+    engine.append("a")
+    gateway.catch_up()
+
+    assert [False, True] == [one.is_event for one in gateway.entries("a")]
+    assert {"epoch"} == reasons_before(gateway.entries("a"), gateway.entries("a")[-1].source)
+
+
 def test_a_channel_begins_without_a_gap_in_the_first_epoch_that_a_gateway_knows() -> None:
     """Also if the engine keeps events of earlier ones: whoever subscribes here comes after these."""
     engine = Engine(kept_max=10)
