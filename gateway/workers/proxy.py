@@ -84,7 +84,8 @@ class RestProxy:
                     headers=[(k, v) for k, v in answer.headers.items() if k.lower() not in _DROPPED_HEADERS],
                     body=await answer.read(),
                 )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
+            # RuntimeError is aiohttp's for a connection that was closed while its answer was read.
             raise RequestError(ErrorCode.UNAVAILABLE, "the process that knows does not answer") from error
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from gateway.core.protocol.errors import RequestError
 from gateway.workers.proxy import RestProxy
+from tests.support.waiting import eventually
 
 
 Client = TestClient[web.Request, web.Application]
@@ -67,3 +68,29 @@ async def test_a_request_that_waited_for_its_turn_while_the_worker_closed_is_ref
 
     with pytest.raises(RequestError, match="the gateway is stopping"):
         await proxy.handle(make_mocked_request("GET", "/status"))
+
+
+async def test_an_answer_that_is_being_read_while_the_worker_closes_is_unavailable() -> None:
+    """A part of it comes at the same moment."""
+    ends: list[socket.socket] = []
+    proxy = RestProxy(lambda end: ends.append(end.dup()), body_seconds=60)
+    asked = asyncio.create_task(proxy.handle(make_mocked_request("GET", "/status")))
+    await eventually(lambda: ends)
+    with ends[0] as end:
+        end.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_recv(end, 10_000)
+        await loop.sock_sendall(end, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        await turns(10)
+        end.send(b"a part")
+        await turns(2)  # it has come, and the reader does not go on before the next turn
+        await proxy.close()
+
+    with pytest.raises(RequestError, match="does not answer"):
+        await asked
+
+
+async def turns(count: int) -> None:
+    """Let the event loop go round so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
