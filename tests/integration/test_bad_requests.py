@@ -1,4 +1,4 @@
-"""Requests that no well-meaning client sends: answered as problems, and never an alarm in the log."""
+"""Malformed requests: they are answered with problems, and cause no error in the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_body_that_is_no_json_is_the_senders_fault(gateway: Gateway, bod
 
 
 async def test_a_compressed_body_is_not_inflated(gateway: Gateway) -> None:
-    """So there is no bomb to defuse; the body is taken as it is, and is no JSON."""
+    """It cannot expand without limit: the body is taken as it is, and is not JSON."""
     headers = {"Content-Encoding": "gzip"}
     answer = await gateway.request("POST", BROADCAST, raw=b"\x1f\x8b\x08junk", headers=headers)
 
@@ -66,7 +66,7 @@ async def test_what_is_not_http_is_refused_without_naming_a_library(gateway: Gat
 
 
 async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
-    """The same deadline as for a head; a client that holds a connection for nothing is let go."""
+    """The same deadline as for a head; a client that sends too slowly is disconnected."""
     gateway = await launch(settings={"clients.handshake_timeout_seconds": 0.5})
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"POST {BROADCAST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"

@@ -8,7 +8,7 @@ from tests.conftest import Connect, Launch, NewPublisher
 async def test_events_are_batched_while_the_bus_is_read_on(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """Many events, few writes; meanwhile they are in the log already, and nobody gets one twice."""
+    """Many events take few writes. They are in the log before they are written, and nobody gets one twice."""
     gateway = await launch(settings={"fanout.batching": "fixed", "fanout.batch_delay_seconds_max": 1})
     bus = await publisher(gateway.bus_in)
     live = await connect("robots", to=gateway)

@@ -148,7 +148,7 @@ async def test_a_publisher_may_come_after_the_gateway(
 async def test_a_publisher_may_be_restarted_beside_the_gateway(
     launch: Launch, connect: Connect, publisher: NewPublisher
 ) -> None:
-    """Whichever side binds, a publisher that went and came is heard again; offsets go on."""
+    """Whichever side binds, a publisher that was restarted is received again; offsets go on."""
     gateway = await launch()
     client = await connect("again", to=gateway)
     await client.expect("subscribed")
@@ -232,7 +232,7 @@ async def test_many_endpoints_and_a_bound_one_are_heard_at_once(
 async def test_an_oversize_message_does_not_silence_its_publisher(
     launch: Launch, connect: Connect, publisher: NewPublisher, bind: bool
 ) -> None:
-    """libzmq ends a session for good over a message that is too large; the gateway takes it up again."""
+    """libzmq closes the connection for good after a message that is too large; the gateway opens it again."""
     gateway = await launch(settings={"bus.message_bytes_max": 65536})
     endpoint = gateway.bus_in if bind else gateway.bus_out
     one = await publisher(endpoint, bind=not bind)
@@ -291,7 +291,7 @@ async def test_a_single_event_after_a_flood_arrives(launch: Launch, connect: Con
 async def test_events_of_several_publishers_keep_each_ones_order(
     launch: Launch, connect: Connect, publisher: NewPublisher
 ) -> None:
-    """Four publishers on one channel are interleaved anyhow, but none out of its own order.
+    """Four publishers on one channel are interleaved in any way, but the events of each are in order.
 
     The gateway takes the second one for a restart at first, and numbers itself once the first is back.
     """

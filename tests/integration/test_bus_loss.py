@@ -1,4 +1,4 @@
-"""What is lost between publisher and gateway is noticed, counted and told; what comes twice is not."""
+"""What is lost between publisher and gateway is noticed, counted and reported; what comes twice is dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_hole_in_the_numbers_is_reported_to_subscribers_and_counted(
 async def test_a_restarted_publisher_begins_anew_and_what_it_lost_before_is_named(
     gateway: Gateway, bus: Publisher, connect: Connect, channel: str
 ) -> None:
-    """Its first messages vanish while the gateway reconnects: the numbers tell."""
+    """Its first messages are lost while the gateway reconnects, which their numbers show."""
     client = await connect(channel)
     for incarnation, sequence in ((1, 1), (1, 2), (2, 44), (2, 45)):
         bus.send_frames(channel.encode(), b"1", envelope(incarnation, sequence))

@@ -105,7 +105,7 @@ async def test_a_trusted_proxy_says_how_a_client_came(
 
 
 async def _arrive(gateway: Gateway, raw: OpenRaw, address: str) -> int | None:
-    """Connect from an address; the code that it is closed with, None if it is welcome."""
+    """Connect from an address; the code that it is closed with, None if it stays open."""
     peer = await raw(to=gateway, upgrade=False)
     status, _ = await peer.upgrade(X_Forwarded_For=address)
     assert status == 101
@@ -114,7 +114,7 @@ async def _arrive(gateway: Gateway, raw: OpenRaw, address: str) -> int | None:
 
 
 async def test_an_address_has_so_many_clients_and_no_more(launch: Launch, raw: OpenRaw) -> None:
-    """Told on the open connection to try later; others are not affected, and room is given again."""
+    """The connection is opened, then closed with 1013. Other addresses are not affected; a client that leaves makes room."""
     gateway = await launch(settings={**PROXIES, "clients.connections_per_address_max": 3})
     codes = [await _arrive(gateway, raw, "198.51.100.7") for _ in range(5)]
     other = await _arrive(gateway, raw, "198.51.100.8")

@@ -1,4 +1,4 @@
-"""CURVE on the bus: who has the right keys comes in, whoever binds; nobody else does, and it is said."""
+"""CURVE on the bus: only peers with the right keys connect, whoever binds; others are refused, counted and logged."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def connecting(ring: Ring, server: str) -> dict[str, object]:
 
 
 async def refused(gateway: Gateway, endpoint: str, problem: str) -> None:
-    """Wait until the gateway counts and tells that handshakes fail, and why."""
+    """Wait until the gateway counts failed handshakes, and logs why."""
 
     async def told() -> bool:
         records = [r for r in gateway.records if r.get("change") == "refused"]
@@ -154,7 +154,7 @@ async def test_events_arrive_and_what_was_missed_is_replayed(
 async def test_a_key_that_is_not_on_the_list_is_refused_until_it_is(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
-    """It is put on the list, and comes in; it is taken off, and its next connection is refused."""
+    """Once it is on the list, it connects; once it is off it again, its next connection is refused."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring))
     publisher = core(connect=endpoint, curve=ring.curve("late", "gateway"))
@@ -237,7 +237,7 @@ async def test_nobody_is_admitted_while_zap_does_not_answer(
 async def test_one_without_the_right_keys_takes_nothing_from_one_with(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
-    """It takes another key for the gateway's."""
+    """It is configured with a wrong key of the gateway."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     wrong = core(connect=endpoint, curve=ring.curve("core", "somebody"))
@@ -331,7 +331,7 @@ async def test_with_curve_at_one_end_alone_a_gateway_does_not_connect(
 async def test_a_publisher_that_is_killed_and_comes_back_loses_nothing(
     layout: str, ring: Ring, launch: Launch, connect: Connect
 ) -> None:
-    """Its second life's first events, which ZeroMQ loses while they connect again, are replayed."""
+    """The first events after its restart, which ZeroMQ loses while both connect again, are replayed."""
     endpoint = free_tcp()
     if layout == "connects":
         settings = binding(ring, "core")
@@ -389,7 +389,7 @@ async def test_a_link_over_curve_that_only_seems_up_is_replaced(ring: Ring, laun
 async def test_a_publisher_that_is_refused_takes_no_peer_away(
     ring: Ring, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
-    """Several at once, which are told of one after the other when they come, and when they go."""
+    """Several at once, reported one after the other when they connect and disconnect."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     good = core(connect=endpoint, curve=ring.curve("core", "gateway"))
@@ -437,7 +437,7 @@ async def test_a_link_over_curve_is_made_anew_after_a_message_beyond_the_limit(
 
 
 async def test_a_replay_key_that_nobody_trusts_is_not_asked(ring: Ring, launch: Launch, plain: Plain) -> None:
-    """A publisher may be on the list, and send the gateway to a stranger nevertheless."""
+    """A publisher on the list may announce the replay endpoint of one that is not."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint, connect=[], settings=binding(ring, "core"))
     socket, asked = plain(zmq.PUB), plain(zmq.ROUTER)
@@ -503,7 +503,7 @@ async def test_no_secret_key_is_in_any_log_or_answer(
 async def test_keys_that_were_made_open_the_bus(
     tmp_path: Path, core: NewPublisher, launch: Launch, connect: Connect
 ) -> None:
-    """The first contact: two pairs, one copied file, the lines that were printed."""
+    """As in the documents: two pairs of keys, one copied file, the lines that `gateway keys` printed."""
     for name in ("gateway", "core"):
         assert run_here("keys", tmp_path, "--name", name).returncode == 0
     ring, endpoint = Ring(tmp_path), free_tcp()

@@ -1,4 +1,4 @@
-"""SIGTERM: clients are told when to come back, everything ends in time, the exit status is 0."""
+"""SIGTERM: clients get a time to reconnect, everything ends in time, the exit status is 0."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_peer_that_does_not_answer_does_not_hold_it_up(launch: Launch, r
 
 
 async def test_a_second_signal_ends_it_at_once(launch: Launch, raw: OpenRaw) -> None:
-    """Who is in a hurry need not wait for peers."""
+    """It does not wait for peers."""
     gateway = await launch(settings={"shutdown.timeout_seconds": 60})
     gateway.expected_exit = None
     peers = [await raw(to=gateway) for _ in range(3)]
@@ -93,7 +93,7 @@ async def test_a_second_signal_ends_it_at_once(launch: Launch, raw: OpenRaw) -> 
 async def test_a_drain_under_load_ends_well(
     launch: Launch, connect: Connect, publisher: NewPublisher, raw: OpenRaw
 ) -> None:
-    """Events that pour in and a client that lags do not matter: exit status 0, nothing untoward logged."""
+    """With many events and a lagging client, too, the exit status is 0, and no error is logged."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
     client = await connect("load", to=gateway)
@@ -120,7 +120,7 @@ async def test_a_drain_under_load_ends_well(
 
 
 async def test_no_new_client_is_served_during_a_drain(launch: Launch, raw: OpenRaw) -> None:
-    """A client that comes too late is refused or told to return, never greeted and forgotten."""
+    """A client that connects then is refused, or asked to connect again; none gets `connected` and nothing after it."""
     gateway = await launch()
     peer = await raw(to=gateway)
     gateway.kill(signal.SIGTERM)
@@ -147,7 +147,7 @@ async def test_the_bus_is_left(launch: Launch, publisher: NewPublisher) -> None:
 
 
 async def test_what_happened_is_logged(launch: Launch, connect: Connect) -> None:
-    """A start and an end that a person can follow: JSON lines, one record each."""
+    """From the start to the end: JSON lines, one record each."""
     gateway = await launch()
     client = await connect(to=gateway)
     gateway.kill(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What strangers throw at the gateway: it stays small, and the others notice nothing.
+"""Floods of connections, requests and messages: memory stays within limits, and other clients get everything in time.
 
 With TEST_FULL=1 each flood has its full size.
 """
@@ -48,7 +48,7 @@ def flooded() -> Iterator[Gateway]:
 async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """Bytes that come now and then do not buy time; others get in and get their events meanwhile."""
+    """A byte now and then does not extend the deadline; meanwhile others connect and get their events."""
     count, seconds = full(2000, 300), full(10, 2)
     gateway = await launch(settings={"clients.handshake_timeout_seconds": seconds})
     bus = await publisher(gateway.bus_in)
@@ -81,7 +81,7 @@ async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
 
 
 async def test_one_address_takes_no_more_places_than_it_may(launch: Launch) -> None:
-    """The others from there are told to try later, and everybody else is welcome."""
+    """Further ones from there are closed with 1013, and all other addresses can connect."""
     count, most = full(1000, 200), 50
     gateway = await launch(settings={"trusted_proxies": "127.0.0.1", "clients.connections_per_address_max": most})
     peers = [RawPeer(gateway.port) for _ in range(count)]
@@ -126,7 +126,7 @@ async def test_with_all_places_taken_the_gateway_still_answers(launch: Launch, r
 async def test_a_process_without_files_lets_them_wait_and_recovers(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """Who is in notices nothing; who is not is accepted when there is room again."""
+    """Connected clients notice nothing; others are accepted once there are free descriptors."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
     witness = await connect("a", to=gateway)
@@ -491,7 +491,7 @@ async def test_clients_that_never_read_cost_little(launch: Launch, publisher: Ne
 
 
 async def test_a_hundred_thousand_names_leave_no_trace(launch: Launch, publisher: NewPublisher, raw: OpenRaw) -> None:
-    """In subscriptions and in topics: series and memory stay, as there are limits to both."""
+    """In subscriptions and in topics: the number of series and the memory stay within their limits."""
     gateway = await launch(settings={"ingest.channels_max": 300})
     bus = await publisher(gateway.bus_in)
     count = full(100_000, 20_000)

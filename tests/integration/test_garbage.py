@@ -1,4 +1,4 @@
-"""What the gateway lets go of is gone at once: the collector of garbage, which stops it, finds nothing."""
+"""Reference counts free all that the gateway drops: the garbage collector, which would stop it, finds nothing."""
 
 from __future__ import annotations
 

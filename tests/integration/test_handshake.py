@@ -1,4 +1,4 @@
-"""A connection that does not come to the point is closed; one too many is told to come later."""
+"""A connection without a complete request is closed in time; one above the limit is closed with 1013."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
 async def test_an_unfinished_handshake_is_closed(hasty: Gateway, raw: OpenRaw, beginning: bytes) -> None:
-    """Whoever connects and does not go on is let go."""
+    """A client that connects and sends nothing is disconnected."""
     peer = await raw(to=hasty, upgrade=False)
     await peer.send_bytes(beginning)
 

@@ -1,4 +1,4 @@
-"""Who stays silent is closed, and everything it held is released; who is merely quiet stays."""
+"""A client that answers no pings is closed, and all that it held is freed; one that only sends nothing stays."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_quiet_client_that_answers_stays(launch: Launch, raw: OpenRaw) -
 
 
 async def test_a_long_grace_does_not_stretch_the_interval(launch: Launch, raw: OpenRaw) -> None:
-    """A client that answers is asked again after the interval that it was told, not after the grace."""
+    """A client that answers is pinged again after the interval in `connected`, not after the grace."""
     gateway = await launch(settings={"clients.heartbeat_seconds": 0.2, "clients.heartbeat_timeout_seconds": 60})
     peer = await raw(to=gateway)
     for _ in range(5):

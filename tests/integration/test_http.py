@@ -24,7 +24,7 @@ def _is_problem(answer: Answer, status: int, code: str) -> bool:
 
 
 async def test_health_is_plain(gateway: Gateway) -> None:
-    """Alive is all that /healthz says."""
+    """/healthz says that the process runs, and nothing else."""
     assert await gateway.get_json("/healthz") == {"status": "ok"}
 
 
@@ -42,7 +42,7 @@ async def test_an_absent_publisher_does_not_make_it_unready(launch: Launch) -> N
 
 
 async def test_the_front_page_says_what_runs_here(gateway: Gateway) -> None:
-    """A person who opens the address finds the way."""
+    """It links to what is served."""
     answer = await gateway.request("GET", "/")
 
     assert answer.status == 200
@@ -192,7 +192,7 @@ async def test_history_without_since_is_the_newest_or_the_oldest_but_contiguous(
 
 
 async def test_history_names_what_is_gone(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
-    """An evicted range, or an epoch of another life, is a gap in the page."""
+    """An evicted range, or another epoch, is a gap in the page."""
     gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
     client = await connect("h", to=gateway)

@@ -1,4 +1,4 @@
-"""HTTP as nobody means it: every operation of the OpenAPI document, with values in and out of its schema."""
+"""Every operation of the OpenAPI document, with generated values within its schema and outside it."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ async def test_nothing_follows_a_close_frame(
 
 
 def _pour(bus: Publisher, channel: str, enough: threading.Event) -> None:
-    """Publish about two events each millisecond, until it is enough: what this process can read for all peers."""
+    """Publish about two events per millisecond, which this process can read for all peers, until it is stopped."""
     number = 0
     while not enough.wait(0.001):
         bus.send_numbered(channel, range(number, number + 2))

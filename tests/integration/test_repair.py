@@ -1,4 +1,4 @@
-"""What the bus loses is replayed; positions outlive the gateway; silence is noticed."""
+"""What the bus loses is replayed; positions stay valid after a restart of the gateway; silent publishers are noticed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_late_gateway_has_all_that_its_log_keeps_before_it_is_ready(
 async def test_a_client_goes_on_after_the_gateway_was_killed(
     launch: Launch, keeper: NewKeeper, connect: Connect
 ) -> None:
-    """Its position is the publisher's own number, so it means the same to the gateway's next life."""
+    """Its position is the publisher's own number, so it means the same after the gateway's restart."""
     gateway = await launch(settings={"bus.discovery_seconds": 0.5})
     bus = keeper(gateway.bus_in)
     await known(gateway, bus)

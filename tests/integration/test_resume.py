@@ -1,4 +1,4 @@
-"""A client that names its position goes on right after it, or is told exactly what it cannot have."""
+"""A client that sends its position gets what follows it; what is not held any more is reported by gaps, exactly."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_a_wildcard_resumes_by_a_map(bus: Publisher, connect: Connect, cha
 async def test_there_is_no_seam_between_history_and_live(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """While events pour in, clients join from the past again and again: no hole, nothing twice."""
+    """During many events, clients subscribe from past positions: nothing is missing, nothing comes twice."""
     gateway = await launch(settings={"history.events_max": 100_000, "history.bytes_max": 1 << 28})
     bus = await publisher(gateway.bus_in)
     first = await connect("seam", to=gateway)

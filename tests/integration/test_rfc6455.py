@@ -1,4 +1,4 @@
-"""The WebSocket protocol to the letter, also where the library underneath is lax."""
+"""The WebSocket protocol as RFC 6455 has it, also where aiohttp is less strict."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ VIOLATIONS = {
 
 @pytest.mark.parametrize(("code", "data"), VIOLATIONS.values(), ids=VIOLATIONS)
 async def test_a_violation_is_closed_with_its_code(raw: OpenRaw, code: int, data: bytes) -> None:
-    """The peer is told why, then closed; no message of the frame at fault is answered."""
+    """The peer gets the reason, then the close frame; no message of the frame at fault is answered."""
     peer = await raw()
     await peer.send_bytes(data)
     ending = await peer.read_ending()

@@ -46,7 +46,7 @@ async def test_no_answer_and_no_log_has_a_secret(launch: Launch, connect: Connec
     watcher = await connect(">", to=gateway, headers=bearer(gateway.token))
     good = token("admin", user="alice")
     wrong = [good + "x", token("admin", seconds=-60), rs256().token(), hs256().token(), "0" * 40]
-    sessions = await by_the_doors(gateway, connect, [good, *wrong])
+    sessions = await in_every_way(gateway, connect, [good, *wrong])
     for head in heads(good):
         await say(gateway, head)
     peer = await raw(to=gateway)
@@ -62,7 +62,7 @@ async def test_no_answer_and_no_log_has_a_secret(launch: Launch, connect: Connec
     assert [] == found(secrets, [json.dumps(one) for one in watcher.everything[1:]])
 
 
-async def by_the_doors(gateway: Gateway, connect: Connect, tokens: Iterable[str]) -> list[str]:
+async def in_every_way(gateway: Gateway, connect: Connect, tokens: Iterable[str]) -> list[str]:
     """Bring tokens in every way; return the secrets of the sessions that came of it."""
     met: list[Client] = []
     for value in tokens:

@@ -103,7 +103,7 @@ async def test_what_was_not_acknowledged_is_delivered_again(
 async def test_evicted_events_are_a_gap_for_a_session_too(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
-    """A session that was away too long is told what it missed."""
+    """A session that was disconnected for too long gets a gap for what it missed."""
     gateway = await launch(settings={"history.events_max": 20})
     bus = await publisher(gateway.bus_in)
     first = await connect("away", to=gateway)
@@ -221,7 +221,7 @@ async def test_an_unknown_secret_gives_a_new_session(connect: Connect, secret: s
 async def test_a_half_open_connection_is_taken_over(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
-    """The old connection is closed with 4500 and told not to return; the new one has everything."""
+    """The old connection is closed with 4500, without a reconnect; the new one gets everything."""
     gateway = await launch()
     bus = await publisher(gateway.bus_in)
     old = await connect("over", to=gateway)
@@ -241,7 +241,7 @@ async def test_a_half_open_connection_is_taken_over(
 
 
 async def test_a_peer_that_never_answers_is_taken_over_too(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
-    """Taking over does not wait for a dead peer to answer the close; its socket is released soon."""
+    """It does not wait until the old peer answers the close frame; the old socket is closed soon."""
     gateway = await launch()
     peer = await raw(to=gateway, upgrade=False)
     await peer.upgrade("/ws?channels=metrics")
@@ -316,7 +316,7 @@ async def test_unsubscribed_channels_stay_unsubscribed(bus: Publisher, connect: 
 
 
 async def test_secrets_are_never_logged(launch: Launch, connect: Connect, raw: OpenRaw) -> None:
-    """Neither fresh nor presented secrets reach the log, at the most talkative level either."""
+    """Neither new secrets nor those that clients send are logged, also at the level debug."""
     gateway = await launch(settings={"logging.level": "debug"})
     first = await connect("metrics", to=gateway)
     second = await connect(to=gateway, session=first.session)

@@ -1,4 +1,4 @@
-"""A client that does not read harms nobody, and is told exactly what it missed."""
+"""A client that does not read delays nobody, and gets a gap for exactly what it missed."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ async def test_a_user_has_so_many_clients_at_all_workers(launch: Launch, connect
 
 
 async def test_the_gateway_has_so_many_clients_at_all_workers(launch: Launch, connect: Connect) -> None:
-    """The one too many is told to come back; `/readyz` says why."""
+    """The one above the limit is closed with 1013; `/readyz` says why."""
     gateway = await launch(flags=["--workers", "2"], settings={"clients.connections_max": 3})
     for _ in range(3):
         await connect(to=gateway)

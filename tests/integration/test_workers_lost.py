@@ -39,7 +39,7 @@ def launch(launch: Launch) -> Launch:
     return functools.partial(launch, interpreter=True)
 
 
-# -- workers that die ----------------------------------------------------------------------------
+# -- workers that end ----------------------------------------------------------------------------
 
 
 class Follower:
@@ -347,7 +347,7 @@ async def test_a_worker_that_cannot_read_the_certificate_waits_until_it_can(laun
 
 
 async def test_all_workers_drain(divided: Gateway, pair: Pair) -> None:
-    """Every client is told when to come back; the exit status is 0, and no process is left."""
+    """Every client gets a time to reconnect; the exit status is 0, and no process is left."""
     clients = await pair("metrics")
     children = workers(divided)
     divided.kill(signal.SIGTERM)

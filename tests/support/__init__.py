@@ -1,4 +1,4 @@
-"""What the tests stand on: a real gateway process, real publishers, two kinds of WebSocket client."""
+"""What the tests use: a real gateway process, real publishers, two kinds of WebSocket client."""
 
 import pytest
 

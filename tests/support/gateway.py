@@ -111,7 +111,7 @@ class Gateway:
         self.expected_exit: int | None = 0
         self.errors_expected = False
 
-    # -- its life ---------------------------------------------------------------------------------
+    # -- start and end ---------------------------------------------------------------------------------
 
     def start(self) -> Gateway:
         """Start it, and wait until it is ready."""

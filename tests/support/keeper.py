@@ -1,6 +1,6 @@
 """A publisher that keeps what it sent and replays it: the bus protocol in plain pyzmq, a second time.
 
-It runs in the test's own loop, says only what it is told to, and loses on request.
+It runs in the test's own loop, sends what the test sends, and loses messages on request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from tests.support.publisher import Publisher, envelope
 
 
 class Keeper(Publisher):
-    """A `Publisher` with heartbeats and replay; `lose` leaves the wire out, `mute` the answers."""
+    """A `Publisher` with heartbeats and replay.
+
+    With `lose` it keeps messages and does not send them, with `mute` it does not answer requests."""
 
     def __init__(self, endpoint: str, *, bind: bool = False, keep: int = 10_000, interval: float = 0.2) -> None:
         super().__init__(endpoint, bind=bind)

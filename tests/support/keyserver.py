@@ -1,4 +1,4 @@
-"""A server of public keys (JWKS) on loopback that can misbehave in every way a stranger's can."""
+"""A server of public keys (JWKS) on loopback that can answer wrongly, slowly, without end, or not at all."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Proxy:
         self.target = target
         self.port = 0
         self.flowing = asyncio.Event()
-        """Cleared while the link stalls: bytes wait, nobody is told."""
+        """Cleared while the link stalls: bytes wait, and both ends stay connected."""
         self.flowing.set()
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""A WebSocket peer on a bare socket: it sends any bytes, and reads only when it is told to."""
+"""A WebSocket peer on a bare socket: it sends any bytes, and reads only what a test reads."""
 
 from __future__ import annotations
 

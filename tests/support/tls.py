@@ -75,7 +75,7 @@ def trusting(*certificates: Files) -> ssl.SSLContext:
 
 
 class TlsPeer(RawPeer):
-    """A raw peer behind TLS, that takes from its socket only what it is told to read."""
+    """A raw peer behind TLS, that takes from its socket only what a test reads."""
 
     def __init__(self, port: int, context: ssl.SSLContext, *, receive_buffer: int = 0) -> None:
         super().__init__(port, receive_buffer=receive_buffer)

@@ -1,4 +1,4 @@
-"""A client that must notice nothing of what others do."""
+"""A client that must get every event in order, whatever other peers do."""
 
 from __future__ import annotations
 

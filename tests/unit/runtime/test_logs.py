@@ -215,7 +215,7 @@ def test_the_first_message_of_the_next_interval_tells_how_many_were_suppressed()
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5))))
 def test_every_message_is_let_through_or_counted(steps: list[tuple[str, float]]) -> None:
-    """Let through plus told of plus not yet told of is all there were, whenever they came."""
+    """The records that were logged, those reported as suppressed, and those not reported yet are all there were."""
     limit = logs.Throttle(count=2, interval_seconds=3)
     now = passed = told = unreported = 0.0
     for key, pause in steps:

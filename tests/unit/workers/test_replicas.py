@@ -25,7 +25,7 @@ def logs() -> Logs:
 
 
 class Pair:
-    """An engine, and one that is told over the wire what is appended there."""
+    """The logs of a parent, and a replica that gets what is appended to them."""
 
     def __init__(self) -> None:
         self.original, self.replica = logs(), logs()
