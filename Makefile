@@ -88,8 +88,9 @@ sources: .venv/dev ## read what known publishers send, and write the tables of d
 proxies: .venv/proxies ## run proxies, browsers and HTTP clients with a gateway, and write the tables of docs/proxies.md (ONLY="nginx haproxy")
 	@$(BIN)/python -m tests.proxies $(ONLY)
 
+# They wait more than they work. How gateways balance their clients asks nothing more of the engine.
 valkey: build/valkey ## run the tests of clusters with Valkey in place of Redis
-	@REDIS_SERVER="$$(find $(abspath $<) -name valkey-server)" $(BIN)/pytest -q -rs --numprocesses 3 --dist worksteal -k "not with_tls" \
+	@REDIS_SERVER="$$(find $(abspath $<) -name valkey-server)" $(BIN)/pytest -q -rs --numprocesses 6 --dist worksteal -k "not with_tls and not balance" \
 		tests/unit/cluster tests/integration/test_cluster*.py tests/integration/test_doctor_cluster.py
 
 systemd: .venv/dev ## run the unit with a real systemd beside this machine's own: start, reload, upgrade, watchdog (needs root)
