@@ -1,4 +1,4 @@
-"""What is not fit for clients is rejected, counted and kept to be looked at; the next event is unaffected."""
+"""What clients could not read is rejected, counted, and kept for operators; the next event is unaffected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a client ends, nobody else notices."""
+"""However a client's connection ends, the others miss nothing."""
 
 from __future__ import annotations
 

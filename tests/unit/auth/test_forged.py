@@ -1,4 +1,4 @@
-"""No forged token is taken, whatever signs the good ones, and nobody learns why."""
+"""No forged token is accepted, whatever algorithm signs the good ones, and the answer does not say why."""
 
 import asyncio
 import warnings

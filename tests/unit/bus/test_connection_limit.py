@@ -1,4 +1,4 @@
-"""However many connect to what the gateway binds, files are left, and publishers are heard."""
+"""However many connections there are to what the gateway binds, open files are left, and publishers' events come."""
 
 from __future__ import annotations
 

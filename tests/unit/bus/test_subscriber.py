@@ -1,4 +1,4 @@
-"""What an endpoint's state says of peers that are none, and of nobody there."""
+"""What an endpoint's state says of peers that are not publishers, and without any peer."""
 
 from __future__ import annotations
 

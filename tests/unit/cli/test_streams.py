@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or not read: a sentence or silence, and never a traceback."""
+"""Standard streams that are closed, full, or not read: one sentence or nothing, and never a traceback."""
 
 from __future__ import annotations
 

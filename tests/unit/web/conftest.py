@@ -152,7 +152,7 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
 
 @pytest.fixture
 def make_site(aiohttp_client: AiohttpClient) -> MakeSite:
-    """Serve a hub made as `make_hub` is told to."""
+    """Serve a hub that `make_hub` makes with these arguments."""
 
     async def make(config: Config | None = None, **hub: Any) -> Site:
         config = config or Config()

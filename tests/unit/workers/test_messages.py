@@ -1,4 +1,4 @@
-"""Configuration, identities and sessions come out of the wire as they went in."""
+"""Configuration, identities and sessions are decoded as they were encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire between processes: whole messages in order, and an end to those who do not read."""
+"""The pipe between processes: whole messages in order; a process that does not read is given up."""
 
 from __future__ import annotations
 

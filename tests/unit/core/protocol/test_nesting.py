@@ -58,7 +58,7 @@ def lines_run(payload: bytes) -> int:
 
 
 def test_what_follows_a_level_too_many_is_not_looked_at() -> None:
-    """A megabyte of brackets took 50 ms, in which nobody else got an event."""
+    """Reading a megabyte of brackets took 50 ms, in which no event was sent."""
     assert lines_run(b"[" * 1_000_000) == lines_run(b"[" * 10_000)
 
 
