@@ -1,7 +1,7 @@
 """Which replay requests may be sent: few at once to each publisher, and to few publishers at once. Others wait."""
 
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
 
 from gateway.core.ingest.streams import Stream
 
@@ -17,13 +17,13 @@ class ReplayTurns:
 
     def __init__(self) -> None:
         self._open: Counter[int] = Counter()
-        self._queued: dict[int, deque[Stream]] = {}
+        self._queued: dict[int, OrderedDict[Stream, None]] = {}
 
     def begin(self, stream: Stream) -> bool:
         """Count a stream's request as under way; if it may not be sent yet, queue the stream and return False."""
         publisher = stream.incarnation
         if not self._may_ask(publisher):
-            self._queued.setdefault(publisher, deque()).append(stream)
+            self._queued.setdefault(publisher, OrderedDict())[stream] = None
             return False
         self._open[publisher] += 1
         return True
@@ -40,9 +40,9 @@ class ReplayTurns:
                 return
             yield from self._next_of(waiting)
 
-    def drop_queued(self, publisher: int) -> deque[Stream]:
+    def drop_queued(self, publisher: int) -> Iterable[Stream]:
         """Forget and return the streams that wait for a publisher."""
-        return self._queued.pop(publisher, deque())
+        return self._queued.pop(publisher, ())
 
     def _may_ask(self, publisher: int) -> bool:
         count = self._open.get(publisher, 0)
@@ -51,6 +51,6 @@ class ReplayTurns:
     def _next_of(self, publisher: int) -> Iterator[Stream]:
         queued = self._queued.get(publisher)
         while queued and self._may_ask(publisher):
-            yield queued.popleft()
+            yield queued.popitem(last=False)[0]
         if not queued:
             self._queued.pop(publisher, None)

@@ -40,4 +40,16 @@ def test_those_that_are_not_asked_any_more_keep_nobody_waiting() -> None:
     assert not any(map(turns.begin, (given_up, dropped, last)))
 
     assert list(turns.drop_queued(1001)) == [dropped]
+    assert not list(turns.drop_queued(1001))
     assert list(turns.finish(asked[0])) == [given_up, last]
+
+
+def test_a_stream_waits_once_however_often_it_is_given_up_and_misses_messages_again() -> None:
+    """So no more streams wait than there are."""
+    turns = ReplayTurns()
+    asked = [stream(1, f"t{n}") for n in range(REQUESTS_OPEN_MAX)]
+    assert all(map(turns.begin, asked))
+    again = stream(1, "again")
+    assert not any(turns.begin(again) for _ in range(3))
+
+    assert list(turns.finish(asked[0])) == [again]
