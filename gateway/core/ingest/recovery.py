@@ -214,14 +214,13 @@ class Recovery:
             repair = stream.repair
             if repair is None or not self._is_overdue(stream, repair, now_ns):
                 continue
-            is_unanswered = repair.state is RepairState.REQUESTED
-            self._give_up(stream, now_ns)
-            if is_unanswered:
+            if repair.state is RepairState.REQUESTED:
                 self.failed += 1
                 publisher = self.publishers.get(stream.incarnation)
                 if publisher is not None:
                     publisher.retry_ns = now_ns + RETRY_NS
                     self._give_up_queued(publisher, now_ns)
+            self._give_up(stream, now_ns)
 
     # -- out -----------------------------------------------------------------------------------
 

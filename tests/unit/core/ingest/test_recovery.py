@@ -137,6 +137,18 @@ def test_without_a_reply_messages_are_lost_and_no_request_is_sent_for_a_while() 
     assert len(bench.recovery.take_requests()) == 1
 
 
+def test_requests_that_wait_for_a_publisher_are_not_sent_once_it_has_not_answered() -> None:
+    """They would keep the publishers that wait for it waiting as long again."""
+    bench = Bench(started_ns=0)
+    topics = tuple(f"t{n}" for n in range(2 * REQUESTS_OPEN_MAX))
+    bench.heartbeat(2, topics=topics)
+    assert len(bench.recovery.take_requests()) == REQUESTS_OPEN_MAX
+    bench.wait(REPLY_TIMEOUT_NS)
+
+    assert bench.recovery.take_requests() == []
+    assert bench.recovery.recovering == 0
+
+
 def test_a_late_reply_is_ignored() -> None:
     bench = Bench()
     bench.heartbeat(0)
