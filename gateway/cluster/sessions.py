@@ -1,6 +1,7 @@
 """Sessions and personal messages in the engine: so they reach clients of all gateways."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -32,11 +33,13 @@ _PERSONAL = script("personal", "send", "once")
 _KICK = script("kick", "send")
 _KICK_USER = script("kick_user", "live", "send")
 _TOGETHER = 200
-"""Sessions that are written together."""
+"""Sessions that are written together, and messages that are reported as lost."""
 _SECONDS_MIN = 60.0
 """A connected client's session is kept for at least so long after it was last written."""
 _WRITES_PER_TTL = 3
 _ONCE_SECONDS = 300
+_LOST = b""
+"""In place of an event that was lost with its gateway."""
 
 
 class ClusterSessions:
@@ -57,6 +60,8 @@ class ClusterSessions:
         self._wake = asyncio.Event()
         self._saved: set[str] = set()
         """Clients whose sessions the engine may have."""
+        self._lost: Counter[str] = Counter()
+        """How many personal messages of clients that other gateways have were lost with their sessions here."""
         engine.follow(engine.key("inbox", engine.gateway), self._on_inbox)
 
     # -- this gateway's sessions ---------------------------------------------------------------
@@ -83,9 +88,14 @@ class ClusterSessions:
         await self._engine.keep(self._wake, self.write_all)
 
     async def write_all(self) -> None:
-        """Write what has changed. Raises EngineUnavailable."""
+        """Write what has changed, and report to clients what was lost. Raises EngineUnavailable."""
         while self._changed:
             await self._write(list(self._changed)[:_TOGETHER])
+        while self._lost:
+            client_id, lost = next(iter(self._lost.items()))
+            count = min(lost, _TOGETHER)
+            await asyncio.gather(*(self._number(_LOST, client_id) for _ in range(count)))
+            self._lost -= Counter({client_id: count})
 
     async def _write(self, client_ids: list[str]) -> None:
         store, saved = self._hub.store, self._saved
@@ -136,11 +146,16 @@ class ClusterSessions:
         )
 
     async def _lose(self, session: Session) -> None:
-        """Let go of a session that another gateway has taken."""
+        """Let go of a session that another gateway has taken; what only this gateway has numbered for its client is lost."""
         # Not to be forgotten in the engine: it may come back, and would be gone then.
         self._saved.discard(session.client_id)
-        if self._hub.store.of_client(session.client_id) is session:
-            await self.let_go(session)
+        if self._hub.store.of_client(session.client_id) is not session:
+            return
+        await self.let_go(session)
+        if self._hub.store.of_client(session.client_id) is not session:
+            self._lost[session.client_id] += min(kept.only_here(session), self._hub.store.messages_max)
+            session.personal = None  # another call may have waited, too
+            self._wake.set()
 
     async def take(self, request: ConnectRequest) -> None:
         """Add the session that a client brings to the hub if another gateway has it.
@@ -213,13 +228,15 @@ class ClusterSessions:
         try:
             if session.client_id in self._changed:
                 self._save(session).add_done_callback(_ignore)
-            reply = self._engine.run(
-                _PERSONAL, max(self._hub.store.messages_max, 1), event.fields, session.client_id, "", "", "", 0
-            )
+            reply = self._number(event.fields, session.client_id)
         except RequestError:
             deliver_here()
         else:
             reply.add_done_callback(on_reply)
+
+    def _number(self, fields: bytes, client_id: str) -> asyncio.Future[Reply]:
+        """Have the engine number an event for a client, and send it to the gateway that has it. Raises EngineUnavailable."""
+        return self._engine.run(_PERSONAL, max(self._hub.store.messages_max, 1), fields, client_id, "", "", "", 0)
 
     async def kick(self, client_id: str) -> bool:
         """Have a client of another gateway disconnected; return whether there is one. Raises EngineUnavailable."""

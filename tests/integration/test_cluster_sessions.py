@@ -403,3 +403,42 @@ async def test_a_client_learns_that_the_engine_may_have_lost_the_first_message_t
         found = [client.channel("$personal").gaps for client in (stays, moved, later)]
         assert [["epoch"], ["epoch"], []] == [[gap["reason"] for gap in gaps] for gaps in found]
         assert [[1, 2]] * 3 == [numbers(client, "$personal") for client in (stays, moved, later)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_personal_message_from_the_bus_that_cannot_follow_its_client_is_reported_to_it(
+    prefix: str, launch: Launch, publisher: NewPublisher, connect: Connect, workers: int
+) -> None:
+    """Its client moves while only the gateway that numbered it has no engine."""
+    with RedisServer() as redis:
+        redis.command("ACL", "SETUSER", "first", "on", ">secret", "~*", "&*", "+@all")
+        url = f"redis://first:secret@127.0.0.1:{redis.port}"
+        first = await launch(settings=clustered(redis, prefix, "first", workers=workers) | {"cluster.url": url})
+        second = await launch(settings=clustered(redis, prefix, "second", workers=workers))
+        bus = await publisher(first.bus_in)
+        client = await connect(to=first)
+        await kept(redis, prefix, client, connected="1")
+        await second.broadcast({"client_id": client.client_id, "event": note(1)})
+        await client.events("$personal", 1)
+        await client.lose()
+        await kept(redis, prefix, client, connected="0")
+        await asyncio.to_thread(redis.command, "ACL", "SETUSER", "first", "off")
+        await asyncio.to_thread(redis.command, "CLIENT", "KILL", "USER", "first")
+        await degraded(first)
+        for n in (2, 3):
+            bus.send("$personal", {"n": n}, client_id=client.client_id)
+
+        async def numbered() -> bool:
+            return 2 == await first.metric("neurograph_gateway_personal_messages_received_total")
+
+        await eventually(numbered)
+        back = await connect(session=client.session, to=second)
+        assert back.hello["resumed"]
+        await asyncio.to_thread(redis.command, "ACL", "SETUSER", "first", "on")
+        await whole(first)
+        await eventually(lambda: 2 == len(back.channel("$personal").gaps), saying="they are reported")
+        await second.broadcast({"client_id": client.client_id, "event": note(4)})
+        await eventually(lambda: 4 in numbers(back, "$personal"))
+
+        assert 2 == sum(gap["count"] for gap in back.channel("$personal").gaps)
+        assert [1, 4] == numbers(back, "$personal")

@@ -72,6 +72,14 @@ def _personal_position(session: Session, log: ChannelLog) -> Position:
     return Position(newest.epoch, offsets[newest.epoch], others or UNSET)
 
 
+def only_here(session: Session) -> int:
+    """Return how many personal messages only this gateway has numbered, and the session's client has not confirmed."""
+    log = session.personal
+    if log is None:
+        return 0
+    return log.position.offsets.get(log.own_source, 0) - _personal_position(session, log).offsets.get(log.own_source, 0)
+
+
 def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, engine: int, now_ns: int) -> Session:
     """Add another gateway's session to the hub, as that of a client that has disconnected and brings its secret; `engine`
     is the epoch of the engine now.

@@ -96,6 +96,11 @@ class LogEntries:
         """Whether any publisher has numbered events here."""
         return any(one.incarnation is not None for one in self._sources.values())
 
+    @property
+    def own_source(self) -> str:
+        """The id of the source of events that the gateway numbers."""
+        return self._own.id
+
     def reached(self, incarnation: int) -> int | None:
         """Return how far a publisher's messages have come; 0 if there are none, None if that is not known."""
         source = self._sources.get(f"{incarnation:016x}")
@@ -240,6 +245,13 @@ class LogEntries:
         )
         self._hold(entry, source)
         entries.append(entry)
+        return entries
+
+    def append_lost(self, event: Event) -> list[Entry]:
+        """Append gaps for what is missing before an event, and for the event itself, which is lost; return them."""
+        source, entries = self._source_for(event)
+        lost = MissingRange(event.sequence, event.sequence, "bus_loss")
+        entries.append(self._append_missing(source, lost, event.received_ns))
         return entries
 
     def append_gaps(self, incarnation: int, missing: tuple[MissingRange, ...], *, now_ns: int) -> list[Entry]:

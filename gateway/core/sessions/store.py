@@ -137,9 +137,10 @@ class SessionStore:
             self.on_changed(session)
 
     def append_personal(self, session: Session, event: Event) -> tuple[ChannelLog, list[Entry]]:
-        """Append an event to a session's own log; return the log and its new entries."""
+        """Append an event to a session's own log, or a gap if it has no fields, as they were lost with another gateway;
+        return the log and its new entries."""
         log = self.log_of(session)
-        return log, log.append(event)
+        return log, log.append(event) if event.fields else log.append_lost(event)
 
     def log_of(self, session: Session) -> ChannelLog:
         """Return a session's own log; open it if necessary."""

@@ -193,3 +193,37 @@ def test_a_personal_message_that_only_the_other_hub_numbered_is_reported(confirm
     there.fanout.flush(now_ns=0)
 
     assert ["epoch"] == [one["reason"] for one in moved.received if one["type"] == "gap"]
+
+
+def test_what_only_this_hub_has_numbered_and_the_client_has_not_confirmed_is_counted() -> None:
+    here = make_hub(epoch="e1")
+    peer = Peer(here, "p")
+    session = peer.connect()
+    assert 0 == kept.only_here(session)
+    deliver_numbered(here, session, 1)
+    here.deliver_personal(session, Event(PERSONAL, b'"data":0', 1))
+    confirm(here, session)
+    deliver_numbered(here, session, 2)
+    assert 0 == kept.only_here(session)
+    for _ in range(2):
+        here.deliver_personal(session, Event(PERSONAL, b'"data":0', 1))
+
+    assert 2 == kept.only_here(session)
+
+
+def test_a_personal_message_that_was_lost_with_another_gateway_is_a_gap() -> None:
+    hub = make_hub()
+    peer = Peer(hub, "p")
+    session = peer.connect()
+    for offset, fields in ((1, b""), (2, b'"data":1'), (3, b""), (5, b""), (6, b'"data":1')):
+        one = NumberedEvent(7, offset, fields)
+        event = new_event(session.personal, PERSONAL, one, now_ns=0, unknown=True)
+        assert event is not None
+        hub.deliver_personal(session, event)
+        hub.fanout.flush(now_ns=0)
+    gaps = [one for one in peer.received if one["type"] == "gap"]
+
+    assert [2, 6] == [one["offset"] for one in peer.received if one["type"] == "event"]
+    assert "epoch" == gaps[0]["reason"], "it is not known what was before the first one"
+    assert [(1, 1, 1), (3, 3, 1), (4, 4, 1), (5, 5, 1)] == [(one["from"], one["to"], one["count"]) for one in gaps[1:]]
+    assert {"bus_loss"} == {one["reason"] for one in gaps[1:]}
