@@ -41,16 +41,6 @@ _CLEANUP_SECONDS = 1.0
 """How long handlers may take to end once their connections are closed."""
 
 
-def _runner(application: web.Application, *, header_bytes_max: int) -> web.AppRunner:
-    return web.AppRunner(
-        application,
-        access_log=None,
-        shutdown_timeout=_CLEANUP_SECONDS,
-        max_line_size=header_bytes_max,  # of what workers pass on; the listener has its own
-        max_field_size=header_bytes_max,
-    )
-
-
 def _limits(config: Config) -> dict[str, float]:
     """Return the settings to compare metrics with."""
     return {
@@ -107,7 +97,7 @@ class Edge:
         self.metrics.limits = _limits(config)
         self.metrics.start_at_zero("tokens_refused_total", get_args(Reason))
         self.application = app.build(self.context, proxy=proxy)
-        self.runner = _runner(self.application, header_bytes_max=config.clients.header_bytes_max)
+        self.runner = web.AppRunner(self.application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._failures_throttle = Throttle(count=1, interval_seconds=1.0)
         hub.fanout.on_failure = self._on_fanout_failure

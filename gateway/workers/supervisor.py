@@ -17,6 +17,7 @@ it neither sends nor reads anything: a ready one after `_SILENT_SECONDS_MAX`, a 
 `_START_SECONDS`. While the gateway stops, it replaces no worker."""
 
 import asyncio
+import functools
 import socket
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ from gateway.metrics.metrics import WorkerCounts
 from gateway.runtime.logs import logger
 from gateway.runtime.tasks import Tasks
 from gateway.web.context import Context
+from gateway.web.sockets.http import RequestHandler
 from gateway.web.sockets.listener import Listener
 from gateway.workers import messages
 from gateway.workers.child import Child, installed
@@ -348,8 +350,17 @@ class Supervisor:
     async def _serve_rest(self, connection: socket.socket) -> None:
         """Answer the REST requests that a worker passes on over a connection."""
         assert self._runner.server is not None
+        loop, header_bytes_max = asyncio.get_running_loop(), self._config.clients.header_bytes_max
+        make_protocol = functools.partial(
+            RequestHandler,
+            self._runner.server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # as web.AppRunner passes it
+            max_line_size=header_bytes_max,
+            max_field_size=header_bytes_max,
+        )
         connection.setblocking(False)
-        await asyncio.get_running_loop().connect_accepted_socket(self._runner.server, connection)
+        await loop.connect_accepted_socket(make_protocol, connection)
 
     # -- from the workers ----------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ runs the HTTP and WebSocket tests against the newest release that pyproject.toml
 
 `RequestHandler` as a base class
     It is documented as final. Overridden: `connection_lost`, `pause_writing`, `resume_writing` (as in
-    asyncio.Protocol), `handle_error` and `finish_response`. If `finish_response` is renamed, idle
+    asyncio.Protocol), `handle_error`, `log_exception` and `finish_response`. If `finish_response` is renamed, idle
     keep-alive connections are never the first to go when sockets run out.
 `max_headers`, `max_line_size`, `max_field_size` (keywords)
     Limit the number of headers, the request line and each header. If it is gone, construction fails.
@@ -74,8 +74,19 @@ class StreamParser(Protocol):
     def feed_eof(self) -> None: ...
 
 
-class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # final only in the documentation
-    """One connection: aiohttp's, with callbacks for a full buffer, a writable socket, and its end."""
+class RequestHandler(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # final only in the documentation
+    """aiohttp's, without one exception in the log: a request that ends when the shutdown gives it up sets a waiter that
+    was cancelled."""
+
+    __slots__ = ()
+
+    def log_exception(self, *args: Any, **how: Any) -> None:
+        if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
+            super().log_exception(*args, **how)
+
+
+class HttpProtocol(RequestHandler):
+    """One connection of a client: with callbacks for a full buffer, a writable socket, and its end."""
 
     __slots__ = ("_slot", "head", "user")
 
@@ -137,11 +148,6 @@ class HttpProtocol(web.RequestHandler):  # type: ignore[misc,type-arg,unused-ign
             response = problem(ErrorCode.INVALID_FIELD, "the request is not valid HTTP/1.1", status=status)
         response.force_close()
         return response
-
-    def log_exception(self, *args: Any, **how: Any) -> None:
-        """Log it, unless it is that of aiohttp: a request that outlasts the shutdown sets a waiter that was cancelled."""
-        if not isinstance(how.get("exc_info"), asyncio.InvalidStateError):
-            super().log_exception(*args, **how)
 
     async def finish_response(self, *args: Any) -> Any:  # Any: aiohttp's request and response
         finished = await super().finish_response(*args)
