@@ -77,7 +77,7 @@ screenshots: .venv/dev ## take docs/dashboard-*.png of a running demo
 	@ops/dashboard.sh screenshots
 
 notebooks: .venv/notebook ## run the tutorial notebooks, the magics and the live widgets with real kernels (PART=magics)
-	@$(BIN)/pytest -q -rs clients/python/notebooks $(if $(PART),-k $(PART))
+	@$(BIN)/pytest -q -rs --numprocesses 2 --dist worksteal clients/python/notebooks $(if $(PART),-k $(PART))
 
 publishers: .venv/dev ## run the publishers of six languages against a gateway, as far as their toolchains are there (LANGUAGES="c go")
 	@$(BIN)/python -m publishers.conformance $(LANGUAGES)
