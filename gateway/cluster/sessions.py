@@ -105,6 +105,7 @@ class ClusterSessions:
             self._engine.run(_FORGET, client_id) if session is None else self._save(session)
             for client_id, session in written
         ]
+        numbered_here = {client_id: kept.numbered_here(one) for client_id, one in written if one is not None}
         for client_id in client_ids:
             self._changed.pop(client_id, None)
         for (client_id, session), reply in zip(written, await asyncio.gather(*replies), strict=True):
@@ -116,6 +117,7 @@ class ClusterSessions:
                 self._tasks.start(self._lose(session))
                 continue
             saved.add(client_id)
+            session.numbered_written = numbered_here[client_id]
             if store.of_client(client_id) is not session:
                 self.note(session)  # it was forgotten meanwhile
             elif reply[1] and is_behind(session.personal, int(reply[1], 16), int(reply[2])):

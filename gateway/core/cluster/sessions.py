@@ -72,12 +72,20 @@ def _personal_position(session: Session, log: ChannelLog) -> Position:
     return Position(newest.epoch, offsets[newest.epoch], others or UNSET)
 
 
+def numbered_here(session: Session) -> int:
+    """Return how many personal messages this gateway has numbered for a session."""
+    log = session.personal
+    return 0 if log is None else log.position.offsets.get(log.own_source, 0)
+
+
 def only_here(session: Session) -> int:
-    """Return how many personal messages only this gateway has numbered, and the session's client has not confirmed."""
+    """Return how many of them no other gateway would report: the engine does not have a position before them, and the
+    client has not confirmed them."""
     log = session.personal
     if log is None:
         return 0
-    return log.position.offsets.get(log.own_source, 0) - _personal_position(session, log).offsets.get(log.own_source, 0)
+    confirmed = _personal_position(session, log).offsets.get(log.own_source, 0)
+    return max(numbered_here(session) - max(confirmed, session.numbered_written), 0)
 
 
 def restore(hub: Hub, client_id: str, kept: bytes, request: ConnectRequest, *, engine: int, now_ns: int) -> Session:

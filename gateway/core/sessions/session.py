@@ -80,6 +80,8 @@ class Session:
     engine: int = 0
     """The epoch of the cluster's engine in which the session began; 0 if the engine has not had it yet."""
     personal: ChannelLog | None = None
+    numbered_written: int = 0
+    """Up to which personal message that this gateway has numbered the engine knows of them."""
     reader: Reader | None = None
     excessive: bool = False
     """Whether the client exceeded a rate limit: its connection should read more slowly."""

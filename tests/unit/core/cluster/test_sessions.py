@@ -207,8 +207,10 @@ def test_what_only_this_hub_has_numbered_and_the_client_has_not_confirmed_is_cou
     assert 0 == kept.only_here(session)
     for _ in range(2):
         here.deliver_personal(session, Event(PERSONAL, b'"data":0', 1))
-
     assert 2 == kept.only_here(session)
+    session.numbered_written = 2
+
+    assert 1 == kept.only_here(session)
 
 
 def test_a_personal_message_that_was_lost_with_another_gateway_is_a_gap() -> None:
