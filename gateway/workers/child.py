@@ -87,11 +87,14 @@ class Child:
 
     def _receive_sockets(self, sockets: socket.socket) -> None:
         """Take the connections over which the worker passes REST requests on."""
-        found: list[int] = []
-        with contextlib.suppress(BlockingIOError):
+        try:
             data, found, _, _ = socket.recv_fds(sockets, _SOCKETS_PER_WAKE_UP, _SOCKETS_PER_WAKE_UP)
-            if not data:
-                asyncio.get_running_loop().remove_reader(sockets)
+        except BlockingIOError:
+            return
+        except ConnectionError:  # the worker ended before it had read what was sent to it
+            data, found = b"", []
+        if not data:
+            asyncio.get_running_loop().remove_reader(sockets)
         for one in found:
             self._on_socket(socket.socket(fileno=one))
 

@@ -1,7 +1,6 @@
 """One worker: replicated logs, and the sockets of the clients that it holds."""
 
 import asyncio
-import contextlib
 import socket
 
 from gateway.config.errors import ConfigError
@@ -75,16 +74,20 @@ class Worker:
 
     def _receive_sockets(self) -> None:
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(_SOCKETS_PER_WAKE_UP):
+        for _ in range(_SOCKETS_PER_WAKE_UP):
+            try:
                 data, found, _, _ = socket.recv_fds(self._sockets, 1, 1, flags)
-                if not data:
-                    self._loop.remove_reader(self._sockets)
-                    return
-                for one in found:
-                    self._listener.serve(socket.socket(fileno=one))
-                if not found:  # the kernel closed it, as this process may open no more
-                    self._edge.metrics.refused("files")
+            except BlockingIOError:
+                return
+            except ConnectionError:  # the parent ended before it had read what was sent to it
+                data, found = b"", []
+            if not data:
+                self._loop.remove_reader(self._sockets)
+                return
+            for one in found:
+                self._listener.serve(socket.socket(fileno=one))
+            if not found:  # the kernel closed it, as this process may open no more
+                self._edge.metrics.refused("files")
 
     def _send_socket(self, one: socket.socket) -> None:
         """Give the parent a connection for REST requests."""

@@ -50,6 +50,25 @@ async def test_a_worker_that_has_ended_takes_no_connection() -> None:
     await child.ended(within=60)
 
 
+async def test_a_worker_that_ends_before_it_has_taken_a_connection_causes_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lost = asyncio.Event()
+    child = Child(
+        unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: lost.set(), on_socket=socket.socket.close
+    )
+    await child.start()
+    psutil.Process(child.pid).suspend()
+    with socket.create_server(("127.0.0.1", 0)) as accepted:
+        assert child.hand_over(accepted)
+        child.kill()
+        await lost.wait()
+        await child.ended(within=60)
+    child.close()
+
+    assert [] == caplog.records
+
+
 async def test_a_worker_that_does_not_end_is_killed() -> None:
     child = Child(
         unread_bytes_max=1000, on_messages=lambda *_: None, on_lost=lambda _: None, on_socket=socket.socket.close

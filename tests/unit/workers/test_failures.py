@@ -236,6 +236,19 @@ async def test_a_worker_answers_what_it_cannot_read(worker: WorkerEnd) -> None:
     assert [8, 0, 9] == [one.number for one in answers if isinstance(one, messages.Reported)]
 
 
+async def test_a_parent_that_ends_before_it_has_taken_a_connection_causes_no_error(
+    worker: WorkerEnd, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker.worker._send_socket(theirs)
+    worker.parent_sockets.close()
+    worker.get("Report", 1)
+    await worker.answer()
+
+    assert [] == caplog.records
+
+
 async def test_a_worker_asks_again_for_logs_that_it_cannot_read(worker: WorkerEnd) -> None:
     worker.get("Log", "no log")
 
