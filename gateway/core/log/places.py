@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.log.entries import LogEntries
-from gateway.core.log.gaps import is_end
+from gateway.core.log.gaps import gap_of, is_end
 from gateway.core.log.sources import QUIET_NS, Cursor, Entry, Source, make_position
 from gateway.core.protocol.messages import Position
 
@@ -16,7 +16,9 @@ _at = attrgetter("at")
 
 
 class Resumed(Struct, frozen=True):
-    """Where a client's position leads to, and the sources that it names and that are not known here."""
+    """Where a client's position leads to, and the sources of which it is not known what the client lacks.
+
+    These are sources that it names and that are not known here, and such as it does not name and that have just ended."""
 
     cursor: Cursor
     lost: list[str]
@@ -136,7 +138,8 @@ class LogPlaces(LogEntries):
             return Resumed(self.start, lost, is_new=True)
         if position.others is not msgspec.UNSET:
             lost = [id_ for id_ in lost if position.offsets[id_]]
-        at = self._add_unnamed(offsets)
+        at, ended = self._add_unnamed(offsets)
+        lost += ended
         plain = self.cursor_at(at)
         found = plain.position.offsets
         kept = {
@@ -165,15 +168,16 @@ class LogPlaces(LogEntries):
         ahead = 0 if source.incarnation is None else ahead_max
         return source.ended is not None or offset <= source.newest + ahead
 
-    def _add_unnamed(self, offsets: dict[str, int]) -> int:
-        """Add the sources that a client's offsets do not name; return the ordinal behind which it reads on."""
+    def _add_unnamed(self, offsets: dict[str, int]) -> tuple[int, list[str]]:
+        """Add the sources that a client's offsets do not name; return the ordinal behind which it reads on, and those that
+        have just ended."""
         covered = [self._sources[id_].last_in_time_within(at) for id_, at in offsets.items() if id_ in self._sources]
         newest = max((one for one in covered if one is not None), key=_at, default=None)
-        at, over = self.at, set()
+        at, over = self.at, {}
         for source in self._sources.values():
             if source.id not in offsets and newest is not None and self._is_over(source, newest):
                 offsets[source.id] = source.newest
-                over.add(source.id)
+                over[source.id] = self._has_just_ended(source, newest)
                 continue
             offset = offsets.setdefault(source.id, 0)
             first = source.first_behind(offset)
@@ -186,7 +190,7 @@ class LogPlaces(LogEntries):
             for one in self._ends
             if one.source not in over and not self._covers(one, offsets.get(one.source, one.offset + 1))
         ]
-        return min([at, *(one.at - 1 for one in ends)])
+        return min([at, *(one.at - 1 for one in ends)]), [id_ for id_, just_ended in over.items() if just_ended]
 
     def _is_over(self, source: Source, newest: Entry) -> bool:
         """Return whether a source that a client does not name was over before the newest entry that the client has.
@@ -198,6 +202,15 @@ class LogPlaces(LogEntries):
             return False
         last = source.entries[-1] if source.is_held else None
         return last is None or last.received_ns < newest.received_ns - QUIET_NS
+
+    def _has_just_ended(self, source: Source, newest: Entry) -> bool:
+        """Return whether it was reported shortly before an entry that the end of a source is not known.
+
+        A client that has the entry from another gateway may not have met the source there. If it has forgotten the source
+        because of that report, it gets it again."""
+        held = source.entries[-1:] if source.is_held else []
+        ends = [one for one in (*held, *self._ends) if one.source == source.id and is_end(one)]
+        return any(one.received_ns > newest.received_ns - QUIET_NS and gap_of(one).count is None for one in ends)
 
     def _covers(self, entry: Entry, offset: int) -> bool:
         source = self._sources.get(entry.source)

@@ -214,7 +214,7 @@ class SubscriptionStarts:
         """Report each source of a log elsewhere that this one does not know, also if the client has nothing of it yet."""
         if any(gap.channel == log.name for gap in self.lost):
             return  # resuming has reported it
-        unknown = [id_ for id_ in elsewhere.offsets if log.resume(Position(id_, 0), ahead_max=0).lost]
+        unknown = [id_ for id_ in elsewhere.offsets if id_ in log.resume(Position(id_, 0), ahead_max=0).lost]
         if unknown:
             self.recovered[log.name] = False
             self.lost += [log.gap("epoch", id_, None) for id_ in unknown]

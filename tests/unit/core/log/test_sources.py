@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
@@ -285,6 +286,34 @@ def test_to_one_who_names_a_source_that_ended_only_its_end_comes_again() -> None
     after = log.resume(Position(EPOCH_B, 1, {EPOCH_A: 2}), ahead_max=100).cursor
 
     assert [(one.source, one.is_event) for one in log.held(after)] == [(EPOCH_A, False)]
+
+
+@pytest.mark.parametrize(("seconds", "lost"), [(10, [EPOCH_A]), (100, [])])
+def test_a_source_that_ended_a_short_time_before_a_position_that_does_not_name_it_is_in_doubt(
+    seconds: int, lost: list[str]
+) -> None:
+    """Its client may have had all that is behind it from another gateway, which had not heard that publisher yet."""
+    log = make()
+    add(log, B, 1)
+    add(log, A, 1, 2)
+    log.end(A, now_ns=100 * SECOND)
+    add(log, B, 2, now_ns=(100 + seconds) * SECOND)
+    found = log.resume(Position(EPOCH_B, 2), ahead_max=100)
+    add(log, A, 3)
+
+    assert lost == found.lost
+    assert [(EPOCH_A, 3)] == [(one.source, one.offset) for one in log.read(found.cursor, bytes_max=1000)]
+    assert [] == log.resume(Position(EPOCH_B, 1), ahead_max=100).lost, "it comes whole"
+
+
+def test_a_source_that_said_that_it_stops_is_not_in_doubt() -> None:
+    log = make()
+    add(log, B, 1)
+    add(log, A, 1, 2)
+    log.finish(A, 2)
+    add(log, B, 2)
+
+    assert [] == log.resume(Position(EPOCH_B, 2), ahead_max=100).lost
 
 
 def test_a_source_that_was_forgotten_returns_with_its_numbers() -> None:
