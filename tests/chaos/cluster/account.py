@@ -29,6 +29,8 @@ class Source:
     """The numbers of one source, as they came to one client; `last` is the newest delivered or reported."""
 
     last: int = 0
+    begun: int = 0
+    """What was published up to here before the client began: it need not come."""
     count: int = 0
     missing: list[Range] = field(default_factory=list)
     """What was passed over up to `last`."""
@@ -68,7 +70,7 @@ class Source:
         if unknown and unknown[-1][0] == self.last + 1:
             unknown.append((self.last + 1, newest, unknown[-1][2]))
         for first, last in (*self.missing, (self.last + 1, newest)):
-            for number in range(first, min(last, newest) + 1):
+            for number in range(max(first, self.begun + 1), min(last, newest) + 1):
                 if any(low <= number <= high for low, high in self.reported):
                     found.reported += 1
                     found.reported_though_held += number <= held

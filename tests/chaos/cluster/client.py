@@ -183,6 +183,9 @@ class Client:
         if before is None and not any(one == channel for one, _ in self.sources):
             for epoch, offset in position.offsets.items():
                 self.sources[channel, epoch] = Source(offset)
+            if channel in TOPICS:  # a publisher that its gateway takes for silent now is not in the position
+                for epoch in self._truth.publishers.lives.keys() - position.offsets.keys():
+                    self.source(channel, epoch).begun = self._newest(channel, epoch)
             if channel == PLAIN:
                 self.plain.begin(len(self._truth.plain_sent))
         elif before is not None:

@@ -28,7 +28,7 @@ HELD_SECONDS = 15.0
 _KEPT = 1_000_000
 _COUNTS = struct.Struct(f"<{len(TOPICS)}Q")
 _TICK_SECONDS = 0.01
-_KINDS = {"full": (0.5, _KEPT), "beats": (0.5, 0), "bare": (0.0, 0)}
+_KINDS = {"full": (1.0, _KEPT), "beats": (1.0, 0), "bare": (0.0, 0)}
 """Heartbeats in seconds, and how many messages are kept for replay."""
 _KIND_OF_PLACE = ("full", "full", "full", "beats", "bare")
 
