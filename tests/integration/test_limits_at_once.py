@@ -410,11 +410,15 @@ async def test_bodies_at_once_take_no_more_memory_than_stated(limited: Gateway, 
     assert sum(statuses.values()) == 60
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once(
-    launch: Launch, publisher: NewPublisher, connect: Connect
+    launch: Launch, publisher: NewPublisher, connect: Connect, workers: str
 ) -> None:
     """One that says how long it is before it is read; others when they exceed the limit, or take too long."""
-    gateway = await launch(settings={"ingest.payload_bytes_max": 100 * KB, "clients.handshake_timeout_seconds": 2})
+    gateway = await launch(
+        flags=["--workers", workers],
+        settings={"ingest.payload_bytes_max": 100 * KB, "clients.handshake_timeout_seconds": 5},
+    )
     witness = await connect("beside", to=gateway)
     head = f"POST {REST}/broadcast?channel=a HTTP/1.1\r\nHost: localhost\r\n".encode()
     chunk = b"8000\r\n" + b"x" * 32 * KB + b"\r\n"
@@ -443,12 +447,14 @@ async def test_bodies_that_are_too_large_or_never_end_are_refused_to_all_at_once
     assert grown < 16 * MB
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_tokens_that_are_too_long_are_refused_to_all_at_once(
-    launch: Launch, publisher: NewPublisher, connect: Connect
+    launch: Launch, publisher: NewPublisher, connect: Connect, workers: str
 ) -> None:
     """In a header and in a message; those that are just short enough are valid."""
     gateway = await launch(
-        settings={**tokens.SETTINGS, "clients.header_bytes_max": 16 * KB, "clients.message_bytes_max": 64 * KB}
+        flags=["--workers", workers],
+        settings={**tokens.SETTINGS, "clients.header_bytes_max": 16 * KB, "clients.message_bytes_max": 64 * KB},
     )
     gateway.token = tokens.token("admin")
     witness = await connect("beside", to=gateway, headers=tokens.bearer(gateway.token))
