@@ -94,7 +94,7 @@ valkey: build/valkey ## run the tests of clusters with Valkey in place of Redis
 		tests/unit/cluster tests/integration/test_cluster*.py tests/integration/test_doctor_cluster.py
 
 systemd: .venv/dev ## run the unit with a real systemd beside this machine's own: start, reload, upgrade, watchdog (needs root)
-	@$(BIN)/pytest -q -rs tests/integration/real_systemd.py
+	@$(BIN)/pytest -q -rs --numprocesses 4 tests/integration/real_systemd.py
 
 alerts: .venv/dev ## let each alert fire and resolve with real gateways, and compare the dashboard with what was done (needs Prometheus)
 	@$(BIN)/python -m tests.alerts
