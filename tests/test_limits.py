@@ -99,7 +99,7 @@ AT_ONCE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "open sockets": {"integration/test_floods.py": ("test_with_all_places_taken_the_gateway_still_answers",)},
     "head of a request": {
-        "integration/test_floods.py": ("test_handshakes_that_dribble_are_closed_and_hold_up_nobody",)
+        "integration/test_floods.py": ("test_handshakes_that_come_too_slowly_are_closed_and_delay_nobody",)
     },
     "body of a request": {
         "integration/test_limits_at_once.py": (

@@ -212,7 +212,7 @@ async def cable() -> AsyncIterator[Cable]:
 
 
 @pytest.mark.parametrize("seconds", full([5, 12, 60], [5]))
-async def test_a_publisher_behind_a_dead_link_is_heard_again(cable: Cable, seconds: int) -> None:
+async def test_events_come_again_after_a_connection_was_silently_lost(cable: Cable, seconds: int) -> None:
     """No reset comes: heartbeats find the link dead, and replay repairs what it swallowed."""
     gateway = Gateway(
         connect=[],
@@ -266,7 +266,7 @@ async def test_a_gateway_blocked_while_a_publisher_restarts_loses_nothing() -> N
         assert stage.lost() == 0
 
 
-async def test_a_garbage_greeting_stops_nobody() -> None:
+async def test_a_greeting_that_is_not_zeromq_stops_no_other() -> None:
     """A port scanner on the bus, in the middle of events."""
     endpoint = free_tcp()
     async with Gateway(connect=[], bind=endpoint) as gateway, Publisher(endpoint) as publisher:

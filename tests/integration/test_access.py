@@ -405,7 +405,7 @@ async def test_each_head_of_a_connection_has_the_whole_limit(gateway: Gateway) -
     assert b" 431 " in answer.splitlines()[0]
 
 
-async def test_many_requests_at_once_are_answered_in_turn(gateway: Gateway, raw: OpenRaw) -> None:
+async def test_many_requests_at_once_are_answered_in_order(gateway: Gateway, raw: OpenRaw) -> None:
     """More than are kept at a time."""
     peer = await raw(to=gateway, upgrade=False)
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -65,7 +65,7 @@ async def test_what_is_not_http_is_refused_without_naming_a_library(gateway: Gat
     assert json.loads(body)["status"] == 400
 
 
-async def test_a_body_that_dribbles_is_given_up(launch: Launch) -> None:
+async def test_a_body_that_comes_too_slowly_is_given_up(launch: Launch) -> None:
     """The same deadline as for a head; a client that sends too slowly is disconnected."""
     gateway = await launch(settings={"clients.handshake_timeout_seconds": 0.5})
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)

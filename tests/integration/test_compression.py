@@ -127,7 +127,9 @@ async def test_only_what_can_be_kept_is_agreed_on(
 
 
 @pytest.mark.long
-async def test_bombs_go_off_nowhere(packing: Gateway, raw: OpenRaw, connect: Connect) -> None:
+async def test_messages_that_would_expand_to_64_mib_are_not_expanded(
+    packing: Gateway, raw: OpenRaw, connect: Connect
+) -> None:
     """A thousand messages that would unpack to 64 MiB each: none does, and nobody else notices."""
     witness = await connect(to=packing)
     bomb = deflated(bytes(64 * MB), level=9)

@@ -45,7 +45,7 @@ def flooded() -> Iterator[Gateway]:
 # -- sockets --------------------------------------------------------------------------------------
 
 
-async def test_handshakes_that_dribble_are_closed_and_hold_up_nobody(
+async def test_handshakes_that_come_too_slowly_are_closed_and_delay_nobody(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """A byte now and then does not extend the deadline; meanwhile others connect and get their events."""
@@ -302,8 +302,10 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("request_bytes", SMUGGLED.values(), ids=SMUGGLED)
-async def test_no_request_hides_behind_another(flooded: Gateway, request_bytes: bytes) -> None:
-    """What two parsers may take for one request or for two is answered once, and the end."""
+async def test_requests_whose_end_is_ambiguous_are_answered_once_at_most(
+    flooded: Gateway, request_bytes: bytes
+) -> None:
+    """What one parser may take for one request and another for two; the connection is closed then."""
     reader, writer = await asyncio.open_connection("127.0.0.1", flooded.port)
     try:
         writer.write(request_bytes)
@@ -369,7 +371,7 @@ async def test_endless_fragments_come_to_an_end(launch: Launch, raw: OpenRaw) ->
     assert _memory(flooded) - before < 16 * MB
 
 
-async def test_compression_that_was_not_agreed_on_is_no_bomb(flooded: Gateway, raw: OpenRaw) -> None:
+async def test_a_compressed_frame_without_an_agreement_ends_the_connection(flooded: Gateway, raw: OpenRaw) -> None:
     """The first such frame ends the connection; nothing is inflated."""
     before = _memory(flooded)
     for _ in range(full(20, 5)):

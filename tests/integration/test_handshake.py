@@ -36,7 +36,7 @@ async def test_an_unfinished_handshake_is_closed(hasty: Gateway, raw: OpenRaw, b
     await peer.read_to_end()
 
 
-async def test_a_dribbled_handshake_is_closed(hasty: Gateway, raw: OpenRaw) -> None:
+async def test_a_handshake_that_comes_too_slowly_is_closed(hasty: Gateway, raw: OpenRaw) -> None:
     """One header line after the other, for ever, does not keep a connection open."""
     peer = await raw(to=hasty, upgrade=False)
     await peer.send_bytes(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n")
@@ -127,7 +127,7 @@ async def test_a_plain_get_of_the_websocket_address_is_asked_to_upgrade(gateway:
 
 
 @pytest.mark.long
-async def test_a_storm_of_connections_is_accepted(launch: Launch, raw: OpenRaw) -> None:
+async def test_500_connections_at_once_are_accepted(launch: Launch, raw: OpenRaw) -> None:
     """500 clients at the same moment all get in: the listen backlog holds them."""
     gateway = await launch()
 

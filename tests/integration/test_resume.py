@@ -185,7 +185,7 @@ async def test_a_wildcard_resumes_by_a_map(bus: Publisher, connect: Connect, cha
 
 
 @pytest.mark.long
-async def test_there_is_no_seam_between_history_and_live(
+async def test_between_history_and_live_nothing_is_missing_and_nothing_comes_twice(
     launch: Launch, publisher: NewPublisher, connect: Connect
 ) -> None:
     """During many events, clients subscribe from past positions: nothing is missing, nothing comes twice."""
@@ -227,8 +227,10 @@ async def test_there_is_no_seam_between_history_and_live(
         assert record.gaps == []
 
 
-async def test_there_is_no_seam_while_the_log_evicts(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
-    """The same with a log that forgets fast: what is not delivered is in a gap, to the offset."""
+async def test_between_history_and_live_nothing_is_missing_while_the_log_evicts(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
+    """The same with a log that holds little: what is not delivered is in a gap, to the offset."""
     gateway = await launch(settings={"history.events_max": 100})
     bus = await publisher(gateway.bus_in)
     first = await connect("evicting", to=gateway)

@@ -258,7 +258,7 @@ async def test_a_client_that_lags_too_far_is_closed(
     await peer.read_to_end()
 
 
-async def test_a_lagging_client_can_still_be_spoken_with(
+async def test_a_lagging_client_is_still_answered(
     launch: Launch, publisher: NewPublisher, connect: Connect, raw: OpenRaw
 ) -> None:
     """Its messages wait no longer than its socket: once it reads, it is answered."""

@@ -147,7 +147,9 @@ async def test_a_restart_on_the_same_port_works(launch: Launch, connect: Connect
     assert again.hello["resumed"] is False
 
 
-async def test_garbage_on_the_bus_harms_nobody(launch: Launch, publisher: NewPublisher, connect: Connect) -> None:
+async def test_bytes_that_are_not_zeromq_disconnect_their_sender_alone(
+    launch: Launch, publisher: NewPublisher, connect: Connect
+) -> None:
     """A port scanner on the bound endpoint is cut off; publishers go on."""
     endpoint = free_tcp()
     gateway = await launch(bind=endpoint)
