@@ -164,7 +164,7 @@ class Publishers:
             self._forgotten.add(oldest)
 
     def note_return(self, incarnation: int, now_ns: int) -> None:
-        """Note a message of a publisher that had ended: if it sends no heartbeat, it will be silent again."""
+        """Note a message of a publisher: if it is silent and sends no heartbeat, it will be silent again."""
         publisher = self._known.get(incarnation)
         if publisher is not None and publisher.stale:
             publisher.returned_ns = now_ns

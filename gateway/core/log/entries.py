@@ -40,7 +40,7 @@ class LogEntries:
 
     `at` is the ordinal of the newest entry, `floor` that of the last evicted one. `has_ended` is called with an
     incarnation when another one begins, and returns whether it may have ended. `on_return` is called with the incarnation
-    of one that goes on after it had ended."""
+    of one that begins, or goes on after it had ended."""
 
     def __init__(self, name: str, *, epoch: str, retention: Retention, usage: Usage | None = None) -> None:
         self.name = name
@@ -191,6 +191,7 @@ class LogEntries:
             else:
                 entries += self._report_end(one, now_ns)
         source = self._add_source(Source(id_, incarnation), base)
+        self.on_return(incarnation, now_ns)  # it may have been silent before its first event here
         if ended and alone:
             entries.append(self._append_gap(source, base, None, None, "epoch", now_ns))
         return source

@@ -58,7 +58,7 @@ class Logs:
         self.has_ended: Callable[[int], bool] = lambda _incarnation: True
         """Returns whether a publisher may have ended; see `ChannelLog`."""
         self.on_return: Callable[[int, int], object] = lambda _incarnation, _now_ns: None
-        """Called with a publisher that goes on after it had ended."""
+        """Called with a publisher that begins on a channel, or goes on there after it had ended."""
         self._first_epoch = epoch
         self._usage = Usage()
         self._total_bytes_max = total_bytes_max

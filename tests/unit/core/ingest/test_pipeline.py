@@ -145,6 +145,21 @@ def test_a_silent_publisher_that_went_on_without_heartbeats_is_silent_again() ->
     assert bench.log() == [(A, 1), (B, 1), ("epoch", None), (A, 2), ("epoch", None)], "once more"
 
 
+def test_a_silent_publisher_that_begins_on_a_channel_without_heartbeats_is_silent_again() -> None:
+    bench = Bench()
+    for incarnation in (A, B):
+        bench.beat(incarnation)
+    bench.wait(4)
+    bench.beat(B)
+    bench.send(B, 1, flags=1)
+    bench.send(A, 1, flags=1)
+    for _ in range(4):
+        bench.wait(1)
+        bench.beat(B)
+
+    assert bench.log() == [(B, 1), (A, 1), ("epoch", None)]
+
+
 def test_what_a_heartbeat_alone_said_of_a_publisher_is_missing_for_a_client_that_does_not_name_it() -> None:
     bench = Bench(started_ns=0)
     bench.beat(A, robots=6)
